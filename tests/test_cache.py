@@ -1,0 +1,253 @@
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from convtl.cache import MANIFEST, Cache, default_root
+from convtl.errors import UserError
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def cache(tmp_path: Path, said: list[str]) -> Cache:
+    return Cache(tmp_path / "cache", said.append)
+
+
+def _two_files(folder: Path) -> None:
+    (folder / "a.bin").write_bytes(b"first" * 100)
+    (folder / "inner").mkdir()
+    (folder / "inner" / "b.bin").write_bytes(b"second")
+
+
+def _never(folder: Path) -> None:
+    raise AssertionError("built although it was there")
+
+
+def test_what_was_published_is_found(cache: Cache, said: list[str]) -> None:
+    assert cache.get("images", "abc") is None
+    entry = cache.get_or_build("images", "abc", _two_files)
+    assert entry == cache.path("images", "abc") == cache.get("images", "abc")
+    assert (entry / "inner" / "b.bin").read_bytes() == b"second"
+    assert cache.get_or_build("images", "abc", _never) == entry
+    assert cache.get("images", "abd") is None
+    assert cache.get("nets", "abc") is None
+    assert said == []
+
+
+def test_the_first_entry_is_kept(cache: Cache) -> None:
+    def late(folder: Path) -> None:
+        cache.publish("images", "abc", _two_files)
+        (folder / "a.bin").write_bytes(b"mine")
+
+    entry = cache.publish("images", "abc", late)
+    assert (entry / "a.bin").read_bytes() == b"first" * 100
+
+
+def _flip(entry: Path) -> None:
+    content = bytearray((entry / "a.bin").read_bytes())
+    content[7] ^= 1
+    (entry / "a.bin").write_bytes(content)
+
+
+def _other_key(entry: Path) -> None:
+    manifest = json.loads((entry / MANIFEST).read_text())
+    (entry / MANIFEST).write_text(json.dumps(manifest | {"key": "other"}))
+
+
+DAMAGE = {
+    "flipped byte": _flip,
+    "shortened": lambda entry: (entry / "a.bin").write_bytes(b"first"),
+    "lost file": lambda entry: (entry / "inner" / "b.bin").unlink(),
+    "additional file": lambda entry: (entry / "c.bin").write_bytes(b""),
+    "no manifest": lambda entry: (entry / MANIFEST).unlink(),
+    "manifest of something else": _other_key,
+    "torn manifest": lambda entry: (entry / MANIFEST).write_text('{"format": 1, "ki'),
+    "manifest that is no mapping": lambda entry: (entry / MANIFEST).write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_entries_are_missing_and_built_anew(damage: object, cache: Cache, said: list[str]) -> None:
+    entry = cache.get_or_build("images", "abc", _two_files)
+    damage(entry)  # type: ignore[operator]
+    assert cache.get("images", "abc") is None
+    assert len(said) == 1
+    assert str(entry) in said[0]
+    assert cache.get_or_build("images", "abc", _two_files) == entry
+    assert cache.get("images", "abc") == entry
+    assert len(said) == 1
+
+
+def test_a_file_where_an_entry_should_be(cache: Cache, said: list[str]) -> None:
+    cache.path("images", "abc").parent.mkdir(parents=True)
+    cache.path("images", "abc").write_text("mine")
+    entry = cache.get_or_build("images", "abc", _two_files)
+    assert entry.is_dir()
+    kept = list((cache.root / ".damaged").iterdir())  # foreign content is never deleted
+    assert [path.read_text() for path in kept] == ["mine"]
+    assert len(said) == 1
+
+
+def test_failing_builds_leave_nothing(cache: Cache) -> None:
+    def fails(folder: Path) -> None:
+        (folder / "a.bin").write_bytes(b"half")
+        raise FileNotFoundError(errno.ENOENT, "no such font", "/elsewhere/font.ttf")
+
+    with pytest.raises(FileNotFoundError):  # not the cache's fault: told as it is
+        cache.get_or_build("images", "abc", fails)
+    assert cache.get("images", "abc") is None
+    assert list((cache.root / ".building").iterdir()) == []
+    assert cache.get_or_build("images", "abc", _two_files).is_dir()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_line_that_names_the_cache(code: int, cache: Cache) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with pytest.raises(
+        UserError, match=r"^cache: cannot write in .*; choose another folder with cache="
+    ) as told:
+        cache.get_or_build("images", "abc", full)
+    assert os.strerror(code).lower() in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_place_that_cannot_be_written_is_one_line_that_names_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    blocked = Cache(tmp_path / "file" / "cache")
+    assert blocked.get("images", "abc") is None
+    with pytest.raises(UserError, match=r"^cache: cannot write in .*not a directory"):
+        blocked.get_or_build("images", "abc", _two_files)
+    with pytest.raises(UserError, match=r"^cache: "):
+        blocked.publish("images", "abc", _two_files)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", ".locks", "a\nb", "ä"])
+def test_names_cannot_leave_their_place(name: str, cache: Cache) -> None:
+    for kind, key in ((name, "abc"), ("images", name)):
+        with pytest.raises(ValueError, match="not a name"):
+            cache.path(kind, key)
+
+
+def test_the_default_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CONVTL_CACHE", str(tmp_path / "here"))
+    assert default_root() == tmp_path / "here"
+    monkeypatch.setenv("CONVTL_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_root() == tmp_path / "xdg" / "convtl"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_root() == tmp_path / ".cache" / "convtl"
+
+
+def test_locks_exclude_each_other_and_nothing_else(cache: Cache) -> None:
+    other = Cache(cache.root)
+    with cache.lock("images", "abc") as held:
+        assert held
+        with other.lock("images", "abc", blocking=False) as second:
+            assert not second
+        with other.lock("images", "abd", blocking=False) as unrelated:
+            assert unrelated
+    with other.lock("images", "abc", blocking=False) as free:
+        assert free
+
+
+def test_of_many_threads_one_builds(cache: Cache) -> None:
+    builds: list[Path] = []
+
+    def build(folder: Path) -> None:
+        builds.append(folder)
+        time.sleep(0.1)
+        _two_files(folder)
+
+    threads = [
+        threading.Thread(target=lambda: Cache(cache.root).get_or_build("images", "abc", build))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(builds) == 1
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from convtl.cache import Cache
+with Cache(Path(sys.argv[1])).lock("images", "abc"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_process_gives_its_lock_back(cache: Cache) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(cache.root)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with cache.lock("images", "abc", blocking=False) as held:
+            assert not held
+        holder.kill()
+    with cache.lock("images", "abc", blocking=False) as held:
+        assert held
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from convtl.cache import Cache
+
+def build(folder):
+    for name in range(8):
+        with (folder / f"{name}.bin").open("wb") as file:
+            for _ in range(8):
+                file.write(bytes([name]) * 4096)
+                file.flush()
+                time.sleep(0.0005)
+
+cache = Cache(Path(sys.argv[1]))
+for _ in range(2):
+    for key in range(20):
+        entry = cache.path("images", f"key{key}")
+        cache.get_or_build("images", f"key{key}", build)
+        present = sorted(path.name for path in entry.glob("*.bin"))
+        assert len(present) == 8, present
+        assert all((entry / name).stat().st_size == 8 * 4096 for name in present)
+"""
+
+
+def test_four_processes_and_random_kills_leave_entries_complete_or_absent(
+    cache: Cache, said: list[str]
+) -> None:
+    command = [sys.executable, "-c", WORKER, str(cache.root)]
+    draw = random.Random(0)
+    workers = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(4)]
+    for _ in range(12):
+        time.sleep(draw.uniform(0.05, 0.3))
+        for entry in (cache.root / "images").glob("key*"):
+            assert cache.get("images", entry.name) == entry  # whatever is there is complete
+        place = draw.randrange(4)
+        workers[place].send_signal(signal.SIGKILL)
+        workers[place].communicate()
+        workers[place] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    for worker in workers:
+        _, errors = worker.communicate(timeout=60)
+        assert worker.returncode == 0, errors.decode()
+    assert len(list((cache.root / "images").iterdir())) == 20
+    assert all(cache.get("images", f"key{key}") for key in range(20))
+    assert said == []
+    cache.get_or_build("images", "last", _two_files)
+    assert list((cache.root / ".building").iterdir()) == []  # what killed builders left is swept
