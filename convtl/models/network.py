@@ -1,0 +1,134 @@
+"""A network is an ordered chain of named units; everything else in convtl hangs on that.
+
+Freezing, grafting, feature caching, cost and feature maps are slices of the chain, written once and
+the same for every model. A residual block is one unit.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Variables = dict[str, dict[str, Any]]
+"""Unit name -> its Flax collections (`params`, and `batch_stats` where there are any)."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """An ordered chain of units.
+
+    Attributes:
+      units: (name, module) pairs in the order of the forward pass; a module is called as
+        `module(x, train=bool)` and maps a batch to a batch.
+      input_shape: height, width and channels of one image.
+    """
+
+    units: tuple[tuple[str, nn.Module], ...]
+    input_shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.units]
+        if len(set(names)) != len(names):
+            raise ValueError(f"unit names repeat: {names}")
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.units)
+
+    @property
+    def head(self) -> str:
+        """The last unit: the classifier."""
+        return self.names[-1]
+
+    @cached_property
+    def weighted(self) -> tuple[str, ...]:
+        """Names of the units that have weights, in order; only these count for depth."""
+        shapes = self.abstract_variables
+        return tuple(name for name in self.names if jax.tree.leaves(shapes[name].get("params", {})))
+
+    @cached_property
+    def abstract_variables(self) -> Variables:
+        """Shapes and dtypes of all variables; computes nothing."""
+        return jax.eval_shape(self.init, jax.random.key(0))
+
+    @cached_property
+    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of one image's output after each unit."""
+        x = jax.ShapeDtypeStruct((1, *self.input_shape), jnp.float32)
+        shapes = []
+        for index in range(len(self.units)):
+            x, _, _ = jax.eval_shape(
+                lambda v, x, i=index: self.apply(v, x, start=i, stop=i + 1), self.abstract_variables, x
+            )
+            shapes.append(tuple(x.shape[1:]))
+        return tuple(shapes)
+
+    def shape_before(self, index: int) -> tuple[int, ...]:
+        """Shape of one image's input to unit number `index`."""
+        return self.input_shape if index == 0 else self.output_shapes[index - 1]
+
+    def index(self, name: str) -> int:
+        return self.names.index(name)
+
+    def init(self, key: jax.Array) -> Variables:
+        """Draws fresh variables; a unit's key is folded from its index, so units draw independently."""
+        x = jnp.zeros((1, *self.input_shape), jnp.float32)
+        variables: Variables = {}
+        for index, (name, module) in enumerate(self.units):
+            x, drawn = module.init_with_output(jax.random.fold_in(key, index), x, train=False)
+            variables[name] = dict(drawn)
+        return variables
+
+    def apply(
+        self,
+        variables: Mapping[str, Mapping[str, Any]],
+        x: Float[Array, "batch ..."],
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        train: Collection[str] = frozenset(),
+        rngs: jax.Array | None = None,
+        taps: Collection[str] = (),
+    ) -> tuple[Float[Array, "batch ..."], Variables, dict[str, Array]]:
+        """Runs units `start` up to, not including, `stop`.
+
+        A unit that is not named in `train` runs in inference mode and leaves its statistics as they are.
+
+        Args:
+          variables: at least those of the units in the slice.
+          x: what enters unit `start`: (batch, ...).
+          train: names of the units in training mode.
+          rngs: key for units that draw (dropout); each unit folds in its index.
+          taps: names of units whose output is wanted.
+
+        Returns:
+          The slice's output; the slice's variables with the statistics of trained units updated; the
+          tapped outputs by name.
+        """
+        stop = len(self.units) if stop is None else stop
+        updated: Variables = {}
+        tapped: dict[str, Array] = {}
+        for index in range(start, stop):
+            name, module = self.units[index]
+            own = dict(variables[name])
+            keys = None if rngs is None else {"dropout": jax.random.fold_in(rngs, index)}
+            mutable = [kind for kind in own if kind != "params"] if name in train else False
+            if mutable:
+                x, changed = module.apply(own, x, train=True, rngs=keys, mutable=mutable)
+                own |= dict(changed)
+            else:
+                x = module.apply(own, x, train=name in train, rngs=keys)
+            updated[name] = own
+            if name in taps:
+                tapped[name] = x
+        return x, updated, tapped
+
+
+def weight_count(variables: Mapping[str, Any]) -> int:
+    """Number of weights (the leaves of `params`) in one unit's variables."""
+    return sum(int(leaf.size) for leaf in jax.tree.leaves(variables.get("params", {})))

@@ -1,0 +1,157 @@
+"""Many training runs in one program.
+
+A lane is one run: its own weights, rate and batches. A program has a constant number of lanes on each
+device; missing lanes are padded with copies and thrown away. At a fixed width a lane's numbers do not
+depend on which others travel with it (tested bit for bit), so any grouping gives the same results.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from convtl.config import OptimConfig, ScheduleConfig
+from convtl.models.network import Network, Variables
+from convtl.training.step import init_state, update
+from convtl.transfer.optim import carry_state, schedule_values
+from convtl.transfer.plan import Phase, Plan
+
+Batches = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+"""(first, stop) -> images (updates, batch, ...) float32 and labels (updates, batch) int32."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that shapes the compiled programs of a training run; equal recipes share them.
+
+    Attributes:
+      start: index of the unit that the batches enter: the plan's boundary when features are cached.
+      lanes: lanes on each device.
+      chunk: updates in one call of a program.
+    """
+
+    network: Network
+    start: int
+    plan: Plan
+    optim: OptimConfig
+    schedule: ScheduleConfig
+    lanes: int
+    chunk: int
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One run to be trained: variables of the units from `recipe.start` on, its rate, its batches."""
+
+    variables: Variables
+    rate: float
+    batches: Batches
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a lane left: variables of its units (NumPy), and the loss before each update (nats)."""
+
+    variables: Variables
+    losses: Float[np.ndarray, "updates"]
+
+    @property
+    def finite(self) -> bool:
+        """Whether every loss and every weight is a number."""
+        leaves = jax.tree.leaves(self.variables)
+        return bool(np.isfinite(self.losses).all() and all(np.isfinite(leaf).all() for leaf in leaves))
+
+
+class Trainer:
+    """The compiled programs of one recipe, one for each phase."""
+
+    def __init__(self, recipe: Recipe, devices: Sequence[jax.Device] | None = None) -> None:
+        self.recipe = recipe
+        devices = jax.local_devices() if devices is None else list(devices)
+        self.width = recipe.lanes * len(devices)
+        mesh = Mesh(np.asarray(devices), ("lanes",))
+        self._by_lane = NamedSharding(mesh, PartitionSpec("lanes"))
+        self._shared = NamedSharding(mesh, PartitionSpec())
+        self._programs = {phase: self._compile(phase, mesh) for phase in recipe.plan.phases}
+
+    def _compile(self, phase: Phase, mesh: Mesh) -> Any:
+        lanes = PartitionSpec("lanes")
+        chunk = jax.vmap(partial(_run_chunk, self.recipe, phase), in_axes=(0, 0, 0, None, 0, 0))
+        sharded = jax.shard_map(
+            chunk, mesh=mesh, in_specs=(lanes, lanes, lanes, PartitionSpec(), lanes, lanes), out_specs=lanes
+        )
+        return jax.jit(sharded, donate_argnums=(0, 1))
+
+    def train(self, lanes: Sequence[Lane], on_chunk: Callable[[int], None] | None = None) -> list[Trained]:
+        """Trains up to `width` lanes through all phases.
+
+        Args:
+          on_chunk: told the number of updates done after each chunk; may raise to stop.
+        """
+        if not 0 < len(lanes) <= self.width:
+            raise ValueError(f"{len(lanes)} lanes for a program of {self.width}")
+        padded = [*lanes, *[lanes[0]] * (self.width - len(lanes))]
+        variables = self._stack([lane.variables for lane in padded])
+        rates = jax.device_put(np.asarray([lane.rate for lane in padded], np.float32), self._by_lane)
+        losses, state = [], None
+        for phase in self.recipe.plan.phases:
+            fresh = jax.vmap(partial(init_state, self.recipe.optim, phase))(variables)
+            state = fresh if state is None else carry_state(state, fresh, phase)
+            state = jax.device_put(state, self._by_lane)
+            multipliers = schedule_values(self.recipe.schedule, phase)
+            for first, stop in _chunks(phase, self.recipe.chunk):
+                images, labels = self._batches(padded, first, stop)
+                scale = jax.device_put(multipliers[first - phase.first : stop - phase.first], self._shared)
+                variables, state, loss = self._programs[phase](variables, state, rates, scale, images, labels)
+                losses.append(loss)
+                if on_chunk is not None:
+                    on_chunk(stop)
+        lost = np.concatenate([np.asarray(loss) for loss in losses], axis=1)
+        whole = jax.tree.map(np.asarray, variables)
+        return [
+            Trained(jax.tree.map(lambda leaf, i=index: leaf[i], whole), lost[index])
+            for index in range(len(lanes))
+        ]
+
+    def _stack(self, trees: Sequence[Any]) -> Any:
+        return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves), self._by_lane), *trees)
+
+    def _batches(self, lanes: Sequence[Lane], first: int, stop: int) -> tuple[jax.Array, jax.Array]:
+        drawn = {id(lane): lane.batches(first, stop) for lane in lanes}  # copies are drawn once
+        images, labels = zip(*(drawn[id(lane)] for lane in lanes), strict=True)
+        return (
+            jax.device_put(np.stack(images), self._by_lane),
+            jax.device_put(np.stack(labels), self._by_lane),
+        )
+
+
+def _chunks(phase: Phase, chunk: int) -> list[tuple[int, int]]:
+    return [(first, min(first + chunk, phase.stop)) for first in range(phase.first, phase.stop, chunk)]
+
+
+def _run_chunk(
+    recipe: Recipe,
+    phase: Phase,
+    variables: Variables,
+    state: Any,
+    rate: Float[Array, ""],
+    multipliers: Float[Array, "updates"],
+    images: Float[Array, "updates batch ..."],
+    labels: Int[Array, "updates batch"],
+) -> tuple[Variables, Any, Float[Array, "updates"]]:
+    """A scan over the updates of one chunk of one lane."""
+
+    def body(carry: tuple[Variables, Any], step: tuple[Array, Array, Array]) -> tuple[Any, Array]:
+        multiplier, batch, target = step
+        *carry, loss = update(
+            recipe.network, recipe.start, phase, recipe.optim, *carry, rate * multiplier, batch, target
+        )
+        return tuple(carry), loss
+
+    (variables, state), losses = jax.lax.scan(body, (variables, state), (multipliers, images, labels))
+    return variables, state, losses
