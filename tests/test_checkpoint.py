@@ -1,0 +1,319 @@
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from convtl import checkpoint
+from convtl.errors import UserError
+
+
+def _variables() -> dict[str, Any]:
+    draw = np.random.default_rng(0)
+    return {
+        "stem": {
+            "params": {"kernel": draw.normal(size=(3, 3, 1, 4)).astype(np.float32), "scale": np.float32(2.0)},
+            "batch_stats": {"norm": {"mean": jnp.arange(4.0), "count": jnp.array(7, jnp.int32)}},
+        },
+        "pool": {},
+        "head.1": {
+            "params": {"kernel": jnp.ones((4, 2), jnp.bfloat16), "mask": np.array([True, False])},
+            "other": {
+                "half": np.float16([1.5]),
+                "bytes": np.arange(5, dtype=np.uint8),
+                "wide": np.float64([np.nan]),
+            },
+        },
+    }
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    checkpoint.save(tmp_path / "net", _variables(), {"source": "latin", "updates": 900})
+    return tmp_path / "net"
+
+
+def test_round_trip_keeps_every_bit_type_and_shape(saved: Path) -> None:
+    variables, metadata = checkpoint.load(saved)
+    assert metadata == {"source": "latin", "updates": 900}
+    jax.tree.map(np.testing.assert_array_equal, variables, _variables())  # the structure too: `pool` is kept
+    dtypes = jax.tree.map(lambda leaf: str(leaf.dtype), variables)
+    assert dtypes == jax.tree.map(lambda leaf: str(leaf.dtype), _variables())
+    assert variables["head.1"]["params"]["kernel"].dtype == jnp.bfloat16
+    assert {type(leaf) for leaf in jax.tree.leaves(variables)} == {np.ndarray}
+    assert checkpoint.digests(variables) == checkpoint.digests(_variables())
+    assert [path.name for path in saved.parent.iterdir()] == ["net"]
+
+
+def test_saving_again_replaces_it(saved: Path) -> None:
+    checkpoint.save(saved, {"fc": {"params": {"bias": np.ones(2)}}}, {"second": True})
+    variables, metadata = checkpoint.load(saved)
+    assert list(variables) == ["fc"]
+    assert metadata == {"second": True}
+    assert [path.name for path in saved.parent.iterdir()] == ["net"]
+
+
+def test_digests_tell_dtypes_shapes_and_values_apart() -> None:
+    def one(array: Any) -> str:
+        found = checkpoint.digests({"fc": {"params": {"w": array}}})
+        assert list(found) == ["fc/params/w"]
+        return found["fc/params/w"]
+
+    like = [
+        np.zeros(4, np.float32),
+        np.zeros((2, 2), np.float32),
+        np.zeros(4, np.int32),
+        -np.zeros(4, np.float32),
+    ]
+    like += [
+        jnp.zeros(4, jnp.bfloat16),
+        np.zeros(4, np.float16),
+        jnp.zeros(4, jnp.float8_e5m2),
+        np.zeros(4, np.int8),
+    ]
+    like += [jnp.zeros(4, jnp.float8_e4m3fn)]
+    assert len({one(array) for array in like}) == len(like)
+    assert one(jnp.zeros(4)) == one(np.zeros(4, np.float32))
+
+
+# --- damage -----------------------------------------------------------------------------------------
+
+
+def _data_file(path: Path) -> Path:
+    return max(
+        (file for file in (path / "arrays").rglob("*") if file.is_file()),
+        key=lambda file: file.stat().st_size,
+    )
+
+
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def _edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    record = json.loads((path / "metadata.json").read_text())
+    change(record)
+    (path / "metadata.json").write_text(json.dumps(record))
+
+
+def _swap_metadata(path: Path) -> None:
+    other = path.with_name("other")
+    tree = jax.tree.map(lambda leaf: np.asarray(leaf) * 0, _variables())  # the same leaves, other values
+    checkpoint.save(other, tree, {})
+    shutil.copy(other / "metadata.json", path)
+
+
+def _swap_arrays(path: Path) -> None:
+    shutil.rmtree(path / "arrays")
+    (path / "arrays").mkdir()
+    np.save(path / "arrays" / "w.npy", np.zeros(3))
+
+
+DAMAGE = {
+    "flipped byte": (lambda path: _flip(_data_file(path)), r"file arrays/\S+ is damaged$"),
+    "deleted file": (lambda path: _data_file(path).unlink(), r"file arrays/\S+ is missing$"),
+    "deleted arrays": (lambda path: shutil.rmtree(path / "arrays"), r"file arrays/\S+ is missing$"),
+    "additional file": (
+        lambda path: (path / "arrays" / "zzz").touch(),
+        r"file arrays/zzz was not saved with it$",
+    ),
+    "foreign arrays": (_swap_arrays, r"file arrays/\S+ is missing$"),
+    "swapped metadata": (_swap_metadata, r"file arrays/\S+ is (damaged|missing)$"),
+    "edited metadata": (
+        lambda path: _edit(path, lambda r: r["metadata"].update(updates=1)),
+        r"metadata.json is damaged$",
+    ),
+    "forgotten leaf": (
+        lambda path: _edit(path, lambda r: r["leaves"].popitem()),
+        r"metadata.json is damaged$",
+    ),
+    "other kind": (
+        lambda path: _edit(path, lambda r: r.update(kind="zip")),
+        r"is for 'zip', not 'convtl checkpoint 1'$",
+    ),
+    "torn metadata": (
+        lambda path: (path / "metadata.json").write_text('{"kind": "co'),
+        r"metadata.json cannot be read$",
+    ),
+    "binary metadata": (
+        lambda path: (path / "metadata.json").write_bytes(b"\x80\xff"),
+        r"metadata.json cannot be read$",
+    ),
+    "no metadata": (lambda path: (path / "metadata.json").unlink(), r"it has no metadata.json\)$"),
+    "nothing": (shutil.rmtree, "there is no such folder$"),
+}
+
+
+@pytest.mark.parametrize(("damage", "told"), DAMAGE.values(), ids=DAMAGE)
+def test_what_is_damaged_is_refused_in_one_line(
+    damage: Callable[[Path], None], told: str, saved: Path
+) -> None:
+    damage(saved)
+    with pytest.raises(UserError, match=told) as refused:
+        checkpoint.load(saved)
+    assert str(refused.value).startswith(f"checkpoint {saved}: ")
+    assert "\n" not in str(refused.value)
+
+
+def test_every_file_of_a_checkpoint_is_guarded(saved: Path, tmp_path: Path) -> None:
+    for number, file in enumerate(sorted(path for path in saved.rglob("*") if path.is_file())):
+        for damage in (_flip, Path.unlink):
+            if damage is _flip and not file.stat().st_size:
+                continue
+            copy = tmp_path / f"copy{number}{damage.__name__}"
+            shutil.copytree(saved, copy)
+            damage(copy / file.relative_to(saved))
+            with pytest.raises(
+                UserError, match=r"^checkpoint .*(damaged|missing|cannot be read|has no|is for)"
+            ):
+                checkpoint.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda tree: tree["stem"]["params"].pop("scale"), "weights stem/params/scale are missing"),
+        (
+            lambda tree: tree["stem"]["params"].update(scale=np.float32(2.5)),
+            "weights stem/params/scale are not those that were saved",
+        ),
+        (
+            lambda tree: tree["stem"]["params"].update(more=np.ones(1)),
+            "weights stem/params/more were not saved with it",
+        ),
+    ],
+)
+def test_leaves_are_checked_even_if_all_files_agree(
+    change: Callable[[dict[str, Any]], Any], told: str, saved: Path
+) -> None:
+    """A partial checkpoint whose records are consistent: what Orbax alone would restore without a word."""
+    tree = _variables()
+    change(tree)
+    other = saved.with_name("other")
+    checkpoint.save(other, tree, {})
+    record = json.loads((saved / "metadata.json").read_text())
+    record["files"] = json.loads((other / "metadata.json").read_text())["files"]
+    del record["digest"]
+    record["digest"] = checkpoint.digest(record, length=32)
+    (other / "metadata.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=told):
+        checkpoint.load(other)
+
+
+# --- expected ---------------------------------------------------------------------------------------
+
+
+def test_what_is_expected_is_loaded(saved: Path) -> None:
+    abstract = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, {"a": _variables()["stem"]}))["a"]
+    checkpoint.save(saved, {"stem": _variables()["stem"]}, {})
+    variables, _ = checkpoint.load(saved, {"stem": abstract})
+    assert variables["stem"]["batch_stats"]["norm"]["count"] == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda tree: tree["stem"].pop("batch_stats"),
+            "weights stem/batch_stats/norm/count are not expected$",
+        ),
+        (lambda tree: tree.update(fc={"b": np.ones(1)}), "weights fc/b are missing$"),
+        (
+            lambda tree: tree["stem"]["params"].update(kernel=np.ones((3, 3, 1, 5), np.float32)),
+            r"weights stem/params/kernel are float32 \(3, 3, 1, 4\), expected float32 \(3, 3, 1, 5\)$",
+        ),
+        (
+            lambda tree: tree["head.1"]["params"].update(kernel=np.ones((4, 2), np.float32)),
+            r"weights head.1/params/kernel are bfloat16 \(4, 2\), expected float32 \(4, 2\)$",
+        ),
+    ],
+)
+def test_what_is_not_expected_is_refused(
+    change: Callable[[dict[str, Any]], Any], told: str, saved: Path
+) -> None:
+    expected = _variables()
+    change(expected)
+    with pytest.raises(UserError, match=told):
+        checkpoint.load(saved, expected)
+
+
+# --- saving -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"a/b": np.ones(1)},
+        {"": np.ones(1)},
+        {3: np.ones(1)},
+        {"a": np.array(["text"])},
+        {"a": None},
+        {"a": np.ones((0, 3))},
+    ],
+)
+def test_what_cannot_be_saved_is_refused_before_anything_is_written(
+    tree: dict[Any, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"not a"):
+        checkpoint.save(tmp_path / "net", tree, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_foreign_folders_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "thesis.tex").write_text("mine")
+    (tmp_path / "net" / "metadata.json").write_text('{"title": "mine"}')
+    with pytest.raises(UserError, match="something else in its place"):
+        checkpoint.save(tmp_path / "net", _variables(), {})
+    assert (tmp_path / "net" / "thesis.tex").read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^checkpoint .*: cannot be written \(.*not a directory.*\)$"):
+        checkpoint.save(tmp_path / "file" / "net", _variables(), {})
+
+
+def test_metadata_that_is_not_json_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        checkpoint.save(tmp_path / "net", _variables(), {"accuracy": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+QUIET = """
+import sys, threading
+from pathlib import Path
+import numpy as np
+from convtl import checkpoint
+checkpoint.save(Path(sys.argv[1]), {"fc": {"params": {"kernel": np.ones((84, 10), np.float32)}}}, {})
+checkpoint.load(Path(sys.argv[1]))
+assert "pickle" not in checkpoint.__dict__
+print([thread.name for thread in threading.enumerate() if not thread.daemon])
+"""
+
+
+def test_it_is_quiet_and_lets_the_process_end(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", QUIET, str(tmp_path / "net")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['MainThread']\n", "")
+
+
+def test_a_net_the_size_of_lenet5_takes_a_moment(tmp_path: Path) -> None:
+    shapes = [(5, 5, 1, 6), (6,), (5, 5, 6, 16), (16,), (400, 120), (120,), (120, 84), (84,), (84, 10), (10,)]
+    net = {f"unit{i}": {"params": {"w": np.ones(shape, np.float32)}} for i, shape in enumerate(shapes)}
+    assert sum(leaf.size for leaf in jax.tree.leaves(net)) == 61_706
+    checkpoint.save(tmp_path / "first", net, {})  # imports Orbax
+    start = time.perf_counter()
+    checkpoint.save(tmp_path / "net", net, {})
+    checkpoint.load(tmp_path / "net")
+    assert time.perf_counter() - start < 3  # about 0.1 s on an idle core
