@@ -1,0 +1,180 @@
+"""The Hydra boundary: words on the command line -> plain data, or one clear line.
+
+Nothing but this file knows Hydra. It composes, and leaves every check of keys, names and values to
+`convtl.config` and `convtl.study.grid`, which know what is accepted.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from convtl.errors import UserError, unknown_name
+
+REGISTRIES = ("models", "domains", "regimes")
+"""Folders of conf/ of which every file is a named node."""
+
+GROUPS = ("experiment", "debug", "optim")
+"""Folders of conf/ of which one file is chosen by name."""
+
+_PATH_KEYS = re.compile(r"^(out|cache|path|(.*\.)?(path|data_dir))$")
+_OVERRIDE = re.compile(r"^(?P<prefix>\+\+|\+|~)?(?P<key>[^=\s]+?)(=(?P<value>.*))?$", re.DOTALL)
+
+
+def conf_folders() -> list[Path]:
+    """The package's own conf/ (beside the package in a checkout, inside it in a wheel), then the user's."""
+    inside, beside = Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf"
+    own = inside if inside.is_dir() else beside
+    users = Path.cwd() / "conf"
+    return [own, users] if users.is_dir() and users.resolve() != own.resolve() else [own]
+
+
+def options(group: str) -> list[str]:
+    """Names of the files in one folder of conf/."""
+    return sorted({path.stem for folder in conf_folders() for path in (folder / group).glob("*.yaml")})
+
+
+class _UsersConf(SearchPathPlugin):
+    """Searches `conf/` of the working directory after the package's own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in conf_folders()[1:]:
+            search_path.append("convtl-user", f"file://{folder}")
+
+
+def _prepare() -> None:
+    """Stores the nodes of the registries, one for each file, and the user's search path."""
+    nodes = {
+        name: {path.stem: OmegaConf.load(path) for folder in conf_folders() for path in _files(folder / name)}
+        for name in REGISTRIES
+    }
+    ConfigStore.instance().store(name="registry", node=nodes)
+    Plugins.instance().register(_UsersConf)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.yaml"))
+
+
+def overrides_from(words: Sequence[str]) -> list[str]:
+    """Words as typed -> Hydra overrides.
+
+    Paths are quoted, so that spaces and brackets in them are taken as they are. Keys need no `+` to be
+    added: whether a key exists is for `convtl.config` to say, in one line.
+
+    Raises:
+      UserError: a word is no `key=value`, or names a file that conf/ does not have.
+    """
+    return [_override(word) for word in words]
+
+
+def _override(word: str) -> str:
+    match = _OVERRIDE.match(word)
+    if match is None or (match["value"] is None and match["prefix"] != "~"):
+        raise UserError(f"'{word}': not understood; accepted: key=value, such as depth=3 or 'n_per_class=[5,50]'")
+    prefix, key, value = match["prefix"] or "", match["key"], match["value"]
+    if key in GROUPS:
+        for name in [] if value in (None, "null") else value.split(","):
+            if name not in options(key):
+                raise unknown_name(key, name, options(key))
+        return f"{'+' if key == 'experiment' else ''}{key}={value}"
+    if prefix == "~" or key.startswith("hydra"):
+        return word
+    if _PATH_KEYS.match(key) and value and value[0] not in "'\"" and value != "null":
+        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+        value = f"'{quoted}'"
+    return f"++{key}={value}"
+
+
+def compose(words: Sequence[str]) -> dict[str, Any]:
+    """The config of one study as plain data.
+
+    Raises:
+      UserError: the words cannot be composed.
+    """
+    return _composed(overrides_from(words))
+
+
+def _composed(overrides: Sequence[str]) -> dict[str, Any]:
+    _prepare()
+    try:
+        GlobalHydra.instance().clear()
+        with hydra.initialize_config_dir(str(conf_folders()[0]), version_base="1.3"):
+            config = hydra.compose("config", overrides=list(overrides))
+        content = OmegaConf.to_container(config, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_plain(error)) from None
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def _plain(error: Exception) -> str:
+    """The first telling line of a Hydra error."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"configuration: {lines[0]}" if lines else f"configuration: {type(error).__name__}"
+
+
+def points(words: Sequence[str]) -> list[list[str]]:
+    """Overrides of every point of a `-m` sweep, in Hydra's order.
+
+    Raises:
+      UserError: an override cannot be parsed.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides_from(words))
+    except HydraException as error:
+        raise UserError(_plain(error)) from None
+    choices = [
+        [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
+        if item.is_sweep_override()
+        else [str(item.input_line)]
+        for item in parsed
+        if not item.get_key_element().startswith("hydra")
+    ]
+    return [list(point) for point in product(*choices)]
+
+
+def multirun(words: Sequence[str], task: Callable[[dict[str, Any]], None], out: Path) -> None:
+    """Hands every point of a sweep to Hydra's launcher; its own folders go under `out`."""
+    _prepare()
+    quiet = [
+        f"hydra.sweep.dir='{out}/launch'",
+        "hydra.output_subdir=null",
+        "hydra.job.chdir=false",
+        "hydra/job_logging=none",
+        "hydra/hydra_logging=none",
+    ]
+    sys.argv = [sys.argv[0], "-m", *overrides_from(words), *quiet]
+
+    def run(config: Any) -> None:
+        content = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(content, dict)
+        task({str(key): value for key, value in content.items()})
+
+    hydra.main(config_path=str(conf_folders()[0]), config_name="config", version_base="1.3")(run)()
+
+
+def guarded(main: Callable[[list[str]], int]) -> int:
+    """Runs an entry point: a user's mistake is one line and exit code 2, Ctrl-C is 130."""
+    try:
+        return main(sys.argv[1:])
+    except UserError as error:
+        print(f"convtl: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("convtl: stopped; the same command goes on where it stopped", file=sys.stderr)
+        return 130

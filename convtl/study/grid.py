@@ -1,0 +1,236 @@
+"""Axes -> trials, each with an identity: what a study consists of, before anything is run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import product
+from typing import Any
+
+from convtl.config import (
+    PROTOCOL,
+    Config,
+    PatchesConfig,
+    PerClass,
+    TypedScriptConfig,
+    dump,
+    known_keys,
+    parse,
+)
+from convtl.data.domains import identity
+from convtl.errors import UserError, nearest, unknown_name
+from convtl.keys import digest
+from convtl.models.registry import build_network
+from convtl.transfer.plan import make_plan, resolve_depth
+
+FRESH_SOURCES = ("scratch", "random")
+"""Sources that are no domain: a fresh net that trains everything, and one frozen below the boundary."""
+_NAMING_SHAPE, _NAMING_CLASSES = (64, 64, 1), 10  # unit names and their order do not depend on the images
+
+_AXES = ("model", "source", "target", "regime", "depth", "n_per_class", "updates", "replicate")
+_AROUND = ("claims", "save", "out", "cache", "dry_run", "tracking", "limits", "study", "replicates", "axes")
+_REGISTRIES = ("models", "domains", "regimes")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of a study.
+
+    Attributes:
+      id: digest of all that can change the trial's numbers.
+      config: digest of the protocol it shares with the rest of its study (no axis in it).
+      contents: digest of what each name stands for, by role; two rows are comparable only if equal names
+        stand for equal contents.
+      settings: the study's config, with the values of `axes` for this trial.
+      depth, depth_unit: number of trained weighted units, and the lowest of them.
+      axes: values of the additional axes, by key.
+    """
+
+    id: str
+    config: str
+    contents: Mapping[str, str]
+    settings: Config
+    model: str
+    source: str
+    target: str
+    regime: str
+    depth: int
+    depth_unit: str
+    n_per_class: int
+    updates: int
+    replicate: int
+    axes: Mapping[str, Any]
+
+
+def apply_limits(config: Config) -> Config:
+    """Cuts a config as `limits` says: the last word, whatever an experiment asked for."""
+    limits = config.limits
+    cut: dict[str, Any] = {}
+    if limits.values_per_axis is not None:
+        cut |= {axis: _ends(getattr(config, axis), limits.values_per_axis) for axis in _AXES[:-1]}
+        cut["axes"] = {name: _ends(values, limits.values_per_axis) for name, values in config.axes.items()}
+    if limits.replicates is not None:
+        cut["replicates"] = min(config.replicates, limits.replicates)
+        if config.replicate is not None:
+            cut["replicate"] = config.replicate[: limits.replicates]
+    if limits.updates is not None:
+        cut["updates"] = tuple(dict.fromkeys(min(u, limits.updates) for u in cut.get("updates", config.updates)))
+    recipe = config.pretrain
+    if limits.pretrain_updates is not None:
+        recipe = replace(recipe, updates=min(recipe.updates, limits.pretrain_updates))
+    most = limits.images_per_class
+    if most is not None:
+        recipe = replace(recipe, images_per_class=min(recipe.images_per_class, most))
+        cut["test_per_class"] = min(config.test_per_class, most)
+        cut["validation"] = replace(config.validation, per_class=min(config.validation.per_class, most))
+        cut["domains"] = {name: _smaller(domain, most) for name, domain in config.domains.items()}
+    study = f"{config.study or 'trials'}{limits.suffix}" if limits.suffix else config.study
+    return replace(config, pretrain=recipe, study=study, **cut)
+
+
+def _ends(values: Sequence[Any], most: int) -> tuple[Any, ...]:
+    """At most `most` values, the first and the last among them."""
+    if len(values) <= most:
+        return tuple(values)
+    return (*values[: most - 1], values[-1])
+
+
+def _smaller(domain: Any, most: int) -> Any:
+    if not isinstance(domain, TypedScriptConfig | PatchesConfig):
+        return domain
+    asked = domain.per_class
+    cut = PerClass(min(asked.train, most), min(asked.validation, most), min(asked.test, most))
+    return replace(domain, per_class=cut)
+
+
+def expand(content: Mapping[str, Any]) -> tuple[Config, list[Trial]]:
+    """The study's config after its limits, and its trials in a fixed order, each once.
+
+    Args:
+      content: plain data, as `convtl.config.parse` takes it.
+
+    Raises:
+      UserError: a key, name, depth or value is not accepted.
+    """
+    study = apply_limits(parse(content))
+    trials: dict[str, Trial] = {}
+    for assignment in _assignments(study, content):
+        settings = apply_limits(parse(_assigned(content, assignment))) if assignment else study
+        for trial in _points(settings, assignment):
+            trials.setdefault(trial.id, trial)
+    return study, list(trials.values())
+
+
+def _assignments(study: Config, content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    for key, values in study.axes.items():
+        if key in (*_AXES, *_AROUND):
+            raise UserError(f"axes: got '{key}'; it is given as {key}=... itself, not under axes")
+        if key.split(".")[0] not in content:
+            raise UserError(f"axes: unknown key '{key}'.{nearest(key, known_keys())}")
+        if not values:
+            raise UserError(f"axes.{key}: got []; accepted: at least one value")
+    return [dict(zip(study.axes, values, strict=True)) for values in product(*study.axes.values())]
+
+
+def _assigned(content: Mapping[str, Any], assignment: Mapping[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = dict(content) | {"axes": {}}
+    for key, value in assignment.items():
+        *path, last = key.split(".")
+        node = result
+        for step in path:
+            node[step] = dict(node.get(step) or {})
+            node = node[step]
+        node[last] = value
+    return result
+
+
+def _points(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
+    _check_names(settings)
+    replicates = settings.replicate if settings.replicate is not None else tuple(range(settings.replicates))
+    shared = digest(_protocol(settings, assignment))
+    trials = []
+    for model, regime, target, source in product(settings.model, settings.regime, settings.target, settings.source):
+        network = build_network(settings.models[model], _NAMING_SHAPE, _NAMING_CLASSES)
+        # Scratch trains everything at one rate, so that it appears once whatever depth and regime say.
+        scratch = source == "scratch"
+        regime = "fine_tune" if scratch and "fine_tune" in settings.regimes else regime
+        depths: Sequence[int | str] = ("all",) if scratch else settings.depth
+        for depth, n, updates, replicate in product(depths, settings.n_per_class, settings.updates, replicates):
+            plan = make_plan(network, settings.regimes[regime], resolve_depth(network, depth), updates)
+            lowest = network.names[plan.boundary]
+            contents = _contents(settings, model, source, target, regime)
+            identity_content = {
+                "protocol": _protocol(settings, {}, pretrained=source not in FRESH_SOURCES),
+                "contents": contents,
+                "trained": sorted(plan.trained),
+                "n_per_class": n,
+                "updates": updates,
+                "replicate": replicate,
+            }
+            trials.append(
+                Trial(
+                    id=digest(identity_content),
+                    config=shared,
+                    contents=contents,
+                    settings=settings,
+                    model=model,
+                    source=source,
+                    target=target,
+                    regime=regime,
+                    depth=len(plan.trained),
+                    depth_unit=lowest,
+                    n_per_class=n,
+                    updates=updates,
+                    replicate=replicate,
+                    axes=dict(assignment),
+                )
+            )
+    return trials
+
+
+def _check_names(settings: Config) -> None:
+    for name in FRESH_SOURCES:
+        if name in settings.domains:
+            raise UserError(f"domains.{name}: this name is taken by the source '{name}'; choose another")
+    registries: tuple[tuple[str, tuple[str, ...], Sequence[str]], ...] = (
+        ("model", settings.model, list(settings.models)),
+        ("source", settings.source, [*settings.domains, *FRESH_SOURCES]),
+        ("target", settings.target, list(settings.domains)),
+        ("regime", settings.regime, list(settings.regimes)),
+    )
+    for key, names, known in registries:
+        for name in names:
+            if name not in known:
+                raise unknown_name(key, name, known)
+
+
+def _protocol(
+    settings: Config, assignment: Mapping[str, Any], pretrained: bool = True
+) -> dict[str, Any]:
+    """What all trials of a study share: everything but axes, registries and what is around the trials."""
+    skipped = {*_AXES, *_AROUND, *_REGISTRIES} | (set() if pretrained else {"pretrain"})
+    shared = {item.name: dump_field(settings, item.name) for item in fields(settings) if item.name not in skipped}
+    for key in assignment:
+        *path, last = key.split(".")
+        node: Any = shared
+        for step in path:
+            node = node.get(step, {}) if isinstance(node, dict) else {}
+        if isinstance(node, dict):
+            node.pop(last, None)
+    return {"protocol": PROTOCOL, **shared}
+
+
+def dump_field(settings: Config, name: str) -> Any:
+    """Plain data of one field of a config."""
+    value = getattr(settings, name)
+    if isinstance(value, tuple):
+        return list(value)
+    return dump(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _contents(settings: Config, model: str, source: str, target: str, regime: str) -> dict[str, str]:
+    origin = {"fresh": source} if source in FRESH_SOURCES else {"domain": identity(settings.domains[source])}
+    return {
+        "model": digest(dump(settings.models[model])),
+        "source": digest(origin),
+        "target": digest(identity(settings.domains[target])),
+        "regime": digest(dump(settings.regimes[regime])),
+    }

@@ -1,0 +1,230 @@
+"""Runs the trials that share compiled programs: lanes in, rows out."""
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from convtl.config import ModelConfig
+from convtl.measure.calibration import expected_calibration_error
+from convtl.measure.metrics import accuracy, nll
+from convtl.models.network import Network, Variables, weight_count
+from convtl.models.registry import build_network, with_plain_lowering
+from convtl.study.grid import Trial
+from convtl.study.materials import Materials, Start, TargetData
+from convtl.study.rates import NO_SCORE, Score, at_edge, best_rate, next_rates
+from convtl.study.store import Row
+from convtl.training.cost import flops_per_update
+from convtl.training.features import Forward, PrefixFeatures
+from convtl.training.lanes import Lane, Recipe, Trained, Trainer
+from convtl.transfer.plan import Plan, make_plan
+
+_FEATURES_KEPT = 96
+"""Arrays of prefix features held in memory (three for each source net and target); older ones are recomputed."""
+
+
+@dataclass
+class Running:
+    """A trial in flight: the rates it has tried, and the variables of the best so far."""
+
+    trial: Trial
+    start: Start
+    data: TargetData
+    scores: dict[float, Score] = field(default_factory=dict)
+    outstanding: int = 0
+    best: Variables | None = None
+    seconds: float = 0.0
+
+    def wanted(self) -> list[float]:
+        return next_rates(self.trial.settings.lr, self.scores, self.trial.settings.lr_extend)
+
+
+def trial_plan(network: Network, trial: Trial) -> Plan:
+    return make_plan(network, trial.settings.regimes[trial.regime], trial.depth, trial.updates)
+
+
+def trial_recipe(materials: Materials, trial: Trial) -> Recipe:
+    """The programs that a trial needs; trials with equal recipes run together."""
+    settings = trial.settings
+    network = materials.network(trial)
+    plan = trial_plan(network, trial)
+    start = plan.boundary if settings.cache_prefix else 0
+    return Recipe(network, start, plan, settings.optim, settings.schedule, settings.lanes, settings.chunk)
+
+
+def trial_flops(trial: Trial, recipe: Recipe) -> int:
+    """Algorithmic cost of one update (`convtl.training.cost`)."""
+    model: ModelConfig = with_plain_lowering(trial.settings.models[trial.model])
+    classes = recipe.network.output_shapes[-1][0]
+    plain = build_network(model, recipe.network.input_shape, classes)
+    return flops_per_update(plain, recipe.plan, trial.settings.batch_size, recipe.start)
+
+
+class Group:
+    """Runs trials of one recipe.
+
+    Args:
+      on_updates: told how many lane-updates were just done.
+    """
+
+    def __init__(self, recipe: Recipe, materials: Materials, on_updates: Callable[[int], None]) -> None:
+        self.recipe = recipe
+        self._materials, self._on_updates = materials, on_updates
+        self._trainer = Trainer(recipe)
+        self._prefix = Forward(recipe.network, 0, recipe.start)
+        self._suffix = Forward(recipe.network, recipe.start)
+        self._features: OrderedDict[tuple[str, str, str], PrefixFeatures] = OrderedDict()
+        self._flops: int | None = None
+        self.in_flight: list[Trial] = []
+
+    def run(self, claimed: Iterator[Trial]) -> Iterator[tuple[Trial, Row, Variables | None]]:
+        """Trains, chooses and tests; yields each trial with its row and its tuned net as it is finished.
+
+        Args:
+          claimed: trials that this process has claimed, drawn only when lanes are free.
+        """
+        queue: deque[tuple[Running, float]] = deque()
+        while True:
+            while len(queue) < self._trainer.width and (trial := next(claimed, None)) is not None:
+                self.in_flight.append(trial)
+                queue.extend(self._enter(trial))
+            if not queue:
+                return
+            batch = [queue.popleft() for _ in range(min(len(queue), self._trainer.width))]
+            for running in self._train(batch):
+                more = running.wanted()
+                running.outstanding = len(more)
+                # Extensions go first, so that a trial's images stay in memory no longer than needed.
+                queue.extendleft((running, rate) for rate in reversed(more))
+                if not more:
+                    row = self._finish(running)
+                    self.in_flight.remove(running.trial)
+                    yield running.trial, row, self._whole(running)
+
+    def _enter(self, trial: Trial) -> list[tuple[Running, float]]:
+        running = Running(trial, self._materials.start(trial), self._materials.target_data(trial))
+        rates = running.wanted()
+        running.outstanding = len(rates)
+        return [(running, rate) for rate in rates]
+
+    def _train(self, batch: Sequence[tuple[Running, float]]) -> list[Running]:
+        """Trains one batch of lanes; returns the trials whose outstanding rates are all scored."""
+        began, done = time.perf_counter(), 0
+
+        def report(updates: int) -> None:
+            nonlocal done
+            self._on_updates((updates - done) * len(batch))
+            done = updates
+
+        trained = self._trainer.train([self._lane(running, rate) for running, rate in batch], report)
+        complete = []
+        for (running, rate), result in zip(batch, trained, strict=True):
+            self._score(running, rate, result)
+            running.outstanding -= 1
+            if running.outstanding == 0:
+                complete.append(running)
+        share = (time.perf_counter() - began) / len(batch)
+        for running, _ in batch:
+            running.seconds += share
+        return complete
+
+    def _lane(self, running: Running, rate: float) -> Lane:
+        trial, data = running.trial, running.data
+        labels = data.train_labels(trial.n_per_class)
+        images = data.train_images(trial.n_per_class)
+        inputs = self._inputs(running, "train", images)
+
+        def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+            size = trial.settings.batch_size
+            positions = data.batch_positions(len(labels), size, first, stop)
+            return inputs[positions], labels[positions]
+
+        own = {name: running.start.variables[name] for name in self.recipe.network.names[self.recipe.start :]}
+        return Lane(own, rate, batches)
+
+    def _inputs(self, running: Running, split: str, images: np.ndarray) -> np.ndarray:
+        """What enters the trained part: the images, or their features, computed once a net and target."""
+        if self.recipe.start == 0:
+            return images
+        known = (running.start.name, running.data.name, split)
+        if known not in self._features:
+            self._features[known] = PrefixFeatures(self._prefix, running.start.variables)
+        self._features.move_to_end(known)
+        while len(self._features) > _FEATURES_KEPT:
+            self._features.popitem(last=False)
+        return self._features[known].rows(images, len(images))
+
+    def _logits(self, running: Running, variables: Variables, split: str) -> tuple[np.ndarray, np.ndarray]:
+        images, labels = running.data.held_out(split)
+        return self._suffix(variables, self._inputs(running, split, images)), labels
+
+    def _score(self, running: Running, rate: float, result: Trained) -> None:
+        score = NO_SCORE
+        if result.finite:
+            logits, labels = self._logits(running, result.variables, "validation")
+            score = (accuracy(logits, labels), -nll(logits, labels))
+        running.scores[rate] = score
+        if best_rate(running.scores) == rate:
+            running.best = result.variables
+
+    def _whole(self, running: Running) -> Variables | None:
+        """The tuned net from its first unit on."""
+        return None if running.best is None else running.start.variables | running.best
+
+    def _finish(self, running: Running) -> Row:
+        """The row of a trial whose rate is chosen: here, and only here, its test images are read."""
+        trial, settings, data = running.trial, running.trial.settings, running.data
+        if self._flops is None:
+            self._flops = trial_flops(trial, self.recipe)
+        plan, network = self.recipe.plan, self.recipe.network
+        rate, whole = best_rate(running.scores), self._whole(running)
+        row: Row = describe(trial) | {
+            "n_train": trial.n_per_class * data.classes,
+            "lr": rate,
+            "lr_at_edge": at_edge(running.scores),
+            "n_rates": len(running.scores),
+            "val_regime": settings.validation.regime,
+            "n_val": len(data.draw.validation),
+            "n_test": len(data.draw.test),
+            "source_accuracy": self._materials.source_metadata(trial).get("accuracy"),
+            "trained_weights": sum(weight_count(network.abstract_variables[unit]) for unit in plan.trained),
+            "flops_per_update": self._flops,
+            "subset_digest": data.subset_digest(trial.n_per_class),
+            "classes": [data.domain.class_names[index] for index in data.draw.classes],
+        }
+        if rate is None or whole is None or running.best is None:
+            reason = "loss or weights were not finite at any learning rate"
+            return row | {"status": "diverged", "reason": reason, "seconds": running.seconds}
+        logits, labels = self._logits(running, running.best, "test")
+        return row | {
+            "val_accuracy": running.scores[rate][0],
+            "test_accuracy": accuracy(logits, labels),
+            "test_nll": nll(logits, labels),
+            "test_ece": expected_calibration_error(logits, labels),
+            "frozen_ok": running.start.frozen_ok(whole, plan.trained),
+            "status": "done",
+            "seconds": running.seconds,
+        }
+
+
+def describe(trial: Trial) -> dict[str, Any]:
+    """The part of a row that is known before a trial is run."""
+    return {
+        "study": trial.settings.study or "trials",
+        "trial": trial.id,
+        "config": trial.config,
+        "contents": dict(trial.contents),
+        "model": trial.model,
+        "source": trial.source,
+        "target": trial.target,
+        "regime": trial.regime,
+        "depth": trial.depth,
+        "depth_unit": trial.depth_unit,
+        "n_per_class": trial.n_per_class,
+        "updates": trial.updates,
+        "replicate": trial.replicate,
+        "axes": dict(trial.axes),
+    }

@@ -1,0 +1,50 @@
+"""Which learning rates a trial tries, and which it keeps: one rule for every arm.
+
+The rule sees nothing but the trial's own validation scores, so slices, shards and resumed runs agree.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+Score = tuple[float, float]
+"""(validation accuracy, minus validation loss): compared in this order; `NO_SCORE` for a diverged run."""
+
+NO_SCORE: Score = (-math.inf, -math.inf)
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.5g}")
+
+
+def next_rates(grid: Sequence[float], scores: Mapping[float, Score], extend: int) -> list[float]:
+    """Rates to be tried next, given those that were scored; none when the trial is finished.
+
+    First the grid; then one more step on the side where the best rate is at the edge, up to `extend` steps
+    on each side. A grid of one rate is used as it is. If every rate diverged, lower ones are tried.
+    """
+    grid = sorted(grid)
+    missing = [rate for rate in grid if rate not in scores]
+    if missing or len(grid) == 1:
+        return missing
+    tried = sorted(scores)
+    best = best_rate(scores)
+    best = tried[0] if best is None else best
+    below = sum(rate < grid[0] for rate in tried)
+    above = sum(rate > grid[-1] for rate in tried)
+    if best == tried[0] and below < extend:
+        return [_rounded(grid[0] * (grid[0] / grid[1]) ** (below + 1))]
+    if best == tried[-1] and above < extend:
+        return [_rounded(grid[-1] * (grid[-1] / grid[-2]) ** (above + 1))]
+    return []
+
+
+def best_rate(scores: Mapping[float, Score]) -> float | None:
+    """The rate with the best score, the lowest of equals; None if all diverged."""
+    usable = [rate for rate in sorted(scores) if scores[rate] != NO_SCORE]
+    return max(usable, key=lambda rate: scores[rate], default=None)
+
+
+def at_edge(scores: Mapping[float, Score]) -> bool:
+    """Whether the best rate is the lowest or highest of several that were tried."""
+    best = best_rate(scores)
+    return best is not None and len(scores) > 1 and best in (min(scores), max(scores))

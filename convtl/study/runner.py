@@ -1,0 +1,164 @@
+"""Runs what is missing of a study: claims, trains, writes rows; safe to kill and to run twice at once."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from convtl import checkpoint
+from convtl.cache import Cache
+from convtl.config import dump
+from convtl.errors import UserError
+from convtl.models.network import Variables
+from convtl.study.claims import Claims
+from convtl.study.grid import Trial
+from convtl.study.group import Group, describe, trial_recipe
+from convtl.study.materials import Materials
+from convtl.study.store import Row, RowStore
+from convtl.training.lanes import Recipe
+
+_POLL_SECONDS = 0.5  # how often to look whether another process has finished what it claimed
+
+
+class Watcher(Protocol):
+    """Whoever wants to know how a study goes on."""
+
+    def say(self, line: str) -> None: ...
+    def working_on(self, what: str) -> None: ...
+    def updates(self, count: int) -> None: ...
+    def trial(self, row: Row) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """What one call of `run_trials` did."""
+
+    ran: int = 0
+    failed: list[str] = field(default_factory=list)
+    """reasons, one for each failed trial"""
+
+
+def run_trials(
+    trials: Sequence[Trial], store: RowStore, cache: Cache, watcher: Watcher, save_to: Path | None = None
+) -> Outcome:
+    """Runs the trials that no process has finished yet.
+
+    Args:
+      save_to: folder for the tuned nets, one folder a trial; None saves none.
+
+    Raises:
+      UserError: the data do not suffice for a trial, or a folder cannot be written.
+    """
+    missing = [trial for trial in trials if trial.id not in store.finished()]
+    outcome = Outcome()
+    if not missing:
+        return outcome
+    materials = Materials(cache, watcher.say)
+    watcher.working_on("preparing images")
+    for trial in missing:
+        materials.check(trial)
+    materials.prepare_sources(
+        missing, lambda ready, of: watcher.working_on(f"pretraining source nets, {ready} of {of} ready")
+    )
+    groups: dict[Recipe, list[Trial]] = {}
+    for trial in missing:
+        groups.setdefault(trial_recipe(materials, trial), []).append(trial)
+    worker = _Worker(store, Claims(store.out), materials, watcher, save_to, outcome)
+    try:
+        worker.run(groups)
+    finally:
+        worker.claims.close()
+    return outcome
+
+
+@dataclass
+class _Worker:
+    store: RowStore
+    claims: Claims
+    materials: Materials
+    watcher: Watcher
+    save_to: Path | None
+    outcome: Outcome
+    given_up: set[str] = field(default_factory=set)
+
+    def run(self, groups: dict[Recipe, list[Trial]]) -> None:
+        """Passes over the groups until every trial is finished, here or by another process."""
+        while True:
+            before = self.outcome.ran
+            for recipe, trials in groups.items():
+                if self._open(trials):
+                    self._run_group(recipe, trials)
+            if not any(self._open(trials) for trials in groups.values()):
+                return
+            if self.outcome.ran == before:
+                self.watcher.working_on("waiting for trials that other processes are running")
+                time.sleep(_POLL_SECONDS)
+
+    def _open(self, trials: Sequence[Trial]) -> list[Trial]:
+        finished = self.store.finished()
+        return [t for t in trials if t.id not in finished and t.id not in self.given_up]
+
+    def _claimed(self, trials: Sequence[Trial]) -> Iterator[Trial]:
+        for trial in self._open(trials):
+            if self.claims.take(trial.id):
+                # Its owner may have finished it between the look and the claim.
+                if trial.id in self.store.finished():
+                    self.claims.release([trial.id])
+                else:
+                    yield trial
+
+    def _run_group(self, recipe: Recipe, trials: Sequence[Trial]) -> None:
+        claimed = self._claimed(trials)
+        first = next(claimed, None)
+        if first is None:
+            return
+        depth = f"{first.depth} ({first.depth_unit} up)"
+        self.watcher.working_on(f"{first.model}, depth {depth}")
+        in_flight = [first]
+        try:
+            group = Group(recipe, self.materials, self.watcher.updates)
+            in_flight = group.in_flight
+            for trial, row, net in group.run(_chain(first, claimed)):
+                self._write(trial, row, net)
+        except (KeyboardInterrupt, SystemExit):
+            self._give_up(in_flight, "interrupted", "stopped from outside")
+            raise
+        except UserError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._give_up(in_flight, "failed", reason)
+
+    def _write(self, trial: Trial, row: Row, net: Variables | None) -> None:
+        if self.save_to is not None and net is not None:
+            checkpoint.save(self.save_to / trial.id, net, _metadata(trial, row, self.materials))
+        self.store.append(row)
+        self.store.finished()
+        self.claims.release([trial.id])
+        self.outcome.ran += 1
+        self.watcher.trial(row)
+
+    def _give_up(self, trials: Sequence[Trial], status: str, reason: str) -> None:
+        for trial in trials:
+            self.store.append(describe(trial) | {"status": status, "reason": reason})
+            self.given_up.add(trial.id)
+            self.outcome.failed.append(reason)
+        self.claims.release([trial.id for trial in trials])
+
+
+def _chain(first: Trial, rest: Iterator[Trial]) -> Iterator[Trial]:
+    yield first
+    yield from rest
+
+
+def _metadata(trial: Trial, row: Row, materials: Materials) -> dict[str, Any]:
+    """What a saved net needs to be used: how to build it, what its outputs mean, how good it is."""
+    network = materials.network(trial)
+    return {
+        "model": dump(trial.settings.models[trial.model]),
+        "input_shape": list(network.input_shape),
+        "classes": row["classes"],
+        "row": row,
+    }
+

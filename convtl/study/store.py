@@ -1,0 +1,134 @@
+"""Rows on disk: append-only files, one for each writing process, and the table made of them.
+
+A row is one line of JSON. A torn last line (a killed writer) is skipped. Of two final rows of one trial
+the first by (file, line) counts, so that everyone who reads the folder sees the same table.
+"""
+
+import csv
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from convtl.errors import UserError
+
+COLUMNS = (
+    "study", "trial", "config", "model", "source", "target", "regime", "depth", "depth_unit", "n_per_class",
+    "n_train", "replicate", "lr", "lr_at_edge", "n_rates", "updates", "val_regime", "n_val", "val_accuracy",
+    "test_accuracy", "test_nll", "test_ece", "n_test", "source_accuracy", "trained_weights",
+    "flops_per_update", "seconds", "frozen_ok", "subset_digest", "status", "reason",
+)  # fmt: skip
+"""Columns of results.csv; those of additional axes come after them."""
+
+FINAL = ("done", "diverged")
+"""Statuses that are not tried again."""
+
+Row = dict[str, Any]
+
+
+@contextmanager
+def accessible(out: Path, doing: str = "write in") -> Iterator[None]:
+    """Turns what the file system refuses into one plain line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"out: cannot {doing} '{out}': {error.strerror or error}") from None
+
+
+class RowStore:
+    """The rows of one `out` folder."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self._folder = out / "rows"
+        self._file: Path | None = None
+        self._read_until: dict[Path, int] = {}
+        self._finished: set[str] = set()
+
+    def prepare(self) -> None:
+        """Makes the folder and proves that it can be written to.
+
+        Raises:
+          UserError: it cannot.
+        """
+        with accessible(self.out):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            probe = self.out / f".probe-{uuid.uuid4().hex}"
+            probe.write_bytes(b"convtl")
+            probe.unlink()
+
+    def append(self, row: Row) -> None:
+        """Adds one row; when this returns, the row survives a kill of the process."""
+        with accessible(self.out):
+            if self._file is None:
+                name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+                self._file = self._folder / name
+            line = json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+            with self._file.open("ab") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def read(self) -> dict[str, Row]:
+        """Trial id -> its row: the first final one, else the last one."""
+        rows: dict[str, Row] = {}
+        with accessible(self.out, "read"):
+            for path in sorted(self._folder.glob("*.jsonl")):
+                for row in _parse(path.read_bytes()):
+                    known = rows.get(row["trial"])
+                    if known is None or known.get("status") not in FINAL:
+                        rows[row["trial"]] = row
+        return rows
+
+    def finished(self) -> set[str]:
+        """Ids of the trials with a final row, from any process; reads only what is new since the last call."""
+        with accessible(self.out, "read"):
+            for path in sorted(self._folder.glob("*.jsonl")):
+                with path.open("rb") as file:
+                    file.seek(self._read_until.get(path, 0))
+                    new = file.read()
+                whole = new[: new.rfind(b"\n") + 1]
+                self._read_until[path] = self._read_until.get(path, 0) + len(whole)
+                self._finished |= {row["trial"] for row in _parse(whole) if row.get("status") in FINAL}
+        return self._finished
+
+    def write_table(self, rows: Iterable[Row]) -> Path:
+        """Writes results.csv, sorted by the axes, in one step."""
+        listed = sorted(rows, key=_order)
+        extra = sorted({key for row in listed for key in row.get("axes", {})})
+        path = self.out / "results.csv"
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        with accessible(self.out):
+            try:
+                with temporary.open("w", newline="", encoding="utf-8") as file:
+                    writer = csv.writer(file)
+                    writer.writerow([*COLUMNS, *extra])
+                    writer.writerows(_cells(row, extra) for row in listed)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        return path
+
+
+def _parse(content: bytes) -> Iterator[Row]:
+    """The rows in whole lines; what was torn by a kill is skipped."""
+    for line in content.splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            with suppress(ValueError):
+                row = json.loads(line)
+                if isinstance(row, dict) and "trial" in row:
+                    yield row
+
+
+def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    names = tuple(str(row.get(key, "")) for key in ("study", "model", "regime", "target", "source"))
+    numbers = tuple(int(row.get(key) or 0) for key in ("depth", "n_per_class", "updates", "replicate"))
+    return (*names, *numbers, json.dumps(row.get("axes", {}), sort_keys=True), row["trial"])
+
+
+def _cells(row: Mapping[str, Any], extra: Sequence[str]) -> list[Any]:
+    return [row.get(key) for key in COLUMNS] + [row.get("axes", {}).get(key) for key in extra]

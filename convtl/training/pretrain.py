@@ -1,0 +1,200 @@
+"""Source nets: trained once by one recipe, kept in the cache by content."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from convtl import checkpoint
+from convtl.cache import Cache
+from convtl.config import (
+    PROTOCOL,
+    ModelConfig,
+    OptimConfig,
+    PretrainConfig,
+    RegimeConfig,
+    ScheduleConfig,
+    dump,
+)
+from convtl.data.batches import batch_indices, standardise
+from convtl.data.domains import Domain
+from convtl.data.subsets import SourceDraw, subset_digest
+from convtl.keys import digest, key
+from convtl.measure.metrics import accuracy
+from convtl.models.network import Network, Variables
+from convtl.models.registry import build_network
+from convtl.training.features import Forward
+from convtl.training.lanes import Lane, Recipe, Trainer
+from convtl.transfer.graft import fresh_variables
+from convtl.transfer.plan import make_plan
+
+KIND = "sources"
+"""Folder of source nets in the cache."""
+
+
+@dataclass(frozen=True)
+class SourceRequest:
+    """One source net: everything that its weights depend on."""
+
+    model: ModelConfig
+    domain: Domain
+    draw: SourceDraw
+    recipe: PretrainConfig
+    batch_size: int
+    optim: OptimConfig
+    schedule: ScheduleConfig
+    head_init: Any
+    seed: int
+    replicate: int
+    lanes: int
+    chunk: int
+
+    def content(self) -> dict[str, Any]:
+        return {
+            "protocol": PROTOCOL,
+            "model": dump(self.model),
+            "domain": self.domain.digest,
+            "classes": [self.domain.class_names[index] for index in self.draw.classes],
+            "recipe": dump(self.recipe),
+            "batch_size": self.batch_size,
+            "optim": dump(self.optim),
+            "schedule": dump(self.schedule),
+            "head_init": self.head_init,
+            "seed": self.seed,
+            "replicate": self.replicate,
+            "lanes": self.lanes,
+            "chunk": self.chunk,
+        }
+
+    @cached_property
+    def key(self) -> str:
+        return digest(self.content())
+
+    def network(self) -> Network:
+        return build_network(self.model, self.domain.image_shape, len(self.draw.classes))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A pretrained net: its variables (NumPy) and what is known of it (`accuracy` on its own validation)."""
+
+    variables: Variables
+    metadata: dict[str, Any]
+
+
+def ensure_sources(
+    requests: Sequence[SourceRequest], cache: Cache, on_trained: Callable[[int], None] | None = None
+) -> dict[str, Source]:
+    """Source nets by key, trained now where the cache does not have them.
+
+    Of several processes that want the same net one trains it and the others wait; a net whose trainer
+    died is trained by whoever waited.
+
+    Args:
+      on_trained: told how many nets are ready, after each batch of them.
+    """
+    wanted = {request.key: request for request in requests}
+    ready: dict[str, Source] = {}
+
+    def collect() -> list[SourceRequest]:
+        for name in wanted.keys() - ready.keys():
+            entry = cache.get(KIND, name)
+            if entry is not None:
+                ready[name] = _load(entry)
+        if on_trained is not None:
+            on_trained(len(ready))
+        return [request for name, request in wanted.items() if name not in ready]
+
+    missing = collect()
+    while missing:
+        with ExitStack() as locks:
+            mine = [
+                request
+                for request in missing
+                if locks.enter_context(cache.lock(KIND, request.key, blocking=False))
+            ]
+            # Somebody may have published between the look and the lock.
+            mine = [request for request in mine if cache.get(KIND, request.key) is None]
+            for group in _by_program(mine):
+                _train_group(group, cache, collect)
+        missing = collect()
+        if missing and not mine:
+            with cache.lock(KIND, missing[0].key, blocking=True):
+                missing = collect()
+    return ready
+
+
+def _load(entry: Path) -> Source:
+    return Source(*checkpoint.load(entry / "net", None))
+
+
+def _by_program(requests: Sequence[SourceRequest]) -> list[list[SourceRequest]]:
+    groups: dict[Any, list[SourceRequest]] = {}
+    for request in requests:
+        groups.setdefault(_recipe(request), []).append(request)
+    return list(groups.values())
+
+
+def _recipe(request: SourceRequest) -> Recipe:
+    network = request.network()
+    plan = make_plan(network, RegimeConfig(), len(network.weighted), request.recipe.updates)
+    return Recipe(network, 0, plan, request.optim, request.schedule, request.lanes, request.chunk)
+
+
+def _train_group(group: Sequence[SourceRequest], cache: Cache, after_batch: Callable[[], Any]) -> None:
+    recipe = _recipe(group[0])
+    trainer, forward = Trainer(recipe), Forward(recipe.network, 0)
+    for begin in range(0, len(group), trainer.width):
+        batch = group[begin : begin + trainer.width]
+        trained = trainer.train([_lane(request) for request in batch])
+        for request, result in zip(batch, trained, strict=True):
+            metadata = _describe(request, result.variables, forward) | {"diverged": not result.finite}
+            cache.publish(
+                KIND,
+                request.key,
+                lambda path, v=result.variables, m=metadata: checkpoint.save(path / "net", v, m),
+            )
+        after_batch()
+
+
+def _lane(request: SourceRequest) -> Lane:
+    split = request.domain.split("train")
+    chosen = request.draw.train
+    images = standardise(split.images[chosen])
+    labels = _relabel(split.labels[chosen], request.draw.classes)
+    init = key(request.seed, "source-init", request.replicate)
+    variables = jax.tree.map(np.asarray, fresh_variables(request.network(), init, request.head_init))
+
+    def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        stream = ("source-order", request.replicate)
+        index = batch_indices(request.seed, stream, len(images), request.batch_size, first, stop)
+        return images[index], labels[index]
+
+    return Lane(variables, request.recipe.lr, batches)
+
+
+def _relabel(labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """Pool labels -> positions in `classes` (which is sorted)."""
+    return np.searchsorted(np.asarray(classes), labels).astype(np.int32)
+
+
+def _describe(request: SourceRequest, variables: Variables, forward: Forward) -> dict[str, Any]:
+    split = request.domain.split("validation")
+    chosen = request.draw.validation
+    logits = forward(variables, standardise(split.images[chosen]))
+    labels = _relabel(split.labels[chosen], request.draw.classes)
+    train = request.domain.split("train")
+    return {
+        "content": request.content(),
+        "domain": request.domain.name,
+        "classes": [request.domain.class_names[index] for index in request.draw.classes],
+        "images": len(request.draw.train),
+        "data_digest": subset_digest(train, request.draw.train),
+        "accuracy": accuracy(logits, labels),
+        "n_validation": len(chosen),
+    }
