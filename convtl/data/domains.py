@@ -1,0 +1,203 @@
+"""Domains: what a name in the config stands for.
+
+A domain knows its classes and counts at once; images are drawn or decoded when a split is first asked for,
+kept below the cache folder and memory-mapped from then on.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convtl import config as vocabulary
+from convtl import keys
+from convtl.config import (
+    DigitsConfig,
+    DomainConfig,
+    ImageFolderConfig,
+    PatchesConfig,
+    TfdsConfig,
+    TypedScriptConfig,
+)
+from convtl.data.split import SPLITS, Split
+from convtl.data.stored import Progress, stored
+from convtl.data.typed import letters_of, strangers, typed_identity
+
+__all__ = ["SPLITS", "Domain", "Split", "eligible_classes", "identity", "load_domain"]
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """A labelled image data set that can be a source or a target."""
+
+    name: str
+    config: DomainConfig
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    """height, width, channels"""
+    digest: str
+    """of all that determines the images"""
+    counts: Mapping[str, int]
+    """split -> smallest number of images of any class"""
+    load: Callable[[], Mapping[str, Split]] = field(repr=False)
+    """all splits; drawn or decoded on the first call"""
+
+    def split(self, name: str) -> Split:
+        """Images and labels of "train", "validation" or "test"."""
+        return self.load()[name]
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What a kind of domain tells about itself."""
+
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    counts: Mapping[str, int]
+    load: Callable[[], Mapping[str, Split]]
+
+
+def identity(config: DomainConfig) -> dict[str, Any]:
+    """Plain content that determines a domain's images; holds no path of this machine.
+
+    Raises:
+      UserError: the domain's content cannot be found or is not understood.
+    """
+    match config:
+        case TypedScriptConfig():
+            return typed_identity(config)
+        case PatchesConfig():
+            from convtl.data import patches
+
+            return {
+                **vocabulary.dump(config),
+                "photographs": list(patches.PHOTOGRAPHS),
+                "version": patches.VERSION,
+            }
+        case DigitsConfig():
+            from convtl.data import digits
+
+            return {**vocabulary.dump(config), "version": digits.VERSION}
+        case TfdsConfig():
+            from convtl.data import tfds
+
+            return tfds.tfds_identity(config)
+        case ImageFolderConfig():
+            from convtl.data import folder
+
+            return folder.folder_identity(config)
+
+
+def load_domain(name: str, config: DomainConfig, cache_dir: Path, progress: Progress | None = None) -> Domain:
+    """The domain called `name` in the registry.
+
+    Args:
+      name: used in messages only.
+      config: what the name stands for.
+      cache_dir: where images are kept; created when first needed.
+      progress: called with a line now and then while images are drawn or decoded.
+
+    Raises:
+      UserError: the data cannot be found or used; the message names the key.
+    """
+    digest = keys.digest(identity(config))
+    directory = Path(cache_dir) / "images" / digest
+    contents = _contents(name, config, Path(cache_dir), directory, progress)
+    return Domain(
+        name=name,
+        config=config,
+        class_names=contents.class_names,
+        image_shape=contents.image_shape,
+        digest=digest,
+        counts=contents.counts,
+        load=contents.load,
+    )
+
+
+def eligible_classes(source: Domain, target: Domain) -> tuple[int, ...]:
+    """Classes of a source that look like no class in the target's whole pool.
+
+    Only typed scripts are compared (size-normalised glyphs, largest correlation over the faces); of any
+    other source all classes are eligible. Deterministic; no image is loaded.
+    """
+    if isinstance(source.config, TypedScriptConfig) and isinstance(target.config, TypedScriptConfig):
+        return strangers(source.config, target.config)
+    return tuple(range(len(source.class_names)))
+
+
+def _contents(
+    name: str, config: DomainConfig, cache_dir: Path, directory: Path, progress: Progress | None
+) -> _Contents:
+    match config:
+        case TypedScriptConfig():
+            return _typed(config, cache_dir, directory, progress)
+        case PatchesConfig():
+            return _patches(config, directory, progress)
+        case DigitsConfig():
+            from convtl.data import digits
+
+            return _decoded(
+                directory, functools.partial(digits.load_digits, config.size), digits.NAMES, progress
+            )
+        case TfdsConfig():
+            from convtl.data import tfds
+
+            opened = tfds.open_dataset(config)
+            return _decoded(directory, lambda: opened.decode(progress), opened.class_names, progress)
+        case ImageFolderConfig():
+            from convtl.data import folder
+
+            tree = folder.scan(config)
+            return _decoded(directory, lambda: tree.decode(name, progress), tree.class_names, progress)
+
+
+def _typed(
+    config: TypedScriptConfig, cache_dir: Path, directory: Path, progress: Progress | None
+) -> _Contents:
+    def build() -> Mapping[str, Split]:
+        from convtl.data import prepared  # TFDS is wanted only where nothing is cached
+
+        return prepared.typed_script(config, cache_dir, progress)
+
+    return _Contents(
+        class_names=letters_of(config),
+        image_shape=(config.size, config.size, 1),
+        counts=vocabulary.dump(config.per_class),
+        load=functools.cache(lambda: stored(directory, build, progress)),
+    )
+
+
+def _patches(config: PatchesConfig, directory: Path, progress: Progress | None) -> _Contents:
+    from convtl.data import patches
+
+    counts = vocabulary.dump(config.per_class)
+
+    def build() -> Mapping[str, Split]:
+        if progress:
+            progress(f"cutting patches of {len(patches.PHOTOGRAPHS)} photographs")
+        return patches.draw_patches(config.collection, config.size, counts)
+
+    return _Contents(
+        class_names=tuple(patches.PHOTOGRAPHS),
+        image_shape=(config.size, config.size, 1),
+        counts=counts,
+        load=functools.cache(lambda: stored(directory, build, progress)),
+    )
+
+
+def _decoded(
+    directory: Path,
+    build: Callable[[], Mapping[str, Split]],
+    class_names: tuple[str, ...],
+    progress: Progress | None,
+) -> _Contents:
+    """A domain whose counts are known only when it is decoded, which is done at once."""
+    splits = stored(directory, build, progress)
+    shape = splits["train"].images.shape[1:]
+    return _Contents(
+        class_names=class_names,
+        image_shape=(int(shape[0]), int(shape[1]), int(shape[2])),
+        counts={split: splits[split].smallest_class(len(class_names)) for split in SPLITS},
+        load=lambda: splits,
+    )

@@ -1,0 +1,169 @@
+"""Glyphs of matplotlib's bundled fonts: which faces there are, what they cover, how their letters look.
+
+The fonts are read by file, never through matplotlib's fallback: the "Last Resort" font claims every code
+point and would draw the same placeholder box for all.
+"""
+
+import functools
+import hashlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from scipy.ndimage import uniform_filter
+
+from convtl.errors import UserError, unknown_name
+
+_CAPITAL_SHARE = 0.5
+"""Height of the face's capital H as a share of the image's side."""
+_LARGEST_SHARE = 0.82
+"""No glyph extends further than this share of the side; the few larger ones are drawn smaller."""
+OVERSAMPLING = 16
+"""Reference pixels in one image pixel, along each axis."""
+_COMPARED = 32
+"""Side of the square on which glyphs are compared."""
+_FINE = 480.0
+"""Pixels an em at which they are drawn for that: fine, so that no position is rounded noticeably."""
+
+
+@functools.cache
+def face_files() -> dict[str, Path]:
+    """Name of each usable bundled face -> its font file ("DejaVu Sans", "DejaVu Sans Bold", ...)."""
+    import matplotlib  # heavy, and only wanted where letters are drawn
+
+    files: dict[str, Path] = {}
+    for path in sorted((Path(matplotlib.get_data_path()) / "fonts" / "ttf").glob("*.ttf")):
+        font = _open(path)
+        if font.family_name.startswith("Last Resort"):
+            continue
+        style = "" if font.style_name in ("Book", "Regular") else f" {font.style_name}"
+        files[f"{font.family_name}{style}"] = path
+    return files
+
+
+@functools.cache
+def _open(path: Path):  # type: ignore[no-untyped-def]  # FT2Font is typed only in newer matplotlib
+    from matplotlib.ft2font import FT2Font
+
+    return FT2Font(str(path))
+
+
+def face_file(face: str) -> Path:
+    """Font file of a face.
+
+    Raises:
+      UserError: there is no such face among the bundled ones.
+    """
+    if face not in face_files():
+        raise unknown_name("faces", face, face_files())
+    return face_files()[face]
+
+
+@functools.cache
+def face_digest(face: str) -> str:
+    """Hex digest of a face's font file."""
+    return hashlib.sha256(face_file(face).read_bytes()).hexdigest()[:16]
+
+
+@functools.cache
+def coverage(face: str) -> frozenset[int]:
+    """Code points for which the face itself holds a glyph."""
+    return frozenset(_open(face_file(face)).get_charmap())
+
+
+@functools.cache
+def _capital_height(face: str) -> float:
+    """Height of H in pixels when the font is set at 1 pixel an em."""
+    return _bitmap("H", face, 1000.0).shape[0] / 1000.0
+
+
+def _bitmap(letter: str, face: str, pixels: float) -> UInt8[np.ndarray, "height width"]:
+    """Ink (0-255, area coverage) of a letter, cropped to its bounding box; `pixels` an em."""
+    from matplotlib.ft2font import LoadFlags
+
+    if ord(letter) not in coverage(face):
+        raise UserError(f"letters: the face '{face}' has no glyph for '{letter}' (U+{ord(letter):04X})")
+    font = _open(face_file(face))
+    font.set_size(pixels, 72)  # points at 72 dots an inch are pixels
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a missing glyph is only a warning in matplotlib
+        font.set_text(letter, 0.0, flags=LoadFlags.NO_HINTING)
+    font.draw_glyphs_to_bitmap(antialiased=True)
+    ink = np.asarray(font.get_image())
+    rows, columns = np.nonzero(ink.any(axis=1))[0], np.nonzero(ink.any(axis=0))[0]
+    if not rows.size:
+        raise UserError(f"letters: '{letter}' (U+{ord(letter):04X}) has no ink in the face '{face}'")
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def reference(letter: str, face: str, size: int) -> Float[np.ndarray, "side side"]:
+    """A letter at `OVERSAMPLING` times the resolution of a `size` x `size` image, ready to be sampled.
+
+    All letters of a face keep their sizes relative to its capitals (small letters stay small); each is
+    centred by its bounding box. Each value is the ink (0 to 1) averaged over one image pixel around it, so
+    reading it at the centre of a pixel is area-correct antialiasing; the border is empty.
+    """
+    pixels = _CAPITAL_SHARE * size * OVERSAMPLING / _capital_height(face)
+    ink = _bitmap(letter, face, pixels)
+    largest = _LARGEST_SHARE * size * OVERSAMPLING
+    if max(ink.shape) > largest:
+        ink = _bitmap(letter, face, pixels * largest / (max(ink.shape) + 1))
+    side = (size + 2) * OVERSAMPLING
+    canvas = np.zeros((side, side), np.float32)
+    top, left = (side - ink.shape[0]) // 2, (side - ink.shape[1]) // 2
+    canvas[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
+    canvas /= 255
+    return uniform_filter(canvas, OVERSAMPLING, mode="constant")
+
+
+@functools.cache
+def shape_vector(letter: str, face: str) -> Float[np.ndarray, "pixels"]:
+    """A letter's shape whatever its size, as a vector of mean 0 and norm 1.
+
+    The bounding box is scaled, keeping its proportions, until its longer side fills a common square. The
+    product of two such vectors is the Pearson correlation of the size-normalised glyphs.
+    """
+    from PIL import Image
+
+    ink = _bitmap(letter, face, _FINE)
+    side = max(ink.shape)
+    square = np.zeros((side, side), np.uint8)
+    top, left = (side - ink.shape[0]) // 2, (side - ink.shape[1]) // 2
+    square[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
+    reduced = Image.fromarray(square).resize((_COMPARED, _COMPARED), Image.Resampling.BOX)
+    shape = np.asarray(reduced, np.float32).ravel()
+    shape = shape - shape.mean()
+    norm = float(np.linalg.norm(shape))
+    # A letter that is nothing but its bounding box has no shape; it is like no other.
+    return shape / norm if norm else shape
+
+
+def similarity(
+    letters: Sequence[str], faces: Sequence[str], others: Sequence[str], other_faces: Sequence[str]
+) -> Float[np.ndarray, "letters others"]:
+    """Size-normalised correlation of glyphs, the largest over the faces.
+
+    Faces that both sides have are compared each with itself; if there are none, all with all.
+    """
+    shared = [face for face in faces if face in other_faces]
+    pairs = [(face, face) for face in shared] or [(face, other) for face in faces for other in other_faces]
+    best = np.full((len(letters), len(others)), -1.0, np.float32)
+    for face, other in pairs:
+        ours = np.stack([shape_vector(letter, face) for letter in letters])
+        theirs = np.stack([shape_vector(letter, other) for letter in others])
+        np.maximum(best, ours @ theirs.T, out=best)
+    return best
+
+
+def distinct(letters: Sequence[str], faces: Sequence[str], lookalike: float) -> tuple[str, ...]:
+    """The letters of which no two look alike: of those that do, the first is kept."""
+    if not letters:
+        return ()
+    alike = similarity(letters, faces, letters, faces) >= lookalike
+    kept: list[int] = []
+    for index in range(len(letters)):
+        if not alike[index, kept].any():
+            kept.append(index)
+    return tuple(letters[index] for index in kept)

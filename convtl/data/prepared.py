@@ -1,0 +1,81 @@
+"""Typed scripts as prepared TFDS data sets: prepare once, read in bulk."""
+
+import contextlib
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging as absl_logging
+
+from convtl import keys
+from convtl.config import TypedScriptConfig
+from convtl.data import typed_script as data_set
+from convtl.data.split import SPLITS, Split
+from convtl.data.stored import Progress, locked
+from convtl.data.typed import typed_identity
+
+_CHUNK = 4096
+"""Records read at a time."""
+
+
+def typed_script(
+    content: TypedScriptConfig, cache_dir: Path, progress: Progress | None = None
+) -> dict[str, Split]:
+    """All splits of a typed script, read from its TFDS data set under `cache_dir`/tfds.
+
+    The data set is prepared first if it is missing, or if it was made with other fonts or letters.
+    """
+    data_dir = Path(cache_dir) / "tfds"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with quiet():
+        builder = data_set.builder(content, data_dir)
+        with locked(data_dir / f"typed_script-{builder.builder_config.name}", progress):
+            builder = _prepare(builder, content, data_dir, progress)
+            return {split: _read(builder.as_data_source(split=split)) for split in SPLITS}
+
+
+def _prepare(
+    builder: data_set.TypedScript, content: TypedScriptConfig, data_dir: Path, progress: Progress | None
+) -> data_set.TypedScript:
+    expected = keys.digest(typed_identity(content))
+    if builder.is_prepared() and (builder.info.metadata or {}).get("digest") != expected:
+        shutil.rmtree(builder.data_dir)
+        builder = data_set.builder(content, data_dir)
+    if not builder.is_prepared():
+        builder.progress = progress
+        builder.download_and_prepare()
+    return builder
+
+
+def _read(source: Any) -> Split:
+    """Decodes a data source; records lie in the order in which they were drawn."""
+    parts = []
+    for start in range(0, len(source), _CHUNK):
+        records = source.__getitems__(list(range(start, min(start + _CHUNK, len(source)))))
+        parts.append(
+            (
+                np.stack([record["image"] for record in records]),
+                np.array([record["label"] for record in records], np.int32),
+                np.array([record["face"] for record in records], np.int32),
+            )
+        )
+    images, labels, strata = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Split(images, labels, strata)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps TFDS from drawing its own progress bars and from printing where users read results."""
+    import tensorflow_datasets as tfds
+
+    before = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        absl_logging.set_verbosity(before)

@@ -1,0 +1,50 @@
+"""One split of a domain, and the drawing of splits where a data set brings none."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Labelled images, in a fixed order."""
+
+    images: UInt8[np.ndarray, "n height width channels"]
+    labels: Int32[np.ndarray, " n"]
+    """index into the domain's class names"""
+    strata: Int32[np.ndarray, " n"]
+    """face or sub-region that an image was made from; 0 where there is none"""
+
+    def smallest_class(self, classes: int) -> int:
+        """Smallest number of images of any of the domain's classes."""
+        return int(np.bincount(self.labels, minlength=classes).min())
+
+
+def stratified_parts(
+    labels: Int32[np.ndarray, " n"], shares: dict[str, float | int], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Divides examples into named parts, class by class.
+
+    Args:
+      labels: class of each example.
+      shares: part -> its number of images a class (int) or its share of each class (float, rounded, at
+        least 1). The first part takes what the others leave, so its own value is not read.
+      rng: draws who goes where.
+
+    Returns:
+      Part -> sorted int64 indices into the examples; the parts are disjoint and cover all.
+    """
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in shares}
+    first, *others = shares
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        for name in others:
+            share = shares[name]
+            count = share if isinstance(share, int) else max(1, round(share * np.sum(labels == label)))
+            parts[name].append(members[:count])
+            members = members[count:]
+        parts[first].append(members)
+    return {name: np.sort(np.concatenate(found)).astype(np.int64) for name, found in parts.items()}

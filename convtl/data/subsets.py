@@ -1,0 +1,152 @@
+"""Which classes and which images a replicate uses: balanced, nested, disjoint, reproducible."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int32, Int64
+
+from convtl import keys
+from convtl.data.domains import Domain
+from convtl.data.split import Split
+from convtl.errors import UserError
+
+SOURCE_VALIDATION = 80
+"""Largest number of validation images a class that a source net is judged on."""
+
+
+@dataclass(frozen=True, eq=False)
+class TargetDraw:
+    """What one replicate draws from a target."""
+
+    classes: tuple[int, ...]
+    """indices into the domain's class names; the label of a class is its position here"""
+    train: Int64[np.ndarray, "classes pool"]
+    """indices into the train split; the first n columns are the subset of n images a class"""
+    validation: Int64[np.ndarray, " n_validation"]
+    """indices into the validation split, class by class"""
+    test: Int64[np.ndarray, " n_test"]
+    """indices into the test split, class by class"""
+
+
+@dataclass(frozen=True, eq=False)
+class SourceDraw:
+    """What one replicate draws from a source; as `TargetDraw`, with one flat training set."""
+
+    classes: tuple[int, ...]
+    train: Int64[np.ndarray, " n_train"]
+    validation: Int64[np.ndarray, " n_validation"]
+
+
+def draw_classes(pool: Sequence[int], count: int | None, rng: np.random.Generator) -> tuple[int, ...]:
+    """`count` members of the pool, sorted; all of them if there are no more, or `count` is None."""
+    if count is None or count >= len(pool):
+        return tuple(sorted(int(index) for index in pool))
+    return tuple(sorted(int(index) for index in rng.choice(np.asarray(pool), count, replace=False)))
+
+
+def draw_target(
+    domain: Domain, *, seed: int, replicate: int, classes: int | None, n_validation: int, n_test: int
+) -> TargetDraw:
+    """Classes and images of a replicate; depends on nothing but its arguments.
+
+    Args:
+      domain: the target.
+      seed: the study's.
+      replicate: number of the replicate.
+      classes: how many to draw; None takes all.
+      n_validation: validation images a class.
+      n_test: test images a class.
+
+    Raises:
+      UserError: a class has too few images.
+    """
+    stream = ("target", domain.digest, replicate)
+    pool = range(len(domain.class_names))
+    drawn = draw_classes(pool, classes, keys.generator(seed, *stream, "classes"))
+    orders = {
+        split: _ordered(domain, split, drawn, wanted, key, keys.generator(seed, *stream, split))
+        for split, wanted, key in (
+            ("train", None, "n_per_class"),
+            ("validation", n_validation, "validation.per_class"),
+            ("test", n_test, "test_per_class"),
+        )
+    }
+    return TargetDraw(drawn, orders["train"], orders["validation"].ravel(), orders["test"].ravel())
+
+
+def draw_source(
+    domain: Domain,
+    eligible: Sequence[int],
+    *,
+    seed: int,
+    replicate: int,
+    classes: int | None,
+    images_per_class: int,
+) -> SourceDraw:
+    """Classes (of the eligible ones) and images that a replicate's source net is trained on.
+
+    Raises:
+      UserError: fewer than two classes are eligible, or a class has too few images.
+    """
+    if len(eligible) < 2:
+        raise UserError(
+            f"source: '{domain.name}' has {len(eligible)} classes that look like none of the target's; "
+            "at least 2 are needed"
+        )
+    stream = ("source", domain.digest, replicate)
+    drawn = draw_classes(eligible, classes, keys.generator(seed, *stream, "classes"))
+    key = "pretrain.images_per_class"
+    train = _ordered(domain, "train", drawn, images_per_class, key, keys.generator(seed, *stream, "train"))
+    capped = min(SOURCE_VALIDATION, domain.counts["validation"])
+    validation = _ordered(
+        domain, "validation", drawn, capped, key, keys.generator(seed, *stream, "validation")
+    )
+    return SourceDraw(drawn, train.ravel(), validation.ravel())
+
+
+def subset_digest(split: Split, indices: np.ndarray) -> str:
+    """Hex digest of a subset: its indices, pixels and labels."""
+    indices = np.asarray(indices, np.int64)
+    return keys.digest_arrays(indices, split.images[indices], split.labels[indices])
+
+
+def _ordered(
+    domain: Domain,
+    name: str,
+    classes: tuple[int, ...],
+    wanted: int | None,
+    key: str,
+    rng: np.random.Generator,
+) -> Int64[np.ndarray, "classes images"]:
+    """For every class a random order of its images, cut to `wanted` (None: to the smallest class)."""
+    split = domain.split(name)
+    orders = []
+    for label, own in zip(classes, rng.spawn(len(classes)), strict=True):
+        members = np.flatnonzero(split.labels == label)
+        if len(members) < (wanted or 1):
+            raise UserError(
+                f"{key}: {wanted or 1} {name} images a class are wanted, but class "
+                f"'{domain.class_names[label]}' of '{domain.name}' has {len(members)}"
+            )
+        orders.append(stratified_order(members, split.strata[members], own))
+    length = wanted or min(len(order) for order in orders)
+    return np.stack([order[:length] for order in orders])
+
+
+def stratified_order(
+    members: Int64[np.ndarray, " n"], strata: Int32[np.ndarray, " n"], rng: np.random.Generator
+) -> Int64[np.ndarray, " n"]:
+    """A random order of which every prefix is as balanced over the strata as it can be.
+
+    One image of each stratum a round, the strata in an order that is drawn once, random inside a stratum.
+    """
+    shuffled = rng.permutation(len(members))
+    found, compact = np.unique(strata[shuffled], return_inverse=True)
+    rank = rng.permutation(len(found))[compact]
+    by_stratum = np.argsort(rank, kind="stable")
+    ordered = rank[by_stratum]
+    first = np.searchsorted(ordered, ordered)
+    rounds = np.empty(len(members), np.int64)
+    rounds[by_stratum] = np.arange(len(members)) - first
+    return np.asarray(members, np.int64)[shuffled[np.lexsort((rank, rounds))]]

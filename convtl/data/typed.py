@@ -1,0 +1,52 @@
+"""Typed scripts: which letters are classes, what determines their images, which look like another's."""
+
+import functools
+import unicodedata
+from typing import Any
+
+from convtl import config
+from convtl.config import TypedScriptConfig
+from convtl.data import glyphs, rendering
+from convtl.data.scripts import candidates
+from convtl.errors import UserError
+
+
+@functools.cache
+def letters_of(content: TypedScriptConfig) -> tuple[str, ...]:
+    """Class names: the letters that every face can draw and of which no two look alike.
+
+    Raises:
+      UserError: a face or a script is unknown, a letter that was asked for cannot be drawn, or fewer than
+        two letters are left.
+    """
+    known = tuple(dict.fromkeys(content.letters)) if content.letters else candidates(content.script)
+    covered = [glyphs.coverage(face) for face in content.faces]
+    drawable = tuple(letter for letter in known if all(ord(letter) in face for face in covered))
+    missing = [letter for letter in known if letter not in drawable]
+    if content.letters and missing:
+        raise UserError(f"letters: not every one of the faces {', '.join(content.faces)} has {missing[0]!r}")
+    named = tuple(letter for letter in drawable if unicodedata.category(letter)[0] != "C")
+    kept = glyphs.distinct(named, content.faces, content.lookalike)
+    if len(kept) < 2:
+        raise UserError(
+            f"script: {len(kept)} letters of '{content.script}' are in every one of the faces "
+            f"{', '.join(content.faces)} and do not look alike; at least 2 are needed"
+        )
+    return kept
+
+
+def typed_identity(content: TypedScriptConfig) -> dict[str, Any]:
+    """All that determines the images: parameters, letters, font files, the code's version."""
+    return {
+        **config.dump(content),
+        "letters": list(letters_of(content)),
+        "fonts": [glyphs.face_digest(face) for face in content.faces],
+        "rendering": rendering.VERSION,
+    }
+
+
+def strangers(source: TypedScriptConfig, target: TypedScriptConfig) -> tuple[int, ...]:
+    """Indices of the source's letters that look like no letter of the target (the stricter threshold)."""
+    alike = glyphs.similarity(letters_of(source), source.faces, letters_of(target), target.faces)
+    threshold = min(source.lookalike, target.lookalike)
+    return tuple(index for index, row in enumerate(alike) if not (row >= threshold).any())
