@@ -1,0 +1,297 @@
+import contextlib
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convtl.errors import UserError
+from convtl.tracking import _require_login, _WandbTracker
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+
+
+def _python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs code in a process of its own, with nothing of the user's wandb settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=kept | environment,
+        cwd=environment["HOME"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+DISABLED = """
+import sys
+from pathlib import Path
+from convtl.config import TrackingConfig
+from convtl.tracking import open_tracker
+tracker = open_tracker(TrackingConfig(), "study", {}, Path(sys.argv[1]))
+tracker.trial({"val_accuracy": 0.5})
+tracker.progress(1, 2)
+tracker.finish([{}], [], None, {})
+tracker.fail("x")
+assert not [name for name in sys.modules if name.split(".")[0] == "wandb"]
+"""
+
+
+def test_disabled_does_nothing_and_does_not_import_wandb(tmp_path: Path) -> None:
+    done = _python(DISABLED, str(tmp_path / "out"), HOME=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- offline ----------------------------------------------------------------------------------------
+
+OFFLINE = """
+import sys
+from pathlib import Path
+import numpy as np
+from convtl.config import TrackingConfig
+from convtl.tracking import open_tracker
+
+out, ending = Path(sys.argv[1]), sys.argv[2]
+config = TrackingConfig(mode="offline", project="depths")
+tracker = open_tracker(config, "finetune_depth", {"depth": ["all"], "optim": {"kind": "adam"}}, out)
+rows = [
+    {"study": "s", "trial": "t1", "depth": 1, "val_accuracy": 0.5, "test_accuracy": 0.4, "status": "done"},
+    {"study": "s", "trial": "t2", "depth": "all", "val_accuracy": np.float32(0.75), "test_accuracy": 0.6,
+     "lr": None, "frozen_ok": True, "status": "done"},
+    {"study": "s", "trial": "t3", "depth": 2, "val_accuracy": float("nan"), "status": "diverged"},
+]
+for number, row in enumerate(rows):
+    tracker.trial(row)
+    tracker.progress(number + 8, 10)
+if ending == "finish":
+    tracker.finish(rows, [out / "depth.png"], out / "report.html", {"best_depth": "all", "effect": 0.25})
+else:
+    tracker.fail("Ctrl-C")
+"""
+
+
+def _records(file: Path) -> list[Any]:
+    """The protocol-buffer records of a transaction log: LevelDB's log format after a header of 7 bytes."""
+    from wandb.proto import wandb_internal_pb2
+
+    content, place, block, found, partial = file.read_bytes(), 7, 32768, [], b""
+    while place + 7 <= len(content):
+        if block - place % block < 7:  # too little left for a header: padding
+            place += block - place % block
+            continue
+        length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
+        partial += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(partial)
+            found.append(record)
+            partial = b""
+    return found
+
+
+def _items(items: Any) -> dict[str, Any]:
+    """Keys of nested values are joined by `/`."""
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A study tracked offline, by someone whose key is in the environment: (its `out`, stderr)."""
+    home = tmp_path_factory.mktemp("home")
+    out = home / "my [study]"
+    out.mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(out / "depth.png")
+    (out / "report.html").write_text("<html><body>depth report</body></html>")
+    done = _python(OFFLINE, str(out), "finish", HOME=str(home), WANDB_API_KEY=KEY)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    return out, done.stderr
+
+
+def _log(out: Path) -> list[Any]:
+    (file,) = out.glob("wandb/offline-run-*/run-*.wandb")
+    return _records(file)
+
+
+def test_offline_tells_only_where_the_run_is(offline: tuple[Path, str]) -> None:
+    out, errors = offline
+    (folder,) = out.glob("wandb/offline-run-*")
+    assert errors == f"tracking: {folder} (wandb sync uploads it)\n"
+    assert not (out.parent / "wandb").exists()  # the working directory
+
+
+def test_offline_keeps_config_project_and_group(offline: tuple[Path, str]) -> None:
+    (run,) = [record.run for record in _log(offline[0]) if record.HasField("run")][:1]
+    config = _items(run.config.update)
+    assert (run.project, run.run_group) == ("depths", "finetune_depth")
+    assert config["depth"] == ["all"]
+    assert config["optim"] == {"kind": "adam"}
+
+
+def test_offline_keeps_every_trial_and_running_means(offline: tuple[Path, str]) -> None:
+    history = [_items(record.history.item) for record in _log(offline[0]) if record.HasField("history")]
+    trials = [step for step in history if "trial/id" in step]
+    assert [step["trial/id"] for step in trials] == ["t1", "t2", "t3"]
+    assert [step["trials_done"] for step in trials] == [1, 2, 3]
+    assert [step["trial/depth"] for step in trials] == [1, "all", 2]
+    assert [step.get("trial/test_accuracy") for step in trials] == [0.4, 0.6, None]
+    assert trials[1]["trial/frozen_ok"] is True
+    assert "trial/lr" not in trials[1]
+    assert "trial/study" not in trials[0]
+    # running means leave the diverged trial out and hold nothing of the test split
+    assert [step["study/mean_val_accuracy"] for step in trials] == [0.5, 0.625, 0.625]
+    assert [step["study/best_val_accuracy"] for step in trials] == [0.5, 0.75, 0.75]
+    assert [step["study/diverged"] for step in trials] == [0, 0, 1]
+    assert not [name for step in history for name in step if name.startswith("study/") and "test" in name]
+    assert [(s["progress/done"], s["progress/total"]) for s in history if "progress/done" in s] == [
+        (8, 10),
+        (9, 10),
+        (10, 10),
+    ]
+
+
+def test_offline_counts_trials_on_the_axis(offline: tuple[Path, str]) -> None:
+    metrics = [record.metric for record in _log(offline[0]) if record.HasField("metric")]
+    steps = {metric.glob_name: metric.step_metric for metric in metrics if metric.glob_name}
+    assert steps["trial/*"] == steps["study/*"] == "trials_done"
+
+
+def test_offline_keeps_results_figures_report_and_summary(offline: tuple[Path, str]) -> None:
+    out, _ = offline
+    last = [_items(r.history.item) for r in _log(out) if r.HasField("history")][-1]
+    assert last["results/_type"] == "table-file"
+    assert last["figures/depth/_type"] == "image-file"
+    assert last["report/_type"] == "html-file"
+    (files,) = out.glob("wandb/offline-run-*/files")
+    table = json.loads((files / last["results/path"]).read_text())
+    assert table["columns"] == [
+        "study", "trial", "depth", "val_accuracy", "test_accuracy", "status", "lr", "frozen_ok",
+    ]  # fmt: skip
+    assert [row[2] for row in table["data"]] == [1, "all", 2]
+    assert "depth report" in (files / last["report/path"]).read_text()
+    summary: dict[str, Any] = {}
+    for record in _log(out):
+        summary |= _items(record.summary.update)
+    assert (summary["best_depth"], summary["effect"]) == ("all", 0.25)
+    assert [r.exit.exit_code for r in _log(out) if r.HasField("exit")] == [0]
+
+
+def test_offline_keeps_no_key_no_code_no_git(offline: tuple[Path, str]) -> None:
+    files = [path for path in offline[0].rglob("*") if path.is_file()]
+    assert len(files) > 4
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+    assert not [path for path in files if path.suffix in (".py", ".patch")]
+
+
+def test_a_failed_study_says_why(tmp_path: Path) -> None:
+    done = _python(OFFLINE, str(tmp_path / "new" / "out"), "fail", HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    records = _log(tmp_path / "new" / "out")
+    told = [_items(record.summary.update) for record in records if record.HasField("summary")]
+    assert {"failure": "Ctrl-C"} in told
+    assert [record.exit.exit_code for record in records if record.HasField("exit")] == [1]
+
+
+# --- online -----------------------------------------------------------------------------------------
+
+ONLINE = """
+import sys
+from pathlib import Path
+from convtl.config import TrackingConfig
+from convtl.errors import UserError
+from convtl.tracking import open_tracker
+try:
+    open_tracker(TrackingConfig(mode="online"), "study", {}, Path(sys.argv[1]))
+except UserError as error:
+    print(error)
+"""
+
+
+def test_online_without_a_login_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    done = _python(ONLINE, str(tmp_path / "out"), HOME=str(tmp_path))
+    assert done.stderr == ""
+    assert re.fullmatch(
+        r"tracking\.mode: online needs a login for \S+; run `wandb login`, set WANDB_API_KEY,"
+        r" or use tracking\.mode=offline\n",
+        done.stdout,
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_online_with_a_key_that_is_none_is_one_line(tmp_path: Path) -> None:
+    done = _python(ONLINE, str(tmp_path / "out"), HOME=str(tmp_path), WANDB_API_KEY="short")
+    assert done.stdout.startswith("tracking.mode: online does not work (")
+    assert done.stdout.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("machine", "server", "enough"),
+    [
+        ("wandb.example.org", "wandb.example.org", True),
+        ("wandb.example.org:8080", "wandb.example.org:8080", True),
+        ("api.wandb.ai", "wandb.example.org", False),
+        ("wandb.example.org", "api.wandb.ai", False),
+        ("api.wandb.ai", "api.forge.coreweave.com", True),  # the public server's old name
+    ],
+)
+def test_a_login_in_netrc_counts(
+    machine: str, server: str, enough: bool, monkeypatch: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text(f"machine {machine} login user password {KEY}\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    settings = SimpleNamespace(base_url=f"https://{server}", api_key=None)
+    with (
+        contextlib.nullcontext() if enough else pytest.raises(UserError, match=f"needs a login for {server};")
+    ):
+        _require_login(settings)
+
+
+def test_a_netrc_in_the_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("NETRC", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = SimpleNamespace(base_url="https://wandb.example.org", api_key=None)
+    with pytest.raises(UserError):
+        _require_login(settings)
+    (tmp_path / ".netrc").write_text(f"machine wandb.example.org login user password {KEY}\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    _require_login(settings)
+
+
+# --- robustness -------------------------------------------------------------------------------------
+
+
+class _BrokenRun:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def log(self, values: dict[str, Any]) -> None:
+        self.calls += 1
+        raise BrokenPipeError("the service has gone\nlong story")
+
+
+def test_a_tracker_that_breaks_down_is_told_once_and_ends_nothing() -> None:
+    said: list[str] = []
+    run = _BrokenRun()
+    tracker = _WandbTracker(run, said.append)
+    tracker.trial({"val_accuracy": math.nan})
+    tracker.trial({"val_accuracy": 0.5})
+    tracker.progress(2, 2)
+    tracker.finish([], [], None, {})
+    tracker.fail("late")
+    assert run.calls == 1
+    assert said == ["tracking: stopped (the service has gone); the study goes on, its rows are on disk"]
