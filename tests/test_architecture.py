@@ -1,0 +1,129 @@
+"""The package's floors: what may import what, and which file is the one door to each heavy package."""
+
+import ast
+import graphlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "convtl"
+
+# A folder stands for all files in it. A file imports only from lower floors, and on its own floor only
+# from its own folder.
+FLOORS = {
+    "__init__": 0,
+    "errors": 0,
+    "keys": 0,
+    "config": 0,
+    "cache": 0,
+    "models": 1,
+    "data": 1,
+    "measure": 1,
+    "transfer": 2,
+    "checkpoint": 2,
+    "training": 3,
+    "tracking": 3,
+    "study": 4,
+    "reporting": 5,
+    "cli": 5,
+    "run": 6,
+    "report": 6,
+    "describe": 6,
+    "predict": 6,
+}
+
+DOORS = {
+    "hydra": ("cli",),
+    "omegaconf": ("cli",),
+    "tensorflow": ("data/",),
+    "tensorflow_datasets": ("data/",),
+    "orbax": ("checkpoint",),
+    "wandb": ("tracking",),
+    "matplotlib": ("reporting/figures", "data/glyphs"),
+}
+
+MOST_LINES = 400
+
+
+def _files() -> list[str]:
+    """Every file of the package, as `folder/name`."""
+    return sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
+
+
+def _room(file: str) -> str:
+    """What the floor table knows a file by: its folder or, beside the folders, its own name."""
+    return file.partition("/")[0]
+
+
+def _imports(file: str) -> Iterator[tuple[int, str]]:
+    """(line, dotted module) of every import of a file, those inside functions too."""
+    for node in ast.walk(ast.parse((PACKAGE / f"{file}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"convtl/{file}.py:{node.lineno}: import by full name, not relatively"
+            module = str(node.module)
+            for alias in node.names:
+                submodule = f"{module}.{alias.name}"
+                yield node.lineno, submodule if _own(submodule) else module
+
+
+def _own(module: str) -> str | None:
+    """`folder/name` of one of the package's modules; None for anything else."""
+    if module.partition(".")[0] != "convtl":
+        return None
+    path = module.replace(".", "/").removeprefix("convtl").lstrip("/")
+    for file in (path, f"{path}/__init__".lstrip("/")):
+        if path + file and (PACKAGE / f"{file}.py").is_file():
+            return file
+    return None
+
+
+@pytest.mark.parametrize("file", _files())
+def test_a_file_imports_only_from_lower_floors_or_its_own_folder(file: str) -> None:
+    room = _room(file)
+    assert room in FLOORS, (
+        f"convtl/{file}.py has no floor: name `{room}` in FLOORS (DESIGN: rooms and floors)"
+    )
+    for line, module in _imports(file):
+        other = _own(module)
+        if other is None or other == "__init__":
+            continue
+        target = _room(other)
+        same_folder = target == room if "/" in file else "/" not in other and FLOORS[target] == FLOORS[room]
+        assert FLOORS[target] < FLOORS[room] or same_folder, (
+            f"convtl/{file}.py:{line} (floor {FLOORS[room]}) imports {module} (floor {FLOORS[target]})"
+        )
+
+
+def test_no_two_files_import_each_other() -> None:
+    graph = {file: {other for _, module in _imports(file) if (other := _own(module))} for file in _files()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, with the cycle
+
+
+@pytest.mark.parametrize("package", DOORS)
+def test_heavy_packages_have_one_door(package: str) -> None:
+    for file in _files():
+        for line, module in _imports(file):
+            if module.partition(".")[0] == package:
+                assert file.startswith(tuple(door for door in DOORS[package] if door.endswith("/"))) or (
+                    file in DOORS[package]
+                ), f"convtl/{file}.py:{line} imports {module}: its door is {' or '.join(DOORS[package])}"
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    heavy = {"jax", "flax", "optax", "numpy", "pandas", *DOORS}
+    code = "import sys, convtl; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert heavy.isdisjoint(done.stdout.split())
+
+
+@pytest.mark.parametrize("file", _files())
+def test_files_stay_short(file: str) -> None:
+    count = len((PACKAGE / f"{file}.py").read_text(encoding="utf-8").splitlines())
+    assert count <= MOST_LINES, f"convtl/{file}.py has {count} lines"
