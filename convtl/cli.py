@@ -31,7 +31,7 @@ GROUPS = ("experiment", "debug", "optim")
 """Folders of conf/ of which one file is chosen by name."""
 
 _PATH_KEYS = re.compile(r"^(out|cache|path|(.*\.)?(path|data_dir))$")
-_OVERRIDE = re.compile(r"^(?P<prefix>\+\+|\+|~)?(?P<key>[^=\s]+?)(=(?P<value>.*))?$", re.DOTALL)
+_OVERRIDE = re.compile(r"^(?P<prefix>\+\+|\+|~)?(?P<key>[\w./@:-]+)(=(?P<value>.*))?$", re.DOTALL)
 
 
 def conf_folders() -> list[Path]:
@@ -84,7 +84,9 @@ def overrides_from(words: Sequence[str]) -> list[str]:
 def _override(word: str) -> str:
     match = _OVERRIDE.match(word)
     if match is None or (match["value"] is None and match["prefix"] != "~"):
-        raise UserError(f"'{word}': not understood; accepted: key=value, such as depth=3 or 'n_per_class=[5,50]'")
+        raise UserError(
+            f"'{word}': not understood; accepted: key=value, such as depth=3 or 'n_per_class=[5,50]'"
+        )
     prefix, key, value = match["prefix"] or "", match["key"], match["value"]
     if key in GROUPS:
         for name in [] if value in (None, "null") else value.split(","):
@@ -105,10 +107,11 @@ def compose(words: Sequence[str]) -> dict[str, Any]:
     Raises:
       UserError: the words cannot be composed.
     """
-    return _composed(overrides_from(words))
+    return compose_overrides(overrides_from(words))
 
 
-def _composed(overrides: Sequence[str]) -> dict[str, Any]:
+def compose_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """As `compose`, for overrides that are Hydra's already."""
     _prepare()
     try:
         GlobalHydra.instance().clear()

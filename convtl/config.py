@@ -255,7 +255,7 @@ class Config:
     n_per_class: Counts
     updates: Counts
     replicates: Count
-    replicate: Annotated[tuple[Natural, ...] | None, BeforeValidator(lambda v: None if v is None else _listed(v))]
+    replicate: Annotated[tuple[Natural, ...], BeforeValidator(_listed), Field(min_length=1)] | None
     axes: dict[str, tuple[Any, ...]]
     # registries
     models: dict[str, ModelConfig]
@@ -283,6 +283,8 @@ class Config:
     chunk: Count
     """updates in one call of a compiled program"""
     # around the trials: not part of any trial's identity
+    question: Text | None
+    """what the study asks, in a sentence for its report"""
     claims: tuple[ClaimConfig, ...]
     save: Literal["none", "best"]
     out: Text | None
@@ -336,7 +338,8 @@ def _plain(error: ValidationError, content: Mapping[str, Any]) -> str:
         return f"{path}.kind: missing; accepted: {', '.join(_domain_kinds())}"
     if first["type"] == "union_tag_invalid":
         given = first["ctx"]["tag"]
-        return f"{path}.kind: got {given!r}; accepted: {', '.join(_domain_kinds())}.{nearest(given, _domain_kinds())}"
+        close = nearest(given, _domain_kinds())
+        return f"{path}.kind: got {given!r}; accepted: {', '.join(_domain_kinds())}.{close}"
     if first["type"] == "missing":
         return f"{path}: missing"
     accepted = " or ".join(dict.fromkeys(_accepted(item) for item in same_place))

@@ -34,7 +34,9 @@ def table(words: Sequence[str]) -> str:
     for name in config.model:
         if name not in config.models:
             raise unknown_name("model", name, config.models)
-        parts.append(_one(name, build_network(with_plain_lowering(config.models[name]), shape, own["classes"])))
+        parts.append(
+            _one(name, build_network(with_plain_lowering(config.models[name]), shape, own["classes"]))
+        )
     return "\n\n".join(parts)
 
 

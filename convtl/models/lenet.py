@@ -87,4 +87,3 @@ def lenet5(config: LeNet5Config, input_shape: tuple[int, ...], classes: int) -> 
         ("fc5", DenseUnit(classes, None, initialiser)),
     )
     return Network(units, tuple(input_shape))
-

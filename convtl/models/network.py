@@ -122,7 +122,7 @@ class Network:
                 x, changed = module.apply(own, x, train=True, rngs=keys, mutable=mutable)
                 own |= dict(changed)
             else:
-                x = module.apply(own, x, train=name in train, rngs=keys)
+                x = jnp.asarray(module.apply(own, x, train=name in train, rngs=keys))
             updated[name] = own
             if name in taps:
                 tapped[name] = x

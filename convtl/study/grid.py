@@ -26,7 +26,9 @@ FRESH_SOURCES = ("scratch", "random")
 _NAMING_SHAPE, _NAMING_CLASSES = (64, 64, 1), 10  # unit names and their order do not depend on the images
 
 _AXES = ("model", "source", "target", "regime", "depth", "n_per_class", "updates", "replicate")
-_AROUND = ("claims", "save", "out", "cache", "dry_run", "tracking", "limits", "study", "replicates", "axes")
+_AROUND = (
+    "claims", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study", "replicates", "axes",
+)  # fmt: skip
 _REGISTRIES = ("models", "domains", "regimes")
 
 
@@ -72,7 +74,9 @@ def apply_limits(config: Config) -> Config:
         if config.replicate is not None:
             cut["replicate"] = config.replicate[: limits.replicates]
     if limits.updates is not None:
-        cut["updates"] = tuple(dict.fromkeys(min(u, limits.updates) for u in cut.get("updates", config.updates)))
+        cut["updates"] = tuple(
+            dict.fromkeys(min(u, limits.updates) for u in cut.get("updates", config.updates))
+        )
     recipe = config.pretrain
     if limits.pretrain_updates is not None:
         recipe = replace(recipe, updates=min(recipe.updates, limits.pretrain_updates))
@@ -147,13 +151,17 @@ def _points(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
     replicates = settings.replicate if settings.replicate is not None else tuple(range(settings.replicates))
     shared = digest(_protocol(settings, assignment))
     trials = []
-    for model, regime, target, source in product(settings.model, settings.regime, settings.target, settings.source):
+    for model, regime, target, source in product(
+        settings.model, settings.regime, settings.target, settings.source
+    ):
         network = build_network(settings.models[model], _NAMING_SHAPE, _NAMING_CLASSES)
         # Scratch trains everything at one rate, so that it appears once whatever depth and regime say.
         scratch = source == "scratch"
         regime = "fine_tune" if scratch and "fine_tune" in settings.regimes else regime
         depths: Sequence[int | str] = ("all",) if scratch else settings.depth
-        for depth, n, updates, replicate in product(depths, settings.n_per_class, settings.updates, replicates):
+        for depth, n, updates, replicate in product(
+            depths, settings.n_per_class, settings.updates, replicates
+        ):
             plan = make_plan(network, settings.regimes[regime], resolve_depth(network, depth), updates)
             lowest = network.names[plan.boundary]
             contents = _contents(settings, model, source, target, regime)
@@ -202,12 +210,12 @@ def _check_names(settings: Config) -> None:
                 raise unknown_name(key, name, known)
 
 
-def _protocol(
-    settings: Config, assignment: Mapping[str, Any], pretrained: bool = True
-) -> dict[str, Any]:
+def _protocol(settings: Config, assignment: Mapping[str, Any], pretrained: bool = True) -> dict[str, Any]:
     """What all trials of a study share: everything but axes, registries and what is around the trials."""
     skipped = {*_AXES, *_AROUND, *_REGISTRIES} | (set() if pretrained else {"pretrain"})
-    shared = {item.name: dump_field(settings, item.name) for item in fields(settings) if item.name not in skipped}
+    shared = {
+        item.name: dump_field(settings, item.name) for item in fields(settings) if item.name not in skipped
+    }
     for key in assignment:
         *path, last = key.split(".")
         node: Any = shared
@@ -234,3 +242,19 @@ def _contents(settings: Config, model: str, source: str, target: str, regime: st
         "target": digest(identity(settings.domains[target])),
         "regime": digest(dump(settings.regimes[regime])),
     }
+
+
+def accepts(settings: Config, row: Mapping[str, Any]) -> bool:
+    """Whether a row's names stand for what they stand for in `settings`, so that the two can be compared.
+
+    What an additional axis varies inside a registry (`models.lenet5.activation`) is not compared.
+    """
+    names = {role: str(row.get(role)) for role in ("model", "source", "target", "regime")}
+    varied = {key.split(".")[0] for key in row.get("axes", {})}
+    try:
+        expected = _contents(settings, **names)
+    except KeyError:
+        return False
+    registry = {"model": "models", "source": "domains", "target": "domains", "regime": "regimes"}
+    found = row.get("contents", {})
+    return all(found.get(role) == expected[role] for role in names if registry[role] not in varied)

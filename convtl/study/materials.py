@@ -46,7 +46,9 @@ class TargetData:
     def train_labels(self, n_per_class: int) -> Int[np.ndarray, "n"]:
         return np.tile(np.arange(self.classes, dtype=np.int32), n_per_class)
 
-    def batch_positions(self, n: int, batch_size: int, first: int, stop: int) -> Int[np.ndarray, "updates batch"]:
+    def batch_positions(
+        self, n: int, batch_size: int, first: int, stop: int
+    ) -> Int[np.ndarray, "updates batch"]:
         """The order of images; shared by all arms of a replicate with n images."""
         return batch_indices(self._seed, ("order", self._replicate), n, batch_size, first, stop)
 
@@ -187,7 +189,9 @@ class Materials:
             self.network(trial), name, trial.settings.seed, trial.replicate, trial.settings.head_init
         )
 
-    def _grafted(self, network: Network, source: str | None, seed: int, replicate: int, head_init: Any) -> "Start":
+    def _grafted(
+        self, network: Network, source: str | None, seed: int, replicate: int, head_init: Any
+    ) -> "Start":
         fresh = fresh_variables(network, key(seed, "init", replicate), head_init)
         variables = fresh if source is None else graft(network, self._sources[source].variables, fresh)
         return Start(jax.tree.map(np.asarray, variables), source or f"fresh-{seed}-{replicate}-{head_init}")

@@ -13,7 +13,7 @@ NO_SCORE: Score = (-math.inf, -math.inf)
 
 
 def _rounded(rate: float) -> float:
-    return float(f"{rate:.5g}")
+    return float(f"{rate:.4g}")
 
 
 def next_rates(grid: Sequence[float], scores: Mapping[float, Score], extend: int) -> list[float]:

@@ -54,7 +54,7 @@ def run_trials(
     outcome = Outcome()
     if not missing:
         return outcome
-    materials = Materials(cache, watcher.say)
+    materials = Materials(cache, watcher.working_on)
     watcher.working_on("preparing images")
     for trial in missing:
         materials.check(trial)
@@ -161,4 +161,3 @@ def _metadata(trial: Trial, row: Row, materials: Materials) -> dict[str, Any]:
         "classes": row["classes"],
         "row": row,
     }
-

@@ -23,9 +23,9 @@ def multiply_adds(network: Network) -> dict[str, int]:
     counts = {}
     for index, name in enumerate(network.names):
         x = jax.ShapeDtypeStruct((1, *network.shape_before(index)), jnp.float32)
-        traced = jax.make_jaxpr(
-            lambda v, x, i=index: network.apply(v, x, start=i, stop=i + 1)[0]
-        )(network.abstract_variables, x)
+        traced = jax.make_jaxpr(lambda v, x, i=index: network.apply(v, x, start=i, stop=i + 1)[0])(
+            network.abstract_variables, x
+        )
         counts[name] = _count(traced.jaxpr)
     return counts
 
@@ -58,7 +58,9 @@ def flops_per_update(network: Network, plan: Plan, batch_size: int, start: int) 
     lowest trained one; and the weight gradients of trained units.
     """
     counts = multiply_adds(network)
-    total = sum(_phase_cost(network, counts, phase, start) * (phase.stop - phase.first) for phase in plan.phases)
+    total = sum(
+        _phase_cost(network, counts, phase, start) * (phase.stop - phase.first) for phase in plan.phases
+    )
     return round(2 * batch_size * total / plan.updates)
 
 

@@ -57,13 +57,13 @@ class PrefixFeatures:
         self._known: np.ndarray | None = None
 
     def rows(self, images: Float[np.ndarray, "n ..."], count: int) -> Float[np.ndarray, "count ..."]:
-        """Features of `images[:count]`. Whole chunks are computed, so that bits do not depend on `count`."""
+        """Features of `images[:count]`."""
         if self._forward.stop == 0:
             return images[:count]
         have = 0 if self._known is None else len(self._known)
         if have < count:
-            until = min(-(-count // CHUNK) * CHUNK, len(images))
-            new = self._forward(self._variables, images[:until], first=have)
-            self._known = new if self._known is None else np.concatenate([self._known, new])
+            first = have // CHUNK * CHUNK  # a chunk that was not full is computed again, in its place
+            new = self._forward(self._variables, images[:count], first)
+            self._known = new if self._known is None else np.concatenate([self._known[:first], new])
         assert self._known is not None
         return self._known[:count]

@@ -148,10 +148,10 @@ def _run_chunk(
 
     def body(carry: tuple[Variables, Any], step: tuple[Array, Array, Array]) -> tuple[Any, Array]:
         multiplier, batch, target = step
-        *carry, loss = update(
+        own, memory, loss = update(
             recipe.network, recipe.start, phase, recipe.optim, *carry, rate * multiplier, batch, target
         )
-        return tuple(carry), loss
+        return (own, memory), loss
 
     (variables, state), losses = jax.lax.scan(body, (variables, state), (multipliers, images, labels))
     return variables, state, losses

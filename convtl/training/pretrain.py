@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,10 @@ def ensure_sources(
     return ready
 
 
+def _save(variables: Variables, metadata: dict[str, Any], folder: Path) -> None:
+    checkpoint.save(folder / "net", variables, metadata)
+
+
 def _load(entry: Path) -> Source:
     return Source(*checkpoint.load(entry / "net", None))
 
@@ -154,11 +158,7 @@ def _train_group(group: Sequence[SourceRequest], cache: Cache, after_batch: Call
         trained = trainer.train([_lane(request) for request in batch])
         for request, result in zip(batch, trained, strict=True):
             metadata = _describe(request, result.variables, forward) | {"diverged": not result.finite}
-            cache.publish(
-                KIND,
-                request.key,
-                lambda path, v=result.variables, m=metadata: checkpoint.save(path / "net", v, m),
-            )
+            cache.publish(KIND, request.key, partial(_save, result.variables, metadata))
         after_batch()
 
 

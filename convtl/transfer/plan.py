@@ -90,7 +90,7 @@ def make_plan(network: Network, regime: RegimeConfig, depth: int, updates: int) 
     chosen = network.weighted[-depth:]
     if regime.kind == "surgical":
         chosen = _surgical_units(network, regime)
-    factors = {unit: 1.0 for unit in chosen}
+    factors = dict.fromkeys(chosen, 1.0)
     if regime.kind == "discriminative":
         factors = {unit: regime.rate_factor ** -(len(chosen) - 1 - i) for i, unit in enumerate(chosen)}
     everything = tuple(factors.items())

@@ -1,0 +1,158 @@
+"""From the rows of a folder to its table and report."""
+
+import resource
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convtl.config import Config, TypedScriptConfig
+from convtl.reporting.document import headline, write_report
+from convtl.study.grid import FRESH_SOURCES, Trial, accepts
+from convtl.study.materials import Materials
+from convtl.study.store import Row, RowStore, accessible
+
+_SAMPLES = 12  # pictures of each domain
+
+Samples = dict[str, tuple[np.ndarray, list[str]]]
+
+
+def build(
+    store: RowStore,
+    config: Config,
+    trials: Sequence[Trial],
+    record: Mapping[str, Any],
+    wall: float | None = None,
+) -> tuple[Path, str]:
+    """Writes results.csv and the report of the study that `trials` belong to.
+
+    Args:
+      record: what `convtl.study.record` keeps of the invocation.
+      wall: seconds that the run took; None when only the report is rebuilt.
+
+    Returns:
+      The path of report.html, and the headline to be printed.
+    """
+    everything = store.read()
+    store.write_table(everything.values())
+    rows, left_out = comparable(everything, config, trials)
+    with accessible(store.out):
+        path = write_report(
+            rows,
+            store.out,
+            title=f"{config.study or 'trials'}: how many layers to fine-tune",
+            question=config.question or "How does accuracy depend on how many layers are fine-tuned?",
+            claims=config.claims,
+            scope=_scope(config, record, rows, wall),
+            samples=_read_samples(store.out),
+            left_out=left_out,
+        )
+    return path, headline(rows, config.claims)
+
+
+def comparable(
+    everything: Mapping[str, Row], config: Config, trials: Sequence[Trial]
+) -> tuple[list[Row], list[str]]:
+    """Rows of the same protocol whose names stand for the same things; and what was left out, in words."""
+    planned = {trial.id for trial in trials}
+    protocols = {trial.config for trial in trials}
+    kept, other_protocol, other_content = [], 0, 0
+    for row in everything.values():
+        if row["trial"] in planned:
+            kept.append(row)
+        elif row.get("config") not in protocols:
+            other_protocol += 1
+        elif not accepts(config, row):
+            other_content += 1
+        else:
+            kept.append(row)
+    left_out = []
+    if other_protocol:
+        left_out.append(
+            f"{other_protocol} rows of another protocol (other updates, rates, seed, classes, ...)"
+        )
+    if other_content:
+        left_out.append(f"{other_content} rows whose model, regime or domain has other parameters now")
+    return kept, left_out
+
+
+def peak_memory_gib() -> float:
+    """Largest resident memory of this process so far, in GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def _scope(
+    config: Config, record: Mapping[str, Any], rows: Sequence[Row], wall: float | None
+) -> dict[str, Any]:
+    recipe, faces = config.pretrain, set[str]()
+    for name in config.target:
+        domain = config.domains.get(name)
+        if isinstance(domain, TypedScriptConfig):
+            faces |= set(domain.faces)
+    scope: dict[str, Any] = {
+        "command": record.get("command"),
+        "sources": list(config.source),
+        "classes a replicate": config.classes or "all",
+        "batch size": config.batch_size,
+        "updates": ", ".join(map(str, config.updates)),
+        "schedule": f"{config.schedule.kind}, warm-up {config.schedule.warmup:.0%}, last weights",
+        "optimiser": config.optim.kind,
+        "learning rates": f"{', '.join(f'{rate:g}' for rate in config.lr)}, "
+        f"extended by up to {config.lr_extend} steps while the best is at the edge",
+        "validation": f"{config.validation.regime}, {config.validation.per_class} images a class",
+        "test": f"{config.test_per_class} images a class, read once",
+        "head": config.head_init,
+        "source nets": f"{recipe.updates} updates, {recipe.images_per_class} images a class, rate {recipe.lr:g}; "
+        "new for each replicate",
+        "seed": config.seed,
+        "device": record.get("device"),
+        "versions": ", ".join(f"{name} {number}" for name, number in record.get("versions", {}).items()),
+        "commit": record.get("commit"),
+        "training time, all trials (s)": round(sum(float(row.get("seconds") or 0) for row in rows), 1),
+    }
+    if faces:
+        scope["faces"] = ", ".join(sorted(faces))
+    if wall is not None:
+        scope["this run (s)"] = round(wall, 1)
+        scope["peak memory of this run (GiB)"] = round(peak_memory_gib(), 2)
+    return {key: value for key, value in scope.items() if value is not None}
+
+
+def save_samples(out: Path, config: Config, trials: Sequence[Trial], materials: Materials) -> None:
+    """Keeps a few training pictures of each domain, so that a report can be rebuilt without the data."""
+    names = dict.fromkeys(name for t in trials for name in (t.source, t.target) if name not in FRESH_SOURCES)
+    arrays: dict[str, np.ndarray] = {}
+    for name in names:
+        domain = materials.domain(config, name)
+        split = domain.split("train")
+        classes = np.unique(split.labels)
+        chosen = classes[np.linspace(0, len(classes) - 1, min(_SAMPLES, len(classes))).astype(int)]
+        first = [int(np.argmax(split.labels == label)) for label in chosen]
+        arrays[f"{name}/images"] = np.asarray(split.images[first])
+        arrays[f"{name}/labels"] = np.asarray([domain.class_names[label] for label in chosen])
+    with accessible(out):
+        out.mkdir(parents=True, exist_ok=True)
+        temporary = out / f".samples-{uuid.uuid4().hex}.npz"
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+        temporary.replace(out / "samples.npz")
+
+
+def _read_samples(out: Path) -> Samples | None:
+    path = out / "samples.npz"
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        names = dict.fromkeys(key.rpartition("/")[0] for key in arrays.files)
+        return {
+            name: (_grey(arrays[f"{name}/images"]), [str(label) for label in arrays[f"{name}/labels"]])
+            for name in names
+        }
+
+
+def _grey(images: np.ndarray) -> np.ndarray:
+    """(k, h, w) from (k, h, w, channels)."""
+    return images.mean(-1).astype(np.uint8) if images.ndim == 4 else images

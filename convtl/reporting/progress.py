@@ -1,0 +1,86 @@
+"""How a long run shows itself: a bar on a terminal, plain lines in a pipe."""
+
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+from convtl.tracking import Tracker
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class Progress:
+    """Counts trials and updates; says what is being done now.
+
+    Args:
+      total: trials of the study.
+      done: trials finished before.
+      updates: lane-updates that the missing trials will take at least (grids without extensions).
+      tracker: told of every trial.
+    """
+
+    def __init__(self, total: int, done: int, updates: int, tracker: Tracker) -> None:
+        self._tracker = tracker
+        self._total, self._done = total, done
+        self._began = self._last = time.monotonic()
+        self._updates, self._updates_done = max(updates, 1), 0
+        self._what = ""
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} trials, {elapsed} gone, {postfix}"
+            self._bar = tqdm(total=total, initial=done, bar_format=form, leave=False, dynamic_ncols=True)
+
+    def say(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def working_on(self, what: str) -> None:
+        if what == self._what:
+            return
+        self._what = what
+        if self._bar is not None:
+            self._bar.set_description_str(what)
+        else:
+            self._line()
+
+    def updates(self, count: int) -> None:
+        self._updates_done += count
+        self._show()
+
+    def trial(self, row: dict[str, Any]) -> None:
+        self._done += 1
+        self._tracker.trial(row)
+        self._tracker.progress(self._done, self._total)
+        if self._bar is not None:
+            self._bar.update(1)
+        if row.get("status") == "diverged":
+            self.say(f"diverged: {row['source']} -> {row['target']}, depth {row['depth']}, {row['reason']}")
+        self._show()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._left(), refresh=True)
+        elif time.monotonic() - self._last > _SECONDS_BETWEEN_LINES:
+            self._line()
+
+    def _line(self) -> None:
+        self._last = time.monotonic()
+        left = self._left()
+        text = f"{self._done}/{self._total} trials, {self._what}" + (f", {left}" if left else "")
+        print(text, file=sys.stderr, flush=True)
+
+    def _left(self) -> str:
+        """Time left, from the share of updates that are done."""
+        share = min(self._updates_done / self._updates, 0.99)
+        if share < 0.02:
+            return ""
+        seconds = (time.monotonic() - self._began) * (1 - share) / share
+        return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"

@@ -1,0 +1,140 @@
+"""`python -m convtl.run [+experiment=NAME] [KEY=VALUE ...]`: runs what is missing of a study and reports it."""
+
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from convtl.cache import Cache, default_root
+from convtl.cli import compose, guarded, multirun, options, points
+from convtl.config import Config
+from convtl.study.grid import Trial, expand
+
+HELP = """usage: python -m convtl.run [+experiment=NAME] [KEY=VALUE ...] [-m]
+
+Any axis takes one value or a list; the study is their product, and only what is missing is run.
+  model source target regime depth n_per_class updates replicate   axes
+  replicates=N out=DIR cache=DIR debug=smoke dry_run=true save=best tracking.mode=offline   around them
+Examples:
+  python -m convtl.run +experiment=finetune_depth
+  python -m convtl.run +experiment=finetune_depth depth=3 'n_per_class=[5,50]'
+  python -m convtl.run source=latin target=cyrillic depth=2 n_per_class=10
+"""
+
+
+def out_folder(config: Config) -> Path:
+    """Where a study's results are: `out`, or outputs/<study>."""
+    return (
+        Path(config.out).expanduser().absolute()
+        if config.out
+        else Path.cwd() / "outputs" / (config.study or "trials")
+    )
+
+
+def cache_of(config: Config) -> Cache:
+    return Cache(Path(config.cache).expanduser().absolute() if config.cache else default_root())
+
+
+def run_study(content: Mapping[str, Any], command: str) -> int:
+    """Runs one composed study; returns the exit code (1 if trials failed).
+
+    Raises:
+      UserError: something that was asked for cannot be done; nothing was trained.
+    """
+    config, trials = expand(content)
+    out, cache = out_folder(config), cache_of(config)
+    if config.dry_run:
+        from convtl.study.dry_run import describe_plan
+
+        print(describe_plan(trials, out, cache))
+        return 0
+    return _run(config, trials, content, command, out, cache)
+
+
+def _run(
+    config: Config, trials: Sequence[Trial], content: Mapping[str, Any], command: str, out: Path, cache: Cache
+) -> int:
+    from convtl.reporting.build import build, peak_memory_gib, save_samples
+    from convtl.reporting.progress import Progress
+    from convtl.study.materials import Materials
+    from convtl.study.record import newest_record, write_record
+    from convtl.study.runner import run_trials
+    from convtl.study.store import RowStore
+    from convtl.tracking import open_tracker
+    from convtl.training.devices import set_up
+
+    began = time.perf_counter()
+    store = RowStore(out)
+    store.prepare()
+    devices = set_up(cache.root)
+    device = f"{len(devices)} x {devices[0].device_kind}"
+    write_record(out, content, command, device)
+    done = sum(trial.id in store.finished() for trial in trials)
+    updates = sum(t.updates * len(t.settings.lr) for t in trials if t.id not in store.finished())
+    tracker = open_tracker(config.tracking, config.study or "trials", dict(content), out)
+    progress = Progress(len(trials), done, updates, tracker)
+    try:
+        nets = out / "nets" if config.save == "best" else None
+        outcome = run_trials(trials, store, cache, progress, nets)
+        if outcome.ran or not (out / "samples.npz").exists():
+            save_samples(out, config, trials, Materials(cache, progress.working_on))
+    except BaseException as error:
+        store.write_table(store.read().values())
+        tracker.fail(f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        progress.close()
+    wall = time.perf_counter() - began
+    report, lines = build(store, config, trials, newest_record(out), wall)
+    print(lines)
+    print(
+        f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, peak memory {peak_memory_gib():.1f} GiB"
+    )
+    print(f"rows: {out / 'results.csv'}\nreport: {report}")
+    rows = [row for name, row in store.read().items() if name in {trial.id for trial in trials}]
+    summary = {"trials": len(rows), "failed": len(outcome.failed), "seconds": wall}
+    tracker.finish(rows, sorted((out / "figures").glob("*.png")), report, summary)
+    for reason in dict.fromkeys(outcome.failed):
+        print(f"convtl: {outcome.failed.count(reason)} trials failed: {reason}", file=sys.stderr)
+    return 1 if outcome.failed else 0
+
+
+def _sweep(words: Sequence[str]) -> int:
+    """A `-m` sweep: every point is checked before the first is launched."""
+    from convtl.cli import compose_overrides
+
+    studies = [compose_overrides(point) for point in points(words)]
+    configs = [expand(content)[0] for content in studies]
+    codes: list[int] = []
+    command = _command(["-m", *words])
+    multirun(words, lambda content: codes.append(run_study(content, command)), out_folder(configs[0]))
+    return max(codes, default=0)
+
+
+def _command(words: Sequence[str]) -> str:
+    return "python -m convtl.run " + " ".join(shlex.quote(word) for word in words)
+
+
+def _main(words: list[str]) -> int:
+    if {"-h", "--help"} & set(words):
+        print(
+            f"{HELP}\nexperiments: {', '.join(options('experiment'))}\ndomains: {', '.join(options('domains'))}"
+        )
+        print(f"models: {', '.join(options('models'))}\nregimes: {', '.join(options('regimes'))}")
+        return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if {"-m", "--multirun"} & set(words):
+        return _sweep([word for word in words if word not in ("-m", "--multirun")])
+    return run_study(compose(words), _command(words))
+
+
+def main() -> None:
+    """Entry point of `convtl-run`."""
+    sys.exit(guarded(_main))
+
+
+if __name__ == "__main__":
+    main()

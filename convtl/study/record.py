@@ -1,0 +1,77 @@
+"""What was asked for, kept beside the results: one resolved config for each distinct invocation."""
+
+import platform
+import subprocess
+import uuid
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from convtl.errors import UserError
+from convtl.keys import digest
+from convtl.study.store import accessible
+
+_PACKAGES = ("convtl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "hydra-core",
+             "numpy", "matplotlib", "scikit-image")  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Python's and the packages' versions, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """Git commit of a checkout of convtl; None for an installed package."""
+    folder = Path(__file__).parent
+    if not (folder.parent.parent / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def write_record(out: Path, content: Mapping[str, Any], command: str, device: str) -> Path:
+    """Writes `configs/<digest>.yaml`; the newest of them is what a report is made of by default."""
+    path = out / "configs" / f"{digest(dict(content))}.yaml"
+    record = {
+        "command": command,
+        "commit": commit(),
+        "device": device,
+        "versions": versions(),
+        "config": dict(content),
+    }
+    with accessible(out):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        temporary.write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        temporary.replace(path)
+    return path
+
+
+def newest_record(out: Path) -> dict[str, Any]:
+    """The record of the last invocation.
+
+    Raises:
+      UserError: the folder holds no study.
+    """
+    with accessible(out, "read"):
+        found = sorted(
+            (out / "configs").glob("*.yaml"), key=lambda path: (path.stat().st_mtime_ns, path.name)
+        )
+        if not found:
+            raise UserError(f"out: no study in '{out}'; accepted: a folder that convtl.run has written")
+        record = yaml.safe_load(found[-1].read_text(encoding="utf-8"))
+    if not isinstance(record, dict) or "config" not in record:
+        raise UserError(f"out: '{found[-1]}' is no record of a run")
+    return record

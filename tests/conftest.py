@@ -1,0 +1,30 @@
+"""Two CPU devices as on the smallest machine that is supported, and a cache of the tests' own."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing of the machine leaks into a test, and no test leaves anything behind.
+
+    Under pytest-xdist all workers share one cache, which also tries the cache with several processes.
+    """
+    root = tmp_path_factory.getbasetemp()
+    shared = root.parent if os.environ.get("PYTEST_XDIST_WORKER") else root
+    os.environ["CONVTL_CACHE"] = str(shared / "convtl-cache")
+    os.environ["WANDB_MODE"] = "offline"
+    yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _devices(_own_cache: None) -> None:
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", 2)
+    jax.config.update("jax_compilation_cache_dir", str(Path(os.environ["CONVTL_CACHE"]) / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
