@@ -1,0 +1,282 @@
+"""What the numbers say, in sentences that are computed and can come out either way."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from convtl.reporting import numbers
+from convtl.reporting.summary import Cell, Contrast
+from convtl.study.arms import Block
+from convtl.study.principles import Verdict, at_floor
+from convtl.study.statistics import EPSILON
+
+_WORDS = ("gains", "loses", "makes no settled difference")
+_SHOWN = 3
+"""Sources that a sentence goes through before it refers to the table."""
+NOTHING = "No trial is finished yet, so nothing can be said."
+LEGEND = (
+    "*Depth k*: the last k layers with weights are trained on the target, the others stay as the source left "
+    "them (1 = only the output layer). *P*: share of bootstrap draws of replicates. *D*: all layers minus "
+    "output layer only. *G*: transfer minus training from scratch. D and G are differences of log-odds of a "
+    "correct "
+    f"answer (logits); {EPSILON} logit is about 5 points at 50% and 2 points at 90%."
+)
+
+
+# --- the answer ---------------------------------------------------------------------------------------
+
+
+def answer(verdicts: Sequence[Verdict], parts: Sequence[tuple[Block, list[Cell]]]) -> list[str]:
+    """At most six sentences: how many layers, what that gains, the declared claims, what it costs."""
+    if not any(len(block.both) for block, _ in parts):
+        return [NOTHING, *(claim(verdict) for verdict in verdicts[:2])]
+    claimed = [claim(verdict) for verdict in verdicts[:2]]
+    if len(parts) == 1:
+        block, found = parts[0]
+        said = [depths(block, found), benefits(found), gains(found), *claimed, cost(block)]
+        return [text for text in said if text] or ["No pretrained source has a finished trial."]
+    room = min(len(parts), 6 - len(claimed))
+    said = []
+    for block, found in parts[:room]:
+        texts = [text for text in (depths(block, found), benefits(found)) if text]
+        said.append(f"*{block.title}*: {' '.join(texts) or 'no depth can be compared.'}")
+    if len(parts) > room:
+        said[-1] += f" The other {len(parts) - room} settings are in the tables below."
+    return [*said, *claimed]
+
+
+def claim(verdict: Verdict) -> str:
+    """The verdict of a declared claim."""
+    where = f" ({verdict.setting})" if verdict.setting else ""
+    head = f"**Declared claim**{where}, “{verdict.claim.statement}”: **{verdict.outcome}**"
+    if not verdict.m:
+        return f"{head}; {verdict.note}."
+    size = f"{verdict.estimand}, is {numbers.signed(verdict.effect)} logit"
+    if verdict.m > 1:
+        p = f"p = {numbers.p_value(verdict.p)}".replace("= <", "< ")
+        size += f", {numbers.level(verdict.interval)} interval {numbers.span(verdict.interval)}, exact {p}"
+    tail = f"; {verdict.note}" if verdict.note else ""
+    counted = f"{numbers.plural(verdict.m, 'replicate')}, {numbers.plural(len(verdict.by_target), 'target')}"
+    return f"{head}. {size} ({counted}){tail}."
+
+
+def depths(block: Block, found: Sequence[Cell]) -> str:
+    """How many layers are enough, by source and n; neighbouring n with one answer are said once."""
+
+    def one(source: str, group: list[Cell]) -> str:
+        runs: list[list[Cell]] = []
+        for cell in group:
+            if cell.likely is None:
+                continue
+            if runs and runs[-1][0].likely == cell.likely:
+                runs[-1].append(cell)
+            else:
+                runs.append([cell])
+        places = [
+            f"{_layers(block, run[0].likely or 0)} at n={numbers.listed([str(cell.n) for cell in run])} "
+            f"(P={', '.join(f'{cell.likely_share:.2f}' for cell in run)})"
+            for run in runs
+        ]
+        return f"from {source}, {'; '.join(places)}" if places else ""
+
+    text = _by_source(found, one, ". ")
+    if not text or len(block.depths) < 2:
+        return ""
+    what = f"**Layers worth training** with n labelled images a class: the fewest within {EPSILON} logit of the best"
+    return f"{what}. {text}."
+
+
+def _layers(block: Block, depth: int) -> str:
+    unit = block.units.get(depth, "")
+    if block.full_known and depth == block.full:
+        return "all layers"
+    if depth == 1:
+        return "only the last layer" + (f" ({unit})" if unit else "")
+    return f"the last {depth}" + (f" ({unit} and above)" if unit else "")
+
+
+def benefits(found: Sequence[Cell]) -> str:
+    """Where training everything beats training the head, and where it loses."""
+
+    def one(source: str, group: list[Cell]) -> str:
+        said = _signs(group, lambda cell: cell.benefit, _head_to_full, _WORDS)
+        return f"from {source} it {said}" if said else ""
+
+    text = _by_source(found, one)
+    return f"**All layers instead of only the last**: {text}." if text else ""
+
+
+def gains(found: Sequence[Cell]) -> str:
+    """Where transfer beats training from scratch."""
+
+    def one(source: str, group: list[Cell]) -> str:
+        said = _signs(group, lambda cell: cell.gain, _from_scratch, _WORDS)
+        return f"from {source} it {said}" if said else ""
+
+    text = _by_source(found, one)
+    what = "**Transfer instead of training from scratch**, same labels, depth chosen on validation"
+    return f"{what}: {text}." if text else ""
+
+
+def cost(block: Block) -> str:
+    """What an update costs when only the head is trained, and when everything is."""
+    flops = {k: _typical(block, k, "flops_per_update") for k in (1, block.full)}
+    weights = {k: _typical(block, k, "trained_weights") for k in (1, block.full)}
+    if block.full == 1 or not all(map(math.isfinite, (*flops.values(), *weights.values()))):
+        return ""
+    if not flops[1] > 0:
+        return ""
+    ratio = flops[block.full] / flops[1]
+    times = f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}"
+    return (
+        f"**Cost.** Training only the last layer changes {numbers.count(weights[1])} of "
+        f"{numbers.count(weights[block.full])} weights; training all takes {times} times the arithmetic."
+    )
+
+
+def _signs(
+    group: list[Cell],
+    contrast: Callable[[Cell], Contrast | None],
+    change: Callable[[Cell], str],
+    words: tuple[str, str, str],
+) -> str:
+    """`gains at n=10 and 50 (41% to 63%); loses at n=2`, from adjusted p values."""
+    said = []
+    for sign, word in zip((1, -1, 0), words, strict=True):
+        known = [(cell, contrast(cell)) for cell in group]
+        places = [f"n={cell.n} ({change(cell)})" for cell, found in known if found and found.sign == sign]
+        if places:
+            said.append(f"{word} at {numbers.listed(places)}")
+    return numbers.listed(said)
+
+
+def _head_to_full(cell: Cell) -> str:
+    return f"{numbers.percent(cell.head, 0)} to {numbers.percent(cell.full, 0)}"
+
+
+def _from_scratch(cell: Cell) -> str:
+    if cell.accuracy is None or cell.scratch is None:
+        return "–"
+    return f"{numbers.points(cell.accuracy.effect - cell.scratch.effect)} points"
+
+
+def _by_source(found: Sequence[Cell], one: Callable[[str, list[Cell]], str], between: str = "; ") -> str:
+    sources = list(dict.fromkeys(cell.source for cell in found))
+    texts = [one(source, [cell for cell in found if cell.source == source]) for source in sources]
+    texts = [text for text in texts if text]
+    more = len(texts) - _SHOWN
+    if between == ". ":
+        texts = [text[0].upper() + text[1:] for text in texts]
+    return between.join(texts[:_SHOWN]) + (f"{between}{more} more in the table" if more > 0 else "")
+
+
+def _typical(block: Block, depth: int, column: str) -> float:
+    data = block.data if len(block.data) else block.scratch
+    values = data.loc[data["depth"] == depth, column]
+    return float(values.median()) if values.notna().any() else float("nan")
+
+
+# --- what the study can say and what it cannot ----------------------------------------------------------
+
+
+def limits(
+    data: pd.DataFrame, parts: Sequence[Block], verdicts: Sequence[Verdict], facts: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
+    """(what it can say, what it cannot), each computed from the rows."""
+    targets = sorted({block.target for block in parts})
+    sources = list(dict.fromkeys(source for block in parts for source in block.sources))
+    m = max((block.replicates for block in parts), default=0)
+    counts = ", ".join(map(str, sorted({n for block in parts for n in block.counts})))
+    can = [
+        f"It compares {numbers.plural(len(sources), 'source')} ({', '.join(sources) or 'none'}) on "
+        f"{numbers.plural(len(targets), 'target')} ({', '.join(targets) or 'none'}), n = {counts or 'none'}.",
+        f"{numbers.plural(m, 'replicate')}; all arms of a replicate share its classes, images, source nets "
+        "and "
+        f"order, so differences are paired. With {m} the smallest possible two-sided p is "
+        f"{min(1.0, 2 / 2**m):.2g}.",
+        _declared(verdicts),
+    ]
+    cannot = [*_one_of_a_kind(parts, targets), *_validation(data), *_inputs(facts), *_floors(parts)]
+    return can, cannot
+
+
+def _declared(verdicts: Sequence[Verdict]) -> str:
+    rest = (
+        "every other contrast is exploratory. Intervals are for one contrast each; words such as gains and "
+        "loses, "
+        "and \\*, are used where the p adjusted over the whole table (step-down max-T) is at most .05."
+    )
+    if not verdicts:
+        return f"No claim was declared before the results; {rest}"
+    statements = "; ".join(dict.fromkeys(f"“{verdict.claim.statement}”" for verdict in verdicts))
+    if len(verdicts) == 1:
+        return f"One claim was declared before the results, and its p is unadjusted: {statements}; {rest}"
+    return (
+        f"Declared before the results, and adjusted by Holm over {len(verdicts)} tests: {statements}; {rest}"
+    )
+
+
+def _one_of_a_kind(parts: Sequence[Block], targets: Sequence[str]) -> list[str]:
+    said = []
+    if len(targets) == 1:
+        said.append(f"One target only: nothing here shows that it holds for targets other than {targets[0]}.")
+    updates = sorted(
+        {dict(block.setting)["updates"] for block in parts if dict(block.setting)["updates"]}, key=float
+    )
+    if len(updates) == 1:
+        said.append(
+            f"One schedule only ({updates[0]} updates whatever n): a longer one may favour deep arms and "
+            "scratch, "
+            "so a verdict may be one about speed."
+        )
+    sources = {source for block in parts for source in block.sources}
+    if len(sources) > 1:
+        said.append(
+            "Sources are fixed, not redrawn: differences between sources hold for these, not for kinds."
+        )
+    if any(not block.full_known for block in parts):
+        said.append("Where scratch is missing, the deepest depth that was trained stands for the whole net.")
+    return said
+
+
+def _validation(data: pd.DataFrame) -> list[str]:
+    usable = data[data["usable"]]
+    oracle = usable[usable["val_regime"] == "oracle"]
+    if not len(oracle):
+        return []
+    per_class = (oracle["n_val"] * oracle["n_per_class"] / oracle["n_train"]).median()
+    labels = (
+        f" ({per_class:.0f} labels a class that are not counted in n)" if math.isfinite(per_class) else ""
+    )
+    return [
+        f"Oracle validation{labels} chose the learning rate, and the depth where it says so: with only n "
+        "labels "
+        "these choices would be worse."
+    ]
+
+
+def _inputs(facts: Mapping[str, Any]) -> list[str]:
+    if facts.get("faces"):
+        faces = facts["faces"]
+        names = ", ".join(faces) if isinstance(faces, list | tuple) else str(faces)
+        return [
+            f"Test images are new jitter of letters in known faces ({names}): nothing is said about new "
+            "fonts, "
+            "handwriting or photographs."
+        ]
+    return [
+        "Test images come from the same domain as the training images: nothing is said about a shift after."
+    ]
+
+
+def _floors(parts: Sequence[Block]) -> list[str]:
+    low = [
+        f"{block.target}, {source}, n={n}"
+        for block in parts
+        for source in block.sources
+        for n in block.counts
+        if at_floor(block, source, n)
+    ]
+    return [f"Floor: head and whole net are both under twice chance at {'; '.join(low)} (†)."] if low else []

@@ -1,0 +1,138 @@
+"""The numbers of a block's headline table: one cell per source and labels a class."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from convtl.study import statistics
+from convtl.study.arms import Block
+from convtl.study.principles import ALPHA, at_floor
+from convtl.study.statistics import Estimate, estimate
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """An estimate with its p adjusted over all contrasts of the block (step-down max-T)."""
+
+    found: Estimate
+    adjusted: float
+
+    @property
+    def sign(self) -> int:
+        """-1 or 1 if the adjusted p settles it, else 0."""
+        return int(np.sign(self.found.effect)) if self.adjusted <= ALPHA else 0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one source and one number of labels gave.
+
+    Attributes:
+      depths, share: P(d* = depth), d* the smallest depth within `statistics.EPSILON` logits of the best
+        (test accuracy, bootstrap over replicates); empty where no replicate has every depth.
+      split: the same over half-splits, with the held-out score in logits; None where m forbids it.
+      chosen: the depth whose validation accuracy is best on average over replicates (never chosen on test).
+      accuracy: test accuracy at `chosen`; scratch: that of the fresh net with the same labels.
+      gain: G at `chosen`; benefit: D. floor: head and whole net are both under twice chance.
+    """
+
+    source: str
+    n: int
+    depths: tuple[int, ...]
+    share: tuple[float, ...]
+    split: tuple[tuple[float, ...], float] | None
+    chosen: int | None
+    accuracy: Estimate | None
+    head: float
+    full: float
+    scratch: Estimate | None
+    gain: Contrast | None
+    benefit: Contrast | None
+    floor: bool
+    m: int
+
+    @property
+    def likely(self) -> int | None:
+        """The most frequent d*."""
+        return self.depths[int(np.argmax(self.share))] if self.share else None
+
+    @property
+    def likely_share(self) -> float:
+        return max(self.share, default=float("nan"))
+
+
+def cells(block: Block) -> list[Cell]:
+    """All cells of a block, sources in their order, labels ascending."""
+    grid = [(source, n) for source in block.sources for n in block.counts]
+    grid = [
+        (source, n) for source, n in grid if any(len(block.arm(source, n, depth)) for depth in block.depths)
+    ]
+    chosen = [chosen_depth(block, source, n) for source, n in grid]
+    gains = [
+        block.gain(source, n, depth) if depth is not None else pd.Series(dtype=float)
+        for (source, n), depth in zip(grid, chosen, strict=True)
+    ]
+    benefits = [block.benefit(source, n) for source, n in grid]
+    adjusted = _adjusted([*gains, *benefits])
+    return [
+        _cell(
+            block,
+            source,
+            n,
+            chosen[index],
+            _contrast(gains[index], adjusted[index]),
+            _contrast(benefits[index], adjusted[len(grid) + index]),
+        )
+        for index, (source, n) in enumerate(grid)
+    ]
+
+
+def chosen_depth(block: Block, source: str, n: int) -> int | None:
+    """Depth of the best mean validation accuracy; the smaller one of a tie."""
+    means = block.curve(source, n, "val_accuracy").mean()
+    return int(means.index[int(means.to_numpy().argmax())]) if len(means) and means.notna().all() else None
+
+
+def accuracy_at(block: Block, source: str, n: int, depth: int | None) -> Estimate | None:
+    """Test accuracy of an arm with its interval over replicates; None if it was not run."""
+    values = block.arm(source, n, depth, "test_accuracy") if depth is not None else ()
+    return estimate(np.asarray(values)) if len(values) else None
+
+
+def _cell(
+    block: Block, source: str, n: int, depth: int | None, gain: Contrast | None, benefit: Contrast | None
+) -> Cell:
+    curve = block.curve(source, n)
+    z = curve.to_numpy()
+    split = statistics.half_split_depths(z) if len(z) else None
+    head, full = (block.arm(source, n, k, "test_accuracy").mean() for k in (1, block.full))
+    scratch = block.scratch_arm(n, "test_accuracy")
+    return Cell(
+        source=source,
+        n=n,
+        depths=tuple(int(k) for k in curve.columns) if len(z) else (),
+        share=tuple(map(float, statistics.depth_distribution(z))) if len(z) else (),
+        split=(tuple(map(float, split[0])), split[1]) if split else None,
+        chosen=depth,
+        accuracy=accuracy_at(block, source, n, depth),
+        head=float(head),
+        full=float(full),
+        scratch=estimate(scratch) if len(scratch) else None,
+        gain=gain,
+        benefit=benefit,
+        floor=at_floor(block, source, n),
+        m=len(z),
+    )
+
+
+def _contrast(values: pd.Series, adjusted: float) -> Contrast | None:
+    return Contrast(estimate(values), adjusted) if len(values) else None
+
+
+def _adjusted(contrasts: list[pd.Series]) -> np.ndarray:
+    """Adjusted p of every contrast; NaN for an empty one."""
+    table = pd.DataFrame(dict(enumerate(contrasts)))
+    if not len(table):
+        return np.full(len(contrasts), np.nan)
+    return statistics.max_t(table.to_numpy(float).T)
