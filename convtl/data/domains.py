@@ -5,7 +5,8 @@ kept below the cache folder and memory-mapped from then on.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from convtl.config import (
 from convtl.data.split import SPLITS, Split
 from convtl.data.stored import Progress, stored
 from convtl.data.typed import letters_of, strangers, typed_identity
+from convtl.errors import UserError
 
 __all__ = ["SPLITS", "Domain", "Split", "eligible_classes", "identity", "load_domain"]
 
@@ -101,9 +103,15 @@ def load_domain(name: str, config: DomainConfig, cache_dir: Path, progress: Prog
     Raises:
       UserError: the data cannot be found or used; the message names the key.
     """
-    digest = keys.digest(identity(config))
-    directory = Path(cache_dir) / "images" / digest
-    contents = _contents(name, config, Path(cache_dir), directory, progress)
+    with _named(name):
+        digest = keys.digest(identity(config))
+        contents = _contents(name, config, Path(cache_dir), digest, progress)
+
+    @functools.cache
+    def load() -> Mapping[str, Split]:
+        with _named(name):
+            return contents.load()
+
     return Domain(
         name=name,
         config=config,
@@ -111,8 +119,17 @@ def load_domain(name: str, config: DomainConfig, cache_dir: Path, progress: Prog
         image_shape=contents.image_shape,
         digest=digest,
         counts=contents.counts,
-        load=contents.load,
+        load=load,
     )
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Puts the registry's key in front of what the user is told."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"domains.{name}.{error}") from None
 
 
 def eligible_classes(source: Domain, target: Domain) -> tuple[int, ...]:
@@ -127,8 +144,9 @@ def eligible_classes(source: Domain, target: Domain) -> tuple[int, ...]:
 
 
 def _contents(
-    name: str, config: DomainConfig, cache_dir: Path, directory: Path, progress: Progress | None
+    name: str, config: DomainConfig, cache_dir: Path, digest: str, progress: Progress | None
 ) -> _Contents:
+    directory = cache_dir / "images" / digest
     match config:
         case TypedScriptConfig():
             return _typed(config, cache_dir, directory, progress)
@@ -164,7 +182,7 @@ def _typed(
         class_names=letters_of(config),
         image_shape=(config.size, config.size, 1),
         counts=vocabulary.dump(config.per_class),
-        load=functools.cache(lambda: stored(directory, build, progress)),
+        load=lambda: stored(directory, build, progress),
     )
 
 
@@ -182,7 +200,7 @@ def _patches(config: PatchesConfig, directory: Path, progress: Progress | None) 
         class_names=tuple(patches.PHOTOGRAPHS),
         image_shape=(config.size, config.size, 1),
         counts=counts,
-        load=functools.cache(lambda: stored(directory, build, progress)),
+        load=lambda: stored(directory, build, progress),
     )
 
 

@@ -9,11 +9,13 @@ both collections hold all of them and differ in scale:
 - `textures`: at full resolution (short side at most 512 pixels): a patch shows texture, no object;
 - `photographs`: short side 288 pixels: a patch shows a part of a scene.
 
-Splits are strips of the photograph with a gap of a patch between them, so that no pixel is in two splits.
-Patches with hardly any contrast (empty sky, black space) are drawn again: standardised, they would be
-nothing but amplified compression noise.
+A photograph is divided into cells, spread over all of it and a patch apart; each cell belongs to one split,
+so that no pixel is in two splits and all splits see all parts of the scene. Patches with hardly any
+contrast (empty sky, black space) are drawn again: standardised, they would be nothing but amplified
+compression noise.
 """
 
+import itertools
 from collections.abc import Mapping
 from importlib import resources
 from io import BytesIO
@@ -48,8 +50,8 @@ PHOTOGRAPHS = {
 
 Collection = Literal["textures", "photographs"]
 _SHORT_SIDE = {"textures": 512, "photographs": 288}
-_STRIPS = (("train", 0.28), ("validation", 0.18), ("train", 0.28), ("test", 0.26))
-"""Split and share of each strip, along the longer axis."""
+_PATTERN = ("train", "validation", "train", "test", "test")
+"""Split of the cell in row i and column j: number (2 i + j) modulo 5, so that neighbours differ."""
 _CONTRAST = 4.0
 """Smallest standard deviation of a patch, in grey levels (of 255)."""
 _CANDIDATES = 256
@@ -63,15 +65,16 @@ def draw_patches(
     """All splits; patch i of a class does not depend on how many are asked for.
 
     Raises:
-      UserError: patches of this size do not fit into the strips.
+      UserError: patches of this size do not fit into the cells.
     """
     drawn: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {split: [] for split in SPLITS}
     for name, file in photographs.items():
         picture = _grey(file, _SHORT_SIDE[collection])
         for split in SPLITS:
-            stream = ("patches", VERSION, collection, size, name, split)
-            strips = [picture[start:stop] for start, stop in _strips(picture.shape[0], size, split)]
-            drawn[split].append(_patches(strips, size, counts[split], stream))
+            rng = keys.generator(0, "patches", VERSION, collection, size, name, split)
+            drawn[split].append(
+                _patches(picture, cells(picture.shape, size)[split], size, counts[split], rng)
+            )
     return {
         split: Split(
             np.concatenate([images for images, _ in parts])[..., None],
@@ -82,8 +85,8 @@ def draw_patches(
     }
 
 
-def _grey(file: str, short_side: int) -> UInt8[np.ndarray, "long short"]:
-    """A photograph, reduced (never enlarged) to a short side, the longer axis first."""
+def _grey(file: str, short_side: int) -> UInt8[np.ndarray, "rows columns"]:
+    """A photograph, reduced (never enlarged) to a short side."""
     from PIL import Image
 
     content = (resources.files("skimage.data") / file).read_bytes()
@@ -91,53 +94,55 @@ def _grey(file: str, short_side: int) -> UInt8[np.ndarray, "long short"]:
         picture = opened.convert("L")
     factor = min(1.0, short_side / min(picture.size))
     extent = (round(picture.width * factor), round(picture.height * factor))
-    pixels = np.asarray(picture.resize(extent, Image.Resampling.LANCZOS))
-    return pixels if pixels.shape[0] >= pixels.shape[1] else np.ascontiguousarray(pixels.T)
+    return np.asarray(picture.resize(extent, Image.Resampling.LANCZOS))
 
 
-def _strips(length: int, size: int, wanted: str) -> list[tuple[int, int]]:
-    """First and last (exclusive) row of each strip of a split."""
-    room = length - (len(_STRIPS) - 1) * size
-    found, start, share_before = [], 0, 0.0
-    for index, (split, share) in enumerate(_STRIPS):
-        first = round(room * share_before) + index * size
-        share_before += share
-        start = round(room * share_before) + index * size
-        if split == wanted:
-            if start - first < size:
-                raise UserError(
-                    f"size: patches of {size} pixels do not fit into the strips of a photograph of "
-                    f"{length} pixels; a smaller size is needed"
-                )
-            found.append((first, start))
+def cells(shape: tuple[int, ...], size: int) -> dict[str, list[tuple[int, int, int, int]]]:
+    """Split -> its cells: first row, last row (exclusive), first column, last column (exclusive).
+
+    A cell is at least two patches wide and high; between two cells there is at least a patch.
+    """
+    rows, columns = (_cuts(extent, size) for extent in shape)
+    found: dict[str, list[tuple[int, int, int, int]]] = {split: [] for split in SPLITS}
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            found[_PATTERN[(2 * i + j) % len(_PATTERN)]].append((*row, *column))
     return found
 
 
-def _patches(
-    strips: list[UInt8[np.ndarray, "rows columns"]], size: int, count: int, stream: tuple[str | int, ...]
-) -> tuple[UInt8[np.ndarray, "count size size"], np.ndarray]:
-    """`count` patches, taken from the strips in turn, and the strip of each."""
-    strata = np.arange(count, dtype=np.int32) % len(strips)
-    images = np.empty((count, size, size), np.uint8)
-    for index, strip in enumerate(strips):
-        images[strata == index] = _from_strip(
-            strip, size, int(np.sum(strata == index)), keys.generator(0, *stream, index)
+def _cuts(extent: int, size: int) -> list[tuple[int, int]]:
+    """Equal intervals with gaps of `size` between them."""
+    count = (extent + size) // (3 * size)
+    if count < 3:
+        raise UserError(
+            f"size: patches of {size} pixels do not fit into a photograph of {extent} pixels in three "
+            f"splits; at most {extent // 8} will"
         )
-    return images, strata
+    starts = [index * (extent + size) // count for index in range(count + 1)]
+    return [(first, following - size) for first, following in itertools.pairwise(starts)]
 
 
-def _from_strip(
-    strip: UInt8[np.ndarray, "rows columns"], size: int, count: int, rng: np.random.Generator
-) -> UInt8[np.ndarray, "count size size"]:
-    windows = np.lib.stride_tricks.sliding_window_view(strip, (size, size))
-    found: list[np.ndarray] = []
+def _patches(
+    picture: UInt8[np.ndarray, "rows columns"],
+    places: list[tuple[int, int, int, int]],
+    size: int,
+    count: int,
+    rng: np.random.Generator,
+) -> tuple[UInt8[np.ndarray, "count size size"], np.ndarray]:
+    """`count` patches and the cell of each; the first of them do not depend on `count`."""
+    windows = np.lib.stride_tricks.sliding_window_view(picture, (size, size))
+    borders = np.array(places)
+    low, high = borders[:, [0, 2]], borders[:, [1, 3]] - size + 1
+    images, strata = [np.empty((0, size, size), np.uint8)], [np.empty(0, np.int32)]
     for _ in range(_ATTEMPTS):
-        if sum(map(len, found)) >= count:
+        if sum(map(len, strata)) >= count:
             break
-        at = rng.integers(0, windows.shape[:2], (_CANDIDATES, 2))
+        cell = rng.integers(0, len(places), _CANDIDATES)
+        at = rng.integers(low[cell], high[cell])
         candidates = windows[at[:, 0], at[:, 1]]
-        found.append(candidates[candidates.std(axis=(1, 2)) >= _CONTRAST])
-    patches = np.concatenate([np.empty((0, size, size), np.uint8), *found])
-    if len(patches) < count:
+        kept = candidates.std(axis=(1, 2)) >= _CONTRAST
+        images.append(candidates[kept])
+        strata.append(cell[kept].astype(np.int32))
+    if sum(map(len, strata)) < count:
         raise UserError(f"size: too few patches of {size} pixels with any contrast in a photograph")
-    return patches[:count]
+    return np.concatenate(images)[:count], np.concatenate(strata)[:count]
