@@ -12,6 +12,7 @@ from convtl.cache import Cache, default_root
 from convtl.cli import compose, guarded, multirun, options, points
 from convtl.config import Config
 from convtl.study.grid import Trial, expand
+from convtl.training.devices import use_all_cores
 
 HELP = """usage: python -m convtl.run [+experiment=NAME] [KEY=VALUE ...] [-m]
 
@@ -64,18 +65,16 @@ def _run(
     from convtl.study.runner import run_trials
     from convtl.study.store import RowStore
     from convtl.tracking import open_tracker
-    from convtl.training.devices import set_up
+    from convtl.training.devices import device_line, keep_programs
 
     began = time.perf_counter()
     store = RowStore(out)
     store.prepare()
-    devices = set_up(cache.root)
-    device = f"{len(devices)} x {devices[0].device_kind}"
-    write_record(out, content, command, device)
+    keep_programs(cache.root)
+    write_record(out, content, command, device_line())
     done = sum(trial.id in store.finished() for trial in trials)
-    updates = sum(t.updates * len(t.settings.lr) for t in trials if t.id not in store.finished())
     tracker = open_tracker(config.tracking, config.study or "trials", dict(content), out)
-    progress = Progress(len(trials), done, updates, tracker)
+    progress = Progress(len(trials), done, tracker)
     try:
         nets = out / "nets" if config.save == "best" else None
         outcome = run_trials(trials, store, cache, progress, nets)
@@ -126,6 +125,7 @@ def _main(words: list[str]) -> int:
         print(f"models: {', '.join(options('models'))}\nregimes: {', '.join(options('regimes'))}")
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    use_all_cores()
     if {"-m", "--multirun"} & set(words):
         return _sweep([word for word in words if word not in ("-m", "--multirun")])
     return run_study(compose(words), _command(words))

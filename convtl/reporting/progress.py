@@ -17,15 +17,14 @@ class Progress:
     Args:
       total: trials of the study.
       done: trials finished before.
-      updates: lane-updates that the missing trials will take at least (grids without extensions).
       tracker: told of every trial.
     """
 
-    def __init__(self, total: int, done: int, updates: int, tracker: Tracker) -> None:
+    def __init__(self, total: int, done: int, tracker: Tracker) -> None:
         self._tracker = tracker
         self._total, self._done = total, done
         self._began = self._last = time.monotonic()
-        self._updates, self._updates_done = max(updates, 1), 0
+        self._expected, self._finished = 0.0, 0.0
         self._what = ""
         self._bar: Any = None
         if sys.stderr.isatty():
@@ -47,12 +46,12 @@ class Progress:
         else:
             self._line()
 
-    def updates(self, count: int) -> None:
-        self._updates_done += count
-        self._show()
+    def expect(self, flops: float) -> None:
+        self._began, self._expected = time.monotonic(), flops
 
-    def trial(self, row: dict[str, Any]) -> None:
+    def trial(self, row: dict[str, Any], flops: float) -> None:
         self._done += 1
+        self._finished += flops
         self._tracker.trial(row)
         self._tracker.progress(self._done, self._total)
         if self._bar is not None:
@@ -78,9 +77,8 @@ class Progress:
         print(text, file=sys.stderr, flush=True)
 
     def _left(self) -> str:
-        """Time left, from the share of updates that are done."""
-        share = min(self._updates_done / self._updates, 0.99)
-        if share < 0.02:
+        """Time left, from the share of the arithmetic that is done."""
+        if self._finished <= 0.02 * self._expected:
             return ""
-        seconds = (time.monotonic() - self._began) * (1 - share) / share
+        seconds = (time.monotonic() - self._began) * (self._expected / self._finished - 1)
         return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"

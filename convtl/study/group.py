@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,17 +67,16 @@ class Group:
     """Runs trials of one recipe.
 
     Args:
-      on_updates: told how many lane-updates were just done.
+      flops: algorithmic cost of one update (`trial_flops`).
     """
 
-    def __init__(self, recipe: Recipe, materials: Materials, on_updates: Callable[[int], None]) -> None:
+    def __init__(self, recipe: Recipe, materials: Materials, flops: int) -> None:
         self.recipe = recipe
-        self._materials, self._on_updates = materials, on_updates
+        self._materials, self._flops = materials, flops
         self._trainer = Trainer(recipe)
         self._prefix = Forward(recipe.network, 0, recipe.start)
         self._suffix = Forward(recipe.network, recipe.start)
         self._features: OrderedDict[tuple[str, str, str], PrefixFeatures] = OrderedDict()
-        self._flops: int | None = None
         self.in_flight: list[Trial] = []
 
     def run(self, claimed: Iterator[Trial]) -> Iterator[tuple[Trial, Row, Variables | None]]:
@@ -112,14 +111,8 @@ class Group:
 
     def _train(self, batch: Sequence[tuple[Running, float]]) -> list[Running]:
         """Trains one batch of lanes; returns the trials whose outstanding rates are all scored."""
-        began, done = time.perf_counter(), 0
-
-        def report(updates: int) -> None:
-            nonlocal done
-            self._on_updates((updates - done) * len(batch))
-            done = updates
-
-        trained = self._trainer.train([self._lane(running, rate) for running, rate in batch], report)
+        began = time.perf_counter()
+        trained = self._trainer.train([self._lane(running, rate) for running, rate in batch])
         complete = []
         for (running, rate), result in zip(batch, trained, strict=True):
             self._score(running, rate, result)
@@ -177,8 +170,6 @@ class Group:
     def _finish(self, running: Running) -> Row:
         """The row of a trial whose rate is chosen: here, and only here, its test images are read."""
         trial, settings, data = running.trial, running.trial.settings, running.data
-        if self._flops is None:
-            self._flops = trial_flops(trial, self.recipe)
         plan, network = self.recipe.plan, self.recipe.network
         rate, whole = best_rate(running.scores), self._whole(running)
         row: Row = describe(trial) | {

@@ -1,7 +1,7 @@
 """Runs what is missing of a study: claims, trains, writes rows; safe to kill and to run twice at once."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from convtl.errors import UserError
 from convtl.models.network import Variables
 from convtl.study.claims import Claims
 from convtl.study.grid import Trial
-from convtl.study.group import Group, describe, trial_recipe
+from convtl.study.group import Group, describe, trial_flops, trial_recipe
 from convtl.study.materials import Materials
 from convtl.study.store import Row, RowStore
 from convtl.training.lanes import Recipe
@@ -26,8 +26,11 @@ class Watcher(Protocol):
 
     def say(self, line: str) -> None: ...
     def working_on(self, what: str) -> None: ...
-    def updates(self, count: int) -> None: ...
-    def trial(self, row: Row) -> None: ...
+    def expect(self, flops: float) -> None:
+        """The arithmetic of all missing trials, with no more than the rates that each tries at least."""
+
+    def trial(self, row: Row, flops: float) -> None:
+        """A trial is finished, of which so much was expected."""
 
 
 @dataclass
@@ -64,9 +67,11 @@ def run_trials(
     groups: dict[Recipe, list[Trial]] = {}
     for trial in missing:
         groups.setdefault(trial_recipe(materials, trial), []).append(trial)
+    costs = {recipe: trial_flops(group[0], recipe) for recipe, group in groups.items()}
+    watcher.expect(sum(_expected(t, costs[recipe]) for recipe, group in groups.items() for t in group))
     worker = _Worker(store, Claims(store.out), materials, watcher, save_to, outcome)
     try:
-        worker.run(groups)
+        worker.run(groups, costs)
     finally:
         worker.claims.close()
     return outcome
@@ -82,13 +87,13 @@ class _Worker:
     outcome: Outcome
     given_up: set[str] = field(default_factory=set)
 
-    def run(self, groups: dict[Recipe, list[Trial]]) -> None:
+    def run(self, groups: Mapping[Recipe, Sequence[Trial]], costs: Mapping[Recipe, int]) -> None:
         """Passes over the groups until every trial is finished, here or by another process."""
         while True:
             before = self.outcome.ran
             for recipe, trials in groups.items():
                 if self._open(trials):
-                    self._run_group(recipe, trials)
+                    self._run_group(recipe, trials, costs[recipe])
             if not any(self._open(trials) for trials in groups.values()):
                 return
             if self.outcome.ran == before:
@@ -108,7 +113,7 @@ class _Worker:
                 else:
                     yield trial
 
-    def _run_group(self, recipe: Recipe, trials: Sequence[Trial]) -> None:
+    def _run_group(self, recipe: Recipe, trials: Sequence[Trial], flops: int) -> None:
         claimed = self._claimed(trials)
         first = next(claimed, None)
         if first is None:
@@ -117,10 +122,10 @@ class _Worker:
         self.watcher.working_on(f"{first.model}, depth {depth}")
         in_flight = [first]
         try:
-            group = Group(recipe, self.materials, self.watcher.updates)
+            group = Group(recipe, self.materials, flops)
             in_flight = group.in_flight
             for trial, row, net in group.run(_chain(first, claimed)):
-                self._write(trial, row, net)
+                self._write(trial, row, net, _expected(trial, flops))
         except (KeyboardInterrupt, SystemExit):
             self._give_up(in_flight, "interrupted", "stopped from outside")
             raise
@@ -130,14 +135,14 @@ class _Worker:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             self._give_up(in_flight, "failed", reason)
 
-    def _write(self, trial: Trial, row: Row, net: Variables | None) -> None:
+    def _write(self, trial: Trial, row: Row, net: Variables | None, flops: float) -> None:
         if self.save_to is not None and net is not None:
             checkpoint.save(self.save_to / trial.id, net, _metadata(trial, row, self.materials))
         self.store.append(row)
         self.store.finished()
         self.claims.release([trial.id])
         self.outcome.ran += 1
-        self.watcher.trial(row)
+        self.watcher.trial(row, flops)
 
     def _give_up(self, trials: Sequence[Trial], status: str, reason: str) -> None:
         for trial in trials:
@@ -145,6 +150,10 @@ class _Worker:
             self.given_up.add(trial.id)
             self.outcome.failed.append(reason)
         self.claims.release([trial.id for trial in trials])
+
+
+def _expected(trial: Trial, flops: int) -> float:
+    return float(flops) * trial.updates * len(trial.settings.lr)
 
 
 def _chain(first: Trial, rest: Iterator[Trial]) -> Iterator[Trial]:

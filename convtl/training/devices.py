@@ -1,22 +1,31 @@
 """One place that sets JAX up: devices and the compilation cache."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import jax
 
 
-def set_up(cache_root: Path) -> list[jax.Device]:
-    """Makes one CPU device of each core and keeps compiled programs on disk; call it before any computation.
+def use_all_cores() -> None:
+    """Makes one CPU device of each core; to be called before JAX is first used, without effect later.
 
     Lanes spread over devices, so that the same code serves several cores and several accelerators.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
+    # JAX may be in use already (a notebook, a test): then its devices are taken as they are.
+    with suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", cores)
-    except RuntimeError:  # JAX is in use already (a notebook, a test): its devices are taken as they are
-        return list(jax.local_devices())
+
+
+def keep_programs(cache_root: Path) -> None:
+    """Keeps compiled programs on disk, for the next process."""
     jax.config.update("jax_compilation_cache_dir", str(cache_root / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    return list(jax.local_devices())
+
+
+def device_line() -> str:
+    """Number and kind of the devices, for records."""
+    devices = jax.local_devices()
+    return f"{len(devices)} x {devices[0].device_kind}"
