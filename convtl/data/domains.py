@@ -13,6 +13,7 @@ from typing import Any
 
 from convtl import config as vocabulary
 from convtl import keys
+from convtl.cache import Cache
 from convtl.config import (
     DigitsConfig,
     DomainConfig,
@@ -22,7 +23,7 @@ from convtl.config import (
     TypedScriptConfig,
 )
 from convtl.data.split import SPLITS, Split
-from convtl.data.stored import Progress, stored
+from convtl.data.stored import Progress, cache_at, stored
 from convtl.data.typed import letters_of, strangers, typed_identity
 from convtl.errors import UserError
 
@@ -48,6 +49,10 @@ class Domain:
     def split(self, name: str) -> Split:
         """Images and labels of "train", "validation" or "test"."""
         return self.load()[name]
+
+
+_Keep = Callable[[Callable[[], Mapping[str, Split]]], dict[str, Split]]
+"""Reads splits from the cache, where they are built first if they are not there."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ def load_domain(name: str, config: DomainConfig, cache_dir: Path, progress: Prog
     """
     with _named(name):
         digest = keys.digest(identity(config))
-        contents = _contents(name, config, Path(cache_dir), digest, progress)
+        contents = _contents(name, config, cache_at(Path(cache_dir), progress), digest, progress)
 
     @functools.cache
     def load() -> Mapping[str, Split]:
@@ -144,49 +149,45 @@ def eligible_classes(source: Domain, target: Domain) -> tuple[int, ...]:
 
 
 def _contents(
-    name: str, config: DomainConfig, cache_dir: Path, digest: str, progress: Progress | None
+    name: str, config: DomainConfig, cache: Cache, digest: str, progress: Progress | None
 ) -> _Contents:
-    directory = cache_dir / "images" / digest
+    keep = functools.partial(stored, cache, digest)
     match config:
         case TypedScriptConfig():
-            return _typed(config, cache_dir, directory, progress)
+            return _typed(config, cache, keep, progress)
         case PatchesConfig():
-            return _patches(config, directory, progress)
+            return _patches(config, keep, progress)
         case DigitsConfig():
             from convtl.data import digits
 
-            return _decoded(
-                directory, functools.partial(digits.load_digits, config.size), digits.NAMES, progress
-            )
+            return _decoded(keep(functools.partial(digits.load_digits, config.size)), digits.NAMES)
         case TfdsConfig():
             from convtl.data import tfds
 
             opened = tfds.open_dataset(config)
-            return _decoded(directory, lambda: opened.decode(progress), opened.class_names, progress)
+            return _decoded(keep(lambda: opened.decode(progress)), opened.class_names)
         case ImageFolderConfig():
             from convtl.data import folder
 
             tree = folder.scan(config)
-            return _decoded(directory, lambda: tree.decode(name, progress), tree.class_names, progress)
+            return _decoded(keep(lambda: tree.decode(name, progress)), tree.class_names)
 
 
-def _typed(
-    config: TypedScriptConfig, cache_dir: Path, directory: Path, progress: Progress | None
-) -> _Contents:
+def _typed(config: TypedScriptConfig, cache: Cache, keep: _Keep, progress: Progress | None) -> _Contents:
     def build() -> Mapping[str, Split]:
         from convtl.data import prepared  # TFDS is wanted only where nothing is cached
 
-        return prepared.typed_script(config, cache_dir, progress)
+        return prepared.typed_script(config, cache, progress)
 
     return _Contents(
         class_names=letters_of(config),
         image_shape=(config.size, config.size, 1),
         counts=vocabulary.dump(config.per_class),
-        load=lambda: stored(directory, build, progress),
+        load=lambda: keep(build),
     )
 
 
-def _patches(config: PatchesConfig, directory: Path, progress: Progress | None) -> _Contents:
+def _patches(config: PatchesConfig, keep: _Keep, progress: Progress | None) -> _Contents:
     from convtl.data import patches
 
     counts = vocabulary.dump(config.per_class)
@@ -200,18 +201,12 @@ def _patches(config: PatchesConfig, directory: Path, progress: Progress | None) 
         class_names=tuple(patches.PHOTOGRAPHS),
         image_shape=(config.size, config.size, 1),
         counts=counts,
-        load=lambda: stored(directory, build, progress),
+        load=lambda: keep(build),
     )
 
 
-def _decoded(
-    directory: Path,
-    build: Callable[[], Mapping[str, Split]],
-    class_names: tuple[str, ...],
-    progress: Progress | None,
-) -> _Contents:
-    """A domain whose counts are known only when it is decoded, which is done at once."""
-    splits = stored(directory, build, progress)
+def _decoded(splits: Mapping[str, Split], class_names: tuple[str, ...]) -> _Contents:
+    """A domain whose counts are known only when it is decoded, which has been done."""
     shape = splits["train"].images.shape[1:]
     return _Contents(
         class_names=class_names,

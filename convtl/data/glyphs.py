@@ -7,7 +7,7 @@ point and would draw the same placeholder box for all.
 import functools
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -141,27 +141,33 @@ def shape_vector(letter: str, face: str) -> Float[np.ndarray, "pixels"]:
 
 
 def similarity(
-    letters: Sequence[str], faces: Sequence[str], others: Sequence[str], other_faces: Sequence[str]
+    letters: Sequence[str], others: Sequence[str], faces: Iterable[str]
 ) -> Float[np.ndarray, "letters others"]:
     """Size-normalised correlation of glyphs, the largest over the faces.
 
-    Faces that both sides have are compared each with itself; if there are none, all with all.
+    Letters are compared in one and the same face, so that fonts do not hide that two letters are alike;
+    pairs of which a face does not have both are passed over in it (-1 if no face has both).
     """
-    shared = [face for face in faces if face in other_faces]
-    pairs = [(face, face) for face in shared] or [(face, other) for face in faces for other in other_faces]
     best = np.full((len(letters), len(others)), -1.0, np.float32)
-    for face, other in pairs:
-        ours = np.stack([shape_vector(letter, face) for letter in letters])
-        theirs = np.stack([shape_vector(letter, other) for letter in others])
-        np.maximum(best, ours @ theirs.T, out=best)
+    for face in faces:
+        ours, theirs = _covered(letters, face), _covered(others, face)
+        if ours and theirs:
+            left = np.stack([shape_vector(letters[index], face) for index in ours])
+            right = np.stack([shape_vector(others[index], face) for index in theirs])
+            here = np.ix_(ours, theirs)
+            best[here] = np.maximum(best[here], left @ right.T)
     return best
+
+
+def _covered(letters: Sequence[str], face: str) -> list[int]:
+    return [index for index, letter in enumerate(letters) if ord(letter) in coverage(face)]
 
 
 def distinct(letters: Sequence[str], faces: Sequence[str], lookalike: float) -> tuple[str, ...]:
     """The letters of which no two look alike: of those that do, the first is kept."""
     if not letters:
         return ()
-    alike = similarity(letters, faces, letters, faces) >= lookalike
+    alike = similarity(letters, letters, faces) >= lookalike
     kept: list[int] = []
     for index in range(len(letters)):
         if not alike[index, kept].any():

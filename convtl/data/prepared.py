@@ -3,6 +3,7 @@
 import contextlib
 import io
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 from absl import logging as absl_logging
 
 from convtl import keys
+from convtl.cache import Cache
 from convtl.config import TypedScriptConfig
 from convtl.data import typed_script as data_set
 from convtl.data.split import SPLITS, Split
-from convtl.data.stored import Progress, locked
+from convtl.data.stored import Progress
 from convtl.data.typed import typed_identity
 
 _CHUNK = 4096
@@ -22,31 +24,36 @@ _CHUNK = 4096
 
 
 def typed_script(
-    content: TypedScriptConfig, cache_dir: Path, progress: Progress | None = None
+    content: TypedScriptConfig, cache: Cache, progress: Progress | None = None
 ) -> dict[str, Split]:
-    """All splits of a typed script, read from its TFDS data set under `cache_dir`/tfds.
+    """All splits of a typed script, read from its TFDS data set in the folder tfds of the cache.
 
     The data set is prepared first if it is missing, or if it was made with other fonts or letters.
     """
-    data_dir = Path(cache_dir) / "tfds"
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with quiet():
-        builder = data_set.builder(content, data_dir)
-        with locked(data_dir / f"typed_script-{builder.builder_config.name}", progress):
-            builder = _prepare(builder, content, data_dir, progress)
+    with cache.lock("tfds", f"typed_script-{data_set.config_name(content)}"):
+        builder = _prepare(content, cache.root / "tfds", progress)
+        with quiet():
             return {split: _read(builder.as_data_source(split=split)) for split in SPLITS}
 
 
-def _prepare(
-    builder: data_set.TypedScript, content: TypedScriptConfig, data_dir: Path, progress: Progress | None
-) -> data_set.TypedScript:
-    expected = keys.digest(typed_identity(content))
-    if builder.is_prepared() and (builder.info.metadata or {}).get("digest") != expected:
-        shutil.rmtree(builder.data_dir)
+def _prepare(content: TypedScriptConfig, data_dir: Path, progress: Progress | None) -> data_set.TypedScript:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    stdout = sys.stdout
+
+    def tell(line: str) -> None:
+        with contextlib.redirect_stdout(stdout):
+            if progress:
+                progress(line)
+
+    with quiet():
         builder = data_set.builder(content, data_dir)
-    if not builder.is_prepared():
-        builder.progress = progress
-        builder.download_and_prepare()
+        expected = keys.digest(typed_identity(content))
+        if builder.is_prepared() and (builder.info.metadata or {}).get("digest") != expected:
+            shutil.rmtree(builder.data_dir)
+            builder = data_set.builder(content, data_dir)
+        if not builder.is_prepared():
+            builder.progress = tell
+            builder.download_and_prepare()
     return builder
 
 

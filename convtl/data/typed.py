@@ -46,7 +46,11 @@ def typed_identity(content: TypedScriptConfig) -> dict[str, Any]:
 
 
 def strangers(source: TypedScriptConfig, target: TypedScriptConfig) -> tuple[int, ...]:
-    """Indices of the source's letters that look like no letter of the target (the stricter threshold)."""
-    alike = glyphs.similarity(letters_of(source), source.faces, letters_of(target), target.faces)
+    """Indices of the source's letters that look like no letter of the target.
+
+    Compared in the faces of both, with the stricter of their thresholds.
+    """
+    faces = dict.fromkeys((*source.faces, *target.faces))
+    alike = glyphs.similarity(letters_of(source), letters_of(target), faces)
     threshold = min(source.lookalike, target.lookalike)
     return tuple(index for index, row in enumerate(alike) if not (row >= threshold).any())

@@ -91,11 +91,17 @@ class TypedScript(tfds.core.GeneratorBasedBuilder):
                 )
 
 
+def config_name(content: config.TypedScriptConfig) -> str:
+    """Name of a domain's builder config: the script's plain name where all else is default."""
+    if content == config.TypedScriptConfig(script=content.script):
+        return content.script
+    return f"{content.script}-{keys.digest(typed_identity(content))}"
+
+
 def builder(content: config.TypedScriptConfig, data_dir: Path) -> TypedScript:
-    """The builder of a domain; its config has the script's plain name where all else is default."""
-    chosen: str | TypedScriptBuilderConfig = content.script
-    if content != config.TypedScriptConfig(script=content.script):
-        chosen = _builder_config(f"{content.script}-{keys.digest(typed_identity(content))}", content)
+    """The builder of a domain's data set in a folder, prepared or not."""
+    name = config_name(content)
+    chosen = name if name in SCRIPTS else _builder_config(name, content)
     return TypedScript(config=chosen, data_dir=data_dir, file_format="array_record")
 
 
