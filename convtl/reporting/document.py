@@ -157,7 +157,12 @@ def _figure_sections(parts: Parts, out: Path, samples: Samples | None) -> list[s
             text += _picture(path.name, what, caption, bars)
     if len(parts) > _ALL_FIGURES:
         text.append("Figures on cost, learning rates and calibration are drawn for the first setting only.\n")
-    shown = {name: pair for name, pair in (samples or {}).items() if len(pair[1])}
+    targets = {block.target for block, _ in parts}
+    shown = {
+        f"{name} ({'target' if name in targets else 'source'})": pair
+        for name, pair in (samples or {}).items()
+        if len(pair[1])
+    }
     if shown:
         path = figures.save(plots.samples(shown), out / "figures" / "samples.png")
         names = f"{', '.join(shown)}, with the labels of the classes."

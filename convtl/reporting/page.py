@@ -19,6 +19,7 @@ blockquote { margin: 1.2rem 0; padding: .6rem 1.1rem; background: #f4f7fa; borde
 .wide { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .7rem; border-bottom: 1px solid #d8dee4; text-align: left; vertical-align: top; }
+td:first-child { min-width: 5.5rem; }
 th { background: #f4f7fa; }
 /* --share: width as a share of the widest picture, so that letters are of one size */
 .picture img { display: block; width: calc(100% * var(--share, 1)); height: auto; }
