@@ -4,7 +4,6 @@ Read through `as_data_source`, which needs no TensorFlow; nothing is ever downlo
 """
 
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,9 @@ class Opened:
         for start in range(0, len(source), _CHUNK):
             if progress:
                 progress(f"decoding {self.config.name} ({name}): image {start} of {len(source)}")
-            for record in self._records(source, range(start, min(start + _CHUNK, len(source)))):
+            with quiet():
+                records = source.__getitems__(list(range(start, min(start + _CHUNK, len(source)))))
+            for record in records:
                 images.append(self._image(record[self.config.image_key]))
                 labels.append(int(record[self.config.label_key]))
         shapes = {image.shape for image in images}
@@ -71,17 +72,7 @@ class Opened:
             )
         return Split(np.stack(images), np.array(labels, np.int32), np.zeros(len(labels), np.int32))
 
-    @staticmethod
-    def _records(source: Any, indices: range) -> Iterator[dict[str, Any]]:
-        with quiet():
-            yield from source.__getitems__(list(indices))
-
     def _image(self, pixels: np.ndarray) -> np.ndarray:
-        if pixels.dtype != np.uint8 or pixels.ndim != 3:
-            raise UserError(
-                f"image_key: '{self.config.image_key}' of '{self.config.name}' holds {pixels.dtype} of "
-                f"shape {pixels.shape}; accepted: images of 8 bits"
-            )
         if self.config.size is None and not self.config.grey:
             return pixels
         picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
@@ -109,7 +100,9 @@ def open_dataset(config: TfdsConfig) -> Opened:
         if name not in info.features:
             known = ", ".join(sorted(info.features))
             raise UserError(f"{key}: '{config.name}' has no feature '{name}'; it has: {known}")
-    label = info.features[config.label_key]
+    image, label = info.features[config.image_key], info.features[config.label_key]
+    if not isinstance(image, tensorflow_datasets.features.Image) or image.np_dtype != np.uint8:
+        raise UserError(f"image_key: feature '{config.image_key}' of '{config.name}' is no image of 8 bits")
     if not isinstance(label, tensorflow_datasets.features.ClassLabel):
         raise UserError(f"label_key: feature '{config.label_key}' of '{config.name}' is no class label")
     return Opened(config, builder, tuple(label.names))

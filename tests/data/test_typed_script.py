@@ -2,14 +2,17 @@
 
 import dataclasses
 import io
+import json
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from convtl import keys
+from convtl import config, keys
 from convtl.config import Jitter, PerClass, TypedScriptConfig
 from convtl.data import rendering
 from convtl.data.domains import Domain, identity, load_domain
@@ -77,6 +80,23 @@ def test_a_stored_domain_is_read_and_not_drawn_again(
     again = load_domain("again", SMALL, cache).split("train")
     np.testing.assert_array_equal(again.images, before.images)
     np.testing.assert_array_equal(again.strata, before.strata)
+
+
+def test_reading_what_is_stored_loads_neither_tfds_nor_jax(small: Domain, cache: Path) -> None:
+    small.split("train")
+    code = (
+        "import pathlib, sys, pydantic\n"
+        "from convtl.config import TypedScriptConfig\n"
+        "from convtl.data.domains import load_domain\n"
+        "config = pydantic.TypeAdapter(TypedScriptConfig).validate_json(sys.argv[1])\n"
+        "print(load_domain('small', config, pathlib.Path(sys.argv[2])).split('train').images.shape)\n"
+        "assert not {'tensorflow_datasets', 'jax', 'sklearn', 'skimage'} & set(sys.modules)\n"
+    )
+    content = json.dumps(config.dump(SMALL))
+    done = subprocess.run(
+        [sys.executable, "-c", code, content, str(cache)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "(72, 28, 28, 1)"
 
 
 def test_damaged_images_are_made_again(tmp_path: Path) -> None:

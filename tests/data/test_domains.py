@@ -1,0 +1,305 @@
+"""Patches, digits, prepared TFDS data sets and folders of pictures as domains."""
+
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convtl import keys
+from convtl.config import (
+    DigitsConfig,
+    ImageFolderConfig,
+    PatchesConfig,
+    PerClass,
+    TfdsConfig,
+    TypedScriptConfig,
+)
+from convtl.data import patches
+from convtl.data.domains import SPLITS, Domain, eligible_classes, identity, load_domain
+from convtl.errors import UserError
+
+FEW = PerClass(train=30, validation=10, test=20)
+
+
+def _check(domain: Domain) -> None:
+    """What holds for every domain."""
+    assert set(domain.counts) == set(SPLITS)
+    seen: set[bytes] = set()
+    for name in SPLITS:
+        split = domain.split(name)
+        assert split.images.shape[1:] == domain.image_shape
+        assert split.images.dtype == np.uint8
+        assert split.labels.dtype == split.strata.dtype == np.int32
+        assert len(split.images) == len(split.labels) == len(split.strata)
+        assert split.smallest_class(len(domain.class_names)) == domain.counts[name]
+        pictures = {image.tobytes() for image in split.images}
+        assert not pictures & seen, f"an image of {name} is in another split too"
+        seen |= pictures
+
+
+# --- patches ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("collection", ["textures", "photographs"])
+def test_patches(collection: str, tmp_path: Path) -> None:
+    domain = load_domain("p", PatchesConfig(collection=collection, per_class=FEW), tmp_path)  # type: ignore[arg-type]
+    _check(domain)
+    assert len(domain.class_names) >= 12
+    assert domain.image_shape == (28, 28, 1)
+    assert domain.counts == {"train": 30, "validation": 10, "test": 20}
+    assert domain.split("train").images.std(axis=(1, 2, 3)).min() >= 4
+    assert not {"text", "page", "logo", "motorcycle_left", "clock_motion"} & set(domain.class_names)
+
+
+def test_patches_need_no_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    counts = {"train": 3, "validation": 1, "test": 1}
+    drawn = patches.draw_patches("textures", 28, counts, {"brick": "brick.png"})
+    assert drawn["train"].images.shape == (3, 28, 28, 1)
+    more = patches.draw_patches("textures", 28, {**counts, "train": 50}, {"brick": "brick.png"})
+    np.testing.assert_array_equal(more["train"].images[:3], drawn["train"].images)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((300, 451), 28), ((512, 512), 28), ((288, 288), 32), ((64, 90), 8)]
+)
+def test_cells_of_splits_are_a_patch_apart(shape: tuple[int, int], size: int) -> None:
+    found = patches.cells(shape, size)
+    assert all(found[split] for split in SPLITS)
+    every = [cell for split in SPLITS for cell in found[split]]
+    for top, bottom, left, right in every:
+        assert 0 <= top <= bottom - 2 * size
+        assert bottom <= shape[0]
+        assert 0 <= left <= right - 2 * size
+        assert right <= shape[1]
+    for one, other in itertools.combinations(every, 2):
+        rows = max(other[0] - one[1], one[0] - other[1])
+        columns = max(other[2] - one[3], one[2] - other[3])
+        assert max(rows, columns) >= size
+
+
+def test_patches_that_do_not_fit(tmp_path: Path) -> None:
+    domain = load_domain("p", PatchesConfig(collection="textures", size=60), tmp_path)
+    with pytest.raises(UserError, match=r"domains\.p\.size: patches of 60 pixels do not fit"):
+        domain.split("train")
+
+
+# --- digits -------------------------------------------------------------------------------------------
+
+
+def test_digits(tmp_path: Path) -> None:
+    domain = load_domain("digits", DigitsConfig(), tmp_path)
+    _check(domain)
+    assert domain.class_names == tuple("0123456789")
+    assert domain.counts == {"train": 50, "validation": 24, "test": 100}
+    assert sum(len(domain.split(name).labels) for name in SPLITS) == 1797
+    assert load_domain("digits", DigitsConfig(size=16), tmp_path).image_shape == (16, 16, 1)
+
+
+# --- TFDS ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory that holds a small prepared data set with splits train and validation."""
+    import tensorflow_datasets as tfds
+
+    from convtl.data.prepared import quiet
+
+    class ConvtlShapes(tfds.core.GeneratorBasedBuilder):
+        """Coloured noise of two sizes."""
+
+        VERSION = tfds.core.Version("1.2.0")
+        RELEASE_NOTES = {"1.2.0": "made for a test"}  # noqa: RUF012
+
+        def _info(self) -> tfds.core.DatasetInfo:
+            features = {
+                "image": tfds.features.Image(shape=(None, None, 3)),
+                "label": tfds.features.ClassLabel(names=["round", "square"]),
+                "weight": tfds.features.Scalar(np.int64),
+            }
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager: object) -> dict[str, object]:
+            return {"train": self._generate_examples(40, 0), "test": self._generate_examples(10, 1)}
+
+        def _generate_examples(self, count: int, seed: int):  # type: ignore[no-untyped-def]
+            rng = np.random.default_rng(seed)
+            for index in range(count):
+                shape = (12, 10 + 4 * (index % 3 == 0), 3)
+                picture = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
+                yield index, {"image": picture, "label": index % 2, "weight": index}
+
+    root = tmp_path_factory.mktemp("tfds")
+    with quiet():
+        ConvtlShapes(data_dir=root, file_format="array_record").download_and_prepare()
+    return root
+
+
+def test_tfds(prepared: Path, tmp_path: Path) -> None:
+    config = TfdsConfig(name="convtl_shapes", data_dir=str(prepared), size=8, grey=True)
+    domain = load_domain("shapes", config, tmp_path)
+    _check(domain)
+    assert domain.class_names == ("round", "square")
+    assert domain.image_shape == (8, 8, 1)
+    assert domain.counts == {"train": 18, "validation": 2, "test": 5}
+    coloured = load_domain(
+        "c", TfdsConfig(name="convtl_shapes:1.2.0", data_dir=str(prepared), size=8), tmp_path
+    )
+    assert coloured.image_shape == (8, 8, 3)
+    content = identity(config)
+    assert content["data_set"] == "convtl_shapes/1.2.0"
+    assert str(prepared) not in str(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "convtl_shapez"}, "domains.x.name: 'convtl_shapez' is not prepared"),
+        ({"name": "mnits"}, r"domains.x.name: 'mnits' .*Did you mean mnist"),
+        (
+            {"name": "mnist"},
+            r"name: 'mnist' is not prepared in .*: tfds build mnist --file_format=array_record --data_dir=.*"
+            r"tensorflow",
+        ),
+        ({"name": "no name at all"}, "domains.x.name: 'no name at all' is no name"),
+        ({"size": None}, "domains.x.size: the images .* 2 different shapes"),
+        ({"image_key": "picture"}, "image_key: .*no feature 'picture'; it has: image, label, weight"),
+        ({"image_key": "weight"}, "image_key: feature 'weight' .*no image of 8 bits"),
+        ({"label_key": "weight"}, "label_key: feature 'weight' .*no class label"),
+    ],
+)
+def test_tfds_that_cannot_be_read(
+    change: dict[str, object], message: str, prepared: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"name": "convtl_shapes", "data_dir": str(prepared), "size": 8, **change}
+    with pytest.raises(UserError, match=message) as caught:
+        load_domain("x", TfdsConfig(**settings), tmp_path)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+# --- folders ------------------------------------------------------------------------------------------
+
+
+def _fill(folder: Path, count: int, seed: int = 0, extent: tuple[int, int] = (40, 30)) -> None:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng([seed, *folder.name.encode()])
+    for index in range(count):
+        pixels = rng.integers(0, 256, (*extent, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"picture {index:02}.{('png', 'jpg', 'bmp')[index % 3]}")
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    root = tmp_path / "my pets (old) [1]"
+    for name in ("cat", "dog", "Ω sheep"):
+        _fill(root / name, 12)
+    (root / ".hidden").mkdir()
+    (root / "cat" / ".DS_Store").write_text("nothing")
+    return root
+
+
+def test_a_folder_of_classes(pets: Path, tmp_path: Path) -> None:
+    (pets / "cat" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n not really")
+    (pets / "dog" / "notes.txt").write_text("no picture")
+    said: list[str] = []
+    domain = load_domain("pets", ImageFolderConfig(path=str(pets)), tmp_path / "cache", said.append)
+    _check(domain)
+    assert domain.class_names == ("cat", "dog", "Ω sheep")
+    assert domain.image_shape == (28, 28, 1)
+    assert domain.counts == {"train": 7, "validation": 2, "test": 3}
+    assert any(line.startswith("pets: 2 files ") for line in said)
+    coloured = load_domain("p", ImageFolderConfig(path=str(pets), grey=False, size=20), tmp_path / "cache")
+    assert coloured.image_shape == (20, 20, 3)
+
+
+def test_where_a_folder_lies_does_not_matter_but_its_files_do(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = keys.digest(identity(ImageFolderConfig(path=str(pets))))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert keys.digest(identity(ImageFolderConfig(path=f"~/{pets.name}"))) == before
+    moved = pets.rename(tmp_path / "elsewhere")
+    assert keys.digest(identity(ImageFolderConfig(path=str(moved)))) == before
+    _fill(moved / "cow", 1)
+    assert keys.digest(identity(ImageFolderConfig(path=str(moved)))) != before
+
+
+@pytest.mark.parametrize(("names", "counts"), [(("val", "test"), (6, 4, 5)), ((), (4, 1, 2))])
+def test_folders_of_splits(names: tuple[str, ...], counts: tuple[int, ...], tmp_path: Path) -> None:
+    sizes = {"train": 6, "val": 4, "test": 5}
+    if not names:
+        sizes["train"] = 7
+    for seed, folder in enumerate(("train", *names)):
+        for name in ("a", "b"):
+            _fill(tmp_path / "root" / folder / name, sizes[folder], seed)
+    domain = load_domain("f", ImageFolderConfig(path=str(tmp_path / "root")), tmp_path / "cache")
+    _check(domain)
+    assert tuple(domain.counts[name] for name in SPLITS) == counts
+
+
+def test_pictures_are_turned_cut_and_flattened() -> None:
+    from convtl.data.pictures import fit
+
+    wide = np.zeros((20, 60, 3), np.uint8)
+    wide[:, 20:40, 0], wide[:10, 20:40, 1] = 200, 100
+    plain = fit(Image.fromarray(wide), 20, grey=False)
+    assert plain.shape == (20, 20, 3)
+    assert (plain[:, 1:-1, 0] == 200).all()
+    turned = Image.fromarray(wide)
+    turned.getexif()[0x0112] = 6  # to be shown a quarter turned clockwise
+    np.testing.assert_array_equal(fit(turned, 20, grey=False)[2:-2, 2:-2], np.rot90(plain, -1)[2:-2, 2:-2])
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    assert (fit(clear, 8, grey=True) == 255).all()
+    deep = Image.fromarray(np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8))
+    assert fit(deep, 8, grey=True).min() == 0
+    assert fit(deep, 8, grey=True).max() == 255
+    assert fit(Image.new("1", (9, 30), 1), 28, grey=True).shape == (28, 28, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: None, "domains.f.path: there is no folder "),
+        (lambda root: root.mkdir(), "domains.f.path: .* holds 0 class folders"),
+        (lambda root: _fill(root / "only", 3), "holds 1 class folders"),
+        (lambda root: [_fill(root / "train" / name, 3) for name in "a"], "train holds 1 class folders"),
+        (
+            lambda root: [_fill(root / name, count) for name, count in (("a", 8), ("b", 1))],
+            "class 'b' has too few",
+        ),
+    ],
+)
+def test_folders_that_hold_no_domain(make, message: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    make(tmp_path / "root")
+    with pytest.raises(UserError, match=message):
+        load_domain("f", ImageFolderConfig(path=str(tmp_path / "root")), tmp_path / "cache")
+
+
+# --- all ----------------------------------------------------------------------------------------------
+
+
+def test_only_typed_scripts_are_compared(tmp_path: Path) -> None:
+    digits = load_domain("digits", DigitsConfig(), tmp_path)
+    latin = load_domain("latin", TypedScriptConfig(script="latin"), tmp_path)
+    cyrillic = load_domain("cyrillic", TypedScriptConfig(script="cyrillic"), tmp_path)
+    assert eligible_classes(digits, latin) == tuple(range(10))
+    assert eligible_classes(latin, digits) == tuple(range(len(latin.class_names)))
+    assert len(eligible_classes(latin, cyrillic)) < len(latin.class_names)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (PatchesConfig(collection="textures"), PatchesConfig(collection="photographs")),
+        (PatchesConfig(collection="textures"), PatchesConfig(collection="textures", size=32)),
+        (PatchesConfig(collection="textures"), PatchesConfig(collection="textures", per_class=FEW)),
+        (DigitsConfig(), DigitsConfig(size=32)),
+    ],
+)
+def test_what_determines_images_is_in_the_identity(one: PatchesConfig, other: PatchesConfig) -> None:
+    assert keys.digest(identity(one)) != keys.digest(identity(other))
