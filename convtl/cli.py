@@ -69,36 +69,60 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.yaml"))
 
 
-def overrides_from(words: Sequence[str]) -> list[str]:
+def overrides_from(words: Sequence[str], sweep: bool = False) -> list[str]:
     """Words as typed -> Hydra overrides.
 
     Paths are quoted, so that spaces and brackets in them are taken as they are. Keys need no `+` to be
     added: whether a key exists is for `convtl.config` to say, in one line.
 
+    Args:
+      sweep: whether several values after one another stand for several points (`-m`).
+
     Raises:
       UserError: a word is no `key=value`, or names a file that conf/ does not have.
     """
-    return [_override(word) for word in words]
+    return [_override(word, sweep) for word in words]
 
 
-def _override(word: str) -> str:
+def _override(word: str, sweep: bool) -> str:
     match = _OVERRIDE.match(word)
     if match is None or (match["value"] is None and match["prefix"] != "~"):
         raise UserError(
             f"'{word}': not understood; accepted: key=value, such as depth=3 or 'n_per_class=[5,50]'"
         )
     prefix, key, value = match["prefix"] or "", match["key"], match["value"]
+    if prefix == "~" or key.startswith("hydra"):
+        return word
     if key in GROUPS:
-        for name in [] if value in (None, "null") else value.split(","):
+        names = [] if key == "debug" and value == "null" else value.split(",") if sweep else [value]
+        for name in names:
             if name not in options(key):
                 raise unknown_name(key, name, options(key))
         return f"{'+' if key == 'experiment' else ''}{key}={value}"
-    if prefix == "~" or key.startswith("hydra"):
-        return word
-    if _PATH_KEYS.match(key) and value and value[0] not in "'\"" and value != "null":
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-        value = f"'{quoted}'"
-    return f"++{key}={value}"
+    if key in REGISTRIES and not value.startswith("{"):
+        raise UserError(f"{key}: got '{value}'; accepted: {key}.NAME.KEY=VALUE, one key at a time")
+    return f"++{key}={_value(key, value, sweep)}"
+
+
+def _value(key: str, value: str, sweep: bool) -> str:
+    """A value as Hydra reads it: paths, and text that is not in its grammar, are quoted."""
+    typed = bool(value) and value[0] not in "'\"" and value != "null"
+    if _PATH_KEYS.match(key):
+        return _quoted(value) if typed else value
+    try:
+        parsed = OverridesParser.create().parse_override(f"++{key}={value}")
+    except HydraException:
+        if value[:1] in "[{'\"":
+            raise UserError(f"{key}: got {value}; not understood: are brackets and quotes closed?") from None
+        return _quoted(value)
+    if parsed.is_sweep_override() and not sweep:
+        raise UserError(f"{key}: got '{value}'; accepted: one value or a list, such as '{key}=[{value}]'")
+    return value
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def compose(words: Sequence[str]) -> dict[str, Any]:
@@ -138,7 +162,7 @@ def points(words: Sequence[str]) -> list[list[str]]:
       UserError: an override cannot be parsed.
     """
     try:
-        parsed = OverridesParser.create().parse_overrides(overrides_from(words))
+        parsed = OverridesParser.create().parse_overrides(overrides_from(words, sweep=True))
     except HydraException as error:
         raise UserError(_plain(error)) from None
     choices = [
@@ -155,13 +179,13 @@ def multirun(words: Sequence[str], task: Callable[[dict[str, Any]], None], out: 
     """Hands every point of a sweep to Hydra's launcher; its own folders go under `out`."""
     _prepare()
     quiet = [
-        f"hydra.sweep.dir='{out}/launch'",
+        f"hydra.sweep.dir={_quoted(str(out / 'launch'))}",
         "hydra.output_subdir=null",
         "hydra.job.chdir=false",
         "hydra/job_logging=none",
         "hydra/hydra_logging=none",
     ]
-    sys.argv = [sys.argv[0], "-m", *overrides_from(words), *quiet]
+    sys.argv = [sys.argv[0], "-m", *overrides_from(words, sweep=True), *quiet]
 
     def run(config: Any) -> None:
         content = OmegaConf.to_container(config, resolve=True)

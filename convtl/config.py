@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from convtl.errors import UserError, nearest
+from convtl.errors import UserError, accepted_by, nearest, shown
 
 PROTOCOL = 1
 """Raised whenever code changes the numbers of a trial; part of every trial's identity."""
@@ -34,8 +34,9 @@ Text = Annotated[str, Strict(), Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], BeforeValidator(_listed), Field(min_length=1)]
 Counts = Annotated[tuple[Count, ...], BeforeValidator(_listed), Field(min_length=1)]
 Rates = Annotated[tuple[Positive, ...], BeforeValidator(_listed), Field(min_length=1)]
-Depth = Annotated[int, Strict(), Field(ge=1)] | Text
+Depth = Annotated[int, Strict()] | Text  # which of them there are is for the network to say
 Depths = Annotated[tuple[Depth, ...], BeforeValidator(_listed), Field(min_length=1)]
+Values = Annotated[tuple[Any, ...], BeforeValidator(_listed)]
 
 
 # --- models -----------------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ class RegimeConfig:
     """lp_ft: share of the updates given to the head alone, first (Kumar et al. 2022)."""
     rate_factor: Annotated[float, Strict(), Field(ge=1)] = 2.6
     """discriminative: a unit's rate is that of the unit above divided by this (Howard & Ruder 2018)."""
-    units: tuple[Text, ...] = ()
+    units: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
     """surgical: the units that are trained, beside the fresh head (Lee et al. 2022)."""
 
 
@@ -256,7 +257,7 @@ class Config:
     updates: Counts
     replicates: Count
     replicate: Annotated[tuple[Natural, ...], BeforeValidator(_listed), Field(min_length=1)] | None
-    axes: dict[str, tuple[Any, ...]]
+    axes: dict[str, Values]
     # registries
     models: dict[str, ModelConfig]
     domains: dict[str, DomainConfig]
@@ -333,7 +334,9 @@ def _plain(error: ValidationError, content: Mapping[str, Any]) -> str:
     same_place = [item for item in found if item["loc"][:1] == first["loc"][:1]]
     path = _path(first["loc"], content)
     if first["type"] in _UNKNOWN:
-        return f"{path}: unknown key.{nearest(str(first['loc'][-1]), _siblings(path, content))}"
+        siblings = _siblings(path, content)
+        listed = f"; accepted: {', '.join(siblings)}" if "." in path and siblings else ""
+        return f"{path}: unknown key{listed}.{nearest(str(first['loc'][-1]), siblings)}"
     if first["type"] == "union_tag_not_found":
         return f"{path}.kind: missing; accepted: {', '.join(_domain_kinds())}"
     if first["type"] == "union_tag_invalid":
@@ -342,16 +345,9 @@ def _plain(error: ValidationError, content: Mapping[str, Any]) -> str:
         return f"{path}.kind: got {given!r}; accepted: {', '.join(_domain_kinds())}.{close}"
     if first["type"] == "missing":
         return f"{path}: missing"
-    accepted = " or ".join(dict.fromkeys(_accepted(item) for item in same_place))
-    return f"{path}: got {first['input']!r}; accepted: {accepted}"
-
-
-def _accepted(item: Mapping[str, Any]) -> str:
-    """What pydantic would have taken, without its ceremony."""
-    if item["type"] == "too_short":
-        return "at least one value"
-    text = str(item["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
-    return text if text[:1] in "'\"" else f"{text[0].lower()}{text[1:]}"
+    accepted = " or ".join(dict.fromkeys(accepted_by(item) for item in same_place))
+    vary = f" (to vary it: 'axes={{{path}:[...]}}')" if isinstance(first["input"], list) else ""
+    return f"{path}: got {shown(first['input'])}; accepted: {accepted}{vary if accepted[:2] == 'a ' else ''}"
 
 
 def _path(location: Iterable[int | str], content: Any) -> str:

@@ -1,7 +1,8 @@
 """What convtl tells a user who asked for something that cannot be done."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class UserError(Exception):
@@ -19,3 +20,41 @@ def unknown_name(key: str, word: str, known: Iterable[str]) -> UserError:
     names = sorted(str(name) for name in known)
     listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     return UserError(f"{key}: unknown name '{word}'; known: {listed or 'none'}.{nearest(word, names)}")
+
+
+_SINGLETONS = {None: "null", True: "true", False: "false"}
+
+
+def shown(value: Any) -> str:
+    """A value as YAML spells it."""
+    return _SINGLETONS[value] if value is None or isinstance(value, bool) else repr(value)
+
+
+_ACCEPTED = {
+    "too_short": "at least one value",
+    "string_too_short": "text that is not empty",
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "keys with values",
+    "dataclass_type": "keys with values",
+    "dataclass_exact_type": "keys with values",
+    "model_attributes_type": "keys with values",
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "at most {le:g}",
+    "less_than": "less than {lt:g}",
+}
+"""Kind of finding -> what is accepted, in words."""
+
+
+def accepted_by(item: Mapping[str, Any]) -> str:
+    """What would have been accepted, for one finding of pydantic's (`ValidationError.errors()`)."""
+    if item["type"] in _ACCEPTED:
+        return _ACCEPTED[item["type"]].format(**item.get("ctx", {}))
+    text = str(item["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
+    return text if text[:1] in "'\"" else f"{text[0].lower()}{text[1:]}"
