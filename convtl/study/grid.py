@@ -18,8 +18,9 @@ from convtl.config import (
 from convtl.data.domains import identity
 from convtl.errors import UserError, nearest, unknown_name
 from convtl.keys import digest
+from convtl.models.network import Network
 from convtl.models.registry import build_network
-from convtl.transfer.plan import make_plan, resolve_depth
+from convtl.transfer.plan import Plan, make_plan, resolve_depth
 
 FRESH_SOURCES = ("scratch", "random")
 """Sources that are no domain: a fresh net that trains everything, and one frozen below the boundary."""
@@ -125,7 +126,7 @@ def expand(content: Mapping[str, Any]) -> tuple[Config, list[Trial]]:
 
 def _assignments(study: Config, content: Mapping[str, Any]) -> list[dict[str, Any]]:
     for key, values in study.axes.items():
-        if key in (*_AXES, *_AROUND):
+        if key.split(".")[0] in (*_AXES, *_AROUND):
             raise UserError(f"axes: got '{key}'; it is given as {key}=... itself, not under axes")
         if key.split(".")[0] not in content:
             raise UserError(f"axes: unknown key '{key}'.{nearest(key, known_keys())}")
@@ -140,7 +141,10 @@ def _assigned(content: Mapping[str, Any], assignment: Mapping[str, Any]) -> dict
         *path, last = key.split(".")
         node = result
         for step in path:
-            node[step] = dict(node.get(step) or {})
+            inner = node.get(step)
+            if inner is not None and not isinstance(inner, Mapping):
+                raise UserError(f"axes: unknown key '{key}'; {step} holds a value, not further keys")
+            node[step] = dict(inner or {})
             node = node[step]
         node[last] = value
     return result
@@ -162,7 +166,7 @@ def _points(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
         for depth, n, updates, replicate in product(
             depths, settings.n_per_class, settings.updates, replicates
         ):
-            plan = make_plan(network, settings.regimes[regime], resolve_depth(network, depth), updates)
+            plan = _plan(network, settings, regime, depth, updates)
             lowest = network.names[plan.boundary]
             contents = _contents(settings, model, source, target, regime)
             identity_content = {
@@ -192,6 +196,13 @@ def _points(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
                 )
             )
     return trials
+
+
+def _plan(network: Network, settings: Config, regime: str, depth: int | str, updates: int) -> Plan:
+    try:
+        return make_plan(network, settings.regimes[regime], resolve_depth(network, depth), updates)
+    except UserError as error:  # a plan does not know what its regime is called
+        raise UserError(str(error).replace("regimes.*", f"regimes.{regime}")) from None
 
 
 def _check_names(settings: Config) -> None:
@@ -235,13 +246,21 @@ def dump_field(settings: Config, name: str) -> Any:
 
 
 def _contents(settings: Config, model: str, source: str, target: str, regime: str) -> dict[str, str]:
-    origin = {"fresh": source} if source in FRESH_SOURCES else {"domain": identity(settings.domains[source])}
+    fresh = source in FRESH_SOURCES
+    origin = {"fresh": source} if fresh else {"domain": _domain_identity(settings, source)}
     return {
         "model": digest(dump(settings.models[model])),
         "source": digest(origin),
-        "target": digest(identity(settings.domains[target])),
+        "target": digest(_domain_identity(settings, target)),
         "regime": digest(dump(settings.regimes[regime])),
     }
+
+
+def _domain_identity(settings: Config, name: str) -> dict[str, Any]:
+    try:
+        return identity(settings.domains[name])
+    except UserError as error:
+        raise UserError(f"domains.{name}.{error}") from None
 
 
 def accepts(settings: Config, row: Mapping[str, Any]) -> bool:
