@@ -22,7 +22,7 @@ def next_rates(grid: Sequence[float], scores: Mapping[float, Score], extend: int
     First the grid; then one more step on the side where the best rate is at the edge, up to `extend` steps
     on each side. A grid of one rate is used as it is. If every rate diverged, lower ones are tried.
     """
-    grid = sorted(grid)
+    grid = sorted(set(grid))
     missing = [rate for rate in grid if rate not in scores]
     if missing or len(grid) == 1:
         return missing
@@ -31,11 +31,13 @@ def next_rates(grid: Sequence[float], scores: Mapping[float, Score], extend: int
     best = tried[0] if best is None else best
     below = sum(rate < grid[0] for rate in tried)
     above = sum(rate > grid[-1] for rate in tried)
+    further: list[float] = []
     if best == tried[0] and below < extend:
-        return [_rounded(grid[0] * (grid[0] / grid[1]) ** (below + 1))]
-    if best == tried[-1] and above < extend:
-        return [_rounded(grid[-1] * (grid[-1] / grid[-2]) ** (above + 1))]
-    return []
+        further = [_rounded(grid[0] * (grid[0] / grid[1]) ** (below + 1))]
+    elif best == tried[-1] and above < extend:
+        further = [_rounded(grid[-1] * (grid[-1] / grid[-2]) ** (above + 1))]
+    # A grid finer than the rounding has no further step.
+    return [rate for rate in further if not tried[0] <= rate <= tried[-1]]
 
 
 def best_rate(scores: Mapping[float, Score]) -> float | None:
