@@ -52,7 +52,16 @@ def trial_recipe(materials: Materials, trial: Trial) -> Recipe:
     network = materials.network(trial)
     plan = trial_plan(network, trial)
     start = plan.boundary if settings.cache_prefix else 0
-    return Recipe(network, start, plan, settings.optim, settings.schedule, settings.lanes, settings.chunk)
+    return Recipe(
+        network=network,
+        start=start,
+        plan=plan,
+        optim=settings.optim,
+        schedule=settings.schedule,
+        batch_size=settings.batch_size,
+        lanes=settings.lanes,
+        chunk=settings.chunk,
+    )
 
 
 def trial_flops(trial: Trial, recipe: Recipe) -> int:
@@ -99,9 +108,8 @@ class Group:
                 # Extensions go first, so that a trial's images stay in memory no longer than needed.
                 queue.extendleft((running, rate) for rate in reversed(more))
                 if not more:
-                    row = self._finish(running)
-                    self.in_flight.remove(running.trial)
-                    yield running.trial, row, self._whole(running)
+                    yield running.trial, self._finish(running), self._whole(running)
+                    self.in_flight.remove(running.trial)  # after its row is on disk
 
     def _enter(self, trial: Trial) -> list[tuple[Running, float]]:
         running = Running(trial, self._materials.start(trial), self._materials.target_data(trial))
@@ -158,7 +166,9 @@ class Group:
         score = NO_SCORE
         if result.finite:
             logits, labels = self._logits(running, result.variables, "validation")
-            score = (accuracy(logits, labels), -nll(logits, labels))
+            loss = nll(logits, labels)
+            # Finite weights may still be too large for finite logits; nan would have no place in an order.
+            score = (accuracy(logits, labels), -loss) if np.isfinite(loss) else NO_SCORE
         running.scores[rate] = score
         if best_rate(running.scores) == rate:
             running.best = result.variables

@@ -40,6 +40,7 @@ class Recipe:
     plan: Plan
     optim: OptimConfig
     schedule: ScheduleConfig
+    batch_size: int
     lanes: int
     chunk: int
 

@@ -147,7 +147,16 @@ def _by_program(requests: Sequence[SourceRequest]) -> list[list[SourceRequest]]:
 def _recipe(request: SourceRequest) -> Recipe:
     network = request.network()
     plan = make_plan(network, RegimeConfig(), len(network.weighted), request.recipe.updates)
-    return Recipe(network, 0, plan, request.optim, request.schedule, request.lanes, request.chunk)
+    return Recipe(
+        network=network,
+        start=0,
+        plan=plan,
+        optim=request.optim,
+        schedule=request.schedule,
+        batch_size=request.batch_size,
+        lanes=request.lanes,
+        chunk=request.chunk,
+    )
 
 
 def _train_group(group: Sequence[SourceRequest], cache: Cache, after_batch: Callable[[], Any]) -> None:
