@@ -72,7 +72,8 @@ def _run(
     store.prepare()
     keep_programs(cache.root)
     write_record(out, content, command, device_line())
-    done = sum(trial.id in store.finished() for trial in trials)
+    finished = store.finished()
+    done = sum(trial.id in finished for trial in trials)
     tracker = open_tracker(config.tracking, config.study or "trials", dict(content), out)
     progress = Progress(len(trials), done, tracker)
     try:

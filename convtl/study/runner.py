@@ -53,7 +53,8 @@ def run_trials(
     Raises:
       UserError: the data do not suffice for a trial, or a folder cannot be written.
     """
-    missing = [trial for trial in trials if trial.id not in store.finished()]
+    finished = store.finished()
+    missing = [trial for trial in trials if trial.id not in finished]
     outcome = Outcome()
     if not missing:
         return outcome
@@ -90,13 +91,13 @@ class _Worker:
     def run(self, groups: Mapping[Recipe, Sequence[Trial]], costs: Mapping[Recipe, int]) -> None:
         """Passes over the groups until every trial is finished, here or by another process."""
         while True:
-            before = self.outcome.ran
+            before = self.outcome.ran + len(self.outcome.failed)
             for recipe, trials in groups.items():
                 if self._open(trials):
                     self._run_group(recipe, trials, costs[recipe])
             if not any(self._open(trials) for trials in groups.values()):
                 return
-            if self.outcome.ran == before:
+            if self.outcome.ran + len(self.outcome.failed) == before:
                 self.watcher.working_on("waiting for trials that other processes are running")
                 time.sleep(_POLL_SECONDS)
 
