@@ -1,0 +1,103 @@
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convtl.models import layers
+
+
+def _normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+SHAPES = st.tuples(
+    st.integers(1, 3),  # batch
+    st.integers(5, 11),  # height
+    st.integers(5, 11),  # width
+    st.integers(1, 3),  # channels
+    st.integers(1, 5),  # kernel height
+    st.integers(1, 5),  # kernel width
+    st.integers(1, 4),  # maps
+    st.integers(0, 3),  # padding
+)
+
+
+@settings(max_examples=10, deadline=None)
+@given(SHAPES)
+def test_banded_convolution_is_the_convolution(shape: tuple[int, ...]) -> None:
+    """Values, and gradients with respect to image and kernel."""
+    batch, height, width, channels, kh, kw, maps, padding = shape
+    x, kernel = _normal(1, batch, height, width, channels), _normal(2, kh, kw, channels, maps)
+    out = (batch, height + 2 * padding - kh + 1, width + 2 * padding - kw + 1, maps)
+
+    def outcome(lowering: layers.Lowering, x: Any, kernel: Any, pull: Any) -> Any:
+        value, back = jax.vjp(lambda x, k: layers.conv2d(x, k, padding=padding, lowering=lowering), x, kernel)
+        return value, *back(pull)
+
+    pull = _normal(3, *out)
+    both = jax.jit(lambda *given: (outcome("banded", *given), outcome("lax", *given)))(x, kernel, pull)
+    for banded, plain in zip(*both, strict=True):
+        np.testing.assert_allclose(banded, plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "banded"),
+    [
+        ((2, 28, 28, 1), (5, 5, 1, 6), True),
+        ((2, 14, 14, 6), (5, 5, 6, 16), True),
+        ((2, 14, 14, 16), (3, 3, 16, 32), False),
+        ((2, 64, 64, 1), (5, 5, 1, 6), False),
+    ],
+)
+def test_lowering_is_chosen_by_platform_and_shape(
+    x: tuple[int, ...], kernel: tuple[int, ...], banded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def uses_lax() -> bool:
+        given = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (x, kernel)]
+        return "conv_general_dilated" in str(jax.make_jaxpr(lambda x, k: layers.conv2d(x, k))(*given))
+
+    assert uses_lax() != banded
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert uses_lax()
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.sampled_from(["average", "max"]),
+    st.tuples(st.integers(1, 3), st.integers(2, 9), st.integers(2, 9), st.integers(1, 3)),
+)
+def test_pooling_is_flax_pooling(kind: Literal["average", "max"], shape: tuple[int, ...]) -> None:
+    reference = nn.avg_pool if kind == "average" else nn.max_pool
+
+    def outcome(x: Any, pool: Any) -> Any:
+        value, back = jax.vjp(pool, x)
+        return value, back(jnp.cos(jnp.arange(value.size)).reshape(value.shape))[0]
+
+    def both(x: Any) -> Any:
+        ours = outcome(x, lambda x: layers.pool2d(x, kind))
+        return ours, outcome(x, lambda x: reference(x, (2, 2), strides=(2, 2)))
+
+    for own, other in zip(*jax.jit(both)(_normal(4, *shape)), strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-6, atol=1e-6)
+
+
+def test_an_odd_last_row_and_column_are_left_out() -> None:
+    x = np.arange(15, dtype=np.float32).reshape(1, 3, 5, 1)
+    assert np.asarray(layers.pool2d(x, "max")).ravel().tolist() == [6, 8]
+    assert np.asarray(layers.pool2d(x, "average")).ravel().tolist() == [3, 5]
+
+
+def test_convolution_layer_has_a_bias_for_each_map() -> None:
+    conv = layers.Conv(4, 3, padding=1)
+    x = _normal(5, 2, 6, 6, 2)
+    variables = conv.init(jax.random.key(0), x)
+    params = variables["params"]
+    assert {name: leaf.shape for name, leaf in params.items()} == {"kernel": (3, 3, 2, 4), "bias": (4,)}
+    bias = jnp.arange(4.0)
+    shifted = conv.apply({"params": params | {"bias": bias}}, x)
+    np.testing.assert_allclose(shifted, conv.apply(variables, x) + bias, rtol=1e-6, atol=1e-6)
