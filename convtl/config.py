@@ -70,17 +70,21 @@ class PerClass:
 
 @dataclass(frozen=True, config=_STRICT)
 class Jitter:
-    """How a typed letter is disturbed before it is drawn; each amount is the half-width of a uniform draw."""
+    """How a typed letter is disturbed before it is drawn; each amount is the half-width of a uniform draw.
 
-    rotation: NonNegative = 12.0
+    The defaults were set once, on development draws (`seed=1`) of nets trained from scratch only: about
+    30, 47 and 69 % with 2, 10 and 50 letters a class of 12, so that no arm sits at floor or ceiling.
+    """
+
+    rotation: NonNegative = 15.0
     """degrees"""
-    shift: NonNegative = 2.0
+    shift: NonNegative = 3.0
     """pixels, on each axis"""
-    scale: NonNegative = 0.15
+    scale: NonNegative = 0.2
     """relative change of size"""
-    shear: NonNegative = 0.15
+    shear: NonNegative = 0.2
     """horizontal displacement per unit of height"""
-    noise: NonNegative = 0.25
+    noise: NonNegative = 0.4
     """standard deviation of Gaussian noise, in units of full ink"""
     inverted: Fraction = 0.0
     """share of images with paper and ink exchanged"""
