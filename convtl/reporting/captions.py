@@ -27,12 +27,12 @@ def accuracy_by_depth(block: Block, found: Sequence[Cell]) -> str:
     )
 
 
-def benefit_map(found: Sequence[Cell]) -> str:
+def benefit_map(block: Block, found: Sequence[Cell]) -> str:
     """How many cells favour the whole net, how many the head."""
     known = [cell.benefit for cell in found if cell.benefit is not None]
     signs = [contrast.sign for contrast in known]
     return (
-        f"Of {numbers.plural(len(known), 'cell')}, training all layers is better in {signs.count(1)}, worse "
+        f"Of {numbers.plural(len(known), 'cell')}, training {block.full_name} is better in {signs.count(1)}, worse "
         "in "
         f"{signs.count(-1)}, and not settled in {signs.count(0)} (adjusted p ≤ .05)."
     )
@@ -56,7 +56,7 @@ def cost_curve(block: Block, found: Sequence[Cell]) -> str:
     return (
         f"In {len(cheaper)} of {numbers.plural(len(known), 'cell')} validation prefers a depth that is "
         "cheaper "
-        "than training all layers."
+        f"than training {block.full_name}."
     )
 
 

@@ -189,7 +189,7 @@ def _figures(block: Block, found: list[Cell], every: bool) -> list[_Drawn]:
             "accuracy_by_depth", "Accuracy against depth", lambda: plots.accuracy_by_depth(block), text, _BARS
         )
     if any(cell.benefit for cell in found):
-        text = captions.benefit_map(found)
+        text = captions.benefit_map(block, found)
         add("depth_benefit", "Depth benefit D", lambda: plots.benefit_map(block, found), text, _FLIPS)
     text = captions.learning_curves(block, found)
     add("learning_curves", "Learning curves", lambda: plots.learning_curves(block, found), text, _BARS)

@@ -134,7 +134,7 @@ def log_axis(axis: Any, values: Sequence[float]) -> None:
 
 def _apart(values: Sequence[float]) -> list[float]:
     """The values whose labels do not run into the one before them."""
-    near = 0.06 * math.log(values[-1] / values[0]) if values else 0.0
+    near = 0.09 * math.log(values[-1] / values[0]) if values else 0.0
     kept: list[float] = []
     for value in values:
         if not kept or math.log(value / kept[-1]) > near:
@@ -166,7 +166,9 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    if handles:
-        figure.legend(
-            list(handles.values()), list(handles), loc="outside upper center", ncols=min(len(handles), 5)
-        )
+    if not handles:
+        return
+    widths = [0.6 + 0.075 * len(name) for name in handles]  # inches: the line, and about so much a letter
+    room = figure.get_figwidth()
+    columns = len(handles) if sum(widths) < room else max(1, int(room / max(widths)))
+    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=columns)

@@ -45,6 +45,10 @@ def _depth_axis(axis: Axes, block: Block) -> None:
     axis.set_xlabel("depth: trained layers, from the last")
 
 
+def _labels(n: int) -> str:
+    return f"{n} labelled image{'s' if n > 1 else ''} a class"
+
+
 def _spread(values: pd.Series) -> tuple[float, float, float]:
     """Mean and bootstrap interval (the mean itself for one replicate)."""
     mean = float(values.mean())
@@ -80,7 +84,7 @@ def _line(
 
 def _shifts(number: int, width: float) -> np.ndarray:
     """Small offsets that keep the bars of several lines apart."""
-    return (np.arange(number) - (number - 1) / 2) * width
+    return (np.arange(number) - (number - 1) / 2) * min(width, 0.7 / max(number, 1))
 
 
 @styled
@@ -98,7 +102,7 @@ def accuracy_by_depth(block: Block) -> Figure:
         for shift, source in zip(_shifts(len(looks), 0.07), block.sources, strict=True):
             arms = [block.arm(source, n, depth, "test_accuracy") for depth in block.depths]
             _line(axis, block.depths, arms, looks[source], f"from {source}", shift)
-        axis.set_title(f"{n} labelled images a class")
+        axis.set_title(_labels(n))
         percent_axis(axis.yaxis)
     axes[0].set_ylabel("test accuracy")
     legend(figure, axes)
@@ -109,7 +113,7 @@ def accuracy_by_depth(block: Block) -> Figure:
 def benefit_map(block: Block, found: Sequence[Cell]) -> Figure:
     """D over source and n: value and interval in each cell, blue where training all layers is better."""
     rows, columns = list(block.sources), list(block.counts)
-    figure, [[axis]] = canvas(1, width=1.9 * len(columns) + 1.2, height=0.85 * len(rows) + 0.6)
+    figure, [[axis]] = canvas(1, width=1.9 * len(columns) + 1.2, height=max(1.6, 0.85 * len(rows) + 0.6))
     values = np.full((len(rows), len(columns)), np.nan)
     for cell in found:
         if cell.benefit is not None:
@@ -130,9 +134,9 @@ def benefit_map(block: Block, found: Sequence[Cell]) -> Figure:
     whole_axis(axis.yaxis, range(len(rows)), [f"from {source}" for source in rows])
     axis.grid(False)
     axis.set_xlabel("labelled images a class (n)")
-    axis.set_title("D = all layers − last layer only, logit")
+    axis.set_title(f"D = {block.full_name} − only the last layer, logit")
     bar = figure.colorbar(image, ax=axis, shrink=0.9)
-    bar.set_label("last layer better  ←  0  →  all better", fontsize=8.5)
+    bar.set_label("only the last ← better → more", fontsize=8.5)
     bar.outline.set_visible(False)
     return figure
 
@@ -146,7 +150,7 @@ def learning_curves(block: Block, found: Sequence[Cell]) -> Figure:
     kinds = {
         "last layer only": (lambda source, n: 1, ("#E69F00", "s"), {"linestyle": ":"}),
         "depth chosen on validation": (lambda source, n: chosen.get((source, n)), ("#009E73", "D"), {}),
-        "all layers": (lambda source, n: block.full, ("#0072B2", "o"), {"linestyle": "--"}),
+        block.full_name: (lambda source, n: block.full, ("#0072B2", "o"), {"linestyle": "--"}),
     }
     for axis, source in zip(axes, panels, strict=True):
         log_axis(axis.xaxis, block.counts)
@@ -191,7 +195,7 @@ def cost_curve(block: Block) -> Figure:
             axis.set_xlabel(label)
             percent_axis(axis.yaxis)
     for axis, n in zip(lines[0], counts, strict=True):
-        axis.set_title(f"{n} labelled images a class")
+        axis.set_title(_labels(n))
     for axes in lines:
         axes[0].set_ylabel("test accuracy")
     legend(figure, [axis for axes in lines for axis in axes])
@@ -277,7 +281,7 @@ def calibration(block: Block) -> Figure:
                 _line(axis, block.depths, arms, looks[source], f"from {source}", shift)
         axes[0].set_ylabel(label)
     for axis, n in zip(lines[0], counts, strict=True):
-        axis.set_title(f"{n} labelled images a class")
+        axis.set_title(_labels(n))
         axis.set_xlabel("")
     legend(figure, [axis for axes in lines for axis in axes])
     return figure

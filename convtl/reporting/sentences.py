@@ -35,16 +35,21 @@ def answer(verdicts: Sequence[Verdict], parts: Sequence[tuple[Block, list[Cell]]
     claimed = [claim(verdict) for verdict in verdicts[:2]]
     if len(parts) == 1:
         block, found = parts[0]
-        said = [depths(block, found), benefits(found), gains(found), *claimed, cost(block)]
+        said = [depths(block, found), benefits(block, found), gains(found), *claimed, cost(block)]
         return [text for text in said if text] or ["No pretrained source has a finished trial."]
     room = min(len(parts), 6 - len(claimed))
-    said = []
-    for block, found in parts[:room]:
-        texts = [text for text in (depths(block, found), benefits(found)) if text]
-        said.append(f"*{block.title}*: {' '.join(texts) or 'no depth can be compared.'}")
+    said = [f"**{block.title}**: {_shortly(block, found)}" for block, found in parts[:room]]
     if len(parts) > room:
         said[-1] += f" The other {len(parts) - room} settings are in the tables below."
     return [*said, *claimed]
+
+
+def _shortly(block: Block, found: Sequence[Cell]) -> str:
+    """Depths and their benefit, one of several settings."""
+    enough, change = _enough(block, found, "; "), _changes(found)
+    texts = [f"layers worth training {enough}." if enough else ""]
+    texts += [f"{block.full_name.capitalize()} instead of only the last: {change}." if change else ""]
+    return " ".join(filter(None, texts)) or "no depth can be compared."
 
 
 def claim(verdict: Verdict) -> str:
@@ -57,13 +62,21 @@ def claim(verdict: Verdict) -> str:
     if verdict.m > 1:
         p = f"p = {numbers.p_value(verdict.p)}".replace("= <", "< ")
         size += f", {numbers.level(verdict.interval)} interval {numbers.span(verdict.interval)}, exact {p}"
+        size += f" (Holm {numbers.p_value(verdict.p_adjusted)})" if verdict.p_adjusted > verdict.p else ""
     tail = f"; {verdict.note}" if verdict.note else ""
     counted = f"{numbers.plural(verdict.m, 'replicate')}, {numbers.plural(len(verdict.by_target), 'target')}"
     return f"{head}. {size} ({counted}){tail}."
 
 
 def depths(block: Block, found: Sequence[Cell]) -> str:
-    """How many layers are enough, by source and n; neighbouring n with one answer are said once."""
+    """How many layers are enough, by source and n."""
+    text = _enough(block, found, ". ")
+    what = f"the fewest within {EPSILON} logit of the best"
+    return f"**Layers worth training** with n labelled images a class: {what}. {text}." if text else ""
+
+
+def _enough(block: Block, found: Sequence[Cell], between: str) -> str:
+    """`from latin, only the last layer at n=2 and 10 ...`; neighbouring n with one answer are said once."""
 
     def one(source: str, group: list[Cell]) -> str:
         runs: list[list[Cell]] = []
@@ -81,11 +94,7 @@ def depths(block: Block, found: Sequence[Cell]) -> str:
         ]
         return f"from {source}, {'; '.join(places)}" if places else ""
 
-    text = _by_source(found, one, ". ")
-    if not text or len(block.depths) < 2:
-        return ""
-    what = f"**Layers worth training** with n labelled images a class: the fewest within {EPSILON} logit of the best"
-    return f"{what}. {text}."
+    return _by_source(found, one, between) if len(block.depths) > 1 else ""
 
 
 def _layers(block: Block, depth: int) -> str:
@@ -97,15 +106,19 @@ def _layers(block: Block, depth: int) -> str:
     return f"the last {depth}" + (f" ({unit} and above)" if unit else "")
 
 
-def benefits(found: Sequence[Cell]) -> str:
+def benefits(block: Block, found: Sequence[Cell]) -> str:
     """Where training everything beats training the head, and where it loses."""
+    text = _changes(found)
+    return f"**{block.full_name.capitalize()} instead of only the last**: {text}." if text else ""
+
+
+def _changes(found: Sequence[Cell]) -> str:
 
     def one(source: str, group: list[Cell]) -> str:
         said = _signs(group, lambda cell: cell.benefit, _head_to_full, _WORDS)
         return f"from {source} it {said}" if said else ""
 
-    text = _by_source(found, one)
-    return f"**All layers instead of only the last**: {text}." if text else ""
+    return _by_source(found, one)
 
 
 def gains(found: Sequence[Cell]) -> str:
@@ -130,9 +143,10 @@ def cost(block: Block) -> str:
         return ""
     ratio = flops[block.full] / flops[1]
     times = f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}"
+    everything = "all" if block.full_known else block.full_name
     return (
         f"**Cost.** Training only the last layer changes {numbers.count(weights[1])} of "
-        f"{numbers.count(weights[block.full])} weights; training all takes {times} times the arithmetic."
+        f"{numbers.count(weights[block.full])} weights; training {everything} takes {times} times the arithmetic."
     )
 
 
@@ -273,7 +287,7 @@ def _inputs(facts: Mapping[str, Any]) -> list[str]:
 
 def _floors(parts: Sequence[Block]) -> list[str]:
     low = [
-        f"{block.target}, {source}, n={n}"
+        f"{block.title or block.target}, from {source}, n={n}"
         for block in parts
         for source in block.sources
         for n in block.counts

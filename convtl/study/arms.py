@@ -131,6 +131,11 @@ class Block:
         text = ", ".join(note for note in notes if note)
         return f"{depth} ({text})" if text else str(depth)
 
+    @property
+    def full_name(self) -> str:
+        """`all layers`, or what is known of the deepest depth."""
+        return "all layers" if self.full_known else f"the last {self.full}"
+
     @cached_property
     def replicates(self) -> int:
         return int(self.both["replicate"].nunique())
