@@ -7,21 +7,29 @@ letters that look alike the capital names the class.
 
 from convtl.errors import unknown_name
 
-Span = tuple[int, int]
 
-SCRIPTS: dict[str, tuple[Span, ...]] = {
-    "latin": ((0x41, 0x5A), (0x61, 0x7A)),
-    "cyrillic": ((0x410, 0x42F), (0x401, 0x401), (0x430, 0x44F), (0x451, 0x451)),
-    "greek": ((0x391, 0x3A1), (0x3A3, 0x3A9), (0x3B1, 0x3C9)),
-    "armenian": ((0x531, 0x556), (0x561, 0x587)),
-    "georgian": ((0x10A0, 0x10C5), (0x10D0, 0x10FA)),
-    "hebrew": ((0x5D0, 0x5EA),),
-    "lao": ((0xE81, 0xEAE), (0xEB0, 0xEB0), (0xEB2, 0xEB3), (0xEBD, 0xEBD), (0xEC0, 0xEC4), (0xEDC, 0xEDD)),
-    "canadian_syllabics": ((0x1401, 0x1676),),
-    "lisu": ((0xA4D0, 0xA4F7),),
-    "old_italic": ((0x10300, 0x1031E),),
+def _spans(*spans: tuple[int, int]) -> str:
+    """The characters of inclusive spans of code points."""
+    return "".join(chr(code) for first, last in spans for code in range(first, last + 1))
+
+
+SCRIPTS: dict[str, str] = {
+    "latin": _spans((0x41, 0x5A), (0x61, 0x7A)),
+    # the Russian alphabet
+    "cyrillic": _spans((0x410, 0x42F), (0x401, 0x401), (0x430, 0x44F), (0x451, 0x451)),
+    "greek": _spans((0x391, 0x3A1), (0x3A3, 0x3A9), (0x3B1, 0x3C9)),
+    "armenian": _spans((0x531, 0x556), (0x561, 0x587)),
+    "georgian": _spans((0x10A0, 0x10C5), (0x10D0, 0x10FA)),
+    "hebrew": _spans((0x5D0, 0x5EA)),
+    "lao": _spans(
+        (0xE81, 0xEAE), (0xEB0, 0xEB0), (0xEB2, 0xEB3), (0xEBD, 0xEBD), (0xEC0, 0xEC4), (0xEDC, 0xEDD)
+    ),
+    # the plain syllables of Cree and its neighbours: no dots, rings or finals
+    "canadian_syllabics": "ᐁᐃᐅᐊᐯᐱᐳᐸᑌᑎᑐᑕᑫᑭᑯᑲᒉᒋᒍᒐᒣᒥᒧᒪᓀᓂᓄᓇᓓᓕᓗᓚᓭᓯᓱᓴᔐᔑᔓᔕᔦᔨᔪᔭᕂᕆᕈᕋᕓᕕᕗᕙ",
+    "lisu": _spans((0xA4D0, 0xA4F7)),
+    "old_italic": _spans((0x10300, 0x1031E)),
 }
-"""Script -> inclusive spans of code points; code points that no letter holds are skipped when drawn."""
+"""Script -> its letters; code points without a glyph (some spans have such holes) are skipped when drawn."""
 
 
 def candidates(script: str) -> tuple[str, ...]:
@@ -32,4 +40,4 @@ def candidates(script: str) -> tuple[str, ...]:
     """
     if script not in SCRIPTS:
         raise unknown_name("script", script, SCRIPTS)
-    return tuple(chr(code) for first, last in SCRIPTS[script] for code in range(first, last + 1))
+    return tuple(SCRIPTS[script])
