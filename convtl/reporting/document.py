@@ -12,7 +12,7 @@ import pandas as pd
 from markdown_it import MarkdownIt
 
 from convtl.config import ClaimConfig
-from convtl.reporting import captions, figures, numbers, plots, sentences, tables
+from convtl.reporting import captions, figures, numbers, pictures, plots, sentences, tables
 from convtl.reporting.page import PAGE
 from convtl.reporting.summary import Cell, cells
 from convtl.study.arms import Block, blocks, frame
@@ -164,7 +164,7 @@ def _figure_sections(parts: Parts, out: Path, samples: Samples | None) -> list[s
         if len(pair[1])
     }
     if shown:
-        path = figures.save(plots.samples(shown), out / "figures" / "samples.png")
+        path = figures.save(pictures.samples(shown), out / "figures" / "samples.png")
         names = f"{', '.join(shown)}, with the labels of the classes."
         text += _picture(path.name, "What the nets see", names, "")
     return text

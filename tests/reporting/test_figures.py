@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from synthetic_rows import study
 
-from convtl.reporting import figures, numbers, plots
+from convtl.reporting import figures, numbers, pictures, plots
 from convtl.reporting.summary import cells
 from convtl.study.arms import blocks, frame
 
@@ -72,7 +72,7 @@ def test_a_picture_is_published_whole_and_small(block, tmp_path):
 @pytest.mark.parametrize("shape", [(28, 28), (28, 28, 1), (32, 20, 3)])
 def test_samples_of_any_shape(shape, tmp_path):
     images = np.zeros((15, *shape), np.uint8)
-    figure = plots.samples({"a": (images, [f"{k}" for k in range(15)]), "b": (images[:2], ["$x$", "漢"])})
+    figure = pictures.samples({"a": (images, [f"{k}" for k in range(15)]), "b": (images[:2], ["$x$", "漢"])})
     figures.save(figure, tmp_path / "s.png")
     assert len([axis for axis in figure.axes if axis.images]) == 14
 

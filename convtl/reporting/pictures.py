@@ -1,0 +1,31 @@
+"""Sample pictures of the domains of a study."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from convtl.reporting.figures import Figure, canvas, drawable, styled
+
+
+@styled
+def samples(pictures: Mapping[str, tuple[np.ndarray, Sequence[str]]], most: int = 12) -> Figure:
+    """Pictures of each domain with their labels; a row per domain (two where there are many).
+
+    Args:
+      pictures: domain -> (uint8 images (k, height, width) or (k, height, width, channels), k labels).
+      most: pictures of a domain that are shown.
+    """
+    figure, lines = canvas(most, rows=max(2, len(pictures)), width=0.78, height=1.05)
+    for axes, name in zip(lines, [*pictures, *[""] * 2], strict=False):
+        images, labels = pictures.get(name, (np.zeros((0, 1, 1)), ()))
+        for index, axis in enumerate(axes):
+            axis.set_axis_off()
+            if index < len(images):
+                image = np.asarray(images[index]).squeeze()
+                axis.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=0, vmax=255)
+                axis.set_title(drawable(str(labels[index])[:8]), fontsize=9)
+        if len(images):
+            axes[0].text(
+                0, 1.38, drawable(name), transform=axes[0].transAxes, fontsize=10.5, fontweight="bold"
+            )
+    return figure
