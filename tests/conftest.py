@@ -1,14 +1,13 @@
 """Two CPU devices as on the smallest machine that is supported, and a cache of the tests' own."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nothing of the machine leaks into a test, and no test leaves anything behind.
 
     Under pytest-xdist all workers share one cache, which also tries the cache with several processes.
@@ -17,7 +16,6 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     shared = root.parent if os.environ.get("PYTEST_XDIST_WORKER") else root
     os.environ["CONVTL_CACHE"] = str(shared / "convtl-cache")
     os.environ["WANDB_MODE"] = "offline"
-    yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,5 +1,6 @@
 """How a long run shows itself: a bar on a terminal, plain lines in a pipe."""
 
+import re
 import sys
 import time
 from typing import Any
@@ -40,10 +41,12 @@ class Progress:
     def working_on(self, what: str) -> None:
         if what == self._what:
             return
+        # What comes after a colon or in brackets is how far it is; alone it is no news for a pipe.
+        step = re.split(r"[:(]", what)[0] != re.split(r"[:(]", self._what)[0]
         self._what = what
         if self._bar is not None:
             self._bar.set_description_str(what)
-        else:
+        elif step or time.monotonic() - self._last > _SECONDS_BETWEEN_LINES:
             self._line()
 
     def expect(self, flops: float) -> None:

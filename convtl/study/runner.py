@@ -4,17 +4,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from convtl import checkpoint
 from convtl.cache import Cache
-from convtl.config import dump
 from convtl.errors import UserError
 from convtl.models.network import Variables
 from convtl.study.claims import Claims
 from convtl.study.grid import Trial
 from convtl.study.group import Group, describe, trial_flops, trial_recipe
 from convtl.study.materials import Materials
+from convtl.study.nets import save_net
 from convtl.study.store import Row, RowStore
 from convtl.training.lanes import Recipe
 
@@ -63,7 +62,7 @@ def run_trials(
     for trial in missing:
         materials.check(trial)
     materials.prepare_sources(
-        missing, lambda ready, of: watcher.working_on(f"pretraining source nets, {ready} of {of} ready")
+        missing, lambda ready, of: watcher.working_on(f"pretraining source nets ({ready} of {of} ready)")
     )
     groups: dict[Recipe, list[Trial]] = {}
     for trial in missing:
@@ -138,7 +137,7 @@ class _Worker:
 
     def _write(self, trial: Trial, row: Row, net: Variables | None, flops: float) -> None:
         if self.save_to is not None and net is not None:
-            checkpoint.save(self.save_to / trial.id, net, _metadata(trial, row, self.materials))
+            save_net(self.save_to, trial, self.materials.network(trial), net, row)
         self.store.append(row)
         self.store.finished()
         self.claims.release([trial.id])
@@ -160,14 +159,3 @@ def _expected(trial: Trial, flops: int) -> float:
 def _chain(first: Trial, rest: Iterator[Trial]) -> Iterator[Trial]:
     yield first
     yield from rest
-
-
-def _metadata(trial: Trial, row: Row, materials: Materials) -> dict[str, Any]:
-    """What a saved net needs to be used: how to build it, what its outputs mean, how good it is."""
-    network = materials.network(trial)
-    return {
-        "model": dump(trial.settings.models[trial.model]),
-        "input_shape": list(network.input_shape),
-        "classes": row["classes"],
-        "row": row,
-    }

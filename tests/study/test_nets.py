@@ -1,0 +1,65 @@
+"""A tuned net that was saved is the net whose accuracy is in the table."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convtl import run
+from convtl.cache import Cache, default_root
+from convtl.cli import compose
+from convtl.errors import UserError
+from convtl.study.grid import expand
+from convtl.study.materials import Materials
+from convtl.study.nets import load_net
+
+WORDS = [
+    "source=scratch",
+    "target=hebrew",
+    "n_per_class=2",
+    "replicates=1",
+    "lr=3e-3",
+    "updates=10",
+    "classes=4",
+    "test_per_class=8",
+    "validation.per_class=4",
+    "domains.hebrew.per_class={train:8,validation:4,test:8}",
+]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("nets")
+    assert run._main([*WORDS, "save=best", f"out={folder}"]) == 0
+    return folder
+
+
+def test_a_saved_net_has_the_accuracy_of_its_row(out: Path) -> None:
+    (row,) = csv.DictReader((out / "results.csv").read_text().splitlines())
+    (path,) = (out / "nets").iterdir()
+    assert row["trial"] in path.name
+    net = load_net(path)
+
+    _, (trial,) = expand(compose(WORDS))
+    data = Materials(Cache(default_root()), lambda line: None).target_data(trial)
+    images = data.domain.split("test").images[data.draw.test]
+    _, labels = data.held_out("test")
+
+    assert (net.predict(images) == labels).mean() == pytest.approx(float(row["test_accuracy"]), abs=1e-12)
+    assert net.classes == tuple(data.domain.class_names[index] for index in data.draw.classes)
+    assert net.row["trial"] == row["trial"]
+
+
+def test_images_of_another_shape_are_refused(out: Path) -> None:
+    (path,) = (out / "nets").iterdir()
+    with pytest.raises(UserError, match=r"images: got shape \(2, 30, 30, 1\); accepted: \(n, 28, 28, 1\)"):
+        load_net(path).predict(np.zeros((2, 30, 30, 1), np.uint8))
+
+
+def test_a_source_net_of_the_cache_is_no_tuned_net(tmp_path: Path) -> None:
+    from convtl import checkpoint
+
+    checkpoint.save(tmp_path / "net", {"fc5": {"params": {"bias": np.zeros(3, np.float32)}}}, {"accuracy": 0.5})
+    with pytest.raises(UserError, match="is no tuned net of convtl"):
+        load_net(tmp_path / "net")
