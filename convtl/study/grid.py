@@ -163,14 +163,15 @@ def _points(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
         scratch = source == "scratch"
         regime = "fine_tune" if scratch and "fine_tune" in settings.regimes else regime
         depths: Sequence[int | str] = ("all",) if scratch else settings.depth
+        contents = _contents(settings, model, source, target, regime)
+        protocol = _protocol(settings, {}, pretrained=source not in FRESH_SOURCES)
         for depth, n, updates, replicate in product(
             depths, settings.n_per_class, settings.updates, replicates
         ):
             plan = _plan(network, settings, regime, depth, updates)
             lowest = network.names[plan.boundary]
-            contents = _contents(settings, model, source, target, regime)
             identity_content = {
-                "protocol": _protocol(settings, {}, pretrained=source not in FRESH_SOURCES),
+                "protocol": protocol,
                 "contents": contents,
                 "trained": sorted(plan.trained),
                 "n_per_class": n,
