@@ -1,0 +1,357 @@
+"""Axes -> trials: what there is to run, and what a trial is known by."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tiny
+from convtl.cli import compose
+from convtl.config import parse
+from convtl.errors import UserError
+from convtl.study import grid
+from convtl.study.grid import accepts, apply_limits, expand
+
+BASE = compose([])
+SMALL = BASE | {"depth": [1], "n_per_class": [10], "replicates": 1}
+
+
+def changed(content: dict[str, Any], **keys: Any) -> dict[str, Any]:
+    """Content with other values at dotted keys (`__` stands for the dot)."""
+    for key, value in keys.items():
+        content = put(content, key.replace("__", "."), value)
+    return content
+
+
+def put(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    head, _, rest = key.partition(".")
+    return content | {head: put(content.get(head) or {}, rest, value) if rest else value}
+
+
+def ids(content: dict[str, Any]) -> list[str]:
+    return [trial.id for trial in expand(content)[1]]
+
+
+def points(content: dict[str, Any], *names: str) -> list[tuple[Any, ...]]:
+    return [tuple(getattr(trial, name) for name in names) for trial in expand(content)[1]]
+
+
+# --- which trials there are -------------------------------------------------------------------------
+
+
+def test_a_study_is_the_product_of_its_axes() -> None:
+    content = changed(
+        BASE, source=["latin", "textures"], target=["greek", "cyrillic"], depth=[1, 3], n_per_class=[2, 5],
+        updates=[10, 20], regime=["fine_tune", "lp_ft"], replicates=3,
+    )  # fmt: skip
+    names = ("source", "target", "depth", "n_per_class", "updates", "regime", "replicate")
+    found = points(content, *names)
+    assert len(found) == len(set(found)) == 2**6 * 3
+    assert len(set(ids(content))) == len(found)
+
+
+def test_one_value_stands_for_a_list_of_one() -> None:
+    listed = {key: [SMALL[key]] for key in ("model", "source", "target", "regime", "updates", "lr")}
+    one = changed(SMALL, lr=1e-3)
+    assert ids(one) == ids(one | listed | {"lr": [1e-3], "depth": 1, "n_per_class": 10})
+
+
+def test_the_default_study_has_its_198_trials() -> None:
+    _, trials = expand(compose(["+experiment=finetune_depth"]))
+    assert len(trials) == 198
+    assert sum(trial.source == "scratch" for trial in trials) == 18
+
+
+def test_equal_points_are_one_trial() -> None:
+    content = changed(SMALL, depth=[5, "all", "conv1", 5], n_per_class=[10, 10], source=["latin", "latin"])
+    assert points(content, "depth", "depth_unit") == [(5, "conv1")]
+
+
+def test_scratch_appears_once_whatever_depth_and_regime() -> None:
+    content = changed(SMALL, source="scratch", depth=[1, 2, "all"], regime=["lp_ft", "discriminative"])
+    assert points(content, "source", "depth", "depth_unit", "regime") == [
+        ("scratch", 5, "conv1", "fine_tune")
+    ]
+    assert ids(content) == ids(changed(SMALL, source="scratch", depth=3))
+
+
+def test_scratch_does_not_depend_on_how_others_are_pretrained() -> None:
+    other = changed(SMALL, source=["scratch", "random", "latin"], pretrain__updates=7)
+    same = [one == two for one, two in zip(ids(other), ids(put(other, "pretrain.updates", 8)), strict=True)]
+    assert same == [True, True, False]
+
+
+def test_random_has_all_depths() -> None:
+    assert points(changed(SMALL, source="random", depth=[1, 4]), "source", "depth") == [
+        ("random", 1), ("random", 4),
+    ]  # fmt: skip
+
+
+def test_named_units_do_not_depend_on_depth() -> None:
+    content = changed(SMALL, regime="first_unit", depth=[1, 2, 5])
+    assert points(content, "depth", "depth_unit") == [(2, "conv1")]
+
+
+def test_replicates_are_counted_or_picked() -> None:
+    assert points(changed(SMALL, replicates=3), "replicate") == [(0,), (1,), (2,)]
+    assert points(changed(SMALL, replicates=3, replicate=[5, 1]), "replicate") == [(5,), (1,)]
+    assert points(changed(SMALL, replicate=3), "replicate") == [(3,)]
+    assert ids(changed(SMALL, replicate=[3])) == ids(changed(SMALL, replicates=4))[-1:]
+
+
+# --- identity ---------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.randoms())
+def test_ids_do_not_depend_on_the_order_of_axes(random) -> None:
+    content = changed(
+        BASE, source=["latin", "scratch"], depth=[1, 2], n_per_class=[2, 5], regime=["fine_tune", "lp_ft"]
+    )
+    turned = dict(random.sample(list(content.items()), len(content)))
+    for key in ("source", "depth", "n_per_class", "regime"):
+        turned[key] = random.sample(content[key], len(content[key]))
+    assert sorted(ids(turned)) == sorted(ids(content))
+
+
+AROUND = [
+    ("out", "elsewhere"), ("cache", "elsewhere"), ("study", "name"), ("question", "why?"), ("save", "best"),
+    ("dry_run", True), ("tracking.mode", "offline"), ("tracking.project", "p"), ("replicates", 1),
+    ("limits.suffix", "-x"), ("models.other", {"kind": "lenet5", "activation": "relu"}),
+    ("domains.other", {"kind": "digits"}), ("domains.greek.size", 14), ("regimes.lp_ft.probe_share", 0.4),
+    ("claims", [{"statement": "s", "estimand": "depth_benefit_growth", "source": "latin", "n_low": 2, "n_high": 5}]),
+]  # fmt: skip
+NUMBERS = [
+    ("seed", 1), ("classes", 11), ("classes", None), ("batch_size", 16), ("lr", [1e-3, 1e-2]), ("lr_extend", 1),
+    ("head_init", "model"), ("optim.kind", "sgd"), ("optim.b1", 0.8), ("optim.clip", 1.0),
+    ("optim.weight_decay", 0.1), ("schedule.kind", "constant"), ("schedule.warmup", 0.2),
+    ("validation.per_class", 10), ("test_per_class", 50), ("pretrain.updates", 10), ("pretrain.lr", 0.1),
+    ("pretrain.images_per_class", 10), ("cache_prefix", False), ("lanes", 2), ("chunk", 25), ("updates", 30),
+    ("n_per_class", 9), ("replicate", 1), ("depth", 2), ("source", "greek"), ("target", "greek"),
+    ("regime", "lp_ft"), ("models.lenet5.activation", "relu"), ("models.lenet5.pooling", "max"),
+    ("models.lenet5.initialiser", "he_normal"), ("models.lenet5.lowering", "lax"),
+    ("domains.cyrillic.size", 32), ("domains.cyrillic.jitter.noise", 0.5), ("domains.latin.letters", "ABCDEFGHIKLMN"),
+    ("domains.cyrillic.per_class.test", 410), ("domains.latin.lookalike", 0.8), ("regimes.fine_tune.kind", "lp_ft"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value"), AROUND)
+def test_what_is_around_the_trials_leaves_their_ids_alone(key, value) -> None:
+    assert ids(put(SMALL, key, value)) == ids(SMALL)
+
+
+@pytest.mark.parametrize(("key", "value"), NUMBERS)
+def test_what_can_change_numbers_changes_the_id(key, value) -> None:
+    assert not set(ids(put(SMALL, key, value))) & set(ids(SMALL))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.sampled_from(NUMBERS), unique_by=lambda item: item[0], max_size=3),
+       st.lists(st.sampled_from(NUMBERS), unique_by=lambda item: item[0], max_size=3),
+       st.lists(st.sampled_from(AROUND), max_size=2))  # fmt: skip
+def test_two_configs_share_an_id_only_if_their_numbers_are_the_same(one, other, around) -> None:
+    first, second = SMALL, SMALL
+    for key, value in one:
+        first = put(first, key, value)
+    for key, value in [*other, *around]:
+        second = put(second, key, value)
+    same = sorted(one, key=repr) == sorted(other, key=repr)
+    assert (ids(first) == ids(second)) == same
+
+
+def test_the_table_of_keys_is_complete() -> None:
+    """A new key must be decided on: does it change numbers or not?"""
+    decided = {key.split(".")[0] for key, _ in [*AROUND, *NUMBERS]} | {"model", "axes"}
+    assert decided == set(BASE)
+
+
+def test_protocol_changes_every_id(monkeypatch) -> None:
+    before = ids(SMALL)
+    monkeypatch.setattr(grid, "PROTOCOL", grid.PROTOCOL + 1)
+    assert not set(ids(SMALL)) & set(before)
+
+
+def test_slices_share_the_config_digest_and_other_protocols_do_not() -> None:
+    def config(content: dict[str, Any]) -> set[str]:
+        return {trial.config for trial in expand(content)[1]}
+
+    whole = config(changed(BASE, source=["latin", "scratch"], n_per_class=[5, 50]))
+    assert len(whole) == 1
+    for slice_ in ({"depth": 3}, {"n_per_class": 50}, {"replicate": [1]}, {"out": "x"}, {"target": "greek"}):
+        assert config(BASE | slice_) == whole
+    assert (
+        config(BASE | {"axes": {"optim.clip": [None, 1.0]}}) != whole
+    )  # the key is no part of the protocol then
+    for key, value in (("seed", 1), ("lr", 1e-3), ("optim.clip", 1.0), ("pretrain.updates", 3)):
+        assert config(put(BASE, key, value)) != whole
+
+
+def test_names_stand_for_what_they_mean() -> None:
+    """Another name for the same thing gives the same trial; the same name for another thing does not."""
+    renamed = put(SMALL, "domains.abc", SMALL["domains"]["latin"]) | {"source": "abc"}
+    assert ids(renamed) == ids(SMALL)
+    assert ids(put(SMALL, "domains.latin.jitter.shift", 1.0)) != ids(SMALL)
+
+
+# --- additional axes --------------------------------------------------------------------------------
+
+
+def test_any_key_becomes_an_axis() -> None:
+    content = SMALL | {
+        "axes": {"optim.clip": [None, 1.0], "models.lenet5.activation": ["tanh", "relu", "sigmoid"]}
+    }
+    config, trials = expand(content)
+    assert len({trial.id for trial in trials}) == 6
+    assert {(t.axes["optim.clip"], t.settings.models["lenet5"].activation) for t in trials} == {
+        (clip, name) for clip in (None, 1.0) for name in ("tanh", "relu", "sigmoid")
+    }
+    assert len({trial.config for trial in trials}) == 1
+    assert config.axes
+    assert all(not trial.settings.axes for trial in trials)
+
+
+def test_a_point_of_an_axis_is_the_trial_that_has_this_value_set() -> None:
+    for key, value in (("optim.clip", 1.0), ("seed", 3), ("lr", [1e-3, 1e-2]), ("domains.latin.size", 32)):
+        assert ids(SMALL | {"axes": {key: [value]}}) == ids(put(SMALL, key, value))
+
+
+def test_one_value_of_an_axis_needs_no_list() -> None:
+    assert ids(SMALL | {"axes": {"seed": 4}}) == ids(SMALL | {"seed": 4})
+
+
+@pytest.mark.parametrize(
+    ("axes", "line"),
+    [
+        ({"depth": [1]}, "axes: got 'depth'; it is given as depth=... itself"),
+        ({"replicate": [1]}, "axes: got 'replicate'"),
+        ({"out": ["a"]}, "axes: got 'out'"),
+        ({"tracking.mode": ["offline"]}, "axes: got 'tracking.mode'"),
+        ({"norm_mode": ["frozen"]}, "axes: unknown key 'norm_mode'"),
+        ({"schedul.kind": ["constant"]}, "axes: unknown key 'schedul.kind'. Did you mean schedule.kind"),
+        ({"optim.nosuch": [1]}, "optim.nosuch: unknown key"),
+        ({"seed.deeper": [1]}, "axes: unknown key 'seed.deeper'; seed holds a value"),
+        ({"optim.clip": []}, "axes.optim.clip: got []; accepted: at least one value"),
+        ({"optim.clip": ["x"]}, "optim.clip: got 'x'; accepted: a number"),
+        ({"domains.nosuch.size": [1]}, "domains.nosuch.kind: missing"),
+    ],
+)
+def test_an_axis_that_is_none_is_refused(axes, line) -> None:
+    with pytest.raises(UserError) as error:
+        expand(SMALL | {"seed": 1, "axes": axes})
+    assert str(error.value).startswith(line)
+
+
+# --- names and depths -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("source", "latn", "source: unknown name 'latn'; known: .*Did you mean latin?"),
+        ("source", ["latin", "scrach"], "source: unknown name 'scrach'; .*Did you mean scratch?"),
+        ("target", "scratch", "target: unknown name 'scratch'"),
+        ("model", ["lenet5", "lenet6"], "model: unknown name 'lenet6'; known: lenet5. Did you mean lenet5?"),
+        ("regime", "fine_tun", "regime: unknown name 'fine_tun'; .*Did you mean fine_tune?"),
+        ("depth", 0, "depth: got 0; accepted: 1 to 5, all, or a unit of conv1, conv2, fc3, fc4, fc5"),
+        ("depth", [1, 6], "depth: got 6; accepted: 1 to 5"),
+        ("depth", "conv3", "depth: got 'conv3'; .*Did you mean conv2 or conv1?"),
+        ("depth", "pool1", "depth: got 'pool1'"),
+        ("regimes.first_unit.units", ["conv9"], "regimes.first_unit.units: got 'conv9'; accepted: conv1, .*fc5"),
+        ("regimes.first_unit.units", [], "regimes.first_unit.units: got \\[\\]; accepted: one or more of"),
+        ("domains.latin.script", "latn", "domains.latin.script: unknown name 'latn'"),
+        ("domains.latin.faces", ["Nosuch"], "domains.latin.faces: unknown name 'Nosuch'"),
+        ("domains.scratch", {"kind": "digits"}, "domains.scratch: this name is taken"),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_is_named_with_its_neighbours(key, value, line) -> None:
+    content = put(SMALL, key, value)
+    if key.startswith("regimes"):
+        content["regime"] = "first_unit"
+    with pytest.raises(UserError, match=f"^{line.replace('?', '[?]')}"):
+        expand(content)
+
+
+# --- limits -----------------------------------------------------------------------------------------
+
+
+def test_limits_cut_the_study_as_documented() -> None:
+    content = compose(["+experiment=finetune_depth", "debug=smoke"])
+    config, trials = expand(content)
+    assert config.study == "finetune_depth-smoke"
+    assert (config.depth, config.n_per_class, config.source) == ((1, 5), (2, 50), ("latin", "scratch"))
+    assert (config.replicates, config.updates, config.pretrain.updates) == (2, (20,), 40)
+    assert config.domains["cyrillic"].per_class.train == 120
+    assert config.domains["textures"].per_class.test == 120
+    assert len(trials) == 2 * 2 * (2 + 1)
+
+
+def test_limits_are_the_last_word_and_never_raise_anything() -> None:
+    content = changed(SMALL, updates=[3, 50, 60], replicates=1, replicate=[7, 8, 9], test_per_class=5)
+    config = apply_limits(parse(content | compose(["debug=smoke"]) | {
+        key: content[key] for key in ("updates", "replicates", "replicate", "test_per_class")
+    }))  # fmt: skip
+    assert config.updates == (3, 20)
+    assert config.replicates == 1
+    assert config.replicate == (7, 8)
+    assert config.test_per_class == 5
+
+
+def test_limits_cut_additional_axes_too() -> None:
+    content = SMALL | {"limits": {"values_per_axis": 2}, "axes": {"seed": [1, 2, 3]}}
+    assert [trial.axes["seed"] for trial in expand(content)[1]] == [1, 3]
+
+
+def test_no_limits_cut_nothing() -> None:
+    config = parse(BASE)
+    assert apply_limits(config) == config
+
+
+def test_a_smoke_run_shares_neither_name_nor_trials_with_the_study() -> None:
+    words = ["+experiment=finetune_depth"]
+    config, trials = expand(compose(words))
+    smoke, cut = expand(compose([*words, "debug=smoke"]))
+    assert smoke.study != config.study
+    assert not {trial.id for trial in cut} & {trial.id for trial in trials}
+
+
+# --- accepts ----------------------------------------------------------------------------------------
+
+
+def row_of(trial: grid.Trial) -> dict[str, Any]:
+    names = ("model", "source", "target", "regime", "contents", "axes")
+    return {name: getattr(trial, name) for name in names}
+
+
+def test_a_row_is_accepted_while_its_names_mean_the_same() -> None:
+    config, (trial,) = expand(SMALL)
+    assert accepts(config, row_of(trial))
+    assert accepts(parse(changed(SMALL, source="greek", depth=5, domains__greek__size=14)), row_of(trial))
+    for key, value in (
+        ("domains.latin.jitter.noise", 0.0), ("domains.cyrillic.size", 14), ("models.lenet5.activation", "relu"),
+        ("regimes.fine_tune.kind", "lp_ft"),
+    ):  # fmt: skip
+        assert not accepts(parse(put(SMALL, key, value)), row_of(trial))
+
+
+def test_a_row_of_something_unknown_is_not_accepted() -> None:
+    config, (trial,) = expand(SMALL)
+    assert not accepts(config, row_of(trial) | {"source": "klingon"})
+    assert not accepts(config, row_of(trial) | {"contents": {}})
+    assert not accepts(config, {})
+
+
+def test_scratch_and_random_are_accepted() -> None:
+    config, trials = expand(changed(SMALL, source=["scratch", "random"]))
+    assert all(accepts(config, row_of(trial)) for trial in trials)
+    assert not accepts(config, row_of(replace(trials[0], source="random")))
+
+
+def test_what_an_axis_varies_is_not_compared() -> None:
+    config, trials = expand(SMALL | {"axes": {"models.lenet5.activation": ["tanh", "relu"]}})
+    assert all(accepts(config, row_of(trial)) for trial in trials)
+
+
+def test_the_tiny_study_is_one_trial() -> None:
+    assert len(tiny.trials()) == 1

@@ -1,0 +1,221 @@
+"""Rows on disk: what survives, what counts, what the table looks like."""
+
+import csv
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convtl.errors import UserError
+from convtl.study.store import COLUMNS, RowStore
+
+
+def row(trial: str, status: str = "done", **more) -> dict:
+    return {"trial": trial, "status": status, "study": "s", "source": "латиница", **more}
+
+
+def files(out: Path, **contents: list[dict]) -> RowStore:
+    """A folder with one file of rows for each keyword."""
+    (out / "rows").mkdir(parents=True)
+    for name, rows in contents.items():
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (out / "rows" / f"{name}.jsonl").write_text(lines)
+    return RowStore(out)
+
+
+def test_rows_come_back_as_they_were(tmp_path) -> None:
+    store = RowStore(tmp_path / "deep" / "out")
+    store.prepare()
+    rows = [row("a", test_accuracy=0.1 + 0.2, axes={"k": [1]}), row("b", lr=None, classes=["Ж", '"', "\n"])]
+    for one in rows:
+        store.append(one)
+    assert RowStore(store.out).read() == {one["trial"]: one for one in rows}
+    assert store.finished() == {"a", "b"}
+    assert not list(store.out.glob(".probe*"))
+
+
+def test_a_line_torn_at_any_byte_is_skipped_and_the_others_stay(tmp_path) -> None:
+    store = RowStore(tmp_path)
+    store.prepare()
+    store.append(row("first"))
+    store.append(row("second", reason="ж\r\n{}"))
+    (path,) = (tmp_path / "rows").iterdir()
+    whole = path.read_bytes()
+    start = whole.index(b"\n") + 1
+    for end in range(start, len(whole)):
+        path.write_bytes(whole[:end])
+        fresh = RowStore(tmp_path)
+        assert set(fresh.read()) == {"first"} == fresh.finished(), end
+    path.write_bytes(whole)
+    assert set(RowStore(tmp_path).read()) == {"first", "second"}
+
+
+def test_who_watches_sees_a_line_as_soon_as_it_is_whole(tmp_path) -> None:
+    store = files(tmp_path, a=[row("one")])
+    path = tmp_path / "rows" / "a.jsonl"
+    line = json.dumps(row("two")).encode() + b"\n"
+    assert store.finished() == {"one"}
+    with path.open("ab") as file:
+        for piece in (line[:5], line[5:-1]):
+            file.write(piece)
+            file.flush()
+            assert store.finished() == {"one"}
+        file.write(line[-1:])
+    assert store.finished() == {"one", "two"}
+
+
+def test_foreign_lines_do_no_harm(tmp_path) -> None:
+    store = files(tmp_path, a=[row("one")])
+    (tmp_path / "rows" / "b.jsonl").write_bytes(b'null\n[1]\n{"x": 1}\n\xff\xfe\n\nnot json\n{"trial"\n')
+    assert set(store.read()) == {"one"} == store.finished()
+
+
+def test_the_first_final_row_by_file_and_line_counts(tmp_path) -> None:
+    store = files(
+        tmp_path,
+        a=[row("x", "failed", n=1), row("x", n=2), row("x", n=3), row("y", "interrupted", n=4)],
+        b=[row("x", n=5), row("y", "diverged", n=6), row("z", "failed", n=7)],
+        c=[row("y", n=8), row("z", "interrupted", n=9)],
+    )
+    assert {name: found["n"] for name, found in store.read().items()} == {"x": 2, "y": 6, "z": 9}
+    assert store.finished() == {"x", "y"}
+
+
+@given(st.lists(st.sampled_from(["done", "diverged", "failed", "interrupted"]), min_size=1, max_size=6))
+def test_a_final_row_is_never_covered_by_another(tmp_path_factory, statuses) -> None:
+    rows = [row("x", status, n=index) for index, status in enumerate(statuses)]
+    store = files(tmp_path_factory.mktemp("rows"), a=rows)
+    final = [index for index, status in enumerate(statuses) if status in ("done", "diverged")]
+    assert store.read()["x"]["n"] == (final[0] if final else len(rows) - 1)
+    assert bool(store.finished()) == bool(final)
+
+
+def test_two_stores_write_two_files(tmp_path) -> None:
+    for name in ("one", "two"):
+        store = RowStore(tmp_path)
+        store.prepare()
+        store.append(row(name))
+    assert len(list((tmp_path / "rows").glob("*.jsonl"))) == 2
+    assert set(RowStore(tmp_path).read()) == {"one", "two"}
+
+
+def test_an_empty_folder_has_no_rows(tmp_path) -> None:
+    store = RowStore(tmp_path / "nowhere")
+    assert store.read() == {}
+    assert store.finished() == set()
+
+
+# --- what the file system refuses -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["", "below", "rows"])
+def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path, where) -> None:
+    out = tmp_path / "out"
+    if where == "rows":
+        out.mkdir()
+        (out / "rows").write_text("")
+    else:
+        out.write_text("")
+        out = out / where if where else out
+    with pytest.raises(UserError, match=r"^out: cannot write in '.*out.*': (File exists|Not a directory)$"):
+        RowStore(out).prepare()
+
+
+def refuse(monkeypatch, code: int, name: str) -> None:
+    def refused(*_args, **_kwargs):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, name, refused)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_full_or_forbidden_disk_is_one_line(tmp_path, monkeypatch, code) -> None:
+    store = RowStore(tmp_path)
+    with monkeypatch.context() as patch:
+        refuse(patch, code, "write_bytes")
+        with pytest.raises(UserError, match=f"out: cannot write in '{tmp_path}': {os.strerror(code)}"):
+            store.prepare()
+    store.prepare()
+    with monkeypatch.context() as patch:
+        refuse(patch, code, "open")
+        with pytest.raises(UserError, match=os.strerror(code)):
+            store.append(row("x"))
+        with pytest.raises(UserError, match=os.strerror(code)):
+            store.write_table([row("x")])
+    assert not list(tmp_path.glob(".results*"))
+
+
+def test_a_disk_that_is_full_when_the_row_is_flushed_is_one_line(tmp_path) -> None:
+    store = RowStore(tmp_path)
+    store.prepare()
+    store.append(row("x"))
+    (path,) = (tmp_path / "rows").iterdir()
+    path.unlink()
+    path.symlink_to("/dev/full")
+    with pytest.raises(UserError, match=f"out: cannot write in '{tmp_path}': No space left on device"):
+        store.append(row("y"))
+
+
+def test_an_unreadable_row_file_is_one_line(tmp_path) -> None:
+    store = files(tmp_path)
+    (tmp_path / "rows" / "a.jsonl").mkdir()
+    for read in (store.read, store.finished):
+        with pytest.raises(UserError, match=f"out: cannot read '{tmp_path}': Is a directory"):
+            read()
+
+
+# --- the table --------------------------------------------------------------------------------------
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_is_sorted_by_the_axes_whatever_the_order_of_rows(tmp_path) -> None:
+    rows = [
+        row(f"{source}{depth}{n}", source=source, depth=depth, n_per_class=n)
+        for source in ("a", "b")
+        for depth in (1, 2, 10)
+        for n in (5, 50)
+    ]
+    store = RowStore(tmp_path)
+    first = store.write_table(rows).read_bytes()
+    assert store.write_table(reversed(rows)).read_bytes() == first
+    table = lines(tmp_path / "results.csv")
+    assert [line["trial"] for line in table] == [one["trial"] for one in rows]
+    assert tuple(table[0]) == COLUMNS
+
+
+def test_numbers_keep_their_bits_and_missing_values_are_empty(tmp_path) -> None:
+    value = 0.1 + 0.2
+    (line,) = lines(RowStore(tmp_path).write_table([row("x", test_accuracy=value, frozen_ok=True)]))
+    assert float(line["test_accuracy"]) == value
+    assert line["frozen_ok"] == "True"
+    assert line["lr"] == ""
+
+
+def test_additional_axes_are_columns_at_the_end(tmp_path) -> None:
+    rows = [row("x", axes={"seed": 1}), row("y", axes={"optim.clip": 0.5}), row("z")]
+    table = {line["trial"]: line for line in lines(RowStore(tmp_path).write_table(rows))}
+    assert tuple(table["x"]) == (*COLUMNS, "optim.clip", "seed")
+    assert [table[name]["seed"] for name in "xyz"] == ["1", "", ""]
+    assert [table[name]["optim.clip"] for name in "xyz"] == ["", "0.5", ""]
+
+
+def test_the_table_is_replaced_in_one_step(tmp_path, monkeypatch) -> None:
+    store = RowStore(tmp_path)
+    before = store.write_table([row("x")]).read_bytes()
+
+    class Broken(dict):
+        def get(self, *_args):
+            raise RuntimeError("killed in the middle")
+
+    with pytest.raises(RuntimeError):
+        store.write_table([row("y"), Broken(trial="z")])
+    assert (tmp_path / "results.csv").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]

@@ -1,0 +1,84 @@
+"""A study so small that it runs in a second once its programs are compiled; every test shares them."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from convtl.cache import Cache, default_root
+from convtl.cli import compose
+from convtl.study.grid import Trial, expand
+from convtl.study.runner import Outcome, run_trials
+from convtl.study.store import Row, RowStore
+
+_IMAGES = "{train: 16,validation: 4,test: 8}"
+
+WORDS = (
+    "source=latin",
+    "target=cyrillic",
+    "depth=1",
+    "n_per_class=2",
+    "replicates=1",
+    "updates=6",
+    "chunk=6",
+    "lanes=2",
+    "classes=4",
+    "batch_size=4",
+    "lr_extend=1",
+    "pretrain={images_per_class: 12,updates: 6,lr: 3e-3}",
+    "test_per_class=6",
+    "validation.per_class=3",
+    *(
+        f"domains.{name}.{key}={value}"
+        for name, letters in (("latin", "ABCDEFGH"), ("cyrillic", "БГДЖИЛФЮ"))
+        for key, value in (("size", 16), ("letters", letters), ("per_class", _IMAGES))
+    ),
+)
+"""Two scripts of eight letters, 16x16 pixels, six updates; one trial unless more is asked for."""
+
+
+def content(*words: str) -> dict[str, Any]:
+    """Plain data of the tiny study, changed by `words`."""
+    return compose([*WORDS, *words])
+
+
+def trials(*words: str) -> list[Trial]:
+    return expand(content(*words))[1]
+
+
+class Witness:
+    """A watcher that keeps the rows it is told of."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def say(self, line: str) -> None: ...
+
+    def working_on(self, what: str) -> None: ...
+
+    def updates(self, count: int) -> None: ...
+
+    def expect(self, flops: float) -> None: ...
+
+    def trial(self, row: Row, flops: float) -> None:
+        self.rows.append(row)
+
+
+def run(out: Path, wanted: Iterable[Trial], watcher: Witness | None = None) -> Outcome:
+    """Runs trials into `out`, with the cache that all tests share."""
+    store = RowStore(out)
+    store.prepare()
+    return run_trials(list(wanted), store, Cache(default_root()), watcher or Witness())
+
+
+def table(out: Path) -> dict[str, Row]:
+    """Trial id -> its row without its timing: what must be the same, bit for bit."""
+    return {name: untimed(row) for name, row in RowStore(out).read().items()}
+
+
+def untimed(row: Mapping[str, Any]) -> Row:
+    return {key: value for key, value in row.items() if key != "seconds"}
+
+
+def row_lines(out: Path) -> int:
+    """Rows in all files of a folder, repeated ones counted as often as they are there."""
+    return sum(len(path.read_bytes().splitlines()) for path in (out / "rows").glob("*.jsonl"))
