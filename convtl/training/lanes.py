@@ -123,7 +123,8 @@ class Trainer:
         return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves), self._by_lane), *trees)
 
     def _batches(self, lanes: Sequence[Lane], first: int, stop: int) -> tuple[jax.Array, jax.Array]:
-        drawn = {id(lane): lane.batches(first, stop) for lane in lanes}  # copies are drawn once
+        distinct = {id(lane): lane for lane in lanes}  # for a copy nothing is drawn
+        drawn = {known: lane.batches(first, stop) for known, lane in distinct.items()}
         images, labels = zip(*(drawn[id(lane)] for lane in lanes), strict=True)
         return (
             jax.device_put(np.stack(images), self._by_lane),
