@@ -1,0 +1,114 @@
+import jax
+import numpy as np
+import pytest
+from small_nets import LENET, drawn, same_bits
+
+from convtl.models.network import Variables
+from convtl.training.features import CHUNK, Forward, PrefixFeatures
+
+BOUNDARY = 4
+"""What enters the first fully connected unit."""
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(2 * CHUNK + 40, 28, 28, 1)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def forward() -> Forward:
+    return Forward(LENET, 0, BOUNDARY)
+
+
+@pytest.fixture(scope="module")
+def variables() -> Variables:
+    return drawn(LENET, 0)
+
+
+@pytest.mark.parametrize("count", [1, CHUNK - 1, CHUNK, CHUNK + 1])
+def test_a_chunked_forward_pass_is_the_forward_pass(
+    variables: Variables, count: int, forward: Forward, images: np.ndarray
+) -> None:
+    found = forward(variables, images[:count])
+    assert found.shape == (count, 5, 5, 16)
+    assert found.dtype == np.float32
+    few = images[: min(count, 20)]
+    expected = LENET.apply(variables, few, stop=BOUNDARY)[0]
+    np.testing.assert_allclose(found[: len(few)], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_slices_of_the_chain_compose(variables: Variables, forward: Forward, images: np.ndarray) -> None:
+    few = images[:30]
+    whole = Forward(LENET, 0)(variables, few)
+    above = {name: variables[name] for name in LENET.names[BOUNDARY:]}
+    np.testing.assert_allclose(
+        Forward(LENET, BOUNDARY)(above, forward(variables, few)), whole, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_an_images_features_depend_on_nothing_else(
+    variables: Variables, forward: Forward, images: np.ndarray
+) -> None:
+    """Neither on how many are asked for, nor on the other images."""
+    whole = forward(variables, images)
+    assert whole.shape == (len(images), 5, 5, 16)
+    for count in (1, 17, CHUNK, CHUNK + 3):
+        assert same_bits(forward(variables, images[:count]), whole[:count])
+    others = images[:CHUNK].copy()
+    others[5:] = 1e3
+    assert same_bits(forward(variables, others)[:5], whole[:5])
+    assert same_bits(forward(variables, images, CHUNK), whole[CHUNK:])
+
+
+@pytest.mark.parametrize(
+    "counts", [(1, 2, 3), (10, 300, 552), (CHUNK, 2 * CHUNK, 552), (552, 20), (300, 200, 400)]
+)
+def test_features_that_grow_are_those_made_at_once(
+    variables: Variables, counts: tuple[int, ...], forward: Forward, images: np.ndarray
+) -> None:
+    whole = forward(variables, images)
+    grown = PrefixFeatures(forward, variables)
+    for count in counts:
+        assert same_bits(grown.rows(images, count), whole[:count])
+
+
+def test_only_what_is_new_is_computed(variables: Variables, images: np.ndarray) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Listened(Forward):
+        def __call__(self, variables: Variables, images: np.ndarray, first: int = 0) -> np.ndarray:
+            asked.append((first, len(images)))
+            return super().__call__(variables, images, first)
+
+    grown = PrefixFeatures(Listened(LENET, 0, 2), variables)
+    for count in (10, 10, 5, 300, 552, 552):
+        grown.rows(images, count)
+    assert asked == [(0, 10), (0, 300), (CHUNK, 552)]
+
+
+def test_before_the_first_unit_there_are_the_images(variables: Variables, images: np.ndarray) -> None:
+    rows = PrefixFeatures(Forward(LENET, 0, 0), variables).rows(images, 7)
+    assert same_bits(rows, images[:7])
+
+
+def test_a_chunk_keeps_its_place(variables: Variables, forward: Forward, images: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="first=10 is no multiple"):
+        forward(variables, images, 10)
+
+
+def test_nothing_in_nothing_out(variables: Variables, forward: Forward, images: np.ndarray) -> None:
+    assert forward(variables, images[:0]).shape == (0, 5, 5, 16)
+
+
+def test_one_program_serves_all_counts_and_weights(images: np.ndarray) -> None:
+    applied = []
+
+    class Listened(type(LENET)):  # type: ignore[misc]
+        def apply(self, *args: object, **given: object) -> object:
+            applied.append(args)
+            return super().apply(*args, **given)
+
+    own = Forward(Listened(LENET.units, LENET.input_shape), 0, 2)
+    for seed, count in ((0, 3), (1, 300), (2, 256)):
+        own(jax.tree.map(np.array, drawn(LENET, seed)), images[:count])
+    assert len(applied) == 1

@@ -1,0 +1,219 @@
+"""A lane's numbers depend on nothing but the lane: not on its company, its place or the chunks."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from small_nets import CHAIN, LENET, batches, drawn, lane, recipe, same_bits
+
+from convtl.config import OptimConfig, RegimeConfig, ScheduleConfig
+from convtl.training import lanes as lanes_module
+from convtl.training.features import Forward, PrefixFeatures
+from convtl.training.lanes import Lane, Trained, Trainer
+from convtl.transfer.plan import Phase, Plan
+
+CONSTANT = ScheduleConfig(kind="constant")
+ALL = tuple((unit, 1.0) for unit in CHAIN.names)
+
+
+def _same(one: Trained, other: Trained) -> bool:
+    return same_bits(
+        {"variables": one.variables, "losses": one.losses},
+        {"variables": other.variables, "losses": other.losses},
+    )
+
+
+@pytest.fixture(scope="module")
+def trainers() -> dict[int, Trainer]:
+    """LeNet-5 at two depths, four lanes on two devices."""
+    return {depth: Trainer(recipe(LENET, depth)) for depth in (1, 5)}
+
+
+def _lane(seed: int) -> Lane:
+    return lane(LENET, seed, rate=0.003 * (seed + 1))
+
+
+@pytest.mark.parametrize("depth", [1, 5])
+def test_company_changes_no_bit(depth: int, trainers: dict[int, Trainer]) -> None:
+    trainer = trainers[depth]
+    assert trainer.width == 4
+    four = [_lane(seed) for seed in range(4)]
+    together = trainer.train(four)
+    assert all(result.finite for result in together)
+    for order in ([3, 2, 1, 0], [1, 3, 0, 2]):
+        permuted = trainer.train([four[index] for index in order])
+        assert all(_same(permuted[place], together[index]) for place, index in enumerate(order))
+    replaced = trainer.train([_lane(9), four[1], _lane(8), _lane(7)])
+    assert _same(replaced[1], together[1])
+    assert not _same(replaced[0], together[0])
+    for places in ([0], [1], [2, 0, 3]):
+        padded = trainer.train([four[index] for index in places])
+        assert len(padded) == len(places)
+        assert all(_same(result, together[index]) for index, result in zip(places, padded, strict=True))
+
+
+def test_a_lane_that_diverges_leaves_its_neighbours_alone(trainers: dict[int, Trainer]) -> None:
+    four = [_lane(seed) for seed in range(4)]
+    wild = [dataclasses.replace(own, rate=1e38) if place == 1 else own for place, own in enumerate(four)]
+    calm, stormy = trainers[5].train(four), trainers[5].train(wild)
+    assert [result.finite for result in stormy] == [True, False, True, True]
+    assert all(_same(stormy[place], calm[place]) for place in (0, 2, 3))
+
+
+@pytest.mark.parametrize("where", ["losses", "weights"])
+def test_a_run_with_anything_that_is_no_number_is_not_finite(where: str) -> None:
+    good = Trained({"head": {"params": {"kernel": np.ones(2)}}, "pool": {}}, np.ones(3))
+    assert good.finite
+    for bad in (np.nan, np.inf):
+        if where == "losses":
+            assert not dataclasses.replace(good, losses=np.array([1, bad])).finite
+        else:
+            assert not dataclasses.replace(good, variables={"a": {"params": {"b": np.array([bad])}}}).finite
+
+
+def test_chunks_change_no_bit() -> None:
+    """Also where the updates are no multiple of the chunk."""
+    four = [lane(CHAIN, seed) for seed in range(4)]
+    expected = Trainer(recipe(CHAIN, 2)).train(four)
+    for chunk in (1, 3):
+        found = Trainer(recipe(CHAIN, 2, chunk=chunk)).train(four)
+        assert all(_same(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_one_lane_at_a_time_gives_the_same_run() -> None:
+    four = [_lane(seed) for seed in range(4)]
+    together = Trainer(recipe(LENET, 5, updates=20, chunk=10)).train(four)
+    one_at_a_time = Trainer(recipe(LENET, 5, updates=20, lanes=1, chunk=10), jax.local_devices()[:1])
+    images = batches(LENET.input_shape, 99)(0, 25)[0].reshape(200, 28, 28, 1)
+    predict = Forward(LENET, 0)
+    for own, batched in zip(four, together, strict=True):
+        (alone,) = one_at_a_time.train([own])
+        np.testing.assert_allclose(alone.losses, batched.losses, atol=1e-4)
+        guesses = [predict(result.variables, images).argmax(1) for result in (alone, batched)]
+        assert np.sum(guesses[0] != guesses[1]) <= 1
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_a_cached_prefix_gives_the_same_run(depth: int) -> None:
+    """The frozen part computed once, against computed anew in every update."""
+    updates, size, count = 20, 8, 40
+    rng = np.random.default_rng(5)
+    images = rng.normal(size=(count, 28, 28, 1)).astype(np.float32)
+    labels = rng.integers(0, 4, count).astype(np.int32)
+    order = rng.integers(0, count, (updates, size))
+    whole = recipe(LENET, depth, updates=updates, lanes=1, chunk=10)
+    boundary = whole.plan.boundary
+    variables = drawn(LENET, 3)
+    features = PrefixFeatures(Forward(LENET, 0, boundary), variables).rows(images, count)
+
+    def train(start: int, inputs: np.ndarray) -> Trained:
+        own = {name: variables[name] for name in LENET.names[start:]}
+        run = Lane(own, 0.01, lambda first, stop: (inputs[order[first:stop]], labels[order[first:stop]]))
+        return Trainer(dataclasses.replace(whole, start=start)).train([run])[0]
+
+    uncached, cached = train(0, images), train(boundary, features)
+    assert set(cached.variables) == set(LENET.names[boundary:])
+    np.testing.assert_allclose(cached.losses, uncached.losses, atol=1e-4)
+    unseen = rng.normal(size=(200, 28, 28, 1)).astype(np.float32)
+    predict = Forward(LENET, 0)
+    tuned = variables | cached.variables
+    guesses = [predict(own, unseen).argmax(1) for own in (tuned, uncached.variables)]
+    assert np.sum(guesses[0] != guesses[1]) <= 1
+    assert not same_bits(cached.variables["fc5"], variables["fc5"])
+
+
+def _in_phases(turn: int | None, restart: bool = False) -> Plan:
+    if turn is None:
+        return Plan((Phase(0, 4, ALL),), 0)
+    return Plan((Phase(0, turn, ALL), Phase(turn, 4, ALL, restart)), 0)
+
+
+def test_the_optimiser_is_carried_across_phases_unless_restarted() -> None:
+    def train(plan: Plan) -> Trained:
+        given = recipe(CHAIN, plan, schedule=CONSTANT, optim=OptimConfig(clip=0.5))
+        return Trainer(given).train([lane(CHAIN, 0), lane(CHAIN, 1)])[1]
+
+    unbroken = train(_in_phases(None))
+    assert _same(train(_in_phases(2)), unbroken)
+    assert not _same(train(_in_phases(2, restart=True)), unbroken)
+
+
+def test_two_phases_are_two_runs_one_after_the_other() -> None:
+    """LP-FT: the head alone, then all, with a fresh optimiser and schedule."""
+    own = lane(CHAIN, 0, rate=0.05)
+    whole = recipe(CHAIN, 2, regime=RegimeConfig(kind="lp_ft"), updates=8)
+    (result,) = Trainer(whole).train([own])
+    probe, tune = whole.plan.phases
+    (probed,) = Trainer(recipe(CHAIN, Plan((probe,), 2))).train([own])
+    assert same_bits(probed.variables["b"], own.variables["b"])
+    assert not same_bits(probed.variables["head"], own.variables["head"])
+    rest = dataclasses.replace(own, variables=probed.variables)
+    (tuned,) = Trainer(recipe(CHAIN, Plan((tune,), 1))).train([rest])
+    assert same_bits(result.variables, tuned.variables)
+    assert same_bits(result.losses, np.concatenate([probed.losses, tuned.losses]))
+
+
+def test_a_net_learns() -> None:
+    shape = CHAIN.input_shape
+    images, labels = (array[0] for array in batches(shape, 0)(0, 1))
+    run = Lane(
+        drawn(CHAIN, 0),
+        0.05,
+        lambda first, stop: (np.stack([images] * (stop - first)), np.stack([labels] * (stop - first))),
+    )
+    (result,) = Trainer(recipe(CHAIN, 3, updates=60, lanes=1, chunk=30)).train([run])
+    assert result.losses[0] > 1
+    assert result.losses[-1] < 0.1
+
+
+def test_runs_that_differ_in_rate_data_or_weights_share_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = []
+    update = lanes_module.update
+
+    def counted(*given: Any) -> Any:
+        traced.append(given)
+        return update(*given)
+
+    monkeypatch.setattr(lanes_module, "update", counted)
+    trainer = Trainer(recipe(CHAIN, 2))
+    trainer.train([lane(CHAIN, 0)])
+    once = len(traced)
+    assert once >= 1
+    trainer.train([lane(CHAIN, seed, rate=10.0**-seed) for seed in range(1, 5)])
+    trainer.train([lane(CHAIN, seed, rate=0.3) for seed in range(5, 8)])
+    assert len(traced) == once
+
+
+def test_batches_are_asked_for_once_and_chunk_by_chunk() -> None:
+    asked: list[tuple[int, int]] = []
+    own = lane(CHAIN, 0)
+
+    def listened(first: int, stop: int) -> Any:
+        asked.append((first, stop))
+        return own.batches(first, stop)
+
+    done: list[int] = []
+    given = recipe(CHAIN, 1, updates=5)
+    (result,) = Trainer(given).train([dataclasses.replace(own, batches=listened)], done.append)
+    assert asked == [(0, 2), (2, 4), (4, 5)]
+    assert done == [2, 4, 5]
+    assert result.losses.shape == (5,)
+
+
+def test_a_run_can_be_stopped_between_chunks() -> None:
+    def stop(updates: int) -> None:
+        if updates == 2:
+            raise KeyboardInterrupt
+
+    trainer = Trainer(recipe(CHAIN, 1))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train([lane(CHAIN, 0)], stop)
+    assert _same(trainer.train([lane(CHAIN, 0)])[0], trainer.train([lane(CHAIN, 0)])[0])
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_more_lanes_than_there_are_and_none_are_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=f"{count} lanes for a program of 4"):
+        Trainer(recipe(CHAIN, 1)).train([lane(CHAIN, seed) for seed in range(count)])
