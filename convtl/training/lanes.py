@@ -79,6 +79,12 @@ class Trainer:
         self._by_lane = NamedSharding(mesh, PartitionSpec("lanes"))
         self._shared = NamedSharding(mesh, PartitionSpec())
         self._programs = {phase: self._compile(phase, mesh) for phase in recipe.plan.phases}
+        self._fresh = {
+            phase: jax.jit(
+                jax.vmap(partial(init_state, recipe.optim, phase)), out_shardings=self._by_lane
+            )
+            for phase in recipe.plan.phases
+        }
 
     def _compile(self, phase: Phase, mesh: Mesh) -> Any:
         lanes = PartitionSpec("lanes")
@@ -101,9 +107,8 @@ class Trainer:
         rates = jax.device_put(np.asarray([lane.rate for lane in padded], np.float32), self._by_lane)
         losses, state = [], None
         for phase in self.recipe.plan.phases:
-            fresh = jax.vmap(partial(init_state, self.recipe.optim, phase))(variables)
+            fresh = self._fresh[phase](variables)
             state = fresh if state is None else carry_state(state, fresh, phase)
-            state = jax.device_put(state, self._by_lane)
             multipliers = schedule_values(self.recipe.schedule, phase)
             for first, stop in _chunks(phase, self.recipe.chunk):
                 images, labels = self._batches(padded, first, stop)

@@ -1,5 +1,6 @@
 """Source weights -> target net: every unit but the head is taken over, the head starts fresh."""
 
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -10,10 +11,16 @@ from convtl.models.network import Network, Variables
 
 def fresh_variables(network: Network, key: jax.Array, head_init: Literal["zeros", "model"]) -> Variables:
     """Variables of an untrained net; the head as `head_init` says (zeros: Kolesnikov et al. 2020)."""
-    variables = network.init(key)
+    variables = dict(_init(network, key))
     if head_init == "zeros":
         variables[network.head] = jax.tree.map(jnp.zeros_like, variables[network.head])
     return variables
+
+
+@partial(jax.jit, static_argnums=0)
+def _init(network: Network, key: jax.Array) -> Variables:
+    """One compiled program; drawn operation by operation, a net takes dozens of small ones."""
+    return network.init(key)
 
 
 def graft(network: Network, source: Variables, fresh: Variables) -> Variables:

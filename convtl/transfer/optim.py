@@ -84,4 +84,4 @@ def schedule_values(config: ScheduleConfig, phase: Phase) -> Float[np.ndarray, "
     warmup = max(1, round(config.warmup * length))
     schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, max(length, warmup) + 1)
     # Counted from 1, so that neither the first nor the last update is wasted on a rate of 0.
-    return np.asarray(jax.vmap(schedule)(jnp.arange(1, length + 1)), np.float32)
+    return np.asarray(jax.jit(jax.vmap(schedule))(jnp.arange(1, length + 1)), np.float32)
