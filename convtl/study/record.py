@@ -71,7 +71,10 @@ def newest_record(out: Path) -> dict[str, Any]:
         )
         if not found:
             raise UserError(f"out: no study in '{out}'; accepted: a folder that convtl.run has written")
-        record = yaml.safe_load(found[-1].read_text(encoding="utf-8"))
+        try:
+            record = yaml.safe_load(found[-1].read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            record = None
     if not isinstance(record, dict) or "config" not in record:
         raise UserError(f"out: '{found[-1]}' is no record of a run")
     return record
