@@ -104,7 +104,8 @@ class Trainer:
             raise ValueError(f"{len(lanes)} lanes for a program of {self.width}")
         padded = [*lanes, *[lanes[0]] * (self.width - len(lanes))]
         variables = self._stack([lane.variables for lane in padded])
-        rates = jax.device_put(np.asarray([lane.rate for lane in padded], np.float32), self._by_lane)
+        with np.errstate(over="ignore"):  # a rate beyond float32 is infinite: its lane diverges
+            rates = jax.device_put(np.asarray([lane.rate for lane in padded], np.float32), self._by_lane)
         losses, state = [], None
         for phase in self.recipe.plan.phases:
             fresh = self._fresh[phase](variables)
