@@ -4,10 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tiny
 from convtl.cli import compose
 from convtl.config import parse
 from convtl.errors import UserError

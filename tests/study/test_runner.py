@@ -1,0 +1,330 @@
+"""What is missing is run, once, and the table never depends on what happened on the way."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+
+from convtl import checkpoint
+from convtl.cache import Cache, default_root
+from convtl.errors import UserError
+from convtl.study import runner
+from convtl.study.group import Group
+from convtl.study.runner import run_trials
+from convtl.study.store import RowStore
+from convtl.training.lanes import Trainer
+
+STUDY = ("source=[latin,scratch]", "depth=[1,5]", "n_per_class=[2,4]", "replicates=2")
+TRIALS = 2 * 2 * 2 + 2 * 2
+
+CHILD = """
+import os, sys
+from pathlib import Path
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_compilation_cache_dir", sys.argv[1])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+import tiny
+trials = tiny.trials(*sys.argv[3:])
+print("ready", flush=True)
+print(tiny.run(Path(sys.argv[2]), trials).ran)
+"""
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> dict:
+    """The table of the study, run at once and alone."""
+    out = tmp_path_factory.mktemp("unbroken")
+    outcome = tiny.run(out, tiny.trials(*STUDY))
+    assert outcome.ran == TRIALS
+    assert outcome.failed == []
+    found = tiny.table(out)
+    assert {row["status"] for row in found.values()} == {"done"}
+    return found
+
+
+def child(out: Path, cache: Path | None = None) -> subprocess.Popen:
+    """Another process that runs the study into `out`; returned when its imports are done."""
+    root = default_root()
+    environment = dict(
+        os.environ, PYTHONPATH=str(Path(tiny.__file__).parent), CONVTL_CACHE=str(cache or root)
+    )
+    command = [sys.executable, "-c", CHILD, str(root / "xla"), str(out), *STUDY]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def wait_for_rows(process: subprocess.Popen, out: Path, count: int) -> None:
+    while process.poll() is None and tiny.row_lines(out) < count:
+        time.sleep(0.002)
+
+
+# --- kill, share, resume ----------------------------------------------------------------------------
+
+
+def test_a_killed_study_ends_as_an_unbroken_one(tmp_path, unbroken) -> None:
+    for rows in (1, 4):
+        process = child(tmp_path)
+        wait_for_rows(process, tmp_path, rows)
+        process.kill()
+        process.communicate()
+    done = len(tiny.table(tmp_path))
+    assert done >= 1
+    outcome = tiny.run(tmp_path, tiny.trials(*STUDY))
+    assert outcome.ran == TRIALS - done
+    assert tiny.table(tmp_path) == unbroken
+    assert tiny.row_lines(tmp_path) == TRIALS, "a row is there twice"
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_from_an_empty_cache_on(tmp_path, unbroken) -> None:
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    moments = random.Random(0)
+    for _ in range(6):
+        process = child(out, cache)
+        time.sleep(moments.uniform(0, 4))
+        process.kill()
+        process.communicate()
+    process = child(out, cache)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert tiny.table(out) == unbroken
+    assert tiny.row_lines(out) == TRIALS
+
+
+def test_two_processes_share_the_work(tmp_path, unbroken) -> None:
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    both = [child(out, cache), child(out, cache)]
+    counts = []
+    for process in both:
+        printed, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+        counts.append(int(printed))
+    assert sum(counts) == TRIALS, "a trial was run twice, or not at all"
+    assert tiny.row_lines(out) == TRIALS
+    assert tiny.table(out) == unbroken
+
+
+def test_what_is_missing_does_not_change_what_comes_out(tmp_path, unbroken) -> None:
+    trials = tiny.trials(*STUDY)
+    assert tiny.run(tmp_path, trials[::2]).ran == TRIALS // 2
+    assert tiny.run(tmp_path, trials).ran == TRIALS // 2
+    assert tiny.table(tmp_path) == unbroken
+    assert tiny.run(tmp_path, trials).ran == 0
+
+
+def test_the_order_of_trials_does_not_matter(tmp_path, unbroken) -> None:
+    trials = tiny.trials(*STUDY)
+    random.Random(1).shuffle(trials)
+    tiny.run(tmp_path, trials)
+    assert tiny.table(tmp_path) == unbroken
+
+
+def test_widening_an_axis_or_adding_replicates_runs_only_what_is_new(tmp_path, unbroken) -> None:
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in (tmp_path / "rows").iterdir()}
+
+    tiny.run(tmp_path, tiny.trials(*STUDY, "n_per_class=2", "replicates=1"))
+    before = files()
+    witness = tiny.Witness()
+    tiny.run(tmp_path, tiny.trials(*STUDY, "replicates=1"), witness)
+    assert {row["n_per_class"] for row in witness.rows} == {4}
+    witness = tiny.Witness()
+    tiny.run(tmp_path, tiny.trials(*STUDY), witness)
+    assert {row["replicate"] for row in witness.rows} == {1}
+    assert tiny.row_lines(tmp_path) == TRIALS
+    assert before.items() <= files().items()
+    assert tiny.table(tmp_path) == unbroken
+
+
+def test_a_finished_study_touches_neither_data_nor_claims(tmp_path, monkeypatch) -> None:
+    trials = tiny.trials()
+    tiny.run(tmp_path, trials)
+    monkeypatch.setattr(runner, "Materials", None)
+    monkeypatch.setattr(runner, "Claims", None)
+    assert tiny.run(tmp_path, trials).ran == 0
+
+
+def test_a_trial_that_another_process_holds_is_waited_for(tmp_path, monkeypatch) -> None:
+    """Whoever holds a claim finishes the trial; the one who waits takes its row."""
+    trials = tiny.trials("n_per_class=[2,4]")
+    tiny.run(tmp_path / "elsewhere", trials)
+    rows = RowStore(tmp_path / "elsewhere").read()
+    held = trials[0].id
+    take = runner.Claims.take
+    monkeypatch.setattr(runner.Claims, "take", lambda self, trial: trial != held and take(self, trial))
+    waited = []
+
+    def finish_it(_seconds: float) -> None:
+        waited.append(1)
+        other = RowStore(tmp_path / "out")
+        other.append(rows[held])
+
+    monkeypatch.setattr(runner.time, "sleep", finish_it)
+    outcome = tiny.run(tmp_path / "out", trials)
+    assert waited == [1]
+    assert outcome.ran == 1
+    assert tiny.table(tmp_path / "out") == tiny.table(tmp_path / "elsewhere")
+
+
+# --- what goes wrong --------------------------------------------------------------------------------
+
+
+def test_a_rate_that_explodes_is_recorded_and_the_study_goes_on(tmp_path) -> None:
+    trials = tiny.trials("depth=5", "source=[scratch,latin]", "axes={lr:[1e38,1e39,1e-3]}")
+    outcome = tiny.run(tmp_path, trials)
+    assert outcome.ran == 6
+    assert outcome.failed == []
+    rows = RowStore(tmp_path).read()
+    for trial in trials:
+        row = rows[trial.id]
+        assert row["status"] == ("diverged" if trial.axes["lr"] > 1 else "done")
+        if row["status"] == "diverged":
+            assert "not finite" in row["reason"]
+            assert row["lr"] is None
+            assert row["n_rates"] == 1
+    assert tiny.run(tmp_path, trials).ran == 0, "diverged is final"
+
+
+def test_a_rate_too_high_for_one_trial_harms_no_other_in_the_program(tmp_path) -> None:
+    tiny.run(tmp_path / "mixed", tiny.trials("depth=5", "source=scratch", "axes={lr:[1e38,1e-3]}"))
+    tiny.run(tmp_path / "alone", tiny.trials("depth=5", "source=scratch", "axes={lr:[1e-3]}"))
+    mixed = tiny.table(tmp_path / "mixed")
+    for name, row in tiny.table(tmp_path / "alone").items():
+        assert mixed[name] == row
+
+
+class Trouble:
+    """Stands in for a method: raises `error` from call `first` on, `times` times."""
+
+    def __init__(self, monkeypatch, owner, name, error, first=0, times=1) -> None:
+        self.calls, original = 0, getattr(owner, name)
+
+        def method(*args, **kwargs):
+            self.calls += 1
+            if first < self.calls <= first + times:
+                raise error
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, method)
+
+
+def statuses(out: Path) -> list[str]:
+    return sorted(row["status"] for row in RowStore(out).read().values())
+
+
+def test_an_error_in_a_program_is_told_and_tried_again_next_time(tmp_path, monkeypatch, unbroken) -> None:
+    trials = tiny.trials(*STUDY)
+    with monkeypatch.context() as patch:
+        Trouble(patch, Trainer, "train", RuntimeError("out of memory\nand much more"), first=1)
+        outcome = tiny.run(tmp_path, trials)
+    assert outcome.failed
+    assert set(outcome.failed) == {"RuntimeError: out of memory"}
+    failed = [row for row in RowStore(tmp_path).read().values() if row["status"] == "failed"]
+    assert len(failed) == len(outcome.failed)
+    assert {row["reason"] for row in failed} == {"RuntimeError: out of memory"}
+    assert len(RowStore(tmp_path).read()) == TRIALS, "the others were run"
+    again = tiny.run(tmp_path, trials)
+    assert (again.ran, again.failed) == (len(failed), [])
+    assert tiny.table(tmp_path) == unbroken
+
+
+def test_a_program_that_never_works_ends_the_study_without_waiting(tmp_path, monkeypatch) -> None:
+    trials = tiny.trials(*STUDY, "source=scratch")
+
+    def asleep(_seconds):
+        raise AssertionError("waits for nobody")
+
+    monkeypatch.setattr(runner.time, "sleep", asleep)
+    Trouble(monkeypatch, Group, "__init__", ValueError("no such device"), times=99)
+    outcome = tiny.run(tmp_path, trials)
+    assert outcome.ran == 0
+    assert len(outcome.failed) == len(trials) == len(statuses(tmp_path))
+
+
+def test_a_net_that_cannot_be_saved_fails_its_trial_once(tmp_path, monkeypatch) -> None:
+    trials = tiny.trials("n_per_class=[2,4]")
+    store, cache = RowStore(tmp_path), Cache(default_root())
+    store.prepare()
+    with monkeypatch.context() as patch:
+        Trouble(patch, checkpoint, "save", ValueError("no"), times=99)
+        patch.setattr(runner.time, "sleep", None)
+        outcome = run_trials(trials, store, cache, tiny.Witness(), tmp_path / "nets")
+    assert outcome.failed == ["ValueError: no"] * 2
+    assert statuses(tmp_path) == ["failed", "failed"]
+    assert run_trials(trials, store, cache, tiny.Witness(), tmp_path / "nets").ran == 2
+    saved = [checkpoint.load(path) for path in (tmp_path / "nets").iterdir()]
+    assert {metadata["row"]["trial"] for _, metadata in saved} == {trial.id for trial in trials}
+    assert all({"conv1", "fc5"} <= set(net) for net, _ in saved)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
+def test_a_stop_leaves_interrupted_rows_and_the_next_run_goes_on(
+    tmp_path, monkeypatch, error, unbroken
+) -> None:
+    trials = tiny.trials(*STUDY)
+    with monkeypatch.context() as patch:
+        Trouble(patch, Trainer, "train", error, first=3)
+        with pytest.raises(type(error)):
+            tiny.run(tmp_path, trials)
+    found = statuses(tmp_path)
+    assert set(found) == {"done", "interrupted"}
+    assert tiny.run(tmp_path, trials).ran == TRIALS - found.count("done")
+    assert tiny.table(tmp_path) == unbroken
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch) -> None:
+    Trouble(
+        monkeypatch,
+        RowStore,
+        "append",
+        UserError("out: cannot write in 'x': No space left on device"),
+        times=99,
+    )
+    with pytest.raises(UserError, match="No space left on device"):
+        tiny.run(tmp_path, tiny.trials())
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["n_per_class=[2,17]"], "n_per_class: got 17; accepted: 1 to 16, the training images a class of target 'cyr"),
+        (["test_per_class=9"], "test_per_class: 9 test images a class are wanted, but class .* has 8"),
+        (["validation.per_class=5"], "validation.per_class: 5 validation images a class are wanted"),
+        (["pretrain.images_per_class=17"], "pretrain.images_per_class: 17 train images a class are wanted"),
+        (["domains.latin.size=20"], r"source: got 'latin' with images of shape \(20, 20, 1\); accepted: the shape of"),
+        (["domains.latin.size=8", "domains.cyrillic.size=8"], "model lenet5: got images of shape"),
+        (["domains.latin.letters=БГДЖИЛФЮ"], "source: 'latin' has 0 classes that are no class or look-alike of target"),
+        (["source=cyrillic", "classes=8"], "source: 'cyrillic' has 0 classes that are no class or look-alike of tar"),
+    ],
+)  # fmt: skip
+def test_data_that_do_not_suffice_are_refused_before_anything_is_trained(
+    tmp_path, monkeypatch, words, line
+) -> None:
+    monkeypatch.setattr(runner, "Claims", None)
+    with pytest.raises(UserError, match=f"^{line}"):
+        tiny.run(tmp_path, tiny.trials("depth=[1,5]", *words))
+    assert tiny.row_lines(tmp_path) == 0
+
+
+def test_programs_of_different_batch_sizes_are_kept_apart(tmp_path) -> None:
+    words = ("source=random", "lr=1e-2")
+    tiny.run(tmp_path / "one", tiny.trials(*words, "axes={batch_size:[4,8]}"))
+    tiny.run(tmp_path / "other", tiny.trials(*words, "batch_size=8"))
+    rows = tiny.table(tmp_path / "one").values()
+    assert {row["status"] for row in rows} == {"done"}
+    assert len({row["flops_per_update"] for row in rows}) == 2
+    (alone,) = tiny.table(tmp_path / "other").values()
+    together = tiny.table(tmp_path / "one")[alone["trial"]]
+    differ = {key for key in alone if alone[key] != together[key]}
+    assert differ <= {"axes", "config"}

@@ -1,0 +1,112 @@
+"""conf/: every file composes, and every named thing runs a trial from end to end."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+
+from convtl.cli import GROUPS, REGISTRIES, compose, conf_folders, options
+from convtl.config import known_keys, parse
+from convtl.study.grid import expand
+
+CONF = Path(__file__).parent.parent / "conf"
+FOLDERS = [*GROUPS, *REGISTRIES]
+
+
+def named(*folders: str) -> list[tuple[str, str]]:
+    return [(folder, name) for folder in folders for name in options(folder)]
+
+
+def test_the_packages_conf_is_the_one_beside_it() -> None:
+    assert conf_folders()[0].resolve() == CONF.resolve()
+
+
+def test_every_folder_of_conf_is_a_group_or_a_registry() -> None:
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} <= {*FOLDERS, "tracking"}
+    assert all(options(folder) for folder in FOLDERS)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
+def test_every_file_is_used(path) -> None:
+    folder = path.parent.name
+    if path.parent == CONF:
+        content = compose([])
+    elif folder in REGISTRIES:
+        content = compose([])
+        assert path.stem in content[folder]
+    else:
+        content = compose([f"{folder}={path.stem}"])
+    parse(content)
+
+
+def test_config_yaml_names_every_key_and_no_other() -> None:
+    written = set(yaml.safe_load((CONF / "config.yaml").read_text())) - {"defaults"}
+    composed_elsewhere = {"optim", *REGISTRIES}
+    assert written | composed_elsewhere == {key for key in known_keys() if "." not in key}
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_every_experiment_says_what_it_asks_and_its_claims_can_be_answered(name) -> None:
+    config, trials = expand(compose([f"+experiment={name}"]))
+    assert config.study == name
+    assert config.question
+    for claim in config.claims:
+        assert claim.source in config.source
+        assert {claim.n_low, claim.n_high} <= set(config.n_per_class)
+    assert trials
+
+
+# --- one trial of each ------------------------------------------------------------------------------
+
+CUT = [
+    "replicates=1", "replicate=null", "n_per_class=2", "updates=6", "chunk=6", "lanes=2", "classes=4", "batch_size=4",
+    "lr=1e-3", "pretrain={images_per_class: 12,updates: 6,lr: 3e-3}", "validation.per_class=3", "test_per_class=6",
+    "limits={images_per_class: 16}", "depth=1", "claims=[]",
+]  # fmt: skip
+
+
+def one_done(tmp_path, words) -> None:
+    _, trials = expand(compose(words))
+    outcome = tiny.run(tmp_path, trials)
+    rows = tiny.table(tmp_path)
+    assert outcome.failed == []
+    assert set(rows) == {trial.id for trial in trials}
+    for row in rows.values():
+        assert row["status"] == "done"
+        assert row["frozen_ok"] is True
+        assert 0 <= row["test_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("name", options("models"))
+def test_every_model_runs(name, tmp_path) -> None:
+    one_done(tmp_path, [*tiny.WORDS, f"model={name}", "lr=1e-3"])
+
+
+@pytest.mark.parametrize("name", options("regimes"))
+def test_every_regime_runs(name, tmp_path) -> None:
+    one_done(tmp_path, [*tiny.WORDS, f"regime={name}", "depth=2", "lr=1e-3", "source=random"])
+
+
+@pytest.mark.parametrize("name", options("optim"))
+def test_every_optimiser_runs(name, tmp_path) -> None:
+    one_done(tmp_path, [*tiny.WORDS, f"optim={name}", "lr=1e-3", "source=random"])
+
+
+@pytest.mark.parametrize("name", options("domains"))
+def test_every_domain_is_a_target(name, tmp_path) -> None:
+    one_done(tmp_path, [*CUT, "source=random", f"target={name}"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", options("domains"))
+def test_every_domain_is_a_source(name, tmp_path) -> None:
+    one_done(tmp_path, [*CUT, f"source={name}", f"target={'greek' if name != 'greek' else 'latin'}"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", options("experiment"))
+def test_every_experiment_runs(name, tmp_path) -> None:
+    words = [word for word in CUT if not word.startswith(("depth", "n_per_class", "claims"))]
+    one_done(tmp_path, [f"+experiment={name}", *words, "limits={images_per_class: 16,values_per_axis: 2}",
+                        "n_per_class=[2,4]"])  # fmt: skip

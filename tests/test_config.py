@@ -1,0 +1,157 @@
+"""The vocabulary: what is taken, and the one line for what is not."""
+
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convtl.cli import compose
+from convtl.config import Config, dump, known_keys, parse
+from convtl.errors import UserError, nearest, unknown_name
+
+BASE = compose([])
+
+
+def put(key: str, value):
+    """The default content with another value at a dotted key."""
+
+    def inner(node, steps):
+        head, *rest = steps
+        return {**(node or {}), head: inner((node or {}).get(head), rest) if rest else value}
+
+    return inner(BASE, key.split("."))
+
+
+def line(key: str, value) -> str:
+    with pytest.raises(UserError) as error:
+        parse(put(key, value))
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_the_defaults_are_taken_and_one_value_becomes_a_list() -> None:
+    config = parse(BASE)
+    assert config.model == ("lenet5",)
+    assert config.depth == (1, 2, 3, 4, 5)
+    assert config.lr == (1e-3, 3.1623e-3, 1e-2)
+    assert parse(put("depth", "all")).depth == ("all",)
+    assert parse(put("regimes.first_unit.units", "conv2")).regimes["first_unit"].units == ("conv2",)
+    assert parse(put("axes", {"seed": 3})).axes == {"seed": (3,)}
+
+
+def test_what_is_parsed_can_be_dumped_and_parsed_again() -> None:
+    config = parse(compose(["+experiment=finetune_depth", "debug=smoke"]))
+    assert parse(dump(config)) == config
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        parse(BASE).seed = 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("seed", "abc", "seed: got 'abc'; accepted: a whole number"),
+        ("seed", 1.5, "seed: got 1.5; accepted: a whole number"),
+        ("seed", True, "seed: got true; accepted: a whole number"),
+        ("seed", None, "seed: got null; accepted: a whole number"),
+        ("seed", -1, "seed: got -1; accepted: at least 0"),
+        ("seed", [1, 2], "seed: got [1, 2]; accepted: a whole number (to vary it: 'axes={seed:[...]}')"),
+        ("n_per_class", -1, "n_per_class: got -1; accepted: at least 1"),
+        ("n_per_class", [5, 0], "n_per_class[1]: got 0; accepted: at least 1"),
+        ("n_per_class", [], "n_per_class: got []; accepted: at least one value"),
+        ("n_per_class", 2.0, "n_per_class: got 2.0; accepted: a whole number"),
+        ("replicates", 0, "replicates: got 0; accepted: at least 1"),
+        ("replicate", [-1], "replicate[0]: got -1; accepted: at least 0"),
+        ("depth", None, "depth: got null; accepted: a whole number or text"),
+        ("depth", [], "depth: got []; accepted: at least one value"),
+        ("depth", 1.5, "depth: got 1.5; accepted: a whole number or text"),
+        ("model", "", "model: got ''; accepted: text that is not empty"),
+        ("model", 5, "model: got 5; accepted: text"),
+        ("lr", -1, "lr: got -1; accepted: more than 0"),
+        ("lr", float("inf"), "lr: got inf; accepted: a finite number"),
+        ("lr", float("nan"), "lr: got nan; accepted: a finite number"),
+        ("lr", ["x"], "lr[0]: got 'x'; accepted: a number"),
+        ("classes", 1, "classes: got 1; accepted: at least 2"),
+        ("dry_run", "maybe", "dry_run: got 'maybe'; accepted: true or false"),
+        ("dry_run", 1, "dry_run: got 1; accepted: true or false"),
+        ("save", "all", "save: got 'all'; accepted: 'none' or 'best'"),
+        ("out", "", "out: got ''; accepted: text that is not empty"),
+        ("tracking.mode", "maybe", "tracking.mode: got 'maybe'; accepted: 'disabled', 'offline' or 'online'"),
+        ("schedule.warmup", 2, "schedule.warmup: got 2; accepted: at most 1"),
+        ("regimes.lp_ft.probe_share", 1, "regimes.lp_ft.probe_share: got 1; accepted: less than 1"),
+        ("axes", 5, "axes: got 5; accepted: keys with values"),
+        ("claims", 5, "claims: got 5; accepted: a list"),
+        ("claims", [{"statement": "s"}], "claims[0].estimand: missing"),
+        ("optim", None, "optim: got null; accepted: keys with values"),
+        ("nosuchkey", 1, "nosuchkey: unknown key."),
+        ("replicats", 1, "replicats: unknown key. Did you mean replicates or replicate?"),
+        ("optim.weight_decy", 1, "optim.weight_decy: unknown key; accepted: kind, b1, b2, eps, momentum, "
+         "weight_decay, clip. Did you mean weight_decay?"),
+        ("limits.nosuch", 1, "limits.nosuch: unknown key; accepted: suffix, replicates, values_per_axis, updates, "
+         "pretrain_updates, images_per_class."),
+        ("models.lenet5.activation", "gelu", "models.lenet5.activation: got 'gelu'; accepted: 'tanh', 'relu' or "
+         "'sigmoid'"),
+        ("models.lenet5.activatio", 1, "models.lenet5.activatio: unknown key; accepted: kind, activation, pooling, "
+         "initialiser, lowering. Did you mean activation?"),
+        ("domains.latin", 5, "domains.latin: got 5; accepted: keys with values"),
+        ("domains.latin.kind", "typed", "domains.latin.kind: got 'typed'; accepted: typed_script, digits, patches, "
+         "tfds, image_folder."),
+        ("domains.pets", {"path": "x"}, "domains.pets.kind: missing; accepted: typed_script, digits, patches, tfds, "
+         "image_folder"),
+        ("domains.pets", {"kind": "image_folder"}, "domains.pets.path: missing"),
+        ("domains.pets", {"kind": "image_folder", "path": "x", "sise": 1}, "domains.pets.sise: unknown key; accepted: "
+         "path, kind, size, grey. Did you mean size?"),
+        ("domains.latin.jitter.noise", "x", "domains.latin.jitter.noise: got 'x'; accepted: a number"),
+        ("domains.latin.jitter.nois", 1, "domains.latin.jitter.nois: unknown key"),
+    ],
+)  # fmt: skip
+def test_what_is_not_taken_is_one_line_that_names_the_key(key, value, expected) -> None:
+    text = line(key, value)
+    assert text == expected or text.startswith(f"{expected};") or text.startswith(f"{expected}.")
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(UserError, match="^seed: missing$"):
+        parse({key: value for key, value in BASE.items() if key != "seed"})
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(
+    st.sampled_from([key for key in known_keys() if "." not in key] + ["optim.clip", "domains.latin.size"]),
+    JUNK,
+)
+def test_whatever_is_given_is_taken_or_refused_in_one_line(key, value) -> None:
+    try:
+        parse(put(key, value))
+    except UserError as error:
+        assert str(error).startswith(key.partition(".")[0])
+        assert "\n" not in str(error).replace(repr(value), "")
+
+
+def test_known_keys_are_the_fields_with_their_own() -> None:
+    known = known_keys()
+    assert {item.name for item in fields(Config)} <= set(known)
+    assert {"optim.weight_decay", "tracking.mode", "validation.per_class", "limits.updates"} <= set(known)
+    assert len(known) == len(set(known))
+
+
+def test_names_near_to_what_was_typed_are_suggested() -> None:
+    assert nearest("latn", ["latin", "greek"]) == " Did you mean latin?"
+    assert nearest("xyz", ["latin", "greek"]) == ""
+    assert nearest(5, []) == ""
+
+
+def test_long_lists_of_names_are_cut() -> None:
+    text = str(unknown_name("source", "x", [f"name{index:02}" for index in range(30)]))
+    assert text.endswith("name19, ....")
+    assert str(unknown_name("source", "x", [])) == "source: unknown name 'x'; known: none."
