@@ -88,7 +88,7 @@ def _run(
     finally:
         progress.close()
     wall = time.perf_counter() - began
-    report, lines = build(store, config, trials, newest_record(out), wall)
+    report, lines = build(store, config, trials, newest_record(out), wall if outcome.ran else None)
     print(lines)
     print(
         f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, peak memory {peak_memory_gib():.1f} GiB"

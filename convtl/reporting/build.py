@@ -11,7 +11,7 @@ import numpy as np
 
 from convtl.config import Config, TypedScriptConfig
 from convtl.reporting.document import headline, write_report
-from convtl.study.grid import FRESH_SOURCES, Trial, accepts
+from convtl.study.grid import Trial, accepts
 from convtl.study.materials import Materials
 from convtl.study.store import Row, RowStore, accessible
 
@@ -123,14 +123,21 @@ def _scope(
 
 
 def save_samples(out: Path, config: Config, trials: Sequence[Trial], materials: Materials) -> None:
-    """Keeps a few training pictures of each domain, so that a report can be rebuilt without the data."""
-    names = dict.fromkeys(name for t in trials for name in (t.source, t.target) if name not in FRESH_SOURCES)
+    """Keeps a few training pictures of each domain, so that a report can be rebuilt without the data.
+
+    The classes are those of the first trial that uses the domain.
+    """
+    drawn: dict[str, Sequence[int]] = {}
+    for trial in trials:
+        drawn.setdefault(trial.target, materials.target_data(trial).draw.classes)
+        request = None if trial.source in drawn else materials.source_request(trial)
+        if request is not None:
+            drawn[trial.source] = request.draw.classes
     arrays: dict[str, np.ndarray] = {}
-    for name in names:
+    for name, classes in drawn.items():
         domain = materials.domain(config, name)
         split = domain.split("train")
-        classes = np.unique(split.labels)
-        chosen = classes[np.linspace(0, len(classes) - 1, min(_SAMPLES, len(classes))).astype(int)]
+        chosen = np.asarray(classes)[:_SAMPLES]
         first = [int(np.argmax(split.labels == label)) for label in chosen]
         arrays[f"{name}/images"] = np.asarray(split.images[first])
         arrays[f"{name}/labels"] = np.asarray([domain.class_names[label] for label in chosen])

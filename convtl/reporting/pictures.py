@@ -1,6 +1,7 @@
 """Sample pictures of the domains of a study."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +24,14 @@ def samples(pictures: Mapping[str, tuple[np.ndarray, Sequence[str]]], most: int 
             if index < len(images):
                 image = np.asarray(images[index]).squeeze()
                 axis.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=0, vmax=255)
-                axis.set_title(drawable(str(labels[index])[:8]), fontsize=9)
+                label = drawable(str(labels[index]).replace("_", "\n", 1)[:20])
+                axis.set_title(label, fontsize=9 if len(label) <= 8 else 6.5)
         if len(images):
-            axes[0].text(
+            heading = axes[0].text(
                 0, 1.38, drawable(name), transform=axes[0].transAxes, fontsize=10.5, fontweight="bold"
             )
+            heading.set_in_layout(False)  # it may run over the columns beside it
+    engine: Any = figure.get_layout_engine()
+    if engine is not None:  # room for the first heading
+        engine.set(rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))
     return figure
