@@ -181,6 +181,7 @@ class Group:
         """The row of a trial whose rate is chosen: here, and only here, its test images are read."""
         trial, settings, data = running.trial, running.trial.settings, running.data
         plan, network = self.recipe.plan, self.recipe.network
+        source = self._materials.source_metadata(trial)
         rate, whole = best_rate(running.scores), self._whole(running)
         row: Row = describe(trial) | {
             "n_train": trial.n_per_class * data.classes,
@@ -190,7 +191,9 @@ class Group:
             "val_regime": settings.validation.regime,
             "n_val": len(data.draw.validation),
             "n_test": len(data.draw.test),
-            "source_accuracy": self._materials.source_metadata(trial).get("accuracy"),
+            "source_accuracy": source.get("accuracy"),
+            "source_classes": len(source["classes"]) if source else None,
+            "source_images": source.get("images"),
             "trained_weights": sum(weight_count(network.abstract_variables[unit]) for unit in plan.trained),
             "flops_per_update": self._flops,
             "subset_digest": data.subset_digest(trial.n_per_class),

@@ -154,7 +154,8 @@ class Materials:
             seed=settings.seed,
             replicate=trial.replicate,
             classes=settings.classes,
-            images_per_class=settings.pretrain.images_per_class,
+            # A small domain gives what it has; the row says how much (`source_images`).
+            images_per_class=min(settings.pretrain.images_per_class, domain.counts["train"]),
         )
         return SourceRequest(
             model=settings.models[trial.model],
