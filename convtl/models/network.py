@@ -109,7 +109,12 @@ class Network:
         Returns:
           The slice's output; the slice's variables with the statistics of trained units updated; the
           tapped outputs by name.
+
+        Raises:
+          ValueError: `train` or `taps` names a unit that the network does not have.
         """
+        if unknown := {*train, *taps} - set(self.names):
+            raise ValueError(f"no such units: {sorted(unknown)}; there are {', '.join(self.names)}")
         stop = len(self.units) if stop is None else stop
         updated: Variables = {}
         tapped: dict[str, Array] = {}

@@ -86,7 +86,10 @@ def make_plan(network: Network, regime: RegimeConfig, depth: int, updates: int) 
 
     Raises:
       UserError: `surgical` names no unit or an unknown one; `lp_ft` has too few updates for two phases.
+      ValueError: `depth` is not what `resolve_depth` gives.
     """
+    if regime.kind != "surgical" and not 1 <= depth <= len(network.weighted):
+        raise ValueError(f"depth {depth} of {len(network.weighted)}")
     chosen = network.weighted[-depth:]
     if regime.kind == "surgical":
         chosen = _surgical_units(network, regime)
@@ -123,8 +126,11 @@ def leaf_labels(phase: Phase, variables: Mapping[str, Any]) -> dict[str, Any]:
     """A label for every leaf, weights and statistics alike: its unit's name, or `frozen`.
 
     Raises:
-      ValueError: a trained unit is not among the variables, so that its label would cover nothing.
+      ValueError: a trained unit is not among the variables, so that its label would cover nothing; or its
+        name is the label of what is frozen.
     """
+    if FROZEN in phase.trained:
+        raise ValueError(f"a unit named {FROZEN!r} cannot be trained")
     missing = set(phase.trained) - set(variables)
     if missing:
         raise ValueError(f"trained units without variables: {sorted(missing)}")
