@@ -141,6 +141,14 @@ def test_taps_are_outputs(variables: Variables, images: np.ndarray) -> None:
     assert NETWORK.apply(variables, images)[2] == {}
 
 
+@pytest.mark.parametrize("where", ["train", "taps"])
+def test_names_of_no_unit_are_refused(where: str, variables: Variables, images: np.ndarray) -> None:
+    """A slip would otherwise run the unit in inference mode without a word."""
+    given: Any = {where: ("high", "heads")}
+    with pytest.raises(ValueError, match=r"no such units: \['heads'\]"):
+        NETWORK.apply(variables, images, **given)
+
+
 def test_dropout_is_drawn_by_key_and_unit(variables: Variables, images: np.ndarray) -> None:
     def dropped(key: int, trained: Collection[str]) -> np.ndarray:
         taps = NETWORK.apply(variables, images, train=trained, rngs=jax.random.key(key), taps=("high",))[2]

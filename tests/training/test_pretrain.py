@@ -1,3 +1,4 @@
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,23 +86,21 @@ def test_what_is_known_of_a_net(cache: Cache) -> None:
 
 
 def test_requests_of_different_shapes_are_different_programs(cache: Cache, trained: list[int]) -> None:
-    requests = [request(0, classes=2), request(0, classes=4), request(1, classes=2)]
+    requests = [request(0, classes=3), request(0, classes=4), request(1, classes=3)]
     sources = ensure_sources(requests, cache)
     assert sorted(trained) == [1, 2]
-    for own, classes in zip(requests, (2, 4, 2), strict=True):
+    for own, classes in zip(requests, (3, 4, 3), strict=True):
         assert sources[own.key].variables["fc5"]["params"]["dense"]["bias"].shape == (classes,)
 
 
 def test_a_net_that_diverges_is_kept_and_known(cache: Cache, trained: list[int]) -> None:
     """It would diverge again; nobody is to wait for it twice."""
     wild = request(recipe=PretrainConfig(images_per_class=12, updates=40, lr=1e38))
-    calm = request(1, recipe=wild.recipe, optim=OptimConfig(clip=1e-3))
     sources = ensure_sources([wild], cache)
     assert sources[wild.key].metadata["diverged"]
     assert not np.isfinite(sources[wild.key].variables["fc5"]["params"]["dense"]["kernel"]).all()
     ensure_sources([wild], cache)
     assert trained == [1]
-    assert calm.key != wild.key
 
 
 CHANGES: list[Callable[[], Any]] = [
@@ -152,8 +151,6 @@ def test_nets_that_another_process_trains_are_waited_for(
         if key != other.key:
             return lock(self, kind, key, blocking)
         if not blocking:
-            import contextlib
-
             return contextlib.nullcontext(False)
         blocked.append(key)
         save = lambda folder: pretrain._save(elsewhere.variables, elsewhere.metadata, folder)  # noqa: E731

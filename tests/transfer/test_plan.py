@@ -136,6 +136,17 @@ def test_a_label_that_covers_nothing_is_an_error() -> None:
         leaf_labels(Phase(0, 1, (("conv1", 1.0), ("conv11", 1.0))), NETWORK.abstract_variables)
 
 
+def test_the_label_of_what_is_frozen_is_no_trained_unit() -> None:
+    with pytest.raises(ValueError, match="'frozen' cannot be trained"):
+        leaf_labels(Phase(0, 1, ((FROZEN, 1.0),)), {FROZEN: {"params": np.zeros(1)}})
+
+
+@pytest.mark.parametrize("depth", [0, 6, -1])
+def test_a_plan_wants_a_resolved_depth(depth: int) -> None:
+    with pytest.raises(ValueError, match=f"depth {depth} of 5"):
+        make_plan(NETWORK, RegimeConfig(), depth, 10)
+
+
 def test_plans_are_pure_and_serve_as_keys() -> None:
     plans = {make_plan(NETWORK, RegimeConfig(kind=kind), 3, 20) for kind in ("fine_tune", "lp_ft") * 2}
     assert len(plans) == 2
