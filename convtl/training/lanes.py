@@ -94,12 +94,8 @@ class Trainer:
         )
         return jax.jit(sharded, donate_argnums=(0, 1))
 
-    def train(self, lanes: Sequence[Lane], on_chunk: Callable[[int], None] | None = None) -> list[Trained]:
-        """Trains up to `width` lanes through all phases.
-
-        Args:
-          on_chunk: told the number of updates done after each chunk; may raise to stop.
-        """
+    def train(self, lanes: Sequence[Lane]) -> list[Trained]:
+        """Trains up to `width` lanes through all phases."""
         if not 0 < len(lanes) <= self.width:
             raise ValueError(f"{len(lanes)} lanes for a program of {self.width}")
         padded = [*lanes, *[lanes[0]] * (self.width - len(lanes))]
@@ -116,12 +112,10 @@ class Trainer:
                 scale = jax.device_put(multipliers[first - phase.first : stop - phase.first], self._shared)
                 variables, state, loss = self._programs[phase](variables, state, rates, scale, images, labels)
                 losses.append(loss)
-                if on_chunk is not None:
-                    on_chunk(stop)
         lost = np.concatenate([np.asarray(loss) for loss in losses], axis=1)
         whole = jax.tree.map(np.asarray, variables)
         return [
-            Trained(jax.tree.map(lambda leaf, i=index: leaf[i], whole), lost[index])
+            Trained(jax.tree.map(lambda leaf, i=index: leaf[i].copy(), whole), lost[index])
             for index in range(len(lanes))
         ]
 

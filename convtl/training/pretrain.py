@@ -24,7 +24,7 @@ from convtl.config import (
 from convtl.data.batches import batch_indices, standardise
 from convtl.data.domains import Domain
 from convtl.data.subsets import SourceDraw, subset_digest
-from convtl.keys import digest, key
+from convtl.keys import digest, digest_arrays, key
 from convtl.measure.metrics import accuracy
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
@@ -60,6 +60,7 @@ class SourceRequest:
             "model": dump(self.model),
             "domain": self.domain.digest,
             "classes": [self.domain.class_names[index] for index in self.draw.classes],
+            "draw": digest_arrays(self.draw.train, self.draw.validation),
             "recipe": dump(self.recipe),
             "batch_size": self.batch_size,
             "optim": dump(self.optim),
