@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -30,7 +31,7 @@ REGISTRIES = ("models", "domains", "regimes")
 GROUPS = ("experiment", "debug", "optim")
 """Folders of conf/ of which one file is chosen by name."""
 
-_PATH_KEYS = re.compile(r"^(out|cache|path|(.*\.)?(path|data_dir))$")
+_AS_TYPED = re.compile(r"^(out|cache|question|(.*\.)?(path|data_dir|letters))$")
 _OVERRIDE = re.compile(r"^(?P<prefix>\+\+|\+|~)?(?P<key>[\w./@:-]+)(=(?P<value>.*))?$", re.DOTALL)
 
 
@@ -58,11 +59,18 @@ class _UsersConf(SearchPathPlugin):
 def _prepare() -> None:
     """Stores the nodes of the registries, one for each file, and the user's search path."""
     nodes = {
-        name: {path.stem: OmegaConf.load(path) for folder in conf_folders() for path in _files(folder / name)}
+        name: {path.stem: _load(path) for folder in conf_folders() for path in _files(folder / name)}
         for name in REGISTRIES
     }
     ConfigStore.instance().store(name="registry", node=nodes)
     Plugins.instance().register(_UsersConf)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return OmegaConf.load(path)
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"configuration: {path}: {' '.join(str(error).split())}") from None
 
 
 def _files(folder: Path) -> list[Path]:
@@ -105,9 +113,9 @@ def _override(word: str, sweep: bool) -> str:
 
 
 def _value(key: str, value: str, sweep: bool) -> str:
-    """A value as Hydra reads it: paths, and text that is not in its grammar, are quoted."""
+    """A value as Hydra reads it: paths, prose, and what is not in its grammar are quoted."""
     typed = bool(value) and value[0] not in "'\"" and value != "null"
-    if _PATH_KEYS.match(key):
+    if _AS_TYPED.match(key):
         return _quoted(value) if typed else value
     try:
         parsed = OverridesParser.create().parse_override(f"++{key}={value}")
@@ -121,8 +129,20 @@ def _value(key: str, value: str, sweep: bool) -> str:
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    """Text in Hydra's quotes, where backslashes are doubled only in front of a quote."""
+    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", text)) + "'"
+
+
+def folder(key: str, typed: str) -> Path:
+    """A path as it was typed -> absolute; `~` is the home folder.
+
+    Raises:
+      UserError: there is no such home folder.
+    """
+    try:
+        return Path(typed).expanduser().absolute()
+    except RuntimeError:
+        raise UserError(f"{key}: got '{typed}'; there is no such home folder") from None
 
 
 def compose(words: Sequence[str]) -> dict[str, Any]:
@@ -144,6 +164,8 @@ def compose_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         content = OmegaConf.to_container(config, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_plain(error)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:  # a file of the user's
+        raise UserError(f"configuration: {' '.join(str(error).split())}") from None
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 

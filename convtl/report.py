@@ -1,9 +1,8 @@
 """`python -m convtl.report out=outputs/finetune_depth`: rebuilds table and report from all rows found."""
 
 import sys
-from pathlib import Path
 
-from convtl.cli import guarded
+from convtl.cli import folder, guarded
 from convtl.errors import UserError
 from convtl.reporting.build import build
 from convtl.study.grid import expand
@@ -22,9 +21,12 @@ def _main(words: list[str]) -> int:
         return 0
     if len(words) != 1 or not words[0].startswith("out=") or len(words[0]) == 4:
         raise UserError(f"got '{' '.join(words)}'; accepted: out=DIR, a folder that convtl.run has written")
-    store = RowStore(Path(words[0].removeprefix("out=")).expanduser().absolute())
+    store = RowStore(folder("out", words[0].removeprefix("out=")))
     record = newest_record(store.out)
-    config, trials = expand(record["config"])
+    try:
+        config, trials = expand(record["config"])
+    except UserError as error:
+        raise UserError(f"out: the study in '{store.out}' cannot be reported again: {error}") from None
     report, lines = build(store, config, trials, record)
     print(f"{lines}\nreport: {report}")
     return 0

@@ -134,6 +134,8 @@ def _named(name: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
+        if str(error).startswith("cache: "):
+            raise
         raise UserError(f"domains.{name}.{error}") from None
 
 

@@ -75,6 +75,6 @@ def newest_record(out: Path) -> dict[str, Any]:
             record = yaml.safe_load(found[-1].read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError):
             record = None
-    if not isinstance(record, dict) or "config" not in record:
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         raise UserError(f"out: '{found[-1]}' is no record of a run")
     return record
