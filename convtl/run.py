@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from convtl.cache import Cache, default_root
-from convtl.cli import compose, guarded, multirun, options, points
-from convtl.config import Config
+from convtl.cli import compose, folder, guarded, multirun, options, points
+from convtl.config import Config, TrackingConfig
 from convtl.study.grid import Trial, expand
 from convtl.training.devices import use_all_cores
 
@@ -28,15 +28,35 @@ Examples:
 
 def out_folder(config: Config) -> Path:
     """Where a study's results are: `out`, or outputs/<study>."""
-    return (
-        Path(config.out).expanduser().absolute()
-        if config.out
-        else Path.cwd() / "outputs" / (config.study or "trials")
-    )
+    return folder("out", config.out) if config.out else Path.cwd() / "outputs" / (config.study or "trials")
 
 
 def cache_of(config: Config) -> Cache:
-    return Cache(Path(config.cache).expanduser().absolute() if config.cache else default_root())
+    return Cache(folder("cache", config.cache) if config.cache else default_root())
+
+
+def check(trials: Sequence[Trial], out: Path, cache: Cache) -> None:
+    """Refuses trials whose data do not suffice, before anything is trained or written.
+
+    Raises:
+      UserError: too few images or classes, or images that a model does not take.
+    """
+    from convtl.reporting.progress import Progress
+    from convtl.study.materials import Materials
+    from convtl.study.store import RowStore
+    from convtl.tracking import open_tracker
+
+    finished = RowStore(out).finished()
+    missing = [trial for trial in trials if trial.id not in finished]
+    nobody = open_tracker(TrackingConfig(), "", {}, out)
+    progress = Progress(len(trials), len(trials) - len(missing), nobody)
+    materials = Materials(cache, progress.working_on)
+    try:
+        for ask in (materials.check_counts, materials.check):  # first what needs no images
+            for trial in missing:
+                ask(trial)
+    finally:
+        progress.close()
 
 
 def run_study(content: Mapping[str, Any], command: str) -> int:
@@ -68,9 +88,10 @@ def _run(
     from convtl.training.devices import device_line, keep_programs
 
     began = time.perf_counter()
+    keep_programs(cache.root)
+    check(trials, out, cache)
     store = RowStore(out)
     store.prepare()
-    keep_programs(cache.root)
     write_record(out, content, command, device_line())
     finished = store.finished()
     done = sum(trial.id in finished for trial in trials)
@@ -107,10 +128,12 @@ def _sweep(words: Sequence[str]) -> int:
     from convtl.cli import compose_overrides
 
     studies = [compose_overrides(point) for point in points(words)]
-    configs = [expand(content)[0] for content in studies]
+    expanded = [expand(content) for content in studies]
+    everywhere = {trial.id: trial for _, trials in expanded for trial in trials}
+    check(list(everywhere.values()), out_folder(expanded[0][0]), cache_of(expanded[0][0]))
     codes: list[int] = []
     command = _command(["-m", *words])
-    multirun(words, lambda content: codes.append(run_study(content, command)), out_folder(configs[0]))
+    multirun(words, lambda content: codes.append(run_study(content, command)), out_folder(expanded[0][0]))
     return max(codes, default=0)
 
 

@@ -87,15 +87,31 @@ class Materials:
         Raises:
           UserError: too few images a class, or too few classes.
         """
-        domain = self.domain(trial.settings, trial.target)
-        most = domain.counts["train"]
-        if trial.n_per_class > most:
-            raise UserError(
-                f"n_per_class: got {trial.n_per_class}; accepted: 1 to {most}, "
-                f"the training images a class of target '{trial.target}'"
-            )
+        self.check_counts(trial)
         self.network(trial)
         self.source_request(trial)
+
+    def check_counts(self, trial: Trial) -> None:
+        """The part of `check` for which no image has to be drawn.
+
+        Raises:
+          UserError: too few images a class.
+        """
+        settings = trial.settings
+        wanted = [
+            ("n_per_class", trial.n_per_class, "target", trial.target, "train"),
+            ("validation.per_class", settings.validation.per_class, "target", trial.target, "validation"),
+            ("test_per_class", settings.test_per_class, "target", trial.target, "test"),
+        ]
+        if trial.source not in FRESH_SOURCES:
+            most = settings.pretrain.images_per_class
+            wanted.append(("pretrain.images_per_class", most, "source", trial.source, "train"))
+        for key, count, role, name, split in wanted:
+            there = self.domain(settings, name).counts[split]
+            if count > there:
+                raise UserError(
+                    f"{key}: got {count}; accepted: 1 to {there}, the {split} images a class of {role} '{name}'"
+                )
 
     def target_data(self, trial: Trial) -> TargetData:
         settings = trial.settings
