@@ -49,7 +49,7 @@ def test_a_foreign_folder_is_one_line(tmp_path, text) -> None:
     if text is not None:
         (tmp_path / "configs").mkdir()
         (tmp_path / "configs" / "mine.yaml").write_text(text)
-    with pytest.raises(UserError, match="^out: ") as error:
+    with pytest.raises(UserError, match=r"^out: ") as error:
         newest_record(tmp_path)
     assert str(tmp_path) in str(error.value)
     assert "\n" not in str(error.value)

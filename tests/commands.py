@@ -1,0 +1,70 @@
+"""Commands as users type them, run in this process."""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pytest
+import tiny
+
+from convtl import cli
+
+
+@dataclass(frozen=True)
+class Done:
+    """Exit code and output of a command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        """What a refused command says: exactly one line, without a traceback."""
+        assert self.code == 2, self
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("convtl: ")
+        assert "Traceback" not in self.err
+        return lines[0].removeprefix("convtl: ")
+
+
+class Commands:
+    """Calls an entry point with words, as `python -m convtl.NAME WORDS` would."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capfd = monkeypatch, capfd
+
+    def __call__(self, entry: Callable[[list[str]], int], *words: str) -> Done:
+        self._capfd.readouterr()
+        self._monkeypatch.setattr(sys, "argv", ["convtl", *words])
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            code = cli.guarded(entry)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        out, err = self._capfd.readouterr()
+        return Done(code, out, err)
+
+    def run(self, *words: str) -> Done:
+        from convtl.run import _main
+
+        return self(_main, *words)
+
+    def tiny(self, *words: str) -> Done:
+        """The tiny study, changed by `words`."""
+        return self.run(*tiny.WORDS, *words)
+
+    def report(self, *words: str) -> Done:
+        from convtl.report import _main
+
+        return self(_main, *words)
+
+    def describe(self, *words: str) -> Done:
+        from convtl.describe import _main
+
+        return self(_main, *words)
+
+
+Words = Sequence[str]

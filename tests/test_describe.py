@@ -1,0 +1,70 @@
+"""`convtl.describe`: the lecture's table of a model."""
+
+import re
+
+import pytest
+from commands import Commands
+
+
+@pytest.fixture
+def commands(monkeypatch, capfd, tmp_path) -> Commands:
+    monkeypatch.chdir(tmp_path)
+    return Commands(monkeypatch, capfd)
+
+
+def units(text: str) -> dict[str, tuple[str, ...]]:
+    rows = [line.split() for line in text.splitlines()[2:]]
+    return {row[0]: tuple(row[1:]) for row in rows if row}
+
+
+def test_lenet_has_the_lectures_numbers(commands) -> None:
+    done = commands.describe("model=lenet5")
+    assert done.code == 0
+    assert units(done.out) == {
+        "conv1": ("28x28x6", "156", "117,600", "5"),
+        "pool1": ("14x14x6", "0", "0"),
+        "conv2": ("10x10x16", "2,416", "240,000", "4"),
+        "pool2": ("5x5x16", "0", "0"),
+        "fc3": ("120", "48,120", "48,000", "3"),
+        "fc4": ("84", "10,164", "10,080", "2"),
+        "fc5": ("10", "850", "840", "1"),
+        "total": ("61,706", "416,520"),
+    }
+
+
+@pytest.mark.parametrize("lowering", ["lax", "banded", "auto"])
+def test_the_count_is_the_algorithms_whatever_the_lowering(commands, lowering) -> None:
+    done = commands.describe("model=lenet5", f"models.lenet5.lowering={lowering}")
+    assert "416,520" in done.out
+
+
+def test_other_images_and_classes(commands) -> None:
+    done = commands.describe("model=lenet5", "classes=12", "size=32", "channels=3")
+    assert "input 32x32x3" in done.out
+    assert units(done.out)["conv1"] == ("32x32x6", "456", "460,800", "5")
+    assert units(done.out)["fc5"][:2] == ("12", "1,020")
+
+
+def test_several_models_have_a_table_each(commands) -> None:
+    done = commands.describe("model=[lenet5,other]", "models.other.kind=lenet5", "models.other.pooling=max")
+    assert re.findall(r"^(\w+), input", done.out, re.MULTILINE) == ["lenet5", "other"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["model=lenet6"], "model: unknown name 'lenet6'; known: lenet5. Did you mean lenet5?"),
+        (["model=lenet5", "classes=0"], "classes: got '0'; accepted: a whole number from 1"),
+        (["model=lenet5", "size=x"], "size: got 'x'; accepted: a whole number from 1"),
+        (["model=lenet5", "channels="], "channels: got ''; accepted: a whole number from 1"),
+        (["model=lenet5", "size=8"], "model lenet5: got images of shape (8, 8, 1); accepted: "),
+        (["model=lenet5", "models.lenet5.activation=gelu"], "models.lenet5.activation: got 'gelu'"),
+        (["lenet5"], "'lenet5': not understood; accepted: key=value"),
+    ],
+)
+def test_wrong_words_are_one_line(commands, words, line) -> None:
+    assert commands.describe(*words).line.startswith(line)
+
+
+def test_help(commands) -> None:
+    assert "model=NAME" in commands.describe("--help").out

@@ -1,0 +1,39 @@
+"""`convtl.report`: what it takes. Rebuilding is tested with `convtl.run`, which leaves what it needs."""
+
+from pathlib import Path
+
+import pytest
+from commands import Commands
+
+
+@pytest.fixture
+def commands(monkeypatch, capfd, tmp_path) -> Commands:
+    monkeypatch.chdir(tmp_path)
+    return Commands(monkeypatch, capfd)
+
+
+@pytest.mark.parametrize("words", [[], ["out="], ["results"], ["out=a", "out=b"], ["+out=a"], ["depth=1"]])
+def test_it_takes_a_folder_and_nothing_else(commands, words) -> None:
+    said = commands.report(*words).line
+    assert said == f"got '{' '.join(words)}'; accepted: out=DIR, a folder that convtl.run has written"
+
+
+@pytest.mark.parametrize("folder", [".", "nowhere", "a file", "~nobody-of-this-name"])
+def test_a_foreign_folder_is_one_line(commands, folder) -> None:
+    Path("a file").write_text("")
+    Path("rows").mkdir()
+    assert commands.report(f"out={folder}").line.startswith("out: ")
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["a file", "rows"]
+
+
+def test_records_of_something_else_are_one_line(commands) -> None:
+    Path("configs").mkdir()
+    for text in ("x: [", "database: {host: h}", "config: 5", "config: {seed: 1}"):
+        Path("configs/app.yaml").write_text(text)
+        assert commands.report("out=.").line.startswith("out: ")
+
+
+def test_help(commands) -> None:
+    done = commands.report("--help")
+    assert done.code == 0
+    assert "out=DIR" in done.out
