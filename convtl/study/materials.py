@@ -106,11 +106,11 @@ class Materials:
         if trial.source not in FRESH_SOURCES:
             most = settings.pretrain.images_per_class
             wanted.append(("pretrain.images_per_class", most, "source", trial.source, "train"))
-        for key, count, role, name, split in wanted:
+        for asked, count, role, name, split in wanted:
             there = self.domain(settings, name).counts[split]
             if count > there:
                 raise UserError(
-                    f"{key}: got {count}; accepted: 1 to {there}, the {split} images a class of {role} '{name}'"
+                    f"{asked}: got {count}; accepted: 1 to {there}, the {split} images a class of {role} '{name}'"
                 )
 
     def target_data(self, trial: Trial) -> TargetData:

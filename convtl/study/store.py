@@ -19,8 +19,8 @@ from convtl.errors import UserError
 COLUMNS = (
     "study", "trial", "config", "model", "source", "target", "regime", "depth", "depth_unit", "n_per_class",
     "n_train", "replicate", "lr", "lr_at_edge", "n_rates", "updates", "val_regime", "n_val", "val_accuracy",
-    "test_accuracy", "test_nll", "test_ece", "n_test", "source_accuracy", "source_classes", "source_images", "trained_weights",
-    "flops_per_update", "seconds", "frozen_ok", "subset_digest", "status", "reason",
+    "test_accuracy", "test_nll", "test_ece", "n_test", "source_accuracy", "source_classes", "source_images",
+    "trained_weights", "flops_per_update", "seconds", "frozen_ok", "subset_digest", "status", "reason",
 )  # fmt: skip
 """Columns of results.csv; those of additional axes come after them."""
 
