@@ -301,7 +301,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch) -> None:
         (["n_per_class=[2,17]"], "n_per_class: got 17; accepted: 1 to 16, the train images a class of target 'cyr"),
         (["test_per_class=9"], "test_per_class: got 9; accepted: 1 to 8, the test images a class of target"),
         (["validation.per_class=5"], "validation.per_class: got 5; accepted: 1 to 4, the validation images a class"),
-        (["pretrain.images_per_class=17"], "pretrain.images_per_class: got 17; accepted: 1 to 16, the train images a class"),
+        (["pretrain.images_per_class=17"], "pretrain.images_per_class: got 17; accepted: 1 to 16, the train images"),
         (["domains.latin.size=20"], r"source: got 'latin' with images of shape \(20, 20, 1\); accepted: the shape of"),
         (["domains.latin.size=8", "domains.cyrillic.size=8"], "model lenet5: got images of shape"),
         (["domains.latin.letters=БГДЖИЛФЮ"], "source: 'latin' has 0 classes that are no class or look-alike of target"),
