@@ -279,11 +279,14 @@ def test_an_unknown_name_is_named_with_its_neighbours(key, value, line) -> None:
 def test_limits_cut_the_study_as_documented() -> None:
     content = compose(["+experiment=finetune_depth", "debug=smoke"])
     config, trials = expand(content)
+    limits = config.limits
     assert config.study == "finetune_depth-smoke"
     assert (config.depth, config.n_per_class, config.source) == ((1, 5), (2, 50), ("latin", "scratch"))
-    assert (config.replicates, config.updates, config.pretrain.updates) == (2, (20,), 40)
-    assert config.domains["cyrillic"].per_class.train == 120
-    assert config.domains["textures"].per_class.test == 120
+    assert (config.replicates, config.updates) == (limits.replicates, (limits.updates,))
+    assert config.pretrain.updates == limits.pretrain_updates
+    assert config.domains["cyrillic"].per_class.train == limits.images_per_class
+    assert config.domains["textures"].per_class.test == limits.images_per_class
+    assert config.test_per_class == min(content["test_per_class"], limits.images_per_class)
     assert len(trials) == 2 * 2 * (2 + 1)
 
 
@@ -292,7 +295,7 @@ def test_limits_are_the_last_word_and_never_raise_anything() -> None:
     config = apply_limits(parse(content | compose(["debug=smoke"]) | {
         key: content[key] for key in ("updates", "replicates", "replicate", "test_per_class")
     }))  # fmt: skip
-    assert config.updates == (3, 20)
+    assert config.updates == (3, config.limits.updates)
     assert config.replicates == 1
     assert config.replicate == (7, 8)
     assert config.test_per_class == 5
