@@ -80,9 +80,7 @@ class Trainer:
         self._shared = NamedSharding(mesh, PartitionSpec())
         self._programs = {phase: self._compile(phase, mesh) for phase in recipe.plan.phases}
         self._fresh = {
-            phase: jax.jit(
-                jax.vmap(partial(init_state, recipe.optim, phase)), out_shardings=self._by_lane
-            )
+            phase: jax.jit(jax.vmap(partial(init_state, recipe.optim, phase)), out_shardings=self._by_lane)
             for phase in recipe.plan.phases
         }
 

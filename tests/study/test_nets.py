@@ -60,6 +60,8 @@ def test_images_of_another_shape_are_refused(out: Path) -> None:
 def test_a_source_net_of_the_cache_is_no_tuned_net(tmp_path: Path) -> None:
     from convtl import checkpoint
 
-    checkpoint.save(tmp_path / "net", {"fc5": {"params": {"bias": np.zeros(3, np.float32)}}}, {"accuracy": 0.5})
+    checkpoint.save(
+        tmp_path / "net", {"fc5": {"params": {"bias": np.zeros(3, np.float32)}}}, {"accuracy": 0.5}
+    )
     with pytest.raises(UserError, match="is no tuned net of convtl"):
         load_net(tmp_path / "net")
