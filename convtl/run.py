@@ -5,14 +5,23 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from convtl.cache import Cache, default_root
-from convtl.cli import compose, folder, guarded, multirun, options, points
-from convtl.config import Config, TrackingConfig
+from convtl.cli import compose, compose_overrides, folder, guarded, multirun, options, points
+from convtl.config import Config
+from convtl.reporting.build import build, peak_memory_gib, save_samples
+from convtl.reporting.progress import Progress
+from convtl.study.dry_run import describe_plan
 from convtl.study.grid import Trial, expand
-from convtl.training.devices import use_all_cores
+from convtl.study.materials import Materials
+from convtl.study.record import read_record, write_record
+from convtl.study.runner import Outcome, check_trials, run_trials, unfinished
+from convtl.study.store import RowStore
+from convtl.tracking import Tracker, open_tracker
+from convtl.training.devices import device_line, keep_programs, use_all_cores
 
 HELP = """usage: python -m convtl.run [+experiment=NAME] [KEY=VALUE ...] [-m]
 
@@ -35,30 +44,6 @@ def cache_of(config: Config) -> Cache:
     return Cache(folder("cache", config.cache) if config.cache else default_root())
 
 
-def check(trials: Sequence[Trial], out: Path, cache: Cache) -> None:
-    """Refuses trials whose data do not suffice, before anything is trained or written.
-
-    Raises:
-      UserError: too few images or classes, or images that a model does not take.
-    """
-    from convtl.reporting.progress import Progress
-    from convtl.study.materials import Materials
-    from convtl.study.store import RowStore
-    from convtl.tracking import open_tracker
-
-    finished = RowStore(out).finished()
-    missing = [trial for trial in trials if trial.id not in finished]
-    nobody = open_tracker(TrackingConfig(), "", {}, out)
-    progress = Progress(len(trials), len(trials) - len(missing), nobody)
-    materials = Materials(cache, progress.working_on)
-    try:
-        for ask in (materials.check_counts, materials.check):  # first what needs no images
-            for trial in missing:
-                ask(trial)
-    finally:
-        progress.close()
-
-
 def run_study(content: Mapping[str, Any], command: str) -> int:
     """Runs one composed study; returns the exit code (1 if trials failed).
 
@@ -68,8 +53,6 @@ def run_study(content: Mapping[str, Any], command: str) -> int:
     config, trials = expand(content)
     out, cache = out_folder(config), cache_of(config)
     if config.dry_run:
-        from convtl.study.dry_run import describe_plan
-
         print(describe_plan(trials, out, cache))
         return 0
     return _run(config, trials, content, command, out, cache)
@@ -78,38 +61,23 @@ def run_study(content: Mapping[str, Any], command: str) -> int:
 def _run(
     config: Config, trials: Sequence[Trial], content: Mapping[str, Any], command: str, out: Path, cache: Cache
 ) -> int:
-    from convtl.reporting.build import build, peak_memory_gib, save_samples
-    from convtl.reporting.progress import Progress
-    from convtl.study.materials import Materials
-    from convtl.study.record import newest_record, write_record
-    from convtl.study.runner import run_trials
-    from convtl.study.store import RowStore
-    from convtl.tracking import open_tracker
-    from convtl.training.devices import device_line, keep_programs
-
     began = time.perf_counter()
     keep_programs(cache.root)
-    check(trials, out, cache)
     store = RowStore(out)
-    store.prepare()
-    write_record(out, content, command, device_line())
-    finished = store.finished()
-    done = sum(trial.id in finished for trial in trials)
-    tracker = open_tracker(config.tracking, config.study or "trials", dict(content), out)
-    progress = Progress(len(trials), done, tracker)
-    try:
-        nets = out / "nets" if config.save == "best" else None
-        outcome = run_trials(trials, store, cache, progress, nets)
-        if outcome.ran or not (out / "samples.npz").exists():
-            save_samples(out, config, trials, Materials(cache, progress.working_on))
-    except BaseException as error:
-        store.write_table(store.read().values())
-        tracker.fail(f"{type(error).__name__}: {error}")
-        raise
-    finally:
-        progress.close()
+    missing = unfinished(trials, store)
+    done = len(trials) - len(missing)
+    progress = Progress(len(trials), done)
+    with closing(progress):
+        materials = Materials(cache, progress.working_on)
+        check_trials(missing, materials)
+        store.prepare()
+        record = write_record(out, content, command, device_line())
+        progress.tracker = tracker = open_tracker(
+            config.tracking, config.study or "trials", dict(content), out
+        )
+        outcome = _train(config, trials, store, materials, progress, tracker)
     wall = time.perf_counter() - began
-    report, lines = build(store, config, trials, newest_record(out), wall if outcome.ran else None)
+    report, lines = build(store, config, trials, read_record(record), wall if outcome.ran else None)
     print(lines)
     print(
         f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, peak memory {peak_memory_gib():.1f} GiB"
@@ -123,17 +91,39 @@ def _run(
     return 1 if outcome.failed else 0
 
 
+def _train(
+    config: Config,
+    trials: Sequence[Trial],
+    store: RowStore,
+    materials: Materials,
+    progress: Progress,
+    tracker: Tracker,
+) -> Outcome:
+    """Runs what is missing; whatever happens, the table is left as the rows are."""
+    try:
+        outcome = run_trials(
+            trials, store, materials, progress, save_to=store.out / "nets" if config.save == "best" else None
+        )
+        if outcome.ran or not (store.out / "samples.npz").exists():
+            save_samples(store.out, config, trials, materials)
+    except BaseException as error:
+        store.write_table(store.read().values())
+        tracker.fail(f"{type(error).__name__}: {error}")
+        raise
+    return outcome
+
+
 def _sweep(words: Sequence[str]) -> int:
     """A `-m` sweep: every point is checked before the first is launched."""
-    from convtl.cli import compose_overrides
-
     studies = [compose_overrides(point) for point in points(words)]
     expanded = [expand(content) for content in studies]
     everywhere = {trial.id: trial for _, trials in expanded for trial in trials}
-    check(list(everywhere.values()), out_folder(expanded[0][0]), cache_of(expanded[0][0]))
+    out = out_folder(expanded[0][0])
+    missing = unfinished(list(everywhere.values()), RowStore(out))
+    check_trials(missing, Materials(cache_of(expanded[0][0]), lambda what: None))
     codes: list[int] = []
     command = _command(["-m", *words])
-    multirun(words, lambda content: codes.append(run_study(content, command)), out_folder(expanded[0][0]))
+    multirun(words, lambda content: codes.append(run_study(content, command)), out)
     return max(codes, default=0)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from convtl.cache import Cache, default_root
 from convtl.cli import compose
 from convtl.study.grid import Trial, expand
+from convtl.study.materials import Materials
 from convtl.study.runner import Outcome, run_trials
 from convtl.study.store import Row, RowStore
 
@@ -67,7 +68,9 @@ def run(out: Path, wanted: Iterable[Trial], watcher: Witness | None = None) -> O
     """Runs trials into `out`, with the cache that all tests share."""
     store = RowStore(out)
     store.prepare()
-    return run_trials(list(wanted), store, Cache(default_root()), watcher or Witness())
+    return run_trials(
+        list(wanted), store, Materials(Cache(default_root()), lambda what: None), watcher or Witness()
+    )
 
 
 def table(out: Path) -> dict[str, Row]:

@@ -114,6 +114,15 @@ def _scope(
         "commit": record.get("commit"),
         "training time, all trials (s)": round(sum(float(row.get("seconds") or 0) for row in rows), 1),
     }
+    sizes = {
+        str(row["source"]): f"{row['source_classes']} classes, {row['source_images']} images"
+        for row in rows
+        if row.get("source_images")
+    }
+    if len(set(sizes.values())) > 1:
+        scope["sources are not matched"] = "; ".join(
+            f"{name}: {size}" for name, size in sorted(sizes.items())
+        )
     if faces:
         scope["faces"] = ", ".join(sorted(faces))
     if wall is not None:

@@ -13,16 +13,18 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 class Progress:
-    """Counts trials and updates; says what is being done now.
+    """Counts trials; says what is being done now.
 
     Args:
       total: trials of the study.
       done: trials finished before.
-      tracker: told of every trial.
+
+    Attributes:
+      tracker: told of every trial, once there is one.
     """
 
-    def __init__(self, total: int, done: int, tracker: Tracker) -> None:
-        self._tracker = tracker
+    def __init__(self, total: int, done: int) -> None:
+        self.tracker: Tracker | None = None
         self._total, self._done = total, done
         self._began = self._last = time.monotonic()
         self._expected, self._finished = 0.0, 0.0
@@ -55,8 +57,9 @@ class Progress:
     def trial(self, row: dict[str, Any], flops: float) -> None:
         self._done += 1
         self._finished += flops
-        self._tracker.trial(row)
-        self._tracker.progress(self._done, self._total)
+        if self.tracker is not None:
+            self.tracker.trial(row)
+            self.tracker.progress(self._done, self._total)
         if self._bar is not None:
             self._bar.update(1)
         if row.get("status") == "diverged":

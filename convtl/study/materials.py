@@ -103,9 +103,6 @@ class Materials:
             ("validation.per_class", settings.validation.per_class, "target", trial.target, "validation"),
             ("test_per_class", settings.test_per_class, "target", trial.target, "test"),
         ]
-        if trial.source not in FRESH_SOURCES:
-            most = settings.pretrain.images_per_class
-            wanted.append(("pretrain.images_per_class", most, "source", trial.source, "train"))
         for asked, count, role, name, split in wanted:
             there = self.domain(settings, name).counts[split]
             if count > there:

@@ -71,10 +71,20 @@ def newest_record(out: Path) -> dict[str, Any]:
         )
         if not found:
             raise UserError(f"out: no study in '{out}'; accepted: a folder that convtl.run has written")
+    return read_record(found[-1])
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """One record.
+
+    Raises:
+      UserError: it is none, or cannot be read.
+    """
+    with accessible(path.parent.parent, "read"):
         try:
-            record = yaml.safe_load(found[-1].read_text(encoding="utf-8"))
+            record = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError):
             record = None
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
-        raise UserError(f"out: '{found[-1]}' is no record of a run")
+        raise UserError(f"out: '{path}' is no record of a run")
     return record

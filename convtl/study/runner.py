@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from convtl.cache import Cache
 from convtl.errors import UserError
 from convtl.models.network import Variables
 from convtl.study.claims import Claims
@@ -41,8 +40,29 @@ class Outcome:
     """reasons, one for each failed trial"""
 
 
+def unfinished(trials: Sequence[Trial], store: RowStore) -> list[Trial]:
+    """The trials without a final row."""
+    finished = store.finished()
+    return [trial for trial in trials if trial.id not in finished]
+
+
+def check_trials(trials: Sequence[Trial], materials: Materials) -> None:
+    """Refuses trials whose data do not suffice, before anything is trained or written.
+
+    Raises:
+      UserError: too few images or classes, or images that a model does not take.
+    """
+    for ask in (materials.check_counts, materials.check):  # first what needs no images
+        for trial in trials:
+            ask(trial)
+
+
 def run_trials(
-    trials: Sequence[Trial], store: RowStore, cache: Cache, watcher: Watcher, save_to: Path | None = None
+    trials: Sequence[Trial],
+    store: RowStore,
+    materials: Materials,
+    watcher: Watcher,
+    save_to: Path | None = None,
 ) -> Outcome:
     """Runs the trials that no process has finished yet.
 
@@ -50,17 +70,13 @@ def run_trials(
       save_to: folder for the tuned nets, one folder a trial; None saves none.
 
     Raises:
-      UserError: the data do not suffice for a trial, or a folder cannot be written.
+      UserError: a folder cannot be written, or the data do not suffice (see `check_trials`).
     """
-    finished = store.finished()
-    missing = [trial for trial in trials if trial.id not in finished]
+    missing = unfinished(trials, store)
     outcome = Outcome()
     if not missing:
         return outcome
-    materials = Materials(cache, watcher.working_on)
     watcher.working_on("preparing images")
-    for trial in missing:
-        materials.check(trial)
     materials.prepare_sources(
         missing, lambda ready, of: watcher.working_on(f"pretraining source nets ({ready} of {of} ready)")
     )

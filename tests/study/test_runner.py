@@ -15,7 +15,8 @@ from convtl.cache import Cache, default_root
 from convtl.errors import UserError
 from convtl.study import runner
 from convtl.study.group import Group
-from convtl.study.runner import run_trials
+from convtl.study.materials import Materials
+from convtl.study.runner import check_trials, run_trials
 from convtl.study.store import RowStore
 from convtl.training.lanes import Trainer
 
@@ -254,15 +255,15 @@ def test_a_program_that_never_works_ends_the_study_without_waiting(tmp_path, mon
 
 def test_a_net_that_cannot_be_saved_fails_its_trial_once(tmp_path, monkeypatch) -> None:
     trials = tiny.trials("n_per_class=[2,4]")
-    store, cache = RowStore(tmp_path), Cache(default_root())
+    store, materials = RowStore(tmp_path), Materials(Cache(default_root()), lambda what: None)
     store.prepare()
     with monkeypatch.context() as patch:
         Trouble(patch, checkpoint, "save", ValueError("no"), times=99)
         patch.setattr(runner.time, "sleep", None)
-        outcome = run_trials(trials, store, cache, tiny.Witness(), tmp_path / "nets")
+        outcome = run_trials(trials, store, materials, tiny.Witness(), tmp_path / "nets")
     assert outcome.failed == ["ValueError: no"] * 2
     assert statuses(tmp_path) == ["failed", "failed"]
-    assert run_trials(trials, store, cache, tiny.Witness(), tmp_path / "nets").ran == 2
+    assert run_trials(trials, store, materials, tiny.Witness(), tmp_path / "nets").ran == 2
     saved = [checkpoint.load(path) for path in (tmp_path / "nets").iterdir()]
     assert {metadata["row"]["trial"] for _, metadata in saved} == {trial.id for trial in trials}
     assert all({"conv1", "fc5"} <= set(net) for net, _ in saved)
@@ -301,20 +302,22 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch) -> None:
         (["n_per_class=[2,17]"], "n_per_class: got 17; accepted: 1 to 16, the train images a class of target 'cyr"),
         (["test_per_class=9"], "test_per_class: got 9; accepted: 1 to 8, the test images a class of target"),
         (["validation.per_class=5"], "validation.per_class: got 5; accepted: 1 to 4, the validation images a class"),
-        (["pretrain.images_per_class=17"], "pretrain.images_per_class: got 17; accepted: 1 to 16, the train images"),
         (["domains.latin.size=20"], r"source: got 'latin' with images of shape \(20, 20, 1\); accepted: the shape of"),
         (["domains.latin.size=8", "domains.cyrillic.size=8"], "model lenet5: got images of shape"),
         (["domains.latin.letters=БГДЖИЛФЮ"], "source: 'latin' has 0 classes that are no class or look-alike of target"),
         (["source=cyrillic", "classes=8"], "source: 'cyrillic' has 0 classes that are no class or look-alike of tar"),
     ],
 )  # fmt: skip
-def test_data_that_do_not_suffice_are_refused_before_anything_is_trained(
-    tmp_path, monkeypatch, words, line
-) -> None:
-    monkeypatch.setattr(runner, "Claims", None)
+def test_data_that_do_not_suffice_are_refused_before_anything_is_trained(words, line) -> None:
+    materials = Materials(Cache(default_root()), lambda what: None)
     with pytest.raises(UserError, match=f"^{line}"):
-        tiny.run(tmp_path, tiny.trials("depth=[1,5]", *words))
-    assert tiny.row_lines(tmp_path) == 0
+        check_trials(tiny.trials("depth=[1,5]", *words), materials)
+
+
+def test_a_small_source_gives_what_it_has_and_the_row_tells(tmp_path) -> None:
+    tiny.run(tmp_path, tiny.trials("pretrain.images_per_class=17"))
+    (row,) = tiny.table(tmp_path).values()
+    assert (row["status"], row["source_classes"], row["source_images"]) == ("done", 4, 64)
 
 
 def test_programs_of_different_batch_sizes_are_kept_apart(tmp_path) -> None:
