@@ -257,6 +257,7 @@ def test_a_net_that_cannot_be_saved_fails_its_trial_once(tmp_path, monkeypatch) 
     trials = tiny.trials("n_per_class=[2,4]")
     store, materials = RowStore(tmp_path), Materials(Cache(default_root()), lambda what: None)
     store.prepare()
+    materials.prepare_sources(trials, lambda ready, of: None)  # source nets are saved by the same function
     with monkeypatch.context() as patch:
         Trouble(patch, checkpoint, "save", ValueError("no"), times=99)
         patch.setattr(runner.time, "sleep", None)
