@@ -1,17 +1,14 @@
 """The whole vocabulary of a study: frozen dataclasses with types and ranges.
 
-`parse` turns plain data (what Hydra composed, or any dictionary) into a `Config`, or raises one
-`UserError` that names the key, what was given and what is accepted. Nothing here knows Hydra.
+`convtl.parsing.parse` turns plain data (what Hydra composed, or any dictionary) into a `Config`. Nothing
+here knows Hydra.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import field, fields, is_dataclass
-from typing import Annotated, Any, Literal, get_args
+from dataclasses import field
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter
 from pydantic.dataclasses import dataclass
-
-from convtl.errors import UserError, accepted_by, nearest, shown
 
 PROTOCOL = 1
 """Raised whenever code changes the numbers of a trial; part of every trial's identity."""
@@ -299,98 +296,6 @@ class Config:
     limits: LimitsConfig
 
 
-def known_keys(kind: type = Config) -> list[str]:
-    """Dotted names of the keys that a config takes (inside registries only the registry's own name)."""
-    names: list[str] = []
-    for item in fields(kind):
-        names.append(item.name)
-        if isinstance(item.type, type) and is_dataclass(item.type):
-            names += [f"{item.name}.{inner}" for inner in known_keys(item.type)]
-    return names
-
-
-def parse(content: Mapping[str, Any]) -> Config:
-    """Checks plain data against the vocabulary.
-
-    Raises:
-      UserError: a key is unknown or missing, or a value is of the wrong type or out of range.
-    """
-    try:
-        return TypeAdapter(Config).validate_python(dict(content))
-    except ValidationError as error:
-        raise UserError(_plain(error, content)) from None
-
-
 def dump(value: Any) -> Any:
     """The plain, JSON-like content of a config dataclass."""
     return TypeAdapter(type(value)).dump_python(value, mode="json")
-
-
-_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
-_ABOUT_KEYS = (*_UNKNOWN, "missing")
-
-
-def _plain(error: ValidationError, content: Mapping[str, Any]) -> str:
-    """One line for the first of pydantic's findings."""
-    found = error.errors(include_url=False)
-    # A union reports every arm that failed: the deepest location is the one the user meant.
-    first = max(found, key=lambda item: (item["type"] in _ABOUT_KEYS, len(item["loc"])))
-    same_place = [item for item in found if item["loc"][:1] == first["loc"][:1]]
-    path = _path(first["loc"], content)
-    if first["type"] in _UNKNOWN:
-        siblings = _siblings(path, content)
-        listed = f"; accepted: {', '.join(siblings)}" if "." in path and siblings else ""
-        return f"{path}: unknown key{listed}.{nearest(str(first['loc'][-1]), siblings)}"
-    if first["type"] == "union_tag_not_found":
-        return f"{path}.kind: missing; accepted: {', '.join(_domain_kinds())}"
-    if first["type"] == "union_tag_invalid":
-        given = first["ctx"]["tag"]
-        close = nearest(given, _domain_kinds())
-        return f"{path}.kind: got {given!r}; accepted: {', '.join(_domain_kinds())}.{close}"
-    if first["type"] == "missing":
-        return f"{path}: missing"
-    accepted = " or ".join(dict.fromkeys(accepted_by(item) for item in same_place))
-    vary = f" (to vary it: 'axes={{{path}:[...]}}')" if isinstance(first["input"], list) else ""
-    return f"{path}: got {shown(first['input'])}; accepted: {accepted}{vary if accepted[:2] == 'a ' else ''}"
-
-
-def _path(location: Iterable[int | str], content: Any) -> str:
-    """Dotted key of a location, without the names of union arms that pydantic adds."""
-    parts: list[str] = []
-    for step in location:
-        if isinstance(step, int):
-            if isinstance(content, list | tuple):
-                parts.append(f"[{step}]")
-                content = content[step] if step < len(content) else None
-            continue
-        if isinstance(content, Mapping) and (step in content or not _is_arm(step)):
-            parts.append(f".{step}" if parts else step)
-            content = content.get(step)
-    return "".join(parts)
-
-
-def _domain_kinds() -> dict[str, type]:
-    """Kind -> its dataclass."""
-    arms = get_args(get_args(DomainConfig)[0])
-    return {get_args(arm.__dataclass_fields__["kind"].type)[0]: arm for arm in arms}
-
-
-def _is_arm(step: str) -> bool:
-    return step in _domain_kinds()
-
-
-def _siblings(path: str, content: Mapping[str, Any]) -> list[str]:
-    """Names that are accepted where an unknown key stood."""
-    parent, _, _ = path.rpartition(".")
-    if not parent:
-        return [item.name for item in fields(Config)]
-    node: Any = content
-    for step in parent.split("."):
-        node = node.get(step, {}) if isinstance(node, Mapping) else {}
-    head = parent.split(".")[0]
-    if head == "domains" and isinstance(node, Mapping) and "kind" in node:
-        return [item.name for item in fields(_domain_kinds()[node["kind"]])]
-    registries = {"models": LeNet5Config, "regimes": RegimeConfig}
-    if head in registries:
-        return [item.name for item in fields(registries[head])]
-    return [name.removeprefix(f"{parent}.") for name in known_keys() if name.startswith(f"{parent}.")]

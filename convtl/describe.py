@@ -4,10 +4,10 @@ import sys
 from collections.abc import Sequence
 
 from convtl.cli import compose, guarded
-from convtl.config import parse
 from convtl.errors import UserError, unknown_name
 from convtl.models.network import Network, weight_count
 from convtl.models.registry import build_network, with_plain_lowering
+from convtl.parsing import parse
 from convtl.training.cost import multiply_adds
 
 HELP = """usage: python -m convtl.describe model=NAME [classes=10] [size=28] [channels=1] [models.NAME.KEY=VALUE ...]

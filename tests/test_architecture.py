@@ -18,6 +18,7 @@ FLOORS = {
     "errors": 0,
     "keys": 0,
     "config": 0,
+    "parsing": 0,
     "cache": 0,
     "models": 1,
     "data": 1,

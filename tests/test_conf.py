@@ -7,7 +7,7 @@ import tiny
 import yaml
 
 from convtl.cli import GROUPS, REGISTRIES, compose, conf_folders, options
-from convtl.config import known_keys, parse
+from convtl.parsing import known_keys, parse
 from convtl.study.grid import expand
 
 CONF = Path(__file__).parent.parent / "conf"

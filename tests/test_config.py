@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convtl.cli import compose
-from convtl.config import Config, dump, known_keys, parse
+from convtl.config import Config, dump
 from convtl.errors import UserError, nearest, unknown_name
+from convtl.parsing import known_keys, parse
 
 BASE = compose([])
 

@@ -5,21 +5,13 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any
 
-from convtl.config import (
-    PROTOCOL,
-    Config,
-    PatchesConfig,
-    PerClass,
-    TypedScriptConfig,
-    dump,
-    known_keys,
-    parse,
-)
+from convtl.config import PROTOCOL, Config, PatchesConfig, PerClass, TypedScriptConfig, dump
 from convtl.data.domains import identity
 from convtl.errors import UserError, nearest, unknown_name
 from convtl.keys import digest
 from convtl.models.network import Network
 from convtl.models.registry import build_network
+from convtl.parsing import known_keys, parse
 from convtl.transfer.plan import Plan, make_plan, resolve_depth
 
 FRESH_SOURCES = ("scratch", "random")
@@ -110,7 +102,7 @@ def expand(content: Mapping[str, Any]) -> tuple[Config, list[Trial]]:
     """The study's config after its limits, and its trials in a fixed order, each once.
 
     Args:
-      content: plain data, as `convtl.config.parse` takes it.
+      content: plain data, as `convtl.parsing.parse` takes it.
 
     Raises:
       UserError: a key, name, depth or value is not accepted.

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convtl.cli import compose
-from convtl.config import parse
 from convtl.errors import UserError
+from convtl.parsing import parse
 from convtl.study import grid
 from convtl.study.grid import accepts, apply_limits, expand
 
