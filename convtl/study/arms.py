@@ -202,14 +202,8 @@ def blocks(data: pd.DataFrame, order: Sequence[str] = ()) -> list[Block]:
 
 
 def _scratch_of(fresh: pd.DataFrame, content: Mapping[str, str]) -> pd.DataFrame:
-    if not len(fresh):
-        return fresh
     strict = [name for name in content if name != "regime"]
-    # A fresh net has no value on an axis that only concerns pretraining: it serves all of them.
-    free = [name for name in strict if name.startswith("axes.")]
-    same_there = fresh[strict] == pd.Series(content)[strict]
-    same_there[free] |= fresh[free] == ""
-    alike = fresh[same_there.all(axis=1)]
+    alike = fresh[(fresh[strict] == pd.Series(content)[strict]).all(axis=1)] if len(fresh) else fresh
     same = alike[alike["regime"] == content["regime"]]
     return same if len(same) else alike
 

@@ -185,7 +185,7 @@ def _points(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
                     n_per_class=n,
                     updates=updates,
                     replicate=replicate,
-                    axes=_concerning(source, assignment),
+                    axes=dict(assignment),
                 )
             )
     return trials
@@ -196,14 +196,6 @@ def _plan(network: Network, settings: Config, regime: str, depth: int | str, upd
         return make_plan(network, settings.regimes[regime], resolve_depth(network, depth), updates)
     except UserError as error:  # a plan does not know what its regime is called
         raise UserError(str(error).replace("regimes.*", f"regimes.{regime}")) from None
-
-
-def _concerning(source: str, assignment: Mapping[str, Any]) -> dict[str, Any]:
-    """The additional axes that a trial has a place on: how nets are pretrained is nothing to a fresh one."""
-    fresh = source in FRESH_SOURCES
-    return {
-        key: value for key, value in assignment.items() if not (fresh and key.split(".")[0] == "pretrain")
-    }
 
 
 def _check_names(settings: Config) -> None:

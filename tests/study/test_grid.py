@@ -358,12 +358,3 @@ def test_what_an_axis_varies_is_not_compared() -> None:
 
 def test_the_tiny_study_is_one_trial() -> None:
     assert len(tiny.trials()) == 1
-
-
-def test_scratch_has_no_place_on_an_axis_of_pretraining() -> None:
-    words = ("source=[latin,scratch]", "axes={pretrain.updates:[5,6],batch_size:[4,8]}")
-    found = {(t.source, *sorted(t.axes.items())) for t in tiny.trials(*words)}
-    assert found == {
-        *(("latin", ("batch_size", b), ("pretrain.updates", u)) for b in (4, 8) for u in (5, 6)),
-        *(("scratch", ("batch_size", b)) for b in (4, 8)),
-    }
