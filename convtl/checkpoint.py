@@ -2,11 +2,14 @@
 
 A checkpoint is a folder: `arrays/` written by Orbax and `metadata.json` with the path, shape, dtype and
 digest of every leaf and the SHA-256 of every file. Orbax restores a partial checkpoint without a word
-(google/orbax#2972); here nothing is returned before all files and all leaves have been checked.
+(google/orbax#2972); here nothing is returned before all files and all leaves have been checked, and nothing
+takes its place before it has been read back.
 """
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -32,10 +35,11 @@ def digests(variables: Mapping[str, Any]) -> dict[str, str]:
 def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> None:
     """Writes nested dictionaries of arrays, with JSON-like metadata; appears complete, by a rename.
 
-    A checkpoint that is there already is replaced.
+    A checkpoint that is there already is replaced, once the new one has been read back and is the same.
 
     Raises:
-      UserError: `path` holds something that is not a checkpoint, or cannot be written.
+      UserError: `path` holds something that is not a checkpoint, or cannot be written, or what was written
+        is not what can be read.
       ValueError: a name is empty or has a `/`, a leaf is no array of numbers or has no elements.
     """
     arrays = _arrays(variables)
@@ -47,6 +51,7 @@ def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> 
         folder.mkdir(parents=True)
         _write_arrays(folder / _ARRAYS, arrays)
         _write_metadata(folder, arrays, metadata)
+        _read_back(folder, path)
         _put(folder, path)
     except OSError as error:
         raise UserError(
@@ -138,22 +143,40 @@ def _facts(array: np.ndarray) -> dict[str, Any]:
 # --- files ------------------------------------------------------------------------------------------
 
 
-def _write_arrays(folder: Path, arrays: dict[str, Any]) -> None:
+@contextlib.contextmanager
+def _checkpointer() -> Iterator[Any]:
+    """Orbax, with a small folder for each leaf.
+
+    It merges the parts of an OCDBT database by a glob of its whole path, and finds none of them below a
+    folder with brackets in its name. Without OCDBT there is nothing to merge; it warns of that all the same.
+    """
     import orbax.checkpoint as ocp  # here: importing it takes half a second
 
+    log = logging.getLogger("absl")
+    log.addFilter(_worth_telling)
     try:
         # The plain Checkpointer saves in the calling thread and leaves none behind.
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True)) as checkpointer:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
+            yield checkpointer
+    finally:
+        log.removeFilter(_worth_telling)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    return "Skipping merge of OCDBT checkpoints" not in record.getMessage()
+
+
+def _write_arrays(folder: Path, arrays: dict[str, Any]) -> None:
+    try:
+        with _checkpointer() as checkpointer:
             checkpointer.save(folder, arrays)
     except (ValueError, RuntimeError) as error:  # how TensorStore reports a full disk
         raise OSError(str(error).partition("\n")[0]) from error
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:
-    import orbax.checkpoint as ocp
-
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True)) as checkpointer:
+        with _checkpointer() as checkpointer:
             return _arrays(checkpointer.restore(path / _ARRAYS))
     except Exception as error:  # Orbax and TensorStore raise what they like for what they cannot read
         reason = str(error).partition("\n")[0]
@@ -173,6 +196,15 @@ def _write_metadata(folder: Path, arrays: dict[str, Any], metadata: dict[str, An
         json.dump(record, file, indent=1, allow_nan=False)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _read_back(folder: Path, path: Path) -> None:
+    """Refuses what `load` would refuse, while whatever is at `path` is still there."""
+    try:
+        load(folder)
+    except UserError as error:
+        reason = str(error).removeprefix(f"checkpoint {folder}: ")
+        raise UserError(f"checkpoint {path}: cannot be written so that it can be read ({reason})") from None
 
 
 def _put(folder: Path, path: Path) -> None:

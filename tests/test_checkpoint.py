@@ -61,6 +61,17 @@ def test_saving_again_replaces_it(saved: Path) -> None:
     assert [path.name for path in saved.parent.iterdir()] == ["net"]
 
 
+@pytest.mark.parametrize("name", ["b [1]", "[!a]", "*?", "it's {x}", "ünï cødé", "50%20#$~"])
+def test_a_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name / "more" / name
+    for updates in (1, 2):
+        checkpoint.save(path, _variables(), {"updates": updates})
+    variables, metadata = checkpoint.load(path)
+    assert checkpoint.digests(variables) == checkpoint.digests(_variables())
+    assert metadata == {"updates": 2}
+    assert [found.name for found in path.parent.iterdir()] == [name]
+
+
 def test_digests_tell_dtypes_shapes_and_values_apart() -> None:
     def one(array: Any) -> str:
         found = checkpoint.digests({"fc": {"params": {"w": array}}})
@@ -276,6 +287,27 @@ def test_foreign_folders_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="something else in its place"):
         checkpoint.save(tmp_path / "net", _variables(), {})
     assert (tmp_path / "net" / "thesis.tex").read_text() == "mine"
+
+
+@pytest.mark.parametrize("lose", [True, False])
+def test_what_cannot_be_read_back_replaces_nothing(
+    lose: bool, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether files are lost or numbers changed on the way to the disk."""
+    write = checkpoint._write_arrays
+
+    def damaged(folder: Path, arrays: dict[str, Any]) -> None:
+        write(folder, arrays if lose else jax.tree.map(np.zeros_like, arrays))
+        if lose:
+            shutil.rmtree(folder)
+
+    monkeypatch.setattr(checkpoint, "_write_arrays", damaged)
+    told = rf"^checkpoint {saved}: cannot be written so that it can be read \((?!checkpoint).*\)$"
+    with pytest.raises(UserError, match=told) as refused:
+        checkpoint.save(saved, _variables(), {"second": True})
+    assert "\n" not in str(refused.value)
+    assert [path.name for path in saved.parent.iterdir()] == ["net"]
+    assert checkpoint.load(saved)[1] == {"source": "latin", "updates": 900}
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 
 from convtl import run
 from convtl.cache import Cache, default_root
@@ -49,6 +50,16 @@ def test_a_saved_net_has_the_accuracy_of_its_row(out: Path) -> None:
     assert (net.predict(images) == labels).mean() == pytest.approx(float(row["test_accuracy"]), abs=1e-12)
     assert net.classes == tuple(data.domain.class_names[index] for index in data.draw.classes)
     assert net.row["trial"] == row["trial"]
+
+
+def test_brackets_and_spaces_in_the_paths_of_a_study(tmp_path: Path) -> None:
+    """What libraries below take for patterns and slices, users take for names."""
+    places = [f"out={tmp_path}/b[1] of {{2}}/o [*]", f"cache={tmp_path}/c [0:1]"]
+    assert run._main([*tiny.WORDS, *places, "save=best"]) == 0
+    (path,) = (tmp_path / "b[1] of {2}" / "o [*]" / "nets").iterdir()
+    net = load_net(path)
+    assert net.predict(np.zeros((2, 16, 16, 1), np.uint8)).shape == (2,)
+    assert list((tmp_path / "c [0:1]" / "sources").iterdir())
 
 
 def test_images_of_another_shape_are_refused(out: Path) -> None:
