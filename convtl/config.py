@@ -202,6 +202,11 @@ class PretrainConfig:
     images_per_class: Count = 300
     updates: Count = 900
     lr: Positive = 3e-3
+    # Of their own, so that an axis over how nets are fine-tuned leaves the source nets as they are.
+    batch_size: Count = 32
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    head_init: Literal["zeros", "model"] = "zeros"
 
 
 # --- what happens around the trials -----------------------------------------------------------------

@@ -4,8 +4,9 @@ import sys
 
 from convtl.cli import folder, guarded
 from convtl.errors import UserError
+from convtl.parsing import parse
 from convtl.reporting.build import build
-from convtl.study.grid import expand
+from convtl.study.grid import apply_limits
 from convtl.study.record import newest_record
 from convtl.study.store import RowStore
 
@@ -24,10 +25,10 @@ def _main(words: list[str]) -> int:
     store = RowStore(folder("out", words[0].removeprefix("out=")))
     record = newest_record(store.out)
     try:
-        config, trials = expand(record["config"])
+        config = apply_limits(parse(record["config"]))
     except UserError as error:
         raise UserError(f"out: the study in '{store.out}' cannot be reported again: {error}") from None
-    report, lines = build(store, config, trials, record)
+    report, lines = build(store, config, record)
     print(f"{lines}\nreport: {report}")
     return 0
 

@@ -15,7 +15,7 @@ from convtl.config import Config
 from convtl.reporting.build import build, peak_memory_gib, save_samples
 from convtl.reporting.progress import Progress
 from convtl.study.dry_run import describe_plan
-from convtl.study.grid import Trial, expand
+from convtl.study.grid import Trial, distinct, expand
 from convtl.study.materials import Materials
 from convtl.study.record import read_record, write_record
 from convtl.study.runner import Outcome, check_trials, run_trials, unfinished
@@ -50,6 +50,7 @@ def run_study(content: Mapping[str, Any], command: str) -> int:
     Raises:
       UserError: something that was asked for cannot be done; nothing was trained.
     """
+    use_all_cores()  # again, for jobs that a launcher starts here
     config, trials = expand(content)
     out, cache = out_folder(config), cache_of(config)
     if config.dry_run:
@@ -64,20 +65,22 @@ def _run(
     began = time.perf_counter()
     keep_programs(cache.root)
     store = RowStore(out)
-    missing = unfinished(trials, store)
-    done = len(trials) - len(missing)
-    progress = Progress(len(trials), done)
+    save_to = out / "nets" if config.save == "best" else None
+    missing = unfinished(trials, store, save_to)
+    total = len(distinct(trials))
+    done = total - len(missing)
+    progress = Progress(total, done)
     with closing(progress):
         materials = Materials(cache, progress.working_on)
         check_trials(missing, materials)
         store.prepare()
-        record = write_record(out, content, command, device_line())
+        record = write_record(out, content, trials, command, device_line())
         progress.tracker = tracker = open_tracker(
             config.tracking, config.study or "trials", dict(content), out
         )
-        outcome = _train(config, trials, store, materials, progress, tracker)
+        outcome = _train(config, trials, store, materials, progress, tracker, save_to)
     wall = time.perf_counter() - began
-    report, lines = build(store, config, trials, read_record(record), wall if outcome.ran else None)
+    report, lines = build(store, config, read_record(record), wall if outcome.ran else None)
     print(lines)
     print(
         f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, peak memory {peak_memory_gib():.1f} GiB"
@@ -98,12 +101,11 @@ def _train(
     materials: Materials,
     progress: Progress,
     tracker: Tracker,
+    save_to: Path | None,
 ) -> Outcome:
     """Runs what is missing; whatever happens, the table is left as the rows are."""
     try:
-        outcome = run_trials(
-            trials, store, materials, progress, save_to=store.out / "nets" if config.save == "best" else None
-        )
+        outcome = run_trials(trials, store, materials, progress, save_to)
         if outcome.ran or not (store.out / "samples.npz").exists():
             save_samples(store.out, config, trials, materials)
     except BaseException as error:

@@ -25,7 +25,7 @@ WORDS = (
     "classes=4",
     "batch_size=4",
     "lr_extend=1",
-    "pretrain={images_per_class: 12,updates: 6,lr: 3e-3}",
+    "pretrain={images_per_class: 12,updates: 6,lr: 3e-3,batch_size: 4}",
     "test_per_class=6",
     "validation.per_class=3",
     *(

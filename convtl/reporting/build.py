@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from convtl.config import Config, TypedScriptConfig
+from convtl.config import Config, TypedScriptConfig, dump
+from convtl.keys import digest
 from convtl.reporting.document import headline, write_report
 from convtl.study.grid import Trial, accepts
 from convtl.study.materials import Materials
@@ -23,11 +24,10 @@ Samples = dict[str, tuple[np.ndarray, list[str]]]
 def build(
     store: RowStore,
     config: Config,
-    trials: Sequence[Trial],
     record: Mapping[str, Any],
     wall: float | None = None,
 ) -> tuple[Path, str]:
-    """Writes results.csv and the report of the study that `trials` belong to.
+    """Writes results.csv and the report of the study that a record is of; the study's data are not needed.
 
     Args:
       record: what `convtl.study.record` keeps of the invocation.
@@ -38,34 +38,57 @@ def build(
     """
     everything = store.read()
     store.write_table(everything.values())
-    rows, left_out = comparable(everything, config, trials)
+    rows, left_out = comparable(everything, config, record)
+    scope = _scope(config, record, rows, wall)
+    if late := _added_later(config, rows):
+        scope["claims added later"] = late
+    title = f"{config.study or 'trials'}: how many layers to fine-tune"
+    if config.limits.suffix:
+        title += " (cut short to try the way through: its numbers mean nothing)"
     with accessible(store.out):
         path = write_report(
             rows,
             store.out,
-            title=f"{config.study or 'trials'}: how many layers to fine-tune",
+            title=title,
             question=config.question or "How does accuracy depend on how many layers are fine-tuned?",
             claims=config.claims,
-            scope=_scope(config, record, rows, wall),
+            scope=scope,
             samples=_read_samples(store.out),
             left_out=left_out,
         )
     return path, headline(rows, config.claims)
 
 
+def _added_later(config: Config, rows: Sequence[Row]) -> list[str]:
+    """Claims that some of the rows were run without: for those it is not known that they came first."""
+    return [
+        claim.statement
+        for claim in config.claims
+        if any(digest(dump(claim)) not in row.get("declared", []) for row in rows)
+    ]
+
+
 def comparable(
-    everything: Mapping[str, Row], config: Config, trials: Sequence[Trial]
+    everything: Mapping[str, Row], config: Config, record: Mapping[str, Any]
 ) -> tuple[list[Row], list[str]]:
-    """Rows of the same protocol whose names stand for the same things; and what was left out, in words."""
-    planned = {trial.id for trial in trials}
-    protocols = {trial.config for trial in trials}
-    kept, other_protocol, other_content = [], 0, 0
-    for row in everything.values():
-        if row["trial"] in planned:
-            kept.append(row)
-        elif row.get("config") not in protocols:
+    """Rows of the same protocol whose names stand for the same things; and what was left out, in words.
+
+    A planned trial has a row for each of its places in the study: one that another protocol or another
+    value of an axis does not concern (scratch, with sources pretrained in two ways) serves all of them.
+    """
+    kept, planned = [], set()
+    for point in record["points"]:
+        planned.add(point["trial"])
+        if point["trial"] in everything:
+            kept.append(everything[point["trial"]] | {"config": point["config"], "axes": point["axes"]})
+    protocols = {point["config"] for point in record["points"]}
+    other_protocol, other_content = 0, 0
+    for name, row in everything.items():
+        if name in planned:
+            continue
+        if row.get("config") not in protocols:
             other_protocol += 1
-        elif not accepts(config, row):
+        elif not accepts(config, record["contents"], row):
             other_content += 1
         else:
             kept.append(row)
@@ -114,21 +137,34 @@ def _scope(
         "commit": record.get("commit"),
         "training time, all trials (s)": round(sum(float(row.get("seconds") or 0) for row in rows), 1),
     }
-    sizes = {
-        str(row["source"]): f"{row['source_classes']} classes, {row['source_images']} images"
-        for row in rows
-        if row.get("source_images")
-    }
-    if len(set(sizes.values())) > 1:
-        scope["sources are not matched"] = "; ".join(
-            f"{name}: {size}" for name, size in sorted(sizes.items())
-        )
+    if unmatched := _unmatched(config, rows):
+        scope["sources are not matched"] = unmatched
     if faces:
         scope["faces"] = ", ".join(sorted(faces))
     if wall is not None:
         scope["this run (s)"] = round(wall, 1)
         scope["peak memory of this run (GiB)"] = round(peak_memory_gib(), 2)
     return {key: value for key, value in scope.items() if value is not None}
+
+
+def _unmatched(config: Config, rows: Sequence[Row]) -> str:
+    """Sources with other numbers of classes or images than the recipe asks for, or than each other."""
+    sizes = {
+        str(row["source"]): (int(row["source_classes"]), int(row["source_images"]))
+        for row in rows
+        if row.get("source_images")
+    }
+    asked = config.pretrain.images_per_class
+    short = any(
+        images != classes * asked or classes != (config.classes or classes)
+        for classes, images in sizes.values()
+    )
+    if not short and len(set(sizes.values())) <= 1:
+        return ""
+    return "; ".join(
+        f"{name} has {classes} classes and {images} images"
+        for name, (classes, images) in sorted(sizes.items())
+    )
 
 
 def save_samples(out: Path, config: Config, trials: Sequence[Trial], materials: Materials) -> None:

@@ -1,7 +1,7 @@
 """What the numbers say, in sentences that are computed and can come out either way."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -101,6 +101,8 @@ def _layers(block: Block, depth: int) -> str:
     unit = block.units.get(depth, "")
     if block.full_known and depth == block.full:
         return "all layers"
+    if "+" in unit:
+        return f"the units {unit}"
     if depth == 1:
         return "only the last layer" + (f" ({unit})" if unit else "")
     return f"the last {depth}" + (f" ({unit} and above)" if unit else "")
@@ -210,13 +212,13 @@ def limits(
         "and "
         f"order, so differences are paired. With {m} the smallest possible two-sided p is "
         f"{min(1.0, 2 / 2**m):.2g}.",
-        _declared(verdicts),
+        _declared(verdicts, facts.get("claims added later", ())),
     ]
     cannot = [*_one_of_a_kind(parts, targets), *_validation(data), *_inputs(facts), *_floors(parts)]
     return can, cannot
 
 
-def _declared(verdicts: Sequence[Verdict]) -> str:
+def _declared(verdicts: Sequence[Verdict], late: Collection[str]) -> str:
     rest = (
         "every other contrast is exploratory. Intervals are for one contrast each; words such as gains and "
         "loses, "
@@ -225,6 +227,9 @@ def _declared(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
         return f"No claim was declared before the results; {rest}"
     statements = "; ".join(dict.fromkeys(f"“{verdict.claim.statement}”" for verdict in verdicts))
+    if late:
+        named = "; ".join(f"“{statement}”" for statement in late)
+        return f"Claims under test: {statements}. Added when results were there already: {named}; {rest}"
     if len(verdicts) == 1:
         return f"One claim was declared before the results, and its p is unadjusted: {statements}; {rest}"
     return (

@@ -34,7 +34,7 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Rows as a data frame: known columns always there and of one type, `z` (logit accuracy), `usable`.
 
     Usable is a row that is done, has a finite test accuracy, and whose frozen weights did not move. Of
-    two usable rows of one trial the first counts.
+    two usable rows of one trial in one place (config and additional axes) the first counts.
     """
     data = pd.DataFrame([_flat(row) for row in rows])
     for name in _NUMBERS:
@@ -48,10 +48,11 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     moved = np.array([value is False for value in data["frozen_ok"]], bool)
     keys = data[["depth", "n_per_class", "replicate"]].notna().all(axis=1)
     data["usable"] = (data["status"] == "done") & np.isfinite(data["z"]) & ~moved & keys
+    places = ["config", *(name for name in data if str(name).startswith("axes."))]
     repeated = (
         data["usable"]
         & (data["trial"] != "")
-        & data[data["usable"]].duplicated("trial").reindex(data.index, fill_value=False)
+        & data[data["usable"]].duplicated(["trial", *places]).reindex(data.index, fill_value=False)
     )
     return data[~repeated].reset_index(drop=True)
 

@@ -33,9 +33,7 @@ class Claims:
         if self.supported:
             try:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(trial))
-            except BlockingIOError:
-                return False
-            except PermissionError:
+            except (BlockingIOError, PermissionError):  # POSIX allows either answer for a lock that is held
                 return False
             except OSError:  # a file system without locks
                 self.supported = False

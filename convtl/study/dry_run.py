@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convtl.cache import Cache
-from convtl.study.grid import Trial
+from convtl.study.grid import Trial, distinct
 from convtl.study.group import trial_flops, trial_recipe
 from convtl.study.materials import Materials
+from convtl.study.runner import unfinished
 from convtl.study.store import RowStore
 from convtl.training.lanes import Recipe
 from convtl.training.pretrain import KIND
@@ -18,8 +19,8 @@ _ASSUMED_FLOPS = 3e10
 def describe_plan(trials: Sequence[Trial], out: Path, cache: Cache) -> str:
     """Trials, programs, arithmetic, what is done or cached, expected time; one line each."""
     store = RowStore(out)
-    finished = store.finished()
-    missing = [trial for trial in trials if trial.id not in finished]
+    trials = distinct(trials)
+    missing = unfinished(trials, store)
     materials = Materials(cache, lambda line: None)
     for trial in missing:
         materials.check(trial)

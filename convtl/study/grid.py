@@ -35,7 +35,8 @@ class Trial:
       contents: digest of what each name stands for, by role; two rows are comparable only if equal names
         stand for equal contents.
       settings: the study's config, with the values of `axes` for this trial.
-      depth, depth_unit: number of trained weighted units, and the lowest of them.
+      depth, depth_unit: number of trained weighted units, and the lowest of them (`conv1+fc5` where the
+        trained units are not simply the last ones).
       axes: values of the additional axes, by key.
     """
 
@@ -49,6 +50,7 @@ class Trial:
     regime: str
     depth: int
     depth_unit: str
+    trained_units: tuple[str, ...]
     n_per_class: int
     updates: int
     replicate: int
@@ -78,6 +80,9 @@ def apply_limits(config: Config) -> Config:
         recipe = replace(recipe, images_per_class=min(recipe.images_per_class, most))
         cut["test_per_class"] = min(config.test_per_class, most)
         cut["validation"] = replace(config.validation, per_class=min(config.validation.per_class, most))
+        cut["n_per_class"] = tuple(
+            dict.fromkeys(min(n, most) for n in cut.get("n_per_class", config.n_per_class))
+        )
         cut["domains"] = {name: _smaller(domain, most) for name, domain in config.domains.items()}
     study = f"{config.study or 'trials'}{limits.suffix}" if limits.suffix else config.study
     return replace(config, pretrain=recipe, study=study, **cut)
@@ -99,7 +104,10 @@ def _smaller(domain: Any, most: int) -> Any:
 
 
 def expand(content: Mapping[str, Any]) -> tuple[Config, list[Trial]]:
-    """The study's config after its limits, and its trials in a fixed order, each once.
+    """The study's config after its limits, and its points in a fixed order, each once.
+
+    Two points may be one trial (with one `id`) where what tells them apart does not concern it: scratch on
+    an axis of pretraining. `distinct` keeps one of them to be run; a report needs them all.
 
     Args:
       content: plain data, as `convtl.parsing.parse` takes it.
@@ -108,12 +116,32 @@ def expand(content: Mapping[str, Any]) -> tuple[Config, list[Trial]]:
       UserError: a key, name, depth or value is not accepted.
     """
     study = apply_limits(parse(content))
-    trials: dict[str, Trial] = {}
+    _check_claims(study)
+    points: dict[tuple[str, str, str], Trial] = {}
     for assignment in _assignments(study, content):
         settings = apply_limits(parse(_assigned(content, assignment))) if assignment else study
-        for trial in _points(settings, assignment):
-            trials.setdefault(trial.id, trial)
-    return study, list(trials.values())
+        for point in _points(settings, assignment):
+            points.setdefault((point.id, point.config, repr(sorted(point.axes.items()))), point)
+    return study, list(points.values())
+
+
+def distinct(points: Sequence[Trial]) -> list[Trial]:
+    """One point for each trial, in their order."""
+    trials: dict[str, Trial] = {}
+    for point in points:
+        trials.setdefault(point.id, point)
+    return list(trials.values())
+
+
+def _check_claims(study: Config) -> None:
+    for index, claim in enumerate(study.claims):
+        known = [*study.domains, *FRESH_SOURCES]
+        if claim.source not in known:
+            raise unknown_name(f"claims[{index}].source", claim.source, known)
+        if claim.n_low >= claim.n_high:
+            raise UserError(
+                f"claims[{index}].n_low: got {claim.n_low}; accepted: less than n_high, {claim.n_high}"
+            )
 
 
 def _assignments(study: Config, content: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -155,13 +183,12 @@ def _points(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
         scratch = source == "scratch"
         regime = "fine_tune" if scratch and "fine_tune" in settings.regimes else regime
         depths: Sequence[int | str] = ("all",) if scratch else settings.depth
-        contents = _contents(settings, model, source, target, regime)
+        contents = _contents(settings, model=model, source=source, target=target, regime=regime)
         protocol = _protocol(settings, {}, pretrained=source not in FRESH_SOURCES)
         for depth, n, updates, replicate in product(
             depths, settings.n_per_class, settings.updates, replicates
         ):
             plan = _plan(network, settings, regime, depth, updates)
-            lowest = network.names[plan.boundary]
             identity_content = {
                 "protocol": protocol,
                 "contents": contents,
@@ -181,7 +208,8 @@ def _points(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
                     target=target,
                     regime=regime,
                     depth=len(plan.trained),
-                    depth_unit=lowest,
+                    depth_unit=_depth_unit(network, plan),
+                    trained_units=tuple(unit for unit in network.weighted if unit in plan.trained),
                     n_per_class=n,
                     updates=updates,
                     replicate=replicate,
@@ -196,6 +224,13 @@ def _plan(network: Network, settings: Config, regime: str, depth: int | str, upd
         return make_plan(network, settings.regimes[regime], resolve_depth(network, depth), updates)
     except UserError as error:  # a plan does not know what its regime is called
         raise UserError(str(error).replace("regimes.*", f"regimes.{regime}")) from None
+
+
+def _depth_unit(network: Network, plan: Plan) -> str:
+    """The lowest trained unit; all of them where they are not simply the last ones."""
+    trained = [unit for unit in network.weighted if unit in plan.trained]
+    last = list(network.weighted[-len(trained) :])
+    return network.names[plan.boundary] if trained == last else "+".join(trained)
 
 
 def _check_names(settings: Config) -> None:
@@ -238,35 +273,50 @@ def dump_field(settings: Config, name: str) -> Any:
     return dump(value) if hasattr(value, "__dataclass_fields__") else value
 
 
-def _contents(settings: Config, model: str, source: str, target: str, regime: str) -> dict[str, str]:
-    fresh = source in FRESH_SOURCES
-    origin = {"fresh": source} if fresh else {"domain": _domain_identity(settings, source)}
-    return {
-        "model": digest(dump(settings.models[model])),
-        "source": digest(origin),
-        "target": digest(_domain_identity(settings, target)),
-        "regime": digest(dump(settings.regimes[regime])),
-    }
+def _contents(settings: Config, **names: str) -> dict[str, str]:
+    return {role: _content(settings, role, name) for role, name in names.items()}
 
 
-def _domain_identity(settings: Config, name: str) -> dict[str, Any]:
+def _content(settings: Config, role: str, name: str) -> str:
+    """Digest of what a name stands for."""
+    if role == "source" and name in FRESH_SOURCES:
+        return digest({"fresh": name})
+    if role == "model":
+        return digest(dump(settings.models[name]))
+    if role == "regime":
+        return digest(dump(settings.regimes[name]))
     try:
-        return identity(settings.domains[name])
+        return digest(identity(settings.domains[name]))
     except UserError as error:
         raise UserError(f"domains.{name}.{error}") from None
 
 
-def accepts(settings: Config, row: Mapping[str, Any]) -> bool:
-    """Whether a row's names stand for what they stand for in `settings`, so that the two can be compared.
+def accepts(settings: Config, contents: Mapping[str, Mapping[str, str]], row: Mapping[str, Any]) -> bool:
+    """Whether a row's names stand for what they stand for in a study, so that the two can be compared.
 
     What an additional axis varies inside a registry (`models.lenet5.activation`) is not compared.
+
+    Args:
+      contents: role -> name -> digest of what the name stood for when the study was run; other names are
+        looked up in `settings`.
     """
-    names = {role: str(row.get(role)) for role in ("model", "source", "target", "regime")}
     varied = {key.split(".")[0] for key in row.get("axes", {})}
+    return all(
+        registry in varied or _agrees(settings, contents.get(role, {}), role, row)
+        for role, registry in _ROLES.items()
+    )
+
+
+_ROLES = {"model": "models", "source": "domains", "target": "domains", "regime": "regimes"}
+
+
+def _agrees(settings: Config, known: Mapping[str, str], role: str, row: Mapping[str, Any]) -> bool:
+    name, found = str(row.get(role)), row.get("contents", {}).get(role)
+    if name in known:
+        return found == known[name]
     try:
-        expected = _contents(settings, **names)
+        return found == _content(settings, role, name)
     except KeyError:
         return False
-    registry = {"model": "models", "source": "domains", "target": "domains", "regime": "regimes"}
-    found = row.get("contents", {})
-    return all(found.get(role) == expected[role] for role in names if registry[role] not in varied)
+    except UserError:  # its data are not at hand, and the study at hand does not use them
+        return True

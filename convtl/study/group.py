@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from convtl.config import ModelConfig
+from convtl.config import ModelConfig, dump
+from convtl.keys import digest
 from convtl.measure.calibration import expected_calibration_error
 from convtl.measure.metrics import accuracy, nll
 from convtl.models.network import Network, Variables, weight_count
@@ -227,8 +228,10 @@ def describe(trial: Trial) -> dict[str, Any]:
         "regime": trial.regime,
         "depth": trial.depth,
         "depth_unit": trial.depth_unit,
+        "trained_units": "+".join(trial.trained_units),
         "n_per_class": trial.n_per_class,
         "updates": trial.updates,
         "replicate": trial.replicate,
         "axes": dict(trial.axes),
+        "declared": [digest(dump(claim)) for claim in trial.settings.claims],
     }

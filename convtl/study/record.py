@@ -3,7 +3,7 @@
 import platform
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import yaml
 
 from convtl.errors import UserError
 from convtl.keys import digest
+from convtl.study.grid import Trial
 from convtl.study.store import accessible
 
 _PACKAGES = ("convtl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "hydra-core",
@@ -41,15 +42,19 @@ def commit() -> str | None:
         return None
 
 
-def write_record(out: Path, content: Mapping[str, Any], command: str, device: str) -> Path:
+def write_record(
+    out: Path, content: Mapping[str, Any], points: Sequence[Trial], command: str, device: str
+) -> Path:
     """Writes `configs/<digest>.yaml`; the newest of them is what a report is made of by default."""
     path = out / "configs" / f"{digest(dict(content))}.yaml"
-    record = {
+    record: dict[str, Any] = {
         "command": command,
         "commit": commit(),
         "device": device,
         "versions": versions(),
         "config": dict(content),
+        "points": planned(points),
+        "contents": named_contents(points),
     }
     with accessible(out):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +62,23 @@ def write_record(out: Path, content: Mapping[str, Any], command: str, device: st
         temporary.write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")
         temporary.replace(path)
     return path
+
+
+def planned(points: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Where each trial stands in the study: enough to report it without its data at hand."""
+    return [{"trial": point.id, "config": point.config, "axes": dict(point.axes)} for point in points]
+
+
+def named_contents(points: Sequence[Trial]) -> dict[str, dict[str, str]]:
+    """Role -> name -> digest of what the name stood for; names that an axis varies are left out."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for point in points:
+        for role, content in point.contents.items():
+            found.setdefault(role, {}).setdefault(str(getattr(point, role)), set()).add(content)
+    return {
+        role: {name: next(iter(all_of)) for name, all_of in names.items() if len(all_of) == 1}
+        for role, names in found.items()
+    }
 
 
 def newest_record(out: Path) -> dict[str, Any]:
@@ -85,6 +107,11 @@ def read_record(path: Path) -> dict[str, Any]:
             record = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError):
             record = None
-    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+    if not _complete(record):
         raise UserError(f"out: '{path}' is no record of a run")
     return record
+
+
+def _complete(record: Any) -> bool:
+    kinds = {"config": dict, "points": list, "contents": dict}
+    return isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in kinds.items())

@@ -9,10 +9,10 @@ from typing import Protocol
 from convtl.errors import UserError
 from convtl.models.network import Variables
 from convtl.study.claims import Claims
-from convtl.study.grid import Trial
+from convtl.study.grid import Trial, distinct
 from convtl.study.group import Group, describe, trial_flops, trial_recipe
 from convtl.study.materials import Materials
-from convtl.study.nets import save_net
+from convtl.study.nets import net_name, save_net
 from convtl.study.store import Row, RowStore
 from convtl.training.lanes import Recipe
 
@@ -40,10 +40,15 @@ class Outcome:
     """reasons, one for each failed trial"""
 
 
-def unfinished(trials: Sequence[Trial], store: RowStore) -> list[Trial]:
-    """The trials without a final row."""
-    finished = store.finished()
-    return [trial for trial in trials if trial.id not in finished]
+def unfinished(points: Sequence[Trial], store: RowStore, save_to: Path | None = None) -> list[Trial]:
+    """The trials without a final row, or, where nets are to be saved, without a net; each once."""
+    finished, diverged = store.finished(), store.diverged()
+
+    def complete(trial: Trial) -> bool:
+        has_net = save_to is None or trial.id in diverged or (save_to / net_name(trial)).exists()
+        return trial.id in finished and has_net
+
+    return [trial for trial in distinct(points) if not complete(trial)]
 
 
 def check_trials(trials: Sequence[Trial], materials: Materials) -> None:
@@ -72,7 +77,7 @@ def run_trials(
     Raises:
       UserError: a folder cannot be written, or the data do not suffice (see `check_trials`).
     """
-    missing = unfinished(trials, store)
+    missing = unfinished(trials, store, save_to)
     outcome = Outcome()
     if not missing:
         return outcome
@@ -112,29 +117,31 @@ class _Worker:
                     self._run_group(recipe, trials, costs[recipe])
             if not any(self._open(trials) for trials in groups.values()):
                 return
+            if not self.claims.supported:
+                self.watcher.say("no file locks here: processes on one `out` may do the same work twice")
+                return
             if self.outcome.ran + len(self.outcome.failed) == before:
                 self.watcher.working_on("waiting for trials that other processes are running")
                 time.sleep(_POLL_SECONDS)
 
     def _open(self, trials: Sequence[Trial]) -> list[Trial]:
-        finished = self.store.finished()
-        return [t for t in trials if t.id not in finished and t.id not in self.given_up]
+        return [t for t in unfinished(trials, self.store, self.save_to) if t.id not in self.given_up]
 
     def _claimed(self, trials: Sequence[Trial]) -> Iterator[Trial]:
         for trial in self._open(trials):
             if self.claims.take(trial.id):
                 # Its owner may have finished it between the look and the claim.
-                if trial.id in self.store.finished():
-                    self.claims.release([trial.id])
-                else:
+                if unfinished([trial], self.store, self.save_to):
                     yield trial
+                else:
+                    self.claims.release([trial.id])
 
     def _run_group(self, recipe: Recipe, trials: Sequence[Trial], flops: int) -> None:
         claimed = self._claimed(trials)
         first = next(claimed, None)
         if first is None:
             return
-        depth = f"{first.depth} ({first.depth_unit} up)"
+        depth = f"{first.depth} ({first.depth_unit})"
         self.watcher.working_on(f"{first.model}, depth {depth}")
         in_flight = [first]
         try:
@@ -154,8 +161,8 @@ class _Worker:
     def _write(self, trial: Trial, row: Row, net: Variables | None, flops: float) -> None:
         if self.save_to is not None and net is not None:
             save_net(self.save_to, trial, self.materials.network(trial), net, row)
-        self.store.append(row)
-        self.store.finished()
+        if trial.id not in self.store.finished():  # else only its net was missing
+            self.store.append(row)
         self.claims.release([trial.id])
         self.outcome.ran += 1
         self.watcher.trial(row, flops)

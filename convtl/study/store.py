@@ -17,10 +17,11 @@ from typing import Any
 from convtl.errors import UserError
 
 COLUMNS = (
-    "study", "trial", "config", "model", "source", "target", "regime", "depth", "depth_unit", "n_per_class",
-    "n_train", "replicate", "lr", "lr_at_edge", "n_rates", "updates", "val_regime", "n_val", "val_accuracy",
-    "test_accuracy", "test_nll", "test_ece", "n_test", "source_accuracy", "source_classes", "source_images",
-    "trained_weights", "flops_per_update", "seconds", "frozen_ok", "subset_digest", "status", "reason",
+    "study", "trial", "config", "model", "source", "target", "regime", "depth", "depth_unit", "trained_units",
+    "n_per_class", "n_train", "replicate", "lr", "lr_at_edge", "n_rates", "updates", "val_regime", "n_val",
+    "val_accuracy", "test_accuracy", "test_nll", "test_ece", "n_test", "source_accuracy", "source_classes",
+    "source_images", "trained_weights", "flops_per_update", "seconds", "frozen_ok", "subset_digest", "status",
+    "reason",
 )  # fmt: skip
 """Columns of results.csv; those of additional axes come after them."""
 
@@ -48,6 +49,7 @@ class RowStore:
         self._file: Path | None = None
         self._read_until: dict[Path, int] = {}
         self._finished: set[str] = set()
+        self._diverged: set[str] = set()
 
     def prepare(self) -> None:
         """Makes the folder and proves that it can be written to.
@@ -93,8 +95,15 @@ class RowStore:
                     new = file.read()
                 whole = new[: new.rfind(b"\n") + 1]
                 self._read_until[path] = self._read_until.get(path, 0) + len(whole)
-                self._finished |= {row["trial"] for row in _parse(whole) if row.get("status") in FINAL}
+                final = [row for row in _parse(whole) if row.get("status") in FINAL]
+                self._finished |= {row["trial"] for row in final}
+                self._diverged |= {row["trial"] for row in final if row["status"] == "diverged"}
         return self._finished
+
+    def diverged(self) -> set[str]:
+        """Those of the finished trials that left no net."""
+        self.finished()
+        return self._diverged
 
     def write_table(self, rows: Iterable[Row]) -> Path:
         """Writes results.csv, sorted by the axes, in one step."""

@@ -6,16 +6,27 @@ from pathlib import Path
 
 import jax
 
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
 
 def use_all_cores() -> None:
     """Makes one CPU device of each core; to be called before JAX is first used, without effect later.
 
     Lanes spread over devices, so that the same code serves several cores and several accelerators.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # JAX may be in use already (a notebook, a test): then its devices are taken as they are.
     with suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", cores)
+        jax.config.update("jax_num_cpu_devices", _cores())
+
+
+def _cores() -> int:
+    """Cores that this process may use: its affinity, and a container's quota where there is one."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _QUOTA.read_text().split()
+        return max(1, min(allowed, int(quota) // int(period)))
+    except (OSError, ValueError):  # no control groups, or no limit ("max")
+        return allowed
 
 
 def keep_programs(cache_root: Path) -> None:

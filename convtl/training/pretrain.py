@@ -15,10 +15,8 @@ from convtl.cache import Cache
 from convtl.config import (
     PROTOCOL,
     ModelConfig,
-    OptimConfig,
     PretrainConfig,
     RegimeConfig,
-    ScheduleConfig,
     dump,
 )
 from convtl.data.batches import batch_indices, standardise
@@ -45,10 +43,6 @@ class SourceRequest:
     domain: Domain
     draw: SourceDraw
     recipe: PretrainConfig
-    batch_size: int
-    optim: OptimConfig
-    schedule: ScheduleConfig
-    head_init: Any
     seed: int
     replicate: int
     lanes: int
@@ -62,10 +56,6 @@ class SourceRequest:
             "classes": [self.domain.class_names[index] for index in self.draw.classes],
             "draw": digest_arrays(self.draw.train, self.draw.validation),
             "recipe": dump(self.recipe),
-            "batch_size": self.batch_size,
-            "optim": dump(self.optim),
-            "schedule": dump(self.schedule),
-            "head_init": self.head_init,
             "seed": self.seed,
             "replicate": self.replicate,
             "lanes": self.lanes,
@@ -152,9 +142,9 @@ def _recipe(request: SourceRequest) -> Recipe:
         network=network,
         start=0,
         plan=plan,
-        optim=request.optim,
-        schedule=request.schedule,
-        batch_size=request.batch_size,
+        optim=request.recipe.optim,
+        schedule=request.recipe.schedule,
+        batch_size=request.recipe.batch_size,
         lanes=request.lanes,
         chunk=request.chunk,
     )
@@ -178,11 +168,11 @@ def _lane(request: SourceRequest) -> Lane:
     images = standardise(split.images[chosen])
     labels = _relabel(split.labels[chosen], request.draw.classes)
     init = key(request.seed, "source-init", request.replicate)
-    variables = jax.tree.map(np.asarray, fresh_variables(request.network(), init, request.head_init))
+    variables = jax.tree.map(np.asarray, fresh_variables(request.network(), init, request.recipe.head_init))
 
     def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         stream = ("source-order", request.replicate)
-        index = batch_indices(request.seed, stream, len(images), request.batch_size, first, stop)
+        index = batch_indices(request.seed, stream, len(images), request.recipe.batch_size, first, stop)
         return images[index], labels[index]
 
     return Lane(variables, request.recipe.lr, batches)

@@ -91,7 +91,7 @@ def test_random_has_all_depths() -> None:
 
 def test_named_units_do_not_depend_on_depth() -> None:
     content = changed(SMALL, regime="first_unit", depth=[1, 2, 5])
-    assert points(content, "depth", "depth_unit") == [(2, "conv1")]
+    assert points(content, "depth", "depth_unit", "trained_units") == [(2, "conv1+fc5", ("conv1", "fc5"))]
 
 
 def test_replicates_are_counted_or_picked() -> None:
@@ -329,31 +329,31 @@ def row_of(trial: grid.Trial) -> dict[str, Any]:
 
 def test_a_row_is_accepted_while_its_names_mean_the_same() -> None:
     config, (trial,) = expand(SMALL)
-    assert accepts(config, row_of(trial))
-    assert accepts(parse(changed(SMALL, source="greek", depth=5, domains__greek__size=14)), row_of(trial))
+    assert accepts(config, {}, row_of(trial))
+    assert accepts(parse(changed(SMALL, source="greek", depth=5, domains__greek__size=14)), {}, row_of(trial))
     for key, value in (
         ("domains.latin.jitter.noise", 0.0), ("domains.cyrillic.size", 14), ("models.lenet5.activation", "relu"),
         ("regimes.fine_tune.kind", "lp_ft"),
     ):  # fmt: skip
-        assert not accepts(parse(put(SMALL, key, value)), row_of(trial))
+        assert not accepts(parse(put(SMALL, key, value)), {}, row_of(trial))
 
 
 def test_a_row_of_something_unknown_is_not_accepted() -> None:
     config, (trial,) = expand(SMALL)
-    assert not accepts(config, row_of(trial) | {"source": "klingon"})
-    assert not accepts(config, row_of(trial) | {"contents": {}})
-    assert not accepts(config, {})
+    assert not accepts(config, {}, row_of(trial) | {"source": "klingon"})
+    assert not accepts(config, {}, row_of(trial) | {"contents": {}})
+    assert not accepts(config, {}, {})
 
 
 def test_scratch_and_random_are_accepted() -> None:
     config, trials = expand(changed(SMALL, source=["scratch", "random"]))
-    assert all(accepts(config, row_of(trial)) for trial in trials)
-    assert not accepts(config, row_of(replace(trials[0], source="random")))
+    assert all(accepts(config, {}, row_of(trial)) for trial in trials)
+    assert not accepts(config, {}, row_of(replace(trials[0], source="random")))
 
 
 def test_what_an_axis_varies_is_not_compared() -> None:
     config, trials = expand(SMALL | {"axes": {"models.lenet5.activation": ["tanh", "relu"]}})
-    assert all(accepts(config, row_of(trial)) for trial in trials)
+    assert all(accepts(config, {}, row_of(trial)) for trial in trials)
 
 
 def test_the_tiny_study_is_one_trial() -> None:

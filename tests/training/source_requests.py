@@ -4,10 +4,8 @@ import numpy as np
 
 from convtl.config import (
     LeNet5Config,
-    OptimConfig,
     PerClass,
     PretrainConfig,
-    ScheduleConfig,
     TypedScriptConfig,
 )
 from convtl.data.domains import Domain
@@ -36,6 +34,9 @@ def stripes(digest: str = "stripes", classes: int = len(NAMES)) -> Domain:
     return Domain("stripes", config, NAMES[:classes], (12, 12, 1), digest, _COUNTS, lambda: splits)
 
 
+RECIPE = PretrainConfig(images_per_class=12, updates=40, lr=5e-3, batch_size=8)
+
+
 def request(
     replicate: int = 0, domain: Domain | None = None, classes: int | None = 3, **changes: object
 ) -> SourceRequest:
@@ -52,11 +53,7 @@ def request(
         "model": LeNet5Config(),
         "domain": domain,
         "draw": draw,
-        "recipe": PretrainConfig(images_per_class=12, updates=40, lr=5e-3),
-        "batch_size": 8,
-        "optim": OptimConfig(),
-        "schedule": ScheduleConfig(),
-        "head_init": "zeros",
+        "recipe": RECIPE,
         "seed": 0,
         "replicate": replicate,
         "lanes": 1,

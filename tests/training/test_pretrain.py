@@ -2,17 +2,18 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from small_nets import same_bits
-from source_requests import request, stripes
+from source_requests import RECIPE, request, stripes
 
 from convtl import checkpoint
 from convtl.cache import Cache
-from convtl.config import LeNet5Config, OptimConfig, PretrainConfig, ScheduleConfig
+from convtl.config import LeNet5Config, OptimConfig, ScheduleConfig
 from convtl.data.batches import standardise
 from convtl.training import pretrain
 from convtl.training.features import Forward
@@ -95,7 +96,7 @@ def test_requests_of_different_shapes_are_different_programs(cache: Cache, train
 
 def test_a_net_that_diverges_is_kept_and_known(cache: Cache, trained: list[int]) -> None:
     """It would diverge again; nobody is to wait for it twice."""
-    wild = request(recipe=PretrainConfig(images_per_class=12, updates=40, lr=1e38))
+    wild = request(recipe=replace(RECIPE, lr=1e38))
     sources = ensure_sources([wild], cache)
     assert sources[wild.key].metadata["diverged"]
     assert not np.isfinite(sources[wild.key].variables["fc5"]["params"]["dense"]["kernel"]).all()
@@ -108,11 +109,11 @@ CHANGES: list[Callable[[], Any]] = [
     lambda: request(classes=2),
     lambda: request(domain=stripes("other pixels")),
     lambda: request(model=LeNet5Config(activation="relu")),
-    lambda: request(recipe=PretrainConfig(images_per_class=12, updates=41, lr=5e-3)),
-    lambda: request(batch_size=9),
-    lambda: request(optim=OptimConfig(clip=1.0)),
-    lambda: request(schedule=ScheduleConfig(kind="constant")),
-    lambda: request(head_init="model"),
+    lambda: request(recipe=replace(RECIPE, updates=41)),
+    lambda: request(recipe=replace(RECIPE, batch_size=9)),
+    lambda: request(recipe=replace(RECIPE, optim=OptimConfig(clip=1.0))),
+    lambda: request(recipe=replace(RECIPE, schedule=ScheduleConfig(kind="constant"))),
+    lambda: request(recipe=replace(RECIPE, head_init="model")),
     lambda: request(seed=1),
     lambda: request(lanes=2),
     lambda: request(chunk=10),

@@ -1,0 +1,97 @@
+"""What of a folder's rows a report shows, and what it says of them."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+
+from convtl import report, run
+from convtl.parsing import parse
+from convtl.reporting.build import comparable
+from convtl.study.arms import blocks, frame
+from convtl.study.grid import apply_limits
+from convtl.study.record import newest_record
+from convtl.study.store import RowStore
+
+CLAIM = "claims=[{statement: a late thought,estimand: depth_benefit_growth,source: latin,n_low: 2,n_high: 4}]"
+
+
+def study(out: Path, *words: str) -> str:
+    """Runs a tiny study; returns its report."""
+    assert run._main([*tiny.WORDS, *words, f"out={out}"]) == 0
+    return (out / "report.md").read_text()
+
+
+def blocks_of(out: Path) -> list:
+    record = newest_record(out)
+    rows, _ = comparable(RowStore(out).read(), apply_limits(parse(record["config"])), record)
+    return blocks(frame(rows))
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+
+
+@pytest.mark.parametrize(
+    "axis", ["axes={pretrain.updates:[4,6]}", "axes={domains.latin.jitter.noise:[0.2,0.4]}"]
+)
+def test_scratch_is_compared_with_every_value_of_an_axis_that_does_not_concern_it(tmp_path, axis) -> None:
+    study(tmp_path, "source=[latin,scratch]", axis)
+    assert len(table(tmp_path)) == 3
+    found = blocks_of(tmp_path)
+    assert len(found) == 2
+    assert all(len(block.scratch) == 1 and len(block.gain("latin", 2, 1)) == 1 for block in found)
+
+
+def test_scratch_of_an_earlier_protocol_serves_a_recipe_that_does_not_concern_it(tmp_path) -> None:
+    study(tmp_path, "source=[latin,scratch]")
+    study(tmp_path, "source=[latin,scratch]", "pretrain.updates=5")
+    (block,) = blocks_of(tmp_path)
+    assert len(block.scratch) == 1
+
+
+def test_a_claim_that_came_after_results_is_not_called_declared(tmp_path) -> None:
+    first = study(tmp_path / "after", "depth=[1,5]", "n_per_class=[2,4]")
+    assert "No claim was declared before the results" in first
+    late = study(tmp_path / "after", "depth=[1,5]", "n_per_class=[2,4]", CLAIM)
+    assert "Added when results were there already: “a late thought”" in late
+    assert "declared before" not in late
+    early = study(tmp_path / "before", "depth=[1,5]", "n_per_class=[2,4]", CLAIM)
+    assert "One claim was declared before the results" in early
+
+
+def test_nets_can_be_asked_for_when_the_trials_are_done(tmp_path) -> None:
+    study(tmp_path, "n_per_class=[2,4]")
+    before = table(tmp_path)
+    study(tmp_path, "n_per_class=[2,4]", "save=best")
+    assert len(list((tmp_path / "nets").iterdir())) == 2
+    assert table(tmp_path) == before
+    assert tiny.row_lines(tmp_path) == 2
+
+
+def test_a_report_needs_no_data(tmp_path, monkeypatch) -> None:
+    from PIL import Image
+
+    pictures = tmp_path / "pictures"
+    for label in ("a", "b"):
+        (pictures / label).mkdir(parents=True)
+        for index in range(30):
+            Image.new("L", (16, 16), 4 * index + 100 * (label == "b")).save(pictures / label / f"{index}.png")
+    words = [
+        "source=scratch",
+        "target=mine",
+        "domains.mine.kind=image_folder",
+        f"domains.mine.path={pictures}",
+    ]
+    study(tmp_path / "out", *words, "domains.mine.size=16", "test_per_class=3", "validation.per_class=2")
+    shutil.rmtree(pictures)
+    (tmp_path / "out" / "report.md").unlink()
+    monkeypatch.chdir("/")
+    assert report._main([f"out={tmp_path / 'out'}"]) == 0
+    assert "mine" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_smoke_report_says_that_its_numbers_mean_nothing(tmp_path) -> None:
+    assert "its numbers mean nothing" in study(tmp_path, "limits.suffix=-smoke").splitlines()[0]
