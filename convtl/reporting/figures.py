@@ -126,10 +126,20 @@ def colours(names: Sequence[str]) -> dict[str, tuple[str, str]]:
 def log_axis(axis: Any, values: Sequence[float]) -> None:
     """A logarithmic axis with ticks at the values themselves, or at round numbers where those are many."""
     distinct = sorted(set(values))
-    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
-    axis.set_major_locator(FixedLocator(_apart(distinct) if len(distinct) <= 6 else _round_numbers(distinct)))
+    if axis.get_scale() != "log":  # panels share axes: a second time would bring matplotlib's locator back
+        getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+    axis.set_major_locator(_LogPlaces(_apart(distinct) if len(distinct) <= 6 else _round_numbers(distinct)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: numbers.short(value)))
+
+
+class _LogPlaces(FixedLocator):
+    """Places on a logarithmic axis; where all values are one, it is in the middle of a decade."""
+
+    def nonsingular(self, v0: float, v1: float) -> tuple[float, float]:
+        # logarithms and back leave the last bits of equal values different
+        same = math.isclose(v0, v1, rel_tol=1e-6)
+        return (v0 / math.sqrt(10), v1 * math.sqrt(10)) if same else super().nonsingular(v0, v1)
 
 
 def _apart(values: Sequence[float]) -> list[float]:

@@ -49,6 +49,11 @@ def full(tmp_path_factory):
     return out, text
 
 
+def test_a_study_of_one_rate_is_reported_without_a_warning(tmp_path):
+    rows = [{**row, "lr": 1e-3, "lr_at_edge": False} for row in study(3) if row["n_per_class"] == 10]
+    assert "## Figures" in report(tmp_path, rows)
+
+
 def test_sections_come_in_order(full):
     headings = re.findall(r"^## (.*)", full[1], re.M)
     assert headings == [

@@ -60,6 +60,19 @@ def test_learning_curves_show_the_depth_chosen_on_validation(block):
     assert line.get_ydata() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("rate", [1e-3, 3e-3, 1e-10, 1e3])
+def test_one_learning_rate_is_in_the_middle_of_its_axis(rate, tmp_path):
+    """Also without a warning: pytest makes errors of them."""
+    rows = [{**row, "lr": rate, "lr_at_edge": False} for row in study(3)]
+    figure = plots.rates(blocks(frame(rows))[0])
+    figures.save(figure, tmp_path / "r.png")
+    for axis in figure.axes:
+        low, high = axis.get_ylim()
+        assert np.sqrt(low * high) == pytest.approx(rate)
+        assert high / low > 5
+        assert list(axis.get_yticks()) == [rate]
+
+
 def test_a_picture_is_published_whole_and_small(block, tmp_path):
     path = figures.save(plots.calibration(block), tmp_path / "new" / "c.png")
     with Image.open(path) as image:
