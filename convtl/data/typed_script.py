@@ -22,7 +22,7 @@ from convtl.data.split import SPLITS
 from convtl.data.typed import letters_of, typed_identity
 
 _BLOCK = 100_000
-"""Room for the images of one letter in a key."""
+"""Room for the images of one letter in a key, where they are not more."""
 
 
 @dataclass
@@ -75,14 +75,14 @@ class TypedScript(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
         content, progress = self.builder_config.content, self.progress
-        letters = letters_of(content)
+        letters, room = letters_of(content), max(_BLOCK, count)
         drawn = rendering.draw_all(letters, content.faces, content.size, content.jitter, {split: count})
         for label, _, images in drawn:
             if progress and label % 8 == 0:
                 progress(f"drawing {content.script} ({split}): letter {label + 1} of {len(letters)}")
             for index in range(count):
                 yield (
-                    label * _BLOCK + index,
+                    label * room + index,
                     {
                         "image": png(images.images[index]),
                         "label": label,

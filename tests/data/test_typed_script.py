@@ -197,6 +197,19 @@ def test_it_is_a_real_tfds_data_set(cache: Path, small: Domain) -> None:
     assert set(registered.builder_configs) >= {"latin", "cyrillic", "armenian"}
 
 
+def test_more_images_than_a_key_has_room_for(
+    small: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys of letters do not run into each other, and the images stay in their order."""
+    from convtl.data import typed_script
+
+    monkeypatch.setattr(typed_script, "_BLOCK", 8)  # more than in validation, fewer than in train and test
+    crowded = load_domain("crowded", SMALL, tmp_path)
+    for name in ("train", "validation", "test"):
+        np.testing.assert_array_equal(crowded.split(name).images, small.split(name).images)
+        np.testing.assert_array_equal(crowded.split(name).labels, small.split(name).labels)
+
+
 def test_a_data_set_made_with_other_fonts_is_prepared_again(tmp_path: Path) -> None:
     from convtl.cache import Cache
     from convtl.data import prepared, typed_script
