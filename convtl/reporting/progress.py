@@ -31,7 +31,7 @@ class Progress:
         self._what = ""
         self._bar: Any = None
         if sys.stderr.isatty():
-            form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} trials, {elapsed} gone, {postfix}"
+            form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} trials, {elapsed} gone{postfix}"
             self._bar = tqdm(total=total, initial=done, bar_format=form, leave=False, dynamic_ncols=True)
 
     def say(self, line: str) -> None:
