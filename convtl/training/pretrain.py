@@ -1,9 +1,10 @@
 """Source nets: trained once by one recipe, kept in the cache by content."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,9 @@ def ensure_sources(
 ) -> dict[str, Source]:
     """Source nets by key, trained now where the cache does not have them.
 
-    Of several processes that want the same net one trains it and the others wait; a net whose trainer
-    died is trained by whoever waited.
+    Several processes share the work: each takes as many nets at a time as its program has lanes, leaves
+    those alone that another is training, and waits for them at last; a net whose trainer died is trained by
+    whoever waited.
 
     Args:
       on_trained: told how many nets are ready, after each batch of them.
@@ -103,18 +105,9 @@ def ensure_sources(
 
     missing = collect()
     while missing:
-        with ExitStack() as locks:
-            mine = [
-                request
-                for request in missing
-                if locks.enter_context(cache.lock(KIND, request.key, blocking=False))
-            ]
-            # Somebody may have published between the look and the lock.
-            mine = [request for request in mine if cache.get(KIND, request.key) is None]
-            for group in _by_program(mine):
-                _train_group(group, cache, collect)
+        trained = [_train_group(group, cache, collect) for group in _by_program(missing)]
         missing = collect()
-        if missing and not mine:
+        if missing and not any(trained):
             with cache.lock(KIND, missing[0].key, blocking=True):
                 missing = collect()
     return ready
@@ -150,16 +143,34 @@ def _recipe(request: SourceRequest) -> Recipe:
     )
 
 
-def _train_group(group: Sequence[SourceRequest], cache: Cache, after_batch: Callable[[], Any]) -> None:
+def _train_group(group: Sequence[SourceRequest], cache: Cache, after_batch: Callable[[], Any]) -> int:
+    """Trains what no other process is training, a program's width at a time; returns how many that were."""
     recipe = _recipe(group[0])
     trainer, forward = Trainer(recipe), Forward(recipe.network, 0)
-    for begin in range(0, len(group), trainer.width):
-        batch = group[begin : begin + trainer.width]
-        trained = trainer.train([_lane(request) for request in batch])
-        for request, result in zip(batch, trained, strict=True):
-            metadata = _describe(request, result.variables, forward) | {"diverged": not result.finite}
-            cache.publish(KIND, request.key, partial(_save, result.variables, metadata))
+    left, count = iter(group), 0
+    while True:
+        with ExitStack() as locks:
+            batch = list(islice(_claimed(left, cache, locks), trainer.width))
+            if not batch:
+                return count
+            trained = trainer.train([_lane(request) for request in batch])
+            for request, result in zip(batch, trained, strict=True):
+                metadata = _describe(request, result.variables, forward) | {"diverged": not result.finite}
+                cache.publish(KIND, request.key, partial(_save, result.variables, metadata))
+        count += len(batch)
         after_batch()
+
+
+def _claimed(requests: Iterable[SourceRequest], cache: Cache, locks: ExitStack) -> Iterator[SourceRequest]:
+    """Those of the requests that are ours to train; `locks` takes the lock of each."""
+    for request in requests:
+        with ExitStack() as own:
+            held = own.enter_context(cache.lock(KIND, request.key, blocking=False))
+            # Somebody may have published between the look and the lock.
+            if not held or cache.get(KIND, request.key) is not None:
+                continue
+            locks.push(own.pop_all())
+        yield request
 
 
 def _lane(request: SourceRequest) -> Lane:

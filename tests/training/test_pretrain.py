@@ -18,7 +18,7 @@ from convtl.data.batches import standardise
 from convtl.training import pretrain
 from convtl.training.features import Forward
 from convtl.training.lanes import Lane, Trainer
-from convtl.training.pretrain import KIND, ensure_sources
+from convtl.training.pretrain import KIND, SourceRequest, ensure_sources
 
 
 @pytest.fixture
@@ -162,6 +162,59 @@ def test_nets_that_another_process_trains_are_waited_for(
     sources = ensure_sources([own, other], cache)
     assert set(sources) == {own.key, other.key}
     assert (trained, blocked) == ([1], [other.key])
+
+
+def _taken(cache: Cache, requests: list[SourceRequest]) -> list[int]:
+    """Which nets another process could not take now."""
+    other = Cache(cache.root)
+    found = []
+    for index, own in enumerate(requests):
+        with other.lock(KIND, own.key, blocking=False) as free:
+            found += [] if free else [index]
+    return found
+
+
+def test_no_more_nets_are_taken_than_are_trained_at_once(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Another process may take the others meanwhile; those that it has finished are not trained again."""
+    requests = [request(replicate) for replicate in range(6)]
+    elsewhere = ensure_sources(requests[2:3], Cache(tmp_path / "elsewhere"))[requests[2].key]
+    taken: list[list[int]] = []
+    train = Trainer.train
+
+    def watched(self: Trainer, lanes: list[Lane], *given: Any) -> Any:
+        taken.append(_taken(cache, requests))
+        assert len(taken[-1]) == len(lanes) <= self.width
+        if len(taken) == 1:
+            save = lambda folder: pretrain._save(elsewhere.variables, elsewhere.metadata, folder)  # noqa: E731
+            Cache(cache.root).publish(KIND, requests[2].key, save)
+        return train(self, lanes, *given)
+
+    monkeypatch.setattr(Trainer, "train", watched)
+    sources = ensure_sources(requests, cache)
+    assert taken == [[0, 1], [3, 4], [5]]
+    assert set(sources) == {own.key for own in requests}
+    assert _taken(cache, requests) == []
+
+
+def test_a_net_whose_trainer_died_is_trained_by_who_waited(
+    cache: Cache, trained: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other = request(0), request(1)
+    lock = Cache.lock
+    waited: list[bool] = []
+
+    def held(self: Cache, kind: str, key: str, blocking: bool = True) -> Any:
+        if key == other.key and not blocking and not waited:
+            return contextlib.nullcontext(False)
+        waited.extend([True] if blocking else [])
+        return lock(self, kind, key, blocking)
+
+    monkeypatch.setattr(Cache, "lock", held)
+    sources = ensure_sources([own, other], cache)
+    assert set(sources) == {own.key, other.key}
+    assert (trained, waited) == ([1, 1], [True])
 
 
 PROCESS = """
