@@ -107,22 +107,30 @@ class _Worker:
     save_to: Path | None
     outcome: Outcome
     given_up: set[str] = field(default_factory=set)
+    alone: set[str] = field(default_factory=set)
 
     def run(self, groups: Mapping[Recipe, Sequence[Trial]], costs: Mapping[Recipe, int]) -> None:
         """Passes over the groups until every trial is finished, here or by another process."""
+        told = False
         while True:
-            before = self.outcome.ran + len(self.outcome.failed)
+            before = self.outcome.ran + len(self.outcome.failed) + len(self.alone)
             for recipe, trials in groups.items():
-                if self._open(trials):
-                    self._run_group(recipe, trials, costs[recipe])
+                for share in self._shares(trials):
+                    self._run_group(recipe, share, costs[recipe])
+            if not self.claims.supported and not told:
+                told = True
+                self.watcher.say("no file locks here: processes on one `out` may do the same work twice")
             if not any(self._open(trials) for trials in groups.values()):
                 return
-            if not self.claims.supported:
-                self.watcher.say("no file locks here: processes on one `out` may do the same work twice")
-                return
-            if self.outcome.ran + len(self.outcome.failed) == before:
+            if self.outcome.ran + len(self.outcome.failed) + len(self.alone) == before:
                 self.watcher.working_on("waiting for trials that other processes are running")
                 time.sleep(_POLL_SECONDS)
+
+    def _shares(self, trials: Sequence[Trial]) -> list[list[Trial]]:
+        """What is run together: all that is open, but for trials of a batch that failed, each alone."""
+        together = [trial for trial in self._open(trials) if trial.id not in self.alone]
+        alone = [[trial] for trial in self._open(trials) if trial.id in self.alone]
+        return [together, *alone] if together else alone
 
     def _open(self, trials: Sequence[Trial]) -> list[Trial]:
         return [t for t in unfinished(trials, self.store, self.save_to) if t.id not in self.given_up]
@@ -155,8 +163,11 @@ class _Worker:
         except UserError:
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            self._give_up(in_flight, "failed", reason)
+            if len(in_flight) > 1:  # one of them may be to blame: each is tried alone
+                self.alone |= {trial.id for trial in in_flight}
+                self.claims.release([trial.id for trial in in_flight])
+            else:
+                self._give_up(in_flight, "failed", f"{type(error).__name__}: {error}".splitlines()[0])
 
     def _write(self, trial: Trial, row: Row, net: Variables | None, flops: float) -> None:
         if self.save_to is not None and net is not None:

@@ -227,17 +227,43 @@ def statuses(out: Path) -> list[str]:
 def test_an_error_in_a_program_is_told_and_tried_again_next_time(tmp_path, monkeypatch, unbroken) -> None:
     trials = tiny.trials(*STUDY)
     with monkeypatch.context() as patch:
-        Trouble(patch, Trainer, "train", RuntimeError("out of memory\nand much more"), first=1)
+        Trouble(patch, Trainer, "train", RuntimeError("out of memory\nand much more"), first=1, times=99)
         outcome = tiny.run(tmp_path, trials)
     assert outcome.failed
     assert set(outcome.failed) == {"RuntimeError: out of memory"}
     failed = [row for row in RowStore(tmp_path).read().values() if row["status"] == "failed"]
     assert len(failed) == len(outcome.failed)
     assert {row["reason"] for row in failed} == {"RuntimeError: out of memory"}
-    assert len(RowStore(tmp_path).read()) == TRIALS, "the others were run"
+    assert len(RowStore(tmp_path).read()) == TRIALS, "each was tried"
     again = tiny.run(tmp_path, trials)
     assert (again.ran, again.failed) == (len(failed), [])
     assert tiny.table(tmp_path) == unbroken
+
+
+def test_an_error_that_passes_is_overcome(tmp_path, monkeypatch, unbroken) -> None:
+    with monkeypatch.context() as patch:
+        Trouble(patch, Trainer, "train", RuntimeError("a moment's trouble"), first=1)
+        assert tiny.run(tmp_path, tiny.trials(*STUDY)).failed == []
+    assert tiny.table(tmp_path) == unbroken
+
+
+def test_a_trial_that_fails_takes_no_other_along(tmp_path, monkeypatch, unbroken) -> None:
+    trials = tiny.trials(*STUDY)
+    bad, finish = trials[1].id, Group._finish
+
+    def finish_or_fail(self, running):
+        if running.trial.id == bad:
+            raise ValueError("this one")
+        return finish(self, running)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Group, "_finish", finish_or_fail)
+        outcome = tiny.run(tmp_path, trials)
+    assert (outcome.ran, outcome.failed) == (TRIALS - 1, ["ValueError: this one"])
+    found = tiny.table(tmp_path)
+    assert {name: row for name, row in unbroken.items() if name != bad} == {
+        name: row for name, row in found.items() if name != bad
+    }
 
 
 def test_a_program_that_never_works_ends_the_study_without_waiting(tmp_path, monkeypatch) -> None:
