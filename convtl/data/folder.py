@@ -1,5 +1,8 @@
 """Pictures in folders: `path/CLASS/*`, or `path/{train,val,test}/CLASS/*`."""
 
+import functools
+import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,8 @@ _FOLDERS = {
 }
 _SHARES = {"validation": 0.15, "test": 0.25}
 """Of each class, where there is no folder for the split."""
+_SETTLED_NS = 2_000_000_000
+"""A file that was changed this short a time ago may change again without a sign of it."""
 _BROKEN = (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError)
 """What Pillow raises for files that are no pictures, or are damaged."""
 
@@ -123,7 +128,7 @@ def scan(config: ImageFolderConfig) -> Tree:
 
 
 def folder_identity(config: ImageFolderConfig) -> dict[str, Any]:
-    """Parameters, and a digest of the names and sizes of the files; where they lie is left out.
+    """Parameters, and a digest of the names and contents of the files; where they lie is left out.
 
     Raises:
       UserError: as `scan`.
@@ -132,11 +137,38 @@ def folder_identity(config: ImageFolderConfig) -> dict[str, Any]:
     content = {key: value for key, value in vocabulary.dump(config).items() if key != "path"}
     root = Path(config.path).expanduser()
     listing = [
-        [path.relative_to(root).as_posix(), path.stat().st_size]
+        [path.relative_to(root).as_posix(), _content(path)]
         for files in tree.files.values()
         for path, _ in files
     ]
     return {**content, "files": keys.digest(listing), "version": VERSION}
+
+
+def _content(path: Path) -> str | None:
+    """SHA-256 of a file, None if it cannot be read; a file is read again only if it has been changed.
+
+    The time of the last change of the file's record (`st_ctime`) cannot be set by programs, but clocks of
+    files tick slowly: of a file changed just now, a second change might go unseen.
+    """
+    try:
+        facts = path.stat()
+        if time.time_ns() - max(facts.st_mtime_ns, facts.st_ctime_ns) < _SETTLED_NS:
+            return _sha256(path)
+        return _remembered(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
+    except OSError:
+        return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.cache
+def _remembered(path: Path, *facts: int) -> str:
+    """The digest of a file about which these facts hold; one process asks for it for every trial."""
+    del facts
+    return _sha256(path)
 
 
 def _subfolders(root: Path) -> list[Path]:

@@ -1,7 +1,9 @@
 """Patches, digits, prepared TFDS data sets and folders of pictures as domains."""
 
 import itertools
+import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from convtl.config import (
     TfdsConfig,
     TypedScriptConfig,
 )
-from convtl.data import patches
+from convtl.data import folder, patches
 from convtl.data.domains import SPLITS, Domain, eligible_classes, identity, load_domain
 from convtl.errors import UserError
 
@@ -229,14 +231,70 @@ def test_where_a_folder_lies_does_not_matter_but_its_files_do(
     assert keys.digest(identity(ImageFolderConfig(path=str(moved)))) != before
 
 
+def _invert(file: Path) -> None:
+    """Other pixels in a file of the same name, size and time of change."""
+    before = file.stat()
+    with Image.open(file) as picture:
+        pixels = 255 - np.asarray(picture)
+    Image.fromarray(pixels).save(file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("settled", [0, folder._SETTLED_NS])
+def test_pictures_edited_in_place_are_other_pictures(
+    settled: int, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether or not the digests of their contents are remembered."""
+    monkeypatch.setattr(folder, "_SETTLED_NS", settled)
+    config = ImageFolderConfig(path=str(pets))
+    before = load_domain("pets", config, tmp_path / "cache")
+    time.sleep(0.02)  # clocks of files tick slowly
+    for file in pets.rglob("*.bmp"):
+        _invert(file)
+    after = load_domain("pets", config, tmp_path / "cache")
+    assert after.digest != before.digest
+    assert after.counts == before.counts
+    assert (after.split("train").images != before.split("train").images).any()
+    again = load_domain("pets", config, tmp_path / "cache")
+    assert again.digest == after.digest
+
+
+def test_pictures_that_have_not_changed_are_not_read_again(
+    pets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "_SETTLED_NS", 0)
+    config = ImageFolderConfig(path=str(pets))
+    before = identity(config)
+    read: list[Path] = []
+    digest = folder._sha256
+    monkeypatch.setattr(folder, "_sha256", lambda path: (read.append(path), digest(path))[1])
+    assert identity(config) == before
+    assert not read
+    (pets / "dog" / "new.png").write_bytes(b"no picture")
+    assert identity(config) != before
+    assert [path.name for path in read] == ["new.png"]
+
+
+def test_a_file_that_cannot_be_read_has_an_identity_too(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ImageFolderConfig(path=str(pets))
+    before = identity(config)
+
+    def refused(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(folder, "_sha256", refused)
+    assert identity(config) != before
+
+
 @pytest.mark.parametrize(("names", "counts"), [(("val", "test"), (6, 4, 5)), ((), (4, 1, 2))])
 def test_folders_of_splits(names: tuple[str, ...], counts: tuple[int, ...], tmp_path: Path) -> None:
     sizes = {"train": 6, "val": 4, "test": 5}
     if not names:
         sizes["train"] = 7
-    for seed, folder in enumerate(("train", *names)):
+    for seed, part in enumerate(("train", *names)):
         for name in ("a", "b"):
-            _fill(tmp_path / "root" / folder / name, sizes[folder], seed)
+            _fill(tmp_path / "root" / part / name, sizes[part], seed)
     domain = load_domain("f", ImageFolderConfig(path=str(tmp_path / "root")), tmp_path / "cache")
     _check(domain)
     assert tuple(domain.counts[name] for name in SPLITS) == counts
