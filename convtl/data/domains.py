@@ -140,13 +140,16 @@ def _named(name: str) -> Iterator[None]:
 
 
 def eligible_classes(source: Domain, target: Domain) -> tuple[int, ...]:
-    """Classes of a source that look like no class in the target's whole pool.
+    """Classes of a source that are and look like no class in the target's whole pool.
 
-    Only typed scripts are compared (size-normalised glyphs, largest correlation over the faces); of any
-    other source all classes are eligible. Deterministic; no image is loaded.
+    Typed scripts are compared by their letters (size-normalised glyphs, largest correlation over the faces),
+    patches by their photographs: what is a test region at one scale is in a training region at another. Of
+    any other source all classes are eligible. Deterministic; no image is loaded.
     """
     if isinstance(source.config, TypedScriptConfig) and isinstance(target.config, TypedScriptConfig):
         return strangers(source.config, target.config)
+    if isinstance(source.config, PatchesConfig) and isinstance(target.config, PatchesConfig):
+        return tuple(i for i, name in enumerate(source.class_names) if name not in target.class_names)
     return tuple(range(len(source.class_names)))
 
 

@@ -341,13 +341,60 @@ def test_folders_that_hold_no_domain(make, message: str, tmp_path: Path) -> None
 # --- all ----------------------------------------------------------------------------------------------
 
 
-def test_only_typed_scripts_are_compared(tmp_path: Path) -> None:
+def test_typed_scripts_are_compared_and_digits_are_not(tmp_path: Path) -> None:
     digits = load_domain("digits", DigitsConfig(), tmp_path)
     latin = load_domain("latin", TypedScriptConfig(script="latin"), tmp_path)
     cyrillic = load_domain("cyrillic", TypedScriptConfig(script="cyrillic"), tmp_path)
     assert eligible_classes(digits, latin) == tuple(range(10))
     assert eligible_classes(latin, digits) == tuple(range(len(latin.class_names)))
     assert len(eligible_classes(latin, cyrillic)) < len(latin.class_names)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        PatchesConfig(collection="photographs"),
+        PatchesConfig(collection="textures", per_class=FEW),
+        PatchesConfig(collection="textures", size=32),
+    ],
+)
+def test_patches_of_one_photograph_are_never_in_source_and_target(
+    other: PatchesConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A region that is a test patch at one scale would be a training patch at the other."""
+    textures = load_domain("textures", PatchesConfig(collection="textures"), tmp_path)
+    same = load_domain("other", other, tmp_path)
+    assert eligible_classes(textures, same) == eligible_classes(same, textures) == ()
+    few = {name: patches.PHOTOGRAPHS[name] for name in ("brick", "moon")}
+    monkeypatch.setattr(patches, "PHOTOGRAPHS", few)
+    fewer = load_domain("fewer", other, tmp_path)
+    eligible = {textures.class_names[index] for index in eligible_classes(textures, fewer)}
+    assert eligible == set(textures.class_names) - {"brick", "moon"}
+    digits = load_domain("digits", DigitsConfig(), tmp_path)
+    assert len(eligible_classes(textures, digits)) == len(textures.class_names)
+
+
+def test_a_study_of_photographs_at_two_scales_is_refused_in_one_line() -> None:
+    from tiny import trials
+
+    from convtl.cache import Cache, default_root
+    from convtl.study.materials import Materials
+
+    per_class = "per_class={train: 16,validation: 4,test: 8}"
+    words = [f"domains.{name}.{per_class}" for name in ("textures", "photographs")]
+    materials = Materials(Cache(default_root()), lambda what: None)
+    (between,) = trials("source=textures", "target=photographs", *words)
+    told = (
+        "^source: 'textures' has 0 classes that are no class .*of target 'photographs'; accepted: a source .*"
+    )
+    with pytest.raises(UserError, match=told) as refused:
+        materials.check(between)
+    assert "\n" not in str(refused.value)
+    (within,) = trials("source=textures", "target=textures", *words)
+    materials.check(within)
+    request, target = materials.source_request(within), materials.target_data(within)
+    assert request is not None
+    assert not set(request.draw.classes) & set(target.draw.classes)
 
 
 @pytest.mark.parametrize(
