@@ -155,7 +155,7 @@ def _checkpointer() -> Iterator[Any]:
     log = logging.getLogger("absl")
     log.addFilter(_worth_telling)
     try:
-        # The plain Checkpointer saves in the calling thread and leaves none behind.
+        # The plain Checkpointer saves in the calling thread; what its event loop started ends by itself.
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
             yield checkpointer
     finally:

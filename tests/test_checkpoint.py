@@ -330,6 +330,9 @@ from convtl import checkpoint
 checkpoint.save(Path(sys.argv[1]), {"fc": {"params": {"kernel": np.ones((84, 10), np.float32)}}}, {})
 checkpoint.load(Path(sys.argv[1]))
 assert "pickle" not in checkpoint.__dict__
+others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+for thread in others:
+    thread.join(10)  # those of a closed event loop are about to end
 print([thread.name for thread in threading.enumerate() if not thread.daemon])
 """
 
