@@ -15,6 +15,8 @@ from convtl.study.statistics import EPSILON
 _WORDS = ("gains", "loses", "makes no settled difference")
 _SHOWN = 3
 """Sources that a sentence goes through before it refers to the table."""
+_EQUALLY_LEARNED = 0.05
+"""Differences of source accuracy that are not worth a word."""
 NOTHING = "No trial is finished yet, so nothing can be said."
 LEGEND = (
     "*Depth k*: the last k layers with weights are trained on the target, the others stay as the source left "
@@ -214,7 +216,13 @@ def limits(
         f"{min(1.0, 2 / 2**m):.2g}.",
         _declared(verdicts, facts.get("claims added later", ())),
     ]
-    cannot = [*_one_of_a_kind(parts, targets), *_validation(data), *_inputs(facts), *_floors(parts)]
+    cannot = [
+        *_one_of_a_kind(parts, targets),
+        *_validation(data),
+        *_inputs(facts),
+        *_learned(data),
+        *_floors(parts),
+    ]
     return can, cannot
 
 
@@ -287,6 +295,19 @@ def _inputs(facts: Mapping[str, Any]) -> list[str]:
         ]
     return [
         "Test images come from the same domain as the training images: nothing is said about a shift after."
+    ]
+
+
+def _learned(data: pd.DataFrame) -> list[str]:
+    """Whether the sources were learned equally well; if not, similarity is not all that differs."""
+    known = data[data["usable"] & data["source_accuracy"].notna()]
+    means = known.groupby("source", sort=False)["source_accuracy"].mean()
+    if len(means) < 2 or means.max() - means.min() < _EQUALLY_LEARNED:
+        return []
+    reached = ", ".join(f"{source} {value:.0%}" for source, value in means.items())
+    return [
+        f"The sources were not learned equally well (accuracy on their own validation images: {reached}): "
+        "part of what sets them apart may be that, and not similarity."
     ]
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import tiny
+from synthetic_rows import row
 
 from convtl import report, run
 from convtl.parsing import parse
+from convtl.reporting import sentences
 from convtl.reporting.build import comparable
 from convtl.study.arms import blocks, frame
 from convtl.study.grid import apply_limits
@@ -95,3 +97,12 @@ def test_a_report_needs_no_data(tmp_path, monkeypatch) -> None:
 
 def test_a_smoke_report_says_that_its_numbers_mean_nothing(tmp_path) -> None:
     assert "its numbers mean nothing" in study(tmp_path, "limits.suffix=-smoke").splitlines()[0]
+
+
+@pytest.mark.parametrize(("far", "told"), [(0.31, True), (0.91, False)])
+def test_sources_that_were_not_learned_equally_well_are_told(far, told) -> None:
+    reached = {"latin": 0.93, "textures": far}
+    rows = [row(source, 2, depth, 0, 0.0) for source in reached for depth in (1, 5)]
+    data = frame(one | {"source_accuracy": reached[one["source"]]} for one in rows)
+    _, cannot = sentences.limits(data, blocks(data), [], {})
+    assert ("latin 93%, textures 31%" in " ".join(cannot)) == told
