@@ -6,7 +6,7 @@ from convtl.cli import folder, guarded
 from convtl.errors import UserError
 from convtl.parsing import parse
 from convtl.reporting.build import build
-from convtl.study.grid import apply_limits
+from convtl.study.limits import apply_limits
 from convtl.study.record import newest_record
 from convtl.study.store import RowStore
 

@@ -12,7 +12,7 @@ import pandas as pd
 from markdown_it import MarkdownIt
 
 from convtl.config import ClaimConfig
-from convtl.reporting import captions, figures, numbers, pictures, plots, sentences, tables
+from convtl.reporting import captions, caveats, figures, numbers, pictures, plots, sentences, tables
 from convtl.reporting.page import PAGE
 from convtl.reporting.summary import Cell, cells
 from convtl.study.arms import Block, blocks, frame
@@ -102,7 +102,7 @@ def _parts(
 
 
 def _box(data: pd.DataFrame, parts: Parts, verdicts: Sequence[Verdict], scope: Mapping[str, Any]) -> str:
-    can, cannot = sentences.limits(data, [block for block, _ in parts], verdicts, scope)
+    can, cannot = caveats.limits(data, [block for block, _ in parts], verdicts, scope)
     lines = ["**What this study can say**", "", *(f"- {text}" for text in can), ""]
     lines += ["**What it cannot**", "", *(f"- {text}" for text in cannot)]
     return "\n".join(f"> {line}".rstrip() for line in lines) + "\n"

@@ -1,22 +1,17 @@
 """What the numbers say, in sentences that are computed and can come out either way."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
-
-import pandas as pd
+from collections.abc import Callable, Sequence
 
 from convtl.reporting import numbers
 from convtl.reporting.summary import Cell, Contrast
 from convtl.study.arms import Block
-from convtl.study.principles import Verdict, at_floor
+from convtl.study.principles import Verdict
 from convtl.study.statistics import EPSILON
 
 _WORDS = ("gains", "loses", "makes no settled difference")
 _SHOWN = 3
 """Sources that a sentence goes through before it refers to the table."""
-_EQUALLY_LEARNED = 0.05
-"""Differences of source accuracy that are not worth a word."""
 NOTHING = "No trial is finished yet, so nothing can be said."
 LEGEND = (
     "*Depth k*: the last k layers with weights are trained on the target, the others stay as the source left "
@@ -194,129 +189,3 @@ def _typical(block: Block, depth: int, column: str) -> float:
     data = block.data if len(block.data) else block.scratch
     values = data.loc[data["depth"] == depth, column]
     return float(values.median()) if values.notna().any() else float("nan")
-
-
-# --- what the study can say and what it cannot ----------------------------------------------------------
-
-
-def limits(
-    data: pd.DataFrame, parts: Sequence[Block], verdicts: Sequence[Verdict], facts: Mapping[str, Any]
-) -> tuple[list[str], list[str]]:
-    """(what it can say, what it cannot), each computed from the rows."""
-    targets = sorted({block.target for block in parts})
-    sources = list(dict.fromkeys(source for block in parts for source in block.sources))
-    m = max((block.replicates for block in parts), default=0)
-    counts = ", ".join(map(str, sorted({n for block in parts for n in block.counts})))
-    can = [
-        f"It compares {numbers.plural(len(sources), 'source')} ({', '.join(sources) or 'none'}) on "
-        f"{numbers.plural(len(targets), 'target')} ({', '.join(targets) or 'none'}), n = {counts or 'none'}.",
-        f"{numbers.plural(m, 'replicate')}; all arms of a replicate share its classes, images, source nets "
-        "and "
-        f"order, so differences are paired. With {m} the smallest possible two-sided p is "
-        f"{min(1.0, 2 / 2**m):.2g}.",
-        _declared(verdicts, facts.get("claims added later", ())),
-    ]
-    cannot = [
-        *_one_of_a_kind(parts, targets),
-        *_validation(data),
-        *_inputs(facts),
-        *_learned(data),
-        *_floors(parts),
-    ]
-    return can, cannot
-
-
-def _declared(verdicts: Sequence[Verdict], late: Collection[str]) -> str:
-    rest = (
-        "every other contrast is exploratory. Intervals are for one contrast each; words such as gains and "
-        "loses, "
-        "and \\*, are used where the p adjusted over the whole table (step-down max-T) is at most .05."
-    )
-    if not verdicts:
-        return f"No claim was declared before the results; {rest}"
-    statements = "; ".join(dict.fromkeys(f"“{verdict.claim.statement}”" for verdict in verdicts))
-    if late:
-        named = "; ".join(f"“{statement}”" for statement in late)
-        return f"Claims under test: {statements}. Added when results were there already: {named}; {rest}"
-    if len(verdicts) == 1:
-        return f"One claim was declared before the results, and its p is unadjusted: {statements}; {rest}"
-    return (
-        f"Declared before the results, and adjusted by Holm over {len(verdicts)} tests: {statements}; {rest}"
-    )
-
-
-def _one_of_a_kind(parts: Sequence[Block], targets: Sequence[str]) -> list[str]:
-    said = []
-    if len(targets) == 1:
-        said.append(f"One target only: nothing here shows that it holds for targets other than {targets[0]}.")
-    updates = sorted(
-        {dict(block.setting)["updates"] for block in parts if dict(block.setting)["updates"]}, key=float
-    )
-    if len(updates) == 1:
-        said.append(
-            f"One schedule only ({updates[0]} updates whatever n): a longer one may favour deep arms and "
-            "scratch, "
-            "so a verdict may be one about speed."
-        )
-    sources = {source for block in parts for source in block.sources}
-    if len(sources) > 1:
-        said.append(
-            "Sources are fixed, not redrawn: differences between sources hold for these, not for kinds."
-        )
-    if any(not block.full_known for block in parts):
-        said.append("Where scratch is missing, the deepest depth that was trained stands for the whole net.")
-    return said
-
-
-def _validation(data: pd.DataFrame) -> list[str]:
-    usable = data[data["usable"]]
-    oracle = usable[usable["val_regime"] == "oracle"]
-    if not len(oracle):
-        return []
-    per_class = (oracle["n_val"] * oracle["n_per_class"] / oracle["n_train"]).median()
-    labels = (
-        f" ({per_class:.0f} labels a class that are not counted in n)" if math.isfinite(per_class) else ""
-    )
-    return [
-        f"Oracle validation{labels} chose the learning rate, and the depth where it says so: with only n "
-        "labels "
-        "these choices would be worse."
-    ]
-
-
-def _inputs(facts: Mapping[str, Any]) -> list[str]:
-    if facts.get("faces"):
-        faces = facts["faces"]
-        names = ", ".join(faces) if isinstance(faces, list | tuple) else str(faces)
-        return [
-            f"Test images are new jitter of letters in known faces ({names}): nothing is said about new "
-            "fonts, "
-            "handwriting or photographs."
-        ]
-    return [
-        "Test images come from the same domain as the training images: nothing is said about a shift after."
-    ]
-
-
-def _learned(data: pd.DataFrame) -> list[str]:
-    """Whether the sources were learned equally well; if not, similarity is not all that differs."""
-    known = data[data["usable"] & data["source_accuracy"].notna()]
-    means = known.groupby("source", sort=False)["source_accuracy"].mean()
-    if len(means) < 2 or means.max() - means.min() < _EQUALLY_LEARNED:
-        return []
-    reached = ", ".join(f"{source} {value:.0%}" for source, value in means.items())
-    return [
-        f"The sources were not learned equally well (accuracy on their own validation images: {reached}): "
-        "part of what sets them apart may be that, and not similarity."
-    ]
-
-
-def _floors(parts: Sequence[Block]) -> list[str]:
-    low = [
-        f"{block.title or block.target}, from {source}, n={n}"
-        for block in parts
-        for source in block.sources
-        for n in block.counts
-        if at_floor(block, source, n)
-    ]
-    return [f"Floor: head and whole net are both under twice chance at {'; '.join(low)} (†)."] if low else []

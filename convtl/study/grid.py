@@ -1,24 +1,25 @@
 """Axes -> trials, each with an identity: what a study consists of, before anything is run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any
 
-from convtl.config import PROTOCOL, Config, PatchesConfig, PerClass, TypedScriptConfig, dump
+from convtl.config import PROTOCOL, Config, dump
 from convtl.data.domains import identity
 from convtl.errors import UserError, nearest, unknown_name
 from convtl.keys import digest
 from convtl.models.network import Network
 from convtl.models.registry import build_network
 from convtl.parsing import known_keys, parse
+from convtl.study.limits import apply_limits
 from convtl.transfer.plan import Plan, make_plan, resolve_depth
 
 FRESH_SOURCES = ("scratch", "random")
 """Sources that are no domain: a fresh net that trains everything, and one frozen below the boundary."""
 _NAMING_SHAPE, _NAMING_CLASSES = (64, 64, 1), 10  # unit names and their order do not depend on the images
 
-_AXES = ("model", "source", "target", "regime", "depth", "n_per_class", "updates", "replicate")
+AXES = ("model", "source", "target", "regime", "depth", "n_per_class", "updates", "replicate")
 _AROUND = (
     "claims", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study", "replicates", "axes",
 )  # fmt: skip
@@ -55,52 +56,6 @@ class Trial:
     updates: int
     replicate: int
     axes: Mapping[str, Any]
-
-
-def apply_limits(config: Config) -> Config:
-    """Cuts a config as `limits` says: the last word, whatever an experiment asked for."""
-    limits = config.limits
-    cut: dict[str, Any] = {}
-    if limits.values_per_axis is not None:
-        cut |= {axis: _ends(getattr(config, axis), limits.values_per_axis) for axis in _AXES[:-1]}
-        cut["axes"] = {name: _ends(values, limits.values_per_axis) for name, values in config.axes.items()}
-    if limits.replicates is not None:
-        cut["replicates"] = min(config.replicates, limits.replicates)
-        if config.replicate is not None:
-            cut["replicate"] = config.replicate[: limits.replicates]
-    if limits.updates is not None:
-        cut["updates"] = tuple(
-            dict.fromkeys(min(u, limits.updates) for u in cut.get("updates", config.updates))
-        )
-    recipe = config.pretrain
-    if limits.pretrain_updates is not None:
-        recipe = replace(recipe, updates=min(recipe.updates, limits.pretrain_updates))
-    most = limits.images_per_class
-    if most is not None:
-        recipe = replace(recipe, images_per_class=min(recipe.images_per_class, most))
-        cut["test_per_class"] = min(config.test_per_class, most)
-        cut["validation"] = replace(config.validation, per_class=min(config.validation.per_class, most))
-        cut["n_per_class"] = tuple(
-            dict.fromkeys(min(n, most) for n in cut.get("n_per_class", config.n_per_class))
-        )
-        cut["domains"] = {name: _smaller(domain, most) for name, domain in config.domains.items()}
-    study = f"{config.study or 'trials'}{limits.suffix}" if limits.suffix else config.study
-    return replace(config, pretrain=recipe, study=study, **cut)
-
-
-def _ends(values: Sequence[Any], most: int) -> tuple[Any, ...]:
-    """At most `most` values, the first and the last among them."""
-    if len(values) <= most:
-        return tuple(values)
-    return (*values[: most - 1], values[-1])
-
-
-def _smaller(domain: Any, most: int) -> Any:
-    if not isinstance(domain, TypedScriptConfig | PatchesConfig):
-        return domain
-    asked = domain.per_class
-    cut = PerClass(min(asked.train, most), min(asked.validation, most), min(asked.test, most))
-    return replace(domain, per_class=cut)
 
 
 def expand(content: Mapping[str, Any]) -> tuple[Config, list[Trial]]:
@@ -146,7 +101,7 @@ def _check_claims(study: Config) -> None:
 
 def _assignments(study: Config, content: Mapping[str, Any]) -> list[dict[str, Any]]:
     for key, values in study.axes.items():
-        if key.split(".")[0] in (*_AXES, *_AROUND):
+        if key.split(".")[0] in (*AXES, *_AROUND):
             raise UserError(f"axes: got '{key}'; it is given as {key}=... itself, not under axes")
         if key.split(".")[0] not in content:
             raise UserError(f"axes: unknown key '{key}'.{nearest(key, known_keys())}")
@@ -251,7 +206,7 @@ def _check_names(settings: Config) -> None:
 
 def _protocol(settings: Config, assignment: Mapping[str, Any], pretrained: bool = True) -> dict[str, Any]:
     """What all trials of a study share: everything but axes, registries and what is around the trials."""
-    skipped = {*_AXES, *_AROUND, *_REGISTRIES} | (set() if pretrained else {"pretrain"})
+    skipped = {*AXES, *_AROUND, *_REGISTRIES} | (set() if pretrained else {"pretrain"})
     shared = {
         item.name: dump_field(settings, item.name) for item in fields(settings) if item.name not in skipped
     }

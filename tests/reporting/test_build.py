@@ -10,10 +10,10 @@ from synthetic_rows import row
 
 from convtl import report, run
 from convtl.parsing import parse
-from convtl.reporting import sentences
+from convtl.reporting import caveats
 from convtl.reporting.build import comparable
 from convtl.study.arms import blocks, frame
-from convtl.study.grid import apply_limits
+from convtl.study.limits import apply_limits
 from convtl.study.record import newest_record
 from convtl.study.store import RowStore
 
@@ -104,5 +104,5 @@ def test_sources_that_were_not_learned_equally_well_are_told(far, told) -> None:
     reached = {"latin": 0.93, "textures": far}
     rows = [row(source, 2, depth, 0, 0.0) for source in reached for depth in (1, 5)]
     data = frame(one | {"source_accuracy": reached[one["source"]]} for one in rows)
-    _, cannot = sentences.limits(data, blocks(data), [], {})
+    _, cannot = caveats.limits(data, blocks(data), [], {})
     assert ("latin 93%, textures 31%" in " ".join(cannot)) == told

@@ -12,7 +12,8 @@ from convtl.cli import compose
 from convtl.errors import UserError
 from convtl.parsing import parse
 from convtl.study import grid
-from convtl.study.grid import accepts, apply_limits, expand
+from convtl.study.grid import accepts, expand
+from convtl.study.limits import apply_limits
 
 BASE = compose([])
 SMALL = BASE | {"depth": [1], "n_per_class": [10], "replicates": 1}

@@ -1,0 +1,56 @@
+"""What `debug=` cuts, after everything else is composed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from convtl.config import Config, PatchesConfig, PerClass, TypedScriptConfig
+
+_CUT = ("model", "source", "target", "regime", "depth", "n_per_class", "updates")
+"""Axes of which a few values are kept."""
+
+
+def apply_limits(config: Config) -> Config:
+    """Cuts a config as `limits` says: the last word, whatever an experiment asked for."""
+    limits = config.limits
+    cut: dict[str, Any] = {}
+    if limits.values_per_axis is not None:
+        cut |= {axis: _ends(getattr(config, axis), limits.values_per_axis) for axis in _CUT}
+        cut["axes"] = {name: _ends(values, limits.values_per_axis) for name, values in config.axes.items()}
+    if limits.replicates is not None:
+        cut["replicates"] = min(config.replicates, limits.replicates)
+        if config.replicate is not None:
+            cut["replicate"] = config.replicate[: limits.replicates]
+    if limits.updates is not None:
+        cut["updates"] = tuple(
+            dict.fromkeys(min(u, limits.updates) for u in cut.get("updates", config.updates))
+        )
+    recipe = config.pretrain
+    if limits.pretrain_updates is not None:
+        recipe = replace(recipe, updates=min(recipe.updates, limits.pretrain_updates))
+    most = limits.images_per_class
+    if most is not None:
+        recipe = replace(recipe, images_per_class=min(recipe.images_per_class, most))
+        cut["test_per_class"] = min(config.test_per_class, most)
+        cut["validation"] = replace(config.validation, per_class=min(config.validation.per_class, most))
+        cut["n_per_class"] = tuple(
+            dict.fromkeys(min(n, most) for n in cut.get("n_per_class", config.n_per_class))
+        )
+        cut["domains"] = {name: _smaller(domain, most) for name, domain in config.domains.items()}
+    study = f"{config.study or 'trials'}{limits.suffix}" if limits.suffix else config.study
+    return replace(config, pretrain=recipe, study=study, **cut)
+
+
+def _ends(values: Sequence[Any], most: int) -> tuple[Any, ...]:
+    """At most `most` values, the first and the last among them."""
+    if len(values) <= most:
+        return tuple(values)
+    return (*values[: most - 1], values[-1])
+
+
+def _smaller(domain: Any, most: int) -> Any:
+    if not isinstance(domain, TypedScriptConfig | PatchesConfig):
+        return domain
+    asked = domain.per_class
+    cut = PerClass(min(asked.train, most), min(asked.validation, most), min(asked.test, most))
+    return replace(domain, per_class=cut)
