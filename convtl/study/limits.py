@@ -34,7 +34,7 @@ def apply_limits(config: Config) -> Config:
         cut["test_per_class"] = min(config.test_per_class, most)
         cut["validation"] = replace(config.validation, per_class=min(config.validation.per_class, most))
         cut["n_per_class"] = tuple(
-            dict.fromkeys(min(n, most) for n in cut.get("n_per_class", config.n_per_class))
+            dict.fromkeys(_fewer(n, most, config) for n in cut.get("n_per_class", config.n_per_class))
         )
         cut["domains"] = {name: _smaller(domain, most) for name, domain in config.domains.items()}
     study = f"{config.study or 'trials'}{limits.suffix}" if limits.suffix else config.study
@@ -46,6 +46,13 @@ def _ends(values: Sequence[Any], most: int) -> tuple[Any, ...]:
     if len(values) <= most:
         return tuple(values)
     return (*values[: most - 1], values[-1])
+
+
+def _fewer(n: int, most: int, config: Config) -> int:
+    """Labels a class as far as the cut domains have them; what the uncut ones lack is left to be refused."""
+    made = [config.domains.get(name) for name in config.target]
+    lacking = any(isinstance(d, TypedScriptConfig | PatchesConfig) and n > d.per_class.train for d in made)
+    return n if lacking else min(n, most)
 
 
 def _smaller(domain: Any, most: int) -> Any:

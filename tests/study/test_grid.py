@@ -291,6 +291,15 @@ def test_limits_cut_the_study_as_documented() -> None:
     assert len(trials) == 2 * 2 * (2 + 1)
 
 
+def test_limits_cut_labels_that_the_domain_has_and_leave_those_that_it_lacks_to_be_refused() -> None:
+    most = expand(compose(["debug=smoke"]))[0].limits.images_per_class
+    assert most is not None
+    config, _ = expand(compose(["debug=smoke", "n_per_class=[2,400]"]))
+    assert config.n_per_class == (2, most)
+    config, _ = expand(compose(["debug=smoke", "n_per_class=[2,401]"]))
+    assert config.n_per_class == (2, 401)
+
+
 def test_limits_are_the_last_word_and_never_raise_anything() -> None:
     content = changed(SMALL, updates=[3, 50, 60], replicates=1, replicate=[7, 8, 9], test_per_class=5)
     config = apply_limits(parse(content | compose(["debug=smoke"]) | {
