@@ -17,7 +17,7 @@ from convtl.reporting.progress import Progress
 from convtl.study.dry_run import describe_plan
 from convtl.study.grid import Trial, distinct, expand
 from convtl.study.materials import Materials
-from convtl.study.record import read_record, write_record
+from convtl.study.record import make_record, write_record
 from convtl.study.runner import Outcome, check_trials, run_trials, unfinished
 from convtl.study.store import RowStore
 from convtl.tracking import Tracker, open_tracker
@@ -74,13 +74,14 @@ def _run(
         materials = Materials(cache, progress.working_on)
         check_trials(missing, materials)
         store.prepare()
-        record = write_record(out, content, trials, command, device_line())
+        record = make_record(content, trials, command, device_line())
+        write_record(out, record)
         progress.tracker = tracker = open_tracker(
             config.tracking, config.study or "trials", dict(content), out
         )
-        outcome = _train(config, trials, store, materials, progress, tracker, save_to)
+        outcome = _train(trials, store, materials, progress, tracker, save_to)
     wall = time.perf_counter() - began
-    report, lines = build(store, config, read_record(record), wall if outcome.ran else None)
+    report, lines = build(store, config, record, wall if outcome.ran else None)
     print(lines)
     print(
         f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, peak memory {peak_memory_gib():.1f} GiB"
@@ -95,7 +96,6 @@ def _run(
 
 
 def _train(
-    config: Config,
     trials: Sequence[Trial],
     store: RowStore,
     materials: Materials,
@@ -107,7 +107,7 @@ def _train(
     try:
         outcome = run_trials(trials, store, materials, progress, save_to)
         if outcome.ran or not (store.out / "samples.npz").exists():
-            save_samples(store.out, config, trials, materials)
+            save_samples(store.out, trials, materials)
     except BaseException as error:
         store.write_table(store.read().values())
         tracker.fail(f"{type(error).__name__}: {error}")
@@ -119,9 +119,9 @@ def _sweep(words: Sequence[str]) -> int:
     """A `-m` sweep: every point is checked before the first is launched."""
     studies = [compose_overrides(point) for point in points(words)]
     expanded = [expand(content) for content in studies]
-    everywhere = {trial.id: trial for _, trials in expanded for trial in trials}
+    everywhere = [trial for _, trials in expanded for trial in trials]
     out = out_folder(expanded[0][0])
-    missing = unfinished(list(everywhere.values()), RowStore(out))
+    missing = unfinished(everywhere, RowStore(out))
     check_trials(missing, Materials(cache_of(expanded[0][0]), lambda what: None))
     codes: list[int] = []
     command = _command(["-m", *words])

@@ -105,6 +105,11 @@ def draw_source(
     return SourceDraw(drawn, train.ravel(), validation.ravel())
 
 
+def relabel(labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """Labels of a pool -> positions in the drawn `classes` (which are sorted), int32."""
+    return np.searchsorted(np.asarray(classes), labels).astype(np.int32)
+
+
 def subset_digest(split: Split, indices: np.ndarray) -> str:
     """Hex digest of a subset: its indices, pixels and labels."""
     indices = np.asarray(indices, np.int64)

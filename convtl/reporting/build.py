@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from convtl.config import Config, TypedScriptConfig, dump
+from convtl.data.domains import Domain
 from convtl.keys import digest
 from convtl.reporting.document import headline, write_report
 from convtl.study.grid import Trial, accepts
@@ -167,20 +168,20 @@ def _unmatched(config: Config, rows: Sequence[Row]) -> str:
     )
 
 
-def save_samples(out: Path, config: Config, trials: Sequence[Trial], materials: Materials) -> None:
+def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> None:
     """Keeps a few training pictures of each domain, so that a report can be rebuilt without the data.
 
     The classes are those of the first trial that uses the domain.
     """
-    drawn: dict[str, Sequence[int]] = {}
+    drawn: dict[str, tuple[Domain, Sequence[int]]] = {}
     for trial in trials:
-        drawn.setdefault(trial.target, materials.target_data(trial).draw.classes)
+        data = materials.target_data(trial)
+        drawn.setdefault(trial.target, (data.domain, data.draw.classes))
         request = None if trial.source in drawn else materials.source_request(trial)
         if request is not None:
-            drawn[trial.source] = request.draw.classes
+            drawn[trial.source] = (request.domain, request.draw.classes)
     arrays: dict[str, np.ndarray] = {}
-    for name, classes in drawn.items():
-        domain = materials.domain(config, name)
+    for name, (domain, classes) in drawn.items():
         split = domain.split("train")
         chosen = np.asarray(classes)[:_SAMPLES]
         first = [int(np.argmax(split.labels == label)) for label in chosen]

@@ -7,7 +7,7 @@ from convtl.cache import Cache
 from convtl.study.grid import Trial, distinct
 from convtl.study.group import trial_flops, trial_recipe
 from convtl.study.materials import Materials
-from convtl.study.runner import unfinished
+from convtl.study.runner import check_trials, unfinished
 from convtl.study.store import RowStore
 from convtl.training.lanes import Recipe
 from convtl.training.pretrain import KIND
@@ -22,8 +22,7 @@ def describe_plan(trials: Sequence[Trial], out: Path, cache: Cache) -> str:
     trials = distinct(trials)
     missing = unfinished(trials, store)
     materials = Materials(cache, lambda line: None)
-    for trial in missing:
-        materials.check(trial)
+    check_trials(missing, materials)
     recipes: dict[Recipe, list[Trial]] = {}
     for trial in missing:
         recipes.setdefault(trial_recipe(materials, trial), []).append(trial)

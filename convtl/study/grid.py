@@ -24,6 +24,7 @@ _AROUND = (
     "claims", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study", "replicates", "axes",
 )  # fmt: skip
 _REGISTRIES = ("models", "domains", "regimes")
+_ROLES = {"model": "models", "source": "domains", "target": "domains", "regime": "regimes"}
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ def _protocol(settings: Config, assignment: Mapping[str, Any], pretrained: bool 
     """What all trials of a study share: everything but axes, registries and what is around the trials."""
     skipped = {*AXES, *_AROUND, *_REGISTRIES} | (set() if pretrained else {"pretrain"})
     shared = {
-        item.name: dump_field(settings, item.name) for item in fields(settings) if item.name not in skipped
+        item.name: _dump_field(settings, item.name) for item in fields(settings) if item.name not in skipped
     }
     for key in assignment:
         *path, last = key.split(".")
@@ -220,7 +221,7 @@ def _protocol(settings: Config, assignment: Mapping[str, Any], pretrained: bool 
     return {"protocol": PROTOCOL, **shared}
 
 
-def dump_field(settings: Config, name: str) -> Any:
+def _dump_field(settings: Config, name: str) -> Any:
     """Plain data of one field of a config."""
     value = getattr(settings, name)
     if isinstance(value, tuple):
@@ -260,9 +261,6 @@ def accepts(settings: Config, contents: Mapping[str, Mapping[str, str]], row: Ma
         registry in varied or _agrees(settings, contents.get(role, {}), role, row)
         for role, registry in _ROLES.items()
     )
-
-
-_ROLES = {"model": "models", "source": "domains", "target": "domains", "regime": "regimes"}
 
 
 def _agrees(settings: Config, known: Mapping[str, str], role: str, row: Mapping[str, Any]) -> bool:

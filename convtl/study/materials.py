@@ -13,7 +13,7 @@ from convtl.cache import Cache
 from convtl.config import Config
 from convtl.data.batches import batch_indices, standardise
 from convtl.data.domains import Domain, eligible_classes, load_domain
-from convtl.data.subsets import TargetDraw, draw_source, draw_target, subset_digest
+from convtl.data.subsets import TargetDraw, draw_source, draw_target, relabel, subset_digest
 from convtl.errors import UserError
 from convtl.keys import digest, key
 from convtl.models.network import Network, Variables
@@ -56,8 +56,7 @@ class TargetData:
         """Images and labels of this replicate's validation or test draw."""
         chosen = self.draw.validation if split == "validation" else self.draw.test
         pool = self.domain.split(split)
-        labels = np.searchsorted(np.asarray(self.draw.classes), pool.labels[chosen]).astype(np.int32)
-        return standardise(pool.images[chosen]), labels
+        return standardise(pool.images[chosen]), relabel(pool.labels[chosen], self.draw.classes)
 
     def subset_digest(self, n_per_class: int) -> str:
         return subset_digest(self.domain.split("train"), self._order[: n_per_class * self.classes])
@@ -82,17 +81,16 @@ class Materials:
         return self._domains[known]
 
     def check(self, trial: Trial) -> None:
-        """Refuses a trial whose data do not suffice, before anything is trained.
+        """Refuses a trial whose images and classes do not fit, beyond what `check_counts` refuses.
 
         Raises:
-          UserError: too few images a class, or too few classes.
+          UserError: too few classes, or images of a shape that does not fit.
         """
-        self.check_counts(trial)
         self.network(trial)
         self.source_request(trial)
 
     def check_counts(self, trial: Trial) -> None:
-        """The part of `check` for which no image has to be drawn.
+        """Refuses a trial that asks for more images than there are; no image has to be drawn for it.
 
         Raises:
           UserError: too few images a class.

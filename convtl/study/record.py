@@ -42,12 +42,11 @@ def commit() -> str | None:
         return None
 
 
-def write_record(
-    out: Path, content: Mapping[str, Any], points: Sequence[Trial], command: str, device: str
-) -> Path:
-    """Writes `configs/<digest>.yaml`; the newest of them is what a report is made of by default."""
-    path = out / "configs" / f"{digest(dict(content))}.yaml"
-    record: dict[str, Any] = {
+def make_record(
+    content: Mapping[str, Any], points: Sequence[Trial], command: str, device: str
+) -> dict[str, Any]:
+    """What is kept of an invocation, as plain data."""
+    return {
         "command": command,
         "commit": commit(),
         "device": device,
@@ -56,10 +55,16 @@ def write_record(
         "points": planned(points),
         "contents": named_contents(points),
     }
+
+
+def write_record(out: Path, record: Mapping[str, Any]) -> Path:
+    """Writes `configs/<digest>.yaml`; the newest of them is what a report is made of by default."""
+    path = out / "configs" / f"{digest(record['config'])}.yaml"
     with accessible(out):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        temporary.write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        text = yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True)
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     return path
 
@@ -93,15 +98,10 @@ def newest_record(out: Path) -> dict[str, Any]:
         )
         if not found:
             raise UserError(f"out: no study in '{out}'; accepted: a folder that convtl.run has written")
-    return read_record(found[-1])
+    return _read(found[-1])
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """One record.
-
-    Raises:
-      UserError: it is none, or cannot be read.
-    """
+def _read(path: Path) -> dict[str, Any]:
     with accessible(path.parent.parent, "read"):
         try:
             record = yaml.safe_load(path.read_text(encoding="utf-8"))

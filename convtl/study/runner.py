@@ -42,11 +42,12 @@ class Outcome:
 
 def unfinished(points: Sequence[Trial], store: RowStore, save_to: Path | None = None) -> list[Trial]:
     """The trials without a final row, or, where nets are to be saved, without a net; each once."""
-    finished, diverged = store.finished(), store.diverged()
+    finished = store.finished()
 
     def complete(trial: Trial) -> bool:
-        has_net = save_to is None or trial.id in diverged or (save_to / net_name(trial)).exists()
-        return trial.id in finished and has_net
+        if trial.id not in finished or save_to is None:
+            return trial.id in finished
+        return trial.id in store.diverged or (save_to / net_name(trial)).exists()
 
     return [trial for trial in distinct(points) if not complete(trial)]
 
@@ -128,8 +129,9 @@ class _Worker:
 
     def _shares(self, trials: Sequence[Trial]) -> list[list[Trial]]:
         """What is run together: all that is open, but for trials of a batch that failed, each alone."""
-        together = [trial for trial in self._open(trials) if trial.id not in self.alone]
-        alone = [[trial] for trial in self._open(trials) if trial.id in self.alone]
+        left = self._open(trials)
+        together = [trial for trial in left if trial.id not in self.alone]
+        alone = [[trial] for trial in left if trial.id in self.alone]
         return [together, *alone] if together else alone
 
     def _open(self, trials: Sequence[Trial]) -> list[Trial]:

@@ -41,7 +41,11 @@ def accessible(out: Path, doing: str = "write in") -> Iterator[None]:
 
 
 class RowStore:
-    """The rows of one `out` folder."""
+    """The rows of one `out` folder.
+
+    Attributes:
+      diverged: those of the finished trials that left no net, as of the last call of `finished`.
+    """
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -49,7 +53,7 @@ class RowStore:
         self._file: Path | None = None
         self._read_until: dict[Path, int] = {}
         self._finished: set[str] = set()
-        self._diverged: set[str] = set()
+        self.diverged: set[str] = set()
 
     def prepare(self) -> None:
         """Makes the folder and proves that it can be written to.
@@ -97,13 +101,8 @@ class RowStore:
                 self._read_until[path] = self._read_until.get(path, 0) + len(whole)
                 final = [row for row in _parse(whole) if row.get("status") in FINAL]
                 self._finished |= {row["trial"] for row in final}
-                self._diverged |= {row["trial"] for row in final if row["status"] == "diverged"}
+                self.diverged |= {row["trial"] for row in final if row["status"] == "diverged"}
         return self._finished
-
-    def diverged(self) -> set[str]:
-        """Those of the finished trials that left no net."""
-        self.finished()
-        return self._diverged
 
     def write_table(self, rows: Iterable[Row]) -> Path:
         """Writes results.csv, sorted by the axes, in one step."""

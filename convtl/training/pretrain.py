@@ -22,7 +22,7 @@ from convtl.config import (
 )
 from convtl.data.batches import batch_indices, standardise
 from convtl.data.domains import Domain
-from convtl.data.subsets import SourceDraw, subset_digest
+from convtl.data.subsets import SourceDraw, relabel, subset_digest
 from convtl.keys import digest, digest_arrays, key
 from convtl.measure.metrics import accuracy
 from convtl.models.network import Network, Variables
@@ -177,7 +177,7 @@ def _lane(request: SourceRequest) -> Lane:
     split = request.domain.split("train")
     chosen = request.draw.train
     images = standardise(split.images[chosen])
-    labels = _relabel(split.labels[chosen], request.draw.classes)
+    labels = relabel(split.labels[chosen], request.draw.classes)
     init = key(request.seed, "source-init", request.replicate)
     variables = jax.tree.map(np.asarray, fresh_variables(request.network(), init, request.recipe.head_init))
 
@@ -189,16 +189,11 @@ def _lane(request: SourceRequest) -> Lane:
     return Lane(variables, request.recipe.lr, batches)
 
 
-def _relabel(labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """Pool labels -> positions in `classes` (which is sorted)."""
-    return np.searchsorted(np.asarray(classes), labels).astype(np.int32)
-
-
 def _describe(request: SourceRequest, variables: Variables, forward: Forward) -> dict[str, Any]:
     split = request.domain.split("validation")
     chosen = request.draw.validation
     logits = forward(variables, standardise(split.images[chosen]))
-    labels = _relabel(split.labels[chosen], request.draw.classes)
+    labels = relabel(split.labels[chosen], request.draw.classes)
     train = request.domain.split("train")
     return {
         "content": request.content(),

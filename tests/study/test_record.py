@@ -8,12 +8,12 @@ import yaml
 from convtl.cli import compose
 from convtl.errors import UserError
 from convtl.study.grid import expand
-from convtl.study.record import commit, newest_record, versions, write_record
+from convtl.study.record import commit, make_record, newest_record, versions, write_record
 
 
 def test_a_record_can_be_run_again(tmp_path) -> None:
     content = compose(["+experiment=finetune_depth", "question=Почему?"])
-    path = write_record(tmp_path, content, (), "python -m convtl.run", "2 x cpu")
+    path = write_record(tmp_path, make_record(content, (), "python -m convtl.run", "2 x cpu"))
     assert path.parent == tmp_path / "configs"
     record = newest_record(tmp_path)
     assert record["config"] == content
@@ -25,11 +25,11 @@ def test_a_record_can_be_run_again(tmp_path) -> None:
 
 def test_one_record_for_each_distinct_config_and_the_last_invocation_counts(tmp_path) -> None:
     one, other = {"seed": 1}, {"seed": 2}
-    first = write_record(tmp_path, one, (), "a", "d")
-    second = write_record(tmp_path, other, (), "b", "d")
+    first = write_record(tmp_path, make_record(one, (), "a", "d"))
+    second = write_record(tmp_path, make_record(other, (), "b", "d"))
     os.utime(first, ns=(1, 1))
     assert newest_record(tmp_path)["command"] == "b"
-    assert write_record(tmp_path, one, (), "c", "d") == first
+    assert write_record(tmp_path, make_record(one, (), "c", "d")) == first
     os.utime(second, ns=(2, 2))
     assert newest_record(tmp_path)["command"] == "c"
     assert sorted((tmp_path / "configs").iterdir()) == sorted([first, second])
@@ -65,5 +65,5 @@ def test_bytes_that_are_no_text_are_one_line(tmp_path) -> None:
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path) -> None:
     (tmp_path / "configs").write_text("")
     with pytest.raises(UserError, match="out: cannot write in"):
-        write_record(tmp_path, {}, (), "", "")
+        write_record(tmp_path, make_record({}, (), "", ""))
     assert yaml.safe_load((tmp_path / "configs").read_text()) is None
