@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from convtl.config import Config, DomainConfig, LeNet5Config, RegimeConfig
+from convtl.config import Config, DomainConfig, ModelConfig, RegimeConfig
 from convtl.errors import UserError, accepted_by, nearest, shown
 
 
@@ -48,11 +48,11 @@ def _plain(error: ValidationError, content: Mapping[str, Any]) -> str:
         listed = f"; accepted: {', '.join(siblings)}" if "." in path and siblings else ""
         return f"{path}: unknown key{listed}.{nearest(str(first['loc'][-1]), siblings)}"
     if first["type"] == "union_tag_not_found":
-        return f"{path}.kind: missing; accepted: {', '.join(_domain_kinds())}"
+        return f"{path}.kind: missing; accepted: {', '.join(_kinds_at(path))}"
     if first["type"] == "union_tag_invalid":
         given = first["ctx"]["tag"]
-        close = nearest(given, _domain_kinds())
-        return f"{path}.kind: got {given!r}; accepted: {', '.join(_domain_kinds())}.{close}"
+        close = nearest(given, _kinds_at(path))
+        return f"{path}.kind: got {given!r}; accepted: {', '.join(_kinds_at(path))}.{close}"
     if first["type"] == "missing":
         return f"{path}: missing"
     accepted = " or ".join(dict.fromkeys(accepted_by(item) for item in same_place))
@@ -77,12 +77,20 @@ def _path(location: Iterable[int | str], content: Any) -> str:
 
 def _domain_kinds() -> dict[str, type]:
     """Kind -> its dataclass."""
-    arms = get_args(get_args(DomainConfig)[0])
+    return _kinds(DomainConfig)
+
+
+def _kinds(union: Any) -> dict[str, type]:
+    arms = get_args(get_args(union)[0])
     return {get_args(arm.__dataclass_fields__["kind"].type)[0]: arm for arm in arms}
 
 
+def _kinds_at(path: str) -> dict[str, type]:
+    return _kinds(ModelConfig if path.startswith("models") else DomainConfig)
+
+
 def _is_arm(step: str) -> bool:
-    return step in _domain_kinds()
+    return step in _domain_kinds() or step in _kinds(ModelConfig)
 
 
 def _siblings(path: str, content: Mapping[str, Any]) -> list[str]:
@@ -94,9 +102,9 @@ def _siblings(path: str, content: Mapping[str, Any]) -> list[str]:
     for step in parent.split("."):
         node = node.get(step, {}) if isinstance(node, Mapping) else {}
     head = parent.split(".")[0]
-    if head == "domains" and isinstance(node, Mapping) and "kind" in node:
-        return [item.name for item in fields(_domain_kinds()[node["kind"]])]
-    registries = {"models": LeNet5Config, "regimes": RegimeConfig}
-    if head in registries:
-        return [item.name for item in fields(registries[head])]
+    unions = {"domains": DomainConfig, "models": ModelConfig}
+    if head in unions and isinstance(node, Mapping) and "kind" in node:
+        return [item.name for item in fields(_kinds(unions[head])[node["kind"]])]
+    if head == "regimes":
+        return [item.name for item in fields(RegimeConfig)]
     return [name.removeprefix(f"{parent}.") for name in known_keys() if name.startswith(f"{parent}.")]

@@ -1,0 +1,159 @@
+"""The whole vocabulary of a study: frozen dataclasses with types and ranges.
+
+`convtl.parsing.parse` turns plain data (what Hydra composed, or any dictionary) into a `Config`. Nothing
+here knows Hydra.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, Strict, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from convtl.config.around import ClaimConfig, LimitsConfig, TrackingConfig
+from convtl.config.domains import (
+    DigitsConfig,
+    DomainConfig,
+    ImageFolderConfig,
+    Jitter,
+    MixtureConfig,
+    NoiseConfig,
+    PatchesConfig,
+    PerClass,
+    TfdsConfig,
+    TypedScriptConfig,
+)
+from convtl.config.gradients import GradientsConfig
+from convtl.config.models import LeNet5Config, ModelConfig, PlainConfig
+from convtl.config.training import (
+    OptimConfig,
+    PretrainConfig,
+    RegimeConfig,
+    ScheduleConfig,
+    ShiftConfig,
+    TuningConfig,
+    ValidationConfig,
+)
+from convtl.config.values import (
+    STRICT,
+    Count,
+    Counts,
+    Depths,
+    Flag,
+    Fraction,
+    Names,
+    Natural,
+    Rates,
+    Text,
+    Values,
+    listed,
+)
+
+__all__ = [
+    "PROTOCOL",
+    "ClaimConfig",
+    "DigitsConfig",
+    "DomainConfig",
+    "GradientsConfig",
+    "ImageFolderConfig",
+    "Jitter",
+    "LeNet5Config",
+    "LimitsConfig",
+    "MixtureConfig",
+    "ModelConfig",
+    "NoiseConfig",
+    "OptimConfig",
+    "PatchesConfig",
+    "PerClass",
+    "PlainConfig",
+    "PretrainConfig",
+    "RegimeConfig",
+    "ScheduleConfig",
+    "ShiftConfig",
+    "TfdsConfig",
+    "TrackingConfig",
+    "TuningConfig",
+    "TypedScriptConfig",
+    "ValidationConfig",
+    "dump",
+]
+
+PROTOCOL = 1
+"""Raised whenever code changes the numbers of a trial; part of every trial's identity."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Config:
+    """One study, resolved."""
+
+    # axes
+    model: Names
+    source: Names
+    target: Names
+    regime: Names
+    depth: Depths
+    n_per_class: Counts
+    updates: Counts
+    similarity: Annotated[tuple[Fraction, ...], BeforeValidator(listed), Field(min_length=1)] | None
+    """share of near classes, for sources of kind mixture only"""
+    replicates: Count
+    replicate: Annotated[tuple[Natural, ...], BeforeValidator(listed), Field(min_length=1)] | None
+    axes: dict[str, Values]
+    blocks: dict[str, dict[str, Any]] | None
+    """parts of the study by name, each a product of its own: what differs from the keys beside it"""
+    # registries
+    models: dict[str, ModelConfig]
+    domains: dict[str, DomainConfig]
+    regimes: dict[str, RegimeConfig]
+    # protocol
+    study: Text | None
+    seed: Natural
+    classes: Annotated[int, Strict(), Field(ge=2)] | None
+    """classes drawn a replicate from every domain with more; null takes all"""
+    batch_size: Count
+    lr: Rates
+    """one rate, used as it is, or the grid from which each trial chooses on validation"""
+    lr_extend: Natural
+    """steps by which a trial may extend its grid on a side while its best rate is at the edge"""
+    tuning: TuningConfig | None
+    """null: each trial chooses its rate on its own validation images"""
+    class_draw: Literal["random", "disjoint"]
+    """disjoint: replicates share no class of the target, as long as there are enough"""
+    head_init: Literal["zeros", "model", "source"]
+    """source: the source's head is kept, where its classes are the target's"""
+    upper_init: Literal["source", "fresh"]
+    """fresh: trained units start anew, as in Yosinski et al. (2014)"""
+    kept: Count | None
+    """with upper_init fresh: this many of the lowest weighted units come from the source, trained or not"""
+    shift: ShiftConfig
+    optim: OptimConfig
+    schedule: ScheduleConfig
+    validation: ValidationConfig
+    test_per_class: Count
+    pretrain: PretrainConfig
+    cache_prefix: Flag
+    lanes: Count
+    """training runs that travel together on each device"""
+    chunk: Count
+    """updates in one call of a compiled program"""
+    gradients: GradientsConfig | None
+    # around the trials: not part of any trial's identity
+    question: Text | None
+    """what the study asks, in a sentence for its report"""
+    claims: tuple[ClaimConfig, ...]
+    scorecard: tuple[Text, ...]
+    """names of the principles (`study/principles.py`) whose declared claims are judged"""
+    movement: Flag
+    """measure how far each unit moved (weights, representation), for every trial"""
+    distances: Flag
+    """measure how far each source's images are from each target's, and how well its net should transfer"""
+    save: Literal["none", "best"]
+    out: Text | None
+    cache: Text | None
+    dry_run: Flag
+    tracking: TrackingConfig
+    limits: LimitsConfig
+
+
+def dump(value: Any) -> Any:
+    """The plain, JSON-like content of a config dataclass."""
+    return TypeAdapter(type(value)).dump_python(value, mode="json")

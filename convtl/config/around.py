@@ -1,0 +1,44 @@
+"""What happens around the trials: claims, tracking, limits."""
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from convtl.config.values import STRICT, Count, Positive, Text
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrackingConfig:
+    mode: Literal["disabled", "offline", "online"] = "disabled"
+    project: Text = "convtl"
+    entity: Text | None = None
+    group: Text | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class LimitsConfig:
+    """What `debug=` cuts, after everything else is composed; null cuts nothing."""
+
+    suffix: str = ""
+    """appended to the study's name, so that cut results never mix with real ones"""
+    replicates: Count | None = None
+    values_per_axis: Count | None = None
+    updates: Count | None = None
+    pretrain_updates: Count | None = None
+    images_per_class: Count | None = None
+    """of each split, in domains that are made on demand"""
+
+
+@dataclass(frozen=True, config=STRICT)
+class ClaimConfig:
+    """One number per replicate, declared before any result is seen (one of `study/principles.py`)."""
+
+    statement: Text
+    estimand: Literal["depth_benefit_growth"]
+    """depth_benefit_growth: D(n_high) - D(n_low), D = logit acc(all) - logit acc(head)"""
+    source: Text
+    n_low: Count
+    n_high: Count
+    direction: Literal["positive", "negative"] = "positive"
+    smallest_effect: Positive = 0.2
+    """logits"""

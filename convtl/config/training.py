@@ -1,0 +1,112 @@
+"""Regimes, optimisation, schedules, validation, pretraining."""
+
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, Strict
+from pydantic.dataclasses import dataclass
+
+from convtl.config.values import (
+    STRICT,
+    Count,
+    Flag,
+    Fraction,
+    Names,
+    Natural,
+    NonNegative,
+    Positive,
+    Text,
+    listed,
+)
+
+
+@dataclass(frozen=True, config=STRICT)
+class RegimeConfig:
+    """How the trained part is trained."""
+
+    kind: Literal["fine_tune", "lp_ft", "discriminative", "surgical"] = "fine_tune"
+    probe_share: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
+    """lp_ft: share of the updates given to the head alone, first (Kumar et al. 2022)."""
+    rate_factor: Annotated[float, Strict(), Field(ge=1)] = 2.6
+    """discriminative: a unit's rate is that of the unit above divided by this (Howard & Ruder 2018)."""
+    units: Annotated[tuple[Text, ...], BeforeValidator(listed)] = ()
+    """surgical: the units that are trained, beside the fresh head (Lee et al. 2022)."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class OptimConfig:
+    kind: Literal["adam", "adamw", "sgd"] = "adam"
+    b1: Fraction = 0.9
+    b2: Fraction = 0.999
+    eps: Positive = 1e-8
+    momentum: Fraction = 0.9
+    """sgd only"""
+    weight_decay: NonNegative = 0.0
+    """adamw only: decoupled, on the weights of trained units (not on biases)"""
+    clip: Positive | None = None
+    """largest global norm of the trained units' gradients; null does not clip"""
+
+
+@dataclass(frozen=True, config=STRICT)
+class ScheduleConfig:
+    kind: Literal["warmup_cosine", "constant"] = "warmup_cosine"
+    warmup: Fraction = 0.1
+    """share of a phase's updates in which the rate rises from 0"""
+
+
+@dataclass(frozen=True, config=STRICT)
+class ValidationConfig:
+    regime: Literal["oracle"] = "oracle"
+    """oracle: a fixed number a class beside the n_per_class training images"""
+    per_class: Count = 20
+
+
+@dataclass(frozen=True, config=STRICT)
+class PretrainConfig:
+    """The recipe of every source net; the same for all sources, so that they are matched."""
+
+    images_per_class: Count = 300
+    updates: Count = 900
+    lr: Positive = 3e-3
+    # Of their own, so that an axis over how nets are fine-tuned leaves the source nets as they are.
+    batch_size: Count = 32
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    head_init: Literal["zeros", "model"] = "zeros"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ShiftConfig:
+    """What is done to every image (training, validation, test) and label of the target, never to a source.
+
+    Applied in the order of the fields, before standardisation; amounts of 0 do nothing.
+    """
+
+    blend: Fraction = 0.0
+    """share of an image of `blend_with` in every image"""
+    blend_with: Text = "textures"
+    """a name in `domains`"""
+    rotation: Annotated[float, Strict(), Field(ge=-180, le=180)] = 0.0
+    """degrees, the same for every image"""
+    blur: NonNegative = 0.0
+    """standard deviation of a Gaussian, in pixels"""
+    inversion: Flag = False
+    """light and dark exchanged"""
+    noise: NonNegative = 0.0
+    """standard deviation of added Gaussian noise, in grey levels of 0 to 1"""
+    permuted_labels: Fraction = 0.0
+    """share of the training images whose labels are permuted among themselves"""
+
+
+@dataclass(frozen=True, config=STRICT)
+class TuningConfig:
+    """Confirmatory learning rates: a trial takes the rate that did best for the same arm on other targets.
+
+    No label of the trial's own target is then used beyond n_per_class.
+    """
+
+    targets: Names
+    """a trial's rate is chosen on those of them that are not its own target"""
+    replicates: Count = 2
+    first: Natural = 1000
+    """number of the first tuning replicate; they are used for nothing else"""
