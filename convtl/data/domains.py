@@ -18,6 +18,8 @@ from convtl.config import (
     DigitsConfig,
     DomainConfig,
     ImageFolderConfig,
+    MixtureConfig,
+    NoiseConfig,
     PatchesConfig,
     TfdsConfig,
     TypedScriptConfig,
@@ -55,6 +57,10 @@ _Keep = Callable[[Callable[[], Mapping[str, Split]]], dict[str, Split]]
 """Reads splits from the cache, where they are built first if they are not there."""
 
 
+_COMPARED_BY_NAME = (PatchesConfig, NoiseConfig)
+"""Kinds of which a class is the same thing in two domains where it has the same name."""
+
+
 @dataclass(frozen=True)
 class _Contents:
     """What a kind of domain tells about itself."""
@@ -82,6 +88,12 @@ def identity(config: DomainConfig) -> dict[str, Any]:
                 "photographs": list(patches.PHOTOGRAPHS),
                 "version": patches.VERSION,
             }
+        case NoiseConfig():
+            from convtl.data import noise
+
+            return {**vocabulary.dump(config), "classes": list(noise.CLASSES), "version": noise.VERSION}
+        case MixtureConfig():
+            raise _no_domain(config)
         case DigitsConfig():
             from convtl.data import digits
 
@@ -143,12 +155,12 @@ def eligible_classes(source: Domain, target: Domain) -> tuple[int, ...]:
     """Classes of a source that are and look like no class in the target's whole pool.
 
     Typed scripts are compared by their letters (size-normalised glyphs, largest correlation over the faces),
-    patches by their photographs: what is a test region at one scale is in a training region at another. Of
-    any other source all classes are eligible. Deterministic; no image is loaded.
+    patches by their photographs (what is a test region at one scale is in a training region at another),
+    noise by its spectra. Of any other source all classes are eligible. Deterministic; no image is loaded.
     """
     if isinstance(source.config, TypedScriptConfig) and isinstance(target.config, TypedScriptConfig):
         return strangers(source.config, target.config)
-    if isinstance(source.config, PatchesConfig) and isinstance(target.config, PatchesConfig):
+    if any(isinstance(source.config, kind) and isinstance(target.config, kind) for kind in _COMPARED_BY_NAME):
         return tuple(i for i, name in enumerate(source.class_names) if name not in target.class_names)
     return tuple(range(len(source.class_names)))
 
@@ -162,6 +174,10 @@ def _contents(
             return _typed(config, cache, keep, progress)
         case PatchesConfig():
             return _patches(config, keep, progress)
+        case NoiseConfig():
+            return _noise(config, keep, progress)
+        case MixtureConfig():
+            raise _no_domain(config)
         case DigitsConfig():
             from convtl.data import digits
 
@@ -207,6 +223,31 @@ def _patches(config: PatchesConfig, keep: _Keep, progress: Progress | None) -> _
         image_shape=(config.size, config.size, 1),
         counts=counts,
         load=lambda: keep(build),
+    )
+
+
+def _noise(config: NoiseConfig, keep: _Keep, progress: Progress | None) -> _Contents:
+    from convtl.data import noise
+
+    counts = vocabulary.dump(config.per_class)
+
+    def build() -> Mapping[str, Split]:
+        if progress:
+            progress(f"drawing random fields of {len(noise.CLASSES)} spectra")
+        return noise.draw_noise(config.size, config.noise, counts)
+
+    return _Contents(
+        class_names=tuple(noise.CLASSES),
+        image_shape=(config.size, config.size, 1),
+        counts=counts,
+        load=lambda: keep(build),
+    )
+
+
+def _no_domain(config: MixtureConfig) -> UserError:
+    return UserError(
+        f"kind: 'mixture' (of '{config.near}' and '{config.far}') has classes only beside a target; accepted: "
+        "as source"
     )
 
 
