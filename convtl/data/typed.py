@@ -11,6 +11,16 @@ from convtl.data.scripts import candidates
 from convtl.errors import UserError
 
 
+def all_faces(content: TypedScriptConfig) -> tuple[str, ...]:
+    """The faces of all splits, those of training first; strata count in this order."""
+    return tuple(dict.fromkeys((*content.faces, *(content.test_faces or ()))))
+
+
+def faces_of(content: TypedScriptConfig, split: str) -> tuple[str, ...]:
+    """The faces in which the images of a split are drawn, in turn."""
+    return content.test_faces if split == "test" and content.test_faces else content.faces
+
+
 @functools.cache
 def letters_of(content: TypedScriptConfig) -> tuple[str, ...]:
     """Class names: the letters that every face can draw and of which no two look alike.
@@ -20,27 +30,31 @@ def letters_of(content: TypedScriptConfig) -> tuple[str, ...]:
         two letters are left.
     """
     known = tuple(dict.fromkeys(content.letters)) if content.letters else candidates(content.script)
-    covered = [glyphs.coverage(face) for face in content.faces]
+    faces = all_faces(content)
+    covered = [glyphs.coverage(face) for face in faces]
     drawable = tuple(letter for letter in known if all(ord(letter) in face for face in covered))
     missing = [letter for letter in known if letter not in drawable]
     if content.letters and missing:
-        raise UserError(f"letters: not every one of the faces {', '.join(content.faces)} has {missing[0]!r}")
+        raise UserError(f"letters: not every one of the faces {', '.join(faces)} has {missing[0]!r}")
     named = tuple(letter for letter in drawable if unicodedata.category(letter)[0] != "C")
-    kept = glyphs.distinct(named, content.faces, content.lookalike)
+    kept = glyphs.distinct(named, faces, content.lookalike)
     if len(kept) < 2:
         raise UserError(
             f"script: {len(kept)} letters of '{content.script}' are in every one of the faces "
-            f"{', '.join(content.faces)} and do not look alike; at least 2 are needed"
+            f"{', '.join(faces)} and do not look alike; at least 2 are needed"
         )
     return kept
 
 
 def typed_identity(content: TypedScriptConfig) -> dict[str, Any]:
     """All that determines the images: parameters, letters, font files, the code's version."""
+    written = config.dump(content)
+    if content.test_faces is None:
+        del written["test_faces"]  # the identity of domains that were there before there was such a key
     return {
-        **config.dump(content),
+        **written,
         "letters": list(letters_of(content)),
-        "fonts": [glyphs.face_digest(face) for face in content.faces],
+        "fonts": [glyphs.face_digest(face) for face in all_faces(content)],
         "rendering": rendering.VERSION,
     }
 
@@ -50,7 +64,7 @@ def strangers(source: TypedScriptConfig, target: TypedScriptConfig) -> tuple[int
 
     Compared in the faces of both, with the stricter of their thresholds.
     """
-    faces = dict.fromkeys((*source.faces, *target.faces))
+    faces = dict.fromkeys((*all_faces(source), *all_faces(target)))
     alike = glyphs.similarity(letters_of(source), letters_of(target), faces)
     threshold = min(source.lookalike, target.lookalike)
     return tuple(index for index, row in enumerate(alike) if not (row >= threshold).any())

@@ -19,7 +19,7 @@ from convtl import config, keys
 from convtl.data import rendering
 from convtl.data.scripts import SCRIPTS
 from convtl.data.split import SPLITS
-from convtl.data.typed import letters_of, typed_identity
+from convtl.data.typed import all_faces, faces_of, letters_of, typed_identity
 
 _BLOCK = 100_000
 """Room for the images of one letter in a key, where they are not more."""
@@ -60,7 +60,7 @@ class TypedScript(tfds.core.GeneratorBasedBuilder):
                 {
                     "image": tfds.features.Image(shape=(side, side, 1), encoding_format="png"),
                     "label": tfds.features.ClassLabel(names=letters_of(content)),
-                    "face": tfds.features.ClassLabel(names=content.faces),
+                    "face": tfds.features.ClassLabel(names=all_faces(content)),
                 }
             ),
             supervised_keys=("image", "label"),
@@ -76,7 +76,9 @@ class TypedScript(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
         content, progress = self.builder_config.content, self.progress
         letters, room = letters_of(content), max(_BLOCK, count)
-        drawn = rendering.draw_all(letters, content.faces, content.size, content.jitter, {split: count})
+        faces = faces_of(content, split)
+        numbers = [all_faces(content).index(face) for face in faces]
+        drawn = rendering.draw_all(letters, faces, content.size, content.jitter, {split: count})
         for label, _, images in drawn:
             if progress and label % 8 == 0:
                 progress(f"drawing {content.script} ({split}): letter {label + 1} of {len(letters)}")
@@ -86,7 +88,7 @@ class TypedScript(tfds.core.GeneratorBasedBuilder):
                     {
                         "image": png(images.images[index]),
                         "label": label,
-                        "face": int(images.faces[index]),
+                        "face": numbers[images.faces[index]],
                     },
                 )
 
