@@ -4,10 +4,11 @@ import itertools
 import math
 
 import numpy as np
-from convtl.keys import generator
-from convtl.study.statistics.sign_flip import Estimate, estimate
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
+
+from convtl.keys import generator
+from convtl.study.statistics.sign_flip import Estimate, estimate
 
 BOOTSTRAP = 2_000
 """Bootstrap draws of whole replicates."""

@@ -4,13 +4,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from convtl.study.statistics.choices import resamples
-from convtl.study.statistics.ordering import Censored
-from convtl.study.statistics.sign_flip import vector
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq, isotonic_regression
+
+from convtl.study.statistics.choices import resamples
+from convtl.study.statistics.ordering import Censored
+from convtl.study.statistics.sign_flip import vector
 
 
 @dataclass(frozen=True)

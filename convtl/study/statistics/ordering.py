@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from convtl.keys import generator
-from convtl.study.statistics.choices import resamples
-from convtl.study.statistics.sign_flip import DRAWS, Interval, vector
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.optimize import isotonic_regression
+
+from convtl.keys import generator
+from convtl.study.statistics.choices import resamples
+from convtl.study.statistics.sign_flip import DRAWS, Interval, vector
 
 LADDER = 8
 """Up to this many sources all S! orders are counted; beyond it they are drawn."""

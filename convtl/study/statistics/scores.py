@@ -1,11 +1,12 @@
 """Scores and how often they are high: logits, interquartile mean, performance profile, P(A > B)."""
 
 import numpy as np
-from convtl.study.statistics.choices import resamples
-from convtl.study.statistics.sign_flip import Interval, vector
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy import stats
+
+from convtl.study.statistics.choices import resamples
+from convtl.study.statistics.sign_flip import Interval, vector
 
 
 def logit_accuracy(accuracy: ArrayLike, n_test: ArrayLike) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Several contrasts at once: adjusted p values, and claims that need all of their parts."""
 
 import numpy as np
-from convtl.study.statistics.sign_flip import EXACT, all_signs, drawn_signs
 from jaxtyping import Float
 from numpy.typing import ArrayLike
+
+from convtl.study.statistics.sign_flip import EXACT, all_signs, drawn_signs
 
 
 def intersection_union(p: ArrayLike) -> float:

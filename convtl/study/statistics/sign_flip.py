@@ -1,7 +1,7 @@
 """The sign-flip test of one contrast, its inversion, and tests against a margin.
 
-One number per replicate goes in; all flips are counted wherever they can be. Flipping signs assumes that the numbers are symmetric about what is
-tested; how the test fares where they are not is in `convtl.study.simulate`.
+One number per replicate goes in; all flips are counted wherever they can be. The test assumes that the
+numbers are symmetric about what is tested; how it fares where they are not is in `convtl.study.simulate`.
 """
 
 import math
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from convtl.keys import generator
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy import stats
+
+from convtl.keys import generator
 
 EXACT = 20
 """Up to this many replicates all 2^m sign flips are counted; beyond it they are drawn."""
