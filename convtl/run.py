@@ -20,6 +20,7 @@ from convtl.study.materials import Materials
 from convtl.study.record import make_record, write_record
 from convtl.study.runner import Outcome, check_trials, run_trials, unfinished
 from convtl.study.store import RowStore
+from convtl.study.tuning import frozen, tuning_points
 from convtl.tracking import Tracker, open_tracker
 from convtl.training.devices import device_line, keep_programs, use_all_cores
 
@@ -53,33 +54,47 @@ def run_study(content: Mapping[str, Any], command: str) -> int:
     use_all_cores()  # again, for jobs that a launcher starts here
     config, trials = expand(content)
     out, cache = out_folder(config), cache_of(config)
+    tuning = tuning_points(content)
     if config.dry_run:
-        print(describe_plan(trials, out, cache))
+        print(describe_plan([*tuning, *frozen(trials, tuning, RowStore(out).read())], out, cache))
+        if tuning:
+            print(f"then {len(distinct(trials))} trials at the rates that {len(tuning)} tuning trials choose")
         return 0
-    return _run(config, trials, content, command, out, cache)
+    return _run(config, tuning, trials, content, command, out, cache)
 
 
 def _run(
-    config: Config, trials: Sequence[Trial], content: Mapping[str, Any], command: str, out: Path, cache: Cache
+    config: Config,
+    tuning: Sequence[Trial],
+    trials: Sequence[Trial],
+    content: Mapping[str, Any],
+    command: str,
+    out: Path,
+    cache: Cache,
 ) -> int:
     began = time.perf_counter()
     keep_programs(cache.root)
     store = RowStore(out)
     save_to = out / "nets" if config.save == "best" else None
-    missing = unfinished(trials, store, save_to)
-    total = len(distinct(trials))
-    done = total - len(missing)
+    ready = frozen(trials, tuning, store.read())  # a trial whose rate is not chosen yet is open too
+    left = len(unfinished(tuning, store)) + len(unfinished(ready, store, save_to)) + len(trials) - len(ready)
+    total = len(distinct([*tuning, *trials]))
+    done = total - left
     progress = Progress(total, done)
     with closing(progress):
         materials = Materials(cache, progress.working_on)
-        check_trials(missing, materials)
+        check_trials([*unfinished(tuning, store), *trials] if left else [], materials)
         store.prepare()
-        record = make_record(content, trials, command, device_line())
-        write_record(out, record)
         progress.tracker = tracker = open_tracker(
             config.tracking, config.study or "trials", dict(content), out
         )
-        outcome = _train(trials, store, materials, progress, tracker, save_to)
+        tuned = _train(tuning, store, materials, progress, tracker, None)
+        trials = frozen(trials, tuning, store.read())
+        record = make_record(content, trials, command, device_line())
+        write_record(out, record)
+        outcome = tuned + _train(trials, store, materials, progress, tracker, save_to)
+        if outcome.ran or not (out / "samples.npz").exists():
+            save_samples(out, trials, materials)
     wall = time.perf_counter() - began
     report, lines = build(store, config, record, wall if outcome.ran else None)
     print(lines)
@@ -105,14 +120,11 @@ def _train(
 ) -> Outcome:
     """Runs what is missing; whatever happens, the table is left as the rows are."""
     try:
-        outcome = run_trials(trials, store, materials, progress, save_to)
-        if outcome.ran or not (store.out / "samples.npz").exists():
-            save_samples(store.out, trials, materials)
+        return run_trials(trials, store, materials, progress, save_to)
     except BaseException as error:
         store.write_table(store.read().values())
         tracker.fail(f"{type(error).__name__}: {error}")
         raise
-    return outcome
 
 
 def _sweep(words: Sequence[str]) -> int:
@@ -120,6 +132,7 @@ def _sweep(words: Sequence[str]) -> int:
     studies = [compose_overrides(point) for point in points(words)]
     expanded = [expand(content) for content in studies]
     everywhere = [trial for _, trials in expanded for trial in trials]
+    everywhere += [trial for content in studies for trial in tuning_points(content)]
     out = out_folder(expanded[0][0])
     missing = unfinished(everywhere, RowStore(out))
     check_trials(missing, Materials(cache_of(expanded[0][0]), lambda what: None))

@@ -46,7 +46,14 @@ def draw_classes(pool: Sequence[int], count: int | None, rng: np.random.Generato
 
 
 def draw_target(
-    domain: Domain, *, seed: int, replicate: int, classes: int | None, n_validation: int, n_test: int
+    domain: Domain,
+    *,
+    seed: int,
+    replicate: int,
+    classes: int | None,
+    n_validation: int,
+    n_test: int,
+    disjoint: bool = False,
 ) -> TargetDraw:
     """Classes and images of a replicate; depends on nothing but its arguments.
 
@@ -57,6 +64,7 @@ def draw_target(
       classes: how many to draw; None takes all.
       n_validation: validation images a class.
       n_test: test images a class.
+      disjoint: whether replicates share no class, until the pool is used up and begins again.
 
     Raises:
       UserError: a class has too few images.
@@ -64,6 +72,10 @@ def draw_target(
     stream = ("target", domain.digest, replicate)
     pool = range(len(domain.class_names))
     drawn = draw_classes(pool, classes, keys.generator(seed, *stream, "classes"))
+    if disjoint and classes is not None and classes < len(pool):
+        order = keys.generator(seed, "target", domain.digest, "disjoint classes").permutation(len(pool))
+        first = replicate % (len(pool) // classes) * classes
+        drawn = tuple(sorted(int(index) for index in order[first : first + classes]))
     orders = {
         split: _ordered(domain, split, drawn, wanted, key, keys.generator(seed, *stream, split))
         for split, wanted, key in (

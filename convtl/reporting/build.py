@@ -15,6 +15,7 @@ from convtl.keys import digest
 from convtl.reporting.document import headline, write_report
 from convtl.study.grid import Trial, accepts
 from convtl.study.materials import Materials
+from convtl.study.sources import source_name
 from convtl.study.store import Row, RowStore, accessible
 
 _SAMPLES = 12  # pictures of each domain
@@ -177,9 +178,10 @@ def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> No
     for trial in trials:
         data = materials.target_data(trial)
         drawn.setdefault(trial.target, (data.domain, data.draw.classes))
-        request = None if trial.source in drawn else materials.source_request(trial)
-        if request is not None:
-            drawn[trial.source] = (request.domain, request.draw.classes)
+        requests = () if trial.source in drawn else materials.sources.requests(trial)
+        if requests and not source_name(trial.source).variant:
+            domain, draw = requests[0].parts[0]
+            drawn[trial.source] = (domain, draw.classes)
     arrays: dict[str, np.ndarray] = {}
     for name, (domain, classes) in drawn.items():
         split = domain.split("train")

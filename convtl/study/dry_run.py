@@ -30,7 +30,7 @@ def describe_plan(trials: Sequence[Trial], out: Path, cache: Cache) -> str:
     flops = sum(
         per_update[id(group)] * t.updates * len(t.settings.lr) for group in recipes.values() for t in group
     )
-    nets = {r.key: r for r in map(materials.source_request, missing) if r is not None}
+    nets = {request.key for trial in missing for request in materials.sources.requests(trial)}
     cached = sum(cache.path(KIND, name).exists() for name in nets)
     rows = [row for row in store.read().values() if row.get("seconds") and row.get("flops_per_update")]
     speed, origin = _ASSUMED_FLOPS, "assumed"

@@ -1,28 +1,39 @@
 """Axes -> trials, each with an identity: what a study consists of, before anything is run."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any
 
-from convtl.config import PROTOCOL, Config, dump
+from convtl.config import PROTOCOL, Config, MixtureConfig, dump
 from convtl.data.domains import identity
-from convtl.errors import UserError, nearest, unknown_name
+from convtl.errors import UserError, unknown_name
 from convtl.keys import digest
 from convtl.models.network import Network
 from convtl.models.registry import build_network
-from convtl.parsing import known_keys, parse
+from convtl.parsing import parse
+from convtl.study.assignments import assigned, assignments
 from convtl.study.limits import apply_limits
+from convtl.study.sources import (
+    FRESH_SOURCES,
+    RELATIVE_SOURCES,
+    check_source,
+    similarities,
+    source_name,
+)
 from convtl.transfer.plan import Plan, make_plan, resolve_depth
 
-FRESH_SOURCES = ("scratch", "random")
-"""Sources that are no domain: a fresh net that trains everything, and one frozen below the boundary."""
 _NAMING_SHAPE, _NAMING_CLASSES = (64, 64, 1), 10  # unit names and their order do not depend on the images
 
-AXES = ("model", "source", "target", "regime", "depth", "n_per_class", "updates", "replicate")
-_AROUND = (
-    "claims", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study", "replicates", "axes",
+AXES = (
+    "model", "source", "target", "regime", "depth", "n_per_class", "updates", "similarity", "replicate",
 )  # fmt: skip
+_AROUND = (
+    "claims", "scorecard", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study",
+    "replicates", "axes", "blocks", "gradients", "movement", "distances",
+)  # fmt: skip
+_OWN_COLUMNS = (*AXES, "replicates", "tuning")
+"""Keys of which a row says the value anyway; any other that a block or an axis sets is an additional axis."""
 _REGISTRIES = ("models", "domains", "regimes")
 _ROLES = {"model": "models", "source": "domains", "target": "domains", "regime": "regimes"}
 
@@ -36,14 +47,17 @@ class Trial:
       config: digest of the protocol it shares with the rest of its study (no axis in it).
       contents: digest of what each name stands for, by role; two rows are comparable only if equal names
         stand for equal contents.
-      settings: the study's config, with the values of `axes` for this trial.
+      arm: digest of what the trial shares with the same arm in other replicates and on other targets.
+      settings: the study's config, with the values of `blocks` and `axes` for this trial.
       depth, depth_unit: number of trained weighted units, and the lowest of them (`conv1+fc5` where the
         trained units are not simply the last ones).
       axes: values of the additional axes, by key.
+      tuned: what is known of a frozen rate (`convtl.study.tuning`).
     """
 
     id: str
     config: str
+    arm: str
     contents: Mapping[str, str]
     settings: Config
     model: str
@@ -55,8 +69,10 @@ class Trial:
     trained_units: tuple[str, ...]
     n_per_class: int
     updates: int
+    similarity: float | None
     replicate: int
     axes: Mapping[str, Any]
+    tuned: Mapping[str, Any] = field(default_factory=dict)
 
 
 def expand(content: Mapping[str, Any]) -> tuple[Config, list[Trial]]:
@@ -74,11 +90,36 @@ def expand(content: Mapping[str, Any]) -> tuple[Config, list[Trial]]:
     study = apply_limits(parse(content))
     _check_claims(study)
     points: dict[tuple[str, str, str], Trial] = {}
-    for assignment in _assignments(study, content):
-        settings = apply_limits(parse(_assigned(content, assignment))) if assignment else study
-        for point in _points(settings, assignment):
+    for settings, values in settings_of(content, study):
+        for point in trials_of(settings, values):
             points.setdefault((point.id, point.config, repr(sorted(point.axes.items()))), point)
     return study, list(points.values())
+
+
+def settings_of(
+    content: Mapping[str, Any], study: Config | None = None
+) -> list[tuple[Config, dict[str, Any]]]:
+    """Each product that a study is made of, with the values of what varies beside the axes proper."""
+    study = apply_limits(parse(content)) if study is None else study
+    parts = assignments(study, content)
+    varied = list(
+        dict.fromkeys(key for part in parts for key in part if key.split(".")[0] not in _OWN_COLUMNS)
+    )
+    found = []
+    for part in parts:
+        given = assigned({**content, "blocks": None, "axes": {}}, part)
+        settings = apply_limits(parse(given)) if part else study
+        whole = dump(settings) if varied else {}
+        found.append((settings, {key: _value_at(whole, key) for key in varied}))
+    return found
+
+
+def _value_at(content: Mapping[str, Any], path: str) -> Any:
+    """What a dotted key holds; None where nothing was said."""
+    node: Any = content
+    for step in path.split("."):
+        node = node.get(step) if isinstance(node, Mapping) else None
+    return node
 
 
 def distinct(points: Sequence[Trial]) -> list[Trial]:
@@ -91,42 +132,15 @@ def distinct(points: Sequence[Trial]) -> list[Trial]:
 
 def _check_claims(study: Config) -> None:
     for index, claim in enumerate(study.claims):
-        known = [*study.domains, *FRESH_SOURCES]
-        if claim.source not in known:
-            raise unknown_name(f"claims[{index}].source", claim.source, known)
+        check_source(study, claim.source, f"claims[{index}].source")
         if claim.n_low >= claim.n_high:
             raise UserError(
                 f"claims[{index}].n_low: got {claim.n_low}; accepted: less than n_high, {claim.n_high}"
             )
 
 
-def _assignments(study: Config, content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    for key, values in study.axes.items():
-        if key.split(".")[0] in (*AXES, *_AROUND):
-            raise UserError(f"axes: got '{key}'; it is given as {key}=... itself, not under axes")
-        if key.split(".")[0] not in content:
-            raise UserError(f"axes: unknown key '{key}'.{nearest(key, known_keys())}")
-        if not values:
-            raise UserError(f"axes.{key}: got []; accepted: at least one value")
-    return [dict(zip(study.axes, values, strict=True)) for values in product(*study.axes.values())]
-
-
-def _assigned(content: Mapping[str, Any], assignment: Mapping[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = dict(content) | {"axes": {}}
-    for key, value in assignment.items():
-        *path, last = key.split(".")
-        node = result
-        for step in path:
-            inner = node.get(step)
-            if inner is not None and not isinstance(inner, Mapping):
-                raise UserError(f"axes: unknown key '{key}'; {step} holds a value, not further keys")
-            node[step] = dict(inner or {})
-            node = node[step]
-        node[last] = value
-    return result
-
-
-def _points(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
+def trials_of(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
+    """The product of one config's axes; `assignment` holds what varies in the study beside them."""
     _check_names(settings)
     replicates = settings.replicate if settings.replicate is not None else tuple(range(settings.replicates))
     shared = digest(_protocol(settings, assignment))
@@ -140,23 +154,28 @@ def _points(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
         regime = "fine_tune" if scratch and "fine_tune" in settings.regimes else regime
         depths: Sequence[int | str] = ("all",) if scratch else settings.depth
         contents = _contents(settings, model=model, source=source, target=target, regime=regime)
-        protocol = _protocol(settings, {}, pretrained=source not in FRESH_SOURCES)
-        for depth, n, updates, replicate in product(
-            depths, settings.n_per_class, settings.updates, replicates
+        protocol = _protocol(settings, {}, without=_of_no_concern(settings, source))
+        for similarity, depth, n, updates in product(
+            similarities(settings, source_name(source)), depths, settings.n_per_class, settings.updates
         ):
             plan = _plan(network, settings, regime, depth, updates)
-            identity_content = {
-                "protocol": protocol,
-                "contents": contents,
+            if network.head not in plan.trained and (settings.head_init != "source" or scratch):
+                raise UserError(
+                    f"regime: got '{regime}', which leaves the head alone, with head_init={settings.head_init}; "
+                    "accepted: head_init=source, with source same_classes or self"
+                )
+            place = {
                 "trained": sorted(plan.trained),
                 "n_per_class": n,
                 "updates": updates,
-                "replicate": replicate,
+                "similarity": similarity,
             }
-            trials.append(
+            names = [model, regime, source, dict(assignment)]
+            trials += [
                 Trial(
-                    id=digest(identity_content),
+                    id=digest({"protocol": protocol, "contents": contents, "replicate": replicate, **place}),
                     config=shared,
+                    arm=digest([names, place]),
                     contents=contents,
                     settings=settings,
                     model=model,
@@ -168,11 +187,34 @@ def _points(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
                     trained_units=tuple(unit for unit in network.weighted if unit in plan.trained),
                     n_per_class=n,
                     updates=updates,
+                    similarity=similarity,
                     replicate=replicate,
                     axes=dict(assignment),
                 )
-            )
+                for replicate in replicates
+            ]
     return trials
+
+
+def _of_no_concern(settings: Config, source: str) -> set[str]:
+    """Keys that cannot change a trial of this source, so that they do not make it another trial."""
+    skipped = set()
+    if source_name(source).fresh:
+        skipped |= {"pretrain"}
+    if source == "scratch":
+        skipped |= {"upper_init", "kept"}
+    return skipped
+
+
+def with_rate(trial: Trial, rate: float, settings: Config) -> Trial:
+    """A confirmatory trial once its rate is frozen: the rate is part of what it is.
+
+    Args:
+      settings: those of the trial with `lr` set to the rate alone (shared between trials).
+    """
+    protocol = _protocol(settings, {}, without=_of_no_concern(settings, trial.source) | {"tuning"})
+    content = {"protocol": protocol, "open": trial.id, "lr": rate}
+    return replace(trial, id=digest(content), settings=settings)
 
 
 def _plan(network: Network, settings: Config, regime: str, depth: int | str, updates: int) -> Plan:
@@ -190,27 +232,44 @@ def _depth_unit(network: Network, plan: Plan) -> str:
 
 
 def _check_names(settings: Config) -> None:
-    for name in FRESH_SOURCES:
+    for name in (*FRESH_SOURCES, *RELATIVE_SOURCES):
         if name in settings.domains:
             raise UserError(f"domains.{name}: this name is taken by the source '{name}'; choose another")
-    registries: tuple[tuple[str, tuple[str, ...], Sequence[str]], ...] = (
+    for name in settings.source:
+        check_source(settings, name)
+    images = [name for name, domain in settings.domains.items() if not isinstance(domain, MixtureConfig)]
+    registries: list[tuple[str, tuple[str, ...], Sequence[str]]] = [
         ("model", settings.model, list(settings.models)),
-        ("source", settings.source, [*settings.domains, *FRESH_SOURCES]),
-        ("target", settings.target, list(settings.domains)),
+        ("target", settings.target, images),
         ("regime", settings.regime, list(settings.regimes)),
-    )
+        ("shift.blend_with", (settings.shift.blend_with,), images),
+    ]
+    for name, domain in settings.domains.items():
+        if isinstance(domain, MixtureConfig):
+            registries += [
+                (f"domains.{name}.near", (domain.near,), ["own", *images]),
+                (f"domains.{name}.far", (domain.far,), images),
+            ]
+    if settings.tuning is not None:
+        registries.append(("tuning.targets", settings.tuning.targets, images))
+    if settings.kept is not None and settings.upper_init != "fresh":
+        raise UserError(f"kept: got {settings.kept}; accepted with upper_init=fresh only")
     for key, names, known in registries:
         for name in names:
             if name not in known:
                 raise unknown_name(key, name, known)
 
 
-def _protocol(settings: Config, assignment: Mapping[str, Any], pretrained: bool = True) -> dict[str, Any]:
+def _protocol(
+    settings: Config, assignment: Mapping[str, Any], without: Collection[str] = ()
+) -> dict[str, Any]:
     """What all trials of a study share: everything but axes, registries and what is around the trials."""
-    skipped = {*AXES, *_AROUND, *_REGISTRIES} | (set() if pretrained else {"pretrain"})
+    skipped = {*AXES, *_AROUND, *_REGISTRIES, *without}
     shared = {
         item.name: _dump_field(settings, item.name) for item in fields(settings) if item.name not in skipped
     }
+    if not settings.shift.blend and "shift" in shared:
+        shared["shift"].pop("blend_with", None)
     for key in assignment:
         *path, last = key.split(".")
         node: Any = shared
@@ -230,19 +289,40 @@ def _dump_field(settings: Config, name: str) -> Any:
 
 
 def _contents(settings: Config, **names: str) -> dict[str, str]:
-    return {role: _content(settings, role, name) for role, name in names.items()}
+    return {role: _content(settings, role, name, names["target"]) for role, name in names.items()}
 
 
-def _content(settings: Config, role: str, name: str) -> str:
-    """Digest of what a name stands for."""
-    if role == "source" and name in FRESH_SOURCES:
-        return digest({"fresh": name})
+def _content(settings: Config, role: str, name: str, target: str) -> str:
+    """Digest of what a name stands for, on this target."""
+    if role == "source":
+        return _source_content(settings, name, target)
     if role == "model":
         return digest(dump(settings.models[name]))
     if role == "regime":
         return digest(dump(settings.regimes[name]))
+    return digest(_identity(settings, name))
+
+
+def _source_content(settings: Config, text: str, target: str) -> str:
+    name = source_name(text)
+    if name.fresh:
+        return digest({"fresh": text})
+    plain = digest(_identity(settings, name.domain(target), target))
+    alias = name.base if name.base in RELATIVE_SOURCES else ""
+    return digest([plain, alias, name.variant]) if alias or name.variant else plain
+
+
+def _identity(settings: Config, name: str, target: str = "") -> dict[str, Any]:
+    """Plain content that determines a domain; that of a mixture holds those of its two sides."""
+    domain = settings.domains[name]
+    if isinstance(domain, MixtureConfig):
+        sides = {"near": target if domain.near == "own" else domain.near, "far": domain.far}
+        return {
+            "mixture": {side: _identity(settings, own) for side, own in sides.items()},
+            "amount": domain.amount,
+        }
     try:
-        return digest(identity(settings.domains[name]))
+        return identity(domain)
     except UserError as error:
         raise UserError(f"domains.{name}.{error}") from None
 
@@ -268,7 +348,7 @@ def _agrees(settings: Config, known: Mapping[str, str], role: str, row: Mapping[
     if name in known:
         return found == known[name]
     try:
-        return found == _content(settings, role, name)
+        return found == _content(settings, role, name, str(row.get("target")))
     except KeyError:
         return False
     except UserError:  # its data are not at hand, and the study at hand does not use them

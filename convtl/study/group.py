@@ -182,24 +182,35 @@ class Group:
         """The row of a trial whose rate is chosen: here, and only here, its test images are read."""
         trial, settings, data = running.trial, running.trial.settings, running.data
         plan, network = self.recipe.plan, self.recipe.network
-        source = self._materials.source_metadata(trial)
+        source = self._materials.sources.metadata(trial)
         rate, whole = best_rate(running.scores), self._whole(running)
-        row: Row = describe(trial) | {
-            "n_train": trial.n_per_class * data.classes,
-            "lr": rate,
-            "lr_at_edge": at_edge(running.scores),
-            "n_rates": len(running.scores),
-            "val_regime": settings.validation.regime,
-            "n_val": len(data.draw.validation),
-            "n_test": len(data.draw.test),
-            "source_accuracy": source.get("accuracy"),
-            "source_classes": len(source["classes"]) if source else None,
-            "source_images": source.get("images"),
-            "trained_weights": sum(weight_count(network.abstract_variables[unit]) for unit in plan.trained),
-            "flops_per_update": self._flops,
-            "subset_digest": data.subset_digest(trial.n_per_class),
-            "classes": [data.domain.class_names[index] for index in data.draw.classes],
-        }
+        row: Row = (
+            describe(trial)
+            | {
+                "n_train": trial.n_per_class * data.classes,
+                "lr": rate,
+                "lr_at_edge": at_edge(running.scores),
+                "n_rates": len(running.scores),
+                "scores": [
+                    [tried, *((score[0], -score[1]) if score != NO_SCORE else (None, None))]
+                    for tried, score in sorted(running.scores.items())
+                ],
+                "val_regime": "other_target" if settings.tuning else settings.validation.regime,
+                "n_val": len(data.draw.validation),
+                "n_test": len(data.draw.test),
+                "source_accuracy": source.get("accuracy"),
+                "source_classes": len(source["classes"]) if source else None,
+                "source_images": source.get("images"),
+                "trained_weights": sum(
+                    weight_count(network.abstract_variables[unit]) for unit in plan.trained
+                ),
+                "flops_per_update": self._flops,
+                "subset_digest": data.subset_digest(trial.n_per_class),
+                "classes": [data.domain.class_names[index] for index in data.draw.classes],
+                "source_accuracy_by_part": source.get("accuracy_by_part", []),
+            }
+            | dict(trial.tuned)
+        )
         if rate is None or whole is None or running.best is None:
             reason = "loss or weights were not finite at any learning rate"
             return row | {"status": "diverged", "reason": reason, "seconds": running.seconds}
@@ -231,6 +242,7 @@ def describe(trial: Trial) -> dict[str, Any]:
         "trained_units": "+".join(trial.trained_units),
         "n_per_class": trial.n_per_class,
         "updates": trial.updates,
+        "similarity": trial.similarity,
         "replicate": trial.replicate,
         "axes": dict(trial.axes),
         "declared": [digest(dump(claim)) for claim in trial.settings.claims],

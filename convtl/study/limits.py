@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from convtl.config import Config, PatchesConfig, PerClass, TypedScriptConfig
+from convtl.config import Config, NoiseConfig, PatchesConfig, PerClass, TypedScriptConfig
 
-_CUT = ("model", "source", "target", "regime", "depth", "n_per_class", "updates")
+_CUT = ("model", "source", "target", "regime", "depth", "n_per_class", "updates", "similarity")
 """Axes of which a few values are kept."""
+
+_MADE = (TypedScriptConfig, PatchesConfig, NoiseConfig)
+"""Kinds of domains of which a smaller one can be made."""
 
 
 def apply_limits(config: Config) -> Config:
@@ -15,12 +18,19 @@ def apply_limits(config: Config) -> Config:
     limits = config.limits
     cut: dict[str, Any] = {}
     if limits.values_per_axis is not None:
-        cut |= {axis: _ends(getattr(config, axis), limits.values_per_axis) for axis in _CUT}
+        cut |= {
+            axis: _ends(getattr(config, axis), limits.values_per_axis)
+            for axis in _CUT
+            if getattr(config, axis) is not None
+        }
         cut["axes"] = {name: _ends(values, limits.values_per_axis) for name, values in config.axes.items()}
     if limits.replicates is not None:
         cut["replicates"] = min(config.replicates, limits.replicates)
         if config.replicate is not None:
             cut["replicate"] = config.replicate[: limits.replicates]
+        if config.tuning is not None:
+            fewer = min(config.tuning.replicates, limits.replicates)
+            cut["tuning"] = replace(config.tuning, replicates=fewer)
     if limits.updates is not None:
         cut["updates"] = tuple(
             dict.fromkeys(min(u, limits.updates) for u in cut.get("updates", config.updates))
@@ -51,12 +61,14 @@ def _ends(values: Sequence[Any], most: int) -> tuple[Any, ...]:
 def _fewer(n: int, most: int, config: Config) -> int:
     """Labels a class as far as the cut domains have them; what the uncut ones lack is left to be refused."""
     made = [config.domains.get(name) for name in config.target]
-    lacking = any(isinstance(d, TypedScriptConfig | PatchesConfig) and n > d.per_class.train for d in made)
+    lacking = any(
+        isinstance(d, TypedScriptConfig | PatchesConfig | NoiseConfig) and n > d.per_class.train for d in made
+    )
     return n if lacking else min(n, most)
 
 
 def _smaller(domain: Any, most: int) -> Any:
-    if not isinstance(domain, TypedScriptConfig | PatchesConfig):
+    if not isinstance(domain, _MADE):
         return domain
     asked = domain.per_class
     cut = PerClass(min(asked.train, most), min(asked.validation, most), min(asked.test, most))

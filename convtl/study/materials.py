@@ -10,16 +10,19 @@ from jaxtyping import Float, Int
 
 from convtl import checkpoint
 from convtl.cache import Cache
-from convtl.config import Config
+from convtl.config import Config, ShiftConfig, dump
 from convtl.data.batches import batch_indices, standardise
-from convtl.data.domains import Domain, eligible_classes, load_domain
-from convtl.data.subsets import TargetDraw, draw_source, draw_target, relabel, subset_digest
+from convtl.data.domains import Domain, load_domain
+from convtl.data.shift import permute_labels, shifted
+from convtl.data.subsets import TargetDraw, draw_target, relabel, subset_digest
 from convtl.errors import UserError
-from convtl.keys import digest, key
+from convtl.keys import digest, generator, key
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
-from convtl.study.grid import FRESH_SOURCES, Trial
-from convtl.training.pretrain import Source, SourceRequest, ensure_sources
+from convtl.study.grid import Trial
+from convtl.study.source_nets import SourceNets
+from convtl.study.sources import source_name
+from convtl.training.pretrain import SourceRequest
 from convtl.transfer.graft import fresh_variables, graft
 
 
@@ -27,11 +30,25 @@ class TargetData:
     """The images of one target and replicate, standardised; new labels are 0..classes-1.
 
     Training images are ordered so that the n-per-class subset is the first n * classes: nested in n.
+
+    Args:
+      shift: what is done to every image, and to the labels of training images.
+      blend: the domain whose images are blended in, where there is one.
     """
 
-    def __init__(self, name: str, domain: Domain, draw: TargetDraw, seed: int, replicate: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        domain: Domain,
+        draw: TargetDraw,
+        seed: int,
+        replicate: int,
+        shift: ShiftConfig | None = None,
+        blend: Domain | None = None,
+    ) -> None:
         self.name = name
         self.domain, self.draw, self._seed, self._replicate = domain, draw, seed, replicate
+        self._shift, self._blend = shift or ShiftConfig(), blend
         self.classes = len(draw.classes)
         self._order = draw.train.T.reshape(-1)
         self._train: np.ndarray | None = None
@@ -40,11 +57,18 @@ class TargetData:
     def train_images(self, n_per_class: int) -> Float[np.ndarray, "n ..."]:
         count = n_per_class * self.classes
         if self._train is None or len(self._train) < count:
-            self._train = standardise(self.domain.split("train").images[self._order[:count]])
+            self._train = standardise(self._pixels("train", self._order[:count]))
         return self._train[:count]
 
+    def _pixels(self, split: str, chosen: np.ndarray) -> np.ndarray:
+        blend = self._blend.split(split) if self._blend else None
+        stream = (self._seed, "shift", self._replicate, split)
+        return shifted(self.domain.split(split), chosen, self._shift, blend, stream)
+
     def train_labels(self, n_per_class: int) -> Int[np.ndarray, "n"]:
-        return np.tile(np.arange(self.classes, dtype=np.int32), n_per_class)
+        labels = np.tile(np.arange(self.classes, dtype=np.int32), n_per_class)
+        rng = generator(self._seed, "permuted-labels", self._replicate, n_per_class)
+        return permute_labels(labels, self._shift.permuted_labels, rng)
 
     def batch_positions(
         self, n: int, batch_size: int, first: int, stop: int
@@ -56,7 +80,7 @@ class TargetData:
         """Images and labels of this replicate's validation or test draw."""
         chosen = self.draw.validation if split == "validation" else self.draw.test
         pool = self.domain.split(split)
-        return standardise(pool.images[chosen]), relabel(pool.labels[chosen], self.draw.classes)
+        return standardise(self._pixels(split, chosen)), relabel(pool.labels[chosen], self.draw.classes)
 
     def subset_digest(self, n_per_class: int) -> str:
         return subset_digest(self.domain.split("train"), self._order[: n_per_class * self.classes])
@@ -68,8 +92,7 @@ class Materials:
     def __init__(self, cache: Cache, say: Callable[[str], None]) -> None:
         self.cache, self._say = cache, say
         self._domains: dict[str, Domain] = {}
-        self._sources: dict[str, Source] = {}
-        self._requests: dict[tuple[str, ...], SourceRequest | None] = {}
+        self.sources = SourceNets(cache, self.domain, lambda trial: self.target_data(trial).draw)
         self.target = lru_cache(maxsize=64)(self._target)
         self.grafted = lru_cache(maxsize=64)(self._grafted)
 
@@ -86,8 +109,21 @@ class Materials:
         Raises:
           UserError: too few classes, or images of a shape that does not fit.
         """
-        self.network(trial)
-        self.source_request(trial)
+        network = self.network(trial)
+        requests = self.sources.requests(trial)
+        if requests and trial.settings.head_init == "source":
+            mine = self.target_data(trial)
+            names = tuple(mine.domain.class_names[index] for index in mine.draw.classes)
+            if requests[0].classes != names:
+                raise UserError(
+                    f"head_init: got 'source' with source '{trial.source}', whose classes are not the target's; "
+                    "accepted: with source same_classes or self"
+                )
+        kept = trial.settings.kept
+        if kept is not None and kept >= len(network.weighted):
+            raise UserError(
+                f"kept: got {kept}; accepted: 1 to {len(network.weighted) - 1} units of '{trial.model}'"
+            )
 
     def check_counts(self, trial: Trial) -> None:
         """Refuses a trial that asks for more images than there are; no image has to be drawn for it.
@@ -115,94 +151,81 @@ class Materials:
             settings.seed,
             trial.replicate,
             settings.classes,
+            settings.class_draw,
             settings.validation.per_class,
             settings.test_per_class,
+            settings.shift,
+            self.domain(settings, settings.shift.blend_with) if settings.shift.blend else None,
         )
 
     def _target(
-        self, domain: Domain, seed: int, replicate: int, classes: int | None, n_val: int, n_test: int
+        self,
+        domain: Domain,
+        seed: int,
+        replicate: int,
+        classes: int | None,
+        class_draw: str,
+        n_val: int,
+        n_test: int,
+        shift: ShiftConfig,
+        blend: Domain | None,
     ) -> TargetData:
         draw = draw_target(
-            domain, seed=seed, replicate=replicate, classes=classes, n_validation=n_val, n_test=n_test
+            domain,
+            seed=seed,
+            replicate=replicate,
+            classes=classes,
+            n_validation=n_val,
+            n_test=n_test,
+            disjoint=class_draw == "disjoint",
         )
-        name = digest([domain.digest, seed, replicate, classes, n_val, n_test])
-        return TargetData(name, domain, draw, seed, replicate)
+        shape = dump(shift) | {"blend_with": blend.digest if blend else None}
+        name = digest([domain.digest, seed, replicate, classes, class_draw, n_val, n_test, shape])
+        return TargetData(name, domain, draw, seed, replicate, shift, blend)
 
     def network(self, trial: Trial) -> Network:
         domain = self.domain(trial.settings, trial.target)
         classes = len(self.target_data(trial).draw.classes)
         return build_network(trial.settings.models[trial.model], domain.image_shape, classes)
 
-    def source_request(self, trial: Trial) -> SourceRequest | None:
-        """The source net that a trial starts from; None for a fresh one."""
-        settings = trial.settings
-        named = (trial.model, trial.source, trial.target, str(trial.replicate), str(id(settings)))
-        if named not in self._requests:
-            fresh = trial.source in FRESH_SOURCES
-            self._requests[named] = None if fresh else self._source_request(trial, settings)
-        return self._requests[named]
-
-    def _source_request(self, trial: Trial, settings: Config) -> SourceRequest:
-        domain, target = self.domain(settings, trial.source), self.domain(settings, trial.target)
-        if domain.image_shape != target.image_shape:
-            raise UserError(
-                f"source: got '{trial.source}' with images of shape {domain.image_shape}; accepted: the shape "
-                f"of target '{trial.target}', {target.image_shape}"
-            )
-        if domain.digest == target.digest:
-            mine = set(self.target_data(trial).draw.classes)
-            eligible = tuple(i for i in range(len(domain.class_names)) if i not in mine)
-        else:
-            eligible = eligible_classes(domain, target)
-        if len(eligible) < 2:
-            raise UserError(
-                f"source: '{trial.source}' has {len(eligible)} classes that are no class or look-alike of target "
-                f"'{trial.target}'; accepted: a source with at least 2"
-            )
-        draw = draw_source(
-            domain,
-            eligible,
-            seed=settings.seed,
-            replicate=trial.replicate,
-            classes=settings.classes,
-            # A small domain gives what it has; the row says how much (`source_images`).
-            images_per_class=min(settings.pretrain.images_per_class, domain.counts["train"]),
-        )
-        return SourceRequest(
-            model=settings.models[trial.model],
-            domain=domain,
-            draw=draw,
-            recipe=settings.pretrain,
-            seed=settings.seed,
-            replicate=trial.replicate,
-            lanes=settings.lanes,
-            chunk=settings.chunk,
-        )
-
-    def prepare_sources(self, trials: Iterable[Trial], on_ready: Callable[[int, int], None]) -> None:
-        """Makes sure that every source net of `trials` is at hand."""
-        requests = {r.key: r for r in map(self.source_request, trials) if r is not None}
-        wanted = [request for name, request in requests.items() if name not in self._sources]
-        if wanted:
-            self._sources |= ensure_sources(wanted, self.cache, lambda ready: on_ready(ready, len(wanted)))
-
-    def source_metadata(self, trial: Trial) -> dict[str, Any]:
-        request = self.source_request(trial)
-        return {} if request is None else self._sources[request.key].metadata
-
     def start(self, trial: Trial) -> "Start":
-        request = self.source_request(trial)
-        name = None if request is None else request.key
+        """The net that a trial starts from, ready to be trained."""
+        settings, network = trial.settings, self.network(trial)
+        requests = self.sources.requests(trial)
+        taken = _taken(network, trial) if requests else frozenset()
+        # A fresh net has no head of its own to keep.
+        head = "zeros" if settings.head_init == "source" else settings.head_init
         return self.grafted(
-            self.network(trial), name, trial.settings.seed, trial.replicate, trial.settings.head_init
+            network, requests, source_name(trial.source).variant, taken, settings.seed, trial.replicate, head
         )
 
     def _grafted(
-        self, network: Network, source: str | None, seed: int, replicate: int, head_init: Any
+        self,
+        network: Network,
+        requests: tuple[SourceRequest, ...],
+        variant: str,
+        taken: frozenset[str],
+        seed: int,
+        replicate: int,
+        head_init: Any,
     ) -> "Start":
-        fresh = fresh_variables(network, key(seed, "init", replicate), head_init)
-        variables = fresh if source is None else graft(network, self._sources[source].variables, fresh)
-        return Start(jax.tree.map(np.asarray, variables), source or f"fresh-{seed}-{replicate}-{head_init}")
+        variables = fresh_variables(network, key(seed, "init", replicate), head_init)
+        name = f"fresh-{seed}-{replicate}-{head_init}"
+        if requests:
+            source = self.sources.variables(requests, variant)
+            variables = graft(network, source, variables, taken)
+            name = f"{requests[0].key}-{variant}-{'+'.join(sorted(taken))}-{name}"
+        return Start(jax.tree.map(np.asarray, variables), name)
+
+
+def _taken(network: Network, trial: Trial) -> frozenset[str]:
+    """The units that come from the source: all but a fresh head, or only the lowest with fresh upper units."""
+    settings = trial.settings
+    if settings.upper_init == "fresh":
+        frozen = [name for name in network.weighted if name not in trial.trained_units]
+        return frozenset(network.weighted[: settings.kept] if settings.kept else frozen)
+    keep_head = settings.head_init == "source"
+    return frozenset(name for name in network.names if keep_head or name != network.head)
 
 
 class Start:

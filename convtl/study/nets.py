@@ -53,8 +53,11 @@ class SavedNet:
 
 def net_name(trial: Trial) -> str:
     """Folder name that a person can read and that no two trials share."""
+    source = trial.source.replace(":", "-")
+    if trial.similarity is not None:
+        source += f"{trial.similarity:g}"
     return (
-        f"{trial.source}_to_{trial.target}_{trial.model}_{trial.regime}_depth{trial.depth}"
+        f"{source}_to_{trial.target}_{trial.model}_{trial.regime}_depth{trial.depth}"
         f"_n{trial.n_per_class}_replicate{trial.replicate}_{trial.id}"
     )
 

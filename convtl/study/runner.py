@@ -39,6 +39,9 @@ class Outcome:
     failed: list[str] = field(default_factory=list)
     """reasons, one for each failed trial"""
 
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(self.ran + other.ran, self.failed + other.failed)
+
 
 def unfinished(points: Sequence[Trial], store: RowStore, save_to: Path | None = None) -> list[Trial]:
     """The trials without a final row, or, where nets are to be saved, without a net; each once."""
@@ -83,7 +86,7 @@ def run_trials(
     if not missing:
         return outcome
     watcher.working_on("preparing images")
-    materials.prepare_sources(
+    materials.sources.prepare(
         missing, lambda ready, of: watcher.working_on(f"pretraining source nets ({ready} of {of} ready)")
     )
     groups: dict[Recipe, list[Trial]] = {}

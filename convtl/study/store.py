@@ -17,11 +17,11 @@ from typing import Any
 from convtl.errors import UserError
 
 COLUMNS = (
-    "study", "trial", "config", "model", "source", "target", "regime", "depth", "depth_unit", "trained_units",
-    "n_per_class", "n_train", "replicate", "lr", "lr_at_edge", "n_rates", "updates", "val_regime", "n_val",
-    "val_accuracy", "test_accuracy", "test_nll", "test_ece", "n_test", "source_accuracy", "source_classes",
-    "source_images", "trained_weights", "flops_per_update", "seconds", "frozen_ok", "subset_digest", "status",
-    "reason",
+    "study", "trial", "config", "model", "source", "similarity", "target", "regime", "depth", "depth_unit",
+    "trained_units", "n_per_class", "n_train", "replicate", "lr", "lr_at_edge", "n_rates", "updates",
+    "val_regime", "n_val", "val_accuracy", "test_accuracy", "test_nll", "test_ece", "n_test",
+    "source_accuracy", "source_classes", "source_images", "trained_weights", "flops_per_update", "seconds",
+    "frozen_ok", "subset_digest", "status", "reason",
 )  # fmt: skip
 """Columns of results.csv; those of additional axes come after them."""
 

@@ -15,16 +15,15 @@ from convtl import checkpoint
 from convtl.cache import Cache
 from convtl.config import (
     PROTOCOL,
+    FineTuneConfig,
     ModelConfig,
     PretrainConfig,
-    RegimeConfig,
     dump,
 )
 from convtl.data.batches import batch_indices, standardise
 from convtl.data.domains import Domain
 from convtl.data.subsets import SourceDraw, relabel, subset_digest
-from convtl.keys import digest, digest_arrays, key
-from convtl.measure.metrics import accuracy
+from convtl.keys import digest, digest_arrays, generator, key
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.training.features import Forward
@@ -38,24 +37,35 @@ KIND = "sources"
 
 @dataclass(frozen=True)
 class SourceRequest:
-    """One source net: everything that its weights depend on."""
+    """One source net: everything that its weights depend on.
+
+    Attributes:
+      parts: what it is trained on; the classes of the parts follow one another (a mixture has two).
+      random_labels: whether the training labels are permuted once, so that only the images are learned.
+    """
 
     model: ModelConfig
-    domain: Domain
-    draw: SourceDraw
+    parts: tuple[tuple[Domain, SourceDraw], ...]
     recipe: PretrainConfig
     seed: int
     replicate: int
     lanes: int
     chunk: int
+    random_labels: bool = False
 
     def content(self) -> dict[str, Any]:
         return {
             "protocol": PROTOCOL,
             "model": dump(self.model),
-            "domain": self.domain.digest,
-            "classes": [self.domain.class_names[index] for index in self.draw.classes],
-            "draw": digest_arrays(self.draw.train, self.draw.validation),
+            "parts": [
+                {
+                    "domain": domain.digest,
+                    "classes": [domain.class_names[index] for index in draw.classes],
+                    "draw": digest_arrays(draw.train, draw.validation),
+                }
+                for domain, draw in self.parts
+            ],
+            "random_labels": self.random_labels,
             "recipe": dump(self.recipe),
             "seed": self.seed,
             "replicate": self.replicate,
@@ -63,12 +73,28 @@ class SourceRequest:
             "chunk": self.chunk,
         }
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the outputs of the net's head stand for."""
+        return tuple(domain.class_names[index] for domain, draw in self.parts for index in draw.classes)
+
+    def images(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images (uint8) and labels (int32) of "train" or "validation"; labels count through the parts."""
+        found, first = [], 0
+        for domain, draw in self.parts:
+            chosen = draw.train if split == "train" else draw.validation
+            pool = domain.split(split)
+            found.append((pool.images[chosen], relabel(pool.labels[chosen], draw.classes) + np.int32(first)))
+            first += len(draw.classes)
+        images, labels = zip(*found, strict=True)
+        return np.concatenate(images), np.concatenate(labels)
+
     @cached_property
     def key(self) -> str:
         return digest(self.content())
 
     def network(self) -> Network:
-        return build_network(self.model, self.domain.image_shape, len(self.draw.classes))
+        return build_network(self.model, self.parts[0][0].image_shape, len(self.classes))
 
 
 @dataclass(frozen=True)
@@ -130,7 +156,7 @@ def _by_program(requests: Sequence[SourceRequest]) -> list[list[SourceRequest]]:
 
 def _recipe(request: SourceRequest) -> Recipe:
     network = request.network()
-    plan = make_plan(network, RegimeConfig(), len(network.weighted), request.recipe.updates)
+    plan = make_plan(network, FineTuneConfig(), len(network.weighted), request.recipe.updates)
     return Recipe(
         network=network,
         start=0,
@@ -174,10 +200,10 @@ def _claimed(requests: Iterable[SourceRequest], cache: Cache, locks: ExitStack) 
 
 
 def _lane(request: SourceRequest) -> Lane:
-    split = request.domain.split("train")
-    chosen = request.draw.train
-    images = standardise(split.images[chosen])
-    labels = relabel(split.labels[chosen], request.draw.classes)
+    pixels, labels = request.images("train")
+    images = standardise(pixels)
+    if request.random_labels:
+        labels = generator(request.seed, "random-labels", request.replicate).permutation(labels)
     init = key(request.seed, "source-init", request.replicate)
     variables = jax.tree.map(np.asarray, fresh_variables(request.network(), init, request.recipe.head_init))
 
@@ -190,17 +216,19 @@ def _lane(request: SourceRequest) -> Lane:
 
 
 def _describe(request: SourceRequest, variables: Variables, forward: Forward) -> dict[str, Any]:
-    split = request.domain.split("validation")
-    chosen = request.draw.validation
-    logits = forward(variables, standardise(split.images[chosen]))
-    labels = relabel(split.labels[chosen], request.draw.classes)
-    train = request.domain.split("train")
+    pixels, labels = request.images("validation")
+    right = forward(variables, standardise(pixels)).argmax(-1) == labels
+    last = np.cumsum([len(draw.classes) for _, draw in request.parts])
+    part = np.searchsorted(last, labels, side="right")
     return {
         "content": request.content(),
-        "domain": request.domain.name,
-        "classes": [request.domain.class_names[index] for index in request.draw.classes],
-        "images": len(request.draw.train),
-        "data_digest": subset_digest(train, request.draw.train),
-        "accuracy": accuracy(logits, labels),
-        "n_validation": len(chosen),
+        "domain": "+".join(domain.name for domain, _ in request.parts),
+        "classes": list(request.classes),
+        "images": sum(len(draw.train) for _, draw in request.parts),
+        "data_digest": digest(
+            [subset_digest(domain.split("train"), draw.train) for domain, draw in request.parts]
+        ),
+        "accuracy": float(right.mean()),
+        "accuracy_by_part": [float(right[part == index].mean()) for index in range(len(request.parts))],
+        "n_validation": len(labels),
     }

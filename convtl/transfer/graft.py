@@ -1,5 +1,6 @@
-"""Source weights -> target net: every unit but the head is taken over, the head starts fresh."""
+"""Source weights -> target net: by default every unit but the head is taken over, the head starts fresh."""
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any, Literal
 
@@ -23,19 +24,22 @@ def _init(network: Network, key: jax.Array) -> Variables:
     return network.init(key)
 
 
-def graft(network: Network, source: Variables, fresh: Variables) -> Variables:
+def graft(
+    network: Network, source: Variables, fresh: Variables, taken: Collection[str] | None = None
+) -> Variables:
     """The target net at the start of fine-tuning.
 
     Args:
-      source: variables of the pretrained net, of the same model; its head is not used.
-      fresh: variables of the target net, whose head is kept.
+      source: variables of the pretrained net, of the same model.
+      fresh: variables of the target net.
+      taken: names of the units that come from the source; None takes all but the head.
 
     Raises:
       ValueError: a unit of the source is missing or of another shape; nothing is loaded partially.
     """
     grafted: Variables = {}
     for name in network.names:
-        if name == network.head:
+        if name == network.head if taken is None else name not in taken:
             grafted[name] = fresh[name]
             continue
         if name not in source or _shapes(source[name]) != _shapes(fresh[name]):

@@ -51,8 +51,7 @@ def request(
     )
     given: dict[str, object] = {
         "model": LeNet5Config(),
-        "domain": domain,
-        "draw": draw,
+        "parts": ((domain, draw),),
         "recipe": RECIPE,
         "seed": 0,
         "replicate": replicate,

@@ -1,0 +1,74 @@
+"""The parts of a study: what each of its products sets, from `blocks` and `axes`."""
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any
+
+from convtl.config import Config
+from convtl.errors import UserError, nearest, shown
+from convtl.parsing import known_keys
+
+_AXES = (
+    "model", "source", "target", "regime", "depth", "n_per_class", "updates", "similarity", "replicate",
+)  # fmt: skip
+_NOT_AN_AXIS = (
+    "claims", "scorecard", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study",
+    "replicates", "axes", "blocks", "gradients", "movement", "distances", "seed", "tuning",
+)  # fmt: skip
+_NOT_IN_A_BLOCK = tuple(key for key in _NOT_AN_AXIS if key not in ("replicates", "tuning"))
+
+
+def assignments(study: Config, content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Dotted key -> value, for every product that the study is made of.
+
+    Raises:
+      UserError: a block or an axis sets what cannot vary within a study, or an unknown key.
+    """
+    for key, values in study.axes.items():
+        if key.split(".")[0] in (*_AXES, *_NOT_AN_AXIS):
+            raise UserError(f"axes: got '{key}'; it is given as {key}=... itself, not under axes")
+        if key.split(".")[0] not in content:
+            raise UserError(f"axes: unknown key '{key}'.{nearest(key, known_keys())}")
+        if not values:
+            raise UserError(f"axes.{key}: got []; accepted: at least one value")
+    blocks: Mapping[str, Mapping[str, Any]] = {"": {}} if study.blocks is None else study.blocks
+    return [
+        dict(_leaves(name, block)) | dict(zip(study.axes, values, strict=True))
+        for name, block in blocks.items()
+        for values in product(*study.axes.values())
+    ]
+
+
+def _leaves(name: str, block: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in block.items():
+        full = f"{path}{key}"
+        if full in _NOT_IN_A_BLOCK:
+            raise UserError(
+                f"blocks.{name}: got '{full}'; accepted beside `blocks` only: it is the same for all of a study"
+            )
+        if not path and key not in known_keys():
+            raise UserError(f"blocks.{name}: unknown key '{key}'.{nearest(key, known_keys())}")
+        if isinstance(value, Mapping):
+            yield from _leaves(name, value, f"{full}.")
+        else:
+            yield full, value
+
+
+def assigned(content: Mapping[str, Any], assignment: Mapping[str, Any]) -> dict[str, Any]:
+    """Content with the values of dotted keys set; what was given is left as it is.
+
+    Raises:
+      UserError: a key goes on below a value.
+    """
+    result: dict[str, Any] = dict(content)
+    for key, value in assignment.items():
+        *path, last = key.split(".")
+        node = result
+        for step in path:
+            inner = node.get(step)
+            if inner is not None and not isinstance(inner, Mapping):
+                raise UserError(f"axes: unknown key '{key}'; {step} holds {shown(inner)}, not further keys")
+            node[step] = dict(inner or {})
+            node = node[step]
+        node[last] = value
+    return result

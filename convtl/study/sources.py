@@ -1,0 +1,101 @@
+"""What the word behind `source=` means: a domain, a fresh net, a net of the target's own, or a control.
+
+`NAME` or `NAME:VARIANT`. Names beside those of domains:
+
+- `scratch`: a fresh net that trains everything; `random`: a fresh net, frozen below the boundary;
+- `own`: pretrained on other classes of the target's own domain;
+- `same_classes`: pretrained on the target's very classes, as they are without `shift`, in other images;
+- `self`: pretrained on the trial's own labelled images, with a source's updates: what more updates alone do.
+
+Variants turn a pretrained net into a control (`convtl.transfer.controls`; Maennel et al. 2020 for labels).
+"""
+
+from dataclasses import dataclass
+
+from convtl.config import Config, MixtureConfig
+from convtl.errors import UserError, unknown_name
+
+FRESH_SOURCES = ("scratch", "random")
+"""Sources that are no domain: a fresh net that trains everything, and one frozen below the boundary."""
+RELATIVE_SOURCES = ("own", "same_classes", "self")
+"""Sources that are defined by the target."""
+VARIANTS = ("shuffled", "statistics", "random_labels", "random_labels_rescaled")
+
+
+@dataclass(frozen=True)
+class SourceName:
+    """A source as it was typed, taken apart."""
+
+    base: str
+    variant: str = ""
+
+    @property
+    def fresh(self) -> bool:
+        return self.base in FRESH_SOURCES
+
+    def domain(self, target: str) -> str:
+        """Name of the domain that the source's classes come from (of a mixture: the mixture)."""
+        return target if self.base in RELATIVE_SOURCES else self.base
+
+
+def source_name(text: str) -> SourceName:
+    """Takes `NAME` or `NAME:VARIANT` apart; whether they exist is for `check_source` to say."""
+    base, _, variant = text.partition(":")
+    return SourceName(base, variant)
+
+
+def check_source(settings: Config, text: str, key: str = "source") -> SourceName:
+    """A source that exists, with a variant that it can have.
+
+    Raises:
+      UserError: no such name or variant.
+    """
+    name = source_name(text)
+    known = [*settings.domains, *FRESH_SOURCES, *RELATIVE_SOURCES]
+    if name.base not in known:
+        raise unknown_name(key, name.base, known)
+    if ":" in text and name.fresh:
+        raise UserError(f"{key}: got '{text}'; a fresh net has no variants; accepted: '{name.base}'")
+    if ":" in text and name.variant not in VARIANTS:
+        raise unknown_name(f"{key}, variant of '{name.base}'", name.variant, VARIANTS)
+    return name
+
+
+def mixture_of(settings: Config, name: SourceName) -> MixtureConfig | None:
+    """The mixture that a source name stands for; None for any other source."""
+    domain = settings.domains.get(name.base)
+    return domain if isinstance(domain, MixtureConfig) else None
+
+
+def similarities(settings: Config, name: SourceName) -> tuple[float | None, ...]:
+    """The values of `similarity` that a source takes: those of the axis for a mixture, none for a fresh net.
+
+    Raises:
+      UserError: a mixture without `similarity`, another source with it, or a share that is no whole number
+        of classes.
+    """
+    asked = settings.similarity
+    if name.fresh:
+        return (None,)
+    if mixture_of(settings, name) is None:
+        if asked is not None:
+            mixtures = [n for n, domain in settings.domains.items() if isinstance(domain, MixtureConfig)]
+            raise UserError(
+                f"similarity: got {list(asked)} with source '{name.base}', which is no mixture; accepted: "
+                f"similarity with source={' or '.join(mixtures) or 'a domain of kind mixture'} only"
+            )
+        return (None,)
+    if settings.classes is None:
+        raise UserError("classes: got null; accepted with a mixture: how many classes it has, such as 12")
+    shares = [f"{index / 4:g}" for index in range(5) if index * settings.classes % 4 == 0]
+    if asked is None:
+        raise UserError(
+            f"similarity: missing; source '{name.base}' is a mixture; accepted: one or more of "
+            f"{', '.join(shares)}"
+        )
+    for value in asked:
+        if value * 4 != round(value * 4) or value * settings.classes != round(value * settings.classes):
+            raise UserError(
+                f"similarity: got {value:g}; accepted with {settings.classes} classes: {', '.join(shares)}"
+            )
+    return asked
