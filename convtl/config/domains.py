@@ -78,12 +78,18 @@ class PatchesConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class NoiseConfig:
-    """Random fields without letters or objects: 1/f noise of which each class has a spectrum of its own."""
+    """Random fields without letters or objects: 1/f noise of which each class has a spectrum of its own.
+
+    `noise` was set once, on development draws (`seed=1`, 16 replicates), so that source nets of the default
+    recipe do as well on their own validation images as those of a target's other letters: 88.2 % (standard
+    error 1.3) against 86.8 % (1.1) with Cyrillic and 90.8 % (0.4) with Armenian letters, 88.8 % in the mean;
+    with noise 0.3, 0.45 and 1 it was 93.5, 92.1 and 80 %.
+    """
 
     kind: Literal["noise"] = "noise"
     size: Count = 28
     per_class: PerClass = field(default_factory=PerClass)
-    noise: NonNegative = 1.0
+    noise: NonNegative = 0.6
     """standard deviation of added white noise, in standard deviations of the field"""
 
 
