@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from convtl.config import LeNet5Config, ModelConfig
+from convtl.config import LeNet5Config, ModelConfig, PlainConfig
 from convtl.models.lenet import lenet5
 from convtl.models.network import Network
+from convtl.models.plain import plain
 
 
 def build_network(config: ModelConfig, input_shape: tuple[int, ...], classes: int) -> Network:
@@ -13,10 +14,13 @@ def build_network(config: ModelConfig, input_shape: tuple[int, ...], classes: in
     Raises:
       UserError: the model does not take images of this shape.
     """
-    builders = {LeNet5Config: lenet5}
-    return builders[type(config)](config, input_shape, classes)
+    match config:
+        case LeNet5Config():
+            return lenet5(config, input_shape, classes)
+        case PlainConfig():
+            return plain(config, input_shape, classes)
 
 
 def with_plain_lowering(config: ModelConfig) -> ModelConfig:
     """The same model with `lax` operations only, whose arithmetic is the algorithm's own."""
-    return replace(config, lowering="lax")
+    return replace(config, lowering="lax") if isinstance(config, LeNet5Config) else config
