@@ -75,22 +75,22 @@ def _path(location: Iterable[int | str], content: Any) -> str:
     return "".join(parts)
 
 
-def _domain_kinds() -> dict[str, type]:
-    """Kind -> its dataclass."""
-    return _kinds(DomainConfig)
+_UNIONS = {"domains": DomainConfig, "models": ModelConfig, "regimes": RegimeConfig}
+"""Registries whose entries are of several kinds."""
 
 
 def _kinds(union: Any) -> dict[str, type]:
+    """Kind -> its dataclass."""
     arms = get_args(get_args(union)[0])
     return {get_args(arm.__dataclass_fields__["kind"].type)[0]: arm for arm in arms}
 
 
 def _kinds_at(path: str) -> dict[str, type]:
-    return _kinds(ModelConfig if path.startswith("models") else DomainConfig)
+    return _kinds(_UNIONS[path.partition(".")[0]])
 
 
 def _is_arm(step: str) -> bool:
-    return step in _domain_kinds() or step in _kinds(ModelConfig)
+    return any(step in _kinds(union) for union in _UNIONS.values())
 
 
 def _siblings(path: str, content: Mapping[str, Any]) -> list[str]:
@@ -101,10 +101,7 @@ def _siblings(path: str, content: Mapping[str, Any]) -> list[str]:
     node: Any = content
     for step in parent.split("."):
         node = node.get(step, {}) if isinstance(node, Mapping) else {}
-    head = parent.split(".")[0]
-    unions = {"domains": DomainConfig, "models": ModelConfig}
-    if head in unions and isinstance(node, Mapping) and "kind" in node:
-        return [item.name for item in fields(_kinds(unions[head])[node["kind"]])]
-    if head == "regimes":
-        return [item.name for item in fields(RegimeConfig)]
+    registry = parent.split(".")[0]
+    if registry in _UNIONS and isinstance(node, Mapping) and "kind" in node:
+        return [item.name for item in fields(_kinds(_UNIONS[registry])[node["kind"]])]
     return [name.removeprefix(f"{parent}.") for name in known_keys() if name.startswith(f"{parent}.")]

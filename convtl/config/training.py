@@ -19,18 +19,73 @@ from convtl.config.values import (
     listed,
 )
 
+RateFactor = Annotated[float, Strict(), Field(ge=1, allow_inf_nan=False)]
+
 
 @dataclass(frozen=True, config=STRICT)
-class RegimeConfig:
-    """How the trained part is trained."""
+class FineTuneConfig:
+    """The last `depth` units, all at one rate."""
 
-    kind: Literal["fine_tune", "lp_ft", "discriminative", "surgical"] = "fine_tune"
+    kind: Literal["fine_tune"] = "fine_tune"
+
+
+@dataclass(frozen=True, config=STRICT)
+class LpFtConfig:
+    """The head alone first, then the last `depth` units with a fresh optimiser (Kumar et al. 2022)."""
+
+    kind: Literal["lp_ft"] = "lp_ft"
     probe_share: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
-    """lp_ft: share of the updates given to the head alone, first (Kumar et al. 2022)."""
-    rate_factor: Annotated[float, Strict(), Field(ge=1)] = 2.6
-    """discriminative: a unit's rate is that of the unit above divided by this (Howard & Ruder 2018)."""
+    """share of the updates given to the head alone"""
+
+
+@dataclass(frozen=True, config=STRICT)
+class GradualConfig:
+    """The head alone first, then one more unit at equal intervals (Howard & Ruder 2018)."""
+
+    kind: Literal["gradual"] = "gradual"
+    rate_factor: RateFactor = 1.0
+    """a unit's rate is that of the unit above divided by this; 2.6 is ULMFiT, 1 unfreezing alone"""
+
+
+@dataclass(frozen=True, config=STRICT)
+class DiscriminativeConfig:
+    """The last `depth` units from the start, at rates that fall downwards (Howard & Ruder 2018)."""
+
+    kind: Literal["discriminative"] = "discriminative"
+    rate_factor: RateFactor = 2.6
+    """a unit's rate is that of the unit above divided by this"""
+
+
+@dataclass(frozen=True, config=STRICT)
+class SurgicalConfig:
+    """Named units, whatever `depth` says (Lee et al. 2022)."""
+
+    kind: Literal["surgical"] = "surgical"
     units: Annotated[tuple[Text, ...], BeforeValidator(listed)] = ()
-    """surgical: the units that are trained, beside the fresh head (Lee et al. 2022)."""
+    """names of units with weights; `first` is the lowest of any network"""
+    head: Flag = True
+    """whether the head is trained too; without it the source's head must be kept (`head_init: source`)"""
+
+
+@dataclass(frozen=True, config=STRICT)
+class L2SpConfig:
+    """The last `depth` units, pulled towards where they start (Li, Grandvalet & Davoine 2018).
+
+    The defaults are those of the authors' published runs.
+    """
+
+    kind: Literal["l2_sp"] = "l2_sp"
+    alpha: NonNegative = 0.1
+    """the loss is raised by alpha/2 ||w - w0||^2 over all weights and biases w of trained units below the head"""
+    beta: NonNegative = 0.01
+    """and by beta/2 ||w||^2 over those of the head"""
+
+
+RegimeConfig = Annotated[
+    FineTuneConfig | LpFtConfig | GradualConfig | DiscriminativeConfig | SurgicalConfig | L2SpConfig,
+    Field(discriminator="kind"),
+]
+"""How the trained part is trained."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt32
 
 from convtl.config import OptimConfig, ScheduleConfig
 from convtl.models.network import Network, Variables
@@ -47,11 +47,18 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Lane:
-    """One run to be trained: variables of the units from `recipe.start` on, its rate, its batches."""
+    """One run to be trained.
+
+    Attributes:
+      variables: of the units from `recipe.start` on.
+      seed: of what trained units draw (dropout), 0 to 2^32 - 1; each update draws anew. Nets that draw nothing
+        ignore it.
+    """
 
     variables: Variables
     rate: float
     batches: Batches
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,10 +93,10 @@ class Trainer:
 
     def _compile(self, phase: Phase, mesh: Mesh) -> Any:
         lanes = PartitionSpec("lanes")
-        chunk = jax.vmap(partial(_run_chunk, self.recipe, phase), in_axes=(0, 0, 0, None, 0, 0))
-        sharded = jax.shard_map(
-            chunk, mesh=mesh, in_specs=(lanes, lanes, lanes, PartitionSpec(), lanes, lanes), out_specs=lanes
-        )
+        shared = PartitionSpec()
+        chunk = jax.vmap(partial(_run_chunk, self.recipe, phase), in_axes=(0, 0, 0, 0, None, None, 0, 0))
+        specs = (lanes, lanes, lanes, lanes, shared, shared, lanes, lanes)
+        sharded = jax.shard_map(chunk, mesh=mesh, in_specs=specs, out_specs=lanes)
         return jax.jit(sharded, donate_argnums=(0, 1))
 
     def train(self, lanes: Sequence[Lane]) -> list[Trained]:
@@ -100,6 +107,7 @@ class Trainer:
         variables = self._stack([lane.variables for lane in padded])
         with np.errstate(over="ignore"):  # a rate beyond float32 is infinite: its lane diverges
             rates = jax.device_put(np.asarray([lane.rate for lane in padded], np.float32), self._by_lane)
+        seeds = jax.device_put(np.asarray([lane.seed for lane in padded], np.uint32), self._by_lane)
         losses, state = [], None
         for phase in self.recipe.plan.phases:
             fresh = self._fresh[phase](variables)
@@ -108,7 +116,10 @@ class Trainer:
             for first, stop in _chunks(phase, self.recipe.chunk):
                 images, labels = self._batches(padded, first, stop)
                 scale = jax.device_put(multipliers[first - phase.first : stop - phase.first], self._shared)
-                variables, state, loss = self._programs[phase](variables, state, rates, scale, images, labels)
+                numbers = jax.device_put(np.arange(first, stop, dtype=np.uint32), self._shared)
+                variables, state, loss = self._programs[phase](
+                    variables, state, rates, seeds, scale, numbers, images, labels
+                )
                 losses.append(loss)
         lost = np.concatenate([np.asarray(loss) for loss in losses], axis=1)
         whole = jax.tree.map(np.asarray, variables)
@@ -140,18 +151,24 @@ def _run_chunk(
     variables: Variables,
     state: Any,
     rate: Float[Array, ""],
+    seed: UInt32[Array, ""],
     multipliers: Float[Array, "updates"],
+    numbers: UInt32[Array, "updates"],
     images: Float[Array, "updates batch ..."],
     labels: Int[Array, "updates batch"],
 ) -> tuple[Variables, Any, Float[Array, "updates"]]:
     """A scan over the updates of one chunk of one lane."""
 
-    def body(carry: tuple[Variables, Any], step: tuple[Array, Array, Array]) -> tuple[Any, Array]:
-        multiplier, batch, target = step
+    lane_key = jax.random.key(seed)
+
+    def body(carry: tuple[Variables, Any], step: tuple[Array, ...]) -> tuple[Any, Array]:
+        multiplier, number, batch, target = step
+        key = jax.random.fold_in(lane_key, number)
         own, memory, loss = update(
-            recipe.network, recipe.start, phase, recipe.optim, *carry, rate * multiplier, batch, target
+            recipe.network, recipe.start, phase, recipe.optim, *carry, rate * multiplier, batch, target, key
         )
         return (own, memory), loss
 
-    (variables, state), losses = jax.lax.scan(body, (variables, state), (multipliers, images, labels))
+    steps = (multipliers, numbers, images, labels)
+    (variables, state), losses = jax.lax.scan(body, (variables, state), steps)
     return variables, state, losses

@@ -36,6 +36,7 @@ def update(
     rate: Float[Array, ""],
     images: Float[Array, "batch ..."],
     labels: Int[Array, "batch"],
+    key: jax.Array | None = None,
 ) -> tuple[Variables, Any, Float[Array, ""]]:
     """One gradient step on the mean cross-entropy of a batch.
 
@@ -45,6 +46,7 @@ def update(
     Args:
       start: index of the unit that `images` (or cached features) enter.
       variables: of the units from `start` on.
+      key: of this update, for trained units that draw (dropout); without one such units cannot be trained.
 
     Returns:
       Variables and optimiser state after the step, and the loss before it (nats).
@@ -54,7 +56,7 @@ def update(
 
     def loss_of(trained: Params) -> tuple[Float[Array, ""], Variables]:
         merged = variables | {unit: variables[unit] | {"params": own} for unit, own in trained.items()}
-        logits, updated, _ = network.apply(merged, images, start=start, train=phase.trained)
+        logits, updated, _ = network.apply(merged, images, start=start, train=phase.trained, rngs=key)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated
 
     (loss, updated), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)

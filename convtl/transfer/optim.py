@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array, Float
 
 from convtl.config import OptimConfig, ScheduleConfig
+from convtl.transfer.penalty import Anchors, l2_sp
 from convtl.transfer.plan import FROZEN, Phase, leaf_labels
 
 
@@ -22,6 +23,7 @@ def make_transform(
 ) -> optax.GradientTransformation:
     """The optimiser of one phase over the `params` of a slice of units.
 
+    In order: the penalties' gradients are added, the trained units' gradients clipped, each unit's step made.
     Clipping looks at the gradients of trained units only: a norm over all of them would bring the whole
     backward pass back and make the clipping depend on what is frozen.
     """
@@ -31,11 +33,13 @@ def make_transform(
     }
     transforms[FROZEN] = optax.set_to_zero()
     labels = leaf_labels(phase, params)
-    by_unit = optax.multi_transform(transforms, labels)
-    if config.clip is None:
-        return by_unit
-    trained = jax.tree.map(lambda label: label != FROZEN, labels)
-    return optax.chain(optax.masked(optax.clip_by_global_norm(config.clip), trained), by_unit)
+    parts = [optax.multi_transform(transforms, labels)]
+    if config.clip is not None:
+        trained = jax.tree.map(lambda label: label != FROZEN, labels)
+        parts.insert(0, optax.masked(optax.clip_by_global_norm(config.clip), trained))
+    if phase.to_start or phase.to_zero:
+        parts.insert(0, l2_sp(phase.to_start, phase.to_zero))
+    return parts[0] if len(parts) == 1 else optax.chain(*parts)
 
 
 def _direction(config: OptimConfig) -> optax.GradientTransformation:
@@ -53,31 +57,41 @@ def _direction(config: OptimConfig) -> optax.GradientTransformation:
 def carry_state(old: Any, new: Any, phase: Phase) -> Any:
     """The state at a phase's start: units that stay keep theirs, those that join start fresh.
 
+    Where the penalties pull to is never forgotten, not even when the optimiser starts afresh.
+
     Args:
       old: state at the end of the phase before.
       new: fresh state of `phase`.
     """
-    if phase.restart:
+    kept = {type(part): part for part in _parts(old)}
+    carried = tuple(_carried(kept.get(type(part)), part, phase) for part in _parts(new))
+    return carried if _is_chain(new) else carried[0]
+
+
+def _carried(old: Any, new: Any, phase: Phase) -> Any:
+    """One part of the state."""
+    if isinstance(new, Anchors) and old is not None:
+        return Anchors({unit: old.weights.get(unit, own) for unit, own in new.weights.items()})
+    if phase.restart or not hasattr(new, "inner_states"):
         return new
     kept = {
-        unit: old_state
-        for unit, old_state in _by_unit(old).inner_states.items()
-        if unit in phase.trained and unit in _by_unit(new).inner_states
+        unit: own
+        for unit, own in old.inner_states.items()
+        if unit in phase.trained and unit in new.inner_states
     }
-    merged = _by_unit(new)._replace(inner_states={**_by_unit(new).inner_states, **kept})
-    return (new[0], merged) if _is_chain(new) else merged
+    return new._replace(inner_states={**new.inner_states, **kept})
 
 
 def _is_chain(state: Any) -> bool:
     return not hasattr(state, "inner_states")
 
 
-def _by_unit(state: Any) -> Any:
-    return state[1] if _is_chain(state) else state
+def _parts(state: Any) -> tuple[Any, ...]:
+    return state if _is_chain(state) else (state,)
 
 
 def schedule_values(config: ScheduleConfig, phase: Phase) -> Float[np.ndarray, "updates"]:
-    """The rate's multiplier (peak 1) for each update of a phase."""
+    """The rate's multiplier (peak 1) for each update of a phase; every phase warms up and decays anew."""
     length = phase.stop - phase.first
     if config.kind == "constant":
         return np.ones(length, np.float32)

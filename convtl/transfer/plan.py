@@ -10,11 +10,24 @@ from typing import Any
 
 import jax
 
-from convtl.config import RegimeConfig
+from convtl.config import (
+    DiscriminativeConfig,
+    GradualConfig,
+    L2SpConfig,
+    LpFtConfig,
+    RegimeConfig,
+    SurgicalConfig,
+    dump,
+)
 from convtl.errors import UserError, nearest
 from convtl.models.network import Network
 
 FROZEN = "frozen"
+FIRST = "first"
+"""What `units` of a surgical regime may say for the lowest unit with weights, whatever its name."""
+
+Strengths = tuple[tuple[str, float], ...]
+"""(unit, strength of its penalty)"""
 
 
 @dataclass(frozen=True)
@@ -26,12 +39,16 @@ class Phase:
       stop: number of the first update after it.
       rate_factors: (unit, factor on the learning rate) for every trained unit; all others are frozen.
       restart: whether the optimiser starts afresh; otherwise the states of units that stay are kept.
+      to_start: (unit, alpha) for units whose loss is raised by alpha/2 ||w - w0||^2, w0 where they started.
+      to_zero: (unit, beta) for units whose loss is raised by beta/2 ||w||^2.
     """
 
     first: int
     stop: int
     rate_factors: tuple[tuple[str, float], ...]
     restart: bool = False
+    to_start: Strengths = ()
+    to_zero: Strengths = ()
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -77,49 +94,106 @@ def resolve_depth(network: Network, depth: int | str) -> int:
 
 
 def make_plan(network: Network, regime: RegimeConfig, depth: int, updates: int) -> Plan:
-    """Lays out the phases of one trial.
+    """Lays out the phases of one trial: `updates` in all, whatever the regime.
 
-    Regimes: `fine_tune` trains the last `depth` weighted units at one rate; `lp_ft` first the head alone,
-    then all of them, with a fresh optimiser and schedule (Kumar et al. 2022); `discriminative` divides the
-    rate by `rate_factor` for each unit further down (Howard & Ruder 2018); `surgical` trains the named
-    units and the fresh head (Lee et al. 2022), whatever `depth` says.
+    Regimes, over the last `depth` weighted units (the chosen ones):
+
+    - `fine_tune` trains them at one rate.
+    - `lp_ft` trains first the head alone, then all of them, with a fresh optimiser (Kumar et al. 2022).
+    - `gradual` trains the head alone, then one more unit in each of `depth` equal phases, in the last all of
+      them (Howard & Ruder 2018). Units that stay keep their optimiser state, those that join start fresh.
+    - `discriminative` divides the rate by `rate_factor` for each unit further down (Howard & Ruder 2018).
+    - `l2_sp` pulls each of them towards where it starts, and the head towards 0 (Li et al. 2018).
+    - `surgical` trains, whatever `depth` says, the named units (Lee et al. 2022) and, unless told otherwise,
+      the head.
+
+    Every phase has a schedule of its own (`convtl.transfer.optim.schedule_values`), as every stage has in
+    ULMFiT's published code: under one schedule over the whole run a unit that joins last would meet only the
+    end of its decay, and hardly move.
 
     Raises:
-      UserError: `surgical` names no unit or an unknown one; `lp_ft` has too few updates for two phases.
+      UserError: `surgical` names no unit or an unknown one, or the head although it is to be kept; `lp_ft` or
+        `gradual` has too few updates for its phases.
       ValueError: `depth` is not what `resolve_depth` gives.
     """
-    if regime.kind != "surgical" and not 1 <= depth <= len(network.weighted):
-        raise ValueError(f"depth {depth} of {len(network.weighted)}")
-    chosen = network.weighted[-depth:]
-    if regime.kind == "surgical":
+    if isinstance(regime, SurgicalConfig):
         chosen = _surgical_units(network, regime)
-    factors = dict.fromkeys(chosen, 1.0)
-    if regime.kind == "discriminative":
-        factors = {unit: regime.rate_factor ** -(len(chosen) - 1 - i) for i, unit in enumerate(chosen)}
-    everything = tuple(factors.items())
-    if regime.kind == "lp_ft":
-        turn = round(updates * regime.probe_share)
-        if not 0 < turn < updates:
-            raise UserError(f"updates: got {updates}; accepted with regime lp_ft: enough for two phases")
-        phases: tuple[Phase, ...] = (
-            Phase(0, turn, ((network.head, 1.0),)),
-            Phase(turn, updates, everything, restart=True),
-        )
+    elif 1 <= depth <= len(network.weighted):
+        chosen = network.weighted[-depth:]
     else:
-        phases = (Phase(0, updates, everything),)
+        raise ValueError(f"depth {depth} of {len(network.weighted)}")
+    phases = _phases(network.head, regime, chosen, updates)
     return Plan(phases, min(network.index(unit) for unit in chosen))
 
 
-def _surgical_units(network: Network, regime: RegimeConfig) -> tuple[str, ...]:
+def _phases(head: str, regime: RegimeConfig, chosen: tuple[str, ...], updates: int) -> tuple[Phase, ...]:
+    if isinstance(regime, LpFtConfig):
+        turn = round(updates * regime.probe_share)
+        if not 0 < turn < updates:
+            raise UserError(f"updates: got {updates}; accepted with regime lp_ft: enough for two phases")
+        both = _factors(chosen, 1.0)
+        return Phase(0, turn, both[-1:]), Phase(turn, updates, both, restart=True)
+    if isinstance(regime, GradualConfig):
+        return _one_more_each(_factors(chosen, regime.rate_factor), updates)
+    if isinstance(regime, DiscriminativeConfig):
+        return (Phase(0, updates, _factors(chosen, regime.rate_factor)),)
+    factors = _factors(chosen, 1.0)
+    if isinstance(regime, L2SpConfig):
+        to_start = tuple((unit, regime.alpha) for unit in chosen if unit != head)
+        return (Phase(0, updates, factors, to_start=to_start, to_zero=((head, regime.beta),)),)
+    return (Phase(0, updates, factors),)
+
+
+def _factors(chosen: tuple[str, ...], falling: float) -> tuple[tuple[str, float], ...]:
+    """Factors on the rate: 1 for the highest unit, divided by `falling` for each one further down."""
+    return tuple((unit, falling ** -(len(chosen) - 1 - i)) for i, unit in enumerate(chosen))
+
+
+def _one_more_each(factors: tuple[tuple[str, float], ...], updates: int) -> tuple[Phase, ...]:
+    """As many phases as units, as equal as whole updates allow; each trains one more unit from the top."""
+    count = len(factors)
+    if updates < count:
+        raise UserError(
+            f"updates: got {updates}; accepted with regime gradual: at least {count}, one for each unit"
+        )
+    bounds = [updates * number // count for number in range(count + 1)]
+    return tuple(
+        Phase(bounds[number], bounds[number + 1], factors[count - 1 - number :]) for number in range(count)
+    )
+
+
+def _surgical_units(network: Network, regime: SurgicalConfig) -> tuple[str, ...]:
+    units, head = network.weighted, network.head
+    accepted = units if regime.head else units[:-1]
+    known = (*accepted, FIRST)
     for unit in regime.units:
-        if unit not in network.weighted:
+        if unit not in known:
+            kept, close = (" with head: false", "") if unit == head else ("", nearest(unit, known))
             raise UserError(
-                f"regimes.*.units: got '{unit}'; accepted: {', '.join(network.weighted)}."
-                f"{nearest(unit, network.weighted)}"
+                f"regimes.*.units: got '{unit}'; accepted{kept}: {', '.join(accepted)}, or {FIRST}.{close}"
             )
     if not regime.units:
-        raise UserError(f"regimes.*.units: got []; accepted: one or more of {', '.join(network.weighted)}")
-    return tuple(unit for unit in network.weighted if unit in regime.units or unit == network.head)
+        raise UserError(f"regimes.*.units: got []; accepted: one or more of {', '.join(known)}")
+    named = {units[0] if unit == FIRST and FIRST not in units else unit for unit in regime.units}
+    return tuple(unit for unit in units if unit in named or (unit == head and regime.head))
+
+
+_FIRST_KINDS = ("fine_tune", "lp_ft", "discriminative", "surgical")
+_FIRST_DEFAULTS: dict[str, Any] = {"probe_share": 0.5, "rate_factor": 2.6, "units": []}
+
+
+def identity(regime: RegimeConfig) -> dict[str, Any]:
+    """What the digest of a regime is taken of.
+
+    The first four kinds once had all of each other's keys, and surgical regimes always the head: what these
+    were is filled in, so that trials keep their ids.
+    """
+    content = dict(dump(regime))
+    if regime.kind in _FIRST_KINDS:
+        content = _FIRST_DEFAULTS | content
+    if content.get("head") is True:
+        del content["head"]
+    return content
 
 
 def leaf_labels(phase: Phase, variables: Mapping[str, Any]) -> dict[str, Any]:

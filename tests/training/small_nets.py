@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from convtl.config import LeNet5Config, OptimConfig, RegimeConfig, ScheduleConfig
+from convtl.config import FineTuneConfig, LeNet5Config, OptimConfig, RegimeConfig, ScheduleConfig
 from convtl.models.lenet import lenet5
 from convtl.models.network import Network, Variables
 from convtl.training.lanes import Batches, Lane, Recipe
@@ -65,7 +65,9 @@ def recipe(
     lanes: int = 2,
     chunk: int = 2,
 ) -> Recipe:
-    plan = depth if isinstance(depth, Plan) else make_plan(network, regime or RegimeConfig(), depth, updates)
+    plan = (
+        depth if isinstance(depth, Plan) else make_plan(network, regime or FineTuneConfig(), depth, updates)
+    )
     return Recipe(
         network=network,
         start=start,

@@ -1,11 +1,17 @@
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
 
-from convtl.config import LeNet5Config, RegimeConfig
+from convtl.config import (
+    DiscriminativeConfig,
+    FineTuneConfig,
+    GradualConfig,
+    LeNet5Config,
+    LpFtConfig,
+    RegimeConfig,
+    SurgicalConfig,
+)
 from convtl.models.lenet import lenet5
 from convtl.models.network import Network
 from convtl.training.cost import flops_per_update, multiply_adds
@@ -16,48 +22,50 @@ CONV1, CONV2, FC3, FC4, FC5 = 117_600, 240_000, 48_000, 10_080, 840
 WHOLE = CONV1 + CONV2 + FC3 + FC4 + FC5
 
 
-def _plan(depth: int, **regime: Any) -> Plan:
-    return make_plan(NETWORK, RegimeConfig(**regime), depth, 10)
+def _plan(depth: int, regime: RegimeConfig) -> Plan:
+    return make_plan(NETWORK, regime, depth, 10)
 
 
-SURGICAL = {"kind": "surgical", "units": ("conv1",)}
+FINE_TUNE = FineTuneConfig()
 
 
 @pytest.mark.parametrize(
     ("depth", "regime", "start", "multiply_adds"),
     [
         # Forward through all, and the head's weight gradients.
-        (1, {}, 0, WHOLE + FC5),
+        (1, FINE_TUNE, 0, WHOLE + FC5),
         # The prefix cached: the head alone.
-        (1, {}, 6, 2 * FC5),
+        (1, FINE_TUNE, 6, 2 * FC5),
         # Forward; back through all but the first unit; all weight gradients.
-        (5, {}, 0, WHOLE + (WHOLE - CONV1) + WHOLE),
-        (3, {}, 0, WHOLE + (FC4 + FC5) + (FC3 + FC4 + FC5)),
-        (3, {}, 4, 2 * (FC3 + FC4 + FC5) + FC4 + FC5),
+        (5, FINE_TUNE, 0, WHOLE + (WHOLE - CONV1) + WHOLE),
+        (3, FINE_TUNE, 0, WHOLE + (FC4 + FC5) + (FC3 + FC4 + FC5)),
+        (3, FINE_TUNE, 4, 2 * (FC3 + FC4 + FC5) + FC4 + FC5),
         # The first unit and the head: back through what lies between, which gets no weight gradients.
-        (1, SURGICAL, 0, WHOLE + (WHOLE - CONV1) + CONV1 + FC5),
+        (1, SurgicalConfig(units=("conv1",)), 0, WHOLE + (WHOLE - CONV1) + CONV1 + FC5),
         # Half of the updates as at depth 1, half as at depth 5.
-        (5, {"kind": "lp_ft"}, 0, ((WHOLE + FC5) + (3 * WHOLE - CONV1)) / 2),
+        (5, LpFtConfig(), 0, ((WHOLE + FC5) + (3 * WHOLE - CONV1)) / 2),
         # 3 of 10, with everything below fc3 cached in both phases.
         (
             3,
-            {"kind": "lp_ft", "probe_share": 0.3},
+            LpFtConfig(probe_share=0.3),
             4,
             (3 * (FC3 + FC4 + 2 * FC5) + 7 * (2 * (FC3 + FC4 + FC5) + FC4 + FC5)) / 10,
         ),
-        (2, {"kind": "discriminative"}, 0, WHOLE + FC5 + (FC4 + FC5)),
+        # The head alone, without and with the unit below it, half of the updates each.
+        (2, GradualConfig(), 0, ((WHOLE + FC5) + (WHOLE + FC5 + (FC4 + FC5))) / 2),
+        # The first unit alone: nothing for the head's weights.
+        (1, SurgicalConfig(units=("first",), head=False), 0, WHOLE + (WHOLE - CONV1) + CONV1),
+        (2, DiscriminativeConfig(), 0, WHOLE + FC5 + (FC4 + FC5)),
     ],
 )
-def test_updates_of_lenet_by_hand(
-    depth: int, regime: dict[str, Any], start: int, multiply_adds: float
-) -> None:
-    assert flops_per_update(NETWORK, _plan(depth, **regime), 32, start) == round(2 * 32 * multiply_adds)
+def test_updates_of_lenet_by_hand(depth: int, regime: RegimeConfig, start: int, multiply_adds: float) -> None:
+    assert flops_per_update(NETWORK, _plan(depth, regime), 32, start) == round(2 * 32 * multiply_adds)
 
 
 def test_cost_grows_with_depth_and_batch() -> None:
-    costs = [flops_per_update(NETWORK, _plan(depth), 32, 0) for depth in (1, 2, 3, 4, 5)]
+    costs = [flops_per_update(NETWORK, _plan(depth, FINE_TUNE), 32, 0) for depth in (1, 2, 3, 4, 5)]
     assert costs == sorted(set(costs))
-    assert flops_per_update(NETWORK, _plan(5), 64, 0) == 2 * costs[-1]
+    assert flops_per_update(NETWORK, _plan(5, FINE_TUNE), 64, 0) == 2 * costs[-1]
 
 
 class Odd(nn.Module):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_nets import CHAIN, LENET, batches, drawn, lane, recipe, same_bits
 
-from convtl.config import OptimConfig, RegimeConfig, ScheduleConfig
+from convtl.config import LpFtConfig, OptimConfig, ScheduleConfig
 from convtl.training import lanes as lanes_module
 from convtl.training.features import Forward, PrefixFeatures
 from convtl.training.lanes import Lane, Trained, Trainer
@@ -143,7 +143,7 @@ def test_the_optimiser_is_carried_across_phases_unless_restarted() -> None:
 def test_two_phases_are_two_runs_one_after_the_other() -> None:
     """LP-FT: the head alone, then all, with a fresh optimiser and schedule."""
     own = lane(CHAIN, 0, rate=0.05)
-    whole = recipe(CHAIN, 2, regime=RegimeConfig(kind="lp_ft"), updates=8)
+    whole = recipe(CHAIN, 2, regime=LpFtConfig(), updates=8)
     (result,) = Trainer(whole).train([own])
     probe, tune = whole.plan.phases
     (probed,) = Trainer(recipe(CHAIN, Plan((probe,), 2))).train([own])

@@ -1,17 +1,30 @@
 """Freezing, proven: what is frozen keeps its bits, and nothing is computed for it but its forward pass."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_nets import CHAIN, drawn, lane, recipe, same_bits
+from small_nets import CHAIN, CLASSES, Head, drawn, lane, recipe, same_bits
 
-from convtl.config import LeNet5Config, OptimConfig, RegimeConfig
+from convtl.config import (
+    DiscriminativeConfig,
+    FineTuneConfig,
+    GradualConfig,
+    L2SpConfig,
+    LeNet5Config,
+    LpFtConfig,
+    OptimConfig,
+    RegimeConfig,
+    SurgicalConfig,
+)
 from convtl.models.lenet import lenet5
-from convtl.models.network import Variables
+from convtl.models.network import Network, Variables
 from convtl.training.lanes import Lane, Trainer
 from convtl.training.step import init_state, params_of, update
 from convtl.transfer.plan import Phase, make_plan
@@ -40,12 +53,18 @@ def _with_negative_zeros(variables: Variables) -> Variables:
 @pytest.mark.parametrize(
     ("regime", "depth", "trained", "clip"),
     [
-        (RegimeConfig(), 1, {"head"}, None),
-        (RegimeConfig(), 2, {"b", "head"}, 0.1),
-        (RegimeConfig(kind="surgical", units=("a",)), 1, {"a", "head"}, 0.1),
-        (RegimeConfig(kind="lp_ft"), 2, {"b", "head"}, None),
+        (FineTuneConfig(), 1, {"head"}, None),
+        (FineTuneConfig(), 2, {"b", "head"}, 0.1),
+        (SurgicalConfig(units=("a",)), 1, {"a", "head"}, 0.1),
+        (SurgicalConfig(units=("first",), head=False), 1, {"a"}, None),
+        (SurgicalConfig(units=("b",), head=False), 3, {"b"}, 0.1),
+        (LpFtConfig(), 2, {"b", "head"}, None),
+        (GradualConfig(), 2, {"b", "head"}, None),
+        (DiscriminativeConfig(), 2, {"b", "head"}, None),
+        (L2SpConfig(), 2, {"b", "head"}, 0.1),
+        (L2SpConfig(), 1, {"head"}, None),
     ],
-    ids=["head", "depth 2", "surgical", "lp_ft"],
+    ids=lambda value: value.kind if hasattr(value, "kind") else str(value),
 )
 def test_frozen_units_keep_their_bits(
     regime: RegimeConfig, depth: int, trained: set[str], clip: float | None
@@ -68,7 +87,7 @@ def test_an_update_is_the_textbook_one() -> None:
     """A wholly trained net against Optax and the gradient of the plain loss."""
     own = lane(CHAIN, 1)
     images, labels = (array[0] for array in own.batches(0, 1))
-    (phase,) = make_plan(CHAIN, RegimeConfig(), 3, 10).phases
+    (phase,) = make_plan(CHAIN, FineTuneConfig(), 3, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.9)
 
     @jax.jit
@@ -120,7 +139,7 @@ def test_at_depth_1_an_update_costs_no_more_than_a_forward_pass(optim: OptimConf
         return jax.jit(function).lower(*given).compile().cost_analysis()["flops"]
 
     def of_update(depth: int) -> float:
-        phase: Phase = make_plan(network, RegimeConfig(), depth, 10).phases[0]
+        phase: Phase = make_plan(network, FineTuneConfig(), depth, 10).phases[0]
         state = jax.eval_shape(partial(init_state, optim, phase), variables)
         return flops(partial(update, network, 0, phase, optim), variables, state, rate, images, labels)
 
@@ -128,3 +147,111 @@ def test_at_depth_1_an_update_costs_no_more_than_a_forward_pass(optim: OptimConf
     assert of_update(1) <= 1.02 * forward  # 1.003 with JAX 0.10
     if optim.clip is not None:
         assert of_update(5) > 1.5 * forward
+
+
+# --- penalties --------------------------------------------------------------------------------------
+
+
+def test_the_penalty_is_part_of_the_loss() -> None:
+    """One plain step of L2-SP against the gradient of the penalised loss, away from the start."""
+    alpha, beta, rate = 0.3, 0.2, 0.1
+    start, now = drawn(CHAIN, 0), drawn(CHAIN, 5)
+    images, labels = (array[0] for array in lane(CHAIN, 1).batches(0, 1))
+    (phase,) = make_plan(CHAIN, L2SpConfig(alpha=alpha, beta=beta), 2, 10).phases
+    config = OptimConfig(kind="sgd", momentum=0.0)
+    state = init_state(config, phase, start)
+    after, _, loss = update(CHAIN, 0, phase, config, now, state, jnp.float32(rate), images, labels)
+
+    def penalised(trained: Any) -> Any:
+        merged = now | {unit: now[unit] | {"params": own} for unit, own in trained.items()}
+        logits = CHAIN.apply(merged, images, train=("b", "head"))[0]
+        fit = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        moved = jax.tree.map(jnp.subtract, trained["b"], start["b"]["params"])
+        square = lambda tree: sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree))  # noqa: E731
+        return fit + alpha / 2 * square(moved) + beta / 2 * square(trained["head"]), fit
+
+    trained = {unit: now[unit]["params"] for unit in ("b", "head")}
+    (_, fit), gradients = jax.value_and_grad(penalised, has_aux=True)(trained)
+    assert float(loss) == pytest.approx(float(fit), rel=1e-6)  # the loss that is reported is that of the fit
+    for unit, own in trained.items():
+        wanted = jax.tree.map(lambda w, g: w - rate * g, own, gradients[unit])
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), after[unit]["params"], wanted)
+    assert same_bits(after["a"], now["a"])
+
+
+def _moved(regime: RegimeConfig, seed: int = 0, updates: int = 40) -> dict[str, float]:
+    """Distance of each unit's weights from where they started, with plain steps in lanes of a program."""
+    optim = OptimConfig(kind="sgd", momentum=0.0)
+    given = recipe(CHAIN, 3, regime=regime, optim=optim, updates=updates, chunk=20)
+    own = lane(CHAIN, seed, rate=0.05)
+    result = Trainer(given).train([lane(CHAIN, 7), own])[1]
+    pairs = {unit: (result.variables[unit]["params"], own.variables[unit]["params"]) for unit in CHAIN.names}
+    return {
+        unit: max(float(np.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, pair), strict=True))
+        for unit, pair in pairs.items()
+    }
+
+
+def test_a_strong_penalty_holds_weights_where_they_start() -> None:
+    """Each lane at its own start; the head is free to move."""
+    free, held = _moved(L2SpConfig(alpha=0.0, beta=0.0)), _moved(L2SpConfig(alpha=20.0, beta=0.0))
+    assert free == _moved(FineTuneConfig())
+    assert max(held["a"], held["b"]) < 0.05 < 2 * min(free["a"], free["b"])
+    assert held["head"] > 0.05
+    loose = _moved(L2SpConfig(alpha=1.0, beta=0.0))
+    assert held["a"] < loose["a"] < free["a"]
+
+
+def test_a_penalty_on_the_head_shrinks_it() -> None:
+    own = lane(CHAIN, 0, rate=0.05)
+    optim = OptimConfig(kind="sgd", momentum=0.0)
+
+    def size(beta: float) -> float:
+        given = recipe(CHAIN, 1, regime=L2SpConfig(beta=beta), optim=optim, updates=40, chunk=20, lanes=1)
+        (result,) = Trainer(given).train([own])
+        return float(np.linalg.norm(result.variables["head"]["params"]["Dense_0"]["kernel"]))
+
+    sizes = [size(beta) for beta in (0.0, 0.5, 5.0)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 0.5 * sizes[0]
+
+
+# --- dropout ----------------------------------------------------------------------------------------
+
+
+class Dropping(nn.Module):
+    """A dense layer that forgets half of its outputs in training."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = nn.tanh(nn.Dense(16)(x.reshape(x.shape[0], -1)))
+        return nn.Dropout(0.5, deterministic=not train)(x)
+
+
+DROPPING = Network((("a", Dropping()), ("head", Head(CLASSES))), (3, 3, 1))
+
+
+def test_dropout_is_a_function_of_the_lane_and_the_update() -> None:
+    own = lane(DROPPING, 0)
+    images, labels = own.batches(0, 1)
+
+    def repeated(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        return images.repeat(stop - first, 0), labels.repeat(stop - first, 0)
+
+    same = replace(own, rate=0.0, batches=repeated)
+    trainer = Trainer(recipe(DROPPING, 2))
+    one, other = trainer.train([same, replace(same, seed=1)])
+    assert len(set(one.losses.tolist())) == len(one.losses)  # the same images, and other masks each time
+    assert not set(one.losses.tolist()) & set(other.losses.tolist())
+    # Neither its company nor the chunks matter.
+    (again,) = Trainer(recipe(DROPPING, 2, chunk=3)).train([replace(same, seed=1)])
+    assert same_bits(again.losses, other.losses)
+    # Below the boundary nothing is dropped.
+    (frozen,) = Trainer(recipe(DROPPING, 1)).train([same])
+    assert len(set(frozen.losses.tolist())) == 1
+
+
+def test_nets_that_draw_nothing_ignore_the_seed() -> None:
+    own = lane(CHAIN, 0)
+    one, other = Trainer(recipe(CHAIN, 3)).train([own, replace(own, seed=5)])
+    assert same_bits(one.variables, other.variables)

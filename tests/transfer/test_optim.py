@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from convtl.config import OptimConfig, ScheduleConfig
 from convtl.transfer.optim import carry_state, make_transform, schedule_values
+from convtl.transfer.penalty import Anchors
 from convtl.transfer.plan import Phase
 
 UNITS = ("a", "b", "c")
@@ -187,6 +188,47 @@ def test_a_restart_starts_afresh() -> None:
     phase = Phase(10, 20, TOP.rate_factors, restart=True)
     new = make_transform(config, phase, params, RATE).init(params)
     assert carry_state(old, new, phase) is new
+
+
+def test_states_pile_up_while_units_join() -> None:
+    """Gradual unfreezing: the state of each unit has seen every update since it joined."""
+    config, params, state = OptimConfig(kind="adam"), PARAMS, None
+    for phase in (HEAD, TOP, EVERYTHING):
+        transform = make_transform(config, phase, params, RATE)
+        fresh = transform.init(params)
+        state = fresh if state is None else carry_state(state, fresh, phase)
+        params, state = _steps(transform, params, 4, state)
+    assert [int(_moments(state, unit).count) for unit in UNITS] == [4, 8, 12]
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("restart", [False, True])
+def test_where_a_penalty_pulls_to_is_never_forgotten(clip: float | None, restart: bool) -> None:
+    """Units that join are pulled to where they are then: they have not moved yet."""
+    config = OptimConfig(kind="adam", clip=clip)
+    before = Phase(0, 3, TOP.rate_factors, to_start=(("b", 0.5), ("c", 0.5)))
+    phase = Phase(3, 6, EVERYTHING.rate_factors, restart, to_start=tuple((unit, 0.5) for unit in UNITS))
+    params, old = _steps(make_transform(config, before, PARAMS, RATE), PARAMS)
+    new = make_transform(config, phase, params, RATE).init(params)
+    carried = carry_state(old, new, phase)
+    assert jax.tree.structure(carried) == jax.tree.structure(new)
+    anchors = next(part for part in carried if isinstance(part, Anchors))
+    assert _same(anchors.weights, PARAMS)
+    by_unit = carried[-1].inner_states
+    assert [int(by_unit[unit].inner_state[0].count) for unit in UNITS] == [0, 0, 0] if restart else [0, 3, 3]
+
+
+def test_clipping_sees_the_penalty() -> None:
+    """The penalty is part of the loss, so what is clipped is the gradient of both."""
+    phase = Phase(0, 10, HEAD.rate_factors, to_zero=(("c", 2.0),))
+    transform = make_transform(OptimConfig(kind="sgd", momentum=0.0, clip=0.1), phase, PARAMS, RATE)
+    gradients = _tree(1)
+    step, _ = transform.update(gradients, transform.init(PARAMS), PARAMS)
+    whole = jax.tree.map(lambda g, w: g + 2.0 * w, gradients["c"], PARAMS["c"])
+    norm = np.linalg.norm(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(whole)]))
+    wanted = jax.tree.map(lambda leaf: -RATE * 0.1 * leaf / norm, whole)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), step["c"], wanted)
+    assert not any(np.any(leaf) for unit in "ab" for leaf in jax.tree.leaves(step[unit]))
 
 
 @settings(max_examples=12, deadline=None)

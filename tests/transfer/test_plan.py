@@ -1,20 +1,37 @@
+from itertools import pairwise
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from convtl.config import LeNet5Config, RegimeConfig
+from convtl.config import (
+    DiscriminativeConfig,
+    FineTuneConfig,
+    GradualConfig,
+    L2SpConfig,
+    LeNet5Config,
+    LpFtConfig,
+    RegimeConfig,
+    SurgicalConfig,
+    dump,
+)
 from convtl.errors import UserError
+from convtl.keys import digest
 from convtl.models.lenet import lenet5
-from convtl.transfer.plan import FROZEN, Phase, leaf_labels, make_plan, resolve_depth
+from convtl.transfer.plan import FROZEN, Phase, identity, leaf_labels, make_plan, resolve_depth
 
 NETWORK = lenet5(LeNet5Config(), (28, 28, 1), 10)
 WEIGHTED = ("conv1", "conv2", "fc3", "fc4", "fc5")
 
 
-def _surgical(*units: str) -> RegimeConfig:
-    return RegimeConfig(kind="surgical", units=units)
+ALL = tuple((unit, 1.0) for unit in WEIGHTED)
+
+
+def _surgical(*units: str, head: bool = True) -> RegimeConfig:
+    return SurgicalConfig(units=units, head=head)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +67,7 @@ def test_other_depths_are_refused_in_a_line(depth: int | str, said: str) -> None
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
 def test_fine_tuning_trains_the_last_units(depth: int) -> None:
-    plan = make_plan(NETWORK, RegimeConfig(), depth, 300)
+    plan = make_plan(NETWORK, FineTuneConfig(), depth, 300)
     chosen = WEIGHTED[-depth:]
     assert plan.phases == (Phase(0, 300, tuple((unit, 1.0) for unit in chosen)),)
     assert plan.trained == set(chosen)
@@ -61,7 +78,7 @@ def test_fine_tuning_trains_the_last_units(depth: int) -> None:
 
 @pytest.mark.parametrize("depth", [1, 3, 5])
 def test_discriminative_rates_fall_with_each_unit_further_down(depth: int) -> None:
-    (phase,) = make_plan(NETWORK, RegimeConfig(kind="discriminative", rate_factor=2.0), depth, 10).phases
+    (phase,) = make_plan(NETWORK, DiscriminativeConfig(rate_factor=2.0), depth, 10).phases
     expected = [(unit, 2.0 ** -(4 - WEIGHTED.index(unit))) for unit in WEIGHTED[-depth:]]
     assert phase.rate_factors == tuple(expected)
     assert phase.rate_factors[-1] == ("fc5", 1.0)
@@ -71,7 +88,7 @@ def test_discriminative_rates_fall_with_each_unit_further_down(depth: int) -> No
     ("updates", "share", "turn"), [(300, 0.5, 150), (10, 0.3, 3), (2, 0.5, 1), (3, 0.9, None), (1, 0.5, None)]
 )
 def test_linear_probing_comes_first(updates: int, share: float, turn: int | None) -> None:
-    regime = RegimeConfig(kind="lp_ft", probe_share=share)
+    regime = LpFtConfig(probe_share=share)
     if turn is None:
         with pytest.raises(UserError, match=r"updates: got \d; .*two phases"):
             make_plan(NETWORK, regime, 3, updates)
@@ -92,6 +109,8 @@ def test_linear_probing_comes_first(updates: int, share: float, turn: int | None
         (("fc3", "conv2"), ("conv2", "fc3", "fc5")),
         (("fc5",), ("fc5",)),
         (("fc4", "fc4"), ("fc4", "fc5")),
+        (("first",), ("conv1", "fc5")),
+        (("first", "conv1", "fc3"), ("conv1", "fc3", "fc5")),
     ],
 )
 @pytest.mark.parametrize("depth", [1, 5])
@@ -103,10 +122,100 @@ def test_surgical_trains_the_named_units_and_the_head(
     assert NETWORK.names[plan.boundary] == trained[0]
 
 
+@pytest.mark.parametrize(
+    ("units", "trained"), [(("first",), ("conv1",)), (("fc3", "conv2"), ("conv2", "fc3"))]
+)
+def test_surgical_may_keep_the_head(units: tuple[str, ...], trained: tuple[str, ...]) -> None:
+    plan = make_plan(NETWORK, _surgical(*units, head=False), 1, 7)
+    assert plan.phases == (Phase(0, 7, tuple((unit, 1.0) for unit in trained)),)
+    assert plan.trained == set(trained)
+
+
+def test_a_head_that_is_kept_is_not_trained() -> None:
+    with pytest.raises(UserError) as error:
+        make_plan(NETWORK, _surgical("conv1", "fc5", head=False), 1, 7)
+    assert str(error.value) == (
+        "regimes.*.units: got 'fc5'; accepted with head: false: conv1, conv2, fc3, fc4, or first."
+    )
+
+
+# --- gradual ----------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 5), st.integers(1, 400), st.sampled_from([1.0, 2.6]))
+def test_gradual_phases_tile_the_updates_and_each_trains_one_more(
+    depth: int, updates: int, factor: float
+) -> None:
+    regime = GradualConfig(rate_factor=factor)
+    if updates < depth:
+        with pytest.raises(UserError) as error:
+            make_plan(NETWORK, regime, depth, updates)
+        assert str(error.value) == (
+            f"updates: got {updates}; accepted with regime gradual: at least {depth}, one for each unit"
+        )
+        return
+    plan = make_plan(NETWORK, regime, depth, updates)
+    phases = plan.phases
+    assert [phase.trained for phase in phases] == [WEIGHTED[-count:] for count in range(1, depth + 1)]
+    assert phases[0].first == 0
+    assert phases[-1].stop == plan.updates == updates
+    assert all(one.stop == other.first for one, other in pairwise(phases))
+    lengths = [phase.stop - phase.first for phase in phases]
+    assert min(lengths) >= 1
+    assert max(lengths) - min(lengths) <= 1
+    assert not any(phase.restart for phase in phases)
+    # What a unit's rate is does not depend on the phase: its state goes on at the same scale.
+    assert all(set(one.rate_factors) < set(other.rate_factors) for one, other in pairwise(phases))
+    assert phases[-1].rate_factors[-1] == ("fc5", 1.0)
+    assert NETWORK.names[plan.boundary] == WEIGHTED[-depth]
+    assert plan.trained == set(WEIGHTED[-depth:])
+
+
+def test_gradual_at_depth_1_is_fine_tuning_the_head() -> None:
+    assert make_plan(NETWORK, GradualConfig(), 1, 30) == make_plan(NETWORK, FineTuneConfig(), 1, 30)
+
+
+# --- l2_sp ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [1, 3, 5])
+def test_l2_sp_pulls_what_it_trains(depth: int) -> None:
+    (phase,) = make_plan(NETWORK, L2SpConfig(alpha=0.5, beta=0.25), depth, 30).phases
+    assert phase.rate_factors == ALL[-depth:]
+    assert phase.to_start == tuple((unit, 0.5) for unit in WEIGHTED[-depth:-1])
+    assert phase.to_zero == (("fc5", 0.25),)
+
+
+# --- identity ---------------------------------------------------------------------------------------
+
+
+def test_regimes_of_earlier_results_keep_their_digests() -> None:
+    assert digest(identity(FineTuneConfig())) == "ad55c3128f9e4bc9"
+    for regime in (
+        LpFtConfig(probe_share=0.4), DiscriminativeConfig(rate_factor=3.0), _surgical("conv1", "fc3"),
+    ):  # fmt: skip
+        before = {"kind": regime.kind, "probe_share": 0.5, "rate_factor": 2.6, "units": []}
+        own = {key: value for key, value in dump(regime).items() if key in before}
+        assert identity(regime) == before | own
+
+
+def test_whatever_a_regime_says_is_part_of_its_identity() -> None:
+    regimes = [
+        FineTuneConfig(), LpFtConfig(), LpFtConfig(probe_share=0.4), GradualConfig(),
+        GradualConfig(rate_factor=2.6), DiscriminativeConfig(), DiscriminativeConfig(rate_factor=2.0),
+        _surgical("conv1"), _surgical("conv1", head=False), _surgical("fc3"), L2SpConfig(), L2SpConfig(alpha=1.0),
+        L2SpConfig(beta=1.0),
+    ]  # fmt: skip
+    assert len({digest(identity(regime)) for regime in regimes}) == len(regimes)
+
+
+# --- names and labels -------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("unit", ["conv", "conv11", "onv1", "CONV1", "fc", "pool1", "conv1/conv", ""])
 def test_names_that_are_nearly_units_train_nothing(unit: str) -> None:
     """A prefix, a suffix or a pattern is no name."""
-    regime = RegimeConfig(kind="surgical", units=("fc4", unit)) if unit else _surgical()
+    regime = _surgical("fc4", unit) if unit else _surgical()
     with pytest.raises(UserError) as error:
         make_plan(NETWORK, regime, 1, 10)
     assert "accepted:" in str(error.value)
@@ -144,9 +253,10 @@ def test_the_label_of_what_is_frozen_is_no_trained_unit() -> None:
 @pytest.mark.parametrize("depth", [0, 6, -1])
 def test_a_plan_wants_a_resolved_depth(depth: int) -> None:
     with pytest.raises(ValueError, match=f"depth {depth} of 5"):
-        make_plan(NETWORK, RegimeConfig(), depth, 10)
+        make_plan(NETWORK, FineTuneConfig(), depth, 10)
 
 
 def test_plans_are_pure_and_serve_as_keys() -> None:
-    plans = {make_plan(NETWORK, RegimeConfig(kind=kind), 3, 20) for kind in ("fine_tune", "lp_ft") * 2}
-    assert len(plans) == 2
+    regimes = (FineTuneConfig, LpFtConfig, GradualConfig, L2SpConfig, DiscriminativeConfig)
+    plans = {make_plan(NETWORK, regime(), 3, 20) for regime in regimes * 2}
+    assert len(plans) == len(regimes)

@@ -1,0 +1,50 @@
+"""Penalties on where weights are, as gradients."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from convtl.transfer.plan import Strengths
+
+
+class Anchors(NamedTuple):
+    """State of `l2_sp`: the weights that each penalised unit is pulled towards."""
+
+    weights: dict[str, Any]
+
+
+def l2_sp(to_start: Strengths, to_zero: Strengths) -> optax.GradientTransformation:
+    """L2-SP (Li, Grandvalet & Davoine 2018): adds the gradient of a penalty to that of the loss.
+
+    The penalty is alpha/2 ||w - w0||^2 over the weights and biases of each unit in `to_start`, whose w0 are
+    the parameters given to `init`, and beta/2 ||w||^2 over those of each unit in `to_zero`; its gradients are
+    alpha (w - w0) and beta w. They are added before the optimiser makes a direction of the gradients, so the
+    penalty belongs to the loss, as in the paper: it is not decoupled, and Adam rescales it with the rest.
+    Other units are left alone.
+
+    Args:
+      to_start: (unit, alpha) pairs.
+      to_zero: (unit, beta) pairs.
+    """
+
+    def init(params: dict[str, Any]) -> Anchors:
+        # Copies: the same buffer as weights and as state could not be donated twice.
+        return Anchors(
+            {unit: jax.tree.map(lambda w: jnp.array(w, copy=True), params[unit]) for unit, _ in to_start}
+        )
+
+    def update(
+        gradients: dict[str, Any], state: Anchors, params: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], Anchors]:
+        if params is None:
+            raise ValueError("a penalty on the weights needs the weights")
+        pulls = {
+            unit: jax.tree.map(lambda w, w0, a=alpha: a * (w - w0), params[unit], state.weights[unit])
+            for unit, alpha in to_start
+        } | {unit: jax.tree.map(lambda w, b=beta: b * w, params[unit]) for unit, beta in to_zero}
+        pulled = {unit: jax.tree.map(jnp.add, gradients[unit], pull) for unit, pull in pulls.items()}
+        return gradients | pulled, state
+
+    return optax.GradientTransformation(init, update)
