@@ -1,0 +1,196 @@
+"""How well a source net should transfer, judged from its features of labelled target images.
+
+Everywhere: `features` (n, d), what enters the source net's head; `labels` (n,) integers of the target;
+`source_probabilities` (n, source classes), the source head's, rows summing to 1. Larger is better. All but
+`knn_accuracy` and `linear_probe_accuracy` look at the very images that they score, so compare at equal n only.
+
+They predict how far tuning the head alone gets, and must not test claims about similarity: a linear probe
+*is* about the accuracy of that arm (on the same images, exactly so).
+"""
+
+import numpy as np
+from jaxtyping import Float, Integer
+from scipy.optimize import minimize_scalar
+
+Features = Float[np.ndarray, "n d"]
+Labels = Integer[np.ndarray, " n"]
+Probabilities = Float[np.ndarray, "n source_classes"]
+
+
+def leep(source_probabilities: Probabilities, labels: Labels) -> float:
+    """Log expected empirical prediction: mean_i log sum_z P(y_i | z) theta(x_i)_z, in [-H(Y), 0].
+
+    P(y, z) = mean_i [y_i = y] theta(x_i)_z, the joint of target labels and source classes. Nguyen et al. 2020,
+    "LEEP: A New Measure to Evaluate Transferability of Learned Representations". The LEEP and NCE figures in
+    the LogME paper had source and target labels exchanged (thuml/LogME, issue 14): nothing to compare with.
+
+    Raises:
+      ValueError: shapes that do not go together, or rows that are no probabilities.
+    """
+    theta = np.asarray(source_probabilities, np.float64)
+    target = _one_hot(labels, len(theta) if theta.ndim == 2 else -1)
+    if theta.ndim != 2 or not (theta >= 0).all() or not np.allclose(theta.sum(1), 1, atol=1e-4):
+        raise ValueError("source_probabilities must be (n, source classes), each row probabilities")
+    joint = target.T @ theta
+    total = joint.sum(0)
+    given = joint / np.where(total > 0, total, 1)
+    return float(np.log((theta @ given.T)[target.astype(bool)]).mean())
+
+
+def nce(source_probabilities: Probabilities, labels: Labels) -> float:
+    """Negative conditional entropy -H(Y | Z) of target labels given the source head's decisions, in [-H(Y), 0].
+
+    Z is the source class of largest probability (the first of equal ones); it is LEEP with one-hot
+    probabilities. Tran et al. 2019, "Transferability and Hardness of Supervised Classification Tasks".
+
+    Raises:
+      ValueError: as `leep`.
+    """
+    theta = np.asarray(source_probabilities)
+    if theta.ndim != 2:
+        raise ValueError(f"source_probabilities must be (n, source classes), got {theta.shape}")
+    return leep(np.eye(theta.shape[1])[theta.argmax(1)], labels)
+
+
+def logme(features: Features, labels: Labels) -> float:
+    """Log maximum evidence: mean over classes of max_{a, b} log p(y_c | F, a, b) / n.
+
+    Bayesian linear regression of each one-hot column y_c on the features, weights ~ N(0, I / a), noise
+    variance 1 / b (You et al. 2021, "LogME: Practical Assessment of Pre-trained Models"; no intercept, as
+    there). With t = a / b, singular values s_j of F and z = U'y, the best b is n / R(t),
+    R = sum_j z_j^2 t / (t + s_j^2) + |y - UU'y|^2, and what is left is a maximum over one number,
+
+    n/2 (log(n / R) - 1 - log 2 pi) + 1/2 sum_j log(t / (t + s_j^2)),
+
+    searched on a grid and refined. Its stationary points are the fixed points of the paper's iteration, which
+    can stop at the wrong one, or not at all where features tell nothing (a to infinity). Where features
+    fit the labels without error the evidence has no maximum; t stays above 1e-12 of the largest s_j^2.
+
+    Raises:
+      ValueError: shapes that do not go together.
+    """
+    features, target = _checked(features, labels)
+    n = len(features)
+    u, s, _ = np.linalg.svd(features, full_matrices=False)
+    kept = s > s.max(initial=0) * max(features.shape) * np.finfo(float).eps
+    variances, projected = np.square(s[kept]), np.square(u[:, kept].T @ target)
+    missed = np.maximum(target.sum(0) - projected.sum(0), 0)
+
+    def evidence(log_t: np.ndarray, z2: np.ndarray, rest: np.ndarray) -> np.ndarray:
+        """(grid, classes) from log t (grid,), z^2 (singular values, classes) and what no feature fits (classes,)."""
+        shrunk = 1 / (1 + variances / np.exp(log_t)[:, None])
+        residual = np.maximum(shrunk @ z2 + rest, np.finfo(float).tiny)
+        fit = n / 2 * (np.log(n / residual) - 1 - np.log(2 * np.pi))
+        return fit + 0.5 * np.log(shrunk).sum(1, keepdims=True)
+
+    largest = np.log(variances.max(initial=np.finfo(float).tiny))
+    grid = largest + np.log(10) * np.arange(-12, 12.1, 0.25)
+    coarse = evidence(grid, projected, missed)
+    total = 0.0
+    for label, best in enumerate(coarse.argmax(0)):
+        z2, rest = projected[:, [label]], missed[[label]]
+        around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+        fine = minimize_scalar(
+            lambda log_t, z2=z2, rest=rest: -evidence(np.array([log_t]), z2, rest)[0, 0],
+            bounds=around,
+            method="bounded",
+        )
+        total += max(coarse[best, label], -float(fine.fun))
+    return float(total / target.shape[1] / n)
+
+
+def h_score(features: Features, labels: Labels) -> float:
+    """H-score with shrinkage: (1 - r) tr(S_r^-1 cov(E[f | y])), in [0, classes - 1].
+
+    S_r = (1 - r) S + r tr(S) / d I with the share r of Ledoit and Wolf 2004, since the plain covariance S of a
+    few images in many dimensions has no use as an inverse; the factor keeps the bound. Bao et al. 2019, "An
+    Information-Theoretic Approach to Transferability"; Ibrahim et al. 2021, "Newer is not always better".
+    Features that do not vary are left out; 0 if none does.
+
+    Raises:
+      ValueError: shapes that do not go together.
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    features, target = _checked(features, labels)
+    features = _varying(features)
+    if not features.shape[1]:
+        return 0.0
+    covariance, share = ledoit_wolf(features)
+    means = target.T @ (features - features.mean(0)) / target.sum(0)[:, None]
+    between = (means * (target.mean(0))[:, None]).T @ means
+    return float((1 - share) * np.trace(np.linalg.pinv(covariance, hermitian=True) @ between))
+
+
+def knn_accuracy(features: Features, labels: Labels, k: int = 5) -> float:
+    """Leave-one-out accuracy of the k nearest neighbours (Euclidean), in [0, 1].
+
+    Of classes with equally many neighbours the one with the nearer ones (least sum of ranks) wins. About the
+    best estimator in the comparison of Sorkhei et al. 2025.
+
+    Raises:
+      ValueError: shapes that do not go together, or not more than k images.
+    """
+    features, target = _checked(features, labels)
+    if not 1 <= k < len(features):
+        raise ValueError(f"k={k} neighbours of {len(features)} images")
+    centred = features - features.mean(0)
+    squares = np.square(centred).sum(1)
+    distances = squares[:, None] + squares - 2 * centred @ centred.T
+    np.fill_diagonal(distances, np.inf)
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    weights = 1 - np.arange(k) / (k * k)  # nearer neighbours break ties and nothing else
+    votes = np.einsum("nkc,k->nc", target[nearest], weights)
+    return float(np.mean(votes.argmax(1) == target.argmax(1)))
+
+
+def linear_probe_accuracy(features: Features, labels: Labels, folds: int = 4, c: float = 1.0) -> float:
+    """Cross-validated accuracy of a logistic regression on standardised features, in [0, 1].
+
+    Every image is predicted once, by a fit without its fold; the i-th image of a class is in fold i mod
+    `folds`, so folds are stratified and nothing is drawn. Alain and Bengio 2016, "Understanding intermediate
+    layers using linear classifier probes". 0 if no feature varies.
+
+    Args:
+      folds: at least 2.
+      c: inverse strength of the L2 penalty, as in scikit-learn.
+
+    Raises:
+      ValueError: shapes that do not go together, or fewer than two images of a class.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    features, target = _checked(features, labels)
+    if folds < 2 or target.sum(0).min() < 2 or target.shape[1] < 2:
+        raise ValueError("a probe takes at least 2 folds, 2 classes and 2 images of each class")
+    features = _varying(features)
+    if not features.shape[1]:
+        return 0.0
+    scaled = (features - features.mean(0)) / features.std(0)
+    classes = target.argmax(1)
+    fold = ((np.cumsum(target, axis=0) - 1)[np.arange(len(classes)), classes]).astype(int) % folds
+    right = 0
+    for held_out in (fold == number for number in np.unique(fold)):
+        probe = LogisticRegression(C=c, max_iter=1000, tol=1e-3).fit(scaled[~held_out], classes[~held_out])
+        right += int((probe.predict(scaled[held_out]) == classes[held_out]).sum())
+    return right / len(classes)
+
+
+def _checked(features: Features, labels: Labels) -> tuple[Features, Float[np.ndarray, "n classes"]]:
+    """Features in float64, and labels one-hot over the classes that occur."""
+    features = np.asarray(features, np.float64)
+    if features.ndim != 2 or not len(features) or not np.isfinite(features).all():
+        raise ValueError(f"features must be (n, d), n > 0, all finite; got {features.shape}")
+    return features, _one_hot(labels, len(features))
+
+
+def _one_hot(labels: Labels, n: int) -> Float[np.ndarray, "n classes"]:
+    labels = np.asarray(labels)
+    if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels must be {n} integers, got {labels.dtype} {labels.shape}")
+    return np.eye(len(np.unique(labels)))[np.unique(labels, return_inverse=True)[1]]
+
+
+def _varying(features: Features) -> Features:
+    """The columns whose values differ by more than rounding."""
+    return features[:, np.ptp(features, axis=0) > 1e-9 * np.abs(features).max(axis=0, initial=0)]

@@ -1,0 +1,233 @@
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import scipy.optimize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neighbors import KNeighborsClassifier
+
+from convtl.measure import transferability as measure
+
+THETA = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7], [0.1, 0.9]])
+LABELS = np.array([0, 0, 1, 0])
+
+
+def _clusters(
+    seed: int, n: int = 60, classes: int = 4, d: int = 6, apart: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    return rng.normal(size=(classes, d))[labels] * apart + rng.normal(size=(n, d)), labels
+
+
+def _entropy(labels: np.ndarray) -> float:
+    shares = np.bincount(labels) / len(labels)
+    return float(-sum(share * math.log(share) for share in shares if share))
+
+
+# --- from the source head ---------------------------------------------------------------------------
+
+
+def test_leep_by_hand() -> None:
+    # P(y, z) * 4: y=0: (1.5, 1.5), y=1: (0.3, 0.7); P(z) * 4 = (1.8, 2.2)
+    given_z = np.array([[1.5 / 1.8, 1.5 / 2.2], [0.3 / 1.8, 0.7 / 2.2]])
+    expected = np.mean([math.log(THETA[i] @ given_z[y]) for i, y in enumerate(LABELS)])
+    assert measure.leep(THETA, LABELS) == pytest.approx(expected)
+
+
+def test_nce_by_hand() -> None:
+    # decisions 0, 0, 1, 1; given 0 the label is certain, given 1 it is one of two
+    assert measure.nce(THETA, LABELS) == pytest.approx(-0.5 * math.log(2))
+
+
+def test_a_source_class_that_is_the_label_tells_all_and_one_that_never_occurs_nothing() -> None:
+    labels = np.array([2, 0, 1, 1])
+    theta = np.eye(5)[labels]
+    assert measure.leep(theta, labels) == pytest.approx(0)
+    assert measure.nce(theta, labels) == pytest.approx(0)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 6), st.floats(0.1, 10))
+def test_leep_lies_between_telling_nothing_and_telling_all(seed: int, z: int, sharpness: float) -> None:
+    """-H(Y) is a step of expectation maximisation below it, and it is a log-likelihood."""
+    rng = np.random.default_rng(seed)
+    theta, labels = rng.dirichlet(np.full(z, 1 / sharpness), 30), rng.integers(0, 4, 30)
+    for score in (measure.leep(theta, labels), measure.nce(theta, labels)):
+        assert -_entropy(labels) - 1e-9 <= score <= 1e-9
+    assert measure.leep(np.full((30, z), 1 / z), labels) == pytest.approx(-_entropy(labels))
+    decided = np.eye(z)[theta.argmax(1)]
+    assert measure.leep(decided, labels) == pytest.approx(measure.nce(theta, labels))
+    # the best classifier on top of the head's probabilities bounds it: P(y | z) fitted to the end
+    given_z = np.full((4, z), 1 / 4)
+    for _ in range(50):
+        joint = given_z[labels] * theta
+        parts = np.eye(4)[labels].T @ (joint / joint.sum(1, keepdims=True))
+        given_z = parts / parts.sum(0)
+    fitted = np.log((given_z[labels] * theta).sum(1)).mean()
+    assert measure.leep(theta, labels) <= fitted + 1e-9
+
+
+def test_what_is_no_probability_is_refused() -> None:
+    for wrong in (THETA * 2, -THETA, THETA[0]):
+        with pytest.raises(ValueError, match=r"source_probabilities|labels"):
+            measure.leep(wrong, LABELS)
+    with pytest.raises(ValueError, match="labels must be 4 integers"):
+        measure.leep(THETA, LABELS[:3])
+    with pytest.raises(ValueError, match="source_probabilities"):
+        measure.nce(THETA[0], LABELS)
+
+
+# --- evidence ---------------------------------------------------------------------------------------
+
+
+def _log_evidence(f: np.ndarray, y: np.ndarray, alpha: float, beta: float) -> float:
+    """Of Bayesian linear regression, from the marginal y ~ N(0, F F' / alpha + I / beta)."""
+    covariance = f @ f.T / alpha + np.eye(len(y)) / beta
+    sign, logdet = np.linalg.slogdet(covariance)
+    assert sign == 1
+    return -0.5 * (len(y) * math.log(2 * math.pi) + logdet + y @ np.linalg.solve(covariance, y))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("n", "d"), [(40, 5), (12, 30)])
+def test_logme_is_the_evidence_at_its_largest(n: int, d: int, seed: int) -> None:
+    f, labels = _clusters(seed, n, 3, d, apart=0.7)
+    best = []
+    for label in range(3):
+        y = (labels == label).astype(float)
+        runs = [
+            scipy.optimize.minimize(
+                lambda p, y=y: -_log_evidence(f, y, *np.exp(np.clip(p, -25, 25))),
+                start,
+                method="Nelder-Mead",
+                options={"xatol": 1e-5, "fatol": 1e-9, "maxiter": 2000},
+            )
+            for start in ([0.0, 0.0], [5.0, 2.0], [-3.0, 3.0])
+        ]
+        best.append(-min(run.fun for run in runs) / n)
+    assert measure.logme(f, labels) == pytest.approx(np.mean(best), abs=2e-5)
+
+
+def test_logme_agrees_with_the_papers_iteration() -> None:
+    f, labels = _clusters(5, 200, 3, 8)
+    u, s, vt = np.linalg.svd(f, full_matrices=False)
+    total = 0.0
+    for label in range(3):
+        y = (labels == label).astype(float)
+        alpha = beta = 1.0
+        for _ in range(200):
+            gamma = (beta * s**2 / (alpha + beta * s**2)).sum()
+            m = vt.T @ (beta * s * (u.T @ y) / (alpha + beta * s**2))
+            alpha, beta = gamma / (m @ m), (200 - gamma) / np.square(y - f @ m).sum()
+        total += _log_evidence(f, y, alpha, beta) / 200
+    assert measure.logme(f, labels) == pytest.approx(total / 3, abs=1e-8)
+
+
+def test_logme_where_features_tell_nothing_or_all() -> None:
+    labels = np.arange(30) % 3
+    y = labels == 0
+    nothing = 0.5 * (math.log(30 / y.sum()) - 1 - math.log(2 * math.pi))  # y ~ N(0, 1 / beta)
+    assert measure.logme(np.zeros((30, 4)), labels) == pytest.approx(nothing)
+    noise = np.random.default_rng(0).normal(size=(30, 1))
+    noise -= noise.mean(0)
+    assert measure.logme(noise * 1e-3, labels) >= nothing - 1e-9
+    told = measure.logme(np.eye(3)[labels], labels)
+    assert np.isfinite(told)
+    assert told > measure.logme(np.eye(3)[labels] + noise, labels)
+
+
+# --- H-score, neighbours, probe ---------------------------------------------------------------------
+
+
+def test_h_score_by_hand() -> None:
+    """One feature: shrinkage leaves a variance as it is, so (1 - r) between / total with r = 0."""
+    features, labels = np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])
+    assert measure.h_score(features, labels) == pytest.approx(4 / 5)  # means 1, 5 about 3; variance 5
+
+
+def test_h_score_of_many_images_is_the_plain_one() -> None:
+    f, labels = _clusters(0, 20_000, 4, 6)
+    means = np.stack([f[labels == label].mean(0) for label in range(4)])[labels]
+    plain = np.trace(np.linalg.solve(np.cov(f.T), np.cov(means.T)))
+    assert measure.h_score(f, labels) == pytest.approx(plain, rel=0.01)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 60))
+def test_h_score_is_bounded_and_sees_no_rotation_shift_or_scale(seed: int, d: int) -> None:
+    f, labels = _clusters(seed, 24, 3, d)
+    found = measure.h_score(f, labels)
+    assert 0 <= found <= 2
+    turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(d, d)))[0]
+    assert measure.h_score(f @ turn * 30 + 5, labels) == pytest.approx(found, rel=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_neighbours_are_scikit_learns(k: int) -> None:
+    f, labels = _clusters(1, 40, 2)
+    right = 0
+    for i in range(40):
+        others = np.arange(40) != i
+        guess = KNeighborsClassifier(k).fit(f[others], labels[others]).predict(f[[i]])[0]
+        right += guess == labels[i]
+    assert measure.knn_accuracy(f, labels, k) == right / 40  # two classes and odd k: no ties
+
+
+def test_nearer_neighbours_break_ties() -> None:
+    features, labels = np.array([[0.0], [1.0], [-3.0], [50.0]]), np.array([0, 0, 1, 1])
+    # of the 2 nearest: to image 0 are 1 (class 0) and 2; to 1 are 0 and 2; to 2 are 0 and 1; to 3 are 1 and 0
+    assert measure.knn_accuracy(features, labels, 2) == 0.5
+
+
+@pytest.mark.parametrize(
+    "score",
+    [measure.logme, measure.h_score, measure.knn_accuracy, measure.linear_probe_accuracy],
+)
+def test_better_separated_classes_score_higher(score: Callable[..., float]) -> None:
+    scores = [score(*_clusters(2, 120, 4, 6, apart)) for apart in (0.0, 0.5, 2.0)]
+    assert scores[0] < scores[1] < scores[2]
+    if score in (measure.knn_accuracy, measure.linear_probe_accuracy):
+        assert 0.1 < scores[0] < 0.4  # chance is 1/4
+        assert scores[2] > 0.8
+
+
+def test_no_image_is_predicted_by_a_probe_that_has_seen_it() -> None:
+    """Features that name the image: learned by heart they would be perfect, and they generalise to nothing."""
+    for score in (measure.linear_probe_accuracy, measure.knn_accuracy):
+        assert score(np.eye(40), np.arange(40) % 2) < 0.7
+
+
+def test_features_that_do_not_vary() -> None:
+    f, labels = _clusters(3, 60, 3)
+    padded = np.concatenate([f, np.full((60, 2), 0.1)], axis=1)
+    assert measure.linear_probe_accuracy(padded, labels) == measure.linear_probe_accuracy(f, labels)
+    assert measure.h_score(padded, labels) == measure.h_score(f, labels)
+    assert measure.knn_accuracy(padded, labels) == measure.knn_accuracy(f, labels)
+    constant = np.full((60, 3), 0.1)
+    assert measure.linear_probe_accuracy(constant, labels) == 0
+    assert measure.h_score(constant, labels) == 0
+
+
+@pytest.mark.parametrize(
+    "score",
+    [measure.logme, measure.h_score, measure.knn_accuracy, measure.linear_probe_accuracy],
+)
+def test_labels_that_do_not_go_with_the_features(score: Callable[..., float]) -> None:
+    f, labels = _clusters(0)
+    with pytest.raises(ValueError, match="labels must be 60 integers"):
+        score(f, labels[:-1])
+    with pytest.raises(ValueError, match="features must be"):
+        score(f[:, 0], labels)
+    f[3, 2] = np.nan
+    with pytest.raises(ValueError, match="all finite"):
+        score(f, labels)
+
+
+def test_too_few_images() -> None:
+    f, labels = _clusters(0, 5, 4)
+    with pytest.raises(ValueError, match="k=5"):
+        measure.knn_accuracy(f, labels)
+    with pytest.raises(ValueError, match="2 images of each class"):
+        measure.linear_probe_accuracy(f, labels)

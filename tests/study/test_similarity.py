@@ -1,0 +1,148 @@
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from convtl.data.batches import standardise
+from convtl.errors import UserError
+from convtl.models.network import Network, Variables
+from convtl.study import similarity
+
+LABELS = np.arange(48) % 4
+
+
+def _bars(seed: int, horizontal: bool = False, labels: np.ndarray = LABELS) -> np.ndarray:
+    """Images of a noisy bar whose place is its class."""
+    images = np.random.default_rng(seed).integers(0, 60, (len(labels), 16, 16, 1))
+    for image, label in zip(images, labels, strict=True):
+        image[:, 2 + 3 * label : 5 + 3 * label] += 150
+    turned = images.transpose(0, 2, 1, 3) if horizontal else images
+    return turned.astype(np.uint8)
+
+
+# --- distances --------------------------------------------------------------------------------------
+
+
+def test_equal_sets_are_at_no_distance_and_others_are() -> None:
+    images = _bars(0)
+    same = similarity.data_distances(images, LABELS, images, LABELS)
+    again = similarity.data_distances(images, LABELS, _bars(1), LABELS)
+    turned = similarity.data_distances(images, LABELS, _bars(2, horizontal=True), LABELS)
+    assert tuple(same) == similarity.DISTANCES
+    assert same["frechet"] == pytest.approx(0, abs=1e-8)
+    assert same["otdd"] == pytest.approx(0, abs=1e-8)
+    for name in similarity.DISTANCES:
+        assert same[name] <= again[name] + 1e-9
+        assert turned[name] > 2 * again[name]
+        assert isinstance(turned[name], float)
+
+
+def test_distances_are_symmetric_and_do_not_see_contrast() -> None:
+    one, other = _bars(0), _bars(2, horizontal=True)
+    found = similarity.data_distances(one, LABELS, other, LABELS)
+    back = similarity.data_distances(other, LABELS, one, LABELS)
+    faint = similarity.data_distances((one // 5 + 100).astype(np.uint8), LABELS, other, LABELS)
+    for name in similarity.DISTANCES:
+        assert back[name] == pytest.approx(found[name])
+        assert faint[name] == pytest.approx(found[name], rel=0.1)
+
+
+def test_both_sides_are_cut_to_as_many_images() -> None:
+    few = _bars(1)[:20]
+    more = similarity.data_distances(_bars(0), LABELS, few, LABELS[:20])
+    cut = similarity.data_distances(_bars(0)[:20], LABELS[:20], few, LABELS[:20])
+    assert more == cut
+
+
+def test_images_of_other_sizes_can_be_compared() -> None:
+    large = _bars(1).repeat(2, axis=1).repeat(2, axis=2).repeat(3, axis=3)
+    found = similarity.data_distances(_bars(1), LABELS, large, LABELS)
+    assert found["frechet"] < 0.1
+
+
+# --- estimators -------------------------------------------------------------------------------------
+
+
+class Pick(nn.Module):
+    """The pixels of a row, or of a column, as features."""
+
+    row: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return x[:, 8, :, 0] if self.row else x[:, :, 8, 0]
+
+
+class Crop(nn.Module):
+    """The middle of an image: features of more than one axis."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return x[:, 4:12, 4:12]
+
+
+class Fixed(nn.Module):
+    """A head with 5 source classes."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return nn.Dense(5)(x.reshape(len(x), -1))
+
+
+def _picking(row: bool) -> tuple[Network, Variables]:
+    network = Network((("pick", Pick(row)), ("head", Fixed())), (16, 16, 1))
+    kernel = np.zeros((16, 5), np.float32)
+    for label in range(4):
+        kernel[2 + 3 * label : 5 + 3 * label, label] = 3
+    return network, {"pick": {}, "head": {"params": {"Dense_0": {"kernel": kernel, "bias": np.zeros(5)}}}}
+
+
+def test_features_that_tell_the_classes_score_higher() -> None:
+    images = standardise(_bars(0))
+    telling, blind = (similarity.transferability_of(*_picking(row), images, LABELS) for row in (True, False))
+    assert tuple(telling) == similarity.ESTIMATORS
+    for name in similarity.ESTIMATORS:
+        assert telling[name] > blind[name], name
+        assert isinstance(telling[name], float)
+    assert telling["nce"] == pytest.approx(0)
+    assert telling["linear_probe"] == telling["knn"] == 1
+    assert blind["knn"] < 0.6
+
+
+def test_an_estimate_depends_on_the_images_and_nothing_else() -> None:
+    network = Network((("crop", Crop()), ("head", Fixed())), (16, 16, 1))
+    variables = network.init(jax.random.key(0))
+    images = standardise(_bars(0))
+    found = similarity.transferability_of(network, variables, images, LABELS)
+    assert similarity.transferability_of(network, variables, images, LABELS) == found
+    assert all(np.isfinite(value) for value in found.values())
+    relabelled = similarity.transferability_of(network, variables, images, 10 + LABELS)
+    assert relabelled == pytest.approx(found)
+
+
+# --- which images -----------------------------------------------------------------------------------
+
+
+def test_the_end_of_the_pool_is_nobodys() -> None:
+    draw = np.arange(3 * 30).reshape(3, 30)
+    found = similarity.unused_images(draw, 10)
+    assert found.shape == (3, 20)
+    assert not np.isin(found, draw[:, :10]).any()
+    np.testing.assert_array_equal(found, draw[:, 10:])
+
+
+def test_a_pool_that_is_used_up() -> None:
+    with pytest.raises(
+        UserError, match="19 of 30 are left beside n_per_class=11; accepted: n_per_class up to 10"
+    ):
+        similarity.unused_images(np.zeros((3, 30), int), 11)
+    with pytest.raises(UserError, match="0 of 10 are left"):
+        similarity.unused_images(np.zeros((3, 10), int), 50, 5)
+
+
+def test_the_first_of_every_class_come_before_any_second() -> None:
+    labels = np.array([2, 2, 0, 2, 1, 0])
+    assert list(similarity.first_of_each(labels)) == [2, 4, 0, 5, 1, 3]
+    assert list(similarity.first_of_each(labels, 4)) == [2, 4, 0, 5]
+    many = similarity.first_of_each(np.zeros(100, int))
+    assert list(many) == list(range(similarity.PER_CLASS))
