@@ -100,12 +100,21 @@ def test_a_config_cannot_be_changed() -> None:
          "initialiser, lowering. Did you mean activation?"),
         ("domains.latin", 5, "domains.latin: got 5; accepted: keys with values"),
         ("domains.latin.kind", "typed", "domains.latin.kind: got 'typed'; accepted: typed_script, digits, patches, "
-         "tfds, image_folder."),
-        ("domains.pets", {"path": "x"}, "domains.pets.kind: missing; accepted: typed_script, digits, patches, tfds, "
-         "image_folder"),
+         "noise, mixture, tfds, image_folder."),
+        ("domains.pets", {"path": "x"}, "domains.pets.kind: missing; accepted: typed_script, digits, patches, "
+         "noise, mixture, tfds, image_folder"),
         ("domains.pets", {"kind": "image_folder"}, "domains.pets.path: missing"),
         ("domains.pets", {"kind": "image_folder", "path": "x", "sise": 1}, "domains.pets.sise: unknown key; accepted: "
          "path, kind, size, grey. Did you mean size?"),
+        ("regimes.lp_ft.rate_factor", 2.0, "regimes.lp_ft.rate_factor: unknown key; accepted: kind, probe_share."),
+        ("regimes.gradual.rate_facto", 2.0, "regimes.gradual.rate_facto: unknown key; accepted: kind, rate_factor. "
+         "Did you mean rate_factor?"),
+        ("regimes.l2_sp.alpha", -1.0, "regimes.l2_sp.alpha: got -1.0; accepted: at least 0"),
+        ("regimes.first_unit.head", "yes", "regimes.first_unit.head: got 'yes'; accepted: true or false"),
+        ("regimes.mine", {"kind": "fine_tun"}, "regimes.mine.kind: got 'fine_tun'; accepted: fine_tune, lp_ft, "
+         "gradual, discriminative, surgical, l2_sp. Did you mean fine_tune?"),
+        ("regimes.mine", {"alpha": 1.0}, "regimes.mine.kind: missing; accepted: fine_tune, lp_ft, gradual, "
+         "discriminative, surgical, l2_sp"),
         ("domains.latin.jitter.noise", "x", "domains.latin.jitter.noise: got 'x'; accepted: a number"),
         ("domains.latin.jitter.nois", 1, "domains.latin.jitter.nois: unknown key"),
     ],
