@@ -28,7 +28,7 @@ from convtl.errors import UserError, unknown_name
 REGISTRIES = ("models", "domains", "regimes")
 """Folders of conf/ of which every file is a named node."""
 
-GROUPS = ("experiment", "debug", "optim")
+GROUPS = ("experiment", "debug", "optim", "size")
 """Folders of conf/ of which one file is chosen by name."""
 
 _AS_TYPED = re.compile(r"^(out|cache|question|(.*\.)?(path|data_dir|letters))$")

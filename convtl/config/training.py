@@ -120,6 +120,8 @@ class ValidationConfig:
 class PretrainConfig:
     """The recipe of every source net; the same for all sources, so that they are matched."""
 
+    classes: Annotated[int, Strict(), Field(ge=2)] | None = None
+    """null: as many as the target has (`classes`)"""
     images_per_class: Count = 300
     updates: Count = 900
     lr: Positive = 3e-3

@@ -82,7 +82,8 @@ def comparable(
     for point in record["points"]:
         planned.add(point["trial"])
         if point["trial"] in everything:
-            kept.append(everything[point["trial"]] | {"config": point["config"], "axes": point["axes"]})
+            place = {key: value for key, value in point.items() if key != "trial"}
+            kept.append(everything[point["trial"]] | place)
     protocols = {point["config"] for point in record["points"]}
     other_protocol, other_content = 0, 0
     for name, row in everything.items():

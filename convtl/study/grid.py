@@ -18,6 +18,7 @@ from convtl.study.sources import (
     FRESH_SOURCES,
     RELATIVE_SOURCES,
     check_source,
+    mixture_of,
     similarities,
     source_name,
 )
@@ -164,13 +165,13 @@ def trials_of(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
                     f"regime: got '{regime}', which leaves the head alone, with head_init={settings.head_init}; "
                     "accepted: head_init=source, with source same_classes or self"
                 )
-            place = {
-                "trained": sorted(plan.trained),
-                "n_per_class": n,
-                "updates": updates,
-                "similarity": similarity,
-            }
-            names = [model, regime, source, dict(assignment)]
+            place = {"trained": sorted(plan.trained), "n_per_class": n, "updates": updates}
+            names = [model, regime, source, similarity, dict(assignment)]
+            stands_for = _rung(settings, source, similarity)
+            if stands_for is None:
+                place["similarity"] = similarity
+            else:  # the very trial of that source
+                contents = contents | {"source": _source_content(settings, stands_for, target)}
             trials += [
                 Trial(
                     id=digest({"protocol": protocol, "contents": contents, "replicate": replicate, **place}),
@@ -194,6 +195,18 @@ def trials_of(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
                 for replicate in replicates
             ]
     return trials
+
+
+def _rung(settings: Config, source: str, similarity: float | None) -> str | None:
+    """The source that a mixture of one kind of classes only stands for; of any other source the source itself."""
+    name = source_name(source)
+    mixture = mixture_of(settings, name)
+    if mixture is None:
+        return source
+    if mixture.amount or similarity not in (0.0, 1.0):
+        return None
+    side = mixture.near if similarity else mixture.far
+    return f"{side}:{name.variant}" if name.variant else side
 
 
 def _of_no_concern(settings: Config, source: str) -> set[str]:

@@ -71,7 +71,16 @@ def write_record(out: Path, record: Mapping[str, Any]) -> Path:
 
 def planned(points: Sequence[Trial]) -> list[dict[str, Any]]:
     """Where each trial stands in the study: enough to report it without its data at hand."""
-    return [{"trial": point.id, "config": point.config, "axes": dict(point.axes)} for point in points]
+    return [
+        {
+            "trial": point.id,
+            "config": point.config,
+            "axes": dict(point.axes),
+            "source": point.source,
+            "similarity": point.similarity,
+        }
+        for point in points
+    ]
 
 
 def named_contents(points: Sequence[Trial]) -> dict[str, dict[str, str]]:

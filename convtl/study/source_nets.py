@@ -112,7 +112,7 @@ class SourceNets:
             eligible,
             seed=settings.seed,
             replicate=trial.replicate,
-            classes=settings.classes,
+            classes=_classes(settings),
             images_per_class=wanted,
         )
         return domain, draw
@@ -120,7 +120,7 @@ class SourceNets:
     def _mixed(self, trial: Trial, mixture: MixtureConfig, similarity: float) -> tuple[Part, ...]:
         """The first classes of a permutation of each side; at 0 and 1 the very rung, in its own order."""
         near = trial.target if mixture.near == "own" else mixture.near
-        classes = trial.settings.classes
+        classes = _classes(trial.settings)
         assert classes is not None
         count = round(similarity * classes)
         if mixture.amount:
@@ -192,6 +192,10 @@ class SourceNets:
             images = standardise(requests[1].images("train")[0][:CHUNK])
             return controls.rescaled(requests[0].network(), own, reference, images)
         return own
+
+
+def _classes(settings: Config) -> int | None:
+    return settings.pretrain.classes or settings.classes
 
 
 def _recipe_of(settings: Config) -> tuple[Any, ...]:

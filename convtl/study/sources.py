@@ -85,17 +85,18 @@ def similarities(settings: Config, name: SourceName) -> tuple[float | None, ...]
                 f"similarity with source={' or '.join(mixtures) or 'a domain of kind mixture'} only"
             )
         return (None,)
-    if settings.classes is None:
+    classes = settings.pretrain.classes or settings.classes
+    if classes is None:
         raise UserError("classes: got null; accepted with a mixture: how many classes it has, such as 12")
-    shares = [f"{index / 4:g}" for index in range(5) if index * settings.classes % 4 == 0]
+    shares = [f"{index / 4:g}" for index in range(5) if index * classes % 4 == 0]
     if asked is None:
         raise UserError(
             f"similarity: missing; source '{name.base}' is a mixture; accepted: one or more of "
             f"{', '.join(shares)}"
         )
     for value in asked:
-        if value * 4 != round(value * 4) or value * settings.classes != round(value * settings.classes):
+        if value * 4 != round(value * 4) or value * classes != round(value * classes):
             raise UserError(
-                f"similarity: got {value:g}; accepted with {settings.classes} classes: {', '.join(shares)}"
+                f"similarity: got {value:g}; accepted with {classes} classes: {', '.join(shares)}"
             )
     return asked
