@@ -4,7 +4,7 @@ import contextlib
 import io
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,37 @@ def typed_script(
 ) -> dict[str, Split]:
     """All splits of a typed script, read from its TFDS data set in the folder tfds of the cache.
 
-    The data set is prepared first if it is missing, or if it was made with other fonts or letters.
+    The data set is prepared first if it is missing, or if it was made with other fonts or letters; what was
+    drawn for it just now is not read back.
     """
     with cache.lock("tfds", f"typed_script-{data_set.config_name(content)}"):
-        builder = _prepare(content, cache.root / "tfds", progress)
+        drawn = _Drawn()
+        builder = _prepare(content, cache.root / "tfds", progress, drawn)
         with quiet():
-            return {split: _read(builder.as_data_source(split=split)) for split in SPLITS}
+            return {
+                split: drawn.split(split) or _read(builder.as_data_source(split=split)) for split in SPLITS
+            }
 
 
-def _prepare(content: TypedScriptConfig, data_dir: Path, progress: Progress | None) -> data_set.TypedScript:
+class _Drawn:
+    """Keeps images as they are drawn, letter by letter."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+
+    def add(self, split: str, label: int, images: np.ndarray, faces: np.ndarray) -> None:
+        labels = np.full(len(images), label, np.int32)
+        self._parts.setdefault(split, []).append((images[..., None], labels, faces))
+
+    def split(self, name: str) -> Split | None:
+        """A split, which is handed out once; None if nothing was drawn."""
+        parts = self._parts.pop(name, None)
+        return _joined(parts) if parts else None
+
+
+def _prepare(
+    content: TypedScriptConfig, data_dir: Path, progress: Progress | None, drawn: _Drawn
+) -> data_set.TypedScript:
     data_dir.mkdir(parents=True, exist_ok=True)
     stdout = sys.stdout
 
@@ -52,7 +74,7 @@ def _prepare(content: TypedScriptConfig, data_dir: Path, progress: Progress | No
             shutil.rmtree(builder.data_dir)
             builder = data_set.builder(content, data_dir)
         if not builder.is_prepared():
-            builder.progress = tell
+            builder.progress, builder.drawn = tell, drawn.add
             builder.download_and_prepare()
     return builder
 
@@ -69,6 +91,11 @@ def _read(source: Any) -> Split:
                 np.array([record["face"] for record in records], np.int32),
             )
         )
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Split:
+    """One split of (images, labels, strata) that follow each other."""
     images, labels, strata = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Split(images, labels, strata)
 

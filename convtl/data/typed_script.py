@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 
 from convtl import config, keys
 from convtl.data import rendering
@@ -51,6 +51,8 @@ class TypedScript(tfds.core.GeneratorBasedBuilder):
     ]
     progress: Callable[[str], None] | None = None
     """Called with a line now and then while letters are drawn."""
+    drawn: Callable[[str, int, UInt8[np.ndarray, "n size size"], Int32[np.ndarray, " n"]], None] | None = None
+    """Called with the split, label, images and faces of each letter when its last record was handed out."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         content = self.builder_config.content
@@ -77,20 +79,23 @@ class TypedScript(tfds.core.GeneratorBasedBuilder):
         content, progress = self.builder_config.content, self.progress
         letters, room = letters_of(content), max(_BLOCK, count)
         faces = faces_of(content, split)
-        numbers = [all_faces(content).index(face) for face in faces]
+        numbers = np.array([all_faces(content).index(face) for face in faces], np.int32)
         drawn = rendering.draw_all(letters, faces, content.size, content.jitter, {split: count})
         for label, _, images in drawn:
             if progress and label % 8 == 0:
                 progress(f"drawing {content.script} ({split}): letter {label + 1} of {len(letters)}")
+            strata = numbers[images.faces]
             for index in range(count):
                 yield (
                     label * room + index,
                     {
                         "image": png(images.images[index]),
                         "label": label,
-                        "face": numbers[images.faces[index]],
+                        "face": int(strata[index]),
                     },
                 )
+            if self.drawn:
+                self.drawn(split, label, images.images, strata)
 
 
 def config_name(content: config.TypedScriptConfig) -> str:

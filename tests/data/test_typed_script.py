@@ -252,3 +252,19 @@ def test_letters_can_be_told_apart_but_not_trivially(tmp_path: Path) -> None:
     means = standardise(train.images).reshape(12, 40, -1).mean(axis=1)
     guessed = (standardise(test.images).reshape(len(test.labels), -1) @ means.T).argmax(axis=1)
     assert 0.3 < np.mean(guessed == test.labels) < 0.9
+
+
+def test_what_is_read_back_is_what_was_drawn(tmp_path: Path) -> None:
+    """The first call keeps what it draws for the data set; a later one, without the cache, decodes it."""
+    from convtl.cache import Cache
+    from convtl.data import prepared
+
+    content = dataclasses.replace(SMALL, letters="АБ", test_faces=("DejaVu Serif",))
+    drawn = prepared.typed_script(content, Cache(tmp_path))
+    decoded = prepared.typed_script(content, Cache(tmp_path))
+    for name in ("train", "validation", "test"):
+        for array in ("images", "labels", "strata"):
+            ours, theirs = getattr(drawn[name], array), getattr(decoded[name], array)
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_array_equal(ours, theirs)
+    assert set(drawn["test"].strata) == {4}
