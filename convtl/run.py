@@ -17,6 +17,7 @@ from convtl.reporting.progress import Progress
 from convtl.study.dry_run import describe_plan
 from convtl.study.grid import Trial, distinct, expand
 from convtl.study.materials import Materials
+from convtl.study.measured import measure
 from convtl.study.record import make_record, write_record
 from convtl.study.runner import Outcome, check_trials, run_trials, unfinished
 from convtl.study.store import RowStore
@@ -95,6 +96,8 @@ def _run(
         outcome = tuned + _train(trials, store, materials, progress, tracker, save_to)
         if outcome.ran or not (out / "samples.npz").exists():
             save_samples(out, trials, materials)
+        if config.distances:
+            measure(trials, materials, out, progress.working_on)
     wall = time.perf_counter() - began
     report, lines = build(store, config, record, wall if outcome.ran else None)
     print(lines)

@@ -15,6 +15,7 @@ from convtl.keys import digest
 from convtl.reporting.document import headline, write_report
 from convtl.study.grid import Trial, accepts
 from convtl.study.materials import Materials
+from convtl.study.measured import read_measured, with_measures
 from convtl.study.sources import source_name
 from convtl.study.store import Row, RowStore, accessible
 
@@ -39,7 +40,8 @@ def build(
       The path of report.html, and the headline to be printed.
     """
     everything = store.read()
-    store.write_table(everything.values())
+    measured = read_measured(store.out)
+    store.write_table(with_measures(everything.values(), measured))
     rows, left_out = comparable(everything, config, record)
     scope = _scope(config, record, rows, wall)
     if late := _added_later(config, rows):

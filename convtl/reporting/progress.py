@@ -52,7 +52,7 @@ class Progress:
             self._line()
 
     def expect(self, flops: float) -> None:
-        self._began, self._expected = time.monotonic(), flops
+        self._began, self._expected, self._finished = time.monotonic(), flops, 0.0
 
     def trial(self, row: dict[str, Any], flops: float) -> None:
         self._done += 1

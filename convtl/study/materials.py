@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from convtl import checkpoint
 from convtl.cache import Cache
@@ -57,10 +57,11 @@ class TargetData:
     def train_images(self, n_per_class: int) -> Float[np.ndarray, "n ..."]:
         count = n_per_class * self.classes
         if self._train is None or len(self._train) < count:
-            self._train = standardise(self._pixels("train", self._order[:count]))
+            self._train = standardise(self.pixels("train", self._order[:count]))
         return self._train[:count]
 
-    def _pixels(self, split: str, chosen: np.ndarray) -> np.ndarray:
+    def pixels(self, split: str, chosen: Int[np.ndarray, "n"]) -> UInt8[np.ndarray, "n ..."]:
+        """Images of the domain's split, shifted as the target is."""
         blend = self._blend.split(split) if self._blend else None
         stream = (self._seed, "shift", self._replicate, split)
         return shifted(self.domain.split(split), chosen, self._shift, blend, stream)
@@ -80,7 +81,7 @@ class TargetData:
         """Images and labels of this replicate's validation or test draw."""
         chosen = self.draw.validation if split == "validation" else self.draw.test
         pool = self.domain.split(split)
-        return standardise(self._pixels(split, chosen)), relabel(pool.labels[chosen], self.draw.classes)
+        return standardise(self.pixels(split, chosen)), relabel(pool.labels[chosen], self.draw.classes)
 
     def subset_digest(self, n_per_class: int) -> str:
         return subset_digest(self.domain.split("train"), self._order[: n_per_class * self.classes])

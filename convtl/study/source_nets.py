@@ -179,6 +179,10 @@ class SourceNets:
         untrained = source_name(trial.source).variant in ("shuffled", "statistics")
         return known | {"accuracy": None, "accuracy_by_part": []} if untrained else known
 
+    def net(self, trial: Trial) -> Variables:
+        """Weights of the source net, or of the control that is made of it, with its own head."""
+        return self.variables(self.requests(trial), source_name(trial.source).variant)
+
     def _variables(self, requests: Sequence[SourceRequest], variant: str) -> Variables:
         """Weights of a source or of the control that is made of it."""
         own = self._sources[requests[0].key].variables
