@@ -1,0 +1,191 @@
+"""A study's finished trials as cells: (source, n, depth, updates) -> one logit accuracy a target and replicate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from convtl.study.arms import SCRATCH
+
+Depth = int | str
+"""Number of trained layers, or `all`."""
+
+RUNGS = {"mixture@0": "noise", "mixture@1": "own"}
+"""A mixture of one kind of classes only is that kind's own source: the same trials (`conf/domains/mixture.yaml`)."""
+
+
+class NotEnoughData(Exception):
+    """An estimand cannot be computed; the text names what is missing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Usable rows of one setting (net, regime, protocol), looked up by what was trained.
+
+    Sources are named as in a config; a mixture with its share of near classes, `mixture@0.5`. Numbers come
+    as series over (target, replicate); arithmetic on them leaves NaN where one side is missing.
+
+    Attributes:
+      rows: of `arms.frame`, usable ones.
+      targets: those that are looked up where a call names none.
+      gradients: the table of the probes (`convtl.training.probes`), if there is one.
+    """
+
+    rows: pd.DataFrame
+    targets: tuple[str, ...]
+    gradients: pd.DataFrame | None = None
+
+    def of(self, target: str) -> "Cells":
+        """The same rows, with one main target."""
+        view = replace(self, targets=(target,))
+        view.__dict__["_arms"] = self._arms  # made once for all views
+        return view
+
+    @cached_property
+    def full(self) -> int:
+        """The depth `all`: that of scratch, or the deepest where scratch is missing."""
+        fresh = self.rows[self.rows["source"] == SCRATCH]
+        return int((fresh if len(fresh) else self.rows)["depth"].max()) if len(self.rows) else 0
+
+    def z(
+        self,
+        source: str,
+        n: int,
+        depth: Depth,
+        updates: int,
+        *,
+        target: str | None = None,
+        upper: str = "source",
+        column: str = "z",
+    ) -> pd.Series:
+        """Logit accuracy on test images (or another column) of one cell.
+
+        Args:
+          depth: of scratch it is `all`, whatever is asked for.
+          target: instead of the view's targets.
+          upper: `fresh` for nets whose trained layers started anew.
+
+        Raises:
+          NotEnoughData: a target has no finished trial of the cell.
+        """
+        found = {}
+        for name in self.targets if target is None else (target,):
+            found[name] = self._arm(name, source, n, depth, updates, upper, column)
+        if not found:
+            raise NotEnoughData("a target with finished trials")
+        return pd.concat(found, names=["target", "replicate"])
+
+    def D(self, source: str, n: int, updates: int, *, target: str | None = None) -> pd.Series:
+        """Depth benefit: all layers minus the last."""
+        return self.z(source, n, "all", updates, target=target) - self.z(source, n, 1, updates, target=target)
+
+    def G(self, source: str, n: int, depth: Depth, updates: int, *, target: str | None = None) -> pd.Series:
+        """Gain: transfer minus training from scratch."""
+        pretrained = self.z(source, n, depth, updates, target=target)
+        return pretrained - self.z(SCRATCH, n, "all", updates, target=target)
+
+    def L(
+        self, source: str, n: int, long: int, short: int, *, depth: Depth = "all", target: str | None = None
+    ) -> pd.Series:
+        """What a longer schedule adds."""
+        return self.z(source, n, depth, long, target=target) - self.z(source, n, depth, short, target=target)
+
+    def frozen(self, source: str, n: int, j: int, updates: int, target: str) -> pd.Series:
+        """The j lowest layers frozen as the source left them, the others trained anew."""
+        return self.z(source, n, self.full - j, updates, target=target, upper="fresh")
+
+    def curve(
+        self, source: str, n: int, depths: Sequence[Depth], updates: int, column: str = "z"
+    ) -> pd.DataFrame:
+        """(target, replicate) x depths: replicates that have every one of the depths."""
+        return pd.DataFrame(
+            {depth: self.z(source, n, depth, updates, column=column) for depth in depths}
+        ).dropna()
+
+    def validated(self, source: str, n: int, depths: Sequence[Depth], updates: int) -> pd.Series:
+        """Logit accuracy at the depth with the highest validation accuracy; of equal ones the smallest."""
+        chosen = self.curve(source, n, depths, updates, "val_accuracy").to_numpy().argmax(axis=1)
+        scores = self.curve(source, n, depths, updates)
+        known = self.curve(source, n, depths, updates, "val_accuracy").index
+        chosen = pd.Series(chosen, known).reindex(scores.index).dropna()
+        scores = scores.loc[chosen.index]
+        return pd.Series(scores.to_numpy()[np.arange(len(scores)), chosen.astype(int)], scores.index)
+
+    def gradient(self, kind: str, activation: str, initialisers: Sequence[str]) -> pd.Series:
+        raise NotEnoughData("the table of gradients")
+
+    def arrival_slope(self, activation: str, optimiser: str) -> pd.Series:
+        raise NotEnoughData("the table of gradients")
+
+    def _arm(
+        self, target: str, source: str, n: int, depth: Depth, updates: int, upper: str, column: str
+    ) -> pd.Series:
+        k = self.full if depth == "all" or source == SCRATCH else int(depth)
+        for name in (source, RUNGS.get(source, source)):
+            part = self._arms.get((target, name, n, k, updates, upper))
+            if part is not None and len(values := part[column].dropna()):
+                return values
+        begun = ", upper layers fresh" if upper == "fresh" else ""
+        what = "" if column == "z" else f" with {column}"
+        raise NotEnoughData(
+            f"target {target}, source {source}, n_per_class {n}, depth {depth}, {updates} updates{begun}: "
+            f"no finished trial{what}"
+        )
+
+    @cached_property
+    def _arms(self) -> dict[tuple[Any, ...], pd.DataFrame]:
+        rows = self.rows.assign(replicate=self.rows["replicate"].astype(int))
+        if "similarity" in rows:
+            share = pd.to_numeric(rows["similarity"], errors="coerce")
+            named = [f"{s}@{v:g}" if v == v else s for s, v in zip(rows["source"], share, strict=True)]
+            rows = rows.assign(source=named)
+        if "axes.kept" in rows:  # nets whose kept layers are trained on: other arms than the claims'
+            rows = rows[rows["axes.kept"].isin(["None", ""]) | rows["axes.kept"].isna()]
+        if "axes.upper_init" in rows:
+            fresh = (rows["axes.upper_init"] == "fresh") & (rows["source"] != SCRATCH)
+            rows = rows.assign(_upper=np.where(fresh, "fresh", "source"))
+        else:
+            rows = rows.assign(_upper="source")
+        keys = ["target", "source", "n_per_class", "depth", "updates", "_upper"]
+        arms = {}
+        for key, part in rows.groupby(keys, sort=False):
+            target, source, n, depth, updates, upper = cast(tuple[Any, ...], key)
+            indexed = part.set_index("replicate").sort_index()
+            own = indexed[~indexed.index.duplicated()]
+            arms[target, source, int(n), int(depth), int(updates), upper] = own
+        return arms
+
+
+def mean_of(parts: Sequence[pd.Series]) -> pd.Series:
+    """Mean of several numbers of the same replicates; NaN where one is missing."""
+    return cast(pd.Series, sum(parts[1:], start=parts[0]) / len(parts))
+
+
+def slope_of(x: Sequence[float], parts: Sequence[pd.Series]) -> pd.Series:
+    """Least-squares slope on x of the numbers of each replicate; NaN where one is missing."""
+    place = np.asarray(x, float) - np.mean(x)
+    weights = place / (place @ place)
+    terms = [weight * part for weight, part in zip(weights, parts, strict=True)]
+    return cast(pd.Series, sum(terms[1:], start=terms[0]))
+
+
+def chosen_elsewhere(curve: pd.DataFrame) -> pd.Series:
+    """Each replicate's score in the column whose mean over the target's *other* replicates is highest.
+
+    So no replicate helps to choose what it scores. NaN for the only replicate of a target.
+
+    Args:
+      curve: (target, replicate) x options, without gaps.
+    """
+    found = []
+    for _, own in curve.groupby(level="target", sort=False):
+        scores = own.to_numpy(float)
+        if len(scores) < 2:
+            found.append(pd.Series(np.nan, own.index))
+            continue
+        others = (scores.sum(axis=0) - scores) / (len(scores) - 1)
+        found.append(pd.Series(scores[np.arange(len(scores)), others.argmax(axis=1)], own.index))
+    return pd.concat(found) if found else pd.Series(np.nan, curve.index)

@@ -1,0 +1,163 @@
+"""What the declared claims measure: functions of a study's cells that give one number per replicate.
+
+Words: z = logit accuracy; k = depth; D = z(k=all) - z(k=1); G = z(source) - z(scratch);
+L = z(1200 updates) - z(300 updates) at k=all.
+"""
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+
+from convtl.study.cells import Cells, chosen_elsewhere, mean_of, slope_of
+
+Contrast = Callable[[Cells, int], pd.Series]
+"""(cells, updates) -> one number for each (target, replicate), or for each replicate."""
+
+SHORT, LONG, TRANSFER = 300, 1200, 900
+"""Updates of the two schedules, and of the nets of `layer_transfer`."""
+SIZES = (2, 10, 50)
+SMALL, LARGE = 2, 50
+GAINED = (10, 50)
+"""n over which gains are averaged."""
+DEPTHS: tuple[int | str, ...] = (1, 2, 3, "all")
+PAIR, FEW, MANY = "letter_pairs", 100, 10_000
+"""The lecture's literal case: two classes, 100 + 100 pictures against 10,000 + 10,000."""
+WHOLE, STRAIGHT, ROUND = "cyrillic", "cyrillic_straight", "cyrillic_round"
+"""Domains of `layer_transfer`: a script split at random, and its straight and its round letters."""
+FROZEN = (1, 2, 3, 4)
+RULE: dict[tuple[str, int], int | str] = {
+    ("latin", SMALL): 1, ("latin", LARGE): 3, ("noise", SMALL): "all", ("noise", LARGE): "all",
+}  # fmt: skip
+"""(source, n) -> depth. Similar and little data: 1; similar and much data: 3; far: all."""
+STANDARD: dict[str, tuple[str, ...]] = {
+    "sigmoid": ("lecun_normal", "glorot_uniform"), "tanh": ("lecun_normal", "glorot_uniform"), "relu": ("he_normal",),
+}  # fmt: skip
+"""Initialisers in common use with each activation."""
+
+
+def depth_benefit(source: str, n: int) -> Contrast:
+    return lambda c, t: c.D(source, n, t)
+
+
+def benefit_difference(source: str, high: int, low: int, target: str | None = None) -> Contrast:
+    """D(n=high) - D(n=low)."""
+    return lambda c, t: c.D(source, high, t, target=target) - c.D(source, low, t, target=target)
+
+
+def depth_difference(source: str, n: int, depth: int | str, other: int | str) -> Contrast:
+    return lambda c, t: c.z(source, n, depth, t) - c.z(source, n, other, t)
+
+
+def longer(n: int, target: str | None = None) -> Contrast:
+    """L: what a four times longer schedule adds when everything is trained; source Latin."""
+    return lambda c, t: c.L("latin", n, LONG, SHORT, target=target)
+
+
+def longer_slope(c: Cells, updates: int) -> pd.Series:
+    """Slope of L on log2 n: logits a doubling of n."""
+    return slope_of([math.log2(n) for n in SIZES], [longer(n)(c, updates) for n in SIZES])
+
+
+def gain(source: str, depth: int | str = "all") -> Contrast:
+    return lambda c, t: mean_of([c.G(source, n, depth, t) for n in GAINED])
+
+
+def chosen_gain(source: str) -> Contrast:
+    """G at the depth that validation accuracy chooses."""
+    return lambda c, t: mean_of(
+        [c.validated(source, n, DEPTHS, t) - c.z("scratch", n, "all", t) for n in GAINED]
+    )
+
+
+def reuse(source: str) -> Contrast:
+    """What a source is worth beyond the same weights in another order."""
+    return lambda c, t: c.z(source, 10, "all", t) - c.z(f"{source}:shuffled", 10, "all", t)
+
+
+def minus(one: Contrast, other: Contrast) -> Contrast:
+    return lambda c, t: one(c, t) - other(c, t)
+
+
+# --- the rule of thumb --------------------------------------------------------------------------------
+
+
+def rule(c: Cells, updates: int) -> pd.Series:
+    return mean_of([c.z(source, n, depth, updates) for (source, n), depth in RULE.items()])
+
+
+def rule_over_all(c: Cells, updates: int) -> pd.Series:
+    """In the far cells rule and `all` are one arm: they add 0, and need not have been run."""
+    apart = [
+        depth_difference(source, n, depth, "all")(c, updates)
+        for (source, n), depth in RULE.items()
+        if depth != "all"
+    ]
+    return mean_of(apart) * (len(apart) / len(RULE))
+
+
+def always_head(c: Cells, updates: int) -> pd.Series:
+    return mean_of([c.z(source, n, 1, updates) for source, n in RULE])
+
+
+def validated(c: Cells, updates: int) -> pd.Series:
+    """Each replicate at the depth that its validation images choose."""
+    return mean_of([c.validated(source, n, DEPTHS, updates) for source, n in RULE])
+
+
+def best_fixed(c: Cells, updates: int) -> pd.Series:
+    """One depth for all cells of the rule, chosen on the other replicates."""
+    curves = [c.curve(source, n, DEPTHS, updates) for source, n in RULE]
+    return chosen_elsewhere(sum(curves[1:], start=curves[0]) / len(curves))
+
+
+# --- which layers -------------------------------------------------------------------------------------
+
+
+def specificity(j: int, source: str = "own", target: str = WHOLE) -> Contrast:
+    """S_j = z(BjB) - z(AjB): the j lowest layers frozen, the others trained anew (Yosinski et al. 2014)."""
+    return lambda c, t: c.frozen("self", 300, j, t, target) - c.frozen(source, 300, j, t, target)
+
+
+def specificity_slope(c: Cells, updates: int) -> pd.Series:
+    return slope_of(FROZEN, [specificity(j)(c, updates) for j in FROZEN])
+
+
+def semantic_excess(c: Cells, updates: int) -> pd.Series:
+    """By how much S is larger from round to straight letters than between random halves, mean over j."""
+    apart = mean_of([specificity(j, ROUND, STRAIGHT)(c, updates) for j in FROZEN])
+    return apart.droplevel("target") - mean_of([specificity(j)(c, updates) for j in FROZEN]).droplevel(
+        "target"
+    )
+
+
+def a_few(source: str, n: int) -> Contrast:
+    """Two or three layers against one or all; both choices are made on the other replicates."""
+
+    def values(c: Cells, updates: int) -> pd.Series:
+        curve = c.curve(source, n, DEPTHS, updates)
+        return chosen_elsewhere(curve[[2, 3]]) - chosen_elsewhere(curve[[1, "all"]])
+
+    return values
+
+
+def a_few_on_average(c: Cells, updates: int) -> pd.Series:
+    return mean_of([a_few("latin", n)(c, updates) for n in SIZES])
+
+
+# --- gradients ----------------------------------------------------------------------------------------
+
+
+def gradient_slope(activation: str) -> Contrast:
+    """Decades a unit towards the input, of log10 |dL/dh| relative to the last hidden unit, before training."""
+    return lambda c, t: c.gradient("slope", activation, STANDARD[activation])
+
+
+def gradient_first(activation: str) -> Contrast:
+    """Decades at the first unit, relative to the last hidden one, before training."""
+    return lambda c, t: c.gradient("first", activation, STANDARD[activation])
+
+
+def arrival(activation: str, optimiser: str) -> Contrast:
+    """Slope, over units from the input, of log2 of the update at which a unit is nearly what it will be."""
+    return lambda c, t: c.arrival_slope(activation, optimiser)
