@@ -1,4 +1,6 @@
-"""Declared claims and their verdicts: one number per replicate, an exact test, a scope.
+"""Claims written out in a config and their verdicts: one number per replicate, an exact test, a scope.
+
+The lecture's claims are declared in `declared.py` and judged in `scorecard.py`, by the same rules.
 
 The rules are those of the protocol: targets are averaged inside a replicate first, the sign-flip test
 is exact, several claims are adjusted by Holm, and *practically null* is asked before *supported*.
@@ -13,6 +15,7 @@ import pandas as pd
 
 from convtl.config import ClaimConfig
 from convtl.study.arms import SCRATCH, Block, blocks
+from convtl.study.cells import NotEnoughData
 from convtl.study.statistics import (
     Interval,
     equivalent,
@@ -23,14 +26,18 @@ from convtl.study.statistics import (
 )
 
 ALPHA = 0.05
-Outcome = Literal["supported", "contradicted", "practically null", "inconclusive", "not enough data"]
-
+Outcome = Literal[
+    "supported",
+    "contradicted",
+    "practically null",
+    "inconclusive",
+    "not tested",
+    "described",
+    "not enough data",
+]
+"""`not tested`: a strong reading whose weak one is not supported; `described`: a count without a test."""
 
 _NO_INTERVAL = Interval(float("nan"), float("nan"), 0.0)
-
-
-class NotEnoughData(Exception):
-    """An estimand cannot be computed; the text names what is missing."""
 
 
 @dataclass(frozen=True)
@@ -173,25 +180,52 @@ def _judge(claim: ClaimConfig, parts: list[Block], setting: str) -> Verdict:
 
 
 def _decide(verdict: Verdict, tests: int) -> Verdict:
-    """The outcome, in the order of the protocol: null, supported or contradicted, inconclusive."""
     claim = verdict.claim
-    sign = 1 if claim.direction == "positive" else -1
-    agree = len({np.sign(value) for _, value in verdict.by_target}) == 1
-    if equivalent(verdict.values, claim.smallest_effect):
-        return replace(verdict, outcome="practically null")
-    if verdict.p_adjusted <= ALPHA and agree:
-        return replace(verdict, outcome="supported" if sign * verdict.effect > 0 else "contradicted")
-    if verdict.p_adjusted <= ALPHA:
-        means = ", ".join(f"{name} {value:+.2f}" for name, value in verdict.by_target)
-        return replace(verdict, note=_joined(f"targets disagree in sign ({means})", verdict.note))
-    needed = replicates_to_decide(verdict.values, claim.smallest_effect, alpha=ALPHA / tests)
+    outcome, note = decide(
+        verdict.values,
+        verdict.p_adjusted,
+        verdict.by_target,
+        direction=claim.direction,
+        smallest_effect=claim.smallest_effect,
+        tests=tests,
+    )
+    return replace(verdict, outcome=outcome, note=joined(note, verdict.note))
+
+
+def decide(
+    values: Sequence[float],
+    p: float,
+    by_target: Sequence[tuple[str, float]],
+    *,
+    direction: Literal["positive", "negative"],
+    smallest_effect: float,
+    tests: int = 1,
+) -> tuple[Outcome, str]:
+    """The outcome, in the order of the protocol: null, supported or contradicted, inconclusive; and a note.
+
+    Args:
+      values: one number per replicate; p: theirs, adjusted; by_target: mean of each target.
+      tests: how many p values were adjusted together.
+    """
+    sign = 1 if direction == "positive" else -1
+    if equivalent(values, smallest_effect):
+        return "practically null", ""
+    if p <= ALPHA and len({np.sign(value) for _, value in by_target}) == 1:
+        return "supported" if sign * float(np.mean(values)) > 0 else "contradicted", ""
+    if p <= ALPHA:
+        means = ", ".join(f"{name} {value:+.2f}" for name, value in by_target)
+        return "inconclusive", f"targets disagree in sign ({means})"
+    return "inconclusive", how_many(values, smallest_effect, tests)
+
+
+def how_many(values: Sequence[float], smallest_effect: float, tests: int = 1) -> str:
+    """How many replicates would decide, in words."""
+    needed = replicates_to_decide(values, smallest_effect, alpha=ALPHA / tests)
     if needed is None:
-        advice = "how many replicates would decide cannot be foreseen"
-    elif needed <= verdict.m:
-        advice = f"the effect is uneven; more than {verdict.m} replicates are needed to decide"
-    else:
-        advice = f"about {needed} replicates would decide"
-    return replace(verdict, note=_joined(advice, verdict.note))
+        return "how many replicates would decide cannot be foreseen"
+    if needed <= len(values):
+        return f"the effect is uneven; more than {len(values)} replicates are needed to decide"
+    return f"about {needed} replicates would decide"
 
 
 def _missing(claim: ClaimConfig, what: str, setting: str, where: str) -> Verdict:
@@ -237,9 +271,10 @@ def _compare(verdict: Verdict, found: Sequence[Verdict]) -> Verdict:
     if not verdict.m or not any(item.m for item in others):
         return verdict
     return replace(
-        verdict, note=_joined(verdict.note, "the outcome depends on the setting (schedule, net or regime)")
+        verdict, note=joined(verdict.note, "the outcome depends on the setting (schedule, net or regime)")
     )
 
 
-def _joined(*texts: str) -> str:
+def joined(*texts: str) -> str:
+    """Notes in one line; empty ones leave no trace."""
     return "; ".join(text for text in texts if text)
