@@ -89,7 +89,7 @@ def test_a_mixture_is_no_domain_of_its_own(tmp_path: Path) -> None:
 
 def _source_accuracy(source: str, target: str, replicates: int) -> float:
     """Mean over replicates of what source nets reach on validation images of their own."""
-    words = [f"source={source}", f"target={target}", "depth=1", "seed=2", f"replicates={replicates}"]
+    words = [f"source={source}", f"target={target}", "depth=1", "seed=3", f"replicates={replicates}"]
     _, trials = expand(compose(words))
     materials = Materials(Cache(default_root()), print)
     materials.prepare_sources(trials, lambda ready, wanted: None)
@@ -98,6 +98,6 @@ def _source_accuracy(source: str, target: str, replicates: int) -> float:
 
 @pytest.mark.slow
 def test_noise_is_as_hard_to_learn_as_letters() -> None:
-    """As calibrated with seed=1 (STUDIES 0.7), on another seed."""
+    """As calibrated with other seeds: so that similarity is not confounded with how good a source net is."""
     letters = [_source_accuracy(script, script, 8) for script in ("cyrillic", "armenian")]
     assert _source_accuracy("noise", "cyrillic", 8) == pytest.approx(np.mean(letters), abs=0.04)
