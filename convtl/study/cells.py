@@ -16,6 +16,9 @@ Depth = int | str
 RUNGS = {"mixture@0": "noise", "mixture@1": "own"}
 """A mixture of one kind of classes only is that kind's own source: the same trials (`conf/domains/mixture.yaml`)."""
 
+_FEWEST = 4
+"""Classes from which on twice chance is a low score."""
+
 
 class NotEnoughData(Exception):
     """An estimand cannot be computed; the text names what is missing."""
@@ -79,8 +82,25 @@ class Cells:
         return pd.concat(found, names=["target", "replicate"])
 
     def D(self, source: str, n: int, updates: int, *, target: str | None = None) -> pd.Series:
-        """Depth benefit: all layers minus the last."""
-        return self.z(source, n, "all", updates, target=target) - self.z(source, n, 1, updates, target=target)
+        """Depth benefit: all layers minus the last.
+
+        Raises:
+          NotEnoughData: a cell is missing, or both arms are under twice chance (that says nothing of depth).
+        """
+        arms = {depth: self.z(source, n, depth, updates, target=target) for depth in (1, "all")}
+        for name in arms[1].index.unique("target"):
+            if all(self._at_floor(name, source, n, depth, updates) for depth in arms):
+                raise NotEnoughData(
+                    f"target {name}, source {source}, n_per_class {n}, {updates} updates: floor, depths 1 and "
+                    "all are both under twice chance"
+                )
+        return arms["all"] - arms[1]
+
+    def _at_floor(self, target: str, source: str, n: int, depth: Depth, updates: int) -> bool:
+        """Mean accuracy under twice chance; asked only where that is low enough to mean something."""
+        rows = self._rows_of(target, source, n, depth, updates)
+        classes = float((rows["n_train"] / rows["n_per_class"]).median())
+        return classes >= _FEWEST and float(rows["test_accuracy"].mean()) < 2 / classes
 
     def G(self, source: str, n: int, depth: Depth, updates: int, *, target: str | None = None) -> pd.Series:
         """Gain: transfer minus training from scratch."""
@@ -114,26 +134,36 @@ class Cells:
         scores = scores.loc[chosen.index]
         return pd.Series(scores.to_numpy()[np.arange(len(scores)), chosen.astype(int)], scores.index)
 
-    def gradient(self, kind: str, activation: str, initialisers: Sequence[str]) -> pd.Series:
-        raise NotEnoughData("the table of gradients")
+    def probes(self) -> pd.DataFrame:
+        """The table of the probes.
 
-    def arrival_slope(self, activation: str, optimiser: str) -> pd.Series:
-        raise NotEnoughData("the table of gradients")
+        Raises:
+          NotEnoughData: there is none.
+        """
+        if self.gradients is None or not len(self.gradients):
+            raise NotEnoughData("no table of gradients (experiment=vanishing_gradients makes one)")
+        return self.gradients
 
     def _arm(
         self, target: str, source: str, n: int, depth: Depth, updates: int, upper: str, column: str
     ) -> pd.Series:
-        k = self.full if depth == "all" or source == SCRATCH else int(depth)
-        for name in (source, RUNGS.get(source, source)):
-            part = self._arms.get((target, name, n, k, updates, upper))
-            if part is not None and len(values := part[column].dropna()):
-                return values
+        values = self._rows_of(target, source, n, depth, updates, upper).get(column, pd.Series(dtype=float))
+        if len(known := values.dropna()):
+            return known
         begun = ", upper layers fresh" if upper == "fresh" else ""
         what = "" if column == "z" else f" with {column}"
         raise NotEnoughData(
             f"target {target}, source {source}, n_per_class {n}, depth {depth}, {updates} updates{begun}: "
             f"no finished trial{what}"
         )
+
+    def _rows_of(
+        self, target: str, source: str, n: int, depth: Depth, updates: int, upper: str = "source"
+    ) -> pd.DataFrame:
+        """Rows of a cell by replicate; none if it was not run."""
+        k = self.full if depth == "all" or source == SCRATCH else int(depth)
+        known = (self._arms.get((target, name, n, k, updates, upper)) for name in (source, RUNGS.get(source)))
+        return next((part for part in known if part is not None), self.rows.iloc[:0])
 
     @cached_property
     def _arms(self) -> dict[tuple[Any, ...], pd.DataFrame]:

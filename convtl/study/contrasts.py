@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from convtl.study.cells import Cells, chosen_elsewhere, mean_of, slope_of
+from convtl.training.probes.contrasts import early_slowest, lost_at_first, relative_gradients, vanishing
 
 Contrast = Callable[[Cells, int], pd.Series]
 """(cells, updates) -> one number for each (target, replicate), or for each replicate."""
@@ -25,6 +26,8 @@ PAIR, FEW, MANY = "letter_pairs", 100, 10_000
 """The lecture's literal case: two classes, 100 + 100 pictures against 10,000 + 10,000."""
 WHOLE, STRAIGHT, ROUND = "cyrillic", "cyrillic_straight", "cyrillic_round"
 """Domains of `layer_transfer`: a script split at random, and its straight and its round letters."""
+SPECIAL = (PAIR, STRAIGHT)
+"""Targets that serve the claims that name them and no other."""
 FROZEN = (1, 2, 3, 4)
 RULE: dict[tuple[str, int], int | str] = {
     ("latin", SMALL): 1, ("latin", LARGE): 3, ("noise", SMALL): "all", ("noise", LARGE): "all",
@@ -47,6 +50,11 @@ def benefit_difference(source: str, high: int, low: int, target: str | None = No
 
 def depth_difference(source: str, n: int, depth: int | str, other: int | str) -> Contrast:
     return lambda c, t: c.z(source, n, depth, t) - c.z(source, n, other, t)
+
+
+def fall(depth: int | str) -> Contrast:
+    """What z of one depth changes by when the similar half of the mixture dial gives way to the far one."""
+    return lambda c, t: c.z("mixture@0", 10, depth, t) - c.z("mixture@1", 10, depth, t)
 
 
 def longer(n: int, target: str | None = None) -> Contrast:
@@ -145,19 +153,32 @@ def a_few_on_average(c: Cells, updates: int) -> pd.Series:
     return mean_of([a_few("latin", n)(c, updates) for n in SIZES])
 
 
-# --- gradients ----------------------------------------------------------------------------------------
+# --- gradients: of fresh nets, not of cells -------------------------------------------------------------
 
 
-def gradient_slope(activation: str) -> Contrast:
-    """Decades a unit towards the input, of log10 |dL/dh| relative to the last hidden unit, before training."""
-    return lambda c, t: c.gradient("slope", activation, STANDARD[activation])
+def lost_a_unit(activation: str) -> Contrast:
+    """Decades that gradients lose a unit towards the input, before training, in plain chains."""
+    return lambda c, t: vanishing(c.probes(), activation, STANDARD[activation])
 
 
-def gradient_first(activation: str) -> Contrast:
-    """Decades at the first unit, relative to the last hidden one, before training."""
-    return lambda c, t: c.gradient("first", activation, STANDARD[activation])
+def lost_in_all(activation: str) -> Contrast:
+    """Decades that they have lost at the first unit."""
+
+    def values(c: Cells, updates: int) -> pd.Series:
+        table = c.probes()
+        chains = table[(table["probe"] == "profile") & (table["model"] == "plain")]
+        found = {
+            (hidden, initialiser): lost_at_first(
+                relative_gradients(chains, activation, initialiser=initialiser, hidden=hidden, update=0)
+            )
+            for hidden in sorted(chains["hidden"].dropna().astype(int).unique())
+            for initialiser in STANDARD[activation]
+        }
+        return pd.DataFrame({key: own for key, own in found.items() if len(own)}).dropna().mean(axis=1)
+
+    return values
 
 
-def arrival(activation: str, optimiser: str) -> Contrast:
-    """Slope, over units from the input, of log2 of the update at which a unit is nearly what it will be."""
-    return lambda c, t: c.arrival_slope(activation, optimiser)
+def slowest(activation: str, optimiser: str) -> Contrast:
+    """Decades of updates by which a unit arrives later at what it will be than the one above it."""
+    return lambda c, t: early_slowest(c.probes(), activation, optimiser)

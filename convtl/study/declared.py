@@ -11,7 +11,7 @@ from typing import Literal
 
 from convtl.errors import unknown_name
 from convtl.study import contrasts as number
-from convtl.study.contrasts import FEW, LARGE, LONG, MANY, PAIR, SHORT, SIZES, SMALL, STRAIGHT, TRANSFER, WHOLE  # fmt: skip
+from convtl.study.contrasts import FEW, LARGE, LONG, MANY, PAIR, SHORT, SIZES, SMALL
 
 DELTA = 0.2
 """Smallest effect of interest, logits: about 40 % more labels for scratch."""
@@ -58,6 +58,8 @@ class Claim:
         A single one where nothing else is run, or where the number itself spans both.
       targets: empty: every main target of the study, averaged inside a replicate.
       smallest_effect: in `unit`.
+      beside: means that are printed beside the verdict and not tested.
+      qualified_by: claims whose verdict says how far this one reaches.
     """
 
     name: str
@@ -75,6 +77,8 @@ class Claim:
     targets: tuple[str, ...] = ()
     smallest_effect: float = DELTA
     unit: str = "logit"
+    beside: tuple[Part, ...] = ()
+    qualified_by: tuple[str, ...] = ()
 
 
 # Papers. Numbers of Yosinski et al. and of VTAB are recomputed from their published logs.
@@ -120,7 +124,8 @@ _SIMILARITY = (
         "The less similar the source, the more training all layers beats training the last (mixture dial)",
         "D(similarity 0) - D(similarity 1), n=10", "difference",
         (Part(number.minus(number.depth_benefit("mixture@0", 10), number.depth_benefit("mixture@1", 10))),),
-        (_FEWER,), primary=True,
+        (_FEWER,), primary=True, qualified_by=("similarity.order",),
+        beside=(Part(number.fall(1), "z(k=1) by"), Part(number.fall("all"), "z(k=all) by")),
     ),
     Claim(
         "similarity.order", "similarity", "secondary",
@@ -198,8 +203,8 @@ _LONG_FIRST = (LONG, SHORT)
 
 def _little_value(far: str) -> tuple[Part, ...]:
     return (
-        Part(number.gain(far), f"{far} is worth nothing", "within", DELTA),
-        Part(number.gain("latin"), "latin is worth something", "above", DELTA),
+        Part(number.gain(far), f"gain from {far}", "within", DELTA),
+        Part(number.gain("latin"), "gain from latin", "above", DELTA),
     )
 
 
@@ -209,19 +214,20 @@ _DISSIMILARITY = (
         "A source of another nature (noise) helps less than a similar one (Latin), all layers trained",
         "G(latin) - G(noise), k=all, mean of n = 10, 50", "difference",
         (Part(number.minus(number.gain("latin"), number.gain("noise"))),),
-        (_VTAB,), primary=True, schedules=_LONG_FIRST,
+        (_VTAB,), primary=True, schedules=_LONG_FIRST, qualified_by=("dissimilarity.reuse.latin",),
     ),
     Claim(
         "dissimilarity.strong", "dissimilarity", "strong",
         "A source of another nature (noise) is practically worthless, a similar one (Latin) is not",
         "G(noise) within ±.2 and G(latin) > .2, k=all, mean of n = 10, 50", "all_parts", _little_value("noise"),
-        (_VTAB_FAR,), after="dissimilarity.weak", schedules=_LONG_FIRST,
+        (_VTAB_FAR,), after="dissimilarity.weak", schedules=_LONG_FIRST, qualified_by=("dissimilarity.reuse.noise",),
     ),
     Claim(
         "dissimilarity.strong.textures", "dissimilarity", "strong",
         "The same with photographed textures as the far source, which its own net learns less well",
         "G(textures) within ±.2 and G(latin) > .2, k=all, mean of n = 10, 50", "all_parts",
         _little_value("textures"), (_VTAB_FAR,), after="dissimilarity.weak", schedules=_LONG_FIRST,
+        qualified_by=("dissimilarity.reuse.textures",),
     ),
     Claim(
         "dissimilarity.chosen", "dissimilarity", "secondary",
@@ -285,8 +291,8 @@ def _vanishing(*activations: str) -> tuple[Part, ...]:
         part
         for name in activations
         for part in (
-            Part(number.gradient_slope(name), f"{name}, a unit", "below", -0.25),
-            Part(number.gradient_first(name), f"{name}, at the first unit", "below", -1.0),
+            Part(number.lost_a_unit(name), f"{name}, a unit", "above", 0.25),
+            Part(number.lost_in_all(name), f"{name}, at the first unit", "above", 1.0),
         )
     )
 
@@ -295,8 +301,8 @@ _GRADIENTS = (
     Claim(
         "vanishing_gradients.weak", "vanishing_gradients", "weak",
         "In chains of sigmoid units gradients vanish towards the input",
-        "log10 |dL/dh| relative to the last hidden unit, untrained nets: slope < -.25 a unit towards the input, and "
-        "< -1 at the first unit; mean of 5, 10, 20 hidden units and of LeCun's and Glorot's initialisers",
+        "decades that |dL/dh| of untrained chains loses towards the input: > .25 a unit, and > 1 at the first unit; "
+        "mean of 5, 10, 20 hidden units and of LeCun's and Glorot's initialisers",
         "all_parts", _vanishing("sigmoid"), (_SIGMOID,), primary=True, schedules=_AT_START,
         smallest_effect=0.25, unit="decades",
     ),
@@ -309,22 +315,23 @@ _GRADIENTS = (
     ),
     Claim(
         "vanishing_gradients.slowest.weak", "vanishing_gradients", "weak",
-        "With sigmoid units and SGD early layers are the last to become what they will be (LeNet-5)",
-        "slope over layers from the input of log2(update at which a layer is 90 % of the way, in CKA); layers that do "
-        "not move are left out, and a replicate counts if three move", "difference",
-        (Part(number.arrival("sigmoid", "sgd")),), (_BOTTOM_UP,), direction="negative", primary=True,
-        schedules=_AT_START, smallest_effect=0.1, unit="doublings of updates a layer",
+        "Early layers are the last to become what they will be, in a LeNet-5 of sigmoid units (Adam: by SGD it "
+        "learns nothing)",
+        "decades of updates by which a layer is later than the next one to be 90 % of the way, in CKA (slope); "
+        "layers that do not move and nets that do not learn are left out", "difference",
+        (Part(number.slowest("sigmoid", "adam")),), (_BOTTOM_UP,), primary=True, schedules=_AT_START,
+        smallest_effect=0.05, unit="decades of updates a layer",
     ),
     Claim(
         "vanishing_gradients.slowest.strong", "vanishing_gradients", "strong",
-        "They are the last with tanh and ReLU, with SGD and Adam, too", "the same slope < 0 in each of the four",
+        "They are the last with tanh and ReLU, with SGD and Adam, too", "the same slope > 0 in each of the four",
         "all_parts",
         tuple(
-            Part(number.arrival(name, optimiser), f"{name}, {optimiser}", "below")
+            Part(number.slowest(name, optimiser), f"{name}, {optimiser}")
             for name in ("tanh", "relu") for optimiser in ("sgd", "adam")
         ),
-        (_BOTTOM_UP,), after="vanishing_gradients.slowest.weak", schedules=_AT_START, smallest_effect=0.1,
-        unit="doublings of updates a layer",
+        (_BOTTOM_UP,), after="vanishing_gradients.slowest.weak", schedules=_AT_START, smallest_effect=0.05,
+        unit="decades of updates a layer",
     ),
 )  # fmt: skip
 
@@ -334,8 +341,8 @@ _LAYER_TRANSFER = (
     Claim(
         "layer_transfer.weak", "layer_transfer", "weak", "The later the layer, the more specific to its problem",
         "slope over j = 1..4 of S_j = z(BjB) - z(AjB), j lowest layers frozen", "difference",
-        (Part(number.specificity_slope),), (_SPECIFIC,), primary=True, schedules=(TRANSFER,), targets=(WHOLE,),
-        unit="logit a layer",
+        (Part(number.specificity_slope),), (_SPECIFIC,), primary=True, schedules=(number.TRANSFER,),
+        targets=(number.WHOLE,), unit="logit a layer",
     ),
     Claim(
         "layer_transfer.strong", "layer_transfer", "strong",
@@ -345,7 +352,8 @@ _LAYER_TRANSFER = (
             Part(number.specificity(1), "the first layer", "within", DELTA),
             Part(number.semantic_excess, "round to straight against random", "above"),
         ),
-        (_SEMANTIC,), after="layer_transfer.weak", schedules=(TRANSFER,), targets=(WHOLE, STRAIGHT),
+        (_SEMANTIC,), after="layer_transfer.weak", schedules=(number.TRANSFER,),
+        targets=(number.WHOLE, number.STRAIGHT),
     ),
 )  # fmt: skip
 

@@ -1,0 +1,268 @@
+"""What the cells say to one declared claim: its numbers, its p, and the outcome once that p is adjusted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from convtl.study.cells import Cells, NotEnoughData
+from convtl.study.declared import Claim, Part
+from convtl.study.principles import ALPHA, Outcome, decide, how_many, joined
+from convtl.study.statistics import (
+    Interval,
+    SourcePermutation,
+    equivalence_p,
+    estimate,
+    intersection_union,
+    shifted_p,
+    sign_flip_interval,
+    source_permutation_p,
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One mean of a claim.
+
+    Attributes:
+      replicates, values: one number per replicate, averaged over targets (in the claim's unit).
+      interval: sign-flip inversion; null_interval: the one that lies within a margin or not.
+      p: that the part does not hold (its relation to its margin; two-sided from 0 for a `difference`).
+      p_contrary: that it does not fail: the mean is beyond the margin, on the wrong side.
+    """
+
+    part: Part
+    replicates: tuple[int, ...]
+    values: tuple[float, ...]
+    effect: float
+    interval: Interval
+    null_interval: Interval
+    p: float
+    p_contrary: float
+    by_target: tuple[tuple[str, float], ...]
+
+    def holds(self, value: float) -> bool:
+        """Whether a mean is on the part's side of its margin."""
+        margin = self.part.margin
+        sides = {"above": value > margin, "below": value < margin, "within": abs(value) < margin}
+        return sides[self.part.relation]
+
+    @property
+    def text(self) -> str:
+        return f"{self.part.name} {self.effect:+.2f} [{self.interval.low:+.2f}, {self.interval.high:+.2f}]"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim's numbers on one schedule, before anything is said of them.
+
+    Attributes:
+      deciding: the part whose p counts; None where the claim counts or orders its parts.
+      p: of the outcome towards which the numbers point; exact.
+      holds: whether that outcome is that the claim holds.
+      effect: mean of the deciding part, rank correlation, or share of cells.
+      note: which targets were left out, and what is printed beside.
+    """
+
+    claim: Claim
+    updates: int
+    parts: tuple[Measured, ...]
+    p: float
+    holds: bool
+    effect: float
+    deciding: Measured | None = None
+    order: SourcePermutation | None = None
+    note: str = ""
+    targets: tuple[str, ...] = field(default_factory=tuple)
+
+
+def find(claim: Claim, cells: Cells, updates: int) -> Finding:
+    """The numbers of a claim on one schedule.
+
+    Raises:
+      NotEnoughData: no target has what the claim needs.
+    """
+    tables, left_out = _tables(claim, claim.parts, cells, updates)
+    parts = tuple(_measured(claim, part, table) for part, table in zip(claim.parts, tables, strict=True))
+    targets = tuple(map(str, tables[0].columns))
+    note = joined(*left_out, _beside(claim, cells, updates, targets))
+    if claim.test == "order":
+        order = _order(tables)
+        return Finding(claim, updates, parts, order.p, order.rho > 0, order.rho, None, order, note, targets)
+    if claim.test == "share":
+        above = [part.holds(value) for part in parts for _, value in part.by_target]
+        return Finding(
+            claim, updates, parts, float("nan"), True, float(np.mean(above)), None, None, note, targets
+        )
+    return _tested(claim, updates, parts, note, targets)
+
+
+def _tested(
+    claim: Claim, updates: int, parts: tuple[Measured, ...], note: str, targets: tuple[str, ...]
+) -> Finding:
+    if claim.test == "difference":
+        [one] = parts
+        sign = 1 if claim.direction == "positive" else -1
+        return Finding(
+            claim, updates, parts, one.p, sign * one.effect > 0, one.effect, one, None, note, targets
+        )
+    holds = intersection_union([part.p for part in parts])
+    fails = min(1.0, len(parts) * min(part.p_contrary for part in parts))  # any one part refutes the claim
+    deciding = (
+        max(parts, key=lambda part: part.p)
+        if holds <= fails
+        else min(parts, key=lambda part: part.p_contrary)
+    )
+    return Finding(
+        claim,
+        updates,
+        parts,
+        min(holds, fails),
+        holds <= fails,
+        deciding.effect,
+        deciding,
+        None,
+        note,
+        targets,
+    )
+
+
+def outcome_of(found: Finding, p: float, tests: int = 1) -> tuple[Outcome, str]:
+    """The outcome at an adjusted p, and what qualifies it."""
+    claim = found.claim
+    if claim.test == "share":
+        cells = [
+            f"{part.part.name}{f' ({name})' if len(part.by_target) > 1 else ''} {value:+.2f}"
+            for part in found.parts
+            for name, value in part.by_target
+        ]
+        above = round(found.effect * len(cells))
+        return "described", f"{above} of {len(cells)} cells: {', '.join(cells)}"
+    if claim.test == "order":
+        means = ", ".join(f"{part.part.name} {part.effect:+.2f}" for part in found.parts)
+        floor = (
+            f"; p cannot be below {found.order.floor:.2g}" if found.order and found.order.floor > 0.01 else ""
+        )
+        return _side(found, p), f"{means}{floor}"
+    deciding = found.deciding
+    assert deciding is not None
+    if claim.test == "difference":
+        return decide(
+            deciding.values,
+            p,
+            deciding.by_target,
+            direction=claim.direction,
+            smallest_effect=claim.smallest_effect,
+            tests=tests,
+        )
+    shown = ", ".join(part.text for part in found.parts) if len(found.parts) > 1 else ""
+    checked = found.parts if found.holds else (deciding,)
+    torn = [
+        f"{part.part.name}: targets disagree ({', '.join(f'{name} {v:+.2f}' for name, v in part.by_target)})"
+        for part in checked
+        if any(part.holds(value) != found.holds for _, value in part.by_target)
+    ]
+    if p <= ALPHA and torn:
+        return "inconclusive", joined(*torn, shown)
+    if p <= ALPHA:
+        return _side(found, p), joined("" if found.holds else _refuted(deciding), shown)
+    needed = _how_many(deciding, tests)
+    which = f"open: {deciding.part.name}" if deciding.part.name else ""
+    return "inconclusive", joined(which, needed, shown)
+
+
+def _refuted(part: Measured) -> str:
+    harmful = ", which does harm" if part.part.relation == "within" and part.effect < 0 else ""
+    return f"refuted: {part.part.name}{harmful}" if part.part.name else ""
+
+
+def _side(found: Finding, p: float) -> Outcome:
+    if not p <= ALPHA:
+        return "inconclusive"
+    return "supported" if found.holds else "contradicted"
+
+
+def _how_many(part: Measured, tests: int) -> str:
+    if part.part.relation == "within":
+        return how_many(part.values, part.part.margin, tests)
+    return how_many([value - part.part.margin for value in part.values], 0.0, tests)
+
+
+# --- numbers ------------------------------------------------------------------------------------------
+
+
+def _tables(
+    claim: Claim, parts: Sequence[Part], cells: Cells, updates: int
+) -> tuple[list[pd.DataFrame], list[str]]:
+    """Replicates x targets of each part, over the targets that have all of them; and which were left out."""
+    if claim.targets or not updates:  # the contrasts name their targets, or it is not about targets
+        name = " and ".join(claim.targets) or "fresh nets"
+        return [_paired(part.contrast(cells, updates), name) for part in parts], []
+    columns: dict[str, list[pd.DataFrame]] = {}
+    missing: dict[str, str] = {}
+    for target in cells.targets:
+        view = cells.of(target)
+        try:
+            columns[target] = [_paired(part.contrast(view, updates), target) for part in parts]
+        except NotEnoughData as what:
+            missing[target] = str(what)
+    if not columns:
+        raise NotEnoughData(next(iter(missing.values()), "a target with finished trials"))
+    tables = [pd.concat(own, axis=1).dropna() for own in zip(*columns.values(), strict=True)]
+    if any(not len(table) for table in tables):
+        raise NotEnoughData("no replicate is finished for every target")
+    return tables, [f"left out: {what}" for what in missing.values()]
+
+
+def _paired(values: pd.Series, name: str) -> pd.DataFrame:
+    """One column a target, without replicates that lack a cell."""
+    known = values.dropna()
+    if not len(known):
+        raise NotEnoughData(f"{name}: no replicate has every cell")
+    if "target" not in known.index.names:
+        return known.to_frame(name)
+    return cast(pd.DataFrame, known.unstack("target")).dropna()
+
+
+def _measured(claim: Claim, part: Part, table: pd.DataFrame) -> Measured:
+    values = table.mean(axis=1).to_numpy(float)
+    found = estimate(values)
+    margin = part.margin
+    if claim.test == "difference":
+        p, contrary = found.p, 1.0
+    elif part.relation == "within":
+        p = equivalence_p(values, margin)
+        contrary = min(shifted_p(values, margin, "positive"), shifted_p(values, -margin, "negative"))
+    else:
+        beyond, short = ("positive", "negative") if part.relation == "above" else ("negative", "positive")
+        p, contrary = shifted_p(values, margin, beyond), shifted_p(values, margin, short)  # type: ignore[arg-type]
+    return Measured(
+        part=part,
+        replicates=tuple(map(int, table.index)),
+        values=tuple(map(float, values)),
+        effect=found.effect,
+        interval=found.interval,
+        null_interval=sign_flip_interval(values, 0.9),
+        p=p,
+        p_contrary=contrary,
+        by_target=tuple((str(name), float(mean)) for name, mean in table.mean().items()),
+    )
+
+
+def _order(tables: Sequence[pd.DataFrame]) -> SourcePermutation:
+    """Over sources, on means of the replicates that have all of them."""
+    every = pd.concat([table.mean(axis=1) for table in tables], axis=1).dropna()
+    if not len(every):
+        raise NotEnoughData("no replicate has every source")
+    return source_permutation_p(every.mean().to_numpy(), np.arange(len(tables)))
+
+
+def _beside(claim: Claim, cells: Cells, updates: int, targets: Sequence[str]) -> str:
+    """Means that are printed and not tested."""
+    said = []
+    for part in claim.beside:
+        means = [float(part.contrast(cells.of(target), updates).mean()) for target in targets]
+        said.append(f"{part.name} {np.mean(means):+.2f}")
+    return ", ".join(said)

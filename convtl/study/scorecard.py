@@ -1,0 +1,296 @@
+"""The scorecard: every declared claim of some principles, judged by the protocol's rules.
+
+Practically null is asked first; supported and contradicted need the adjusted p and every target's sign; the
+family that Holm adjusts are the primary claims that could be computed. Strong readings wait for their weak
+one. A verdict that another schedule does not share is one about speed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from convtl.study.arms import SCRATCH
+from convtl.study.cells import Cells, NotEnoughData
+from convtl.study.contrasts import LONG, SHORT, SPECIAL
+from convtl.study.declared import Claim, claims_of
+from convtl.study.findings import Finding, Measured, find, outcome_of
+from convtl.study.principles import ALPHA, Outcome, joined
+from convtl.study.statistics import Interval, holm
+
+_Key = tuple[str, str]
+"""Name of a claim, setting."""
+_NAN = float("nan")
+_NO_INTERVAL = Interval(_NAN, _NAN, 0.0)
+_SELECTED = ("axes.upper_init", "axes.kept")
+"""Axes that claims themselves choose from; any other axis that varies makes a setting of its own."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A row of the scorecard.
+
+    Attributes:
+      estimand, unit: the formula, and what effect and interval are in.
+      effect, interval, values, replicates, by_target: of the number that decides: the difference, or the
+        part of the claim with the largest p (of a refuted claim the part that refutes it).
+      p: exact; p_adjusted: Holm, NaN outside the family.
+      parts: all parts, each with its own interval and p.
+      schedule: updates of the deciding schedule; elsewhere: the outcome on others, adjusted in its place.
+      agrees: what papers found, and whether this agrees.
+    """
+
+    claim: Claim
+    setting: str
+    outcome: Outcome
+    note: str
+    scope: str = ""
+    agrees: str = ""
+    effect: float = _NAN
+    interval: Interval = _NO_INTERVAL
+    p: float = _NAN
+    p_adjusted: float = _NAN
+    replicates: tuple[int, ...] = ()
+    values: tuple[float, ...] = ()
+    by_target: tuple[tuple[str, float], ...] = ()
+    parts: tuple[Measured, ...] = ()
+    schedule: int = 0
+    elsewhere: tuple[tuple[int, Outcome], ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.claim.name
+
+    @property
+    def reading(self) -> str:
+        return self.claim.reading
+
+    @property
+    def estimand(self) -> str:
+        return self.claim.formula
+
+    @property
+    def unit(self) -> str:
+        return self.claim.unit
+
+    @property
+    def m(self) -> int:
+        return len(self.replicates)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.by_target)
+
+    verdict = property(lambda self: self.outcome)
+
+
+def scorecard(
+    names: Sequence[str],
+    data: pd.DataFrame,
+    gradients: pd.DataFrame | None = None,
+    targets: Sequence[str] | None = None,
+) -> list[Score]:
+    """One row a declared claim (and setting, if several nets, regimes or protocols are in the data).
+
+    Args:
+      names: principles, as in the key `scorecard`.
+      data: of `arms.frame`; unusable rows do not count.
+      gradients: the table of the probes.
+      targets: the main targets; by default all that are not named by a claim.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    settings = _settings(data, targets)
+    candidates: list[_Candidate] = []
+    for claim in claims_of(names):
+        probes = claim.principle == "vanishing_gradients"
+        places = [("", Cells(data.iloc[:0], (), gradients))] if probes else settings
+        tried = [_try(claim, cells, setting) for setting, cells in places]
+        candidates += [one for one in tried if one.main] or tried[:1]
+    family = {one.key: one.main.p for one in candidates if one.main and one.claim.primary}
+    scores: dict[_Key, Score] = {}
+    for one in sorted(candidates, key=lambda one: bool(one.claim.after)):  # weak readings first
+        scores[one.key] = _score(one, family, scores)
+    return [_qualified(scores[one.key], scores) for one in candidates]
+
+
+# --- settings -----------------------------------------------------------------------------------------
+
+
+def _settings(data: pd.DataFrame, targets: Sequence[str] | None) -> list[tuple[str, Cells]]:
+    """What may be compared with each other: rows that differ in nothing but what claims look at."""
+    usable = data[data["usable"].astype(bool)] if len(data) else data
+    pretrained = usable[usable["source"] != SCRATCH]
+    if not len(pretrained):
+        return [("", Cells(usable, ()))]
+    known = ["model", "regime", "val_regime", "config", *(str(c) for c in data if str(c).startswith("axes."))]
+    words = pretrained[[name for name in known if name not in _SELECTED]].astype(str)
+    apart = [str(c) for c in words if words[c].groupby(pretrained["target"]).nunique().max() > 1]
+    found = []
+    for key in dict.fromkeys(words[apart].itertuples(index=False, name=None)):
+        wanted = {name: str(word) for name, word in zip(apart, key, strict=True)}
+        alike = _matching(usable, wanted)
+        fresh = _matching(usable, {name: word for name, word in wanted.items() if name != "regime"})
+        rows = pd.concat([alike[alike["source"] != SCRATCH], fresh[fresh["source"] == SCRATCH]])
+        main = _main_targets(rows) if targets is None else [t for t in targets if t in set(rows["target"])]
+        title = ", ".join(f"{name.removeprefix('axes.')} {word}" for name, word in wanted.items())
+        found.append((title, Cells(rows, tuple(main))))
+    return found
+
+
+def _matching(rows: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
+    for name, word in wanted.items():
+        rows = rows[rows[name].astype(str) == word]
+    return rows
+
+
+def _main_targets(rows: pd.DataFrame) -> list[str]:
+    return [name for name in dict.fromkeys(rows["target"]) if name not in SPECIAL]
+
+
+# --- one claim ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A claim in one setting: its numbers on the deciding schedule, on others, and what is missing."""
+
+    claim: Claim
+    setting: str
+    cells: Cells
+    main: Finding | None
+    others: tuple[Finding, ...]
+    missing: str
+
+    @property
+    def key(self) -> _Key:
+        return self.claim.name, self.setting
+
+
+def _try(claim: Claim, cells: Cells, setting: str) -> _Candidate:
+    found, missing = [], []
+    for updates in claim.schedules:
+        try:
+            found.append(find(claim, cells, updates))
+        except NotEnoughData as what:
+            missing.append(str(what))
+    first = found[0] if found else None
+    return _Candidate(claim, setting, cells, first, tuple(found[1:]), "" if found else missing[0])
+
+
+def _score(one: _Candidate, adjusted: float, tests: int, scores: Mapping[_Key, Score]) -> Score:
+    claim, found = one.claim, one.main
+    blank = Score(claim, one.setting, "not enough data", f"missing: {one.missing}")
+    if found is None:
+        return blank
+    shown = found.deciding
+    score = replace(
+        blank,
+        effect=found.effect,
+        interval=shown.interval if shown else _NO_INTERVAL,
+        replicates=(shown or found.parts[0]).replicates,
+        values=shown.values if shown else (),
+        by_target=(shown or found.parts[0]).by_target,
+        parts=found.parts,
+        schedule=found.updates,
+        scope=_scope(one, found),
+    )
+    if claim.after:
+        weak = [
+            item for (name, where), item in scores.items() if name == claim.after and where == one.setting
+        ]
+        if not weak or weak[0].outcome != "supported":
+            state = f" ({weak[0].outcome})" if weak else ""
+            return replace(score, outcome="not tested", note=f"weak reading not supported{state}")
+    p, tests = _adjusted(one, found, family)
+    outcome, note = outcome_of(found, p, tests)
+    speed, elsewhere = _schedules(one, outcome, family)
+    return replace(
+        score,
+        outcome=outcome,
+        note=joined(note, found.note, speed),
+        agrees=_agrees(claim, outcome),
+        p=found.p,
+        p_adjusted=p if claim.primary else _NAN,
+        elsewhere=elsewhere,
+    )
+
+
+def _adjusted(one: _Candidate, found: Finding, family: Mapping[_Key, float]) -> tuple[float, int]:
+    """p after Holm, with this finding in its claim's place in the family; and how many tests that makes."""
+    if not one.claim.primary:
+        return found.p, 1
+    together = {**family, one.key: found.p}
+    return float(holm(list(together.values()))[list(together).index(one.key)]), len(together)
+
+
+def _schedules(
+    one: _Candidate, outcome: Outcome, family: Mapping[_Key, float]
+) -> tuple[str, tuple[tuple[int, Outcome], ...]]:
+    """What the other schedules say; that nothing else was run."""
+    assert one.main is not None
+    if one.main.updates == SHORT and not one.others:
+        return "short schedule only", ()
+    if one.main.updates == LONG and len(one.claim.schedules) > 1 and not one.others:
+        return "long schedule only", ()
+    elsewhere = tuple(
+        (found.updates, outcome_of(found, *_adjusted(one, found, family))[0]) for found in one.others
+    )
+    said = [
+        f"with {updates} updates: {found}"
+        + ("" if found == outcome else ", so this is a conclusion about speed")
+        for updates, found in elsewhere
+    ]
+    return "; ".join(said), elsewhere
+
+
+def _qualified(score: Score, scores: Mapping[_Key, Score]) -> Score:
+    """What other claims say of how far this one reaches (of a refuted strong one: what refutes it)."""
+    if score.outcome != ("contradicted" if score.claim.test == "all_parts" else "supported"):
+        return score
+    notes = [
+        _reach(other)
+        for name in score.claim.qualified_by
+        if (other := scores.get((name, score.setting))) is not None
+    ]
+    return replace(score, note=joined(*notes, score.note))
+
+
+def _reach(other: Score) -> str:
+    if other.claim.test == "order":
+        if other.outcome == "supported":
+            return f"generalises over sources (their order, p = {other.p:.3f})"
+        return f"these sources only: their order {_not_settled(other)}"
+    if other.outcome == "supported":
+        return "reuse of features: the gain is above that of the shuffled source"
+    return f"not called reuse of features: that the gain is above that of the shuffled source {_not_settled(other)}"
+
+
+def _not_settled(other: Score) -> str:
+    if not other.m:
+        return "was not run"
+    return f"is {other.outcome} (p = {other.p:.3f})" if other.p > ALPHA else f"is {other.outcome}"
+
+
+def _agrees(claim: Claim, outcome: Outcome) -> str:
+    if outcome not in ("supported", "contradicted", "practically null"):
+        return "; ".join(f"open; {paper.cite}: {paper.what}" for paper in claim.papers)
+    same = {True: "agrees with", False: "differs from"}
+    return "; ".join(f"{same[paper.finds == outcome]} {paper.cite}: {paper.what}" for paper in claim.papers)
+
+
+def _scope(one: _Candidate, found: Finding) -> str:
+    """To what the row is confined."""
+    rows, parts = one.cells.rows, [f"targets {', '.join(found.targets)}"]
+    for column, what in (("model", "net"), ("regime", "regime"), ("val_regime", "validation")):
+        if len(rows) and (words := _words(rows.loc[rows["source"] != SCRATCH, column])):
+            parts.append(f"{what} {words}")
+    if found.updates:
+        both = one.claim.schedules == (LONG,)  # the number itself compares the two schedules
+        parts.append(f"{SHORT} and {LONG} updates" if both else f"{found.updates} updates")
+    return f"Scope: {'; '.join(parts)}."
+
+
+def _words(values: Iterable[object]) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values if str(value)))
