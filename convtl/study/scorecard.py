@@ -179,7 +179,7 @@ def _try(claim: Claim, cells: Cells, setting: str) -> _Candidate:
     return _Candidate(claim, setting, cells, first, tuple(found[1:]), "" if found else missing[0])
 
 
-def _score(one: _Candidate, adjusted: float, tests: int, scores: Mapping[_Key, Score]) -> Score:
+def _score(one: _Candidate, family: Mapping[_Key, float], scores: Mapping[_Key, Score]) -> Score:
     claim, found = one.claim, one.main
     blank = Score(claim, one.setting, "not enough data", f"missing: {one.missing}")
     if found is None:
