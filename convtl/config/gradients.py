@@ -34,12 +34,8 @@ class ProfilesConfig:
     updates: _Moments = (0, 10, 100, 1000)
     """after how many updates the chains are looked at"""
     lenet_updates: _Moments = (0, 10, 100)
-    batch_size: Count = 32
+    batch_size: Count = 16
     rate: Positive = 0.01
-    least_slope: Positive = 0.25
-    """decades a unit that the gradient must lose towards the input to be called vanishing"""
-    least_loss: Positive = 1.0
-    """decades that it must have lost at the first unit, besides"""
 
 
 @dataclass(frozen=True, config=STRICT)

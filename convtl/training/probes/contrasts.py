@@ -1,0 +1,235 @@
+"""One number per replicate from the table of the probes, for the tests of C1 and C2."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+LEAST_SLOPE = 0.25
+"""Decades a unit that a gradient must lose towards the input to be called vanishing (declared beforehand)."""
+LEAST_LOSS = 1.0
+"""Decades that it must have lost at the first unit, besides."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One declared number per replicate.
+
+    Attributes:
+      claim: `C1` or `C2`.
+      statement: what a positive number speaks for, in a sentence.
+      unit: of the number.
+      threshold: the number below which the effect is too small to matter (`practically null` within +-).
+      values: the table -> one number per replicate (index), of the replicates in which it is defined.
+    """
+
+    claim: str
+    statement: str
+    unit: str
+    threshold: float
+    values: Callable[[pd.DataFrame], pd.Series]
+
+
+def gradient_values(frame: pd.DataFrame, name: str) -> pd.Series:
+    """The numbers of the contrast called `name` (see `CONTRASTS`); empty where it was not measured.
+
+    Args:
+      frame: of `convtl.training.probes.tables.read_gradients`.
+    """
+    return CONTRASTS[name].values(frame)
+
+
+# --- C1 -----------------------------------------------------------------------------------------------
+
+
+def relative_gradients(
+    frame: pd.DataFrame,
+    activation: str,
+    *,
+    initialiser: str,
+    hidden: int | None,
+    update: int,
+    probe: str = "profile",
+    optimiser: str = "sgd",
+) -> pd.DataFrame:
+    """R in decades, replicates x positions of the hidden units (1 is the first); `hidden` None: LeNet-5."""
+    rows = frame[
+        (frame["probe"] == probe)
+        & (frame["quantity"] == "relative_gradient")
+        & (frame["activation"] == activation)
+        & (frame["initialiser"] == initialiser)
+        & (frame["optimiser"] == optimiser)
+        & (frame["update"] == update)
+        & (frame["hidden"].isna() if hidden is None else frame["hidden"] == hidden)
+    ]
+    return _table(rows)
+
+
+def lost_per_unit(profile: pd.DataFrame) -> pd.Series:
+    """Decades that the gradient loses from unit to unit towards the input (least squares), per replicate."""
+    return _slopes(profile)
+
+
+def lost_at_first(profile: pd.DataFrame) -> pd.Series:
+    """Decades that it has lost at the first unit: -R."""
+    return -profile.iloc[:, 0].dropna() if profile.shape[1] else pd.Series(dtype=float)
+
+
+def vanishing(
+    frame: pd.DataFrame,
+    activation: str,
+    initialisers: tuple[str, ...] = ("lecun_normal", "glorot_uniform", "he_normal"),
+    update: int = 0,
+    strong: bool = False,
+) -> pd.Series:
+    """Decades lost a unit on the plain chains, averaged over their depths and the initialisers.
+
+    Args:
+      strong: instead of the average the least of all depths, initialisers and, beside `update`, the last
+        update: vanishing whatever the depth, and lasting.
+    """
+    chains = frame[(frame["probe"] == "profile") & (frame["model"] == "plain")]
+    moments = sorted({update, int(chains["update"].max())}) if strong and len(chains) else [update]
+    found = {
+        (hidden, initialiser, moment): lost_per_unit(
+            relative_gradients(chains, activation, initialiser=initialiser, hidden=hidden, update=moment)
+        )
+        for hidden in sorted(chains["hidden"].dropna().astype(int).unique())
+        for initialiser in initialisers
+        for moment in moments
+    }
+    table = pd.DataFrame({key: values for key, values in found.items() if len(values)}).dropna()
+    return table.min(axis=1) if strong else table.mean(axis=1)
+
+
+# --- C2 -----------------------------------------------------------------------------------------------
+
+
+def arrivals(frame: pd.DataFrame, activation: str, optimiser: str) -> pd.DataFrame:
+    """Update at which each unit had arrived, replicates x positions; nan where it did not move.
+
+    Nets that did not learn (test accuracy under twice chance at the end) are left out: where they end is no
+    place to arrive at.
+    """
+    rows = _c2(frame, "convergence", activation, optimiser)
+    table = _table(rows[rows["quantity"] == "arrival"])
+    learned = _per_replicate(rows, "test_accuracy").sub(2 * _per_replicate(rows, "chance")) >= 0
+    return table[learned.reindex(table.index, fill_value=False)]
+
+
+def early_slowest(frame: pd.DataFrame, activation: str, optimiser: str) -> pd.Series:
+    """Decades of updates by which a unit arrives later than the one above it (least squares), per replicate.
+
+    Positive: early layers are the slowest. A replicate needs three units that moved.
+    """
+    return -_slopes(arrivals(frame, activation, optimiser).map(np.log10))
+
+
+def arrival_order(frame: pd.DataFrame, activation: str, optimiser: str) -> pd.Series:
+    """Kendall's tau of arrival and position, with its sign turned: 1 where each unit arrives before all below."""
+    table = arrivals(frame, activation, optimiser)
+    places = pd.Series(table.columns, index=table.columns, dtype=float)
+    enough = table[table.notna().sum(axis=1) >= 3]
+    return -enough.apply(lambda row: row.corr(places, method="kendall"), axis=1).dropna().astype(float)
+
+
+def freezing_cost(frame: pd.DataFrame, activation: str, optimiser: str, at: int) -> pd.DataFrame:
+    """What it costs to freeze one unit from update `at` on: logits of test accuracy, replicates x positions."""
+    rows = _c2(frame, "freezing", activation, optimiser)
+    rows = rows[rows["quantity"] == "test_logit"]
+    whole = rows[rows["unit"].isna()].set_index("replicate")["value"]
+    frozen = _table(rows[rows["unit"].notna() & (rows["update"] == at)])
+    return frozen.rsub(whole, axis=0).dropna()
+
+
+def freezing_slope(frame: pd.DataFrame, activation: str, optimiser: str, at: int | None = None) -> pd.Series:
+    """Logits by which freezing a unit costs more than freezing the one above it, head left out, per replicate.
+
+    Positive: what the early layers still have to learn matters more.
+
+    Args:
+      at: when units are frozen; None: the last of the moments that is not 0 (0 asks whether a unit has to be
+        trained at all, later moments how much it had still to learn).
+    """
+    rows = _c2(frame, "freezing", activation, optimiser)
+    moments = sorted(int(moment) for moment in rows.loc[rows["unit"].notna(), "update"].unique())
+    if not moments:
+        return pd.Series(dtype=float)
+    cost = freezing_cost(frame, activation, optimiser, moments[-1] if at is None else at)
+    return -_slopes(cost.iloc[:, :-1])
+
+
+# --- tables -------------------------------------------------------------------------------------------
+
+
+def _c2(frame: pd.DataFrame, probe: str, activation: str, optimiser: str) -> pd.DataFrame:
+    wanted = {"probe": probe, "activation": activation, "optimiser": optimiser}
+    return frame[(frame[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+
+
+def _per_replicate(rows: pd.DataFrame, quantity: str) -> pd.Series:
+    return rows[rows["quantity"] == quantity].set_index("replicate")["value"]
+
+
+def _table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Replicates x positions."""
+    table = rows.pivot_table(index="replicate", columns="position", values="value", dropna=False)
+    return table.set_axis([int(place) for place in table.columns], axis=1)
+
+
+def _slopes(table: pd.DataFrame) -> pd.Series:
+    """Least-squares slope on position over the units with a number, of replicates with three or more."""
+    places = np.asarray(table.columns, float)
+    found = {}
+    for replicate, row in table.iterrows():
+        values = row.to_numpy(float)
+        known = np.isfinite(values)
+        if known.sum() >= 3:
+            found[replicate] = float(np.polyfit(places[known], values[known], 1)[0])
+    return pd.Series(found, dtype=float, name="value")
+
+
+def _c1(activation: str, strong: bool = False) -> Contrast:
+    text = f"gradients vanish towards the input in plain {activation} chains"
+    if strong:
+        text += ", whatever depth and initialiser, and still after training"
+    values = partial(vanishing, activation=activation, strong=strong)
+    return Contrast("C1", text, "decades a unit", LEAST_SLOPE, values)
+
+
+CONTRASTS: dict[str, Contrast] = {
+    **{f"c1_{name}": _c1(name) for name in ("sigmoid", "tanh", "relu")},
+    "c1_sigmoid_strong": _c1("sigmoid", strong=True),
+    "c1_normal_0.01": Contrast(
+        "C1",
+        "gradients vanish in tanh chains too when they start from N(0, 0.01)",
+        "decades a unit",
+        LEAST_SLOPE,
+        partial(vanishing, activation="tanh", initialisers=("normal_0.01",)),
+    ),
+    **{
+        f"c2_{activation}_{optimiser}": Contrast(
+            "C2",
+            f"early layers are the slowest to train ({activation}, {optimiser})",
+            "decades of updates a unit",
+            0.05,
+            partial(early_slowest, activation=activation, optimiser=optimiser),
+        )
+        for activation in ("sigmoid", "tanh", "relu")
+        for optimiser in ("sgd", "adam")
+    },
+    **{
+        f"c2_freeze_{activation}_{optimiser}": Contrast(
+            "C2",
+            f"early layers have most left to learn ({activation}, {optimiser}: cost of freezing one unit)",
+            "logits a unit",
+            0.2,
+            partial(freezing_slope, activation=activation, optimiser=optimiser),
+        )
+        for activation in ("sigmoid", "tanh", "relu")
+        for optimiser in ("sgd", "adam")
+    },
+}
+"""The declared contrasts by name; each is positive where it speaks for its claim."""
