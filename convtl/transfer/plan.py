@@ -17,7 +17,6 @@ from convtl.config import (
     LpFtConfig,
     RegimeConfig,
     SurgicalConfig,
-    dump,
 )
 from convtl.errors import UserError, nearest
 from convtl.models.network import Network
@@ -176,24 +175,6 @@ def _surgical_units(network: Network, regime: SurgicalConfig) -> tuple[str, ...]
         raise UserError(f"regimes.*.units: got []; accepted: one or more of {', '.join(known)}")
     named = {units[0] if unit == FIRST and FIRST not in units else unit for unit in regime.units}
     return tuple(unit for unit in units if unit in named or (unit == head and regime.head))
-
-
-_FIRST_KINDS = ("fine_tune", "lp_ft", "discriminative", "surgical")
-_FIRST_DEFAULTS: dict[str, Any] = {"probe_share": 0.5, "rate_factor": 2.6, "units": []}
-
-
-def identity(regime: RegimeConfig) -> dict[str, Any]:
-    """What the digest of a regime is taken of.
-
-    The first four kinds once had all of each other's keys, and surgical regimes always the head: what these
-    were is filled in, so that trials keep their ids.
-    """
-    content = dict(dump(regime))
-    if regime.kind in _FIRST_KINDS:
-        content = _FIRST_DEFAULTS | content
-    if content.get("head") is True:
-        del content["head"]
-    return content
 
 
 def leaf_labels(phase: Phase, variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,12 +16,10 @@ from convtl.config import (
     LpFtConfig,
     RegimeConfig,
     SurgicalConfig,
-    dump,
 )
 from convtl.errors import UserError
-from convtl.keys import digest
 from convtl.models.lenet import lenet5
-from convtl.transfer.plan import FROZEN, Phase, identity, leaf_labels, make_plan, resolve_depth
+from convtl.transfer.plan import FROZEN, Phase, leaf_labels, make_plan, resolve_depth
 
 NETWORK = lenet5(LeNet5Config(), (28, 28, 1), 10)
 WEIGHTED = ("conv1", "conv2", "fc3", "fc4", "fc5")
@@ -184,29 +182,6 @@ def test_l2_sp_pulls_what_it_trains(depth: int) -> None:
     assert phase.rate_factors == ALL[-depth:]
     assert phase.to_start == tuple((unit, 0.5) for unit in WEIGHTED[-depth:-1])
     assert phase.to_zero == (("fc5", 0.25),)
-
-
-# --- identity ---------------------------------------------------------------------------------------
-
-
-def test_regimes_of_earlier_results_keep_their_digests() -> None:
-    assert digest(identity(FineTuneConfig())) == "ad55c3128f9e4bc9"
-    for regime in (
-        LpFtConfig(probe_share=0.4), DiscriminativeConfig(rate_factor=3.0), _surgical("conv1", "fc3"),
-    ):  # fmt: skip
-        before = {"kind": regime.kind, "probe_share": 0.5, "rate_factor": 2.6, "units": []}
-        own = {key: value for key, value in dump(regime).items() if key in before}
-        assert identity(regime) == before | own
-
-
-def test_whatever_a_regime_says_is_part_of_its_identity() -> None:
-    regimes = [
-        FineTuneConfig(), LpFtConfig(), LpFtConfig(probe_share=0.4), GradualConfig(),
-        GradualConfig(rate_factor=2.6), DiscriminativeConfig(), DiscriminativeConfig(rate_factor=2.0),
-        _surgical("conv1"), _surgical("conv1", head=False), _surgical("fc3"), L2SpConfig(), L2SpConfig(alpha=1.0),
-        L2SpConfig(beta=1.0),
-    ]  # fmt: skip
-    assert len({digest(identity(regime)) for regime in regimes}) == len(regimes)
 
 
 # --- names and labels -------------------------------------------------------------------------------
