@@ -12,6 +12,7 @@ from typing import Any
 from convtl.cache import Cache, default_root
 from convtl.cli import compose, compose_overrides, folder, guarded, multirun, options, points
 from convtl.config import Config
+from convtl.errors import UserError
 from convtl.reporting.build import build, peak_memory_gib, save_samples
 from convtl.reporting.progress import Progress
 from convtl.study.dry_run import describe_plan
@@ -19,7 +20,7 @@ from convtl.study.grid import Trial, distinct, expand
 from convtl.study.materials import Materials
 from convtl.study.measured import measure
 from convtl.study.record import make_record, write_record
-from convtl.study.runner import Outcome, check_trials, run_trials, unfinished
+from convtl.study.runner import Outcome, check_trials, run_trials, take_over, unfinished
 from convtl.study.store import RowStore
 from convtl.study.tuning import frozen, tuning_points
 from convtl.tracking import Tracker, open_tracker
@@ -75,7 +76,7 @@ def _run(
 ) -> int:
     began = time.perf_counter()
     keep_programs(cache.root)
-    store = RowStore(out)
+    store, others = RowStore(out), _other_stores(config)
     save_to = out / "nets" if config.save == "best" else None
     ready = frozen(trials, tuning, store.read())  # a trial whose rate is not chosen yet is open too
     left = len(unfinished(tuning, store)) + len(unfinished(ready, store, save_to)) + len(trials) - len(ready)
@@ -89,8 +90,10 @@ def _run(
         progress.tracker = tracker = open_tracker(
             config.tracking, config.study or "trials", dict(content), out
         )
+        take_over(tuning, store, others)
         tuned = _train(tuning, store, materials, progress, tracker, None)
         trials = frozen(trials, tuning, store.read())
+        take_over(trials, store, others)
         record = make_record(content, trials, command, device_line())
         write_record(out, record)
         outcome = tuned + _train(trials, store, materials, progress, tracker, save_to)
@@ -111,6 +114,14 @@ def _run(
     for reason in dict.fromkeys(outcome.failed):
         print(f"convtl: {outcome.failed.count(reason)} trials failed: {reason}", file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def _other_stores(config: Config) -> list[RowStore]:
+    folders = [folder("rows_from", path) for path in config.rows_from]
+    for path in folders:
+        if not (path / "rows").is_dir():
+            raise UserError(f"rows_from: got '{path}'; accepted: folders that convtl.run has written")
+    return [RowStore(path) for path in folders]
 
 
 def _train(

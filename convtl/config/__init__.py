@@ -158,6 +158,8 @@ class Config:
     """measure how far each unit moved (weights, representation), for every trial"""
     distances: Flag
     """measure how far each source's images are from each target's, and how well its net should transfer"""
+    rows_from: Annotated[tuple[Text, ...], BeforeValidator(listed)]
+    """folders of other studies whose finished trials need not be run again"""
     save: Literal["none", "best"]
     out: Text | None
     cache: Text | None

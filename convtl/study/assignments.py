@@ -13,7 +13,7 @@ _AXES = (
 )  # fmt: skip
 _NOT_AN_AXIS = (
     "claims", "scorecard", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study",
-    "replicates", "axes", "blocks", "gradients", "movement", "distances", "seed", "tuning",
+    "replicates", "axes", "blocks", "gradients", "movement", "distances", "rows_from", "seed", "tuning",
 )  # fmt: skip
 _NOT_IN_A_BLOCK = tuple(key for key in _NOT_AN_AXIS if key not in ("replicates", "tuning"))
 

@@ -31,7 +31,7 @@ AXES = (
 )  # fmt: skip
 _AROUND = (
     "claims", "scorecard", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study",
-    "replicates", "axes", "blocks", "gradients", "movement", "distances",
+    "replicates", "axes", "blocks", "gradients", "movement", "distances", "rows_from",
 )  # fmt: skip
 _OWN_COLUMNS = (*AXES, "replicates", "tuning")
 """Keys of which a row says the value anyway; any other that a block or an axis sets is an additional axis."""

@@ -1,7 +1,7 @@
 """Runs what is missing of a study: claims, trains, writes rows; safe to kill and to run twice at once."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +13,7 @@ from convtl.study.grid import Trial, distinct
 from convtl.study.group import Group, describe, trial_flops, trial_recipe
 from convtl.study.materials import Materials
 from convtl.study.nets import net_name, save_net
-from convtl.study.store import Row, RowStore
+from convtl.study.store import FINAL, Row, RowStore
 from convtl.training.lanes import Recipe
 
 _POLL_SECONDS = 0.5  # how often to look whether another process has finished what it claimed
@@ -53,6 +53,23 @@ def unfinished(points: Sequence[Trial], store: RowStore, save_to: Path | None = 
         return trial.id in store.diverged or (save_to / net_name(trial)).exists()
 
     return [trial for trial in distinct(points) if not complete(trial)]
+
+
+def take_over(trials: Sequence[Trial], store: RowStore, others: Iterable[RowStore]) -> int:
+    """Copies the finished rows of `trials` that other folders hold; returns how many.
+
+    A trial's id says all that its numbers depend on, so its row is the same wherever it was run. What the row
+    says of the study (name, place, declared claims) becomes this study's.
+    """
+    missing = {trial.id: trial for trial in unfinished(trials, store)}
+    taken = 0
+    for other in others:
+        for name, row in other.read().items():
+            if name in missing and row.get("status") in FINAL:
+                known = {"declared": row.get("declared", [])}  # which claims came first is not ours to say
+                store.append(row | describe(missing.pop(name)) | known)
+                taken += 1
+    return taken
 
 
 def check_trials(trials: Sequence[Trial], materials: Materials) -> None:
