@@ -392,9 +392,9 @@ def test_a_study_of_photographs_at_two_scales_is_refused_in_one_line() -> None:
     assert "\n" not in str(refused.value)
     (within,) = trials("source=textures", "target=textures", *words)
     materials.check(within)
-    request, target = materials.source_request(within), materials.target_data(within)
-    assert request is not None
-    assert not set(request.draw.classes) & set(target.draw.classes)
+    (request,), target = materials.sources.requests(within), materials.target_data(within)
+    ((_, drawn),) = request.parts
+    assert not set(drawn.classes) & set(target.draw.classes)
 
 
 @pytest.mark.parametrize(

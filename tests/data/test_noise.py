@@ -92,8 +92,8 @@ def _source_accuracy(source: str, target: str, replicates: int) -> float:
     words = [f"source={source}", f"target={target}", "depth=1", "seed=3", f"replicates={replicates}"]
     _, trials = expand(compose(words))
     materials = Materials(Cache(default_root()), print)
-    materials.prepare_sources(trials, lambda ready, wanted: None)
-    return float(np.mean([materials.source_metadata(trial)["accuracy"] for trial in trials]))
+    materials.sources.prepare(trials, lambda ready, wanted: None)
+    return float(np.mean([materials.sources.metadata(trial)["accuracy"] for trial in trials]))
 
 
 @pytest.mark.slow
