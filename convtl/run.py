@@ -25,6 +25,7 @@ from convtl.study.store import RowStore
 from convtl.study.tuning import frozen, tuning_points
 from convtl.tracking import Tracker, open_tracker
 from convtl.training.devices import device_line, keep_programs, use_all_cores
+from convtl.training.probes.run import run_gradients
 
 HELP = """usage: python -m convtl.run [+experiment=NAME] [KEY=VALUE ...] [-m]
 
@@ -99,6 +100,8 @@ def _run(
         outcome = tuned + _train(trials, store, materials, progress, tracker, save_to)
         if outcome.ran or not (out / "samples.npz").exists():
             save_samples(out, trials, materials)
+        if config.gradients is not None:
+            run_gradients(config, out, cache, progress.working_on)
         if config.distances:
             measure(trials, materials, out, progress.working_on)
     wall = time.perf_counter() - began

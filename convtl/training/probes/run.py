@@ -22,14 +22,14 @@ Say = Callable[[str], None]
 def run_gradients(settings: Config, out: Path, cache: Cache, say: Say) -> None:
     """Runs every probe of `settings.gradients` that `out` does not have, and writes out/gradients.csv.
 
-    Images are those of the study's (one) target, `classes` letters a replicate. A killed run goes on at the
+    Images are those of the study's (first) target, `classes` letters a replicate. A killed run goes on at the
     configuration at which it stopped.
 
     Args:
       say: takes a line before each configuration is run.
 
     Raises:
-      UserError: no probes are asked for, there is not one target, it has too few images, or `out` cannot be
+      UserError: no probes are asked for, the target has too few images, or `out` cannot be
         written to.
     """
     if settings.gradients is None:
@@ -57,7 +57,7 @@ def missing_probes(settings: Config, out: Path, cache: Cache, say: Say) -> tuple
     """How many configurations of the probes `out` does not have, and how many there are; trains nothing.
 
     Raises:
-      UserError: there is not one target, or it is not known.
+      UserError: the target is not known.
     """
     parts, domain, jobs = Parts(out), _domain(settings, cache, say), list(planned(within_limits(settings)))
     there = [parts.expect(job.probe, _content(job, settings, domain)) for job in jobs]
@@ -66,9 +66,7 @@ def missing_probes(settings: Config, out: Path, cache: Cache, say: Say) -> tuple
 
 def _domain(settings: Config, cache: Cache, say: Say) -> Domain:
     """The letters that the nets are trained on."""
-    if len(settings.target) != 1:
-        raise UserError(f"target: got {list(settings.target)}; accepted with gradients: one domain")
-    [name] = settings.target
+    name = settings.target[0]
     if name not in settings.domains:
         raise unknown_name("target", name, settings.domains)
     return load_domain(name, settings.domains[name], cache.root, say)
