@@ -50,6 +50,13 @@ class Measured:
         return sides[self.part.relation]
 
     @property
+    def slack(self) -> float:
+        """How far the mean is from its margin, positive on the part's side."""
+        margin, effect = self.part.margin, self.effect
+        sides = {"above": effect - margin, "below": margin - effect, "within": margin - abs(effect)}
+        return sides[self.part.relation]
+
+    @property
     def text(self) -> str:
         return f"{self.part.name} {self.effect:+.2f} [{self.interval.low:+.2f}, {self.interval.high:+.2f}]"
 
@@ -110,11 +117,10 @@ def _tested(
         )
     holds = intersection_union([part.p for part in parts])
     fails = min(1.0, len(parts) * min(part.p_contrary for part in parts))  # any one part refutes the claim
-    deciding = (
-        max(parts, key=lambda part: part.p)
-        if holds <= fails
-        else min(parts, key=lambda part: part.p_contrary)
-    )
+    if holds <= fails:
+        deciding = max(parts, key=lambda part: (part.p, -part.slack))
+    else:
+        deciding = min(parts, key=lambda part: (part.p_contrary, part.slack))
     return Finding(
         claim,
         updates,
