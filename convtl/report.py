@@ -1,6 +1,8 @@
-"""`python -m convtl.report out=outputs/finetune_depth`: rebuilds table and report from all rows found."""
+"""`python -m convtl.report out=outputs/finetune_depth`: rebuilds the report from all rows found."""
 
+import shutil
 import sys
+from pathlib import Path
 
 from convtl.cli import folder, guarded
 from convtl.errors import UserError
@@ -8,21 +10,31 @@ from convtl.parsing import parse
 from convtl.reporting.build import build
 from convtl.study.limits import apply_limits
 from convtl.study.record import newest_record
-from convtl.study.store import RowStore
+from convtl.study.store import RowStore, accessible
 
-HELP = """usage: python -m convtl.report out=DIR
+HELP = """usage: python -m convtl.report out=DIR [publish=DIR]
 
 Rebuilds results.csv, report.md, report.html and figures from the rows in DIR, with the config of its last run.
+publish=DIR also copies what is worth keeping with the code: README.md (the report), results.csv, figures.
 """
+_TABLES = ("results.csv", "gradients.csv")
 
 
 def _main(words: list[str]) -> int:
     if {"-h", "--help"} & set(words):
         print(HELP)
         return 0
-    if len(words) != 1 or not words[0].startswith("out=") or len(words[0]) == 4:
-        raise UserError(f"got '{' '.join(words)}'; accepted: out=DIR, a folder that convtl.run has written")
-    store = RowStore(folder("out", words[0].removeprefix("out=")))
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    if (
+        len(given) != len(words)
+        or "out" not in given
+        or set(given) - {"out", "publish"}
+        or "" in given.values()
+    ):
+        raise UserError(
+            f"got '{' '.join(words)}'; accepted: out=DIR, a folder that convtl.run has written, and publish=DIR"
+        )
+    store = RowStore(folder("out", given["out"]))
     record = newest_record(store.out)
     try:
         config = apply_limits(parse(record["config"]))
@@ -30,7 +42,31 @@ def _main(words: list[str]) -> int:
         raise UserError(f"out: the study in '{store.out}' cannot be reported again: {error}") from None
     report, lines = build(store, config, record)
     print(f"{lines}\nreport: {report}")
+    if "publish" in given:
+        target = folder("publish", given["publish"])
+        publish(store.out, target)
+        print(f"published: {target}")
     return 0
+
+
+def publish(out: Path, target: Path) -> None:
+    """Copies report, tables and the figures that the report shows to a folder that is kept with the code.
+
+    Raises:
+      UserError: the folder cannot be written to.
+    """
+    text = (out / "report.md").read_text(encoding="utf-8")
+    with accessible(target):
+        (target / "figures").mkdir(parents=True, exist_ok=True)
+        for old in (target / "figures").glob("*.png"):
+            old.unlink()
+        for figure in sorted((out / "figures").glob("*.png")):
+            if f"(figures/{figure.name})" in text:
+                shutil.copyfile(figure, target / "figures" / figure.name)
+        for name in _TABLES:
+            if (out / name).exists():
+                shutil.copyfile(out / name, target / name)
+        (target / "README.md").write_text(text, encoding="utf-8")
 
 
 def main() -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from commands import Commands
 
+from convtl.report import publish
+
 
 @pytest.fixture
 def commands(monkeypatch, capfd, tmp_path) -> Commands:
@@ -12,10 +14,23 @@ def commands(monkeypatch, capfd, tmp_path) -> Commands:
     return Commands(monkeypatch, capfd)
 
 
-@pytest.mark.parametrize("words", [[], ["out="], ["results"], ["out=a", "out=b"], ["+out=a"], ["depth=1"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["out="],
+        ["results"],
+        ["out=a", "out=b"],
+        ["+out=a"],
+        ["depth=1"],
+        ["publish=b"],
+        ["out=a", "publish="],
+    ],
+)
 def test_it_takes_a_folder_and_nothing_else(commands, words) -> None:
     said = commands.report(*words).line
-    assert said == f"got '{' '.join(words)}'; accepted: out=DIR, a folder that convtl.run has written"
+    accepted = "out=DIR, a folder that convtl.run has written, and publish=DIR"
+    assert said == f"got '{' '.join(words)}'; accepted: {accepted}"
 
 
 @pytest.mark.parametrize("folder", [".", "nowhere", "a file", "~nobody-of-this-name"])
@@ -37,3 +52,22 @@ def test_help(commands) -> None:
     done = commands.report("--help")
     assert done.code == 0
     assert "out=DIR" in done.out
+
+
+def test_publishing_keeps_what_the_report_shows(tmp_path) -> None:
+    out, kept = tmp_path / "out", tmp_path / "kept"
+    (out / "figures").mkdir(parents=True)
+    (out / "rows").mkdir()
+    (out / "report.md").write_text("# a study\n\n![shown](figures/shown.png)\n")
+    (out / "results.csv").write_text("study\n")
+    for name in ("shown", "of another report"):
+        (out / "figures" / f"{name}.png").write_bytes(b"png")
+    (kept / "figures").mkdir(parents=True)
+    (kept / "figures" / "old.png").write_bytes(b"old")
+    publish(out, kept)
+    assert sorted(path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()) == [
+        "README.md",
+        "figures/shown.png",
+        "results.csv",
+    ]
+    assert (kept / "README.md").read_text() == (out / "report.md").read_text()
