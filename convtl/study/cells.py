@@ -127,12 +127,10 @@ class Cells:
 
     def validated(self, source: str, n: int, depths: Sequence[Depth], updates: int) -> pd.Series:
         """Logit accuracy at the depth with the highest validation accuracy; of equal ones the smallest."""
-        chosen = self.curve(source, n, depths, updates, "val_accuracy").to_numpy().argmax(axis=1)
-        scores = self.curve(source, n, depths, updates)
-        known = self.curve(source, n, depths, updates, "val_accuracy").index
-        chosen = pd.Series(chosen, known).reindex(scores.index).dropna()
-        scores = scores.loc[chosen.index]
-        return pd.Series(scores.to_numpy()[np.arange(len(scores)), chosen.astype(int)], scores.index)
+        seen = self.curve(source, n, depths, updates, "val_accuracy")
+        scores = self.curve(source, n, depths, updates).reindex(seen.index).dropna()
+        chosen = seen.loc[scores.index].to_numpy().argmax(axis=1)
+        return pd.Series(scores.to_numpy()[np.arange(len(scores)), chosen], scores.index)
 
     def probes(self) -> pd.DataFrame:
         """The table of the probes.
