@@ -4,6 +4,7 @@ import resource
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 
 from convtl.config import Config, TypedScriptConfig, dump
 from convtl.data.domains import Domain
+from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.reporting.document import headline, write_report
-from convtl.study.grid import Trial, accepts
+from convtl.study.grid import Trial, accepts, settings_of, trials_of
 from convtl.study.materials import Materials
 from convtl.study.measured import read_measured, with_measures
 from convtl.study.sources import source_name
@@ -87,17 +89,23 @@ def comparable(
             place = {key: value for key, value in point.items() if key != "trial"}
             kept.append(everything[point["trial"]] | place)
     protocols = {point["config"] for point in record["points"]}
-    other_protocol, other_content = 0, 0
+    tuned_on = _tuning_stages(record)
+    other_protocol, other_content, tuning = 0, 0, 0
     for name, row in everything.items():
         if name in planned:
             continue
-        if row.get("config") not in protocols:
+        if (row.get("config"), row.get("target"), row.get("replicate")) in tuned_on:
+            tuning += 1
+        elif row.get("config") not in protocols:
             other_protocol += 1
         elif not accepts(config, record["contents"], row):
             other_content += 1
         else:
             kept.append(row)
     left_out = []
+    if tuning:
+        numbers = ", ".join(map(str, sorted({replicate for *_, replicate in tuned_on})))
+        left_out.append(f"{tuning} tuning trials (replicates {numbers}), which chose the learning rates")
     if other_protocol:
         left_out.append(
             f"{other_protocol} rows of another protocol (other updates, rates, seed, classes, ...)"
@@ -105,6 +113,29 @@ def comparable(
     if other_content:
         left_out.append(f"{other_content} rows whose model, regime or domain has other parameters now")
     return kept, left_out
+
+
+def _tuning_stages(record: Mapping[str, Any]) -> set[tuple[str, str, int]]:
+    """(protocol, target, replicate) of the trials that chose the study's learning rates."""
+    found = set()
+    try:
+        for settings, values in settings_of(record["config"]):
+            if (tuning := settings.tuning) is None:
+                continue
+            stage = replace(  # one trial a target and replicate is enough to know the protocol
+                settings,
+                tuning=None,
+                target=tuple(dict.fromkeys([*tuning.targets, *settings.target])),
+                replicate=tuple(range(tuning.first, tuning.first + tuning.replicates)),
+                source=("scratch",),
+                similarity=None,
+                n_per_class=settings.n_per_class[:1],
+                updates=settings.updates[:1],
+            )
+            found |= {(t.config, t.target, t.replicate) for t in trials_of(stage, values)}
+    except UserError:  # data or names that are not at hand any more
+        return set()
+    return found
 
 
 def peak_memory_gib() -> float:
@@ -134,6 +165,7 @@ def _scope(
         "validation": f"{config.validation.regime}, {config.validation.per_class} images a class",
         "test": f"{config.test_per_class} images a class, read once",
         "head": config.head_init,
+        "movement": "of every unit, in every trial" if config.movement else None,
         "source nets": f"{recipe.updates} updates, {recipe.images_per_class} images a class, rate {recipe.lr:g}; "
         "new for each replicate",
         "seed": config.seed,

@@ -45,11 +45,11 @@ def _depth_axis(axis: Axes, block: Block) -> None:
     axis.set_xlabel("depth: trained layers, from the last")
 
 
-def _labels(n: int) -> str:
+def labels(n: int) -> str:
     return f"{n} labelled image{'s' if n > 1 else ''} a class"
 
 
-def _spread(values: pd.Series) -> tuple[float, float, float]:
+def spread(values: pd.Series) -> tuple[float, float, float]:
     """Mean and bootstrap interval (the mean itself for one replicate)."""
     mean = float(values.mean())
     if len(values) < 2:
@@ -58,7 +58,7 @@ def _spread(values: pd.Series) -> tuple[float, float, float]:
     return mean, float(low), float(high)
 
 
-def _line(
+def line(
     axis: Axes,
     xs: Sequence[float],
     arms: Sequence[pd.Series],
@@ -72,7 +72,7 @@ def _line(
     known = [(x, arm) for x, arm in zip(xs, arms, strict=True) if len(arm)]
     if not known:
         return
-    stats = np.array([_spread(arm) for _, arm in known])
+    stats = np.array([spread(arm) for _, arm in known])
     places = np.array([x for x, _ in known], float)
     at = places + shift if axis.get_xscale() == "linear" else places * (1 + shift)
     bars = np.abs(stats[:, 1:] - stats[:, :1]).T
@@ -82,7 +82,7 @@ def _line(
         axis.plot(np.full(len(arm), place), arm, ".", color=colour, alpha=0.35, markersize=4, zorder=2)
 
 
-def _shifts(number: int, width: float) -> np.ndarray:
+def shifts(number: int, width: float) -> np.ndarray:
     """Small offsets that keep the bars of several lines apart."""
     return (np.arange(number) - (number - 1) / 2) * min(width, 0.7 / max(number, 1))
 
@@ -96,13 +96,13 @@ def accuracy_by_depth(block: Block) -> Figure:
         _depth_axis(axis, block)
         scratch = block.scratch_arm(n, "test_accuracy")
         if len(scratch):
-            mean, low, high = _spread(scratch)
+            mean, low, high = spread(scratch)
             axis.axhspan(low, high, color=GREY, alpha=0.18, linewidth=0)
             axis.axhline(mean, color=GREY, linestyle="--", linewidth=1.5, label="scratch (all layers)")
-        for shift, source in zip(_shifts(len(looks), 0.07), block.sources, strict=True):
+        for shift, source in zip(shifts(len(looks), 0.07), block.sources, strict=True):
             arms = [block.arm(source, n, depth, "test_accuracy") for depth in block.depths]
-            _line(axis, block.depths, arms, looks[source], f"from {source}", shift)
-        axis.set_title(_labels(n))
+            line(axis, block.depths, arms, looks[source], f"from {source}", shift)
+        axis.set_title(labels(n))
         percent_axis(axis.yaxis)
     axes[0].set_ylabel("test accuracy")
     legend(figure, axes)
@@ -163,9 +163,9 @@ def learning_curves(block: Block, found: Sequence[Cell]) -> Figure:
                 block.arm(source, n, depth, "test_accuracy") if depth is not None else pd.Series(dtype=float)
                 for n, depth in pairs
             ]
-            _line(axis, block.counts, arms, look, name, shift, **extra)
+            line(axis, block.counts, arms, look, name, shift, **extra)
         arms = [block.scratch_arm(n, "test_accuracy") for n in block.counts]
-        _line(axis, block.counts, arms, (GREY, "x"), "scratch", 0.05)
+        line(axis, block.counts, arms, (GREY, "x"), "scratch", 0.05)
         axis.set_title(drawable(f"from {source}" if source != SCRATCH else source))
         axis.set_xlabel("labelled images a class (n)")
         percent_axis(axis.yaxis)
@@ -195,7 +195,7 @@ def cost_curve(block: Block) -> Figure:
             axis.set_xlabel(label)
             percent_axis(axis.yaxis)
     for axis, n in zip(lines[0], counts, strict=True):
-        axis.set_title(_labels(n))
+        axis.set_title(labels(n))
     for axes in lines:
         axes[0].set_ylabel("test accuracy")
     legend(figure, [axis for axes in lines for axis in axes])
@@ -233,7 +233,7 @@ def rates(block: Block) -> Figure:
     for axis, source in zip(axes, panels, strict=True):
         _depth_axis(axis, block)
         log_axis(axis.yaxis, every or [1.0])
-        for shift, n in zip(_shifts(len(looks), 0.16), block.counts, strict=True):
+        for shift, n in zip(shifts(len(looks), 0.16), block.counts, strict=True):
             _rates_of(axis, block, source, n, looks[str(n)], float(shift))
         axis.set_title(drawable(f"from {source}" if source != SCRATCH else source))
     axes[0].set_ylabel("learning rate chosen")
@@ -273,15 +273,15 @@ def calibration(block: Block) -> Figure:
             _depth_axis(axis, block)
             scratch = block.scratch_arm(n, column)
             if len(scratch):
-                mean, low, high = _spread(scratch)
+                mean, low, high = spread(scratch)
                 axis.axhspan(low, high, color=GREY, alpha=0.18, linewidth=0)
                 axis.axhline(mean, color=GREY, linestyle="--", linewidth=1.5, label="scratch (all layers)")
-            for shift, source in zip(_shifts(len(looks), 0.07), block.sources, strict=True):
+            for shift, source in zip(shifts(len(looks), 0.07), block.sources, strict=True):
                 arms = [block.arm(source, n, depth, column) for depth in block.depths]
-                _line(axis, block.depths, arms, looks[source], f"from {source}", shift)
+                line(axis, block.depths, arms, looks[source], f"from {source}", shift)
         axes[0].set_ylabel(label)
     for axis, n in zip(lines[0], counts, strict=True):
-        axis.set_title(_labels(n))
+        axis.set_title(labels(n))
         axis.set_xlabel("")
     legend(figure, [axis for axes in lines for axis in axes])
     return figure

@@ -20,7 +20,7 @@ SCRATCH = "scratch"
 _NUMBERS = (
     "depth", "n_per_class", "n_train", "replicate", "lr", "n_rates", "updates", "n_val", "val_accuracy",
     "test_accuracy", "test_nll", "test_ece", "n_test", "source_accuracy", "trained_weights",
-    "flops_per_update", "seconds",
+    "flops_per_update", "seconds", "similarity",
 )  # fmt: skip
 _TEXTS = (
     "study", "trial", "config", "model", "source", "target", "regime", "depth_unit", "val_regime",
@@ -28,13 +28,16 @@ _TEXTS = (
 )  # fmt: skip
 _FLAGS = ("lr_at_edge", "frozen_ok")
 _SETTING = ("model", "regime", "updates", "val_regime", "config")
+_NOT_OF_SCRATCH = ("regime", "axes.upper_init", "axes.kept")
+"""What does not concern a fresh net of which everything is trained."""
 
 
 def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Rows as a data frame: known columns always there and of one type, `z` (logit accuracy), `usable`.
 
     Usable is a row that is done, has a finite test accuracy, and whose frozen weights did not move. Of
-    two usable rows of one trial in one place (config and additional axes) the first counts.
+    two usable rows of one trial in one place (config, source, additional axes) the first counts; a mixture of
+    one kind of classes only is the very trial of another source, and so has two places.
     """
     data = pd.DataFrame([_flat(row) for row in rows])
     for name in _NUMBERS:
@@ -48,13 +51,20 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     moved = np.array([value is False for value in data["frozen_ok"]], bool)
     keys = data[["depth", "n_per_class", "replicate"]].notna().all(axis=1)
     data["usable"] = (data["status"] == "done") & np.isfinite(data["z"]) & ~moved & keys
-    places = ["config", *(name for name in data if str(name).startswith("axes."))]
+    places = ["config", "source", "similarity", *(name for name in data if str(name).startswith("axes."))]
     repeated = (
         data["usable"]
         & (data["trial"] != "")
         & data[data["usable"]].duplicated(["trial", *places]).reindex(data.index, fill_value=False)
     )
     return data[~repeated].reset_index(drop=True)
+
+
+def arm_names(data: pd.DataFrame) -> pd.Series:
+    """What the arm of each row is called: its source, and of a mixture its share too (`mixture@0.5`)."""
+    shares = data["similarity"]
+    names = [f"{name}@{s:g}" if s == s else name for name, s in zip(data["source"], shares, strict=True)]
+    return pd.Series(names, data.index, dtype=object)
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,12 +195,12 @@ def blocks(data: pd.DataFrame, order: Sequence[str] = ()) -> list[Block]:
     Scratch has no regime of its own: where a regime has no scratch rows it is compared with those of
     another regime that are otherwise alike.
     """
-    usable = data[data["usable"]]
+    usable = data[data["usable"]].assign(source=arm_names)
     columns = [*_SETTING, *(str(name) for name in data if str(name).startswith("axes."))]
     # Trials in which a free column is empty still belong together, so empty is a value like any other.
     keyed = usable.assign(**{name: usable[name].map(_text) for name in columns})
-    varying = [name for name in (*columns, "target") if keyed[name].nunique() > 1]
     pretrained, fresh = keyed[keyed["source"] != SCRATCH], keyed[keyed["source"] == SCRATCH]
+    varying = _telling(pretrained if "axes.upper_init" in keyed and len(pretrained) else keyed, columns)
     found = []
     for key, part in _groups(pretrained if len(pretrained) else fresh, [*columns, "target"]):
         content = dict(zip([*columns, "target"], key, strict=True))
@@ -202,8 +212,20 @@ def blocks(data: pd.DataFrame, order: Sequence[str] = ()) -> list[Block]:
     return found
 
 
+def _telling(keyed: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """The columns that it takes to tell blocks apart: none that goes along with others, the protocol last."""
+    wanted = ["target", *(name for name in columns if name != "config"), "config"]
+    kept: list[str] = []
+    blocks_so_far = 1 if len(keyed) else 0
+    for name in wanted:
+        number = len(keyed[[*kept, name]].drop_duplicates())
+        if number > blocks_so_far:
+            kept, blocks_so_far = [*kept, name], number
+    return [name for name in (*columns, "target") if name in kept]
+
+
 def _scratch_of(fresh: pd.DataFrame, content: Mapping[str, str]) -> pd.DataFrame:
-    strict = [name for name in content if name != "regime"]
+    strict = [name for name in content if name not in _NOT_OF_SCRATCH]
     alike = fresh[(fresh[strict] == pd.Series(content)[strict]).all(axis=1)] if len(fresh) else fresh
     same = alike[alike["regime"] == content["regime"]]
     return same if len(same) else alike

@@ -101,7 +101,7 @@ def scorecard(
     Raises:
       UserError: an unknown name.
     """
-    settings = _settings(data, targets)
+    settings = settings_of(data, targets)
     candidates: list[_Candidate] = []
     for claim in claims_of(names):
         probes = claim.principle == "vanishing_gradients"
@@ -118,7 +118,7 @@ def scorecard(
 # --- settings -----------------------------------------------------------------------------------------
 
 
-def _settings(data: pd.DataFrame, targets: Sequence[str] | None) -> list[tuple[str, Cells]]:
+def settings_of(data: pd.DataFrame, targets: Sequence[str] | None = None) -> list[tuple[str, Cells]]:
     """What may be compared with each other: rows that differ in nothing but what claims look at."""
     usable = data[data["usable"].astype(bool)] if len(data) else data
     pretrained = usable[usable["source"] != SCRATCH]

@@ -1,0 +1,205 @@
+"""What the report of a scorecard looks at: arms by source, labels, depth and schedule, averaged over targets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from convtl.study.arms import SCRATCH, arm_names
+from convtl.study.cells import RUNGS, Cells, Depth, NotEnoughData
+from convtl.study.contrasts import SPECIAL
+from convtl.study.declared import LADDER
+from convtl.study.statistics import interquartile_mean
+
+_RELATIVE = ("self", "random", "same_classes")
+"""Sources that are no task of their own, so that they have no place on a ladder."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Usable rows of one setting, on targets that were given the same sources.
+
+    Numbers come one a replicate: the interquartile mean over targets (the mean of up to three).
+
+    Attributes:
+      title: what tells this view from the others; empty for a single one.
+      cells: the rows, with the view's targets as main ones.
+      names: sources of the view, those of the ladder first, mixtures last, controls left out.
+      controls: nets whose weights were shuffled, replaced or learned without meaning, and `self`.
+    """
+
+    title: str
+    cells: Cells
+    names: tuple[str, ...]
+    controls: tuple[str, ...]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return self.cells.targets
+
+    @cached_property
+    def _known(self) -> set[tuple[str, int, int, int]]:
+        """(source, n, depth, updates) of the arms that every target of the view has."""
+        own = main_rows(self.cells.rows)
+        own = own[own["target"].isin(self.targets)].assign(arm=arm_names)
+        keys = ["arm", "n_per_class", "depth", "updates"]
+        reached = own.groupby(keys)["target"].nunique()
+        found = reached[reached == len(self.targets)].index
+        return {(str(arm), int(n), int(depth), int(updates)) for arm, n, depth, updates in found}
+
+    @property
+    def full(self) -> int:
+        return self.cells.full
+
+    @cached_property
+    def schedules(self) -> tuple[int, ...]:
+        """Updates, ascending."""
+        return tuple(sorted({updates for source, _, _, updates in self._known if source != SCRATCH}))
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """Labels a class, ascending."""
+        return tuple(sorted({n for source, n, _, _ in self._known if source != SCRATCH}))
+
+    @cached_property
+    def depths(self) -> tuple[int, ...]:
+        return tuple(sorted({depth for _, _, depth, _ in self._known}))
+
+    @cached_property
+    def units(self) -> dict[int, str]:
+        """Depth -> name of the earliest unit that is trained."""
+        rows = main_rows(self.cells.rows)
+        return {int(depth): unit for depth, unit in zip(rows["depth"], rows["depth_unit"], strict=True)}
+
+    def has(self, source: str, n: int, updates: int) -> tuple[int, ...]:
+        """The depths that were run, ascending."""
+        stands = RUNGS.get(source)
+        return tuple(
+            depth
+            for depth in self.depths
+            if {(name, n, depth, updates) for name in (source, stands)} & self._known
+        )
+
+    def sources_at(self, n: int, updates: int) -> tuple[str, ...]:
+        return tuple(name for name in self.names if self.has(name, n, updates))
+
+    def counts_of(self, source: str, updates: int) -> tuple[int, ...]:
+        """Labels a class at which a source was run on a schedule."""
+        return tuple(n for n in self.counts if self.has(source, n, updates))
+
+    @cached_property
+    def crowded(self) -> int:
+        """The number of labels at which most sources were compared; 0 if nothing was."""
+        crowd = {n: len(self.sources_at(n, self.schedules[0])) for n in self.counts} if self.schedules else {}
+        return max(crowd, key=lambda n: crowd[n]) if crowd else 0
+
+    def z(self, source: str, n: int, depth: Depth, updates: int, column: str = "z") -> pd.Series:
+        """One number per replicate; empty if the arm was not run for every target."""
+        try:
+            found = self.cells.z(source, n, depth, updates, column=column)
+        except NotEnoughData:
+            return pd.Series(dtype=float)
+        return over_targets(found)
+
+    def gain(self, source: str, n: int, depth: Depth, updates: int) -> pd.Series:
+        """G per replicate."""
+        return self._difference((source, n, depth, updates), (SCRATCH, n, "all", updates))
+
+    def benefit(self, source: str, n: int, updates: int) -> pd.Series:
+        """D per replicate."""
+        return self._difference((source, n, "all", updates), (source, n, 1, updates))
+
+    def _difference(self, one: tuple[str, int, Depth, int], other: tuple[str, int, Depth, int]) -> pd.Series:
+        try:
+            found = self.cells.z(*one) - self.cells.z(*other)
+        except NotEnoughData:
+            return pd.Series(dtype=float)
+        return over_targets(found.dropna())
+
+    def curve(self, source: str, n: int, updates: int, column: str = "z") -> pd.DataFrame:
+        """Replicates x depths: the depths that were run, the replicates that have them all."""
+        arms = {depth: self.z(source, n, depth, updates, column) for depth in self.has(source, n, updates)}
+        return pd.DataFrame({depth: arm for depth, arm in arms.items() if len(arm)}).dropna()
+
+    def chosen(self, source: str, n: int, updates: int, column: str) -> pd.Series:
+        """A column at the depth that each replicate's validation images choose, on each target for itself."""
+        depths = self.has(source, n, updates)
+        try:
+            seen = self.cells.curve(source, n, depths, updates, "val_accuracy")
+            values = self.cells.curve(source, n, depths, updates, column).reindex(seen.index).dropna()
+        except NotEnoughData:
+            return pd.Series(dtype=float)
+        if not len(values):
+            return pd.Series(dtype=float)
+        place = seen.loc[values.index].to_numpy().argmax(axis=1)
+        return over_targets(pd.Series(values.to_numpy()[np.arange(len(values)), place], values.index))
+
+    def depth_name(self, depth: int) -> str:
+        """`2 (fc4)`, `5 (conv1, all)`."""
+        notes = [self.units.get(depth, ""), "all" if depth == self.full else ""]
+        text = ", ".join(note for note in notes if note)
+        return f"{depth} ({text})" if text else str(depth)
+
+
+def over_targets(found: pd.Series) -> pd.Series:
+    """(target, replicate) -> replicate: the interquartile mean over targets, of replicates that have them all."""
+    if not len(found):
+        return pd.Series(dtype=float)
+    table = found.astype(float).unstack("target").dropna()
+    values = [interquartile_mean(row) for row in table.to_numpy(float)]
+    return pd.Series(values, table.index, dtype=float)
+
+
+def main_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of nets whose trained layers start from the source's, and of scratch; not of special targets."""
+    kept = ~rows["target"].isin(SPECIAL)
+    if "axes.upper_init" in rows:
+        kept &= (rows["axes.upper_init"] != "fresh") | (rows["source"] == SCRATCH)
+    return rows[kept]
+
+
+def views(settings: Sequence[tuple[str, Cells]]) -> list[View]:
+    """One view for each setting and set of targets that have sources in common.
+
+    Args:
+      settings: of `convtl.study.scorecard.settings`.
+    """
+    found = []
+    for title, cells in settings:
+        groups = _groups(cells)
+        for targets, sources in groups:
+            heading = ", ".join(filter(None, [title, f"targets {', '.join(targets)}" if len(groups) > 1 else ""]))
+            own = tuple(name for name in sources if ":" not in name and name not in _RELATIVE)
+            own = tuple(name for name in own if RUNGS.get(name) not in own)
+            controls = tuple(name for name in sources if ":" in name or name == "self")
+            part = Cells(cells.rows, targets, cells.gradients)
+            found.append(View(heading, part, tuple(sorted(own, key=_place)), controls))
+    return found
+
+
+def _groups(cells: Cells) -> list[tuple[tuple[str, ...], list[str]]]:
+    """Targets whose sources are the same, or a part of another's; and these sources, in order of appearance."""
+    own = main_rows(cells.rows).assign(arm=arm_names)
+    own = own[own["source"] != SCRATCH]
+    groups: list[tuple[list[str], list[str]]] = []
+    for target in cells.targets:
+        sources = list(dict.fromkeys(own.loc[own["target"] == target, "arm"]))
+        if not sources:
+            continue
+        for targets, known in groups:
+            if set(known) <= set(sources) or set(sources) <= set(known):
+                targets.append(target)
+                known += [name for name in sources if name not in known]
+                break
+        else:
+            groups.append(([target], sources))
+    return [(tuple(targets), known) for targets, known in groups]
+
+
+def _place(name: str) -> tuple[int, float, str]:
+    if name in LADDER:
+        return 0, LADDER.index(name), ""
+    base, _, share = name.partition("@")
+    return (2, -float(share), base) if share else (1, 0, "")
