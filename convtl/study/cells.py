@@ -189,7 +189,7 @@ class Cells:
 
 def mean_of(parts: Sequence[pd.Series]) -> pd.Series:
     """Mean of several numbers of the same replicates; NaN where one is missing."""
-    return cast(pd.Series, sum(parts[1:], start=parts[0]) / len(parts))
+    return sum(parts[1:], start=parts[0]) / len(parts)
 
 
 def slope_of(x: Sequence[float], parts: Sequence[pd.Series]) -> pd.Series:
