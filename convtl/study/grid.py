@@ -13,6 +13,7 @@ from convtl.models.network import Network
 from convtl.models.registry import build_network
 from convtl.parsing import parse
 from convtl.study.assignments import assigned, assignments
+from convtl.study.declared import claims_of
 from convtl.study.limits import apply_limits
 from convtl.study.sources import (
     FRESH_SOURCES,
@@ -80,7 +81,7 @@ def expand(content: Mapping[str, Any]) -> tuple[Config, list[Trial]]:
     """The study's config after its limits, and its points in a fixed order, each once.
 
     Two points may be one trial (with one `id`) where what tells them apart does not concern it: scratch on
-    an axis of pretraining. `distinct` keeps one of them to be run; a report needs them all.
+    an axis of pretraining; a mixture of near classes only and its rung. `distinct` keeps one of them to be run; a report needs them all.
 
     Args:
       content: plain data, as `convtl.parsing.parse` takes it.
@@ -90,10 +91,11 @@ def expand(content: Mapping[str, Any]) -> tuple[Config, list[Trial]]:
     """
     study = apply_limits(parse(content))
     _check_claims(study)
-    points: dict[tuple[str, str, str], Trial] = {}
+    points: dict[tuple[str, ...], Trial] = {}
     for settings, values in settings_of(content, study):
         for point in trials_of(settings, values):
-            points.setdefault((point.id, point.config, repr(sorted(point.axes.items()))), point)
+            place = (point.id, point.config, point.source, repr((point.similarity, sorted(point.axes.items()))))
+            points.setdefault(place, point)
     return study, list(points.values())
 
 
@@ -132,6 +134,7 @@ def distinct(points: Sequence[Trial]) -> list[Trial]:
 
 
 def _check_claims(study: Config) -> None:
+    claims_of(study.scorecard)
     for index, claim in enumerate(study.claims):
         check_source(study, claim.source, f"claims[{index}].source")
         if claim.n_low >= claim.n_high:
@@ -160,24 +163,26 @@ def trials_of(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
             similarities(settings, source_name(source)), depths, settings.n_per_class, settings.updates
         ):
             plan = _plan(network, settings, regime, depth, updates)
-            if network.head not in plan.trained and (settings.head_init != "source" or scratch):
+            keeps_head = settings.head_init == "source" and not source_name(source).fresh
+            if network.head not in plan.trained and not keeps_head:
                 raise UserError(
-                    f"regime: got '{regime}', which leaves the head alone, with head_init={settings.head_init}; "
-                    "accepted: head_init=source, with source same_classes or self"
+                    f"regime: got '{regime}', which leaves the head alone, with source '{source}' and "
+                    f"head_init={settings.head_init}; accepted: head_init=source, with source same_classes or self"
                 )
             place = {"trained": sorted(plan.trained), "n_per_class": n, "updates": updates}
             names = [model, regime, source, similarity, dict(assignment)]
             stands_for = _rung(settings, source, similarity)
+            own = contents
             if stands_for is None:
                 place["similarity"] = similarity
-            else:  # the very trial of that source
-                contents = contents | {"source": _source_content(settings, stands_for, target)}
+            elif stands_for != source:  # the very trial of that source
+                own = contents | {"source": _source_content(settings, stands_for, target)}
             trials += [
                 Trial(
-                    id=digest({"protocol": protocol, "contents": contents, "replicate": replicate, **place}),
+                    id=digest({"protocol": protocol, "contents": own, "replicate": replicate, **place}),
                     config=shared,
                     arm=digest([names, place]),
-                    contents=contents,
+                    contents=own,
                     settings=settings,
                     model=model,
                     source=source,
@@ -281,8 +286,9 @@ def _protocol(
     shared = {
         item.name: _dump_field(settings, item.name) for item in fields(settings) if item.name not in skipped
     }
-    if not settings.shift.blend and "shift" in shared:
-        shared["shift"].pop("blend_with", None)
+    if "shift" in shared:  # what its images are, not what they are called
+        blend, partner = settings.shift.blend, shared["shift"].pop("blend_with")
+        shared["shift"] |= {"blend_with": _identity(settings, partner)} if blend else {}
     for key in assignment:
         *path, last = key.split(".")
         node: Any = shared
@@ -358,10 +364,13 @@ def accepts(settings: Config, contents: Mapping[str, Mapping[str, str]], row: Ma
 
 def _agrees(settings: Config, known: Mapping[str, str], role: str, row: Mapping[str, Any]) -> bool:
     name, found = str(row.get(role)), row.get("contents", {}).get(role)
-    if name in known:
+    base = source_name(name)
+    varies = role == "source" and (base.base in RELATIVE_SOURCES or mixture_of(settings, base) is not None)
+    if name in known and not varies:
         return found == known[name]
     try:
-        return found == _content(settings, role, name, str(row.get("target")))
+        stands_for = _rung(settings, name, row.get("similarity")) if varies else None
+        return found == _content(settings, role, stands_for or name, str(row.get("target")))
     except KeyError:
         return False
     except UserError:  # its data are not at hand, and the study at hand does not use them
