@@ -81,7 +81,8 @@ def expand(content: Mapping[str, Any]) -> tuple[Config, list[Trial]]:
     """The study's config after its limits, and its points in a fixed order, each once.
 
     Two points may be one trial (with one `id`) where what tells them apart does not concern it: scratch on
-    an axis of pretraining; a mixture of near classes only and its rung. `distinct` keeps one of them to be run; a report needs them all.
+    an axis of pretraining; a mixture of near classes only and its rung. `distinct` keeps one of them to be
+    run; a report needs them all.
 
     Args:
       content: plain data, as `convtl.parsing.parse` takes it.
