@@ -93,7 +93,8 @@ def _slope_table(chains: pd.DataFrame) -> str:
             rows.append(row)
     note = (
         "Decades of gradient lost from unit to unit towards the input, mean over replicates (negative: it "
-        "grows); in brackets, those lost at the first unit in all. **Bold**: vanishing by the rule above.\n"
+        "grows); in brackets, those lost at the first unit in all. **Bold**: vanishing by the rule above. In some "
+        "nets most images pass no gradient on at all, or training diverged: the means are over the others.\n"
     )
     return f"{markdown(header, rows)}\n{note}"
 
@@ -103,6 +104,8 @@ def _lost(profile: pd.DataFrame) -> str:
     if not len(slope) or not len(all_in_all):
         return "–"
     text = f"{numbers.signed(slope.mean())} ({numbers.signed(all_in_all.mean(), 1)})"
+    if len(all_in_all) < len(profile):
+        text += f" in {len(all_in_all)} of {len(profile)}"
     return f"**{text}**" if slope.mean() >= LEAST_SLOPE and all_in_all.mean() > LEAST_LOSS else text
 
 

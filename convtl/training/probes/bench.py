@@ -15,6 +15,7 @@ from convtl.config import OptimConfig
 from convtl.data.batches import batch_indices, standardise
 from convtl.data.domains import Domain
 from convtl.data.subsets import draw_target, relabel
+from convtl.errors import UserError
 from convtl.keys import key
 from convtl.models.network import Network, Variables
 from convtl.training.step import init_state, update
@@ -61,14 +62,20 @@ def draw_materials(
       UserError: a class has too few images.
     """
     n_train, n_probe, n_test = counts
+    asked = (("images", n_train, "train"), ("probe", n_probe, "validation"), ("test", n_test, "test"))
+    for name, count, kind in asked:
+        if count > domain.counts[kind]:
+            raise UserError(
+                f"gradients.{name}_per_class: got {count}; accepted: 1 to {domain.counts[kind]}, the {kind} "
+                f"images a class of target '{domain.name}'"
+            )
     parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"train": [], "validation": [], "test": []}
     for replicate in range(replicates):
         draw = draw_target(
             domain, seed=seed, replicate=replicate, classes=classes, n_validation=n_probe, n_test=n_test
         )
-        pool = draw.train.shape[1]
         chosen = {
-            "train": draw.train.T.reshape(-1)[: min(n_train, pool) * len(draw.classes)],
+            "train": draw.train.T.reshape(-1)[: n_train * len(draw.classes)],
             "validation": draw.validation,
             "test": draw.test,
         }

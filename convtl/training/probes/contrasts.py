@@ -104,6 +104,27 @@ def vanishing(
     return table.min(axis=1) if strong else table.mean(axis=1)
 
 
+def lost_by_first(
+    frame: pd.DataFrame,
+    activation: str,
+    initialisers: tuple[str, ...] = ("lecun_normal", "glorot_uniform", "he_normal"),
+    update: int = 0,
+) -> pd.Series:
+    """Decades beyond `LEAST_LOSS` lost at the first unit of the shallowest chains, averaged over initialisers."""
+    chains = frame[(frame["probe"] == "profile") & (frame["model"] == "plain")]
+    if not len(chains):
+        return pd.Series(dtype=float)
+    shallowest = int(chains["hidden"].min())
+    found = {
+        initialiser: lost_at_first(
+            relative_gradients(chains, activation, initialiser=initialiser, hidden=shallowest, update=update)
+        )
+        for initialiser in initialisers
+    }
+    table = pd.DataFrame({key: values for key, values in found.items() if len(values)}).dropna()
+    return table.mean(axis=1) - LEAST_LOSS
+
+
 # --- C2 -----------------------------------------------------------------------------------------------
 
 
@@ -194,13 +215,21 @@ def _slopes(table: pd.DataFrame) -> pd.Series:
 def _c1(activation: str, strong: bool = False) -> Contrast:
     text = f"gradients vanish towards the input in plain {activation} chains"
     if strong:
-        text += ", whatever depth and initialiser, and still after training"
+        text += ", whatever their depth and scaled initialiser, and still after training"
     values = partial(vanishing, activation=activation, strong=strong)
     return Contrast("C1", text, "decades a unit", LEAST_SLOPE, values)
 
 
+def _c1_first(activation: str) -> Contrast:
+    text = (
+        f"at the first unit of the shallowest {activation} chains less than a tenth of the gradient is left"
+    )
+    return Contrast("C1", text, "decades beyond one", 0.0, partial(lost_by_first, activation=activation))
+
+
 CONTRASTS: dict[str, Contrast] = {
     **{f"c1_{name}": _c1(name) for name in ("sigmoid", "tanh", "relu")},
+    **{f"c1_{name}_first": _c1_first(name) for name in ("sigmoid", "tanh", "relu")},
     "c1_sigmoid_strong": _c1("sigmoid", strong=True),
     "c1_normal_0.01": Contrast(
         "C1",
