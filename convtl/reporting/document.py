@@ -12,7 +12,17 @@ import pandas as pd
 from markdown_it import MarkdownIt
 
 from convtl.config import ClaimConfig
-from convtl.reporting import captions, caveats, figures, numbers, pictures, plots, sentences, tables
+from convtl.reporting import (
+    captions,
+    caveats,
+    feature_maps,
+    figures,
+    numbers,
+    pictures,
+    plots,
+    sentences,
+    tables,
+)
 from convtl.reporting.page import PAGE
 from convtl.reporting.summary import Cell, cells
 from convtl.study.arms import Block, blocks, frame
@@ -55,8 +65,8 @@ def write_report(
     verdicts = judge(claims, data)
     text = "\n".join(
         [
-            f"# {_line(title)}\n",
-            f"**Question.** {_line(question)}\n",
+            f"# {one_line(title)}\n",
+            f"**Question.** {one_line(question)}\n",
             "## Answer\n",
             _bullets(sentences.answer(verdicts, parts)),
             f"{sentences.LEGEND}\n",
@@ -64,14 +74,14 @@ def write_report(
             _claims(verdicts),
             *_headline_sections(parts),
             *_figure_sections(parts, out, samples),
+            *feature_maps.section(out, rows, scope),
             _methods(parts, scope),
             "## Missing, diverged, failed, left out\n",
             tables.missing_table(data, [block for block, _ in parts], left_out),
-            _reproduce(scope),
+            reproduce(scope),
         ]
     )
-    _publish(out / "report.md", text)
-    return _publish(out / "report.html", to_html(text, title, out))
+    return publish(text, title, out)
 
 
 def headline(rows: list[dict[str, Any]], claims: Sequence[ClaimConfig]) -> str:
@@ -154,7 +164,7 @@ def _figure_sections(parts: Parts, out: Path, samples: Samples | None) -> list[s
             block, found, index == 0 or len(parts) <= _ALL_FIGURES
         ):
             path = figures.save(draw(), out / "figures" / f"{name}{suffix}.png")
-            text += _picture(path.name, what, caption, bars)
+            text += picture(path.name, what, caption, bars)
     if len(parts) > _ALL_FIGURES:
         text.append("Figures on cost, learning rates and calibration are drawn for the first setting only.\n")
     targets = {block.target for block, _ in parts}
@@ -166,10 +176,11 @@ def _figure_sections(parts: Parts, out: Path, samples: Samples | None) -> list[s
     if shown:
         path = figures.save(pictures.samples(shown), out / "figures" / "samples.png")
         names = f"{', '.join(shown)}, with the labels of the classes."
-        text += _picture(path.name, "What the nets see", names, "")
+        text += picture(path.name, "What the nets see", names, "")
     return text
 
 
+_OUTCOMES = ("supported", "contradicted", "practically null", "inconclusive", "not tested", "described")
 _Drawn = tuple[str, str, Callable[[], figures.Figure], str, str]
 _BARS = "Bars and bands: 95% bootstrap over whole replicates; dots: single replicates."
 _FLIPS = "Brackets: exact sign-flip intervals; \\* adjusted p ≤ .05."
@@ -213,7 +224,7 @@ def _figures(block: Block, found: list[Cell], every: bool) -> list[_Drawn]:
     return drawn
 
 
-def _picture(name: str, what: str, caption: str, bars: str) -> list[str]:
+def picture(name: str, what: str, caption: str, bars: str) -> list[str]:
     plain = re.sub(r"[*\[\]\\]", "", f"{what}. {caption}")
     return [f"![{plain}](figures/{name})\n", f"**{what}.** {caption} {bars}".strip() + "\n"]
 
@@ -244,7 +255,7 @@ def _methods(parts: Parts, scope: Mapping[str, Any]) -> str:
     return "\n".join(text)
 
 
-def _reproduce(scope: Mapping[str, Any]) -> str:
+def reproduce(scope: Mapping[str, Any]) -> str:
     command = scope.get("command")
     if not command:
         return "## Reproduce\n\nThe resolved configuration is in `configs/` beside this report.\n"
@@ -252,14 +263,14 @@ def _reproduce(scope: Mapping[str, Any]) -> str:
 
 
 def _titled(block: Block, level: str) -> list[str]:
-    return [f"{level} {_line(block.title)}\n"] if block.title else []
+    return [f"{level} {one_line(block.title)}\n"] if block.title else []
 
 
 def _bullets(texts: Sequence[str]) -> str:
-    return "\n".join(f"- {_line(text)}" for text in texts) + "\n"
+    return "\n".join(f"- {one_line(text)}" for text in texts) + "\n"
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """Text without line breaks: a heading or a bullet is one line of Markdown."""
     return " ".join(text.split())
 
@@ -279,7 +290,7 @@ def to_html(text: str, title: str, folder: Path) -> str:
     body = re.sub(r'src="figures/([\w.-]+\.png)"', inline, body)
     body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
     body = re.sub(r"<p>(<img [^>]*>)</p>", r'<div class="wide picture">\1</div>', body)
-    for outcome in ("supported", "contradicted", "practically null", "inconclusive", "not enough data"):
+    for outcome in (*_OUTCOMES, "not enough data"):
         kind = outcome.split()[0]
         body = body.replace(
             f"<strong>{outcome}</strong>", f'<strong class="outcome {kind}">{outcome}</strong>'
@@ -288,7 +299,21 @@ def to_html(text: str, title: str, folder: Path) -> str:
     return PAGE.replace("{title}", safe).replace("{body}", body)
 
 
-def _publish(path: Path, text: str) -> Path:
+def publish(text: str, title: str, out: Path, finish: Callable[[str], str] | None = None) -> Path:
+    """Writes `out/report.md` and `out/report.html`, each under a temporary name that is then changed.
+
+    Args:
+      finish: what is done to the page at last.
+
+    Returns:
+      The path of report.html.
+    """
+    _written(out / "report.md", text)
+    page = to_html(text, title, out)
+    return _written(out / "report.html", finish(page) if finish else page)
+
+
+def _written(path: Path, text: str) -> Path:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)

@@ -16,7 +16,9 @@ from convtl.models.network import Network, Variables, weight_count
 from convtl.models.registry import build_network, with_plain_lowering
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials, Start, TargetData
+from convtl.study.movement import IMAGES, moved
 from convtl.study.rates import NO_SCORE, Score, at_edge, best_rate, next_rates
+from convtl.study.similarity import first_of_each
 from convtl.study.store import Row
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward, PrefixFeatures
@@ -214,6 +216,10 @@ class Group:
         if rate is None or whole is None or running.best is None:
             reason = "loss or weights were not finite at any learning rate"
             return row | {"status": "diverged", "reason": reason, "seconds": running.seconds}
+        if settings.movement:
+            images, labels = data.held_out("validation")
+            looked_at = images[first_of_each(labels, IMAGES)]
+            row["moved"] = moved(network, running.start.variables, whole, looked_at)
         logits, labels = self._logits(running, running.best, "test")
         return row | {
             "val_accuracy": running.scores[rate][0],

@@ -9,6 +9,7 @@ from typing import Protocol
 from convtl.errors import UserError
 from convtl.models.network import Variables
 from convtl.study.claims import Claims
+from convtl.study.feature_maps import keep_maps
 from convtl.study.grid import Trial, distinct
 from convtl.study.group import Group, describe, trial_flops, trial_recipe
 from convtl.study.materials import Materials
@@ -192,6 +193,8 @@ class _Worker:
                 self._give_up(in_flight, "failed", f"{type(error).__name__}: {error}".splitlines()[0])
 
     def _write(self, trial: Trial, row: Row, net: Variables | None, flops: float) -> None:
+        if net is not None:
+            keep_maps(self.store.out, trial, self.materials, net)
         if self.save_to is not None and net is not None:
             save_net(self.save_to, trial, self.materials.network(trial), net, row)
         if trial.id not in self.store.finished():  # else only its net was missing

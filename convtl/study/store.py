@@ -21,7 +21,7 @@ COLUMNS = (
     "trained_units", "n_per_class", "n_train", "replicate", "lr", "lr_at_edge", "n_rates", "updates",
     "val_regime", "n_val", "val_accuracy", "test_accuracy", "test_nll", "test_ece", "n_test",
     "source_accuracy", "source_classes", "source_images", "trained_weights", "flops_per_update", "seconds",
-    "frozen_ok", "subset_digest", "mmd2", "frechet", "otdd", "leep",
+    "frozen_ok", "moved", "subset_digest", "mmd2", "frechet", "otdd", "leep",
     "nce", "logme", "h_score", "knn", "linear_probe", "status", "reason",
 )  # fmt: skip
 """Columns of results.csv; those of additional axes come after them."""
@@ -140,4 +140,6 @@ def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _cells(row: Mapping[str, Any], extra: Sequence[str]) -> list[Any]:
-    return [row.get(key) for key in COLUMNS] + [row.get("axes", {}).get(key) for key in extra]
+    """Cells of one line; what is nested (`moved`) as JSON."""
+    own = [row.get(key) for key in COLUMNS] + [row.get("axes", {}).get(key) for key in extra]
+    return [json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value for value in own]
