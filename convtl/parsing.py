@@ -32,6 +32,12 @@ def parse(content: Mapping[str, Any]) -> Config:
         raise UserError(_plain(error, content)) from None
 
 
+ONE_A_STUDY = (
+    "claims", "scorecard", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study",
+    "replicates", "axes", "blocks", "gradients", "movement", "distances", "rows_from", "seed", "tuning",
+)  # fmt: skip
+"""Keys that are no axis: what they say holds for all of a study."""
+
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _ABOUT_KEYS = (*_UNKNOWN, "missing")
 
@@ -56,7 +62,8 @@ def _plain(error: ValidationError, content: Mapping[str, Any]) -> str:
     if first["type"] == "missing":
         return f"{path}: missing"
     accepted = " or ".join(dict.fromkeys(accepted_by(item) for item in same_place))
-    vary = f" (to vary it: 'axes={{{path}:[...]}}')" if isinstance(first["input"], list) else ""
+    listed = isinstance(first["input"], list) and path.split(".")[0] not in ONE_A_STUDY
+    vary = f" (to vary it: 'axes={{{path}:[...]}}')" if listed else ""
     return f"{path}: got {shown(first['input'])}; accepted: {accepted}{vary if accepted[:2] == 'a ' else ''}"
 
 

@@ -36,6 +36,15 @@ WORDS = (
 )
 """Two scripts of eight letters, 16x16 pixels, six updates; one trial unless more is asked for."""
 
+MORE = (
+    *(
+        f"domains.armenian.{key}={value}"
+        for key, value in (("size", 16), ("letters", "ԱԲԳԴԵԶԷԸ"), ("per_class", _IMAGES))
+    ),
+    *(f"domains.noise.{key}={value}" for key, value in (("size", 16), ("per_class", _IMAGES))),
+)
+"""A second target, and a source that is no script: for mixtures, and for rates from another target."""
+
 
 def content(*words: str) -> dict[str, Any]:
     """Plain data of the tiny study, changed by `words`."""

@@ -6,16 +6,12 @@ from typing import Any
 
 from convtl.config import Config
 from convtl.errors import UserError, nearest, shown
-from convtl.parsing import known_keys
+from convtl.parsing import ONE_A_STUDY, known_keys
 
 _AXES = (
     "model", "source", "target", "regime", "depth", "n_per_class", "updates", "similarity", "replicate",
 )  # fmt: skip
-_NOT_AN_AXIS = (
-    "claims", "scorecard", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study",
-    "replicates", "axes", "blocks", "gradients", "movement", "distances", "rows_from", "seed", "tuning",
-)  # fmt: skip
-_NOT_IN_A_BLOCK = tuple(key for key in _NOT_AN_AXIS if key not in ("replicates", "tuning"))
+_NOT_IN_A_BLOCK = tuple(key for key in ONE_A_STUDY if key not in ("replicates", "tuning"))
 
 
 def assignments(study: Config, content: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -25,7 +21,7 @@ def assignments(study: Config, content: Mapping[str, Any]) -> list[dict[str, Any
       UserError: a block or an axis sets what cannot vary within a study, or an unknown key.
     """
     for key, values in study.axes.items():
-        if key.split(".")[0] in (*_AXES, *_NOT_AN_AXIS):
+        if key.split(".")[0] in (*_AXES, *ONE_A_STUDY):
             raise UserError(f"axes: got '{key}'; it is given as {key}=... itself, not under axes")
         if key.split(".")[0] not in content:
             raise UserError(f"axes: unknown key '{key}'.{nearest(key, known_keys())}")
@@ -42,11 +38,11 @@ def assignments(study: Config, content: Mapping[str, Any]) -> list[dict[str, Any
 def _leaves(name: str, block: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in block.items():
         full = f"{path}{key}"
-        if full in _NOT_IN_A_BLOCK:
+        if full.split(".")[0] in _NOT_IN_A_BLOCK:
             raise UserError(
                 f"blocks.{name}: got '{full}'; accepted beside `blocks` only: it is the same for all of a study"
             )
-        if not path and key not in known_keys():
+        if not path and key.split(".")[0] not in known_keys():
             raise UserError(f"blocks.{name}: unknown key '{key}'.{nearest(key, known_keys())}")
         if isinstance(value, Mapping):
             yield from _leaves(name, value, f"{full}.")

@@ -95,7 +95,12 @@ def expand(content: Mapping[str, Any]) -> tuple[Config, list[Trial]]:
     points: dict[tuple[str, ...], Trial] = {}
     for settings, values in settings_of(content, study):
         for point in trials_of(settings, values):
-            place = (point.id, point.config, point.source, repr((point.similarity, sorted(point.axes.items()))))
+            place = (
+                point.id,
+                point.config,
+                point.source,
+                repr((point.similarity, sorted(point.axes.items()))),
+            )
             points.setdefault(place, point)
     return study, list(points.values())
 

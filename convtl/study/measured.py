@@ -16,6 +16,7 @@ from convtl.data.batches import standardise
 from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.study.grid import Trial
+from convtl.study.group import describe
 from convtl.study.materials import Materials
 from convtl.study.similarity import PER_CLASS, data_distances, transferability_of, unused_images
 from convtl.study.sources import source_name
@@ -26,10 +27,13 @@ _PLACE = ("model", "source", "similarity", "target", "replicate")
 
 
 def place_of(row: Mapping[str, Any]) -> str:
-    """What a row's measures are found by: its source net and its target draw, whatever was tuned how."""
+    """What a row's measures are found by: its protocol, source net and target draw, whatever was tuned how."""
     contents = {role: row["contents"][role] for role in ("model", "source", "target")}
     axes = {key: value for key, value in row.get("axes", {}).items() if key not in ("upper_init", "kept")}
-    return digest([{key: row.get(key) for key in _PLACE}, contents, axes])
+    place = {key: row.get(key) for key in _PLACE}
+    if source_name(str(row.get("source"))).base == "self":  # trained on as many images as the trial has
+        place["n_per_class"] = row.get("n_per_class")
+    return digest([row.get("config"), place, contents, axes])
 
 
 def read_measured(out: Path) -> dict[str, dict[str, float]]:
@@ -62,10 +66,7 @@ def measure(
     places: dict[str, list[Trial]] = {}
     for trial in trials:
         if not source_name(trial.source).fresh:
-            row = {key: getattr(trial, key) for key in _PLACE}
-            places.setdefault(place_of(row | {"contents": trial.contents, "axes": trial.axes}), []).append(
-                trial
-            )
+            places.setdefault(place_of(describe(trial)), []).append(trial)
     missing = [place for place in places if place not in known]
     for number, place in enumerate(missing):
         working_on(f"measuring similarity ({number} of {len(missing)} done)")

@@ -124,8 +124,11 @@ class SourceNets:
         assert classes is not None
         count = round(similarity * classes)
         if mixture.amount:
-            if not count:
-                raise UserError("similarity: got 0 with an amount twin; accepted: more than 0")
+            if count < 2:
+                raise UserError(
+                    f"similarity: got {similarity:g} with an amount twin of {classes} classes; accepted: at "
+                    f"least {2 / classes:g}, for two classes"
+                )
             each = trial.settings.pretrain.images_per_class * classes // count
             return (self._share(trial, "near", self._rung(trial, near, each), count),)
         sides = (("near", near, count), ("far", mixture.far, classes - count))

@@ -17,7 +17,7 @@ import numpy as np
 from convtl.config import Config, TuningConfig
 from convtl.study.grid import Trial, settings_of, trials_of, with_rate
 from convtl.study.statistics import logit_accuracy
-from convtl.study.store import Row
+from convtl.study.store import FINAL, Row
 
 
 def tuning_points(content: Mapping[str, Any]) -> list[Trial]:
@@ -48,7 +48,7 @@ def frozen(points: Sequence[Trial], tuning: Iterable[Trial], rows: Mapping[str, 
     Args:
       points: of the study, as `expand` gives them.
       tuning: the tuning trials.
-      rows: trial id -> row; those of tuning trials that are missing leave their arms out.
+      rows: trial id -> row; tuning trials that are not finished leave their arms out.
     """
     by_arm: dict[tuple[str, str], list[Trial]] = {}
     for trial in tuning:
@@ -61,7 +61,7 @@ def frozen(points: Sequence[Trial], tuning: Iterable[Trial], rows: Mapping[str, 
             found.append(point)
             continue
         chosen = [t for target in _others(rule, point.target) for t in by_arm.get((point.arm, target), [])]
-        if chosen and all(trial.id in rows for trial in chosen):
+        if chosen and all(rows.get(trial.id, {}).get("status") in FINAL for trial in chosen):
             rate, facts = choose_rate([rows[trial.id] for trial in chosen], point.settings.lr)
             settings = alike(_Same(point.settings), rate)
             found.append(replace(with_rate(point, rate, settings), tuned=facts))

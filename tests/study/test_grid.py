@@ -123,6 +123,8 @@ AROUND = [
     ("limits.suffix", "-x"), ("models.other", {"kind": "lenet5", "activation": "relu"}),
     ("domains.other", {"kind": "digits"}), ("domains.greek.size", 14), ("regimes.lp_ft.probe_share", 0.4),
     ("claims", [{"statement": "s", "estimand": "depth_benefit_growth", "source": "latin", "n_low": 2, "n_high": 5}]),
+    ("scorecard", ["similarity"]), ("movement", True), ("distances", True), ("gradients", {}), ("blocks", {"one": {}}),
+    ("rows_from", ["elsewhere"]), ("shift.blend_with", "noise"), ("domains.textures.size", 14),
 ]  # fmt: skip
 NUMBERS = [
     ("seed", 1), ("classes", 11), ("classes", None), ("batch_size", 16), ("lr", [1e-3, 1e-2]), ("lr_extend", 1),
@@ -134,7 +136,9 @@ NUMBERS = [
     ("regime", "lp_ft"), ("models.lenet5.activation", "relu"), ("models.lenet5.pooling", "max"),
     ("models.lenet5.initialiser", "he_normal"), ("models.lenet5.lowering", "lax"),
     ("domains.cyrillic.size", 32), ("domains.cyrillic.jitter.noise", 0.5), ("domains.latin.letters", "ABCDEFGHIKLMN"),
-    ("domains.cyrillic.per_class.test", 410), ("domains.latin.lookalike", 0.8), ("regimes.fine_tune.kind", "lp_ft"),
+    ("class_draw", "disjoint"), ("upper_init", "fresh"), ("shift.inversion", True), ("shift.permuted_labels", 0.5),
+    ("tuning", {"targets": ["cyrillic", "greek"]}), ("domains.cyrillic.per_class.test", 410),
+    ("domains.latin.lookalike", 0.8), ("regimes.fine_tune.kind", "lp_ft"),
 ]  # fmt: skip
 
 
@@ -164,7 +168,8 @@ def test_two_configs_share_an_id_only_if_their_numbers_are_the_same(one, other, 
 
 def test_the_table_of_keys_is_complete() -> None:
     """A new key must be decided on: does it change numbers or not?"""
-    decided = {key.split(".")[0] for key, _ in [*AROUND, *NUMBERS]} | {"model", "axes"}
+    elsewhere = {"model", "axes", "kept", "similarity"}  # in tests of their own
+    decided = {key.split(".")[0] for key, _ in [*AROUND, *NUMBERS]} | elsewhere
     assert decided == set(BASE)
 
 
@@ -214,12 +219,17 @@ def test_any_key_becomes_an_axis() -> None:
 
 
 def test_a_point_of_an_axis_is_the_trial_that_has_this_value_set() -> None:
-    for key, value in (("optim.clip", 1.0), ("seed", 3), ("lr", [1e-3, 1e-2]), ("domains.latin.size", 32)):
+    for key, value in (
+        ("optim.clip", 1.0),
+        ("classes", 3),
+        ("upper_init", "fresh"),
+        ("domains.latin.size", 32),
+    ):
         assert ids(SMALL | {"axes": {key: [value]}}) == ids(put(SMALL, key, value))
 
 
 def test_one_value_of_an_axis_needs_no_list() -> None:
-    assert ids(SMALL | {"axes": {"seed": 4}}) == ids(SMALL | {"seed": 4})
+    assert ids(SMALL | {"axes": {"classes": 4}}) == ids(SMALL | {"classes": 4})
 
 
 @pytest.mark.parametrize(
@@ -232,7 +242,8 @@ def test_one_value_of_an_axis_needs_no_list() -> None:
         ({"norm_mode": ["frozen"]}, "axes: unknown key 'norm_mode'"),
         ({"schedul.kind": ["constant"]}, "axes: unknown key 'schedul.kind'. Did you mean schedule.kind"),
         ({"optim.nosuch": [1]}, "optim.nosuch: unknown key"),
-        ({"seed.deeper": [1]}, "axes: unknown key 'seed.deeper'; seed holds a value"),
+        ({"seed": [1]}, "axes: got 'seed'; it is given as seed=... itself"),
+        ({"classes.deeper": [1]}, "axes: unknown key 'classes.deeper'; classes holds 12, not further keys"),
         ({"optim.clip": []}, "axes.optim.clip: got []; accepted: at least one value"),
         ({"optim.clip": ["x"]}, "optim.clip: got 'x'; accepted: a number"),
         ({"domains.nosuch.size": [1]}, "domains.nosuch.kind: missing"),
@@ -240,7 +251,7 @@ def test_one_value_of_an_axis_needs_no_list() -> None:
 )
 def test_an_axis_that_is_none_is_refused(axes, line) -> None:
     with pytest.raises(UserError) as error:
-        expand(SMALL | {"seed": 1, "axes": axes})
+        expand(SMALL | {"axes": axes})
     assert str(error.value).startswith(line)
 
 
@@ -253,7 +264,7 @@ def test_an_axis_that_is_none_is_refused(axes, line) -> None:
         ("source", "latn", "source: unknown name 'latn'; known: .*Did you mean latin?"),
         ("source", ["latin", "scrach"], "source: unknown name 'scrach'; .*Did you mean scratch?"),
         ("target", "scratch", "target: unknown name 'scratch'"),
-        ("model", ["lenet5", "lenet6"], "model: unknown name 'lenet6'; known: lenet5. Did you mean lenet5?"),
+        ("model", ["lenet5", "lenet6"], "model: unknown name 'lenet6'; known: lenet5, plain. Did you mean lenet5?"),
         ("regime", "fine_tun", "regime: unknown name 'fine_tun'; .*Did you mean fine_tune?"),
         ("depth", 0, "depth: got 0; accepted: 1 to 5, all, or a unit of conv1, conv2, fc3, fc4, fc5"),
         ("depth", [1, 6], "depth: got 6; accepted: 1 to 5"),
@@ -312,8 +323,8 @@ def test_limits_are_the_last_word_and_never_raise_anything() -> None:
 
 
 def test_limits_cut_additional_axes_too() -> None:
-    content = SMALL | {"limits": {"values_per_axis": 2}, "axes": {"seed": [1, 2, 3]}}
-    assert [trial.axes["seed"] for trial in expand(content)[1]] == [1, 3]
+    content = SMALL | {"limits": {"values_per_axis": 2}, "axes": {"classes": [2, 3, 4]}}
+    assert [trial.axes["classes"] for trial in expand(content)[1]] == [2, 4]
 
 
 def test_no_limits_cut_nothing() -> None:

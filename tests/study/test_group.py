@@ -20,7 +20,7 @@ def materials() -> Materials:
 def rows_of(materials, *words):
     """The rows of the tiny study with `words`, all of which share one program."""
     trials = tiny.trials(*words)
-    materials.prepare_sources(trials, lambda ready, of: None)
+    materials.sources.prepare(trials, lambda ready, of: None)
     (recipe,) = {trial_recipe(materials, trial) for trial in trials}
     group = Group(recipe, materials, trial_flops(trials[0], recipe))
     found = list(group.run(iter(trials)))

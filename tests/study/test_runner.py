@@ -189,7 +189,7 @@ def test_a_rate_that_explodes_is_recorded_and_the_study_goes_on(tmp_path) -> Non
     rows = RowStore(tmp_path).read()
     for trial in trials:
         row = rows[trial.id]
-        assert row["status"] == ("diverged" if trial.axes["lr"] > 1 else "done")
+        assert row["status"] == ("diverged" if max(trial.axes["lr"]) > 1 else "done")
         if row["status"] == "diverged":
             assert "not finite" in row["reason"]
             assert row["lr"] is None
@@ -283,7 +283,7 @@ def test_a_net_that_cannot_be_saved_fails_its_trial_once(tmp_path, monkeypatch) 
     trials = tiny.trials("n_per_class=[2,4]")
     store, materials = RowStore(tmp_path), Materials(Cache(default_root()), lambda what: None)
     store.prepare()
-    materials.prepare_sources(trials, lambda ready, of: None)  # source nets are saved by the same function
+    materials.sources.prepare(trials, lambda ready, of: None)  # source nets are saved by the same function
     with monkeypatch.context() as patch:
         Trouble(patch, checkpoint, "save", ValueError("no"), times=99)
         patch.setattr(runner.time, "sleep", None)
