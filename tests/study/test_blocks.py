@@ -1,0 +1,183 @@
+"""Studies that are unions of products: `blocks`, alone and with axes, slices and limits."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convtl.cli import compose
+from convtl.errors import UserError
+from convtl.study.grid import Trial, distinct, expand
+
+BASE = compose(["source=latin", "depth=1", "n_per_class=10", "replicates=1"])
+LADDER = ["+experiment=principle1_similarity", "replicates=1"]
+
+
+def points(blocks: dict[str, Any] | None, **keys: Any) -> list[Trial]:
+    return expand(BASE | keys | {"blocks": blocks})[1]
+
+
+def ids(trials: list[Trial]) -> set[str]:
+    return {trial.id for trial in trials}
+
+
+# --- which trials there are -------------------------------------------------------------------------
+
+
+def test_a_study_is_the_union_of_its_blocks() -> None:
+    found = points(
+        {
+            "sizes": {"depth": [1, 2], "n_per_class": [2, 5]},
+            "long": {"source": ["textures", "scratch"], "updates": 50},
+        }
+    )
+    places = [(t.source, t.depth, t.n_per_class, t.updates) for t in found]
+    assert places == [
+        ("latin", 1, 2, 300), ("latin", 1, 5, 300), ("latin", 2, 2, 300), ("latin", 2, 5, 300),
+        ("textures", 1, 10, 50), ("scratch", 5, 10, 50),
+    ]  # fmt: skip
+
+
+BLOCK = st.fixed_dictionaries(
+    {},
+    optional={
+        "source": st.lists(
+            st.sampled_from(["latin", "noise", "scratch", "own:shuffled"]), min_size=1, max_size=2
+        ),
+        "depth": st.lists(st.sampled_from([1, 3, "all"]), min_size=1, max_size=2),
+        "upper_init": st.sampled_from(["source", "fresh"]),
+        "shift": st.sampled_from([{"inversion": True}, {"noise": 0.2, "blur": 1.0}]),
+        "replicates": st.integers(1, 2),
+    },
+)
+
+
+@settings(max_examples=10)
+@given(st.lists(BLOCK, min_size=1, max_size=3))
+def test_every_block_has_the_trials_that_it_would_have_alone(blocks: list[dict[str, Any]]) -> None:
+    together = points({f"block{index}": block for index, block in enumerate(blocks)})
+    alone = set().union(*(ids(points(None, **block)) for block in blocks))
+    assert ids(together) == alone
+    assert len(distinct(together)) == len(alone)
+
+
+def test_equal_points_are_one_trial() -> None:
+    found = points({"one": {"depth": [1, 2]}, "other": {"depth": [2, 3]}})
+    assert [trial.depth for trial in found] == [1, 2, 3]
+
+
+def test_no_block_and_no_product_are_different_things() -> None:
+    assert points({}) == []
+    assert ids(points({"all": {}})) == ids(points(None))
+
+
+def test_axes_vary_within_every_block() -> None:
+    found = points({"one": {}, "other": {"depth": 2}}, axes={"optim.clip": [None, 1.0]})
+    assert [(t.depth, t.axes["optim.clip"]) for t in found] == [(1, None), (1, 1.0), (2, None), (2, 1.0)]
+
+
+def test_every_point_has_a_column_for_all_that_any_block_sets() -> None:
+    blocks = {
+        "fresh": {"upper_init": "fresh"},
+        "clipped": {"optim": {"clip": 1.0}},
+        "tuned": {"tuning": {"targets": ["greek"]}, "replicates": 2, "depth": [1, 2]},
+    }
+    found = {trial.depth: dict(trial.axes) for trial in points(blocks)}
+    keys = {"upper_init", "optim.clip"}
+    assert all(set(axes) == keys for axes in found.values()), "what a row says anyway is no column"
+    values = [tuple(trial.axes[key] for key in sorted(keys)) for trial in points(blocks)]
+    assert set(values) == {(None, "fresh"), (1.0, "source"), (None, "source")}
+
+
+@pytest.mark.parametrize(
+    ("dotted", "nested"),
+    [
+        ({"optim.clip": 1.0}, {"optim": {"clip": 1.0}}),
+        ({"shift.noise": 0.1, "shift.blur": 1.0}, {"shift": {"noise": 0.1, "blur": 1.0}}),
+        ({"domains.latin.size": 32}, {"domains": {"latin": {"size": 32}}}),
+    ],
+)
+def test_dotted_keys_are_keys_below_keys(dotted, nested) -> None:
+    (one,), (other,) = points({"a": dotted}), points({"a": nested})
+    assert (one.id, one.axes) == (other.id, other.axes)
+
+
+def test_a_block_leaves_what_is_beside_its_keys_alone() -> None:
+    shift = {"noise": 0.2, "blur": 1.0}
+    (trial,) = points({"a": {"shift": {"blur": 2.0}}}, shift=shift)
+    assert (trial.settings.shift.noise, trial.settings.shift.blur) == (0.2, 2.0)
+    assert shift == {"noise": 0.2, "blur": 1.0}
+
+
+# --- what is refused --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("block", "line"),
+    [
+        ({"sorce": "latin"}, "blocks.mine: unknown key 'sorce'. Did you mean source?"),
+        ({"optm.clip": 1.0}, "blocks.mine: unknown key 'optm.clip'. Did you mean optim.clip"),
+        ({"optim.clp": 1.0}, "optim.clp: unknown key; accepted: kind, "),
+        ({"out": "x"}, "blocks.mine: got 'out'; accepted beside `blocks` only: it is the same for all of a study"),
+        ({"seed": 1}, "blocks.mine: got 'seed'; accepted beside"),
+        ({"axes": {"seed": [1]}}, "blocks.mine: got 'axes'"),
+        ({"blocks": {"a": {}}}, "blocks.mine: got 'blocks'"),
+        ({"tracking.mode": "offline"}, "blocks.mine: got 'tracking.mode'"),
+        ({"tracking": {"mode": "offline"}}, "blocks.mine: got 'tracking'"),
+        ({"depth": 9}, "depth: got 9; accepted: 1 to 5"),
+        ({"source": "latn"}, "source: unknown name 'latn'"),
+        ({"n_per_class": 0}, "n_per_class: got 0; accepted: at least 1"),
+    ],
+)  # fmt: skip
+def test_what_a_block_cannot_say_is_one_line(block, line) -> None:
+    with pytest.raises(UserError) as error:
+        points({"fine": {}, "mine": block})
+    assert str(error.value).startswith(line)
+    assert "\n" not in str(error.value)
+
+
+def test_a_block_that_is_none_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"^blocks\.mine: got 3; accepted: keys with values"):
+        points({"mine": 3})
+
+
+# --- slices and limits ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ladder() -> list[Trial]:
+    return expand(compose(LADDER))[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["target=cyrillic"],
+        ["blocks.dial.similarity=0.5"],
+        ["blocks.ladder.source=[own,scratch]", "blocks.long.source=latin"],
+        ["~blocks.ladder", "~blocks.dial", "depth=3"],
+        ["replicate=0"],
+    ],
+)
+def test_a_slice_is_made_of_the_same_trials(words: list[str], ladder: list[Trial]) -> None:
+    part = expand(compose([*LADDER, *words]))[1]
+    assert ids(part) <= ids(ladder)
+    assert 0 < len(part) <= len(ladder)
+    assert {(t.source, t.similarity, t.target, t.depth, t.id) for t in part} <= {
+        (t.source, t.similarity, t.target, t.depth, t.id) for t in ladder
+    }
+
+
+def test_limits_cut_blocks_too() -> None:
+    config, found = expand(compose(["+experiment=principle1_similarity", "debug=smoke"]))
+    limits = config.limits
+    assert config.study == "principle1_similarity-smoke"
+    assert {t.replicate for t in found} == {0, 1}
+    assert {t.updates for t in found} == {limits.updates}
+    assert {t.settings.pretrain.updates for t in found} == {limits.pretrain_updates}
+    assert {t.similarity for t in found} == {None, 0.0, 1.0}
+    assert {t.settings.test_per_class for t in found} == {limits.images_per_class}
+    assert {t.depth for t in found} == {1, 5}
+    assert {t.settings.tuning.replicates for t in found if t.settings.tuning} == {limits.replicates}
+    assert {"mixture", "own", "scratch", "latin:shuffled", "noise:shuffled"} <= {t.source for t in found}

@@ -1,0 +1,335 @@
+"""What the word behind `source=` means: which classes and images a source net is trained on."""
+
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convtl.cache import Cache, default_root
+from convtl.errors import UserError
+from convtl.study.grid import Trial, expand
+from convtl.study.materials import Materials
+from convtl.training import pretrain
+from convtl.training.pretrain import SourceRequest
+
+DIAL = (0, 0.25, 0.5, 0.75, 1)
+
+
+@pytest.fixture(scope="module")
+def materials() -> Materials:
+    return Materials(Cache(default_root()), lambda what: None)
+
+
+@pytest.fixture(scope="module")
+def content() -> dict[str, Any]:
+    return tiny.content(*tiny.MORE, "pretrain.images_per_class=4")
+
+
+def trials(content: dict[str, Any], **keys: Any) -> list[Trial]:
+    return expand(content | keys)[1]
+
+
+def only(content: dict[str, Any], **keys: Any) -> Trial:
+    (trial,) = trials(content, **keys)
+    return trial
+
+
+def request(materials: Materials, trial: Trial) -> SourceRequest:
+    return materials.sources.requests(trial)[0]
+
+
+def target_names(materials: Materials, trial: Trial) -> tuple[str, ...]:
+    data = materials.target_data(trial)
+    return tuple(data.domain.class_names[index] for index in data.draw.classes)
+
+
+# --- names ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("latin:shufled", "source, variant of 'latin': unknown name 'shufled'; known: .*Did you mean shuffled"),
+        ("latin:", "source, variant of 'latin': unknown name ''; known: random_labels, "),
+        ("latn:shuffled", "source: unknown name 'latn'; .*Did you mean latin"),
+        ("scratch:shuffled", "source: got 'scratch:shuffled'; a fresh net has no variants; accepted: 'scratch'"),
+        ("random:", "source: got 'random:'; a fresh net has no variants"),
+    ],
+)  # fmt: skip
+def test_a_source_that_is_none_is_one_line(content, source, line) -> None:
+    with pytest.raises(UserError, match=f"^{line}"):
+        trials(content, source=source)
+
+
+@pytest.mark.parametrize("name", ["own", "same_classes", "self", "scratch", "random"])
+def test_no_domain_is_called_like_a_source_of_another_kind(content, name) -> None:
+    domains = content["domains"] | {name: {"kind": "digits"}}
+    with pytest.raises(UserError, match=rf"^domains\.{name}: this name is taken by the source '{name}'"):
+        trials(content, domains=domains)
+
+
+def test_a_mixture_is_no_target(content) -> None:
+    with pytest.raises(UserError, match=r"^target: unknown name 'mixture'"):
+        trials(content, target="mixture", source="scratch")
+
+
+@pytest.mark.parametrize("side", ["near", "far"])
+def test_a_side_of_a_mixture_that_is_none_is_one_line(content, side) -> None:
+    domains = content["domains"] | {"mixture": content["domains"]["mixture"] | {side: "nosuch"}}
+    with pytest.raises(UserError, match=rf"^domains\.mixture\.{side}: unknown name 'nosuch'"):
+        trials(content, domains=domains)
+
+
+# --- similarity -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"similarity": 0.3}, "similarity: got 0.3; accepted with 4 classes: 0, 0.25, 0.5, 0.75, 1"),
+        (
+            {"similarity": [0.5, 0.25], "classes": 6},
+            "similarity: got 0.25; accepted with 6 classes: 0, 0.5, 1",
+        ),
+        ({"similarity": 0.5, "classes": 5}, "similarity: got 0.5; accepted with 5 classes: 0, 1"),
+        (
+            {"similarity": 0.25, "pretrain": {"classes": 6}},
+            "similarity: got 0.25; accepted with 6 classes: 0, 0.5, 1",
+        ),
+        (
+            {"similarity": None},
+            "similarity: missing; source 'mixture' is a mixture; accepted: one or more of 0, 0.25",
+        ),
+        ({"similarity": 0.5, "classes": None}, "classes: got null; accepted with a mixture"),
+        ({"similarity": 2}, "similarity: got 2; accepted: at most 1"),
+        (
+            {"similarity": 0.5, "source": "latin"},
+            r"similarity: got \[0.5\] with source 'latin', which is no mixture",
+        ),
+        ({"similarity": 0.5, "source": ["mixture", "own"]}, r"similarity: got \[0.5\] with source 'own'"),
+    ],
+)
+def test_a_similarity_that_is_none_is_one_line(content, keys, line) -> None:
+    with pytest.raises(UserError, match=f"^{line}"):
+        trials(content, **({"source": "mixture"} | keys))
+
+
+def test_fresh_sources_are_at_no_similarity(content) -> None:
+    found = trials(content, source=["mixture", "scratch", "random"], similarity=DIAL)
+    assert [(t.source, t.similarity) for t in found] == [
+        *(("mixture", value) for value in DIAL), ("scratch", None), ("random", None),
+    ]  # fmt: skip
+    assert {t.id for t in found[-2:]} == {t.id for t in trials(content, source=["scratch", "random"])}
+
+
+def test_a_value_on_the_dial_is_the_same_trial_whatever_other_values_there_are(content) -> None:
+    together = trials(content, source="mixture", similarity=DIAL)
+    for value, trial in zip(DIAL, together, strict=True):
+        alone = only(content, source="mixture", similarity=value)
+        assert (trial.similarity, trial.id, trial.contents) == (value, alone.id, alone.contents)
+    assert len({trial.id for trial in together}) == len(DIAL)
+
+
+@pytest.mark.parametrize(
+    "variant", ["", ":shuffled", ":statistics", ":random_labels", ":random_labels_rescaled"]
+)
+def test_the_ends_of_the_dial_are_the_very_trials_of_the_rungs(materials, content, variant) -> None:
+    far, near = trials(content, source=f"mixture{variant}", similarity=[0, 1])
+    for end, name in ((far, "noise"), (near, "own")):
+        rung = only(content, source=f"{name}{variant}")
+        assert end.id == rung.id
+        assert [r.key for r in materials.sources.requests(end)] == [
+            r.key for r in materials.sources.requests(rung)
+        ]
+
+
+def test_what_either_side_of_a_mixture_is_changes_its_trials(content) -> None:
+    def at(value: float, **changes: Any) -> str:
+        domains = content["domains"] | {
+            name: content["domains"][name] | change for name, change in changes.items()
+        }
+        return only(content, source="mixture", similarity=value, domains=domains).id
+
+    for change in (
+        {"mixture": {"near": "latin"}},
+        {"mixture": {"far": "textures"}},
+        {"noise": {"noise": 0.1}},
+    ):
+        assert at(0.5, **change) != at(0.5)
+    assert at(1, noise={"noise": 0.1}) == at(1)
+    assert at(0, mixture={"near": "latin"}) == at(0)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 50), st.sampled_from(DIAL), st.sampled_from(DIAL))
+def test_classes_are_nested_in_similarity(materials, content, replicate, one, other) -> None:
+    low, high = sorted((one, other))
+    sides: list[list[set[str]]] = []
+    for value in (low, high):
+        trial = only(content, source="mixture", similarity=value, replicate=replicate)
+        parts = request(materials, trial).parts
+        classes = {domain.name: {domain.class_names[i] for i in draw.classes} for domain, draw in parts}
+        near, far = classes.get("cyrillic", set()), classes.get("noise", set())
+        assert (len(near), len(far)) == (4 * value, 4 - 4 * value)
+        assert near.isdisjoint(target_names(materials, trial))
+        sides.append([near, far])
+    assert sides[0][0] <= sides[1][0]
+    assert sides[0][1] >= sides[1][1]
+
+
+def test_all_classes_of_a_mixture_have_as_many_images(materials, content) -> None:
+    for value in DIAL:
+        own = request(materials, only(content, source="mixture", similarity=value))
+        images, labels = own.images("train")
+        assert len(images) == 4 * 4
+        assert Counter(labels.tolist()) == dict.fromkeys(range(4), 4)
+        assert len(own.classes) == 4
+
+
+@pytest.mark.parametrize(("value", "classes", "each"), [(0.5, 2, 8), (1, 4, 4)])
+def test_an_amount_twin_has_fewer_classes_and_as_many_images(
+    materials, content, value, classes, each
+) -> None:
+    domains = content["domains"] | {"twin": content["domains"]["mixture"] | {"amount": True}}
+    twin = request(materials, only(content, source="twin", similarity=value, domains=domains))
+    mixture = request(materials, only(content, source="mixture", similarity=value))
+    assert Counter(twin.images("train")[1].tolist()) == dict.fromkeys(range(classes), each)
+    (near,) = (draw for domain, draw in mixture.parts if domain.name == "cyrillic")
+    assert twin.parts[0][1].classes == near.classes, "the near classes of the mixture"
+
+
+@pytest.mark.parametrize("value", [0, 0.25])
+def test_an_amount_twin_without_classes_to_tell_apart_is_refused(materials, content, value) -> None:
+    domains = content["domains"] | {"twin": content["domains"]["mixture"] | {"amount": True}}
+    trial = only(content, source="twin", similarity=value, domains=domains)
+    with pytest.raises(UserError, match=f"^similarity: got {value} with an amount twin of 4 classes; .*0.5"):
+        materials.check(trial)
+
+
+# --- sources that are defined by the target ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("replicate", range(6))
+def test_own_shares_no_class_with_the_target(materials, content, replicate) -> None:
+    trial = only(content, source="own", replicate=replicate)
+    classes = request(materials, trial).classes
+    assert len(classes) == 4
+    assert set(classes).isdisjoint(target_names(materials, trial))
+
+
+def test_same_classes_are_the_targets_in_images_that_no_trial_has(materials, content) -> None:
+    for n in (2, 8, 12):
+        trial = only(content, source="same_classes", n_per_class=n)
+        own, data = request(materials, trial), materials.target_data(trial)
+        assert own.classes == target_names(materials, trial)
+        assert own.parts[0][0] is data.domain
+        used = data.draw.train[:, :n]
+        assert not np.isin(own.parts[0][1].train, used).any()
+        assert len(own.parts[0][1].train) == 4 * 4
+    keys = {request(materials, only(content, source="same_classes", n_per_class=n)).key for n in (2, 8, 12)}
+    assert len(keys) == 1, "one net serves every n"
+
+
+def test_same_classes_need_images_that_are_left(materials, content) -> None:
+    trial = only(content, source="same_classes", n_per_class=13)
+    with pytest.raises(
+        UserError, match=r"^n_per_class: got 13 with source same_classes; accepted: at most 12, "
+    ):
+        materials.check(trial)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_selfs_images_are_exactly_the_trials(materials, content, n) -> None:
+    trial = only(content, source="self", n_per_class=n)
+    own, data = request(materials, trial), materials.target_data(trial)
+    assert own.classes == target_names(materials, trial)
+    assert sorted(own.parts[0][1].train.tolist()) == sorted(data.draw.train[:, :n].ravel().tolist())
+
+
+def test_random_labels_keep_images_and_the_number_of_each_label(materials, content) -> None:
+    plain = request(materials, only(content, source="latin"))
+    random = request(materials, only(content, source="latin:random_labels"))
+    assert plain.key != random.key
+    epoch = 16 // plain.recipe.batch_size
+    (images, labels), (same, others) = (pretrain._lane(own).batches(0, epoch) for own in (plain, random))
+    np.testing.assert_array_equal(images, same)
+    assert Counter(labels.ravel().tolist()) == Counter(others.ravel().tolist()) == dict.fromkeys(range(4), 4)
+    assert (labels != others).any()
+
+
+def test_the_number_of_classes_of_sources_is_a_key_of_its_own(materials, content) -> None:
+    recipe = content["pretrain"] | {"classes": 2}
+    for name in ("latin", "own", "noise"):
+        trial = only(content, source=name, pretrain=recipe)
+        assert len(request(materials, trial).classes) == 2
+        assert len(target_names(materials, trial)) == 4
+
+
+def test_disjoint_replicates_share_no_class_of_the_target(materials, content) -> None:
+    one, other = (
+        set(target_names(materials, trial)) for trial in trials(content, class_draw="disjoint", replicates=2)
+    )
+    assert len(one) == len(other) == 4
+    assert one.isdisjoint(other)
+    drawn = [set(target_names(materials, trial)) for trial in trials(content, replicates=6)]
+    assert any(a & b for a, b in pairwise(drawn)), "otherwise they may"
+
+
+# --- shift ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "shift", [{"inversion": True}, {"noise": 0.3}, {"blend": 0.5, "blend_with": "noise"}]
+)
+def test_a_shift_changes_images_of_the_target_and_no_source_net(materials, content, shift) -> None:
+    plain, shifted = only(content), only(content, shift=shift)
+    assert plain.id != shifted.id
+    one, other = materials.target_data(plain), materials.target_data(shifted)
+    for split in ("validation", "test"):
+        (before, labels), (after, same) = one.held_out(split), other.held_out(split)
+        assert not np.allclose(before, after)
+        np.testing.assert_array_equal(labels, same)
+    assert not np.allclose(one.train_images(2), other.train_images(2))
+    for name in ("latin", "own", "same_classes", "latin:shuffled", "noise"):
+        keys = [
+            [r.key for r in materials.sources.requests(only(content, source=name, shift=given))]
+            for given in ({}, shift)
+        ]
+        assert keys[0] == keys[1]
+
+
+def test_permuted_labels_are_those_of_training_images_alone(materials, content) -> None:
+    plain = materials.target_data(only(content))
+    permuted = materials.target_data(only(content, shift={"permuted_labels": 1.0}))
+    assert (plain.train_labels(8) != permuted.train_labels(8)).any()
+    assert Counter(plain.train_labels(8).tolist()) == Counter(permuted.train_labels(8).tolist())
+    for split in ("validation", "test"):
+        np.testing.assert_array_equal(plain.held_out(split)[1], permuted.held_out(split)[1])
+
+
+def test_a_shift_by_nothing_is_no_shift(content) -> None:
+    plain = only(content).id
+    for shift in (
+        {"noise": 0.0, "rotation": 0},
+        {"blend_with": "noise"},
+        {"blend": 0.0, "blend_with": "latin"},
+    ):
+        assert only(content, shift=shift).id == plain
+
+
+def test_what_is_blended_in_is_part_of_a_trial(content) -> None:
+    domains = content["domains"]
+    renamed = domains | {"another": domains["noise"]}
+    changed = domains | {"noise": domains["noise"] | {"noise": 0.1}}
+    shift = {"blend": 0.5, "blend_with": "noise"}
+    blended = only(content, shift=shift).id
+    assert only(content, shift=shift, domains=changed).id != blended
+    assert only(content, shift=shift | {"blend_with": "latin"}).id != blended
+    assert only(content, shift=shift | {"blend_with": "another"}, domains=renamed).id == blended
+    with pytest.raises(UserError, match=r"^shift\.blend_with: unknown name 'nois'"):
+        only(content, shift=shift | {"blend_with": "nois"})

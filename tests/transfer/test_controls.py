@@ -1,0 +1,100 @@
+"""What is taken from a pretrained net, and what is left of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from convtl.models.lenet import DenseUnit
+from convtl.models.network import Network, Variables
+from convtl.transfer.controls import rescaled, shuffled, statistics_matched
+
+NETWORK = Network(
+    (
+        ("fc1", DenseUnit(40, "tanh", "lecun_normal")),
+        ("fc2", DenseUnit(30, "relu", "lecun_normal")),
+        ("head", DenseUnit(5, None, "lecun_normal")),
+    ),
+    (6, 6, 1),
+)
+
+
+def drawn(seed: int, scale: float = 1.0) -> Variables:
+    """Weights and biases of all sizes."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: (scale * rng.normal(rng.normal(), rng.uniform(0.1, 0.3), leaf.shape)).astype(np.float32),
+        dict(NETWORK.abstract_variables),
+    )
+
+
+def arrays(variables: Variables) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(variables)]
+
+
+@pytest.fixture(scope="module")
+def source() -> Variables:
+    return drawn(0)
+
+
+def test_shuffled_arrays_have_the_same_values_in_other_places(source: Variables) -> None:
+    found = shuffled(source, np.random.default_rng(1))
+    assert jax.tree.structure(found) == jax.tree.structure(source)
+    for one, other in zip(arrays(source), arrays(found), strict=True):
+        assert one.shape == other.shape
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(np.sort(one, None), np.sort(other, None))
+        assert (one != other).any()
+
+
+def test_matched_arrays_have_the_moments_and_no_value(source: Variables) -> None:
+    found = statistics_matched(source, np.random.default_rng(1))
+    for one, other in zip(arrays(source), arrays(found), strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        assert np.isin(other, one).mean() < 0.01, "but for a coincidence in 32 bits"
+        error = one.std() / np.sqrt(one.size)
+        assert abs(one.mean() - other.mean()) < 4.5 * error
+        assert abs(one.std() - other.std()) < 4.5 * error
+
+
+@pytest.mark.parametrize("control", [shuffled, statistics_matched])
+def test_a_control_is_a_function_of_its_draw(source: Variables, control: Callable[..., Variables]) -> None:
+    one, again, other = (arrays(control(source, np.random.default_rng(seed))) for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("control", [shuffled, statistics_matched])
+def test_statistics_of_normalisation_are_left_as_they_are(
+    source: Variables, control: Callable[..., Any]
+) -> None:
+    stats = {"mean": np.arange(3.0), "var": np.ones(3)}
+    given = source | {"fc1": source["fc1"] | {"batch_stats": stats}, "pool": {}}
+    found = control(given, np.random.default_rng(1))
+    assert found["fc1"]["batch_stats"] is stats
+    assert found["pool"] == {}
+
+
+def sizes(variables: Variables, images: np.ndarray) -> dict[str, float]:
+    """Root mean square of what each unit says."""
+    found, x = {}, images
+    for index, name in enumerate(NETWORK.names):
+        x = NETWORK.apply(variables, x, start=index, stop=index + 1)[0]
+        found[name] = float(np.sqrt(np.mean(np.square(x))))
+    return found
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0, 3.0])
+def test_a_rescaled_net_speaks_as_loudly_as_the_source(source: Variables, scale: float) -> None:
+    images = np.random.default_rng(2).normal(size=(64, 6, 6, 1)).astype(np.float32)
+    other = drawn(3, scale)
+    found = rescaled(NETWORK, other, source, images)
+    wanted, got = sizes(source, images), sizes(found, images)
+    for name in ("fc1", "fc2"):
+        assert got[name] == pytest.approx(wanted[name], rel=0.01)
+        factors = [a / b for a, b in zip(arrays(found[name]), arrays(other[name]), strict=True)]
+        for factor in factors:
+            np.testing.assert_allclose(factor, factors[0].flat[0], rtol=1e-5)
+    np.testing.assert_array_equal(arrays(found["head"])[1], arrays(other["head"])[1])
