@@ -20,7 +20,7 @@ def gradient_profile(frame: pd.DataFrame) -> Figure:
     deepest = int(chains["hidden"].max())
     activations, moments = in_order(chains, "activation"), sorted(chains["update"].astype(int).unique())
     looks = colours(in_order(chains, "initialiser"))
-    figure, grid = _grid(len(moments), len(activations), height=2.5)
+    figure, grid = _grid(len(moments), len(activations), height=2.5, sharey=True)
     for moment, line in zip(moments, grid, strict=True):
         for activation, axis in zip(activations, line, strict=True):
             for initialiser, look in looks.items():
@@ -55,7 +55,9 @@ def convergence_order(frame: pd.DataFrame) -> Figure:
             for values in found.to_numpy(float):
                 axis.plot(places, values, ".", color=GREY, alpha=0.6)
             if len(found):
-                axis.plot(places, np.exp(found.map(np.log).mean()), "o-", label="geometric mean")
+                usual = found.loc[:, found.notna().mean() >= 0.5]  # a mean of the few that moved says little
+                middle = np.exp(usual.map(np.log).mean())
+                axis.plot(np.asarray(usual.columns, float), middle, "o-", label="geometric mean")
             else:
                 axis.text(0.5, 0.5, "no net learned", ha="center", va="center", transform=axis.transAxes)
             axis.set_title(f"{activation}, {optimiser}")

@@ -145,7 +145,7 @@ def _convergence(out: Path, frame: pd.DataFrame) -> list[str]:
     ]
     caption = (
         "Updates until each unit of LeNet-5 had arrived. Dots: replicates; lines: their geometric mean. Early "
-        "layers are the slowest where a line falls to the right."
+        "layers are the slowest where a line falls to the right. (No mean where fewer than half moved.)"
     )
     text += _picture(out, "convergence_order", convergence_order(frame), caption)
     rows = []
@@ -153,12 +153,22 @@ def _convergence(out: Path, frame: pd.DataFrame) -> list[str]:
         found = arrivals(frame, activation, optimiser)
         own = rows_of(frame, "convergence", activation, optimiser)
         accuracy = own[own["quantity"] == "test_accuracy"]["value"].mean()
-        middle = [
-            f"{np.exp(found[p].map(np.log).mean()):.0f}" if found[p].notna().any() else "–" for p in found
-        ]
+        middle = [_arrived(found[place]) for place in found] or ["–"] * len(LENET)
         rows.append([activation, optimiser, numbers.percent(accuracy), len(found), *middle])
     header = ["activation", "optimiser", "test accuracy", "nets that learned", *LENET]
-    return [*text, markdown(header, rows), "Geometric mean of the update at which each unit had arrived.\n"]
+    note = (
+        "Geometric mean of the update at which each unit had arrived; in brackets, how many moved at all if not "
+        "every one did. Where the last updates still move a net much, all its units arrive late.\n"
+    )
+    return [*text, markdown(header, rows), note]
+
+
+def _arrived(updates: pd.Series) -> str:
+    known = updates.dropna()
+    if not len(known):
+        return "did not move" if len(updates) else "–"
+    text = f"{np.exp(np.log(known).mean()):.0f}"
+    return text if len(known) == len(updates) else f"{text} ({len(known)} of {len(updates)})"
 
 
 def _freezing(out: Path, frame: pd.DataFrame) -> list[str]:

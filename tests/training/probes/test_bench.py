@@ -72,10 +72,10 @@ def test_an_update_is_that_of_training(kind):
 def test_nets_learn():
     own = bench(longest=60)
     start = own.start(fresh(own.network, own.materials))
-    before, _ = accuracies(own.network, start.variables, *own.materials.test)
-    after, loss = accuracies(own.network, own.advance(start, 60).variables, *own.materials.test)
-    assert after.mean() > max(0.7, before.mean())
-    assert (loss < np.log(CLASSES)).all()
+    _, before = accuracies(own.network, start.variables, *own.materials.train)
+    right, after = accuracies(own.network, own.advance(start, 60).variables, *own.materials.train)
+    assert (after < before / 2).all()
+    assert right.mean() > 0.8
 
 
 def test_a_frozen_unit_keeps_its_bits_and_the_others_move():
