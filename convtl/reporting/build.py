@@ -4,7 +4,7 @@ import resource
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,18 @@ import numpy as np
 
 from convtl.config import Config, TypedScriptConfig, dump
 from convtl.data.domains import Domain
-from convtl.errors import UserError
 from convtl.keys import digest
+from convtl.reporting.costs import uncached
 from convtl.reporting.document import headline, write_report
-from convtl.study.grid import Trial, accepts, settings_of, trials_of
+from convtl.reporting.principles import write_report as write_scorecard
+from convtl.reporting.protocol import facts, tuning_stages, unfinished
+from convtl.study.arms import frame
+from convtl.study.grid import Trial, accepts
 from convtl.study.materials import Materials
 from convtl.study.measured import read_measured, with_measures
 from convtl.study.sources import source_name
 from convtl.study.store import Row, RowStore, accessible
+from convtl.training.probes.tables import TABLE, read_gradients
 
 _SAMPLES = 12  # pictures of each domain
 
@@ -51,18 +55,31 @@ def build(
     title = f"{config.study or 'trials'}: how many layers to fine-tune"
     if config.limits.suffix:
         title += " (cut short to try the way through: its numbers mean nothing)"
+    question = config.question or "How does accuracy depend on how many layers are fine-tuned?"
+    shared: dict[str, Any] = {"title": title, "question": question, "samples": _read_samples(store.out)}
     with accessible(store.out):
-        path = write_report(
+        if not config.scorecard:
+            path = write_report(
+                rows, store.out, claims=config.claims, scope=scope, left_out=left_out, **shared
+            )
+            return path, headline(rows, config.claims)
+        rows = with_measures(rows, measured)
+        return write_scorecard(
             rows,
             store.out,
-            title=title,
-            question=config.question or "How does accuracy depend on how many layers are fine-tuned?",
-            claims=config.claims,
-            scope=scope,
-            samples=_read_samples(store.out),
-            left_out=left_out,
+            names=config.scorecard,
+            scope=facts(config, record, scope, frame(rows)),
+            left_out=[*unfinished(record, everything), *left_out],
+            probes=read_gradients(store.out) if (store.out / TABLE).exists() else None,
+            uncached=partial(_uncached, config, shared["samples"]),
+            **shared,
         )
-    return path, headline(rows, config.claims)
+
+
+def _uncached(config: Config, samples: Samples | None, units: Mapping[int, str]) -> dict[int, float]:
+    """What frozen layers cost where their outputs are not kept; empty where no image tells their size."""
+    images = next((images for images, _ in (samples or {}).values() if len(images)), None)
+    return {} if images is None else uncached(config, (*images.shape[1:3], 1), units)
 
 
 def _added_later(config: Config, rows: Sequence[Row]) -> list[str]:
@@ -89,7 +106,7 @@ def comparable(
             place = {key: value for key, value in point.items() if key != "trial"}
             kept.append(everything[point["trial"]] | place)
     protocols = {point["config"] for point in record["points"]}
-    tuned_on = _tuning_stages(record)
+    tuned_on = tuning_stages(record)
     other_protocol, other_content, tuning = 0, 0, 0
     for name, row in everything.items():
         if name in planned:
@@ -113,29 +130,6 @@ def comparable(
     if other_content:
         left_out.append(f"{other_content} rows whose model, regime or domain has other parameters now")
     return kept, left_out
-
-
-def _tuning_stages(record: Mapping[str, Any]) -> set[tuple[str, str, int]]:
-    """(protocol, target, replicate) of the trials that chose the study's learning rates."""
-    found = set()
-    try:
-        for settings, values in settings_of(record["config"]):
-            if (tuning := settings.tuning) is None:
-                continue
-            stage = replace(  # one trial a target and replicate is enough to know the protocol
-                settings,
-                tuning=None,
-                target=tuple(dict.fromkeys([*tuning.targets, *settings.target])),
-                replicate=tuple(range(tuning.first, tuning.first + tuning.replicates)),
-                source=("scratch",),
-                similarity=None,
-                n_per_class=settings.n_per_class[:1],
-                updates=settings.updates[:1],
-            )
-            found |= {(t.config, t.target, t.replicate) for t in trials_of(stage, values)}
-    except UserError:  # data or names that are not at hand any more
-        return set()
-    return found
 
 
 def peak_memory_gib() -> float:

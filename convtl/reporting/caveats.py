@@ -34,8 +34,8 @@ def limits(
     cannot = [
         *_one_of_a_kind(parts, targets),
         *_validation(data),
-        *_inputs(facts),
-        *_learned(data),
+        *inputs(facts),
+        *learned(data),
         *_floors(parts),
     ]
     return can, cannot
@@ -99,7 +99,8 @@ def _validation(data: pd.DataFrame) -> list[str]:
     ]
 
 
-def _inputs(facts: Mapping[str, Any]) -> list[str]:
+def inputs(facts: Mapping[str, Any]) -> list[str]:
+    """What the test images are."""
     if facts.get("faces"):
         faces = facts["faces"]
         names = ", ".join(faces) if isinstance(faces, list | tuple) else str(faces)
@@ -113,7 +114,7 @@ def _inputs(facts: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _learned(data: pd.DataFrame) -> list[str]:
+def learned(data: pd.DataFrame) -> list[str]:
     """Whether the sources were learned equally well; if not, similarity is not all that differs."""
     known = data[data["usable"] & data["source_accuracy"].notna()]
     means = known.groupby("source", sort=False)["source_accuracy"].mean()

@@ -1,6 +1,6 @@
 """What the report of a scorecard looks at: arms by source, labels, depth and schedule, averaged over targets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -97,26 +97,33 @@ class View:
 
     def z(self, source: str, n: int, depth: Depth, updates: int, column: str = "z") -> pd.Series:
         """One number per replicate; empty if the arm was not run for every target."""
-        try:
-            found = self.cells.z(source, n, depth, updates, column=column)
-        except NotEnoughData:
-            return pd.Series(dtype=float)
-        return over_targets(found)
+        place = (source, n, depth, updates, column)
+        return self._once(place, lambda: self.cells.z(source, n, depth, updates, column=column))
 
     def gain(self, source: str, n: int, depth: Depth, updates: int) -> pd.Series:
         """G per replicate."""
-        return self._difference((source, n, depth, updates), (SCRATCH, n, "all", updates))
+        return self._once(("G", source, n, depth, updates), lambda: self.cells.G(source, n, depth, updates))
 
     def benefit(self, source: str, n: int, updates: int) -> pd.Series:
-        """D per replicate."""
-        return self._difference((source, n, "all", updates), (source, n, 1, updates))
+        """D per replicate, also of cells at the floor, which claims leave out."""
 
-    def _difference(self, one: tuple[str, int, Depth, int], other: tuple[str, int, Depth, int]) -> pd.Series:
-        try:
-            found = self.cells.z(*one) - self.cells.z(*other)
-        except NotEnoughData:
-            return pd.Series(dtype=float)
-        return over_targets(found.dropna())
+        def difference() -> pd.Series:
+            return self.cells.z(source, n, "all", updates) - self.cells.z(source, n, 1, updates)
+
+        return self._once(("D", source, n, updates), difference)
+
+    @cached_property
+    def _memory(self) -> dict[tuple[Hashable, ...], pd.Series]:
+        return {}
+
+    def _once(self, place: tuple[Hashable, ...], values: Callable[[], pd.Series]) -> pd.Series:
+        """The replicates' numbers; found once, as figures, captions and tables ask for the same ones."""
+        if place not in self._memory:
+            try:
+                self._memory[place] = over_targets(values().dropna())
+            except NotEnoughData:
+                self._memory[place] = pd.Series(dtype=float)
+        return self._memory[place]
 
     def curve(self, source: str, n: int, updates: int, column: str = "z") -> pd.DataFrame:
         """Replicates x depths: the depths that were run, the replicates that have them all."""
@@ -170,7 +177,9 @@ def views(settings: Sequence[tuple[str, Cells]]) -> list[View]:
     for title, cells in settings:
         groups = _groups(cells)
         for targets, sources in groups:
-            heading = ", ".join(filter(None, [title, f"targets {', '.join(targets)}" if len(groups) > 1 else ""]))
+            heading = ", ".join(
+                filter(None, [title, f"targets {', '.join(targets)}" if len(groups) > 1 else ""])
+            )
             own = tuple(name for name in sources if ":" not in name and name not in _RELATIVE)
             own = tuple(name for name in own if RUNGS.get(name) not in own)
             controls = tuple(name for name in sources if ":" in name or name == "self")

@@ -1,0 +1,222 @@
+"""Pictures over the number of labels: learning curves with data equivalents, and the rates that were chosen."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from convtl.reporting import numbers
+from convtl.reporting.depth_plots import depth_axis
+from convtl.reporting.figures import (
+    GREY,
+    Axes,
+    Figure,
+    canvas,
+    colours,
+    drawable,
+    legend,
+    log_axis,
+    percent_axis,
+    styled,
+)
+from convtl.reporting.plots import line, shifts
+from convtl.reporting.view import View
+from convtl.study.arms import SCRATCH
+from convtl.study.cells import NotEnoughData
+from convtl.study.statistics import DataEquivalent, data_equivalent
+
+_CHOSEN = "#009E73"
+_WORTH_AN_ARROW = 0.2
+"""Doublings of n from which on a data equivalent is drawn."""
+
+# --- F5 -----------------------------------------------------------------------------------------------
+
+
+def equivalents(view: View, source: str, updates: int) -> list[tuple[int, float, DataEquivalent]]:
+    """(n, mean accuracy at the depth that validation chooses, data equivalent) wherever scratch has a curve."""
+    counts, means = _scratch_curve(view, updates)
+    if len(counts) < 2:
+        return []
+    found = []
+    for n in view.counts_of(source, updates):
+        accuracy = view.chosen(source, n, updates, "test_accuracy")
+        if len(accuracy):
+            reached = float(accuracy.mean())
+            found.append((n, reached, data_equivalent(reached, counts, means, n)))
+    return found
+
+
+def _scratch_curve(view: View, updates: int) -> tuple[list[int], list[float]]:
+    arms = {n: view.z(SCRATCH, n, "all", updates, "test_accuracy") for n in view.counts}
+    return [n for n, arm in arms.items() if len(arm)], [
+        float(arm.mean()) for arm in arms.values() if len(arm)
+    ]
+
+
+def curve_places(view: View) -> tuple[list[str], list[int]]:
+    """Sources and schedules with two numbers of labels or more."""
+    schedules = [u for u in view.schedules if any(len(view.counts_of(s, u)) > 1 for s in view.names)]
+    return [s for s in view.names if any(len(view.counts_of(s, u)) > 1 for u in schedules)], schedules
+
+
+@styled
+def learning_curves(view: View) -> Figure:
+    """Accuracy against n, a column a source, a row a schedule; arrows lead to scratch's curve."""
+    sources, schedules = curve_places(view)
+    figure, grid = canvas(
+        len(sources), rows=max(2, len(schedules)), width=10.5 / max(3, len(sources)), height=3.1, sharey=True
+    )
+    for updates, axes in zip(schedules, grid, strict=False):
+        for source, axis in zip(sources, axes, strict=True):
+            _curve_panel(axis, view, source, updates)
+        axes[0].set_ylabel("test accuracy")
+    for axes in grid[len(schedules) :]:
+        for axis in axes:
+            axis.set_visible(False)
+    if len(schedules) < 2:
+        figure.set_figheight(4.0)
+    legend(figure, [axis for axes in grid for axis in axes])
+    return figure
+
+
+def _curve_panel(axis: Axes, view: View, source: str, updates: int) -> None:
+    counts = view.counts_of(source, updates)
+    log_axis(axis.xaxis, view.counts)
+    axis.set_xlim(view.counts[0] / 1.3, view.counts[-1] * 1.3)
+    arms = {
+        "last layer only": (1, ("#E69F00", "s"), {"linestyle": ":"}),
+        "all layers": ("all", ("#0072B2", "o"), {"linestyle": "--"}),
+    }
+    for name, (depth, look, extra) in arms.items():
+        values = [view.z(source, n, depth, updates, "test_accuracy") for n in counts]  # type: ignore[arg-type]
+        line(axis, counts, values, look, name, 0.03 if depth == "all" else -0.03, **extra)
+    values = [view.chosen(source, n, updates, "test_accuracy") for n in counts]
+    line(axis, counts, values, (_CHOSEN, "D"), "depth chosen on validation")
+    fresh, _ = _scratch_curve(view, updates)
+    line(
+        axis,
+        fresh,
+        [view.z(SCRATCH, n, "all", updates, "test_accuracy") for n in fresh],
+        (GREY, "x"),
+        "scratch",
+    )
+    for n, reached, worth in equivalents(view, source, updates):
+        _arrow(axis, n, reached, worth)
+    axis.set_title(drawable(f"from {source}, {updates:,} updates"))
+    axis.set_xlabel("labelled images a class (n)")
+    percent_axis(axis.yaxis)
+
+
+def _arrow(axis: Axes, n: int, reached: float, worth: DataEquivalent) -> None:
+    """From the tuned net to scratch's curve at the same height; a bar where scratch was not run so far."""
+    place = n * 2**worth.log2_ratio
+    if abs(worth.log2_ratio) < _WORTH_AN_ARROW:
+        return
+    look: dict[str, Any] = {
+        "color": _CHOSEN,
+        "linewidth": 1.2,
+        "shrinkA": 5,
+        "shrinkB": 0,
+        "arrowstyle": "-|>",
+    }
+    if worth.censored:
+        look["linestyle"] = (0, (2, 2))
+    axis.annotate("", xy=(place, reached), xytext=(n, reached), arrowprops=look)
+    middle = (math.sqrt(n * place), reached)
+    over: dict[str, Any] = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 8.5}
+    axis.annotate(times(worth), middle, color=_CHOSEN, fontweight="bold", **over)
+
+
+def times(worth: DataEquivalent) -> str:
+    """`×3.2`, `≥×10`: labels that scratch needs, times those of the tuned net."""
+    sign = {"right": "≥", "left": "≤"}.get(worth.censored, "")
+    return f"{sign}×{2**worth.log2_ratio:.2g}"
+
+
+def learning_curves_caption(view: View) -> str:
+    """What transfer is worth in labels, source by source."""
+    sources, schedules = curve_places(view)
+    said = []
+    for updates in schedules:
+        for source in sources:
+            worth = [f"{times(e)} at n={n}" for n, _, e in equivalents(view, source, updates)]
+            if worth:
+                said.append(f"{source} {numbers.listed(worth)} ({updates:,} updates)")
+    if not said:
+        return "Scratch was not run with two numbers of labels, so nothing can be said of what transfer is worth."
+    return f"Labels that scratch needs to do as well, times n: {'; '.join(said)}. ≥, ≤: scratch was not run so far."
+
+
+# --- F7 -----------------------------------------------------------------------------------------------
+
+
+def _raw(view: View, source: str, n: int, depth: int, updates: int, column: str) -> pd.Series:
+    """A column of every target and replicate."""
+    try:
+        return view.cells.z(source, n, depth, updates, column=column)
+    except NotEnoughData:
+        return pd.Series(dtype=float)
+
+
+@styled
+def rates(view: View) -> Figure:
+    """The learning rate by depth: a column a source, a row a schedule, a line for each n."""
+    names = [*view.names, SCRATCH]
+    looks = colours([str(n) for n in view.counts])
+    figure, grid = canvas(
+        len(names), rows=max(2, len(view.schedules)), width=11.0 / max(4, len(names)), height=2.5, sharey=True
+    )
+    every = [float(value) for value in view.cells.rows["lr"].dropna() if value > 0]
+    for updates, axes in zip((*view.schedules, 0), grid, strict=False):
+        for source, axis in zip(names, axes, strict=True):
+            if not updates or not (view.counts_of(source, updates) or source == SCRATCH):
+                axis.set_visible(False)
+                continue
+            depth_axis(axis, view)
+            axis.set_xlabel("trained layers" if source != SCRATCH else "")
+            axis.tick_params(axis="x", labelsize=7)
+            log_axis(axis.yaxis, every or [1.0])
+            for shift, n in zip(shifts(len(looks), 0.16), view.counts, strict=True):
+                _rates_of(axis, view, source, n, updates, looks[str(n)], float(shift))
+            axis.set_title(drawable(f"{source},\n{updates:,} updates"), fontsize=9)
+        axes[0].set_ylabel("learning rate")
+    if len(view.schedules) < 2:
+        figure.set_figheight(3.6)
+    legend(figure, [axis for axes in grid for axis in axes])
+    return figure
+
+
+def _rates_of(
+    axis: Axes, view: View, source: str, n: int, updates: int, look: tuple[str, str], shift: float
+) -> None:
+    middle = []
+    for depth in view.depths if source != SCRATCH else (view.full,):
+        values = _raw(view, source, n, depth, updates, "lr")
+        if not len(values):
+            continue
+        middle.append((depth + shift, float(np.exp(np.log(values).mean()))))
+        for value in values.unique():
+            axis.scatter(depth + shift, value, s=16, color=look[0], alpha=0.5, linewidth=0)
+        edge = _raw(view, source, n, depth, updates, "lr_at_edge")
+        for value in values[values.index.isin(edge.index[[flag is True for flag in edge]])].unique():
+            ring: dict[str, Any] = {"s": 90, "facecolor": "none", "edgecolor": "black", "linewidth": 0.9}
+            axis.scatter(depth + shift, value, label="at the edge of the grid", **ring)
+    if middle:
+        axis.plot(*zip(*middle, strict=True), color=look[0], marker=look[1], markersize=4, label=f"n={n}")
+
+
+def rates_caption(view: View) -> str:
+    """How far chosen rates lie apart, and how many are at an edge."""
+    rows = view.cells.rows
+    rows = rows[rows["target"].isin(view.targets) & (rows["lr"] > 0)]
+    arms = rows.drop_duplicates(["target", "source", "similarity", "n_per_class", "depth", "updates", "lr"])
+    if not len(arms) or arms["n_rates"].max() <= 1:
+        return "Every trial used one given rate; none was chosen."
+    edge = sum(value is True for value in arms["lr_at_edge"])
+    by_depth = np.exp(np.log(arms["lr"]).groupby(arms["depth"].astype(int)).mean())
+    said = ", ".join(f"{value:.2g} at depth {depth}" for depth, value in by_depth.items())
+    return (
+        f"Geometric mean over arms: {said} ({by_depth.max() / by_depth.min():.2g}-fold between depths). {edge} of "
+        f"{len(arms)} chosen rates are at the edge of the rates that were compared."
+    )

@@ -1,0 +1,121 @@
+"""How a study was run, in words and in what tells its tuning trials from others."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from convtl.config import Config, TypedScriptConfig
+from convtl.errors import UserError
+from convtl.reporting import numbers
+from convtl.study.arms import SCRATCH
+from convtl.study.grid import settings_of, trials_of
+
+Stage = tuple[str, str, int]
+"""(protocol, target, replicate) of tuning trials."""
+
+
+def tuning_stages(record: Mapping[str, Any]) -> set[Stage]:
+    """The trials that chose the study's learning rates; none where data or names are not at hand any more."""
+    found: set[Stage] = set()
+    try:
+        for settings, values in settings_of(record["config"]):
+            if (tuning := settings.tuning) is None:
+                continue
+            stage = replace(  # one trial a target and replicate is enough to know the protocol
+                settings,
+                tuning=None,
+                target=tuple(dict.fromkeys([*tuning.targets, *settings.target])),
+                replicate=tuple(range(tuning.first, tuning.first + tuning.replicates)),
+                source=(SCRATCH,),
+                similarity=None,
+                n_per_class=settings.n_per_class[:1],
+                updates=settings.updates[:1],
+            )
+            found |= {(t.config, t.target, t.replicate) for t in trials_of(stage, values)}
+    except UserError:
+        return set()
+    return found
+
+
+def tuning_words(record: Mapping[str, Any], targets: Collection[str]) -> str:
+    """On what the learning rates of each target were chosen; empty where every trial chose its own."""
+    said: dict[str, list[str]] = {}
+    for settings, _ in settings_of(record["config"]):
+        if (tuning := settings.tuning) is None:
+            continue
+        last = tuning.first + tuning.replicates - 1
+        for own in settings.target:
+            others = [name for name in tuning.targets if name != own]
+            which = f"replicates {tuning.first} to {last}" if tuning.replicates > 1 else f"replicate {last}"
+            where = f"{which} of {numbers.listed(others)}" if others else f"{which} of its own (other draws)"
+            if own in targets and own not in said.setdefault(where, []):
+                said[where].append(own)
+    if not said:
+        return ""
+    return "; ".join(f"for {numbers.listed(names)} on {where}" for where, names in said.items())
+
+
+def facts(
+    config: Config, record: Mapping[str, Any], scope: Mapping[str, Any], data: pd.DataFrame
+) -> dict[str, Any]:
+    """Facts of the protocol for a study of several parts: what the rows have in common and what differs."""
+    usable = data[data["usable"].astype(bool)]
+    targets = list(dict.fromkeys(usable["target"]))
+    tuned = tuning_words(record, targets)
+    per_class = (usable["n_test"] / (usable["n_train"] / usable["n_per_class"])).dropna()
+    updates = sorted(int(value) for value in usable["updates"].dropna().unique())
+    changed: dict[str, Any] = {
+        "targets": ", ".join(targets),
+        "nets": ", ".join(dict.fromkeys(usable["model"])),
+        "sources": ", ".join(dict.fromkeys(usable["source"])),
+        "updates": ", ".join(f"{value:,}" for value in updates),
+        "labelled images a class": ", ".join(
+            f"{int(n):,}" for n in sorted(usable["n_per_class"].dropna().unique())
+        ),
+        "replicates": int(usable["replicate"].nunique()),
+        "test": f"{_span(per_class)} images a class, read once",
+    }
+    if tuned:
+        rates = ", ".join(f"{rate:g}" for rate in config.lr)
+        changed["learning rates"] = (
+            f"confirmatory: one for each arm (source, n, depth, schedule), the best on average of {rates} and up to "
+            f"{config.lr_extend} steps beyond, chosen {tuned}; then frozen, so that no label of a trial's own target "
+            "beyond n has chosen it"
+        )
+        changed["validation"] = (
+            f"{config.validation.per_class} images a class beside the n: in tuning trials they choose the rate; in the "
+            "others only the depth, and only where it says so"
+        )
+    given = {name: value for name, value in scope.items() if name not in ("claims added later", *changed)}
+    merged = {"command": given.pop("command", None), **changed, **given}
+    if scripts := _scripts(config, targets):
+        merged["scripts"] = scripts
+    return {name: value for name, value in merged.items() if value not in (None, "")}
+
+
+def _scripts(config: Config, targets: Sequence[str]) -> str:
+    found = [
+        domain.script for name in targets if isinstance(domain := config.domains.get(name), TypedScriptConfig)
+    ]
+    return ", ".join(dict.fromkeys(found))
+
+
+def _span(values: pd.Series) -> str:
+    found = sorted({round(float(value)) for value in values})
+    return numbers.listed([str(value) for value in found], "or") or "–"
+
+
+def unfinished(record: Mapping[str, Any], everything: Collection[str]) -> list[str]:
+    """Planned trials without a row, counted by source."""
+    open_ones = {
+        point["trial"]: str(point.get("source", ""))
+        for point in record["points"]
+        if point["trial"] not in everything
+    }
+    if not open_ones:
+        return []
+    counts = ", ".join(f"{name} {number}" for name, number in Counter(open_ones.values()).most_common())
+    return [f"{numbers.plural(len(open_ones), 'planned trial')} not run yet ({counts})"]

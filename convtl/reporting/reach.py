@@ -1,0 +1,140 @@
+"""What a study of declared claims can say and what it cannot, computed from its rows and verdicts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from convtl.reporting import caveats, numbers
+from convtl.reporting.view import View
+from convtl.study.arms import SCRATCH
+from convtl.study.cells import Cells, NotEnoughData
+from convtl.study.scorecard import Score
+
+_FLOOR_NAMED = 8
+"""Cells under twice chance that are named before they are only counted."""
+
+
+def box(data: pd.DataFrame, found: Sequence[View], scores: Sequence[Score], facts: Mapping[str, Any]) -> str:
+    """The two lists as a block quotation of Markdown."""
+    usable = data[data["usable"].astype(bool)]
+    can, cannot = _can(usable, scores, facts), _cannot(usable, found, scores, facts)
+    lines = ["**What this study can say**", "", *(f"- {text}" for text in can), ""]
+    lines += ["**What it cannot**", "", *(f"- {text}" for text in cannot)]
+    return "\n".join(f"> {line}".rstrip() for line in lines) + "\n"
+
+
+def _can(usable: pd.DataFrame, scores: Sequence[Score], facts: Mapping[str, Any]) -> list[str]:
+    said = []
+    if len(usable):
+        targets = list(dict.fromkeys(usable["target"]))
+        sources = [name for name in dict.fromkeys(usable["source"]) if name != SCRATCH]
+        counts = ", ".join(f"{int(n):,}" for n in sorted(usable["n_per_class"].unique()))
+        said.append(
+            f"It compares {numbers.plural(len(sources), 'source')} ({', '.join(sources) or 'none'}) on "
+            f"{numbers.plural(len(targets), 'target')} ({', '.join(targets)}), n = {counts}."
+        )
+    m = max((score.m for score in scores), default=0)
+    if m:
+        said.append(
+            f"{numbers.plural(m, 'replicate')}; all arms of a replicate share its classes, images, source nets and "
+            f"order, so differences are paired. With {m} the smallest possible two-sided p is {min(1.0, 2 / 2**m):.2g}."
+        )
+    commit = f" (commit {str(facts['commit'])[:10]})" if facts.get("commit") else ""
+    said.append(
+        f"Claims, numbers, tests and thresholds were written down in the program{commit} and hang on no result; all "
+        "that is not in Table 1 is exploratory."
+    )
+    return said
+
+
+def _cannot(
+    usable: pd.DataFrame, found: Sequence[View], scores: Sequence[Score], facts: Mapping[str, Any]
+) -> list[str]:
+    said = [*_nets(usable, facts), *caveats.inputs(facts)]
+    short = [str(number) for number, score in enumerate(scores, 1) if "short schedule only" in score.note]
+    if short:
+        said.append(
+            f"Short schedule only, for claim{'s' if len(short) > 1 else ''} {numbers.listed(short)}: with more updates "
+            "the verdict may change, as it would be one about speed."
+        )
+    speed = [str(number) for number, score in enumerate(scores, 1) if "conclusion about speed" in score.note]
+    if speed:
+        said.append(
+            f"The schedule changes the verdict on {numbers.listed(speed)}: that is a conclusion about speed."
+        )
+    if len({name for view in found for name in view.names}) > 1:
+        said.append(
+            "Sources are fixed, not redrawn: differences between sources hold for these, not for kinds of sources, "
+            "except where their order itself was tested."
+        )
+    said += caveats.learned(usable)
+    said += [
+        *(
+            [f"Unmatched sources: {facts['sources are not matched']}."]
+            if facts.get("sources are not matched")
+            else []
+        ),
+        *_validation(usable),
+        *_floors(found),
+        "One seed: a claim counts as replicated if it keeps its sign, p ≤ .05, under another `seed`.",
+    ]
+    return said
+
+
+def _nets(usable: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
+    nets = ", ".join(dict.fromkeys(usable["model"])) if len(usable) else ""
+    scripts = f", scripts {facts['scripts']}" if facts.get("scripts") else ""
+    classes = sorted({round(value) for value in (usable["n_train"] / usable["n_per_class"]).dropna()})
+    sizes = f", {numbers.listed([str(value) for value in classes], 'or')} classes" if classes else ""
+    return [
+        f"Its scope is {nets or 'no net'}{scripts}{sizes}: nothing is said about other nets or other kinds of images."
+    ]
+
+
+def _validation(usable: pd.DataFrame) -> list[str]:
+    pretrained = usable[usable["source"] != SCRATCH]
+    regimes = set(pretrained["val_regime"])
+    if not regimes:
+        return []
+    if regimes == {"other_target"}:
+        return [
+            "Learning rates come from other targets' tuning replicates. Where a depth is *chosen on validation*, "
+            "labels beyond n chose it: with n labels alone that choice would be worse."
+        ]
+    if "oracle" in regimes:
+        return [
+            "Oracle validation (labels that are not counted in n) chose learning rates: with n labels alone they "
+            "would be worse."
+        ]
+    return []
+
+
+def _floors(found: Sequence[View]) -> list[str]:
+    """Cells in which head and whole net are both under twice chance; they enter no test of D."""
+    low = []
+    for view in found:
+        for target in view.targets:
+            cells = view.cells.of(target)
+            for source in view.names:
+                for updates in view.schedules:
+                    low += [
+                        f"{source} to {target}, n={n}, {updates:,} updates"
+                        for n in view.counts_of(source, updates)
+                        if _is_floor(cells, source, n, updates)
+                    ]
+    if not low:
+        return []
+    more = f" and {len(low) - _FLOOR_NAMED} more" if len(low) > _FLOOR_NAMED else ""
+    shown = f"{'; '.join(low[:_FLOOR_NAMED])}{more}"
+    return [
+        f"Floor: head and whole net are both under twice chance at {shown}. Such a cell enters no test of D."
+    ]
+
+
+def _is_floor(cells: Cells, source: str, n: int, updates: int) -> bool:
+    try:
+        cells.D(source, n, updates)
+    except NotEnoughData as what:
+        return "floor" in str(what)
+    return False

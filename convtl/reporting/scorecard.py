@@ -1,0 +1,205 @@
+"""The scorecard of a study: every declared claim and its verdict, as a table of the report and for a terminal."""
+
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+
+from convtl.reporting import numbers
+from convtl.reporting.tables import markdown
+from convtl.study.contrasts import LONG, SHORT
+from convtl.study.principles import ALPHA
+from convtl.study.scorecard import Score
+
+TITLES = {
+    "similarity": "Principle 1: the more similar the source, the less fine-tuning is needed",
+    "data_size": "Principle 2: the more data, the deeper and the longer",
+    "dissimilarity": "Principle 3: from something of another nature, transfer is of little value",
+    "rule_of_thumb": "The rule of thumb that follows from the three",
+    "vanishing_gradients": "Gradients vanish, and early layers are the slowest to train",
+    "layer_transfer": "Early layers are general, later ones specific",
+    "options": "The options: the last layer, a few layers back, the whole net",
+}
+_ORDER = ("supported", "contradicted", "practically null", "inconclusive", "not tested", "not enough data")
+_CLAIM_WIDTH = 46
+
+
+def overview(scores: Sequence[Score]) -> list[str]:
+    """How many claims came out how, by reading."""
+    said = []
+    for reading, what in (
+        ("weak", "Weak readings (a direction)"),
+        ("strong", "Strong readings (what the lecture literally says; tested only after their weak one)"),
+        ("secondary", "Secondary claims, which qualify the others"),
+    ):
+        own = [score for score in scores if score.reading == reading]
+        counts = Counter(str(score.outcome) for score in own)
+        parts = [f"{counts[outcome]} {outcome}" for outcome in (*_ORDER, "described") if counts[outcome]]
+        if own:
+            said.append(f"**{what}**: of {len(own)}, {numbers.listed(parts)}.")
+    primary = [score for score in scores if score.claim.primary]
+    judged = sum(score.m > 0 for score in primary)
+    if primary:
+        said.append(
+            f"{numbers.plural(len(primary), 'claim')} {'are' if len(primary) > 1 else 'is'} primary; Holm's "
+            f"adjustment runs over the {judged} of them that could be tested."
+        )
+    return said
+
+
+def table(scores: Sequence[Score]) -> str:
+    """claim | reading | estimand, effect [interval, level] | exact p (Holm) | m, targets | verdict | papers."""
+    header = ["claim", "reading", "estimand: effect [interval, level]", "exact p (Holm)", "m, targets", "verdict",
+              "agrees with"]  # fmt: skip
+    rows: list[list[str]] = []
+    before = ""
+    for number, score in enumerate(scores, 1):
+        if score.claim.principle != before:
+            before = score.claim.principle
+            rows.append([f"**{TITLES[before]}**", *[""] * 6])
+        where = f" ({score.setting})" if score.setting else ""
+        rows.append([
+            f"{number}\\. {score.claim.statement}{where}",
+            f"{score.reading}{', primary' if score.claim.primary else ''}",
+            f"{score.estimand}: {effect(score)}",
+            p_values(score),
+            f"{score.m}; {', '.join(score.targets) or 'fresh nets'}" if score.m else "–",
+            f"**{score.outcome}**{_schedule(score)}",
+            score.agrees or "–",
+        ])  # fmt: skip
+    return markdown(header, rows)
+
+
+def notes(scores: Sequence[Score]) -> str:
+    """What qualifies each verdict, and its scope."""
+    lines = [
+        f"- {number}: {'; '.join(filter(None, [score.note, score.scope]))}"
+        for number, score in enumerate(scores, 1)
+        if score.note or score.scope
+    ]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def rule(scores: Sequence[Score]) -> str:
+    """How a verdict comes about, in the words of the protocol."""
+    least = max((score.m for score in scores), default=0)
+    floor = f" With {least} replicates it cannot be below {min(1.0, 2 / 2**least):.2g}." if least else ""
+    return (
+        "Rule, in this order: *practically null* if an interval of at least 90% lies inside the smallest effect of "
+        f"interest (±0.2 logit where nothing else is said); *supported* or *contradicted* if the p is at most "
+        f"{ALPHA:g} (Holm's, for primary claims) and every target agrees in sign; else *inconclusive*. A claim of "
+        "several parts needs all of them (the largest p counts), and one refuted part refutes it. p is that of the "
+        f"exact two-sided sign-flip test over replicates, targets averaged inside each.{floor} Claims, tests and "
+        "thresholds are written down in `convtl/study/declared.py`. *z*: log-odds of a correct answer, on test "
+        "images; *k*: trained layers, from the last; *D*: z with all layers trained minus z with the last only; "
+        "*G*: z with transfer minus z from scratch; *L*: z after the long schedule minus z after the short one.\n"
+    )
+
+
+def effect(score: Score) -> str:
+    """The number that decides, with its interval and level, in its unit."""
+    if not score.m and not score.parts:
+        return "–"
+    if score.claim.test == "share":
+        return f"{100 * score.effect:.0f}% of cells"
+    if score.claim.test == "order":
+        return f"rho {numbers.signed(score.effect)}"
+    text = numbers.signed(score.effect)
+    if score.m > 1:
+        level = numbers.level(score.interval)
+        text += f" {numbers.span(score.interval).removesuffix(']')};\N{NO-BREAK SPACE}{level}]"
+    unit = score.unit if score.unit != "logit" else ""
+    deciding = _deciding(score)
+    return " ".join(filter(None, [text, unit, f"({deciding})" if deciding else ""]))
+
+
+def p_values(score: Score) -> str:
+    """`<0.001 (0.004)`; a dash where nothing was tested."""
+    if math.isnan(score.p):
+        return "–"
+    text = numbers.p_value(score.p)
+    return f"{text} ({numbers.p_value(score.p_adjusted)})" if not math.isnan(score.p_adjusted) else text
+
+
+def _deciding(score: Score) -> str:
+    """Name of the part whose numbers are shown, of a claim with several."""
+    if len(score.parts) < 2:
+        return ""
+    return next((part.part.name for part in score.parts if part.values == score.values), "")
+
+
+def _schedule(score: Score) -> str:
+    """What the other schedule says, in brackets."""
+    if score.outcome in ("not enough data", "not tested"):
+        return ""
+    if score.elsewhere:
+        said = [
+            f"the same with {updates:,} updates"
+            if outcome == score.outcome
+            else f"{outcome} with {updates:,} updates, so a conclusion about speed"
+            for updates, outcome in score.elsewhere
+        ]
+        return f" ({'; '.join(said)})"
+    only = {SHORT: "short schedule only", LONG: "long schedule only"}.get(score.schedule, "")
+    return f" ({only})" if only and only in score.note else ""
+
+
+# --- the end of a run -----------------------------------------------------------------------------------
+
+
+def plain(scores: Sequence[Score]) -> str:
+    """The scorecard for a terminal."""
+    header = ["", "claim", "reading", "effect [interval]", "exact p (Holm)", "m", "verdict"]
+    rows = [
+        [
+            str(number),
+            score.claim.statement + (f" ({score.setting})" if score.setting else ""),
+            score.reading,
+            _short(score),
+            p_values(score),
+            str(score.m or "–"),
+            f"{score.outcome}{_short_schedule(score)}",
+        ]
+        for number, score in enumerate(scores, 1)
+    ]
+    wide = (2, _CLAIM_WIDTH, 9, 22, 15, 2, 24)
+    lines = ["scorecard", *_wrapped(header, wide), "-" * (sum(wide) + 2 * (len(wide) - 1))]
+    before = ""
+    for score, row in zip(scores, rows, strict=True):
+        if score.claim.principle != before:
+            before = score.claim.principle
+            lines += ["", TITLES[before]]
+        lines += _wrapped(row, wide)
+    lines += ["", *(text.replace("**", "") for text in overview(scores))]
+    return "\n".join(lines)
+
+
+def _short(score: Score) -> str:
+    if not score.m or score.claim.test in ("share", "order"):
+        return effect(score)
+    text = numbers.signed(score.effect)
+    return f"{text} {numbers.span(score.interval)}" if score.m > 1 else text
+
+
+def _short_schedule(score: Score) -> str:
+    other = [outcome for _, outcome in score.elsewhere if outcome != score.outcome]
+    if score.outcome in ("not enough data", "not tested"):
+        return ""
+    if other:
+        return f" (other schedule: {other[0]})"
+    return " (short schedule only)" if "short schedule only" in score.note else ""
+
+
+def _wrapped(row: Sequence[str], wide: Sequence[int]) -> list[str]:
+    """Lines of one row whose cells are broken at their column's width."""
+    cells = [
+        textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+        for text, width in zip(row, wide, strict=True)
+    ]
+    return [
+        "  ".join(
+            (cell[line] if line < len(cell) else "").ljust(width)
+            for cell, width in zip(cells, wide, strict=True)
+        ).rstrip()
+        for line in range(max(map(len, cells)))
+    ]
