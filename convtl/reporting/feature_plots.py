@@ -124,7 +124,7 @@ def movement(
     looks = colours([name for name in sources if name != SCRATCH]) | {SCRATCH: (GREY, "x")}
     shifts = (np.arange(len(sources)) - (len(sources) - 1) / 2) * min(0.12, 0.7 / max(len(sources), 1))
     wide = max(len(names), 1)
-    figure, grid = canvas(wide, rows=2, columns=wide, height=2.7, sharey="row")
+    figure, grid = canvas(wide, rows=2, columns=wide, width=min(3.5, 10.5 / wide), height=2.7, sharey="row")
     for column, label, axes in zip(
         ("displacement", "cka"), ("weights: |w − w₀| / |w₀|", "outputs: CKA with before"), grid, strict=True
     ):
@@ -136,6 +136,7 @@ def movement(
                 _dots(axis, table[known], [units.index(u) + shift for u in known], looks[source], source)
             whole_axis(axis.xaxis, range(len(units)), units)
             axis.set_xlim(-0.5, len(units) - 0.5)
+            axis.tick_params(axis="x", labelsize=10 if wide < 4 else 7.5)
             axis.set_title(f"depth {name}")
         axes[0].set_ylabel(label)
     grid[0][0].set_ylim(bottom=0)

@@ -164,7 +164,7 @@ def read_maps(out: Path, trial: str) -> FeatureMaps | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
         return _parsed(found)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

@@ -1,0 +1,114 @@
+"""The feature maps that are kept beside the rows: of which trials, of which images, and how they are read."""
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convtl.cache import Cache, default_root
+from convtl.study.feature_maps import FOLDER, PICTURES, between_classes, keep_maps, read_maps
+from convtl.study.materials import Materials, TargetData
+from convtl.study.movement import maps
+from convtl.study.store import RowStore
+
+WORDS = ("movement=true", "depth=5", "replicates=2")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("maps")
+    tiny.run(folder, tiny.trials(*WORDS))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def materials(out):
+    made = Materials(Cache(default_root()), lambda line: None)
+    made.sources.prepare(tiny.trials(*WORDS), lambda ready, of: None)
+    return made
+
+
+def files(out):
+    return sorted(path.name for path in (out / FOLDER).iterdir())
+
+
+def test_the_lowest_replicate_is_kept_and_no_other(out, tmp_path) -> None:
+    lowest, _ = tiny.trials(*WORDS)
+    assert files(out) == [f"{lowest.id}.npz"]
+    tiny.run(tmp_path, tiny.trials("movement=true", "depth=1", "replicate=[1]"))
+    assert len(files(tmp_path)) == 1
+
+
+def test_without_movement_nothing_is_kept(tmp_path) -> None:
+    tiny.run(tmp_path, tiny.trials())
+    assert not (tmp_path / FOLDER).exists()
+
+
+def test_what_is_kept_is_what_the_units_say(out, materials) -> None:
+    trial = tiny.trials(*WORDS)[0]
+    kept = read_maps(out, trial.id)
+    images, labels = materials.target_data(trial).held_out("validation")
+    first = [int(np.argmax(labels == label)) for label in range(PICTURES)]
+    said = maps(materials.network(trial), materials.start(trial).variables, images)
+    assert kept.images.shape == (PICTURES, 16, 16, 1)
+    assert kept.units == ("conv1", "conv2", "fc3", "fc4", "fc5")
+    assert len(kept.classes) == 4
+    assert set(kept.maps) == {"conv1", "conv2"}
+    assert set(kept.means) == {"fc3", "fc4", "fc5"}
+    np.testing.assert_allclose(kept.maps["conv1"][0], said["conv1"][first], atol=2e-3)
+    assert not np.array_equal(*kept.maps["conv1"])  # it was trained
+    own = said["fc3"][labels == 1]
+    np.testing.assert_allclose(kept.means["fc3"][0][:, 1], [own[::2].mean(0), own[1::2].mean(0)], atol=2e-3)
+    kernel = materials.start(trial).variables["conv1"]["params"]["conv"]["kernel"]
+    np.testing.assert_allclose(kept.kernels[0][2], kernel[:, :, 0, 2], atol=1e-3)
+    assert np.isnan(kept.shares["fc5"][0])  # a head of zeros says the same of everything
+    assert 0 < kept.shares["fc4"][1] < 1
+    assert (out / FOLDER / f"{trial.id}.npz").stat().st_size < 200_000
+
+
+def test_test_images_are_not_looked_at(out, materials, tmp_path, monkeypatch) -> None:
+    trial = tiny.trials(*WORDS)[0]
+    read = TargetData._held_out
+
+    def guarded(self, split):
+        assert split == "validation"
+        return read(self, split)
+
+    monkeypatch.setattr(TargetData, "_held_out", guarded)
+    keep_maps(tmp_path, trial, materials, materials.start(trial).variables)
+    kept = read_maps(tmp_path, trial.id)
+    assert np.array_equal(kept.images, read_maps(out, trial.id).images)
+    assert np.array_equal(*kept.maps["conv2"])
+
+
+def test_a_damaged_file_counts_as_none(out, tmp_path) -> None:
+    trial = tiny.trials(*WORDS)[0]
+    assert read_maps(tmp_path, trial.id) is None
+    whole = (out / FOLDER / f"{trial.id}.npz").read_bytes()
+    (tmp_path / FOLDER).mkdir()
+    for content in (b"", whole[:100], whole[: len(whole) // 2], b"{}"):
+        (tmp_path / FOLDER / f"{trial.id}.npz").write_bytes(content)
+        assert read_maps(tmp_path, trial.id) is None
+    np.savez(tmp_path / FOLDER / f"{trial.id}.npz", images=np.array([{}], object))
+    assert read_maps(tmp_path, trial.id) is None
+
+
+def test_a_trial_that_is_done_is_not_run_again_for_its_maps(tmp_path) -> None:
+    tiny.run(tmp_path, tiny.trials())
+    tiny.run(tmp_path, tiny.trials("movement=true"))
+    assert not (tmp_path / FOLDER).exists()
+    assert len(RowStore(tmp_path).read()) == 1
+
+
+@given(st.integers(2, 5), st.integers(1, 6), st.integers(0, 2**16), st.floats(-50, 50))
+def test_the_share_between_classes_is_a_share(classes, each, seed, shift) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(classes), each)
+    means = rng.normal(size=(classes, 3))[labels]
+    assert between_classes(means, labels) == pytest.approx(1)
+    noise = rng.normal(size=(len(labels), 3))
+    share = between_classes(noise, labels)
+    assert 0 <= share <= 1 + 1e-9
+    assert between_classes(3 * noise + shift, labels) == pytest.approx(share)
+    assert np.isnan(between_classes(np.full((len(labels), 2), shift), labels))

@@ -1,0 +1,123 @@
+"""How far units moved: what a row says of it, and in which order the units stand."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from convtl.config import LeNet5Config
+from convtl.models.lenet import lenet5
+from convtl.study.movement import maps, moved, movement_frame
+from convtl.study.store import RowStore
+from convtl.training.features import CHUNK
+
+UNITS = ["conv1", "conv2", "fc3", "fc4", "fc5"]
+
+
+@pytest.fixture(scope="module")
+def network():
+    return lenet5(LeNet5Config(), (16, 16, 1), 4)
+
+
+@pytest.fixture(scope="module")
+def variables(network):
+    return jax.tree.map(np.asarray, network.init(jax.random.key(0)))
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.default_rng(count).normal(size=(count, 16, 16, 1)).astype(np.float32)
+
+
+def test_a_net_that_stayed_has_displacement_0_and_cka_1(network, variables) -> None:
+    found = moved(network, variables, variables, images(20))
+    assert list(found) == UNITS
+    for displacement, cka in found.values():
+        assert displacement == 0
+        assert cka == pytest.approx(1)
+
+
+def test_a_unit_that_grew_moved_as_far_as_its_weights(network, variables) -> None:
+    grown = variables | {"fc4": {"params": jax.tree.map(lambda leaf: 1.5 * leaf, variables["fc4"]["params"])}}
+    found = moved(network, variables, grown, images(20))
+    assert found["fc4"][0] == pytest.approx(0.5)
+    assert found["fc3"] == [0, pytest.approx(1)]
+    assert found["fc5"][0] == 0
+    assert found["fc5"][1] < 1  # its weights stayed, but not what enters it
+
+
+def test_a_head_of_zeros_has_no_movement(network, variables) -> None:
+    zeros = variables | {"fc5": {"params": jax.tree.map(np.zeros_like, variables["fc5"]["params"])}}
+    assert moved(network, zeros, variables, images(20))["fc5"] == [None, None]
+
+
+def test_maps_are_what_the_units_say_however_many_images_there_are(network, variables) -> None:
+    some = images(CHUNK + 3)
+    found = maps(network, variables, some)
+    said = network.apply(variables, some, taps=UNITS)[2]
+    assert list(found) == UNITS
+    for unit in UNITS:
+        np.testing.assert_allclose(found[unit], said[unit], atol=1e-5)
+    alone = maps(network, variables, some[:2])
+    assert all(np.array_equal(alone[unit], found[unit][:2]) for unit in UNITS)
+
+
+def test_without_images_there_is_nothing_to_say(network, variables) -> None:
+    with pytest.raises(ValueError, match="no images"):
+        maps(network, variables, images(1)[:0])
+
+
+def test_rows_tell_that_trained_units_moved_and_frozen_ones_did_not(tmp_path) -> None:
+    tiny.run(tmp_path, tiny.trials("movement=true", "depth=[2,5]", "source=[latin,scratch]"))
+    rows = tiny.table(tmp_path)
+    assert len(rows) == 3
+    for row in rows.values():
+        trained = row["trained_units"].split("+")
+        assert list(row["moved"]) == UNITS
+        assert row["moved"].pop("fc5") == [None, None]
+        for unit, (displacement, cka) in row["moved"].items():
+            assert (displacement > 0) == (unit in trained)
+            assert cka == pytest.approx(1) if unit not in trained else cka < 1
+
+
+def test_movement_is_no_part_of_a_trial(tmp_path) -> None:
+    tiny.run(tmp_path, tiny.trials())
+    plain = tiny.table(tmp_path)
+    assert tiny.run(tmp_path, tiny.trials("movement=true")).ran == 0
+    assert tiny.table(tmp_path) == plain
+    (row,) = plain.values()
+    assert "moved" not in row
+    tiny.run(tmp_path / "with", tiny.trials("movement=true"))
+    ((name, other),) = tiny.table(tmp_path / "with").items()
+    assert name == row["trial"]
+    assert {key: value for key, value in other.items() if key != "moved"} == row
+
+
+def test_the_table_holds_movement_as_json(tmp_path) -> None:
+    store = RowStore(tmp_path)
+    store.write_table([{"trial": "a", "moved": {"conv1": [0.5, None]}}, {"trial": "b"}])
+    first, second = csv.DictReader((tmp_path / "results.csv").read_text().splitlines())
+    assert json.loads(first["moved"]) == {"conv1": [0.5, None]}
+    assert second["moved"] == ""
+
+
+def test_units_stand_from_the_input_on() -> None:
+    pair = [0.1, 0.9]
+    rows = [
+        {"trial": name, "model": "plain", "trained_units": trained, "moved": dict.fromkeys(units, pair)}
+        for name, trained, units in (
+            ("a", "fc11+out", ("fc1", "fc10", "fc11", "fc2", "out")),
+            ("b", "out", ("fc1", "fc10", "fc11", "fc2", "out")),
+        )
+    ]
+    found = movement_frame([*rows, {"trial": "c", "model": "plain"}])
+    assert set(found["trial"]) == {"a", "b"}
+    for _, own in found.groupby("trial"):
+        assert list(own.sort_values("position")["unit"]) == ["fc1", "fc2", "fc10", "fc11", "out"]
+    assert set(found.loc[found["trained"], "unit"]) == {"fc11", "out"}
+
+
+def test_rows_without_movement_make_an_empty_table() -> None:
+    assert movement_frame([{"trial": "a"}]).empty
