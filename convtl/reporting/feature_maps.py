@@ -151,7 +151,8 @@ def _table(
 ) -> list[str]:
     """Every arm's units, and the mean over trained units below the head against that of the first source."""
     rows = []
-    several = own["replicate"].nunique() > 1
+    replicates = own["replicate"].nunique()
+    several = replicates > 1
     for depth in sorted(names, reverse=True):
         tables = {source: _hidden(own, source, depth, "displacement") for source in sources}
         means = {source: table.mean(axis="columns") for source, table in tables.items()}
@@ -169,11 +170,17 @@ def _table(
     header += ["difference to the first source"] if several else []
     note = (
         "Units: displacement · CKA, means over replicates. The mean below the head is over trained units; "
-        "in brackets exact sign-flip intervals over replicates, each for one number, unadjusted.\n"
+        f"in brackets exact sign-flip intervals over replicates (level {_level(replicates)} for {replicates}), each "
+        "for one number, unadjusted.\n"
         if several
         else "Units: displacement · CKA, of one replicate. The mean below the head is over trained units.\n"
     )
     return [markdown([*header, *units], rows), note]
+
+
+def _level(replicates: int) -> str:
+    """What an exact interval attains: only the number of replicates decides."""
+    return numbers.level(estimate(np.arange(replicates, dtype=float)).interval)
 
 
 def _interval(values: pd.Series, signed: bool = False) -> str:

@@ -171,7 +171,7 @@ def _tiles(
 ) -> tuple[Figure, Axes]:
     """Tiles in lines, `each` lines a name; red is positive, blue negative."""
     across = max(len(line) for line in lines)
-    size = min(0.62, 9.2 / across)
+    size = min(0.62, 9.2 / across, 7.0 / len(lines))
     height = size * (len(lines) + 0.35 * (len(names) - 1))
     figure, [[axis]] = canvas(1, width=size * across + 1.4, height=height)
     image = axis.imshow(

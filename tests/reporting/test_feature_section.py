@@ -61,6 +61,7 @@ def test_the_findings_are_those_of_the_rows(tmp_path) -> None:
     assert "lowest CKA) are those of fc3 from latin (0.85), conv2 from noise (0.55)" in text
     assert "Weights of frozen units did not move in any of 24 trials." in text
     assert "have no measure" not in text
+    assert "(level 96.9% for 6)" in text
     deep = next(line for line in text.splitlines() if line.startswith("| 5 (conv1, all) | noise "))
     assert re.search(r"\| 0\.46 \[0\.4\d,\s0\.4\d\] \| \+0\.30 \[\+0\.30,\s\+0\.30\] \|", deep)
     assert deep.endswith("| 0.90 · 0.55 | 0.30 · 0.85 | 0.40 · 0.80 | – · – |")
