@@ -1,6 +1,5 @@
 """Pictures over the number of labels: learning curves with data equivalents, and the rates that were chosen."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from convtl.reporting.figures import (
     log_axis,
     percent_axis,
     styled,
+    whole_axis,
 )
 from convtl.reporting.plots import line, shifts
 from convtl.reporting.view import View
@@ -123,9 +123,15 @@ def _arrow(axis: Axes, n: int, reached: float, worth: DataEquivalent) -> None:
     if worth.censored:
         look["linestyle"] = (0, (2, 2))
     axis.annotate("", xy=(place, reached), xytext=(n, reached), arrowprops=look)
-    middle = (math.sqrt(n * place), reached)
-    over: dict[str, Any] = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 8.5}
-    axis.annotate(times(worth), middle, color=_CHOSEN, fontweight="bold", **over)
+    side = 1 if place > n else -1  # beyond the arrow's head, where no line is
+    beside: dict[str, Any] = {
+        "textcoords": "offset points",
+        "va": "center",
+        "fontsize": 8.5,
+        "fontweight": "bold",
+    }
+    beside |= {"xytext": (4 * side, 0), "ha": "left" if side > 0 else "right"}
+    axis.annotate(times(worth), (place, reached), color=_CHOSEN, **beside)
 
 
 def times(worth: DataEquivalent) -> str:
@@ -174,8 +180,12 @@ def rates(view: View) -> Figure:
                 axis.set_visible(False)
                 continue
             depth_axis(axis, view)
-            axis.set_xlabel("trained layers" if source != SCRATCH else "")
-            axis.tick_params(axis="x", labelsize=7)
+            whole_axis(axis.xaxis, view.depths, list(map(str, view.depths)))
+            axis.set_xlabel("trained layers")
+            for n in view.counts:  # so that the legend has them in their order
+                axis.plot(
+                    [], [], color=looks[str(n)][0], marker=looks[str(n)][1], markersize=4, label=f"n={n}"
+                )
             log_axis(axis.yaxis, every or [1.0])
             for shift, n in zip(shifts(len(looks), 0.16), view.counts, strict=True):
                 _rates_of(axis, view, source, n, updates, looks[str(n)], float(shift))
@@ -203,7 +213,7 @@ def _rates_of(
             ring: dict[str, Any] = {"s": 90, "facecolor": "none", "edgecolor": "black", "linewidth": 0.9}
             axis.scatter(depth + shift, value, label="at the edge of the grid", **ring)
     if middle:
-        axis.plot(*zip(*middle, strict=True), color=look[0], marker=look[1], markersize=4, label=f"n={n}")
+        axis.plot(*zip(*middle, strict=True), color=look[0], marker=look[1], markersize=4)
 
 
 def rates_caption(view: View) -> str:

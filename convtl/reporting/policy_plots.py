@@ -111,7 +111,8 @@ def regret_bars(view: View) -> Figure:
     for name, table in found.items():
         scores = 1 - (table / spans.clip(lower=0.05)).to_numpy(float)
         share, low, high = performance_profile(scores, 1 - thresholds - 1e-9)
-        axes[1].plot(thresholds, share, color=looks[name][0], label=name)
+        dashes = "--" if name.startswith("best") else "-"  # it may lie on that of another policy
+        axes[1].plot(thresholds, share, dashes, color=looks[name][0], label=name)
         axes[1].fill_between(thresholds, low, high, color=looks[name][0], alpha=0.12, linewidth=0)
     axes[1].set_xlabel("regret, as a share of best minus worst depth of the cell")
     axes[1].set_ylabel("share of runs with no more")

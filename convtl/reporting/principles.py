@@ -80,7 +80,7 @@ def write_report(
         [
             f"# {document.one_line(title)}\n",
             f"**Question.** {document.one_line(question)}\n",
-            *_scorecard(scores),
+            *_scorecard(scores, list(dict.fromkeys(data["source"]))),
             reach.box(data, found, scores, scope),
             *_depths(found),
             *_figures(out, found, data, probes, uncached, samples),
@@ -98,13 +98,14 @@ def write_report(
 # --- sections -----------------------------------------------------------------------------------------
 
 
-def _scorecard(scores: Sequence[Score]) -> list[str]:
+def _scorecard(scores: Sequence[Score], sources: Sequence[str]) -> list[str]:
     return [
         "## Scorecard\n",
         "\n".join(f"- {text}" for text in scorecard.overview(scores)) + "\n",
         "**Table 1.** Every declared claim.\n",
         scorecard.table(scores),
         scorecard.rule(scores),
+        reach.glossary(sources),
     ]
 
 

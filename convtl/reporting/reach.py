@@ -15,6 +15,29 @@ _FLOOR_NAMED = 8
 """Cells under twice chance that are named before they are only counted."""
 
 
+_SOURCES = {
+    "own": "own, other letters of the target's script than the target's classes",
+    "self": "self, trained from scratch on the very images of the trial first, with as many updates as a source net",
+    "random": "random, a fresh net whose frozen layers stay as they were drawn",
+    "same_classes": "same_classes, the target's classes in other images",
+}
+_CONTROLS = {
+    "shuffled": "X:shuffled, the weights of the net from X in another order within each layer",
+    "statistics": "X:statistics, weights drawn with mean and spread of those of the net from X",
+    "random_labels": "X:random_labels, a net that learned X under random labels",
+    "random_labels_rescaled": "X:random_labels_rescaled, the same with activations as large as those of the net from X",
+}
+
+
+def glossary(sources: Sequence[str]) -> str:
+    """What the names of sources mean that are no names of data; empty where there are none."""
+    said = [text for name, text in _SOURCES.items() if name in sources]
+    said += [text for name, text in _CONTROLS.items() if any(s.partition(":")[2] == name for s in sources)]
+    if any("mixture" in name for name in sources):
+        said.append("mixture@s, a share s of its classes from own and the rest from the far source")
+    return f"*Sources*: {'; '.join(said)}.\n" if said else ""
+
+
 def box(data: pd.DataFrame, found: Sequence[View], scores: Sequence[Score], facts: Mapping[str, Any]) -> str:
     """The two lists as a block quotation of Markdown."""
     usable = data[data["usable"].astype(bool)]

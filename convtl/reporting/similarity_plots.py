@@ -9,7 +9,6 @@ from convtl.measure.ranking import RankCorrelation, kendall_tau_b, rank_correlat
 from convtl.reporting import numbers
 from convtl.reporting.depth_plots import dial, ladder
 from convtl.reporting.figures import (
-    COLOURS,
     GREY,
     Axes,
     Figure,
@@ -24,6 +23,8 @@ from convtl.reporting.plots import line, spread
 from convtl.reporting.view import View
 from convtl.study.similarity import DISTANCES, ESTIMATORS
 
+_BANDS = (("#222222", ":"), ("#8A8A8A", "--"), ("#7B4B2A", "-."), ("#B8860B", (0, (1, 3))))
+"""Looks of controls, none of them a source's."""
 _CIRCULAR = ("linear_probe", "knn")
 """About the accuracy of tuning the head, which is a part of D and G."""
 
@@ -74,9 +75,9 @@ def gain_by_distance(view: View) -> Figure:
             values = view.gain(name, n, depth, updates)  # type: ignore[arg-type]
             if len(values):
                 mean, low, high = spread(values)
-                colour = COLOURS[(index + 3) % len(COLOURS)]
-                axis.axhspan(low, high, color=colour, alpha=0.18, linewidth=0)
-                axis.axhline(mean, color=colour, linestyle=":", linewidth=1.4, label=drawable(name))
+                colour, dashes = _BANDS[index % len(_BANDS)]
+                axis.axhspan(low, high, color=colour, alpha=0.15, linewidth=0)
+                axis.axhline(mean, color=colour, linestyle=dashes, linewidth=1.4, label=drawable(name))
         for name in (other for other in view.controls if other not in bands):
             base = name.partition(":")[0]
             if base in places:

@@ -13,6 +13,8 @@ from convtl.study.contrasts import SPECIAL
 from convtl.study.declared import LADDER
 from convtl.study.statistics import interquartile_mean
 
+_TRIMMED = 4
+"""Targets from which on the interquartile mean leaves any out."""
 _RELATIVE = ("self", "random", "same_classes")
 """Sources that are no task of their own, so that they have no place on a ladder."""
 
@@ -155,8 +157,9 @@ def over_targets(found: pd.Series) -> pd.Series:
     if not len(found):
         return pd.Series(dtype=float)
     table = found.astype(float).unstack("target").dropna()
-    values = [interquartile_mean(row) for row in table.to_numpy(float)]
-    return pd.Series(values, table.index, dtype=float)
+    if table.shape[1] < _TRIMMED:
+        return table.mean(axis=1)
+    return pd.Series([interquartile_mean(row) for row in table.to_numpy(float)], table.index, dtype=float)
 
 
 def main_rows(rows: pd.DataFrame) -> pd.DataFrame:
