@@ -1,5 +1,6 @@
 """Results of probes on disk: a part for each configuration, written whole, and the table made of them."""
 
+import contextlib
 import json
 import math
 import uuid
@@ -54,7 +55,8 @@ class Parts:
 
     def write_table(self) -> Path:
         """Writes gradients.csv from the parts that were expected and are there."""
-        rows = [json.loads(line) for path in self._expected if path.exists() for line in path.open()]
+        there = [path for path in self._expected if path.exists()]
+        rows = [json.loads(line) for path in there for line in path.read_text(encoding="utf-8").splitlines()]
         frame = pd.DataFrame(rows, columns=list(COLUMNS))
         for column in ("hidden", "replicate", "update", "position"):
             frame[column] = frame[column].astype("Int64")
@@ -104,4 +106,5 @@ def _publish(path: Path, text: str) -> None:
     except OSError as error:
         raise UserError(f"out: cannot write in '{path.parent}': {error.strerror or error}") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)

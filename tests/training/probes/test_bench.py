@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from probe_nets import CLASSES, chain, materials
+from probe_nets import chain, materials
 
 from convtl.cache import default_root
 from convtl.config import OptimConfig

@@ -89,10 +89,6 @@ def test_other_recipes_are_other_parts(done):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (
-            ["target=[cyrillic,greek]"],
-            "target: got ['cyrillic', 'greek']; accepted with gradients: one domain",
-        ),
         (["target=cyrilic"], "target: unknown name 'cyrilic'"),
         (["gradients=null"], "gradients: got null"),
         (["gradients.images_per_class=400"], "gradients.images_per_class: got 400"),
