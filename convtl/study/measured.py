@@ -67,14 +67,26 @@ def measure(
     for trial in trials:
         if not source_name(trial.source).fresh:
             places.setdefault(place_of(describe(trial)), []).append(trial)
-    missing = [place for place in places if place not in known]
-    for number, place in enumerate(missing):
+    missing = {
+        place: max(own, key=lambda t: t.n_per_class) for place, own in places.items() if place not in known
+    }
+    materials.sources.prepare(  # a finished study has asked for none
+        missing.values(), lambda ready, of: working_on(f"fetching source nets ({ready} of {of} ready)")
+    )
+    for number, (place, trial) in enumerate(missing.items()):
         working_on(f"measuring similarity ({number} of {len(missing)} done)")
-        trial = max(places[place], key=lambda t: t.n_per_class)
         entry = {"place": place, **{key: getattr(trial, key) for key in _PLACE}}
         line = json.dumps(entry | {"measures": _measures(trial, materials, _largest(trials, trial))})
-        with accessible(out), (out / FILE).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        _append(out, line)
+
+
+def _append(out: Path, line: str) -> None:
+    """Adds a line of its own, also where a kill has left half of one."""
+    path = out / FILE
+    with accessible(out):
+        torn = path.exists() and not path.read_bytes().endswith(b"\n")
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n" * torn + line + "\n")
 
 
 def _largest(trials: Sequence[Trial], like: Trial) -> int:
