@@ -4,11 +4,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 
 from convtl import cli
+from convtl.study.store import RowStore
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,19 @@ class Commands:
             signal.signal(signal.SIGTERM, before)
         out, err = self._capfd.readouterr()
         return Done(code, out, err)
+
+    def without_reports(self) -> "Commands":
+        """From now on a run leaves rows and their table, but draws no report: that takes longer than the study."""
+        from convtl import run
+        from convtl.study.measured import read_measured, with_measures
+
+        def table(store: RowStore, *given: Any) -> tuple[Path, str]:
+            store.write_table(with_measures(store.read().values(), read_measured(store.out)))
+            return store.out / "report.html", ""
+
+        self._monkeypatch.setattr(run, "build", table)
+        self._monkeypatch.setattr(run, "save_samples", lambda *given: None)
+        return self
 
     def run(self, *words: str) -> Done:
         from convtl.run import _main

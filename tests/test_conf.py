@@ -1,14 +1,17 @@
 """conf/: every file composes, and every named thing runs a trial from end to end."""
 
+import csv
 from pathlib import Path
 
 import pytest
 import tiny
 import yaml
 
+from convtl import run
 from convtl.cli import GROUPS, REGISTRIES, compose, conf_folders, options
 from convtl.parsing import known_keys, parse
-from convtl.study.grid import expand
+from convtl.study.grid import distinct, expand
+from convtl.study.tuning import tuning_points
 
 CONF = Path(__file__).parent.parent / "conf"
 FOLDERS = [*GROUPS, *REGISTRIES]
@@ -48,13 +51,15 @@ def test_config_yaml_names_every_key_and_no_other() -> None:
 
 @pytest.mark.parametrize("name", options("experiment"))
 def test_every_experiment_says_what_it_asks_and_its_claims_can_be_answered(name) -> None:
-    config, trials = expand(compose([f"+experiment={name}"]))
+    content = compose([f"+experiment={name}", "replicates=1"])
+    config, trials = expand(content)
     assert config.study == name
     assert config.question
     for claim in config.claims:
-        assert claim.source in config.source
-        assert {claim.n_low, claim.n_high} <= set(config.n_per_class)
-    assert trials
+        there = {trial.n_per_class for trial in trials if trial.source == claim.source}
+        assert {claim.n_low, claim.n_high} <= there
+    assert trials or config.gradients
+    assert bool(tuning_points(content)) == any(trial.settings.tuning for trial in trials)
 
 
 # --- one trial of each ------------------------------------------------------------------------------
@@ -64,6 +69,11 @@ CUT = [
     "lr=1e-3", "pretrain={images_per_class: 12,updates: 6,lr: 3e-3}", "validation.per_class=3", "test_per_class=6",
     "limits={images_per_class: 16}", "depth=1", "claims=[]",
 ]  # fmt: skip
+LIMITS = "limits={replicates: 1,values_per_axis: 2,updates: 6,pretrain_updates: 6,images_per_class: 16}"
+"""Blocks say for themselves what they are made of; limits cut them too."""
+TRIED = [name for name in options("experiment") if name != "vanishing_gradients"]
+"""Experiments of trials; probes of gradients have tests of their own."""
+LARGE = ("input_shift", "principles")
 
 
 def one_done(tmp_path, words) -> None:
@@ -106,9 +116,30 @@ def test_every_domain_is_a_source(name, tmp_path) -> None:
     one_done(tmp_path, [*CUT, f"source={name}", f"target={'greek' if name != 'greek' else 'latin'}"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", options("experiment"))
+def run_whole(out: Path, *words: str) -> list[dict[str, str]]:
+    """Runs a study as a command does, from its words to its report; returns its table."""
+    kept = [word for word in CUT if not word.startswith(("depth", "n_per_class", "claims", "limits"))]
+    content = compose(
+        [*words, *kept, LIMITS, "n_per_class=[2,4]", "rows_from=[]", "gradients=null", f"out={out}"]
+    )
+    points = [*tuning_points(content), *expand(content)[1]]
+    assert run.run_study(content, "python -m convtl.run") == 0
+    assert (out / "report.html").exists()
+    with (out / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(distinct(points))
+    assert {(row["status"], row["frozen_ok"]) for row in rows} == {("done", "True")}
+    return rows
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in TRIED]
+)
 def test_every_experiment_runs(name, tmp_path) -> None:
-    words = [word for word in CUT if not word.startswith(("depth", "n_per_class", "claims"))]
-    one_done(tmp_path, [f"+experiment={name}", *words, "limits={images_per_class: 16,values_per_axis: 2}",
-                        "n_per_class=[2,4]"])  # fmt: skip
+    run_whole(tmp_path, f"+experiment={name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", options("size"))
+def test_every_size_runs(name, tmp_path) -> None:
+    run_whole(tmp_path, "+experiment=principles", f"size={name}")

@@ -1,0 +1,113 @@
+"""Measured similarity, beside the rows."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from commands import Commands
+
+from convtl.cache import Cache, default_root
+from convtl.study.grid import expand
+from convtl.study.materials import Materials, TargetData
+from convtl.study.measured import FILE, measure, read_measured
+from convtl.study.similarity import DISTANCES, ESTIMATORS, PER_CLASS
+
+WORDS = (
+    "source=[latin,latin:shuffled,scratch]",
+    "n_per_class=[2,4]",
+    "lr=1e-2",
+    "domains.cyrillic.per_class.train=24",
+    "distances=true",
+    "out=o",
+)
+
+
+@pytest.fixture
+def commands(monkeypatch, capfd, tmp_path) -> Commands:
+    monkeypatch.chdir(tmp_path)
+    return Commands(monkeypatch, capfd).without_reports()
+
+
+def lines() -> list[dict[str, str]]:
+    with Path("o/results.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_measures_are_taken_once_and_are_columns_of_the_table(commands) -> None:
+    assert commands.tiny(*WORDS).code == 0
+    file = Path("o") / FILE
+    written = file.read_bytes()
+    assert len(written.splitlines()) == 2, "a line for each source and draw of the target, none for scratch"
+    by_source: dict[str, set[tuple[str, ...]]] = {}
+    for line in lines():
+        measures = tuple(line[key] for key in (*DISTANCES, *ESTIMATORS))
+        by_source.setdefault(line["source"], set()).add(measures)
+    assert {source: len(found) for source, found in by_source.items()} == dict.fromkeys(by_source, 1)
+    ((latin,), (control,), (scratch,)) = (by_source[name] for name in ("latin", "latin:shuffled", "scratch"))
+    assert all(map(str.__len__, latin))
+    assert not any(control[: len(DISTANCES)]), "a control has the images of its source"
+    assert all(control[len(DISTANCES) :])
+    assert not any(scratch)
+
+    assert commands.tiny(*WORDS).code == 0
+    assert file.read_bytes() == written
+
+    file.write_bytes(written[:-40])  # as a kill would leave it
+    before = lines()
+    assert commands.tiny(*WORDS).code == 0
+    assert len(read_measured(Path("o"))) == 2
+    assert lines() == before
+
+
+def test_another_protocol_is_measured_anew(commands) -> None:
+    words = (*WORDS, "source=latin", "n_per_class=2")
+    assert commands.tiny(*words).code == 0
+    assert commands.tiny(*words, "seed=1").code == 0
+    assert len(read_measured(Path("o"))) == 2
+    assert len({line["mmd2"] for line in lines()}) == 2
+
+
+def measured(monkeypatch, out: Path, *words: str) -> tuple[list[int], Materials, list[Any]]:
+    """Positions of target images that were looked at."""
+    trials = expand(tiny.content(*WORDS, *words))[1]
+    materials = Materials(Cache(default_root()), lambda what: None)
+    materials.sources.prepare(trials, lambda ready, of: None)
+    seen: list[int] = []
+    pixels = TargetData.pixels
+
+    def noted(self: TargetData, split: str, chosen: np.ndarray) -> np.ndarray:
+        assert split == "train"
+        seen.extend(chosen.tolist())
+        return pixels(self, split, chosen)
+
+    monkeypatch.setattr(TargetData, "pixels", noted)
+    measure(trials, materials, out, lambda what: None)
+    return seen, materials, trials
+
+
+def test_target_images_that_are_looked_at_are_in_no_trial(tmp_path, monkeypatch) -> None:
+    seen, materials, trials = measured(monkeypatch, tmp_path)
+    assert len(set(seen)) == 4 * PER_CLASS
+    for trial in trials:
+        assert not np.isin(seen, materials.target_data(trial).draw.train[:, : trial.n_per_class]).any()
+
+
+def test_where_every_image_is_in_use_nothing_is_measured(tmp_path, monkeypatch) -> None:
+    seen, _, _ = measured(monkeypatch, tmp_path, "n_per_class=[2,5]")
+    assert seen == []
+    assert set(map(len, read_measured(tmp_path).values())) == {0}
+
+
+def test_nets_of_the_very_classes_are_not_measured_on_their_own_images(tmp_path, monkeypatch) -> None:
+    seen, _, _ = measured(monkeypatch, tmp_path, "source=same_classes", "n_per_class=2")
+    assert seen == []
+
+
+def test_each_size_of_self_is_a_net_of_its_own(tmp_path, monkeypatch) -> None:
+    measured(monkeypatch, tmp_path, "source=self")
+    found = list(read_measured(tmp_path).values())
+    assert len(found) == 2
+    assert found[0]["logme"] != found[1]["logme"]
