@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ class DepthCell:
 
     Attributes:
       share: P(d* = depth).
+      m: replicates.
       gains: G at d*, one a replicate; d* is chosen by replicates that do not score it where m allows that.
       adjusted: p of the mean of `gains`, over all cells of the table (step-down max-T).
     """
@@ -36,6 +37,7 @@ class DepthCell:
     depths: tuple[int, ...]
     share: tuple[float, ...]
     gains: pd.Series
+    m: int
     adjusted: float = float("nan")
 
     @property
@@ -64,10 +66,7 @@ def depth_cells(view: View) -> list[DepthCell]:
     if not values.size:
         return found
     adjusted = statistics.max_t(values.to_numpy(float))
-    return [
-        DepthCell(cell.source, cell.n, cell.updates, cell.depths, cell.share, cell.gains, float(p))
-        for cell, p in zip(found, adjusted, strict=True)
-    ]
+    return [replace(cell, adjusted=float(p)) for cell, p in zip(found, adjusted, strict=True)]
 
 
 def _cell(view: View, source: str, n: int, updates: int) -> DepthCell | None:
@@ -86,7 +85,7 @@ def _cell(view: View, source: str, n: int, updates: int) -> DepthCell | None:
         own = np.where(member, 0.0, z[:, chosen].T).sum(axis=0) / (~member).sum(axis=0)
         scores = pd.Series(own, curve.index)
     gains = (scores - scratch).dropna() if len(scratch) else pd.Series(dtype=float)
-    return DepthCell(source, n, updates, depths, tuple(map(float, share)), gains)
+    return DepthCell(source, n, updates, depths, tuple(map(float, share)), gains, len(z))
 
 
 def table(view: View, found: Sequence[DepthCell]) -> str:
@@ -114,7 +113,7 @@ def _text(cell: DepthCell | None) -> str:
 
 def legend(found: Sequence[DepthCell]) -> str:
     """How to read the table."""
-    few = any(len(cell.gains) < _FEWEST for cell in found)
+    few = any(cell.m < _FEWEST for cell in found)
     how = (
         "over bootstrap draws of replicates"
         if few

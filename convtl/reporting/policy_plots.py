@@ -198,20 +198,30 @@ def cost(view: View, uncached: Mapping[int, float]) -> Figure:
 def _points(
     axis: Axes, points: list[Point], looks: Mapping[str, tuple[str, str]], uncached: Mapping[int, float]
 ) -> None:
+    """A thin line a source and schedule; depths are written at the front only, where they can be read."""
     short = min((updates for *_, updates in points), default=0)
-    for total, accuracy, source, depth, updates in points:
+    arms: dict[tuple[str, int], list[Point]] = {}
+    for point in points:
+        arms.setdefault((point[2], point[4]), []).append(point)
+    for (source, updates), own in arms.items():
         colour, marker = looks[source]
-        size = 5.0 if updates == short else 8.0
-        name = f"from {source}" if source != SCRATCH else source
-        face = colour if updates == short else "none"
-        axis.plot(total, accuracy, marker, color=colour, markerfacecolor=face, markersize=size, linestyle="none",
-                  label=drawable(name) if updates == short else None)  # fmt: skip
-        axis.annotate(str(depth), (total, accuracy), xytext=(0, 5), textcoords="offset points", fontsize=7,
-                      ha="center")  # fmt: skip
-        if more := uncached.get(depth):
-            far = total + more * updates
-            axis.plot([total, far], [accuracy] * 2, color=colour, linewidth=0.7, alpha=0.6)
-            axis.plot(far, accuracy, "|", color=colour, markersize=7, alpha=0.8)
+        name = drawable(f"from {source}" if source != SCRATCH else source)
+        look: dict[str, Any] = {"markersize": 5.0, "linewidth": 0.8}
+        if updates != short:
+            look = {"markersize": 7.0, "linewidth": 0.8, "linestyle": ":", "markerfacecolor": "none"}
+        axis.plot(*_line(own), marker=marker, color=colour, label=name if updates == short else None, **look)
+        for total, accuracy, _, depth, _ in own:
+            if more := uncached.get(depth):
+                far = total + more * updates
+                axis.plot([total, far], [accuracy] * 2, color=colour, linewidth=0.6, alpha=0.45)
+                axis.plot(far, accuracy, "|", color=colour, markersize=6, alpha=0.7)
+    for total, accuracy, _, depth, _ in front(points):
+        text = {"xytext": (0, 6), "textcoords": "offset points", "fontsize": 8, "ha": "center"}
+        axis.annotate(str(depth), (total, accuracy), **text)  # type: ignore[arg-type]
+
+
+def _line(points: list[Point]) -> tuple[list[float], list[float]]:
+    return [point[0] for point in points], [point[1] for point in points]
 
 
 def cost_caption(view: View, uncached: Mapping[int, float]) -> str:

@@ -273,7 +273,7 @@ def _of_policy(view: View, uncached: Uncached) -> list[Picture]:
         found.append(
             Picture(
                 "cost", "F9. Accuracy against cost", lambda: policy_plots.cost(view, more),
-                policy_plots.cost_caption(view, more), "Numbers at points: trained layers.",
+                policy_plots.cost_caption(view, more), "Numbers on the front: trained layers.",
             )
         )  # fmt: skip
     return found

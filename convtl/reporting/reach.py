@@ -54,7 +54,8 @@ def _can(usable: pd.DataFrame, scores: Sequence[Score], facts: Mapping[str, Any]
         sources = [name for name in dict.fromkeys(usable["source"]) if name != SCRATCH]
         counts = ", ".join(f"{int(n):,}" for n in sorted(usable["n_per_class"].unique()))
         said.append(
-            f"It compares {numbers.plural(len(sources), 'source')} ({', '.join(sources) or 'none'}) on "
+            f"It compares {numbers.plural(len(sources), 'source')}, controls included "
+            f"({', '.join(sources) or 'none'}), on "
             f"{numbers.plural(len(targets), 'target')} ({', '.join(targets)}), n = {counts}."
         )
     m = max((score.m for score in scores), default=0)
@@ -91,7 +92,8 @@ def _cannot(
             "Sources are fixed, not redrawn: differences between sources hold for these, not for kinds of sources, "
             "except where their order itself was tested."
         )
-    said += caveats.learned(usable)
+    tasks = {name.partition("@")[0] for view in found for name in view.names}
+    said += caveats.learned(usable[usable["source"].isin(tasks)])
     said += [
         *(
             [f"Unmatched sources: {facts['sources are not matched']}."]

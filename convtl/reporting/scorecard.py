@@ -61,7 +61,7 @@ def table(scores: Sequence[Score]) -> str:
         rows.append([
             f"{number}\\. {score.claim.statement}{where}",
             f"{score.reading}{', primary' if score.claim.primary else ''}",
-            f"{score.estimand}: {effect(score)}",
+            f"{score.estimand} = {effect(score)}" if score.parts else score.estimand,
             p_values(score),
             f"{score.m}; {', '.join(score.targets) or 'fresh nets'}" if score.m else "–",
             f"**{score.outcome}**{_schedule(score)}",
@@ -101,10 +101,10 @@ def effect(score: Score) -> str:
     if not score.m and not score.parts:
         return "–"
     if score.claim.test == "share":
-        return f"{100 * score.effect:.0f}% of cells"
+        return f"**{100 * score.effect:.0f}%** of cells"
     if score.claim.test == "order":
-        return f"rho {numbers.signed(score.effect)}"
-    text = numbers.signed(score.effect)
+        return f"**{numbers.signed(score.effect)}** (Spearman)"
+    text = f"**{numbers.signed(score.effect)}**"
     if score.m > 1:
         level = numbers.level(score.interval)
         text += f" {numbers.span(score.interval).removesuffix(']')};\N{NO-BREAK SPACE}{level}]"
@@ -176,7 +176,7 @@ def plain(scores: Sequence[Score]) -> str:
 
 def _short(score: Score) -> str:
     if not score.m or score.claim.test in ("share", "order"):
-        return effect(score)
+        return effect(score).replace("**", "")
     text = numbers.signed(score.effect)
     return f"{text} {numbers.span(score.interval)}" if score.m > 1 else text
 
