@@ -62,8 +62,8 @@ def _plain(error: ValidationError, content: Mapping[str, Any]) -> str:
     if first["type"] == "missing":
         return f"{path}: missing"
     accepted = " or ".join(dict.fromkeys(accepted_by(item) for item in same_place))
-    listed = isinstance(first["input"], list) and path.split(".")[0] not in ONE_A_STUDY
-    vary = f" (to vary it: 'axes={{{path}:[...]}}')" if listed else ""
+    several = isinstance(first["input"], list) and path.split(".")[0] not in ONE_A_STUDY
+    vary = f" (to vary it: 'axes={{{path}:[...]}}')" if several else ""
     return f"{path}: got {shown(first['input'])}; accepted: {accepted}{vary if accepted[:2] == 'a ' else ''}"
 
 

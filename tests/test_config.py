@@ -61,7 +61,11 @@ def test_a_config_cannot_be_changed() -> None:
         ("seed", None, "seed: got null; accepted: a whole number"),
         ("seed", -1, "seed: got -1; accepted: at least 0"),
         ("seed", [1, 2], "seed: got [1, 2]; accepted: a whole number"),
-        ("batch_size", [1, 2], "batch_size: got [1, 2]; accepted: a whole number (to vary it: 'axes={batch_size:[...]}')"),
+        (
+            "batch_size",
+            [1, 2],
+            "batch_size: got [1, 2]; accepted: a whole number (to vary it: 'axes={batch_size:[...]}')",
+        ),
         ("n_per_class", -1, "n_per_class: got -1; accepted: at least 1"),
         ("n_per_class", [5, 0], "n_per_class[1]: got 0; accepted: at least 1"),
         ("n_per_class", [], "n_per_class: got []; accepted: at least one value"),

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -229,7 +228,7 @@ def _paired(values: pd.Series, name: str) -> pd.DataFrame:
         raise NotEnoughData(f"{name}: no replicate has every cell")
     if "target" not in known.index.names:
         return known.to_frame(name)
-    return cast(pd.DataFrame, known.unstack("target")).dropna()
+    return known.unstack("target").dropna()
 
 
 def _measured(claim: Claim, part: Part, table: pd.DataFrame) -> Measured:
