@@ -91,7 +91,7 @@ def write_report(
             document.reproduce(scope),
         ]
     )
-    path = document.publish(text, title, out, depth_table.coloured)
+    path = document.publish(text, title, out, lambda page: depth_table.coloured(scorecard.headed(page)))
     return path, scorecard.plain(scores)
 
 

@@ -1,6 +1,7 @@
 """The scorecard of a study: every declared claim and its verdict, as a table of the report and for a terminal."""
 
 import math
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -142,6 +143,13 @@ def _schedule(score: Score) -> str:
         return f" ({'; '.join(said)})"
     only = {SHORT: "short schedule only", LONG: "long schedule only"}.get(score.schedule, "")
     return f" ({only})" if only and only in score.note else ""
+
+
+def headed(page: str) -> str:
+    """The page with each part's heading over the whole width of the table, and room for the claims."""
+    head = r'<tr>\n<td colspan="7" style="background: #f4f7fa; padding-top: 0.9rem">\1</td>'
+    page = re.sub(r"<tr>\s*<td>(<strong>[^<]+</strong>)</td>(?:\s*<td></td>){6}", head, page)
+    return re.sub(r"<td>(\d+\. )", r'<td style="min-width: 13rem">\1', page)
 
 
 # --- the end of a run -----------------------------------------------------------------------------------
