@@ -39,7 +39,8 @@ def test_every_file_is_used(path) -> None:
         content = compose([])
         assert path.stem in content[folder]
     else:
-        content = compose([f"{folder}={path.stem}"])
+        sized = ["+experiment=principles"] if folder == "size" else []
+        content = compose([*sized, f"{folder}={path.stem}"])
     parse(content)
 
 
@@ -74,6 +75,8 @@ LIMITS = "limits={replicates: 1,values_per_axis: 2,updates: 6,pretrain_updates: 
 TRIED = [name for name in options("experiment") if name != "vanishing_gradients"]
 """Experiments of trials; probes of gradients have tests of their own."""
 LARGE = ("input_shift", "principles")
+MIXTURES = [name for name in options("domains") if name.startswith("mixture")]
+"""Sources that are no targets."""
 
 
 def one_done(tmp_path, words) -> None:
@@ -105,7 +108,7 @@ def test_every_optimiser_runs(name, tmp_path) -> None:
     one_done(tmp_path, [*tiny.WORDS, f"optim={name}", "lr=1e-3", "source=random"])
 
 
-@pytest.mark.parametrize("name", options("domains"))
+@pytest.mark.parametrize("name", [name for name in options("domains") if name not in MIXTURES])
 def test_every_domain_is_a_target(name, tmp_path) -> None:
     one_done(tmp_path, [*CUT, "source=random", f"target={name}"])
 
@@ -113,14 +116,30 @@ def test_every_domain_is_a_target(name, tmp_path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", options("domains"))
 def test_every_domain_is_a_source(name, tmp_path) -> None:
-    one_done(tmp_path, [*CUT, f"source={name}", f"target={'greek' if name != 'greek' else 'latin'}"])
+    dial = ["similarity=0.5", "pretrain.images_per_class=8"] if name in MIXTURES else []
+    one_done(tmp_path, [*CUT, f"source={name}", f"target={'greek' if name != 'greek' else 'latin'}", *dial])
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_every_mixture_is_a_source(name, tmp_path) -> None:
+    twice = "domains.cyrillic.per_class.train=24"  # an amount twin has twice the images of half the classes
+    one_done(tmp_path, [*tiny.WORDS, *tiny.MORE, f"source={name}", "similarity=0.5", "lr=1e-3", twice])
 
 
 def run_whole(out: Path, *words: str) -> list[dict[str, str]]:
     """Runs a study as a command does, from its words to its report; returns its table."""
     kept = [word for word in CUT if not word.startswith(("depth", "n_per_class", "claims", "limits"))]
     content = compose(
-        [*words, *kept, LIMITS, "n_per_class=[2,4]", "rows_from=[]", "gradients=null", f"out={out}"]
+        [
+            *words,
+            *kept,
+            LIMITS,
+            "n_per_class=[2,4]",
+            "target=cyrillic",
+            "rows_from=[]",
+            "gradients=null",
+            f"out={out}",
+        ]
     )
     points = [*tuning_points(content), *expand(content)[1]]
     assert run.run_study(content, "python -m convtl.run") == 0
