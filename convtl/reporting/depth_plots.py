@@ -21,7 +21,6 @@ from convtl.reporting.figures import (
 )
 from convtl.reporting.plots import labels, line, shifts, spread
 from convtl.reporting.view import View
-from convtl.study.declared import LADDER
 from convtl.study.principles import ALPHA
 from convtl.study.statistics import Estimate, crossing, estimate, max_t
 
@@ -238,27 +237,11 @@ def benefit_map_caption(view: View) -> str:
 # --- F4, the dial and the ladder ------------------------------------------------------------------------
 
 
-def dial(view: View) -> list[str]:
-    """Mixtures from similar to far; the ends may be named sources."""
-    inner = [name for name in view.names if "@" in name]
-    if not inner:
-        return []
-    base = inner[0].partition("@")[0]
-    n, updates = view.crowded, view.schedules[0]
-    named = [f"{base}@1", *inner, f"{base}@0"]
-    return [name for name in dict.fromkeys(named) if view.has(name, n, updates)]
-
-
-def ladder(view: View) -> list[str]:
-    """Sources of the declared ladder that were run, from similar to far."""
-    return [name for name in LADDER if view.has(name, view.crowded, view.schedules[0])]
-
-
 @styled
 def similarity_effect(view: View) -> Figure:
     """D (above) and z of head and whole net (below), along the mixture dial and along the ladder."""
     n, updates = view.crowded, view.schedules[0]
-    parts = {"mixture dial: share of near classes": dial(view), "ladder of sources": ladder(view)}
+    parts = {"mixture dial: share of near classes": view.dial, "ladder of sources": view.ladder}
     parts = {what: names for what, names in parts.items() if len(names) > 1}
     figure, grid = canvas(len(parts), rows=2, width=10.0 / max(2, len(parts)), height=2.4, sharey="row")
     for column, (what, names) in enumerate(parts.items()):
@@ -291,7 +274,7 @@ def similarity_effect_caption(view: View) -> str:
     """From one end to the other: D, and which of its two halves moves."""
     n, updates = view.crowded, view.schedules[0]
     said = []
-    for what, names in (("mixture dial", dial(view)), ("ladder", ladder(view))):
+    for what, names in (("mixture dial", view.dial), ("ladder", view.ladder)):
         if len(names) < 2:
             continue
         near, far = names[0], names[-1]

@@ -161,7 +161,7 @@ def _round_numbers(values: Sequence[float]) -> list[float]:
 
 def percent_axis(axis: Any) -> None:
     """Shares as percent."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}%"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
 
 
 def whole_axis(axis: Any, places: Sequence[float], labels: Sequence[str]) -> None:

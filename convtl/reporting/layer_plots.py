@@ -48,10 +48,6 @@ class Split:
         ]
         return ", ".join(named.get(name, name) for name in arms) or "–"
 
-    @property
-    def name(self) -> str:
-        return f"{self.other} to {self.title}"
-
 
 def splits(rows: pd.DataFrame) -> list[Split]:
     """Every target, n and schedule with nets whose upper units started anew."""
@@ -131,15 +127,31 @@ def layer_transfer(found: list[Split]) -> Figure:
 
 def _specificity_panel(axis: Axes, apart: list[Split]) -> None:
     places = list(range(1, apart[0].full))
+    names = split_names(apart)
     for index, (shift, split) in enumerate(zip(shifts(len(apart), 0.1), apart, strict=True)):
         table = specificity(split)
         known = [place for place in places if place in table]
         look = (_MORE[index % len(_MORE)], "Pv<"[index % 3])
-        line(axis, known, [table[place].dropna() for place in known], look, f"S, {split.name}", float(shift))
+        line(
+            axis,
+            known,
+            [table[place].dropna() for place in known],
+            look,
+            f"S, A: {names[index]}",
+            float(shift),
+        )
     axis.axhline(0, color=GREY, linewidth=1)
     _unit_places(axis, places)
     axis.set_title("specificity S = BnB − AnB", fontsize=9.5)
     axis.set_ylabel("S, logit")
+
+
+def split_names(found: list[Split]) -> list[str]:
+    """The other task of each split, with the target or the updates where these differ for one task."""
+    short = [split.other for split in found]
+    return [
+        f"{split.other} to {split.title}" if short.count(split.other) > 1 else split.other for split in found
+    ]
 
 
 def _unit_places(axis: Axes, places: list[int]) -> None:
@@ -170,7 +182,7 @@ def layer_transfer_caption(found: list[Split]) -> str:
         if parts:
             said.append(f"{split.title}: {', '.join(parts)}")
     text = f"Difference to the base net with the most units transferred: {'; '.join(said)}. " if said else ""
-    apart = [(split.name, specificity(split)) for split in found]
+    apart = list(zip(split_names(found), map(specificity, found), strict=True))
     steps = [
         f"{title} {', '.join(numbers.signed(float(table[place].mean())) for place in table.columns)}"
         for title, table in apart

@@ -72,11 +72,14 @@ def table(scores: Sequence[Score]) -> str:
 
 
 def notes(scores: Sequence[Score]) -> str:
-    """What qualifies each verdict, and its scope."""
-    lines = [
-        f"- {number}: {'; '.join(filter(None, [score.note, score.scope]))}"
-        for number, score in enumerate(scores, 1)
-        if score.note or score.scope
+    """What qualifies each verdict; then the scopes, each with the claims that have it."""
+    lines = [f"- {number}: {score.note}." for number, score in enumerate(scores, 1) if score.note]
+    scopes: dict[str, list[str]] = {}
+    for number, score in enumerate(scores, 1):
+        if score.scope:
+            scopes.setdefault(score.scope, []).append(str(number))
+    lines += [
+        f"- {text} (claim{'s' if len(own) > 1 else ''} {', '.join(own)})" for text, own in scopes.items()
     ]
     return "\n".join(lines) + "\n" if lines else ""
 

@@ -7,7 +7,6 @@ import pandas as pd
 
 from convtl.measure.ranking import RankCorrelation, kendall_tau_b, rank_correlation
 from convtl.reporting import numbers
-from convtl.reporting.depth_plots import dial, ladder
 from convtl.reporting.figures import (
     GREY,
     Axes,
@@ -45,15 +44,13 @@ def _values(view: View, source: str, column: str) -> pd.Series:
 # --- F6 -----------------------------------------------------------------------------------------------
 
 
-def _places(view: View) -> tuple[dict[str, float], str]:
-    """Source -> its place on the axis of distance; and what that axis is."""
+def places(view: View) -> tuple[dict[str, float], str]:
+    """Source -> its place on the axis of distance, near ones first; and what that axis is."""
     names = measured(view, "mmd2")
     if len(names) > 1:
-        return {name: float(_values(view, name, "mmd2").mean()) for name in names}, (
-            "distance to the target (MMD², pixels)"
-        )
-    names = list(view.sources_at(view.crowded, view.schedules[0]))
-    return {name: float(index) for index, name in enumerate(names)}, "place on the ladder (not measured)"
+        found = {name: float(_values(view, name, "mmd2").mean()) for name in names}
+        return dict(sorted(found.items(), key=lambda item: item[1])), "distance to the target (MMD², pixels)"
+    return {name: float(index) for index, name in enumerate(view.ladder)}, "place on the ladder"
 
 
 def _banded(view: View) -> str:
@@ -66,7 +63,7 @@ def _banded(view: View) -> str:
 def gain_by_distance(view: View) -> Figure:
     """G against distance with only the last layer trained and with all; bands: controls."""
     n, updates = view.crowded, view.schedules[0]
-    places, what = _places(view)
+    spots, what = places(view)
     looks, banded = colours(view.names), _banded(view)
     bands = [name for name in view.controls if name.partition(":")[0] == banded or name == "self"]
     figure, [axes] = canvas(2, width=4.9, height=3.7, sharey=True)
@@ -80,11 +77,11 @@ def gain_by_distance(view: View) -> Figure:
                 axis.axhline(mean, color=colour, linestyle=dashes, linewidth=1.4, label=drawable(name))
         for name in (other for other in view.controls if other not in bands):
             base = name.partition(":")[0]
-            if base in places:
+            if base in spots:
                 values = view.gain(name, n, depth, updates)  # type: ignore[arg-type]
                 hollow: dict[str, Any] = {"markerfacecolor": "white"}
-                line(axis, [places[base]], [values], looks[base], name, **hollow)
-        for name, place in places.items():
+                line(axis, [spots[base]], [values], looks[base], name, **hollow)
+        for name, place in spots.items():
             line(axis, [place], [view.gain(name, n, depth, updates)], looks[name], f"from {name}")  # type: ignore[arg-type]
         axis.axhline(0, color=GREY, linewidth=1)
         axis.set_title("only the last layer trained" if depth == 1 else "all layers trained")
@@ -97,18 +94,17 @@ def gain_by_distance(view: View) -> Figure:
 def gain_by_distance_caption(view: View) -> str:
     """Rank correlation of gain and distance; gains beside those of controls."""
     n, updates = view.crowded, view.schedules[0]
-    places, _ = _places(view)
+    spots, what_places = places(view)
+    by = what_places.partition(" (")[0]
     said = []
     for depth, what in ((1, "the last layer"), ("all", "all layers")):
-        gains = {name: view.gain(name, n, depth, updates) for name in places}
-        known = [name for name in places if len(gains[name])]
+        gains = {name: view.gain(name, n, depth, updates) for name in spots}
+        known = [name for name in spots if len(gains[name])]
         if len(known) > 2:
             means = np.array([gains[name].mean() for name in known])
-            tau = kendall_tau_b(np.array([places[name] for name in known]), means)
+            tau = kendall_tau_b(np.array([spots[name] for name in known]), means)
             ends = [f"{name} {numbers.signed(gains[name].mean())}" for name in (known[0], known[-1])]
-            said.append(
-                f"{what}: rank correlation of G with distance {numbers.signed(tau)} ({', '.join(ends)})"
-            )
+            said.append(f"{what}: rank correlation of G with {by} {numbers.signed(tau)} ({', '.join(ends)})")
     base = _banded(view)
     if base:
         names = [base, *(name for name in view.controls if name.startswith(f"{base}:"))]
@@ -126,7 +122,7 @@ def constructed(view: View) -> Figure:
     """Each distance along the ladder and the mixture dial, a panel a distance."""
     columns = [column for column in DISTANCES if len(measured(view, column)) > 1]
     figure, [axes] = canvas(len(columns), width=3.5, height=3.4)
-    rungs, mixed = ladder(view), dial(view)
+    rungs, mixed = view.ladder, view.dial
     for axis, column in zip(axes, columns, strict=True):
         own = [_values(view, name, column) for name in rungs]
         line(axis, range(len(rungs)), own, ("#0072B2", "o"), "ladder")
@@ -144,7 +140,7 @@ def constructed(view: View) -> Figure:
 
 def constructed_caption(view: View) -> str:
     """Whether measures put the ladder in its order."""
-    rungs, said = ladder(view), []
+    rungs, said = view.ladder, []
     for column in DISTANCES:
         table = (
             pd.DataFrame({name: _values(view, name, column) for name in rungs})

@@ -97,6 +97,21 @@ class View:
         crowd = {n: len(self.sources_at(n, self.schedules[0])) for n in self.counts} if self.schedules else {}
         return max(crowd, key=lambda n: crowd[n]) if crowd else 0
 
+    @cached_property
+    def ladder(self) -> list[str]:
+        """Sources of the declared ladder that were run at `crowded`, from similar to far."""
+        return [name for name in LADDER if self.schedules and self.has(name, self.crowded, self.schedules[0])]
+
+    @cached_property
+    def dial(self) -> list[str]:
+        """Mixtures from similar to far, run at `crowded`; the ends may be named sources."""
+        inner = [name for name in self.names if "@" in name]
+        if not inner or not self.schedules:
+            return []
+        base = inner[0].partition("@")[0]
+        named = dict.fromkeys([f"{base}@1", *inner, f"{base}@0"])
+        return [name for name in named if self.has(name, self.crowded, self.schedules[0])]
+
     def z(self, source: str, n: int, depth: Depth, updates: int, column: str = "z") -> pd.Series:
         """One number per replicate; empty if the arm was not run for every target."""
         place = (source, n, depth, updates, column)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from principle_rows import Need, cells, row, study
 from synthetic_rows import pictures
+from test_gradient_section import rows as probe_rows
 
 from convtl.reporting import (
     data_plots,
@@ -23,6 +24,7 @@ from convtl.reporting.view import View, over_targets, views
 from convtl.study.arms import blocks, frame
 from convtl.study.declared import PRINCIPLES, claims_of
 from convtl.study.scorecard import settings_of
+from convtl.training.probes.tables import COLUMNS
 
 SCOPE = {
     "command": "python -m convtl.run +experiment=principles",
@@ -136,6 +138,16 @@ def test_every_figure_has_its_data_and_is_small(full):
     assert not re.search(r"https?://|<script|<link", page)
     assert '<td colspan="7"' in page
     assert '<td style="background: rgba(0, 114, 178' in page  # G above 0 in Table 2
+
+
+def test_probes_of_gradients_are_a_part(tmp_path, undrawn):
+    probes = pd.DataFrame(
+        [dict(zip(COLUMNS, line, strict=True)) for line in probe_rows()], columns=list(COLUMNS)
+    )
+    text, printed = report(tmp_path, [], names=("vanishing_gradients",), probes=probes)
+    assert text.index("## Scorecard") < text.index("## Gradients, unit by unit") < text.index("## Methods")
+    assert "(gradient_profile.png)" in text.replace("figures/", "")
+    assert re.search(r"^1 .*<0\.01|^1 .*0\.0\d\d", printed, re.M)
 
 
 DEGENERATE = {
