@@ -70,7 +70,7 @@ CUT = [
     "lr=1e-3", "pretrain={images_per_class: 12,updates: 6,lr: 3e-3}", "validation.per_class=3", "test_per_class=6",
     "limits={images_per_class: 16}", "depth=1", "claims=[]",
 ]  # fmt: skip
-LIMITS = "limits={replicates: 1,values_per_axis: 2,updates: 6,pretrain_updates: 6,images_per_class: 16}"
+LIMITS = "limits={replicates: 1,updates: 6,pretrain_updates: 6,images_per_class: 16}"
 """Blocks say for themselves what they are made of; limits cut them too."""
 TRIED = [name for name in options("experiment") if name != "vanishing_gradients"]
 """Experiments of trials; probes of gradients have tests of their own."""
@@ -126,21 +126,11 @@ def test_every_mixture_is_a_source(name, tmp_path) -> None:
     one_done(tmp_path, [*tiny.WORDS, *tiny.MORE, f"source={name}", "similarity=0.5", "lr=1e-3", twice])
 
 
-def run_whole(out: Path, *words: str) -> list[dict[str, str]]:
-    """Runs a study as a command does, from its words to its report; returns its table."""
+def run_whole(out: Path, values: int, *words: str) -> None:
+    """Runs a study as a command does, from its words to its report, with so many values of every axis."""
     kept = [word for word in CUT if not word.startswith(("depth", "n_per_class", "claims", "limits"))]
-    content = compose(
-        [
-            *words,
-            *kept,
-            LIMITS,
-            "n_per_class=[2,4]",
-            "target=cyrillic",
-            "rows_from=[]",
-            "gradients=null",
-            f"out={out}",
-        ]
-    )
+    cut = [*kept, LIMITS, f"limits.values_per_axis={values}", "n_per_class=[2,4]", "target=cyrillic"]
+    content = compose([*words, *cut, "rows_from=[]", "gradients=null", f"out={out}"])
     points = [*tuning_points(content), *expand(content)[1]]
     assert run.run_study(content, "python -m convtl.run") == 0
     assert (out / "report.html").exists()
@@ -148,17 +138,22 @@ def run_whole(out: Path, *words: str) -> list[dict[str, str]]:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(distinct(points))
     assert {(row["status"], row["frozen_ok"]) for row in rows} == {("done", "True")}
-    return rows
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in TRIED]
 )
+def test_every_block_of_an_experiment_runs(name, tmp_path) -> None:
+    run_whole(tmp_path, 1, f"+experiment={name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRIED)
 def test_every_experiment_runs(name, tmp_path) -> None:
-    run_whole(tmp_path, f"+experiment={name}")
+    run_whole(tmp_path, 2, f"+experiment={name}")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", options("size"))
 def test_every_size_runs(name, tmp_path) -> None:
-    run_whole(tmp_path, "+experiment=principles", f"size={name}")
+    run_whole(tmp_path, 1, "+experiment=principles", f"size={name}")

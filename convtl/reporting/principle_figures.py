@@ -152,7 +152,7 @@ def _of_policy(view: View, uncached: Uncached) -> list[Picture]:
             )
         )  # fmt: skip
     more = uncached(view.units)
-    if (view.cells.rows[["flops_per_update", "trained_weights"]] > 0).any(axis=None):
+    if any(policy_plots.cost_points(view, n, "flops") for n in view.counts):
         found.append(
             Picture(
                 "cost", "F9. Accuracy against cost", lambda: policy_plots.cost(view, more),
