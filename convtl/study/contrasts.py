@@ -5,7 +5,7 @@ L = z(1200 updates) - z(300 updates) at k=all.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -64,7 +64,7 @@ def longer(n: int, target: str | None = None) -> Contrast:
 
 def longer_slope(c: Cells, updates: int) -> pd.Series:
     """Slope of L on log2 n: logits a doubling of n."""
-    return slope_of([math.log2(n) for n in SIZES], [longer(n)(c, updates) for n in SIZES])
+    return _end_to_end([math.log2(n) for n in SIZES], [longer(n)(c, updates) for n in SIZES])
 
 
 def gain(source: str, depth: int | str = "all") -> Contrast:
@@ -128,7 +128,12 @@ def specificity(j: int, source: str = "own", target: str = WHOLE) -> Contrast:
 
 
 def specificity_slope(c: Cells, updates: int) -> pd.Series:
-    return slope_of(FROZEN, [specificity(j)(c, updates) for j in FROZEN])
+    return _end_to_end(FROZEN, [specificity(j)(c, updates) for j in FROZEN])
+
+
+def _end_to_end(x: Sequence[float], parts: Sequence[pd.Series]) -> pd.Series:
+    """What a slope makes over the whole range of x: the smallest effect of interest is one of such a size."""
+    return slope_of(x, parts) * (max(x) - min(x))
 
 
 def semantic_excess(c: Cells, updates: int) -> pd.Series:

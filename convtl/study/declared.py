@@ -170,8 +170,8 @@ _DATA_SIZE = (
     Claim(
         "data_size.longer.weak", "data_size", "weak",
         "With more data, fine-tuning for longer pays more (Latin, all layers)",
-        "slope of L on log2 n, n = 2, 10, 50, source latin", "difference", (Part(number.longer_slope),),
-        (_BIT,), primary=True, schedules=(LONG,), unit="logit a doubling of n",
+        "slope of L on log2 n, n = 2, 10, 50, end to end, source latin", "difference",
+        (Part(number.longer_slope),), (_BIT,), primary=True, schedules=(LONG,),
     ),
     Claim(
         "data_size.longer.strong", "data_size", "strong",
@@ -340,9 +340,9 @@ _GRADIENTS = (
 _LAYER_TRANSFER = (
     Claim(
         "layer_transfer.weak", "layer_transfer", "weak", "The later the layer, the more specific to its problem",
-        "slope over j = 1..4 of S_j = z(BjB) - z(AjB), j lowest layers frozen", "difference",
+        "slope over j = 1..4 of S_j = z(BjB) - z(AjB), j lowest layers frozen, end to end", "difference",
         (Part(number.specificity_slope),), (_SPECIFIC,), primary=True, schedules=(number.TRANSFER,),
-        targets=(number.WHOLE,), unit="logit a layer",
+        targets=(number.WHOLE,),
     ),
     Claim(
         "layer_transfer.strong", "layer_transfer", "strong",
