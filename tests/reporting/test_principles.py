@@ -102,7 +102,7 @@ def test_every_declared_claim_has_a_row_and_a_printed_line(full):
     first = next(line for line in table.splitlines() if line.startswith("| 1\\."))
     cells_of_it = [cell.strip() for cell in first.strip("|").split(" | ")]
     assert re.match(
-        r"D\(similarity 0\) - D\(similarity 1\), n=10 = \*\*\+1\.\d\d\*\* \[\+.*; 96\.9%\]", cells_of_it[2]
+        r"D\(similarity 0\) - D\(similarity 1\), n=10 = \*\*\+1\.\d\d\*\* \[\+.*;\s96\.9%\]", cells_of_it[2]
     )
     assert cells_of_it[4] == "6; cyrillic, armenian"
     assert "**" not in printed
