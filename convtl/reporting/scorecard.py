@@ -149,10 +149,11 @@ def _schedule(score: Score) -> str:
 
 
 def headed(page: str) -> str:
-    """The page with each part's heading over the whole width of the table, and room for the claims."""
+    """The page with each part's heading over the whole width of the table, and room for long texts."""
     head = r'<tr>\n<td colspan="7" style="background: #f4f7fa; padding-top: 0.9rem">\1</td>'
     page = re.sub(r"<tr>\s*<td>(<strong>[^<]+</strong>)</td>(?:\s*<td></td>){6}", head, page)
-    return re.sub(r"<td>(\d+\. )", r'<td style="min-width: 13rem">\1', page)
+    page = re.sub(r"<td>(\d+\. )", r'<td style="min-width: 11rem">\1', page)
+    return re.sub(r"<td>((?:agrees with|differs from|open;) )", r'<td style="min-width: 10rem">\1', page)
 
 
 # --- the end of a run -----------------------------------------------------------------------------------
