@@ -1,5 +1,6 @@
 """`python -m convtl.report out=outputs/finetune_depth`: rebuilds the report from all rows found."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +18,6 @@ HELP = """usage: python -m convtl.report out=DIR [publish=DIR]
 Rebuilds results.csv, report.md, report.html and figures from the rows in DIR, with the config of its last run.
 publish=DIR also copies what is worth keeping with the code: README.md (the report), results.csv, figures.
 """
-_TABLES = ("results.csv", "gradients.csv")
 
 
 def _main(words: list[str]) -> int:
@@ -56,6 +56,8 @@ def publish(out: Path, target: Path) -> None:
       UserError: the folder cannot be written to.
     """
     text = (out / "report.md").read_text(encoding="utf-8")
+    # Where somebody keeps results is no part of how they are made.
+    text = re.sub(r"(?<=\S) (out|cache)=('[^']*'|\S+)", "", text)
     with accessible(target):
         (target / "figures").mkdir(parents=True, exist_ok=True)
         for old in (target / "figures").glob("*.png"):
@@ -63,9 +65,7 @@ def publish(out: Path, target: Path) -> None:
         for figure in sorted((out / "figures").glob("*.png")):
             if f"(figures/{figure.name})" in text:
                 shutil.copyfile(figure, target / "figures" / figure.name)
-        for name in _TABLES:
-            if (out / name).exists():
-                shutil.copyfile(out / name, target / name)
+        shutil.copyfile(out / "results.csv", target / "results.csv")
         (target / "README.md").write_text(text, encoding="utf-8")
 
 
