@@ -53,7 +53,7 @@ def test_several_models_have_a_table_each(commands) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["model=lenet6"], "model: unknown name 'lenet6'; known: lenet5. Did you mean lenet5?"),
+        (["model=lenet6"], "model: unknown name 'lenet6'; known: lenet5, plain. Did you mean lenet5?"),
         (["model=lenet5", "classes=0"], "classes: got '0'; accepted: a whole number from 1"),
         (["model=lenet5", "size=x"], "size: got 'x'; accepted: a whole number from 1"),
         (["model=lenet5", "channels="], "channels: got ''; accepted: a whole number from 1"),

@@ -43,6 +43,7 @@ def test_the_first_point_of_a_sweep_runs(path: Path, tmp_path: Path) -> None:
     small = [
         word for word in tiny.WORDS if word.split("=")[0] not in ("source", "target", "depth", "n_per_class")
     ]
+    small += ["domains.noise.size=16", "domains.noise.per_class={train: 16,validation: 4,test: 8}"]
     assert run._main([*asked, *small, "tracking.mode=offline", f"out={tmp_path}"]) == 0
     assert (tmp_path / "report.html").exists()
     assert list((tmp_path / "wandb").glob("*/run-*.wandb"))

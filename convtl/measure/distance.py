@@ -5,6 +5,7 @@ Everywhere: `x` (n, d) and `y` (m, d), one row an image, computed in float64; th
 
 import functools
 import os
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -147,6 +148,10 @@ def _pot() -> Any:
     """POT, without the tensor libraries that it would load wherever they are installed."""
     for backend in ("JAX", "PYTORCH", "TENSORFLOW", "CUPY"):
         os.environ.setdefault(f"POT_BACKEND_DISABLE_{backend}", "1")
-    import ot
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", SyntaxWarning
+        )  # POT's own, when Python compiles it for the first time
+        import ot
 
     return ot

@@ -69,7 +69,10 @@ def learning_curves(view: View) -> Figure:
     )
     for updates, axes in zip(schedules, grid, strict=False):
         for source, axis in zip(sources, axes, strict=True):
-            _curve_panel(axis, view, source, updates)
+            if view.counts_of(source, updates):
+                _curve_panel(axis, view, source, updates)
+            else:
+                axis.set_visible(False)
         axes[0].set_ylabel("test accuracy")
     for axes in grid[len(schedules) :]:
         for axis in axes:

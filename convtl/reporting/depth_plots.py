@@ -29,33 +29,16 @@ from convtl.study.statistics import Estimate, crossing, estimate, max_t
 
 @styled
 def accuracy_by_depth(view: View) -> Figure:
-    """A row a schedule, a panel per n, a line per source, scratch as a band."""
+    """A panel per schedule and n, a line per source, scratch as a band."""
     looks = colours(view.names)
-    counts = view.counts
-    figure, grid = canvas(
-        len(counts),
-        rows=max(2, len(view.schedules)),
-        width=10.5 / max(3, len(counts)),
-        height=3.0,
-        sharey=True,
-    )
-    for updates, axes in zip((*view.schedules, 0), grid, strict=False):
-        for axis, n in zip(axes, counts, strict=True):
-            if not view.sources_at(n, updates):
-                axis.set_visible(False)
-                continue
-            _depth_panel(axis, view, n, updates, looks)
-    for axes in grid[len(view.schedules) :]:
-        for axis in axes:
-            axis.set_visible(False)
-    if len(view.schedules) < 2:
-        figure.set_figheight(3.9)
-    for axes in grid:
-        shown = [axis for axis in axes if axis.get_visible()]
-        if shown:
-            shown[0].set_ylabel("test accuracy")
-            shown[0].tick_params(labelleft=True)
-    legend(figure, [axis for axes in grid for axis in axes])
+    places = [(u, n) for u in view.schedules for n in view.counts if view.sources_at(n, u)]
+    columns = min(4, len(places))
+    figure, [axes] = canvas(len(places), columns=columns, width=10.5 / max(2, columns), sharey=True)
+    for index, (axis, (updates, n)) in enumerate(zip(axes, places, strict=True)):
+        _depth_panel(axis, view, n, updates, looks)
+        if index % columns == 0:
+            axis.set_ylabel("test accuracy")
+    legend(figure, axes)
     return figure
 
 

@@ -118,7 +118,7 @@ def drawable(text: str) -> str:
 def colours(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Name -> (colour, marker), in the order given."""
     return {
-        name: (COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
+        name: (COLOURS[index % len(COLOURS)], MARKERS[(index + index // len(COLOURS)) % len(MARKERS)])
         for index, name in enumerate(names)
     }
 

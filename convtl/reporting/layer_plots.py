@@ -15,6 +15,7 @@ _LOOKS = {
     "AnB": ("#0072B2", "o"), "AnB+": ("#56B4E9", "D"), "BnB": ("#D55E00", "s"), "BnB+": ("#E69F00", "^"),
     "random, frozen": ("#5D6D1E", "v"),
 }  # fmt: skip
+_DARK = ("#222222", "#8A8A8A", "#7B4B2A")
 _MORE = ("#CC79A7", "#7F3C8D", "#009E73")
 
 
@@ -131,7 +132,7 @@ def _specificity_panel(axis: Axes, apart: list[Split]) -> None:
     for index, (shift, split) in enumerate(zip(shifts(len(apart), 0.1), apart, strict=True)):
         table = specificity(split)
         known = [place for place in places if place in table]
-        look = (_MORE[index % len(_MORE)], "Pv<"[index % 3])
+        look = (_DARK[index % len(_DARK)], "Pv<"[index % 3])
         line(
             axis,
             known,

@@ -73,15 +73,16 @@ def test_what_is_known_of_a_net(cache: Cache) -> None:
     own = request()
     (source,) = ensure_sources([own], cache).values()
     known = source.metadata
+    [(domain, draw)] = own.parts
     assert known["content"] == own.content()
     assert known["domain"] == "stripes"
-    assert known["classes"] == [own.domain.class_names[index] for index in own.draw.classes]
+    assert known["classes"] == [domain.class_names[index] for index in draw.classes]
     assert (known["images"], known["n_validation"], known["diverged"]) == (36, 18, False)
     # It learned, and says on its own validation images how well.
-    split = own.domain.split("validation")
-    chosen = own.draw.validation
+    split = domain.split("validation")
+    chosen = draw.validation
     logits = Forward(own.network(), 0)(source.variables, standardise(split.images[chosen]))
-    right = np.asarray(own.draw.classes)[logits.argmax(1)] == split.labels[chosen]
+    right = np.asarray(draw.classes)[logits.argmax(1)] == split.labels[chosen]
     assert known["accuracy"] == pytest.approx(right.mean())
     assert known["accuracy"] > 0.8
 
