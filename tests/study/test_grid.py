@@ -14,6 +14,7 @@ from convtl.parsing import parse
 from convtl.study import grid
 from convtl.study.grid import accepts, expand
 from convtl.study.limits import apply_limits
+from convtl.study.record import named_contents
 
 BASE = compose([])
 SMALL = BASE | {"depth": [1], "n_per_class": [10], "replicates": 1}
@@ -370,6 +371,24 @@ def test_scratch_and_random_are_accepted() -> None:
     config, trials = expand(changed(SMALL, source=["scratch", "random"]))
     assert all(accepts(config, {}, row_of(trial)) for trial in trials)
     assert not accepts(config, {}, row_of(replace(trials[0], source="random")))
+
+
+def test_rows_of_what_a_slice_leaves_out_are_accepted() -> None:
+    """What `own` and a mixture stand for depends on the target and on the share of near classes."""
+    content = changed(
+        SMALL, source=["mixture", "scratch"], similarity=[0, 0.5, 1], target=["cyrillic", "greek"]
+    )
+    slices = [
+        changed(SMALL, source="mixture", similarity=1, target="cyrillic"),
+        changed(SMALL, source="own", target="cyrillic"),
+    ]
+    rows = [row_of(trial) | {"similarity": trial.similarity} for trial in expand(content)[1]]
+    rows += [row_of(trial) for trial in expand(changed(SMALL, source="own:shuffled", target="greek"))[1]]
+    for part in slices:
+        config, trials = expand(part)
+        assert all(accepts(config, named_contents(trials), row) for row in rows)
+    other = parse(put(slices[0], "domains.noise.noise", 0.1))
+    assert [row["similarity"] for row in rows if not accepts(other, {}, row)] == [0, 0.5, 0, 0.5]
 
 
 def test_what_an_axis_varies_is_not_compared() -> None:
