@@ -5,6 +5,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from convtl.cli import folder, guarded
 from convtl.errors import UserError
 from convtl.parsing import parse
@@ -66,7 +68,17 @@ def publish(out: Path, target: Path) -> None:
             if f"(figures/{figure.name})" in text:
                 shutil.copyfile(figure, target / "figures" / figure.name)
         shutil.copyfile(out / "results.csv", target / "results.csv")
+        if (out / "gradients.csv").exists():
+            _over_replicates(out / "gradients.csv").to_csv(target / "gradients.csv", index=False)
         (target / "README.md").write_text(text, encoding="utf-8")
+
+
+def _over_replicates(table: Path) -> pd.DataFrame:
+    """The table of the probes with mean, standard deviation and count over replicates: small enough to keep."""
+    frame = pd.read_csv(table)
+    keys = [name for name in frame.columns if name not in ("replicate", "value")]
+    found = frame.groupby(keys, dropna=False, sort=False)["value"].agg(["mean", "std", "count"])
+    return found.reset_index().round(6)
 
 
 def main() -> None:

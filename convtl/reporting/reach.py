@@ -69,6 +69,12 @@ def _can(usable: pd.DataFrame, scores: Sequence[Score], facts: Mapping[str, Any]
         f"Claims, numbers, tests and thresholds were written down in the program{commit} and hang on no result; all "
         "that is not in Table 1 is exploratory."
     )
+    if early := [score.claim for score in scores if score.claim.seen is not None]:
+        said.append(
+            f"But: the claims on {' and '.join(dict.fromkeys(claim.principle.replace('_', ' ') for claim in early))} "
+            f"got their words after a first look at seed {early[0].seen}. With that seed they are exploratory; "
+            "another seed tests them."
+        )
     return said
 
 

@@ -60,6 +60,7 @@ class Claim:
       smallest_effect: in `unit`.
       beside: means that are printed beside the verdict and not tested.
       qualified_by: claims whose verdict says how far this one reaches.
+      seen: the seed of which some results had been seen when the claim got its words; None: none had.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Claim:
     unit: str = "logit"
     beside: tuple[Part, ...] = ()
     qualified_by: tuple[str, ...] = ()
+    seen: int | None = None
 
 
 # Papers. Numbers of Yosinski et al. and of VTAB are recomputed from their published logs.
@@ -304,14 +306,14 @@ _GRADIENTS = (
         "decades that |dL/dh| of untrained chains loses towards the input: > .25 a unit, and > 1 at the first unit; "
         "mean of 5, 10, 20 hidden units and of LeCun's and Glorot's initialisers",
         "all_parts", _vanishing("sigmoid"), (_SIGMOID,), primary=True, schedules=_AT_START,
-        smallest_effect=0.25, unit="decades",
+        smallest_effect=0.25, unit="decades", seen=0,
     ),
     Claim(
         "vanishing_gradients.strong", "vanishing_gradients", "strong",
         "They vanish in chains of tanh and of ReLU units as well, with initialisers in common use",
         "the same for tanh (LeCun's and Glorot's initialisers) and for ReLU (He's)", "all_parts",
         _vanishing("tanh", "relu"), (_SCALED,), after="vanishing_gradients.weak", schedules=_AT_START,
-        smallest_effect=0.25, unit="decades",
+        smallest_effect=0.25, unit="decades", seen=0,
     ),
     Claim(
         "vanishing_gradients.slowest.weak", "vanishing_gradients", "weak",
@@ -320,7 +322,7 @@ _GRADIENTS = (
         "decades of updates by which a layer is later than the next one to be 90 % of the way, in CKA (slope); "
         "layers that do not move and nets that do not learn are left out", "difference",
         (Part(number.slowest("sigmoid", "adam")),), (_BOTTOM_UP,), primary=True, schedules=_AT_START,
-        smallest_effect=0.05, unit="decades of updates a layer",
+        smallest_effect=0.05, unit="decades of updates a layer", seen=0,
     ),
     Claim(
         "vanishing_gradients.slowest.strong", "vanishing_gradients", "strong",
@@ -331,7 +333,7 @@ _GRADIENTS = (
             for name in ("tanh", "relu") for optimiser in ("sgd", "adam")
         ),
         (_BOTTOM_UP,), after="vanishing_gradients.slowest.weak", schedules=_AT_START, smallest_effect=0.05,
-        unit="decades of updates a layer",
+        unit="decades of updates a layer", seen=0,
     ),
 )  # fmt: skip
 
