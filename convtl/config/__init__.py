@@ -153,7 +153,7 @@ class Config:
     """what the study asks, in a sentence for its report"""
     claims: tuple[ClaimConfig, ...]
     scorecard: tuple[Text, ...]
-    """names of the principles (`study/declared.py`) whose declared claims are judged"""
+    """names of the principles (`study/declared`) whose declared claims are judged"""
     movement: Flag
     """measure how far each unit moved (weights, representation), for every trial"""
     distances: Flag

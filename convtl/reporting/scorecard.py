@@ -20,6 +20,8 @@ TITLES = {
     "vanishing_gradients": "Gradients vanish, and early layers are the slowest to train",
     "layer_transfer": "Early layers are general, later ones specific",
     "options": "The options: the last layer, a few layers back, the whole net",
+    "ways": "Rivals: everything with care, or other layers than the last ones",
+    "input_shift": "The counter-example: the same letters, seen differently",
 }
 _ORDER = ("supported", "contradicted", "practically null", "inconclusive", "not tested", "not enough data")
 _CLAIM_WIDTH = 46
@@ -94,7 +96,7 @@ def rule(scores: Sequence[Score]) -> str:
         f"{ALPHA:g} (Holm's, for primary claims) and every target agrees in sign; else *inconclusive*. A claim of "
         "several parts needs all of them (the largest p counts), and one refuted part refutes it. p is that of the "
         f"exact two-sided sign-flip test over replicates, targets averaged inside each.{floor} Claims, tests and "
-        "thresholds are written down in `convtl/study/declared.py`. *z*: log-odds of a correct answer, on test "
+        "thresholds are written down in `convtl/study/declared/`. *z*: log-odds of a correct answer, on test "
         "images; *k*: trained layers, from the last; *D*: z with all layers trained minus z with the last only; "
         "*G*: z with transfer minus z from scratch; *L*: z after the long schedule minus z after the short one.\n"
     )

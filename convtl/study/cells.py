@@ -47,6 +47,22 @@ class Cells:
         view.__dict__["_arms"] = self._arms  # made once for all views
         return view
 
+    def by(self, regime: str) -> "Cells":
+        """The trials of one regime."""
+        return self._only(self.rows["regime"] == regime)
+
+    def shifted(self, kind: str) -> "Cells":
+        """The trials whose target images are changed in one way (a key of `shift`)."""
+        column = f"axes.shift.{kind}"
+        if column not in self.rows:
+            raise NotEnoughData(f"trials with shift.{kind}")
+        return self._only(~self.rows[column].astype(str).isin(["False", "0", "0.0", "None", "nan", ""]))
+
+    def _only(self, wanted: pd.Series) -> "Cells":
+        view = replace(self, rows=self.rows[wanted])
+        view.__dict__["full"] = self.full  # of the whole study: a part may lack scratch
+        return view
+
     @cached_property
     def full(self) -> int:
         """The depth `all`: that of scratch, or the deepest where scratch is missing."""

@@ -33,6 +33,10 @@ RULE: dict[tuple[str, int], int | str] = {
     ("latin", SMALL): 1, ("latin", LARGE): 3, ("noise", SMALL): "all", ("noise", LARGE): "all",
 }  # fmt: skip
 """(source, n) -> depth. Similar and little data: 1; similar and much data: 3; far: all."""
+CAREFUL = ("lp_ft", "discriminative", "gradual", "l2_sp")
+"""Regimes that train all layers, but not all at one rate from the start."""
+PLAIN, FIRST_ALONE = "fine_tune", "first_unit_only"
+SHIFTS = ("inversion", "noise", "blur", "rotation")
 STANDARD: dict[str, tuple[str, ...]] = {
     "sigmoid": ("lecun_normal", "glorot_uniform"), "tanh": ("lecun_normal", "glorot_uniform"), "relu": ("he_normal",),
 }  # fmt: skip
@@ -156,6 +160,51 @@ def a_few(source: str, n: int) -> Contrast:
 
 def a_few_on_average(c: Cells, updates: int) -> pd.Series:
     return mean_of([a_few("latin", n)(c, updates) for n in SIZES])
+
+
+# --- ways of fine-tuning, and inputs that have changed ---------------------------------------------------
+
+
+def way_over_plain(way: str) -> Contrast:
+    """A regime against training all layers at one rate; source Latin."""
+    return lambda c, t: mean_of([_trained(c, way, n, t) - _trained(c, PLAIN, n, t) for n in SIZES])
+
+
+def careful_over_plain(c: Cells, updates: int) -> pd.Series:
+    """The best careful regime, chosen for each n on the other replicates."""
+    found = []
+    for n in SIZES:
+        ways = pd.DataFrame({way: _trained(c, way, n, updates) for way in CAREFUL}).dropna()
+        found.append(chosen_elsewhere(ways) - _trained(c, PLAIN, n, updates))
+    return mean_of(found)
+
+
+def _trained(c: Cells, regime: str, n: int, updates: int) -> pd.Series:
+    return c.by(regime).z("latin", n, "all", updates)
+
+
+def top_over(k: int, surgical: str) -> Contrast:
+    """The k last layers against k others."""
+    return lambda c, t: mean_of(
+        [c.by(PLAIN).z("latin", n, k, t) - c.by(surgical).z("latin", n, k, t) for n in SIZES]
+    )
+
+
+def first_over(k: int | str, shifts: Sequence[str] = SHIFTS) -> Contrast:
+    """The first layer alone against the k last ones, where the same classes are seen differently."""
+
+    def values(c: Cells, updates: int) -> pd.Series:
+        seen = [c.shifted(kind) for kind in shifts]
+        return mean_of(
+            [
+                view.by(FIRST_ALONE).z("same_classes", n, 1, updates)
+                - view.by(PLAIN).z("same_classes", n, k, updates)
+                for view in seen
+                for n in GAINED
+            ]
+        )
+
+    return values
 
 
 # --- gradients: of fresh nets, not of cells -------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Which cells a declared claim looks at, found by letting it look."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,10 @@ _LENET = 5
 
 @dataclass(frozen=True, order=True)
 class Need:
-    """One cell; `target` is empty for every main target, `upper` is `fresh` where trained layers start anew."""
+    """One cell; `target` is empty for every main target, `upper` is `fresh` where trained layers start anew.
+
+    `regime` and `shift` are empty where the claim does not choose by them.
+    """
 
     source: str
     n_per_class: int
@@ -23,6 +26,8 @@ class Need:
     updates: int
     target: str = ""
     upper: str = "source"
+    regime: str = ""
+    shift: str = ""
 
 
 def needs(claim: Claim, updates: int | None = None, full: int = _LENET) -> tuple[Need, ...]:
@@ -46,17 +51,25 @@ class _Seen(Cells):
     """Cells that are all there, and remember which were asked for."""
 
     units: int = _LENET
+    regime: str = ""
+    shift: str = ""
     asked: set[Need] = field(default_factory=set)
 
     @property
     def full(self) -> int:
         return self.units
 
+    def by(self, regime: str) -> "_Seen":
+        return replace(self, regime=regime)
+
+    def shifted(self, kind: str) -> "_Seen":
+        return replace(self, shift=kind)
+
     def _arm(
         self, target: str, source: str, n: int, depth: Depth, updates: int, upper: str, column: str
     ) -> pd.Series:
         k = self.units if depth == "all" or source == SCRATCH else int(depth)
-        self.asked.add(Need(source, n, k, updates, target, upper))
+        self.asked.add(Need(source, n, k, updates, target, upper, self.regime, self.shift))
         return pd.Series(np.zeros(2), pd.Index([0, 1], name="replicate"))
 
     def _at_floor(self, target: str, source: str, n: int, depth: Depth, updates: int) -> bool:
@@ -67,7 +80,7 @@ def missing(claim: Claim, known: Sequence[Need], targets: Sequence[str]) -> tupl
     """What a claim needs, on its deciding schedule, that a study does not run."""
     there = set(known)
     wanted = [
-        Need(need.source, need.n_per_class, need.depth, need.updates, target, need.upper)
+        replace(need, target=target)
         for need in needs(claim)
         for target in ([need.target] if need.target else targets)
     ]

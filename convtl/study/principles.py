@@ -1,6 +1,6 @@
 """Claims written out in a config and their verdicts: one number per replicate, an exact test, a scope.
 
-The lecture's claims are declared in `declared.py` and judged in `scorecard.py`, by the same rules.
+The lecture's claims are declared in `declared/` and judged in `scorecard.py`, by the same rules.
 
 The rules are those of the protocol: targets are averaged inside a replicate first, the sign-flip test
 is exact, several claims are adjusted by Holm, and *practically null* is asked before *supported*.

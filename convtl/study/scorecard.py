@@ -5,6 +5,7 @@ family that Holm adjusts are the primary claims that could be computed. Strong r
 one. A verdict that another schedule does not share is one about speed.
 """
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -101,11 +102,11 @@ def scorecard(
     Raises:
       UserError: an unknown name.
     """
-    settings = settings_of(data, targets)
+    settings = functools.cache(lambda selects: settings_of(data, targets, selects))
     candidates: list[_Candidate] = []
     for claim in claims_of(names):
         probes = claim.principle == "vanishing_gradients"
-        places = [("", Cells(data.iloc[:0], (), gradients))] if probes else settings
+        places = [("", Cells(data.iloc[:0], (), gradients))] if probes else settings(claim.selects)
         tried = [_try(claim, cells, setting) for setting, cells in places]
         candidates += [one for one in tried if one.main] or tried[:1]
     family = {one.key: one.main.p for one in candidates if one.main and one.claim.primary}
@@ -118,14 +119,20 @@ def scorecard(
 # --- settings -----------------------------------------------------------------------------------------
 
 
-def settings_of(data: pd.DataFrame, targets: Sequence[str] | None = None) -> list[tuple[str, Cells]]:
-    """What may be compared with each other: rows that differ in nothing but what claims look at."""
+def settings_of(
+    data: pd.DataFrame, targets: Sequence[str] | None = None, selects: tuple[str, ...] = ()
+) -> list[tuple[str, Cells]]:
+    """What may be compared with each other: rows that differ in nothing but what claims look at.
+
+    Args:
+      selects: columns, or beginnings of their names, from which the claim chooses rows itself.
+    """
     usable = data[data["usable"].astype(bool)] if len(data) else data
     pretrained = usable[usable["source"] != SCRATCH]
     if not len(pretrained):
         return [("", Cells(usable, ()))]
     known = ["model", "regime", "val_regime", "config", *(str(c) for c in data if str(c).startswith("axes."))]
-    words = pretrained[[name for name in known if name not in _SELECTED]].astype(str)
+    words = pretrained[[name for name in known if not name.startswith((*_SELECTED, *selects))]].astype(str)
     apart = [str(c) for c in words if words[c].groupby(pretrained["target"]).nunique().max() > 1]
     found = []
     for key in dict.fromkeys(words[apart].itertuples(index=False, name=None)):

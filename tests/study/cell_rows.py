@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from convtl.study.contrasts import SHIFTS
 from convtl.study.declared import Claim
 from convtl.study.needs import Need, needs
 
@@ -28,12 +29,12 @@ def cells_of(claims: Iterable[Claim]) -> list[Need]:
 def row(need: Need, target: str, replicate: int, z: float, **other: Any) -> dict[str, Any]:
     source, _, share = need.source.partition("@")
     content = {
-        "trial": f"{need} {target} {replicate}", "config": "c", "model": "lenet5", "regime": "fine_tune",
+        "trial": f"{need} {target} {replicate}", "config": "c", "model": "lenet5", "regime": need.regime or "fine_tune",
         "source": source, "similarity": float(share) if share else None, "target": target,
         "depth": need.depth, "n_per_class": need.n_per_class, "n_train": 12 * need.n_per_class,
         "updates": need.updates, "replicate": replicate, "val_regime": "other_target", "val_accuracy": 0.5,
         "test_accuracy": accuracy(z), "n_test": _N, "frozen_ok": True, "status": "done",
-        "axes": {"upper_init": need.upper},
+        "axes": {"upper_init": need.upper, **{f"shift.{kind}": kind == need.shift for kind in SHIFTS}},
     }  # fmt: skip
     return {**content, **other}
 

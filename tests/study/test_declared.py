@@ -12,7 +12,7 @@ from convtl.cli import compose
 from convtl.errors import UserError
 from convtl.study.arms import frame
 from convtl.study.cells import Cells, NotEnoughData
-from convtl.study.contrasts import PAIR, SPECIAL, STRAIGHT
+from convtl.study.contrasts import CAREFUL, PAIR, SHIFTS, SPECIAL, STRAIGHT
 from convtl.study.declared import CLAIMS, LADDER, PRINCIPLES, check_scorecard, claims_of
 from convtl.study.findings import find
 from convtl.study.grid import expand
@@ -26,6 +26,7 @@ REPLICATES = 4
 def score(need, target, replicate):
     """Any number between -1 and 3, another one for every cell, target and replicate."""
     text = f"{need.source} {need.n_per_class} {need.depth} {need.updates} {need.upper} {target} {replicate}"
+    text += need.regime + need.shift
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**30 - 1
 
 
@@ -36,9 +37,9 @@ def complete(claims=ABOUT_CELLS, **other):
     return [{**item, "val_accuracy": liked[item["replicate"] % 2].get(item["depth"], 0.0)} for item in made]
 
 
-def z(source, n, depth, updates=300, *, target=None, upper="source"):
+def z(source, n, depth, updates=300, *, target=None, upper="source", regime="", shift=""):
     """Targets x replicates, straight from the score."""
-    need = Need(source, n, depth, updates, upper=upper)
+    need = Need(source, n, depth, updates, upper=upper, regime=regime, shift=shift)
     return np.array([[score(need, t, r) for r in range(REPLICATES)] for t in ([target] if target else MAIN)])
 
 
@@ -52,6 +53,17 @@ def gain(source, depth=5, updates=1200):
 
 def longer(n, **other):
     return z("latin", n, 5, 1200, **other) - z("latin", n, 5, 300, **other)
+
+
+def way(regime, n, depth=5):
+    return z("latin", n, depth, target="cyrillic", regime=regime)
+
+
+def first_over(depth, shifts):
+    """The first layer alone against the last ones."""
+    cells = [(kind, n) for kind in shifts for n in (10, 50)]
+    first = sum(z("same_classes", n, 1, regime="first_unit_only", shift=kind) for kind, n in cells)
+    return (first - sum(z("same_classes", n, depth, regime="fine_tune", shift=kind) for kind, n in cells)) / len(cells)
 
 
 def frozen(source, j, target="cyrillic"):
@@ -137,13 +149,30 @@ EXPECTED = {
         ) / 4,
     ],
     "options.weak": lambda: [sum(a_few("latin", n) for n in (2, 10, 50)) / 3],
+    "ways.care": lambda: [
+        sum(elsewhere(*(way(name, n) for name in CAREFUL)) - way("fine_tune", n) for n in (2, 10, 50)) / 3
+    ],
+    "ways.top": lambda: [sum(way("fine_tune", n, 2) - way("first_unit", n, 2) for n in (2, 10, 50)) / 3],
+    "ways.middle": lambda: [sum(way("fine_tune", n, 3) - way("middle_units", n, 3) for n in (2, 10, 50)) / 3],
+    "input_shift.weak": lambda: [first_over(1, SHIFTS)],
+    "input_shift.three": lambda: [first_over(3, SHIFTS)],
+    "input_shift.strong": lambda: [first_over(5, [kind]) for kind in SHIFTS],
     "options.strong": lambda: [a_few(source, n) for source in ("latin", "noise") for n in (2, 10, 50)],
 }  # fmt: skip
 
 
+PLAIN = [claim for claim in ABOUT_CELLS if not claim.selects]
+
+
 @pytest.fixture(scope="module")
 def cells():
-    return Cells(frame(complete()), MAIN)
+    return Cells(frame(complete(PLAIN)), MAIN)
+
+
+@pytest.fixture(scope="module")
+def chosen_cells():
+    """Trials of several regimes and shifts, from which claims choose."""
+    return Cells(frame(complete([claim for claim in ABOUT_CELLS if claim.selects])), MAIN)
 
 
 def test_every_claim_about_cells_has_a_number_to_be_held_against():
@@ -151,8 +180,9 @@ def test_every_claim_about_cells_has_a_number_to_be_held_against():
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_a_claim_computes_the_number_that_its_formula_says(cells, name):
-    found = find(CLAIM[name], cells, CLAIM[name].schedules[0])
+def test_a_claim_computes_the_number_that_its_formula_says(cells, chosen_cells, name):
+    claim = CLAIM[name]
+    found = find(claim, chosen_cells if claim.selects else cells, claim.schedules[0])
     for part, expected in zip(found.parts, EXPECTED[name](), strict=True):
         assert part.replicates == tuple(range(REPLICATES))
         assert part.values == pytest.approx(expected.mean(axis=0), abs=1e-5)
