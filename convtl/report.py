@@ -1,6 +1,5 @@
 """`python -m convtl.report out=outputs/finetune_depth`: rebuilds the report from all rows found."""
 
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from convtl.errors import UserError
 from convtl.parsing import parse
 from convtl.reporting.build import build
 from convtl.study.limits import apply_limits
-from convtl.study.record import newest_record
+from convtl.study.record import newest_record, without_paths
 from convtl.study.store import RowStore, accessible
 
 HELP = """usage: python -m convtl.report out=DIR [publish=DIR]
@@ -58,8 +57,7 @@ def publish(out: Path, target: Path) -> None:
       UserError: the folder cannot be written to.
     """
     text = (out / "report.md").read_text(encoding="utf-8")
-    # Where somebody keeps results is no part of how they are made.
-    text = re.sub(r"(?<=\S) (out|cache)=('[^']*'|\S+)", "", text)
+    text = without_paths(text)
     with accessible(target):
         (target / "figures").mkdir(parents=True, exist_ok=True)
         for old in (target / "figures").glob("*.png"):

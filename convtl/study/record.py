@@ -1,9 +1,10 @@
 """What was asked for, kept beside the results: one resolved config for each distinct invocation."""
 
 import platform
-import subprocess
+import re
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ import yaml
 from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.study.grid import Trial
-from convtl.study.store import accessible
+from convtl.study.program import commit
+from convtl.study.store import RowStore, accessible
 
+_PATHS = ("out", "cache", "rows_from", "replication", "publish")
+"""Keys of folders: where somebody keeps results is no part of how they are made."""
 _PACKAGES = ("convtl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "hydra-core",
              "numpy", "matplotlib", "scikit-image")  # fmt: skip
 
@@ -28,18 +32,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def commit() -> str | None:
-    """Git commit of a checkout of convtl; None for an installed package."""
-    folder = Path(__file__).parent
-    if not (folder.parent.parent / ".git").exists():
-        return None
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def make_record(
@@ -58,8 +50,14 @@ def make_record(
 
 
 def write_record(out: Path, record: Mapping[str, Any]) -> Path:
-    """Writes `configs/<digest>.yaml`; the newest of them is what a report is made of by default."""
+    """Writes `configs/<digest>.yaml`; the newest of them is what a report is made of by default.
+
+    Where a study goes on under another commit, its record keeps the one that it began with (`first_commit`).
+    """
     path = out / "configs" / f"{digest(record['config'])}.yaml"
+    with suppress(UserError):
+        earlier = _read(path) if path.is_file() else record
+        record = {**record, "first_commit": earlier.get("first_commit", earlier.get("commit"))}
     with accessible(out):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -101,24 +99,61 @@ def newest_record(out: Path) -> dict[str, Any]:
     Raises:
       UserError: the folder holds no study.
     """
-    with accessible(out, "read"):
-        found = sorted(
-            (out / "configs").glob("*.yaml"), key=lambda path: (path.stat().st_mtime_ns, path.name)
-        )
-        if not found:
-            raise UserError(f"out: no study in '{out}'; accepted: a folder that convtl.run has written")
+    if not (found := _records(out)):
+        raise UserError(f"out: no study in '{out}'; accepted: a folder that convtl.run has written")
     return _read(found[-1])
 
 
+def _records(out: Path) -> list[Path]:
+    """Those of all distinct invocations, the newest last."""
+    with accessible(out, "read"):
+        return sorted(
+            (out / "configs").glob("*.yaml"), key=lambda path: (path.stat().st_mtime_ns, path.name)
+        )
+
+
 def _read(path: Path) -> dict[str, Any]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
     with accessible(path.parent.parent, "read"):
         try:
-            record = yaml.safe_load(path.read_text(encoding="utf-8"))
+            record = yaml.load(path.read_text(encoding="utf-8"), loader)
         except (yaml.YAMLError, UnicodeDecodeError):
             record = None
     if not _complete(record):
         raise UserError(f"out: '{path}' is no record of a run")
     return record
+
+
+def commits_of(store: RowStore) -> dict[str, str | None]:
+    """Trial id -> commit of the program that made its row; None where nothing is known.
+
+    A row says it. One from before rows did was made, as all others of its file, by one invocation: the
+    earliest that planned them.
+    """
+    found: dict[str, str | None] = {}
+    unsigned: list[set[str]] = []
+    for rows in store.files():
+        found |= {row["trial"]: row["commit"] for row in rows if "commit" in row}
+        unsigned.append({row["trial"] for row in rows if "commit" not in row})
+    if not any(unsigned):
+        return found
+    records = [_read(path) for path in _records(store.out)]
+    plans = [({point["trial"] for point in record["points"]}, record) for record in records]
+    planned = {trial for plan, _ in plans for trial in plan}
+    for trials in unsigned:
+        own = trials & planned  # the others chose learning rates
+        commits = [
+            record.get("first_commit", record.get("commit")) for plan, record in plans if own <= plan
+        ]
+        known = bool(commits) and (bool(own) or len(set(commits)) == 1)
+        found |= dict.fromkeys(trials - set(found), commits[0] if known else None)
+    return found
+
+
+def without_paths(command: str) -> str:
+    """A command, or a text with commands, without the folders that it names."""
+    keys = "|".join(_PATHS)
+    return re.sub(rf"(?<=\S) (?:(?:{keys})=(?:'[^']*'|[^\s`]+)|'(?:{keys})=[^']*')", "", command)
 
 
 def _complete(record: Any) -> bool:

@@ -11,20 +11,25 @@ import socket
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from convtl.errors import UserError
+from convtl.study.program import commit
 
 COLUMNS = (
     "study", "trial", "config", "model", "source", "similarity", "target", "regime", "depth", "depth_unit",
     "trained_units", "n_per_class", "n_train", "replicate", "lr", "lr_at_edge", "n_rates", "updates",
     "val_regime", "n_val", "val_accuracy", "test_accuracy", "test_nll", "test_ece", "n_test",
-    "source_accuracy", "source_classes", "source_images", "trained_weights", "flops_per_update", "seconds",
-    "frozen_ok", "moved", "subset_digest", "mmd2", "frechet", "otdd", "leep",
-    "nce", "logme", "h_score", "knn", "linear_probe", "status", "reason",
+    "source_accuracy", "source_accuracy_by_part", "source_classes", "source_images", "trained_weights",
+    "flops_per_update", "seconds", "frozen_ok", "moved", "subset_digest", "mmd2", "frechet", "otdd", "leep",
+    "nce", "logme", "h_score", "knn", "linear_probe", "status", "reason", "commit",
 )  # fmt: skip
 """Columns of results.csv; those of additional axes come after them."""
+
+PARTS = ("near", "far")
+"""The two kinds of classes of a mixture, in the order of `source_accuracy_by_part`."""
 
 FINAL = ("done", "diverged")
 """Statuses that are not tried again."""
@@ -69,7 +74,11 @@ class RowStore:
             probe.unlink()
 
     def append(self, row: Row) -> None:
-        """Adds one row; when this returns, the row survives a kill of the process."""
+        """Adds one row; when this returns, the row survives a kill of the process.
+
+        A row that does not say so yet gets the commit of the program that made it: this one.
+        """
+        row = {"commit": commit(), **row}
         with accessible(self.out):
             if self._file is None:
                 name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
@@ -81,15 +90,20 @@ class RowStore:
                 os.fsync(file.fileno())
 
     def read(self) -> dict[str, Row]:
-        """Trial id -> its row: the first final one, else the last one."""
+        """Trial id -> its row: the first final one, or the first that says what moved; else the last one."""
         rows: dict[str, Row] = {}
+        for row in chain.from_iterable(self.files()):
+            known = rows.get(row["trial"])
+            again = bool(row.get("moved")) and known is not None and not known.get("moved")
+            if known is None or known.get("status") not in FINAL or again:
+                rows[row["trial"]] = {"commit": None, **row}  # from before rows were signed: not this program's
+        return rows
+
+    def files(self) -> Iterator[list[Row]]:
+        """The rows of each file as they were written, repeated ones too: what one process did."""
         with accessible(self.out, "read"):
             for path in sorted(self._folder.glob("*.jsonl")):
-                for row in _parse(path.read_bytes()):
-                    known = rows.get(row["trial"])
-                    if known is None or known.get("status") not in FINAL:
-                        rows[row["trial"]] = row
-        return rows
+                yield list(_parse(path.read_bytes()))
 
     def finished(self) -> set[str]:
         """Ids of the trials with a final row, from any process; reads only what is new since the last call."""
@@ -140,6 +154,13 @@ def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _cells(row: Mapping[str, Any], extra: Sequence[str]) -> list[Any]:
-    """Cells of one line; what is nested (`moved`) as JSON."""
-    own = [row.get(key) for key in COLUMNS] + [row.get("axes", {}).get(key) for key in extra]
+    """Cells of one line; what is nested (`moved`, a mixture's accuracies) as JSON."""
+    flat = {**row, "source_accuracy_by_part": by_part(row)}
+    own = [flat.get(key) for key in COLUMNS] + [row.get("axes", {}).get(key) for key in extra]
     return [json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value for value in own]
+
+
+def by_part(row: Mapping[str, Any]) -> dict[str, float] | None:
+    """Accuracies of a source net on the near and the far classes of its mixture; None where it is of one kind."""
+    parts = row.get("source_accuracy_by_part") or ()
+    return dict(zip(PARTS, parts, strict=True)) if len(parts) == len(PARTS) else None

@@ -1,6 +1,9 @@
 """What was asked for, beside the results."""
 
+import json
 import os
+import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,7 +11,16 @@ import yaml
 from convtl.cli import compose
 from convtl.errors import UserError
 from convtl.study.grid import expand
-from convtl.study.record import commit, make_record, newest_record, versions, write_record
+from convtl.study.program import DIRTY, commit, short
+from convtl.study.record import (
+    commits_of,
+    make_record,
+    newest_record,
+    versions,
+    without_paths,
+    write_record,
+)
+from convtl.study.store import RowStore
 
 
 def test_a_record_can_be_run_again(tmp_path) -> None:
@@ -41,7 +53,56 @@ def test_versions_name_python_and_the_packages() -> None:
 
 def test_a_commit_is_forty_digits_or_nothing() -> None:
     found = commit()
-    assert found is None or (len(found) == 40 and int(found, 16) >= 0)
+    assert found is None or re.fullmatch(rf"[0-9a-f]{{40}}({DIRTY})?", found)
+    assert short("0123456789abcdef") == "0123456789"
+    assert short(f"0123456789abcdef{DIRTY}") == f"0123456789{DIRTY}"
+
+
+# --- which program made which row -------------------------------------------------------------------
+
+
+def planned(out: Path, commit: str | None, *trials: str, when: int, **config: int) -> None:
+    """A record of an invocation, written at a time of its own."""
+    record = {"commit": commit, "config": config, "points": [{"trial": trial} for trial in trials], "contents": {}}
+    os.utime(write_record(out, record), ns=(when, when))
+
+
+def rows_of(out: Path, **files: list[dict]) -> dict[str, str | None]:
+    (out / "rows").mkdir(parents=True, exist_ok=True)
+    for name, rows in files.items():
+        (out / "rows" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return commits_of(RowStore(out))
+
+
+def unsigned(*trials: str) -> list[dict]:
+    return [{"trial": trial, "status": "done"} for trial in trials]
+
+
+def test_rows_say_which_program_made_them(tmp_path) -> None:
+    """Without a record: it is not asked."""
+    signed = [{"trial": "a", "commit": "1" * 40}, {"trial": "b", "commit": None}]
+    assert rows_of(tmp_path, one=signed) == {"a": "1" * 40, "b": None}
+
+
+def test_rows_from_before_they_were_signed_are_of_the_invocation_that_planned_their_file(tmp_path) -> None:
+    planned(tmp_path, "old", "a", "b", when=1, n=1)
+    planned(tmp_path, "new", "a", "b", "c", when=2, n=2)
+    found = rows_of(tmp_path, one=unsigned("a", "b", "tuning"), two=unsigned("c", "more tuning"), three=unsigned("t"))
+    assert found == {"a": "old", "b": "old", "tuning": "old", "c": "new", "more tuning": "new", "t": None}
+
+
+def test_a_study_that_goes_on_under_another_commit_keeps_the_first(tmp_path) -> None:
+    for when, name in enumerate(("old", "new", "newest")):
+        planned(tmp_path, name, "a", "b", when=when)
+    record = newest_record(tmp_path)
+    assert (record["commit"], record["first_commit"]) == ("newest", "old")
+    assert rows_of(tmp_path, one=unsigned("a"), two=[{"trial": "b", "commit": "new"}]) == {"a": "old", "b": "new"}
+
+
+def test_commands_lose_their_folders() -> None:
+    command = "python -m convtl.run +experiment=e 'out=/my results' depth=1 cache=/c rows_from='[/a, /b]'"
+    assert without_paths(command) == "python -m convtl.run +experiment=e depth=1"
+    assert without_paths("`python -m convtl.report out=/a replication=/b` it was") == "`python -m convtl.report` it was"
 
 
 @pytest.mark.parametrize("text", [None, "- 1", "a: [", "seed: 1", "\x00", ""])

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convtl.errors import UserError
+from convtl.study.program import commit
 from convtl.study.store import COLUMNS, RowStore
 
 
@@ -33,7 +34,8 @@ def test_rows_come_back_as_they_were(tmp_path) -> None:
     rows = [row("a", test_accuracy=0.1 + 0.2, axes={"k": [1]}), row("b", lr=None, classes=["Ж", '"', "\n"])]
     for one in rows:
         store.append(one)
-    assert RowStore(store.out).read() == {one["trial"]: one for one in rows}
+    signed = {one["trial"]: {"commit": commit(), **one} for one in rows}
+    assert RowStore(store.out).read() == signed
     assert store.finished() == {"a", "b"}
     assert not list(store.out.glob(".probe*"))
 
@@ -107,6 +109,15 @@ def test_an_empty_folder_has_no_rows(tmp_path) -> None:
     store = RowStore(tmp_path / "nowhere")
     assert store.read() == {}
     assert store.finished() == set()
+
+
+def test_a_row_of_an_unknown_program_is_not_signed_when_it_is_taken_over(tmp_path) -> None:
+    old = files(tmp_path / "old", a=[row("x")]).read()["x"]
+    store = RowStore(tmp_path / "new")
+    store.prepare()
+    store.append(old)
+    store.append(row("y", commit="another"))
+    assert {name: one["commit"] for name, one in store.read().items()} == {"x": None, "y": "another"}
 
 
 # --- what the file system refuses -------------------------------------------------------------------
@@ -219,3 +230,10 @@ def test_the_table_is_replaced_in_one_step(tmp_path, monkeypatch) -> None:
         store.write_table([row("y"), Broken(trial="z")])
     assert (tmp_path / "results.csv").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+
+
+def test_accuracies_of_a_mixture_are_named(tmp_path) -> None:
+    rows = [row("x", source_accuracy_by_part=[0.93, 0.7]), row("y", source_accuracy_by_part=[0.9]), row("z")]
+    table = {line["trial"]: line for line in lines(RowStore(tmp_path).write_table(rows))}
+    cells = [table[name]["source_accuracy_by_part"] for name in "xyz"]
+    assert cells == ['{"near": 0.93, "far": 0.7}', "", ""]
