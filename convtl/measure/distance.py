@@ -149,9 +149,8 @@ def _pot() -> Any:
     for backend in ("JAX", "PYTORCH", "TENSORFLOW", "CUPY"):
         os.environ.setdefault(f"POT_BACKEND_DISABLE_{backend}", "1")
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", SyntaxWarning
-        )  # POT's own, when Python compiles it for the first time
+        for category in (SyntaxWarning, DeprecationWarning):  # of POT's own text, while Python compiles it
+            warnings.filterwarnings("ignore", "invalid escape sequence", category)
         import ot
 
     return ot

@@ -11,7 +11,7 @@ from convtl.parsing import ONE_A_STUDY, known_keys
 _AXES = (
     "model", "source", "target", "regime", "depth", "n_per_class", "updates", "similarity", "replicate",
 )  # fmt: skip
-_NOT_IN_A_BLOCK = tuple(key for key in ONE_A_STUDY if key not in ("replicates", "tuning"))
+_NOT_IN_A_BLOCK = tuple(key for key in ONE_A_STUDY if key not in ("replicates", "tuning", "movement"))
 
 
 def assignments(study: Config, content: Mapping[str, Any]) -> list[dict[str, Any]]:

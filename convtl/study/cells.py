@@ -97,6 +97,22 @@ class Cells:
             raise NotEnoughData("a target with finished trials")
         return pd.concat(found, names=["target", "replicate"])
 
+    def has(self, source: str, n: int, depth: Depth, updates: int) -> bool:
+        """Whether every target has finished trials of a cell."""
+        return all(len(self._rows_of(name, source, n, depth, updates)) for name in self.targets)
+
+    def counts(self, source: str, depths: Sequence[Depth], updates: int) -> list[int]:
+        """The n for which every target has all of the depths, rising.
+
+        Raises:
+          NotEnoughData: fewer than two.
+        """
+        there = sorted({int(n) for n in self.rows["n_per_class"]})
+        found = [n for n in there if all(self.has(source, n, depth, updates) for depth in depths)]
+        if len(found) < 2:
+            raise NotEnoughData(f"source {source}, {updates} updates: two sizes n_per_class")
+        return found
+
     def D(self, source: str, n: int, updates: int, *, target: str | None = None) -> pd.Series:
         """Depth benefit: all layers minus the last.
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from convtl.study.cells import Cells, chosen_elsewhere, mean_of, slope_of
+from convtl.study.cells import Cells, NotEnoughData, chosen_elsewhere, mean_of, slope_of
 from convtl.training.probes.contrasts import early_slowest, lost_at_first, relative_gradients, vanishing
 
 Contrast = Callable[[Cells, int], pd.Series]
@@ -24,9 +24,12 @@ GAINED = (10, 50)
 DEPTHS: tuple[int | str, ...] = (1, 2, 3, "all")
 PAIR, FEW, MANY = "letter_pairs", 100, 10_000
 """The lecture's literal case: two classes, 100 + 100 pictures against 10,000 + 10,000."""
+TEXTURES = "textures"
+"""A far source, and with letters as the source a far target."""
 WHOLE, STRAIGHT, ROUND = "cyrillic", "cyrillic_straight", "cyrillic_round"
 """Domains of `layer_transfer`: a script split at random, and its straight and its round letters."""
-SPECIAL = (PAIR, STRAIGHT)
+FEW_LAYERS = (2, 3, 4)
+SPECIAL = (PAIR, ROUND)
 """Targets that serve the claims that name them and no other."""
 FROZEN = (1, 2, 3, 4)
 RULE: dict[tuple[str, int], int | str] = {
@@ -71,8 +74,22 @@ def longer_slope(c: Cells, updates: int) -> pd.Series:
     return _end_to_end([math.log2(n) for n in SIZES], [longer(n)(c, updates) for n in SIZES])
 
 
-def gain(source: str, depth: int | str = "all") -> Contrast:
-    return lambda c, t: mean_of([c.G(source, n, depth, t) for n in GAINED])
+def benefit_over_range(c: Cells, updates: int) -> pd.Series:
+    """D at the largest n of the study minus D at the smallest; source Latin."""
+    counts = c.counts("latin", (1, "all"), updates)
+    return c.D("latin", counts[-1], updates) - c.D("latin", counts[0], updates)
+
+
+def longer_over_range(c: Cells, updates: int) -> pd.Series:
+    """Slope of L on log2 n, over all n that have both schedules."""
+    counts = [n for n in c.counts("latin", ("all",), LONG) if n in c.counts("latin", ("all",), SHORT)]
+    if len(counts) < 2:
+        raise NotEnoughData("two sizes with both schedules")
+    return _end_to_end([math.log2(n) for n in counts], [longer(n)(c, updates) for n in counts])
+
+
+def gain(source: str, depth: int | str = "all", *, target: str | None = None) -> Contrast:
+    return lambda c, t: mean_of([c.G(source, n, depth, t, target=target) for n in GAINED])
 
 
 def chosen_gain(source: str) -> Contrast:
@@ -82,9 +99,11 @@ def chosen_gain(source: str) -> Contrast:
     )
 
 
-def reuse(source: str) -> Contrast:
+def reuse(source: str, target: str | None = None) -> Contrast:
     """What a source is worth beyond the same weights in another order."""
-    return lambda c, t: c.z(source, 10, "all", t) - c.z(f"{source}:shuffled", 10, "all", t)
+    return lambda c, t: (
+        c.z(source, 10, "all", t, target=target) - c.z(f"{source}:shuffled", 10, "all", t, target=target)
+    )
 
 
 def minus(one: Contrast, other: Contrast) -> Contrast:
@@ -131,6 +150,9 @@ def specificity(j: int, source: str = "own", target: str = WHOLE) -> Contrast:
     return lambda c, t: c.frozen("self", 300, j, t, target) - c.frozen(source, 300, j, t, target)
 
 
+first_of_another_kind = specificity(1, STRAIGHT, ROUND)
+
+
 def specificity_slope(c: Cells, updates: int) -> pd.Series:
     return _end_to_end(FROZEN, [specificity(j)(c, updates) for j in FROZEN])
 
@@ -141,19 +163,20 @@ def _end_to_end(x: Sequence[float], parts: Sequence[pd.Series]) -> pd.Series:
 
 
 def semantic_excess(c: Cells, updates: int) -> pd.Series:
-    """By how much S is larger from round to straight letters than between random halves, mean over j."""
-    apart = mean_of([specificity(j, ROUND, STRAIGHT)(c, updates) for j in FROZEN])
-    return apart.droplevel("target") - mean_of([specificity(j)(c, updates) for j in FROZEN]).droplevel(
-        "target"
+    """By how much S is larger from straight to round letters than from other round letters, mean over j."""
+    other, same = (
+        mean_of([specificity(j, source, ROUND)(c, updates) for j in FROZEN]) for source in (STRAIGHT, "own")
     )
+    return other - same
 
 
 def a_few(source: str, n: int) -> Contrast:
-    """Two or three layers against one or all; both choices are made on the other replicates."""
+    """Two to four layers (as were run) against one or all; both choices are made on the other replicates."""
 
     def values(c: Cells, updates: int) -> pd.Series:
-        curve = c.curve(source, n, DEPTHS, updates)
-        return chosen_elsewhere(curve[[2, 3]]) - chosen_elsewhere(curve[[1, "all"]])
+        few = [k for k in FEW_LAYERS if k < 4 or c.has(source, n, k, updates)]
+        curve = c.curve(source, n, (1, *few, "all"), updates)
+        return chosen_elsewhere(curve[few]) - chosen_elsewhere(curve[[1, "all"]])
 
     return values
 
@@ -167,27 +190,25 @@ def a_few_on_average(c: Cells, updates: int) -> pd.Series:
 
 def way_over_plain(way: str) -> Contrast:
     """A regime against training all layers at one rate; source Latin."""
-    return lambda c, t: mean_of([_trained(c, way, n, t) - _trained(c, PLAIN, n, t) for n in SIZES])
+    return lambda c, t: mean_of([_by(way, n)(c, t) - _by(PLAIN, n)(c, t) for n in SIZES])
 
 
 def careful_over_plain(c: Cells, updates: int) -> pd.Series:
     """The best careful regime, chosen for each n on the other replicates."""
     found = []
     for n in SIZES:
-        ways = pd.DataFrame({way: _trained(c, way, n, updates) for way in CAREFUL}).dropna()
-        found.append(chosen_elsewhere(ways) - _trained(c, PLAIN, n, updates))
+        ways = pd.DataFrame({way: _by(way, n)(c, updates) for way in CAREFUL}).dropna()
+        found.append(chosen_elsewhere(ways) - _by(PLAIN, n)(c, updates))
     return mean_of(found)
 
 
-def _trained(c: Cells, regime: str, n: int, updates: int) -> pd.Series:
-    return c.by(regime).z("latin", n, "all", updates)
+def _by(regime: str, n: int, depth: int | str = "all") -> Contrast:
+    return lambda c, t: c.by(regime).z("latin", n, depth, t, target=WHOLE)
 
 
 def top_over(k: int, surgical: str) -> Contrast:
     """The k last layers against k others."""
-    return lambda c, t: mean_of(
-        [c.by(PLAIN).z("latin", n, k, t) - c.by(surgical).z("latin", n, k, t) for n in SIZES]
-    )
+    return lambda c, t: mean_of([_by(PLAIN, n, k)(c, t) - _by(surgical, n, k)(c, t) for n in SIZES])
 
 
 def first_over(k: int | str, shifts: Sequence[str] = SHIFTS) -> Contrast:

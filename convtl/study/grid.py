@@ -34,7 +34,7 @@ _AROUND = (
     "claims", "scorecard", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study",
     "replicates", "axes", "blocks", "gradients", "movement", "distances", "rows_from",
 )  # fmt: skip
-_OWN_COLUMNS = (*AXES, "replicates", "tuning")
+_OWN_COLUMNS = (*AXES, "replicates", "tuning", "movement")
 """Keys of which a row says the value anyway; any other that a block or an axis sets is an additional axis."""
 _REGISTRIES = ("models", "domains", "regimes")
 _ROLES = {"model": "models", "source": "domains", "target": "domains", "regime": "regimes"}

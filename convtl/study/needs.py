@@ -8,6 +8,7 @@ import pandas as pd
 
 from convtl.study.arms import SCRATCH
 from convtl.study.cells import Cells, Depth, NotEnoughData
+from convtl.study.contrasts import LARGE, SMALL
 from convtl.study.declared import Claim
 
 _LENET = 5
@@ -58,6 +59,12 @@ class _Seen(Cells):
     @property
     def full(self) -> int:
         return self.units
+
+    def has(self, source: str, n: int, depth: Depth, updates: int) -> bool:
+        return depth != 4  # the one cell that claims use only where it was run
+
+    def counts(self, source: str, depths: Sequence[Depth], updates: int) -> list[int]:
+        return [SMALL, LARGE]
 
     def by(self, regime: str) -> "_Seen":
         return replace(self, regime=regime)

@@ -45,13 +45,15 @@ class Outcome:
 
 
 def unfinished(points: Sequence[Trial], store: RowStore, save_to: Path | None = None) -> list[Trial]:
-    """The trials without a final row, or, where nets are to be saved, without a net; each once."""
+    """The trials without a final row, or without the net or the `moved` that is asked for; each once."""
     finished = store.finished()
+    rows = store.read() if any(trial.settings.movement for trial in points) else {}
 
     def complete(trial: Trial) -> bool:
-        if trial.id not in finished or save_to is None:
+        if trial.id not in finished or trial.id in store.diverged:
             return trial.id in finished
-        return trial.id in store.diverged or (save_to / net_name(trial)).exists()
+        saved = save_to is None or (save_to / net_name(trial)).exists()
+        return saved and (not trial.settings.movement or bool(rows[trial.id].get("moved")))
 
     return [trial for trial in distinct(points) if not complete(trial)]
 

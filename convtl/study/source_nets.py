@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from convtl.cache import Cache
-from convtl.config import Config, MixtureConfig
+from convtl.config import Config, MixtureConfig, ShiftConfig
 from convtl.data.batches import standardise
 from convtl.data.domains import Domain, eligible_classes
 from convtl.data.subsets import SourceDraw, TargetDraw, draw_source
@@ -38,6 +38,7 @@ class SourceNets:
     ) -> None:
         self._cache, self._domain, self._drawn = cache, domain, drawn
         self._known: dict[tuple[Any, ...], tuple[SourceRequest, ...]] = {}
+        self._held: list[Any] = []
         self._sources: dict[str, Source] = {}
         self.variables = lru_cache(maxsize=64)(self._variables)
 
@@ -50,11 +51,12 @@ class SourceNets:
         name = source_name(trial.source)
         if name.fresh:
             return ()
-        own = trial.n_per_class if name.base == "self" else None
+        own = (trial.n_per_class, trial.settings.shift) if name.base in ("self", "same_classes") else None
         place = (trial.model, trial.source, trial.similarity, trial.target, trial.replicate, own)
         known = (*place, id(trial.settings.domains), _recipe_of(trial.settings))
         if known not in self._known:
             self._known[known] = self._requests(trial, name)
+            self._held.append(trial.settings.domains)  # so that no other object gets its id
         return self._known[known]
 
     def _requests(self, trial: Trial, name: SourceName) -> tuple[SourceRequest, ...]:
@@ -162,6 +164,11 @@ class SourceNets:
         return self._domain(settings, trial.target), own
 
     def _self(self, trial: Trial) -> Part:
+        if replace(trial.settings.shift, blend_with=ShiftConfig().blend_with) != ShiftConfig():
+            raise UserError(
+                "source: got 'self' with a shift of the target's images, which a source net does not see; accepted "
+                "with a shift: any other source"
+            )
         draw = self._drawn(trial)
         own = SourceDraw(draw.classes, draw.train[:, : trial.n_per_class].ravel(), draw.validation)
         return self._domain(trial.settings, trial.target), own
@@ -196,8 +203,9 @@ class SourceNets:
             return controls.statistics_matched(own, draw)
         if variant == "random_labels_rescaled":
             reference = self._sources[requests[1].key].variables
-            images = standardise(requests[1].images("train")[0][:CHUNK])
-            return controls.rescaled(requests[0].network(), own, reference, images)
+            images = requests[1].images("train")[0]
+            every = images[:: max(1, len(images) // CHUNK)][:CHUNK]  # they lie class by class
+            return controls.rescaled(requests[0].network(), own, reference, standardise(every))
         return own
 
 

@@ -96,7 +96,10 @@ class RowStore:
             known = rows.get(row["trial"])
             again = bool(row.get("moved")) and known is not None and not known.get("moved")
             if known is None or known.get("status") not in FINAL or again:
-                rows[row["trial"]] = {"commit": None, **row}  # from before rows were signed: not this program's
+                rows[row["trial"]] = {
+                    "commit": None,
+                    **row,
+                }  # from before rows were signed: not this program's
         return rows
 
     def files(self) -> Iterator[list[Row]]:

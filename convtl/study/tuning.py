@@ -31,6 +31,7 @@ def tuning_points(content: Mapping[str, Any]) -> list[Trial]:
         stage = replace(
             settings,
             tuning=None,
+            movement=False,
             target=tuple(wanted),
             replicate=tuple(range(tuning.first, tuning.first + tuning.replicates)),
         )

@@ -1,6 +1,7 @@
 """What the word behind `source=` means: which classes and images a source net is trained on."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -333,3 +334,16 @@ def test_what_is_blended_in_is_part_of_a_trial(content) -> None:
     assert only(content, shift=shift | {"blend_with": "another"}, domains=renamed).id == blended
     with pytest.raises(UserError, match=r"^shift\.blend_with: unknown name 'nois'"):
         only(content, shift=shift | {"blend_with": "nois"})
+
+
+def test_same_classes_are_checked_whatever_was_asked_before(materials, content) -> None:
+    materials.check(only(content, source="same_classes", n_per_class=12))
+    with pytest.raises(UserError, match="got 13 with source same_classes"):
+        materials.check(replace(only(content, source="same_classes", n_per_class=12), n_per_class=13))
+
+
+@pytest.mark.parametrize("shift", [{"inversion": True}, {"permuted_labels": 0.5}])
+def test_self_is_refused_where_the_target_is_shifted(materials, content, shift) -> None:
+    trial = only(content, source="self", shift=shift)
+    with pytest.raises(UserError, match=r"^source: got 'self' with a shift of the target's images"):
+        materials.check(trial)

@@ -1,7 +1,7 @@
 """The lecture's three principles, and the rule of thumb that follows from them."""
 
 from convtl.study import contrasts as number
-from convtl.study.contrasts import FEW, LARGE, LONG, MANY, PAIR, SHORT, SMALL
+from convtl.study.contrasts import FEW, LARGE, LONG, MANY, PAIR, SHORT, SMALL, TEXTURES
 from convtl.study.declared import papers
 from convtl.study.declared.claim import DELTA, Claim, Part
 
@@ -36,7 +36,7 @@ SIMILARITY = (
             Part(number.depth_difference("own", 10, 2, "all"), "own, 2 layers against all", "above", -DELTA),
             Part(number.depth_difference("noise", 10, "all", 3), "noise, all layers against 3", "above", DELTA),
         ),
-        (papers.SURGICAL,), after="similarity.weak",
+        after="similarity.weak",
     ),
 )  # fmt: skip
 
@@ -57,20 +57,31 @@ DATA_SIZE = (
             Part(number.depth_benefit("latin", SMALL), "n=2", "below"),
             Part(number.depth_benefit("latin", LARGE), "n=50", "above"),
         ),
-        (papers.VTAB_ALL,), after="data_size.deeper.weak",
+        after="data_size.deeper.weak",
+    ),
+    Claim(
+        "data_size.deeper.range", "data_size", "secondary",
+        "The same between the largest and the smallest number of images that the study has",
+        "D(largest n) - D(smallest n), source latin", "difference", (Part(number.benefit_over_range),),
     ),
     Claim(
         "data_size.longer.weak", "data_size", "weak",
         "With more data, fine-tuning for longer pays more (Latin, all layers)",
         "slope of L on log2 n, n = 2, 10, 50, end to end, source latin", "difference",
-        (Part(number.longer_slope),), (papers.BIT,), primary=True, schedules=(LONG,),
+        (Part(number.longer_slope),), (papers.BIT_SMALL,), primary=True, schedules=(LONG,), seen=0,
+    ),
+    Claim(
+        "data_size.longer.range", "data_size", "secondary",
+        "The same over all numbers of images that the study has on both schedules",
+        "slope of L on log2 n, end to end, source latin", "difference", (Part(number.longer_over_range),),
+        schedules=(LONG,),
     ),
     Claim(
         "data_size.longer.strong", "data_size", "strong",
         "A four times longer schedule pays with 50 images a class and not with 2",
         "L(n=50) > .2 and L(n=2) < .2, source latin", "all_parts",
         (Part(number.longer(LARGE), "n=50", "above", DELTA), Part(number.longer(SMALL), "n=2", "below", DELTA)),
-        (papers.BIT,), after="data_size.longer.weak", schedules=(LONG,),
+        after="data_size.longer.weak", schedules=(LONG,),
     ),
     Claim(
         "data_size.pair", "data_size", "weak",
@@ -112,7 +123,8 @@ DISSIMILARITY = (
         "dissimilarity.strong", "dissimilarity", "strong",
         "A source of another nature (noise) is practically worthless, a similar one (Latin) is not",
         "G(noise) within ±.2 and G(latin) > .2, k=all, mean of n = 10, 50", "all_parts", _little_value("noise"),
-        (papers.VTAB_FAR,), after="dissimilarity.weak", schedules=_LONG_FIRST, qualified_by=("dissimilarity.reuse.noise",),
+        (papers.VTAB_FAR,), primary=True, after="dissimilarity.weak", schedules=_LONG_FIRST,
+        qualified_by=("dissimilarity.reuse.noise",),
     ),
     Claim(
         "dissimilarity.strong.textures", "dissimilarity", "strong",
@@ -133,12 +145,25 @@ DISSIMILARITY = (
         "Frozen below the last layer, a far source (noise) does harm", "G(noise), k=1, mean of n = 10, 50",
         "difference", (Part(number.gain("noise", 1)),), direction="negative", schedules=_LONG_FIRST,
     ),
+    # the other way round: letters as the source of textures
+    Claim(
+        "dissimilarity.reverse", "dissimilarity", "secondary",
+        "Letters (Latin) are worth something as the source of photographed textures",
+        "G(latin), k=all, mean of n = 10, 50, target textures", "difference",
+        (Part(number.gain("latin", target=TEXTURES)),), schedules=_LONG_FIRST, targets=(TEXTURES,),
+    ),
+    Claim(
+        "dissimilarity.reverse.reuse", "dissimilarity", "secondary",
+        "What they give to textures is reuse of features: more than the same weights in another order give",
+        "G(latin) - G(latin:shuffled), k=all, n=10, target textures", "difference",
+        (Part(number.reuse("latin", TEXTURES)),), schedules=(SHORT,), targets=(TEXTURES,),
+    ),
     *(
         Claim(
             f"dissimilarity.reuse.{source}", "dissimilarity", "secondary",
             f"What {source} gives is reuse of features: more than the same weights in another order give",
             f"G({source}) - G({source}:shuffled), k=all, n=10", "difference", (Part(number.reuse(source)),),
-            (papers.REUSE,) if source == "latin" else (), schedules=(SHORT,),
+            (papers.REUSE,) if source == "latin" else (),
         )
         for source in ("latin", "noise", "textures")
     ),
@@ -158,7 +183,7 @@ RULE_OF_THUMB = (
         "The rule is as good as choosing the depth on 20 further labelled images a class",
         "z(rule) - z(k chosen on validation) > -.2, mean of latin, noise x n = 2, 50", "all_parts",
         (Part(number.minus(number.rule, number.validated), "against validation", "above", -DELTA),),
-        (papers.SURGICAL,), after="rule_of_thumb.weak", schedules=(SHORT,),
+        after="rule_of_thumb.weak", schedules=(SHORT,),
     ),
     Claim(
         "rule_of_thumb.head", "rule_of_thumb", "secondary", "The rule beats always training the last layer only",
