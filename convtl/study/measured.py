@@ -1,19 +1,20 @@
 """Measured similarity of every source and target of a study, beside the trials: `similarity.jsonl` in `out`.
 
 Distances between the images of source and target, in a space that depends on no net; and estimators of how
-well the source net should transfer, on target images of which no trial of the study makes use. Both are taken
-once for each source, target and replicate, and looked up by the rows.
+well the source net should transfer, on target images of which no trial of the study makes use. Where there are
+no such images, only the distances are taken. Both are taken once for each source, target and replicate, and
+looked up by the rows.
 """
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from convtl.data.batches import standardise
-from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.study.grid import Trial
 from convtl.study.group import describe
@@ -23,6 +24,8 @@ from convtl.study.sources import source_name
 from convtl.study.store import Row, accessible
 
 FILE = "similarity.jsonl"
+_FEWEST = 2
+"""Images of a side that a distance wants at least."""
 _PLACE = ("model", "source", "similarity", "target", "replicate")
 
 
@@ -38,19 +41,60 @@ def place_of(row: Mapping[str, Any]) -> str:
 
 def read_measured(out: Path) -> dict[str, dict[str, float]]:
     """Place -> its measures; empty where none were taken."""
+    return {place: entry["measures"] for place, entry in _entries(out).items()}
+
+
+def not_measured(out: Path) -> list[str]:
+    """What the trials left no images for, one line each."""
+    wanting: dict[tuple[str, str], bool] = {}
+    for entry in _entries(out).values():
+        if _by_design(entry) or not _lacking(entry):
+            continue
+        given = ""
+        if without := entry.get("without"):
+            left = max(0, without["pool"] - without["n_used"])
+            given = f", given {left} ({without['pool']} less n_per_class={without['n_used']})"
+        place = str(entry["target"]), given
+        wanting[place] = wanting.get(place, False) or bool(entry["measures"])
+    return [
+        f"transferability to {target} (distances=true): needed {PER_CLASS} train images a class that no trial "
+        f"uses{given}; {'only distances between data sets were taken' if some else 'nothing was measured'}"
+        for (target, given), some in wanting.items()
+    ]
+
+
+def _entries(out: Path) -> dict[str, dict[str, Any]]:
+    """Place -> the last line that was written of it."""
     path = out / FILE
     if not path.exists():
         return {}
     with accessible(out, "read"):
         lines = path.read_text(encoding="utf-8").splitlines()
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for line in lines:
-        try:
+        with suppress(ValueError, KeyError, TypeError):  # a line torn by a kill
             entry = json.loads(line)
-            found[entry["place"]] = entry["measures"]
-        except (ValueError, KeyError, TypeError):  # a line torn by a kill
-            continue
+            found[entry["place"]] = {**entry, "measures": dict(entry["measures"])}
     return found
+
+
+def _by_design(entry: Mapping[str, Any]) -> bool:
+    """A net that was trained on just the images that it would be measured on."""
+    return source_name(str(entry["source"])).base == "same_classes"
+
+
+def _lacking(entry: Mapping[str, Any]) -> bool:
+    """Whether images were wanting; in a line from before that was noted, whether nothing was taken."""
+    return "without" in entry or not entry["measures"]
+
+
+def _open(entry: Mapping[str, Any] | None, n_used: int) -> bool:
+    """Whether something is left to be measured, now that trials use `n_used` images a class."""
+    if entry is None:
+        return True
+    if _by_design(entry) or not _lacking(entry):
+        return False
+    return "without" not in entry or n_used < int(entry["without"]["n_used"])
 
 
 def with_measures(rows: Iterable[Row], measured: Mapping[str, Mapping[str, float]]) -> list[Row]:
@@ -62,13 +106,15 @@ def measure(
     trials: Sequence[Trial], materials: Materials, out: Path, working_on: Callable[[str], None]
 ) -> None:
     """Takes the measures that `out` does not hold yet; a kill loses at most the one at work."""
-    known = read_measured(out)
+    known = _entries(out)
     places: dict[str, list[Trial]] = {}
     for trial in trials:
         if not source_name(trial.source).fresh:
             places.setdefault(place_of(describe(trial)), []).append(trial)
+    used = _largest(trials)
+    asked = {place: max(own, key=lambda t: t.n_per_class) for place, own in places.items()}
     missing = {
-        place: max(own, key=lambda t: t.n_per_class) for place, own in places.items() if place not in known
+        place: trial for place, trial in asked.items() if _open(known.get(place), used[_draw_of(trial)])
     }
     materials.sources.prepare(  # a finished study has asked for none
         missing.values(), lambda ready, of: working_on(f"fetching source nets ({ready} of {of} ready)")
@@ -76,8 +122,7 @@ def measure(
     for number, (place, trial) in enumerate(missing.items()):
         working_on(f"measuring similarity ({number} of {len(missing)} done)")
         entry = {"place": place, **{key: getattr(trial, key) for key in _PLACE}}
-        line = json.dumps(entry | {"measures": _measures(trial, materials, _largest(trials, trial))})
-        _append(out, line)
+        _append(out, json.dumps(entry | _measures(trial, materials, used[_draw_of(trial)])))
 
 
 def _append(out: Path, line: str) -> None:
@@ -89,30 +134,41 @@ def _append(out: Path, line: str) -> None:
             file.write("\n" * torn + line + "\n")
 
 
-def _largest(trials: Sequence[Trial], like: Trial) -> int:
-    """The largest number of labels a class that any trial takes from this trial's target draw."""
-    return max(
-        t.n_per_class
-        for t in trials
-        if t.target == like.target and t.settings.classes == like.settings.classes
-    )
+def _draw_of(trial: Trial) -> tuple[str, int | None]:
+    """Trials of one target draw, but for the replicate."""
+    return trial.target, trial.settings.classes
 
 
-def _measures(trial: Trial, materials: Materials, n_used: int) -> dict[str, float]:
-    data = materials.target_data(trial)
-    name = source_name(trial.source)
-    try:
-        positions = unused_images(data.draw.train, n_used, PER_CLASS)
-    except UserError:  # every image is in use: nothing can be measured without looking at it twice
-        return {}
+def _largest(trials: Sequence[Trial]) -> dict[tuple[str, int | None], int]:
+    """The largest number of labels a class that any trial takes from a target draw."""
+    found: dict[tuple[str, int | None], int] = {}
+    for trial in trials:
+        place = _draw_of(trial)
+        found[place] = max(found.get(place, 0), trial.n_per_class)
+    return found
+
+
+def _measures(trial: Trial, materials: Materials, n_used: int) -> dict[str, Any]:
+    """`measures`, and `without` where there are too few images that no trial uses."""
+    data, name = materials.target_data(trial), source_name(trial.source)
+    pool = data.draw.train.shape[1]
+    found: dict[str, Any] = {"measures": {}}
     if name.base == "same_classes":  # trained on just these images
-        return {}
+        return found
+    if enough := pool - n_used >= PER_CLASS:
+        positions = unused_images(data.draw.train, n_used, PER_CLASS)
+    else:  # a distance between data hangs on no net, so that it may look at what nets are trained on
+        found["without"] = {"n_used": n_used, "pool": pool}
+        positions = data.draw.train[:, -PER_CLASS:]
+    if not enough and (name.variant or name.base == "self" or positions.size < _FEWEST):
+        return found
     pixels = data.pixels("train", positions.ravel())
     labels = np.repeat(np.arange(data.classes), positions.shape[1])
     request = materials.sources.requests(trial)[0]
-    found: dict[str, float] = {}
     if not name.variant:  # a control has the images of its source
         images, classes = request.images("train")
-        found |= data_distances(images, classes, pixels, labels)
-    variables = materials.sources.net(trial)
-    return found | transferability_of(request.network(), variables, standardise(pixels), labels)
+        found["measures"] |= data_distances(images, classes, pixels, labels)
+    if enough:
+        own, inputs = materials.sources.net(trial), standardise(pixels)
+        found["measures"] |= transferability_of(request.network(), own, inputs, labels)
+    return found

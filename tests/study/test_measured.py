@@ -1,6 +1,7 @@
 """Measured similarity, beside the rows."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from commands import Commands
 from convtl.cache import Cache, default_root
 from convtl.study.grid import expand
 from convtl.study.materials import Materials, TargetData
-from convtl.study.measured import FILE, measure, read_measured
+from convtl.study.measured import FILE, measure, not_measured, read_measured
 from convtl.study.similarity import DISTANCES, ESTIMATORS, PER_CLASS
 
 WORDS = (
@@ -95,15 +96,43 @@ def test_target_images_that_are_looked_at_are_in_no_trial(tmp_path, monkeypatch)
         assert not np.isin(seen, materials.target_data(trial).draw.train[:, : trial.n_per_class]).any()
 
 
-def test_where_every_image_is_in_use_nothing_is_measured(tmp_path, monkeypatch) -> None:
-    seen, _, _ = measured(monkeypatch, tmp_path, "n_per_class=[2,5]")
+def test_where_every_image_is_in_use_only_distances_are_measured(tmp_path, monkeypatch) -> None:
+    _, materials, trials = measured(monkeypatch, tmp_path, "n_per_class=[2,5]")
+    assert {tuple(found) for found in read_measured(tmp_path).values()} == {DISTANCES, ()}, "none for a control"
+    (line,) = not_measured(tmp_path)
+    assert line == (
+        "transferability to cyrillic (distances=true): needed 20 train images a class that no trial uses, given 19 "
+        "(24 less n_per_class=5); only distances between data sets were taken"
+    )
+    written = (tmp_path / FILE).read_bytes()
+    measure(trials, materials, tmp_path, lambda what: None)
+    assert (tmp_path / FILE).read_bytes() == written, "what cannot be measured is not tried again"
+
+
+def test_what_could_not_be_measured_is_when_it_can_be(tmp_path, monkeypatch) -> None:
+    measured(monkeypatch, tmp_path, "source=latin", "n_per_class=[2,5]")
+    _, materials, trials = measured(monkeypatch, tmp_path, "source=latin", "n_per_class=2")
+    (found,) = read_measured(tmp_path).values()
+    assert tuple(found) == (*DISTANCES, *ESTIMATORS)
+    assert not_measured(tmp_path) == []
+
+    lines = (tmp_path / FILE).read_text().splitlines()  # as it was kept before reasons were
+    (tmp_path / FILE).write_text(json.dumps(json.loads(lines[-1]) | {"measures": {}}) + "\n")
+    assert not_measured(tmp_path)[0].endswith("that no trial uses; nothing was measured")
+    measure(trials, materials, tmp_path, lambda what: None)
+    assert list(read_measured(tmp_path).values()) == [found]
+
+
+def test_a_net_of_the_very_images_has_no_distance_to_them(tmp_path, monkeypatch) -> None:
+    seen, _, _ = measured(monkeypatch, tmp_path, "source=self", "n_per_class=5")
     assert seen == []
-    assert set(map(len, read_measured(tmp_path).values())) == {0}
+    assert "nothing was measured" in not_measured(tmp_path)[0]
 
 
 def test_nets_of_the_very_classes_are_not_measured_on_their_own_images(tmp_path, monkeypatch) -> None:
     seen, _, _ = measured(monkeypatch, tmp_path, "source=same_classes", "n_per_class=2")
     assert seen == []
+    assert not_measured(tmp_path) == []
 
 
 def test_each_size_of_self_is_a_net_of_its_own(tmp_path, monkeypatch) -> None:
