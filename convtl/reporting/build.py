@@ -68,6 +68,7 @@ def build(
             rows,
             store.out,
             names=config.scorecard,
+            targets=config.target,
             scope=facts(config, record, scope, frame(rows)),
             left_out=[*unfinished(record, everything), *left_out],
             probes=read_gradients(store.out) if (store.out / TABLE).exists() else None,

@@ -1,6 +1,7 @@
 """The report of a study of declared claims: the scorecard first, then depths, figures, methods."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from convtl.reporting import (
 )
 from convtl.reporting.view import View, views
 from convtl.study.arms import frame
+from convtl.study.contrasts import SPECIAL
 from convtl.study.scorecard import Score, settings_of
 from convtl.study.scorecard import scorecard as judged
 
@@ -34,6 +36,7 @@ def write_report(
     title: str,
     question: str,
     names: Sequence[str],
+    targets: Sequence[str],
     scope: Mapping[str, Any],
     samples: document.Samples | None,
     left_out: Sequence[str],
@@ -45,6 +48,7 @@ def write_report(
     Args:
       rows: one dictionary a trial, with the measures of its source and target as columns.
       names: principles, as in the key `scorecard`.
+      targets: the main ones, as in the key `target`; blocks of the study may have others.
       scope: facts of the protocol; see `convtl.reporting.document.write_report`.
       samples: domain -> (uint8 images, labels).
       left_out: what is not in `rows`, one line each.
@@ -55,8 +59,8 @@ def write_report(
       The path of report.html, and the scorecard to be printed.
     """
     data = frame(rows)
-    scores = judged(names, data, probes)
-    found = views(settings_of(data))
+    scores = judged(names, data, probes, targets)
+    found = _views(data, targets)
     text = "\n".join(
         [
             f"# {document.one_line(title)}\n",
@@ -74,6 +78,17 @@ def write_report(
     )
     path = document.publish(text, title, out, lambda page: depth_table.coloured(scorecard.headed(page)))
     return path, scorecard.plain(scores)
+
+
+def _views(data: pd.DataFrame, targets: Sequence[str]) -> list[View]:
+    """Those of the main targets, then, under their names, of the others: they lack most sources of the main ones."""
+    main = settings_of(data, targets)
+    known = {*SPECIAL, *(name for _, cells in main for name in cells.targets)}
+    there = dict.fromkeys(data.loc[data["usable"].astype(bool), "target"]) if len(data) else ()
+    others = [(name, one) for name in there if name not in known for one in views(settings_of(data, [name]))]
+    return views(main) + [
+        replace(one, title=", ".join(filter(None, [one.title, f"target {name}"]))) for name, one in others
+    ]
 
 
 # --- sections -----------------------------------------------------------------------------------------

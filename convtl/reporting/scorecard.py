@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from convtl.reporting import numbers
 from convtl.reporting.tables import markdown
-from convtl.study.contrasts import LONG, SHORT
+from convtl.study.findings import Measured
 from convtl.study.principles import ALPHA
 from convtl.study.scorecard import Score
+from convtl.study.statistics import Interval
 
 TITLES = {
     "similarity": "Principle 1: the more similar the source, the less fine-tuning is needed",
@@ -25,6 +26,8 @@ TITLES = {
 }
 _ORDER = ("supported", "contradicted", "practically null", "inconclusive", "not tested", "not enough data")
 _CLAIM_WIDTH = 46
+_SHOWN_PARTS = 3
+"""Parts up to which a claim's row has the numbers of each."""
 
 
 def overview(scores: Sequence[Score]) -> list[str]:
@@ -64,7 +67,7 @@ def table(scores: Sequence[Score]) -> str:
         rows.append([
             f"{number}\\. {score.claim.statement}{where}",
             f"{score.reading}{', primary' if score.claim.primary else ''}",
-            f"{score.estimand} = {effect(score)}" if score.parts else score.estimand,
+            _estimand(score),
             p_values(score),
             f"{score.m}; {', '.join(score.targets) or 'fresh nets'}" if score.m else "–",
             f"**{score.outcome}**{_schedule(score)}",
@@ -92,13 +95,22 @@ def rule(scores: Sequence[Score]) -> str:
     floor = f" With {least} replicates it cannot be below {min(1.0, 2 / 2**least):.2g}." if least else ""
     return (
         "Rule, in this order: *practically null* if an interval of at least 90% lies inside the smallest effect of "
-        f"interest (±0.2 logit where nothing else is said); *supported* or *contradicted* if the p is at most "
-        f"{ALPHA:g} (Holm's, for primary claims) and every target agrees in sign; else *inconclusive*. A claim of "
-        "several parts needs all of them (the largest p counts), and one refuted part refutes it. p is that of the "
-        f"exact two-sided sign-flip test over replicates, targets averaged inside each.{floor} Claims, tests and "
-        "thresholds are written down in `convtl/study/declared/`. *z*: log-odds of a correct answer, on test "
+        "interest (±0.2 logit where nothing else is said), asked wherever a mean is compared with 0; *supported* or "
+        f"*contradicted* if the p is at most {ALPHA:g} (Holm's, for primary claims) and the mean of every target is "
+        "on the same side; else *inconclusive*. A claim of several parts needs all of them (the largest p counts): "
+        "one that is practically null where a direction is asked for makes the claim so, and one refuted part "
+        "refutes it; in bold is the part that decides. The order of sources is judged by the p of its permutations "
+        "alone; shares of cells are described. Any other p is that of the exact two-sided sign-flip test over "
+        f"replicates, targets averaged inside each.{floor} Claims, tests and thresholds are written down in "
+        "`convtl/study/declared/`. *z*: log-odds of a correct answer, on test "
         "images; *k*: trained layers, from the last; *D*: z with all layers trained minus z with the last only; "
-        "*G*: z with transfer minus z from scratch; *L*: z after the long schedule minus z after the short one.\n"
+        "*G*: z with transfer minus z from scratch; *L*: z after the long schedule minus z after the short one.\n\n"
+        "In plain words: 0.2 logit is about 5 points of accuracy near 50% and 2 points near 90%; *practically null* "
+        "says that the effect was measured well enough to be called smaller than that, *inconclusive* that it was "
+        "not measured well enough to say anything. A *weak* reading asks only for the direction of what the lecture "
+        "says, the *strong* one for its literal wording; the strong one is *not tested* unless the weak one is "
+        "supported, for it asks for more. Holm's adjustment makes the p of each primary claim larger the "
+        "more of them there are, so that testing many does not make a chance find likely.\n"
     )
 
 
@@ -110,13 +122,41 @@ def effect(score: Score) -> str:
         return f"**{100 * score.effect:.0f}%** of cells"
     if score.claim.test == "order":
         return f"**{numbers.signed(score.effect)}** (Spearman)"
-    text = f"**{numbers.signed(score.effect)}**"
-    if score.m > 1:
-        level = numbers.level(score.interval)
-        text += f" {numbers.span(score.interval).removesuffix(']')};\N{NO-BREAK SPACE}{level}]"
+    if len(score.parts) > 1:
+        return _of_parts(score)
     unit = score.unit if score.unit != "logit" else ""
+    return " ".join(filter(None, [_mean(score.effect, score.interval, score.m, bold=True), unit]))
+
+
+def _estimand(score: Score) -> str:
+    """The formula, and what was found."""
+    if not score.parts:
+        return score.estimand
+    several = len(score.parts) > 1 and score.claim.test == "all_parts"
+    return f"{score.estimand}{':' if several else ' ='} {effect(score)}"
+
+
+def _of_parts(score: Score) -> str:
+    """Every part by name, or, of many, the deciding one and the range of the others."""
     deciding = _deciding(score)
-    return " ".join(filter(None, [text, unit, f"({deciding})" if deciding else ""]))
+    shown = score.parts if len(score.parts) <= _SHOWN_PARTS else (deciding,)
+    said = [
+        f"{part.part.name}: {_mean(part.effect, part.interval, len(part.values), bold=part is deciding)}"
+        for part in shown
+    ]
+    others = [part.effect for part in score.parts if part not in shown]
+    if others:
+        low, high = numbers.signed(min(others)), numbers.signed(max(others))
+        said.append(f"the other {len(others)} parts from {low} to {high}")
+    return "; ".join(said) + (f" ({score.unit})" if score.unit != "logit" else "")
+
+
+def _mean(value: float, interval: Interval, m: int, *, bold: bool) -> str:
+    """A mean with its interval and level, which one replicate does not have."""
+    text = f"**{numbers.signed(value)}**" if bold else numbers.signed(value)
+    if m < 2:
+        return text
+    return f"{text} {numbers.span(interval).removesuffix(']')};\N{NO-BREAK SPACE}{numbers.level(interval)}]"
 
 
 def p_values(score: Score) -> str:
@@ -127,11 +167,9 @@ def p_values(score: Score) -> str:
     return f"{text} ({numbers.p_value(score.p_adjusted)})" if not math.isnan(score.p_adjusted) else text
 
 
-def _deciding(score: Score) -> str:
-    """Name of the part whose numbers are shown, of a claim with several."""
-    if len(score.parts) < 2:
-        return ""
-    return next((part.part.name for part in score.parts if part.values == score.values), "")
+def _deciding(score: Score) -> Measured:
+    """The part whose numbers decide, of a claim with several."""
+    return next((part for part in score.parts if part.values == score.values), score.parts[0])
 
 
 def _schedule(score: Score) -> str:
@@ -146,8 +184,7 @@ def _schedule(score: Score) -> str:
             for updates, outcome in score.elsewhere
         ]
         return f" ({'; '.join(said)})"
-    only = {SHORT: "short schedule only", LONG: "long schedule only"}.get(score.schedule, "")
-    return f" ({only})" if only and only in score.note else ""
+    return f" ({score.only})" if score.only else ""
 
 
 def headed(page: str) -> str:
@@ -192,7 +229,9 @@ def _short(score: Score) -> str:
     if not score.m or score.claim.test in ("share", "order"):
         return effect(score).replace("**", "")
     text = numbers.signed(score.effect)
-    return f"{text} {numbers.span(score.interval)}" if score.m > 1 else text
+    if score.m > 1:
+        text += f" {numbers.span(score.interval)}"
+    return f"{text} ({_deciding(score).part.name})" if len(score.parts) > 1 else text
 
 
 def _short_schedule(score: Score) -> str:
@@ -201,7 +240,7 @@ def _short_schedule(score: Score) -> str:
         return ""
     if other:
         return f" (other schedule: {other[0]})"
-    return " (short schedule only)" if "short schedule only" in score.note else ""
+    return f" ({score.only})" if score.only else ""
 
 
 def _wrapped(row: Sequence[str], wide: Sequence[int]) -> list[str]:

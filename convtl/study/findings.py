@@ -1,7 +1,7 @@
 """What the cells say to one declared claim: its numbers, its p, and the outcome once that p is adjusted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from convtl.study.statistics import (
     Interval,
     SourcePermutation,
     equivalence_p,
+    equivalent,
     estimate,
     intersection_union,
     shifted_p,
@@ -65,8 +66,10 @@ class Finding:
     """A claim's numbers on one schedule, before anything is said of them.
 
     Attributes:
-      deciding: the part whose p counts; None where the claim counts or orders its parts.
-      p: of the outcome towards which the numbers point; exact.
+      deciding: the part that is practically null, or else the one whose p counts; None where the claim counts
+        or orders its parts.
+      null: the parts of a conjunction that ask for a direction only, and whose means are too small to matter.
+      p: that the claim holds, or that it fails: of that towards which the numbers point; exact.
       holds: whether that outcome is that the claim holds.
       effect: mean of the deciding part, rank correlation, or share of cells.
       note: which targets were left out, and what is printed beside.
@@ -81,7 +84,8 @@ class Finding:
     deciding: Measured | None = None
     order: SourcePermutation | None = None
     note: str = ""
-    targets: tuple[str, ...] = field(default_factory=tuple)
+    targets: tuple[str, ...] = ()
+    null: tuple[Measured, ...] = ()
 
 
 def find(claim: Claim, cells: Cells, updates: int) -> Finding:
@@ -116,7 +120,10 @@ def _tested(
         )
     holds = intersection_union([part.p for part in parts])
     fails = min(1.0, len(parts) * min(part.p_contrary for part in parts))  # any one part refutes the claim
-    if holds <= fails:
+    null = tuple(part for part in parts if _is_null(claim, part))
+    if null:
+        deciding = min(null, key=lambda part: abs(part.effect))
+    elif holds <= fails:
         deciding = max(parts, key=lambda part: (part.p, -part.slack))
     else:
         deciding = min(parts, key=lambda part: (part.p_contrary, part.slack))
@@ -131,20 +138,24 @@ def _tested(
         None,
         note,
         targets,
+        null,
     )
+
+
+def _is_null(claim: Claim, part: Measured) -> bool:
+    """A part that asks for a direction only, and whose mean is practically 0: neither that direction nor the other."""
+    directed = part.part.relation != "within" and part.part.margin == 0
+    return directed and equivalent(part.values, claim.smallest_effect)
+
+
+# --- outcomes -----------------------------------------------------------------------------------------
 
 
 def outcome_of(found: Finding, p: float, tests: int = 1) -> tuple[Outcome, str]:
     """The outcome at an adjusted p, and what qualifies it."""
     claim = found.claim
     if claim.test == "share":
-        cells = [
-            f"{part.part.name}{f' ({name})' if len(part.by_target) > 1 else ''} {value:+.2f}"
-            for part in found.parts
-            for name, value in part.by_target
-        ]
-        above = round(found.effect * len(cells))
-        return "described", f"{above} of {len(cells)} cells: {', '.join(cells)}"
+        return "described", _counted(found)
     if claim.test == "order":
         means = ", ".join(f"{part.part.name} {part.effect:+.2f}" for part in found.parts)
         floor = (
@@ -153,16 +164,26 @@ def outcome_of(found: Finding, p: float, tests: int = 1) -> tuple[Outcome, str]:
         return _side(found, p), f"{means}{floor}"
     deciding = found.deciding
     assert deciding is not None
-    if claim.test == "difference":
-        return decide(
-            deciding.values,
-            p,
-            deciding.by_target,
-            direction=claim.direction,
-            smallest_effect=claim.smallest_effect,
-            tests=tests,
-        )
+    if claim.test == "all_parts":
+        return _conjunction(found, deciding, p, tests)
+    return decide(
+        deciding.values,
+        p,
+        deciding.by_target,
+        direction=claim.direction,
+        smallest_effect=claim.smallest_effect,
+        tests=tests,
+    )
+
+
+def _conjunction(found: Finding, deciding: Measured, p: float, tests: int) -> tuple[Outcome, str]:
+    """The outcome of several parts: null, supported or contradicted, inconclusive, in this order."""
     shown = ", ".join(part.text for part in found.parts) if len(found.parts) > 1 else ""
+    if found.null:
+        within = f"practically null (within ±{found.claim.smallest_effect:g} {found.claim.unit})"
+        return "practically null", joined(
+            *(f"{part.part.name or 'the mean'} is {part.effect:+.2f}, {within}" for part in found.null), shown
+        )
     checked = found.parts if found.holds else (deciding,)
     torn = [
         f"{part.part.name}: targets disagree ({', '.join(f'{name} {v:+.2f}' for name, v in part.by_target)})"
@@ -173,9 +194,19 @@ def outcome_of(found: Finding, p: float, tests: int = 1) -> tuple[Outcome, str]:
         return "inconclusive", joined(*torn, shown)
     if p <= ALPHA:
         return _side(found, p), joined("" if found.holds else _refuted(deciding), shown)
-    needed = _how_many(deciding, tests)
+    needed = _how_many(deciding, found.claim.smallest_effect, tests)
     which = f"open: {deciding.part.name}" if deciding.part.name else ""
     return "inconclusive", joined(which, needed, shown)
+
+
+def _counted(found: Finding) -> str:
+    """In how many cells a mean is above its margin, and all of them."""
+    cells = [
+        f"{part.part.name}{f' ({name})' if len(part.by_target) > 1 else ''} {value:+.2f}"
+        for part in found.parts
+        for name, value in part.by_target
+    ]
+    return f"{round(found.effect * len(cells))} of {len(cells)} cells: {', '.join(cells)}"
 
 
 def _refuted(part: Measured) -> str:
@@ -189,10 +220,12 @@ def _side(found: Finding, p: float) -> Outcome:
     return "supported" if found.holds else "contradicted"
 
 
-def _how_many(part: Measured, tests: int) -> str:
+def _how_many(part: Measured, smallest_effect: float, tests: int) -> str:
+    """How many replicates would decide a part; only one that is compared with 0 can turn out practically null."""
+    margin = part.part.margin
     if part.part.relation == "within":
-        return how_many(part.values, part.part.margin, tests)
-    return how_many([value - part.part.margin for value in part.values], 0.0, tests)
+        return how_many(part.values, margin, tests)
+    return how_many([value - margin for value in part.values], 0.0 if margin else smallest_effect, tests)
 
 
 # --- numbers ------------------------------------------------------------------------------------------
@@ -265,9 +298,14 @@ def _order(tables: Sequence[pd.DataFrame]) -> SourcePermutation:
 
 
 def _beside(claim: Claim, cells: Cells, updates: int, targets: Sequence[str]) -> str:
-    """Means that are printed and not tested."""
+    """Means that are printed and not tested, as a sentence."""
     said = []
     for part in claim.beside:
         means = [float(part.contrast(cells.of(target), updates).mean()) for target in targets]
-        said.append(f"{part.name} {np.mean(means):+.2f}")
-    return ", ".join(said)
+        said.append((part.name, f"{np.mean(means):+.2f}"))
+    if not said:
+        return ""
+    if all(name.endswith(" by") for name, _ in said):
+        changes = " and ".join(f"{name.removesuffix(' by')} changes by {mean}" for name, mean in said)
+        return f"at the same time {changes} (not tested)"
+    return f"for comparison, not tested: {', '.join(f'{name} {mean}' for name, mean in said)}"

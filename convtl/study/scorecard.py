@@ -1,8 +1,9 @@
 """The scorecard: every declared claim of some principles, judged by the protocol's rules.
 
-Practically null is asked first; supported and contradicted need the adjusted p and every target's sign; the
-family that Holm adjusts are the primary claims that could be computed. Strong readings wait for their weak
-one. A verdict that another schedule does not share is one about speed.
+Practically null is asked first (of conjunctions, of every part that is compared with 0); supported and
+contradicted need the adjusted p and every target's sign; the family that Holm adjusts are the primary claims
+that could be computed. Strong readings wait for their weak one. A verdict that another schedule does not share
+is one about speed.
 """
 
 import functools
@@ -34,10 +35,12 @@ class Score:
     Attributes:
       estimand, unit: the formula, and what effect and interval are in.
       effect, interval, values, replicates, by_target: of the number that decides: the difference, or the
-        part of the claim with the largest p (of a refuted claim the part that refutes it).
+        part of the claim with the largest p (of a refuted claim the part that refutes it, of a practically
+        null one the part that is).
       p: exact; p_adjusted: Holm, NaN outside the family.
       parts: all parts, each with its own interval and p.
-      schedule: updates of the deciding schedule; elsewhere: the outcome on others, adjusted in its place.
+      schedule: updates of the deciding schedule; elsewhere: the outcome on others, adjusted in its place;
+        only: words for that no other schedule was run.
       agrees: what papers found, and whether this agrees.
     """
 
@@ -57,6 +60,7 @@ class Score:
     parts: tuple[Measured, ...] = ()
     schedule: int = 0
     elsewhere: tuple[tuple[int, Outcome], ...] = ()
+    only: str = ""
 
     @property
     def name(self) -> str:
@@ -80,6 +84,9 @@ class Score:
 
     @property
     def targets(self) -> tuple[str, ...]:
+        """Those that the claim names, or the main ones that have what it needs."""
+        if self.m and self.claim.targets:
+            return self.claim.targets
         return tuple(name for name, _ in self.by_target)
 
     verdict = property(lambda self: self.outcome)
@@ -93,18 +100,24 @@ def scorecard(
 ) -> list[Score]:
     """One row a declared claim (and setting, if several nets, regimes or protocols are in the data).
 
+    A secondary claim whose own targets are not in the data at all has no row.
+
     Args:
       names: principles, as in the key `scorecard`.
       data: of `arms.frame`; unusable rows do not count.
       gradients: the table of the probes.
-      targets: the main targets; by default all that are not named by a claim.
+      targets: the main targets, those of the study's key `target`; by default, or where none of them has rows,
+        all that are not named by a claim. Claims that name their targets see those in any case.
 
     Raises:
       UserError: an unknown name.
     """
     settings = functools.cache(lambda selects: settings_of(data, targets, selects))
     candidates: list[_Candidate] = []
+    there = set(data["target"]) if len(data) else set()
     for claim in claims_of(names):
+        if claim.reading == "secondary" and claim.targets and there.isdisjoint(claim.targets):
+            continue
         probes = claim.principle == "vanishing_gradients"
         places = [("", Cells(data.iloc[:0], (), gradients))] if probes else settings(claim.selects)
         tried = [_try(claim, cells, setting) for setting, cells in places]
@@ -125,12 +138,15 @@ def settings_of(
     """What may be compared with each other: rows that differ in nothing but what claims look at.
 
     Args:
+      targets: the main ones, if any of them has rows.
       selects: columns, or beginnings of their names, from which the claim chooses rows itself.
     """
     usable = data[data["usable"].astype(bool)] if len(data) else data
     pretrained = usable[usable["source"] != SCRATCH]
     if not len(pretrained):
         return [("", Cells(usable, ()))]
+    there = set(usable["target"])
+    named = [name for name in targets or () if name in there]
     known = ["model", "regime", "val_regime", "config", *(str(c) for c in data if str(c).startswith("axes."))]
     words = pretrained[[name for name in known if not name.startswith((*_SELECTED, *selects))]].astype(str)
     apart = [str(c) for c in words if words[c].groupby(pretrained["target"]).nunique().max() > 1]
@@ -140,7 +156,7 @@ def settings_of(
         alike = _matching(usable, wanted)
         fresh = _matching(usable, {name: word for name, word in wanted.items() if name != "regime"})
         rows = pd.concat([alike[alike["source"] != SCRATCH], fresh[fresh["source"] == SCRATCH]])
-        main = _main_targets(rows) if targets is None else [t for t in targets if t in set(rows["target"])]
+        main = [name for name in named if name in set(rows["target"])] if named else _main_targets(rows)
         title = ", ".join(f"{name.removeprefix('axes.')} {word}" for name, word in wanted.items())
         found.append((title, Cells(rows, tuple(main))))
     return found
@@ -212,15 +228,17 @@ def _score(one: _Candidate, family: Mapping[_Key, float], scores: Mapping[_Key, 
             return replace(score, outcome="not tested", note=f"weak reading not supported{state}")
     p, tests = _adjusted(one, found, family)
     outcome, note = outcome_of(found, p, tests)
+    only = _only(one)
     speed, elsewhere = _schedules(one, outcome, family)
     return replace(
         score,
         outcome=outcome,
-        note=joined(note, found.note, speed),
+        note=joined(note, found.note, only, speed),
         agrees=_agrees(claim, outcome),
         p=found.p,
         p_adjusted=p if claim.primary else _NAN,
         elsewhere=elsewhere,
+        only=only,
     )
 
 
@@ -232,15 +250,24 @@ def _adjusted(one: _Candidate, found: Finding, family: Mapping[_Key, float]) -> 
     return float(holm(list(together.values()))[list(together).index(one.key)]), len(together)
 
 
+def _only(one: _Candidate) -> str:
+    """That trials of a single schedule decided; empty for fresh nets, and for numbers that span both schedules."""
+    assert one.main is not None
+    if one.others or not one.main.updates or _spans_both(one.claim):
+        return ""
+    names = {SHORT: "short schedule only", LONG: "long schedule only"}
+    return names.get(one.main.updates, f"{one.main.updates} updates only")
+
+
+def _spans_both(claim: Claim) -> bool:
+    """Whether the number itself compares the two schedules (L)."""
+    return claim.schedules == (LONG,)
+
+
 def _schedules(
     one: _Candidate, outcome: Outcome, family: Mapping[_Key, float]
 ) -> tuple[str, tuple[tuple[int, Outcome], ...]]:
-    """What the other schedules say; that nothing else was run."""
-    assert one.main is not None
-    if one.main.updates == SHORT and not one.others:
-        return "short schedule only", ()
-    if one.main.updates == LONG and len(one.claim.schedules) > 1 and not one.others:
-        return "long schedule only", ()
+    """What the other schedules say."""
     elsewhere = tuple(
         (found.updates, outcome_of(found, *_adjusted(one, found, family))[0]) for found in one.others
     )
@@ -265,13 +292,18 @@ def _qualified(score: Score, scores: Mapping[_Key, Score]) -> Score:
 
 
 def _reach(other: Score) -> str:
+    """What a claim says of another one's reach, and where that was measured."""
+    where = f"{other.estimand}, {other.schedule or other.claim.schedules[0]} updates"
     if other.claim.test == "order":
         if other.outcome == "supported":
-            return f"generalises over sources (their order, p = {other.p:.3f})"
-        return f"these sources only: their order {_not_settled(other)}"
+            return f"generalises over sources (their order, p = {other.p:.3f}; {where})"
+        return f"these sources only: their order ({where}) {_not_settled(other)}"
     if other.outcome == "supported":
-        return "reuse of features: the gain is above that of the shuffled source"
-    return f"not called reuse of features: that the gain is above that of the shuffled source {_not_settled(other)}"
+        return f"reuse of features ({where}): the gain is above that of the shuffled source"
+    return (
+        f"not called reuse of features ({where}): that the gain is above that of the shuffled source "
+        f"{_not_settled(other)}"
+    )
 
 
 def _not_settled(other: Score) -> str:
@@ -289,13 +321,12 @@ def _agrees(claim: Claim, outcome: Outcome) -> str:
 
 def _scope(one: _Candidate, found: Finding) -> str:
     """To what the row is confined."""
-    rows, parts = one.cells.rows, [f"targets {', '.join(found.targets)}"]
+    rows, parts = one.cells.rows, [f"targets {', '.join(one.claim.targets or found.targets)}"]
     for column, what in (("model", "net"), ("regime", "regime"), ("val_regime", "validation")):
         if len(rows) and (words := _words(rows.loc[rows["source"] != SCRATCH, column])):
             parts.append(f"{what} {words}")
     if found.updates:
-        both = one.claim.schedules == (LONG,)  # the number itself compares the two schedules
-        parts.append(f"{SHORT} and {LONG} updates" if both else f"{found.updates} updates")
+        parts.append(f"{SHORT} and {LONG} updates" if _spans_both(one.claim) else f"{found.updates} updates")
     return f"Scope: {'; '.join(parts)}."
 
 

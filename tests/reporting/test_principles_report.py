@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from principle_rows import Need, cells, row, study
+from principle_rows import MAIN, Need, cells, row, study
 from synthetic_rows import pictures
 from test_gradient_section import rows as probe_rows
 
@@ -40,7 +40,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def view(rows) -> View:
-    (found,) = views(settings_of(frame(rows)))
+    (found,) = views(settings_of(frame(rows), MAIN))
     return found
 
 
@@ -58,7 +58,7 @@ def undrawn(monkeypatch):
 
 def report(out, rows, names=PRINCIPLES, samples=None, left_out=(), probes=None):
     path, printed = principles.write_report(
-        rows, out, title="principles", question="Which hold?", names=names, scope=SCOPE, samples=samples,
+        rows, out, title="principles", question="Which hold?", names=names, targets=MAIN, scope=SCOPE, samples=samples,
         left_out=left_out, probes=probes, uncached=lambda units: {1: 1e6, 3: 2e5} if units else {},
     )  # fmt: skip
     assert path == out / "report.html"
@@ -130,6 +130,7 @@ def test_every_figure_has_its_data_and_is_small(full):
         "layer_transfer.png", "accuracy_by_depth.png", "depth_benefit.png", "similarity_effect.png",
         "learning_curves.png", "learning_rates.png", "gain_by_distance.png", "measured_similarity.png",
         "predictors.png", "regret.png", "cost.png", "samples.png",
+        "learning_curves_2.png", "learning_rates_2.png", "cost_2.png",  # of textures as a target
     }  # fmt: skip
     assert max(drawn.values()) < 200_000
     assert set(re.findall(r"\]\(figures/([^)]+)\)", text)) == set(drawn)
