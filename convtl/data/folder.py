@@ -69,7 +69,10 @@ class Tree:
             counts = np.bincount(splits[split].labels, minlength=len(self.class_names))
             if not counts.all():
                 empty = self.class_names[int(np.argmin(counts))]
-                raise UserError(f"path: class '{empty}' has too few readable pictures for a {split} split")
+                raise UserError(
+                    f"path: got '{self.config.path}', whose class '{empty}' has no readable picture for the {split} "
+                    "split; accepted: at least one a class and split"
+                )
         return splits
 
     def _read(
@@ -103,7 +106,9 @@ def scan(config: ImageFolderConfig) -> Tree:
     """
     root = Path(config.path).expanduser()
     if not root.is_dir():
-        raise UserError(f"path: there is no folder {root}")
+        raise UserError(
+            f"path: got '{root}', where there is no folder; accepted: one with PATH/CLASS/* or PATH/train/CLASS/*"
+        )
     folders = _subfolders(root)
     if any(folder.name == "train" for folder in folders):
         parts = {_FOLDERS[folder.name]: folder for folder in folders if folder.name in _FOLDERS}
@@ -112,8 +117,8 @@ def scan(config: ImageFolderConfig) -> Tree:
     classes = tuple(folder.name for folder in _subfolders(parts["train"]))
     if len(classes) < 2:
         raise UserError(
-            f"path: {parts['train']} holds {len(classes)} class folders; at least 2 are needed, as in "
-            "PATH/CLASS/* or PATH/train/CLASS/*"
+            f"path: got '{parts['train']}' with {len(classes)} class folder{'s' * (len(classes) != 1)}; accepted: "
+            "with at least 2, as in PATH/CLASS/* or PATH/train/CLASS/*"
         )
     files = {
         split: [

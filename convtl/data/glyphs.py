@@ -84,7 +84,10 @@ def _bitmap(letter: str, face: str, pixels: float) -> UInt8[np.ndarray, "height 
     from matplotlib.ft2font import LoadFlags
 
     if ord(letter) not in coverage(face):
-        raise UserError(f"letters: the face '{face}' has no glyph for '{letter}' (U+{ord(letter):04X})")
+        raise UserError(
+            f"letters: got {letter!r} (U+{ord(letter):04X}), for which the face '{face}' has no glyph; "
+            "accepted: characters that it has"
+        )
     font = _open(face_file(face))
     font.set_size(pixels, 72)  # points at 72 dots an inch are pixels
     with warnings.catch_warnings():
@@ -94,7 +97,10 @@ def _bitmap(letter: str, face: str, pixels: float) -> UInt8[np.ndarray, "height 
     ink = np.asarray(font.get_image())
     rows, columns = np.nonzero(ink.any(axis=1))[0], np.nonzero(ink.any(axis=0))[0]
     if not rows.size:
-        raise UserError(f"letters: '{letter}' (U+{ord(letter):04X}) has no ink in the face '{face}'")
+        raise UserError(
+            f"letters: got {letter!r} (U+{ord(letter):04X}), which has no ink in the face '{face}'; "
+            "accepted: characters with ink"
+        )
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 

@@ -52,6 +52,8 @@ Collection = Literal["textures", "photographs"]
 _SHORT_SIDE = {"textures": 512, "photographs": 288}
 _PATTERN = ("train", "validation", "train", "test", "test")
 """Split of the cell in row i and column j: number (2 i + j) modulo 5, so that neighbours differ."""
+_PATCHES_ALONG = 8
+"""Patches along a side that has room for three cells and the gaps between them."""
 _CONTRAST = 4.0
 """Smallest standard deviation of a patch, in grey levels (of 255)."""
 _CANDIDATES = 256
@@ -65,11 +67,17 @@ def draw_patches(
     """All splits; patch i of a class does not depend on how many are asked for.
 
     Raises:
-      UserError: patches of this size do not fit into the cells.
+      UserError: patches of this size do not fit into the cells, or too few of them have any contrast.
     """
     drawn: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {split: [] for split in SPLITS}
-    for name, file in photographs.items():
-        picture = _grey(file, _SHORT_SIDE[collection])
+    pictures = {name: _grey(file, _SHORT_SIDE[collection]) for name, file in photographs.items()}
+    largest = min(min(picture.shape) for picture in pictures.values()) // _PATCHES_ALONG
+    if size > largest:
+        raise UserError(
+            f"size: got {size}; accepted: at most {largest} pixels, which is what the smallest of the photographs "
+            f"of '{collection}' has room for in three splits"
+        )
+    for name, picture in pictures.items():
         for split in SPLITS:
             rng = keys.generator(0, "patches", VERSION, collection, size, name, split)
             drawn[split].append(
@@ -100,7 +108,8 @@ def _grey(file: str, short_side: int) -> UInt8[np.ndarray, "rows columns"]:
 def cells(shape: tuple[int, ...], size: int) -> dict[str, list[tuple[int, int, int, int]]]:
     """Split -> its cells: first row, last row (exclusive), first column, last column (exclusive).
 
-    A cell is at least two patches wide and high; between two cells there is at least a patch.
+    A cell is at least two patches wide and high; between two cells there is at least a patch. A patch is at most
+    an eighth of either side.
     """
     rows, columns = (_cuts(extent, size) for extent in shape)
     found: dict[str, list[tuple[int, int, int, int]]] = {split: [] for split in SPLITS}
@@ -113,11 +122,6 @@ def cells(shape: tuple[int, ...], size: int) -> dict[str, list[tuple[int, int, i
 def _cuts(extent: int, size: int) -> list[tuple[int, int]]:
     """Equal intervals with gaps of `size` between them."""
     count = (extent + size) // (3 * size)
-    if count < 3:
-        raise UserError(
-            f"size: patches of {size} pixels do not fit into a photograph of {extent} pixels in three "
-            f"splits; at most {extent // 8} will"
-        )
     starts = [index * (extent + size) // count for index in range(count + 1)]
     return [(first, following - size) for first, following in itertools.pairwise(starts)]
 
@@ -144,5 +148,8 @@ def _patches(
         images.append(candidates[kept])
         strata.append(cell[kept].astype(np.int32))
     if sum(map(len, strata)) < count:
-        raise UserError(f"size: too few patches of {size} pixels with any contrast in a photograph")
+        raise UserError(
+            f"size: got {size}, at which a photograph has fewer than {count:,} patches with any contrast among "
+            f"{_ATTEMPTS * _CANDIDATES:,}; accepted: larger patches, or fewer a class (per_class)"
+        )
     return np.concatenate(images)[:count], np.concatenate(strata)[:count]

@@ -103,8 +103,8 @@ def draw_source(
     """
     if len(eligible) < 2:
         raise UserError(
-            f"source: '{domain.name}' has {len(eligible)} classes that look like none of the target's; "
-            "at least 2 are needed"
+            f"source: got '{domain.name}' with {len(eligible)} class{'es' * (len(eligible) != 1)} unlike all of "
+            "the target's; accepted: a source with at least 2"
         )
     stream = ("source", domain.digest, replicate)
     drawn = draw_classes(eligible, classes, keys.generator(seed, *stream, "classes"))
@@ -138,16 +138,23 @@ def _ordered(
 ) -> Int64[np.ndarray, "classes images"]:
     """For every class a random order of its images, cut to `wanted` (None: to the smallest class)."""
     split = domain.split(name)
-    orders = []
-    for label, own in zip(classes, rng.spawn(len(classes)), strict=True):
-        members = np.flatnonzero(split.labels == label)
-        if len(members) < (wanted or 1):
-            raise UserError(
-                f"{key}: {wanted or 1} {name} images a class are wanted, but class "
-                f"'{domain.class_names[label]}' of '{domain.name}' has {len(members)}"
-            )
-        orders.append(stratified_order(members, split.strata[members], own))
-    length = wanted or min(len(order) for order in orders)
+    members = [np.flatnonzero(split.labels == label) for label in classes]
+    fewest = min(range(len(classes)), key=lambda index: len(members[index]))
+    there = len(members[fewest])
+    smallest = f"class '{domain.class_names[classes[fewest]]}'"
+    if not there:
+        raise UserError(
+            f"domains.{domain.name}: got no {name} images of {smallest}; accepted: at least 1 a class"
+        )
+    if wanted is not None and there < wanted:
+        raise UserError(
+            f"{key}: got {wanted}; accepted: 1 to {there}, the {name} images of {smallest} of '{domain.name}'"
+        )
+    orders = [
+        stratified_order(own, split.strata[own], stream)
+        for own, stream in zip(members, rng.spawn(len(classes)), strict=True)
+    ]
+    length = wanted or there
     return np.stack([order[:length] for order in orders])
 
 

@@ -102,9 +102,15 @@ def open_dataset(config: TfdsConfig) -> Opened:
             raise UserError(f"{key}: '{config.name}' has no feature '{name}'; it has: {known}")
     image, label = info.features[config.image_key], info.features[config.label_key]
     if not isinstance(image, tensorflow_datasets.features.Image) or image.np_dtype != np.uint8:
-        raise UserError(f"image_key: feature '{config.image_key}' of '{config.name}' is no image of 8 bits")
+        raise UserError(
+            f"image_key: got '{config.image_key}', which is no image of 8 bits in '{config.name}'; accepted: a "
+            "feature that is one"
+        )
     if not isinstance(label, tensorflow_datasets.features.ClassLabel):
-        raise UserError(f"label_key: feature '{config.label_key}' of '{config.name}' is no class label")
+        raise UserError(
+            f"label_key: got '{config.label_key}', which is no class label in '{config.name}'; accepted: a feature "
+            "that is one"
+        )
     return Opened(config, builder, tuple(label.names))
 
 

@@ -35,13 +35,18 @@ def letters_of(content: TypedScriptConfig) -> tuple[str, ...]:
     drawable = tuple(letter for letter in known if all(ord(letter) in face for face in covered))
     missing = [letter for letter in known if letter not in drawable]
     if content.letters and missing:
-        raise UserError(f"letters: not every one of the faces {', '.join(faces)} has {missing[0]!r}")
+        raise UserError(
+            f"letters: got {missing[0]!r} (U+{ord(missing[0]):04X}), which not every one of the faces "
+            f"{', '.join(faces)} has; accepted: characters that all of them have"
+        )
     named = tuple(letter for letter in drawable if unicodedata.category(letter)[0] != "C")
     kept = glyphs.distinct(named, faces, content.lookalike)
     if len(kept) < 2:
+        key, given = ("letters", content.letters) if content.letters else ("script", content.script)
         raise UserError(
-            f"script: {len(kept)} letters of '{content.script}' are in every one of the faces "
-            f"{', '.join(faces)} and do not look alike; at least 2 are needed"
+            f"{key}: got {given!r} with {len(kept)} letter{'s' * (len(kept) != 1)} that every one of the faces "
+            f"{', '.join(faces)} has and that look like no other (lookalike={content.lookalike:g}); "
+            "accepted: with at least 2"
         )
     return kept
 

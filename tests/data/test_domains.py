@@ -83,10 +83,24 @@ def test_cells_of_splits_are_a_patch_apart(shape: tuple[int, int], size: int) ->
         assert max(rows, columns) >= size
 
 
-def test_patches_that_do_not_fit(tmp_path: Path) -> None:
-    domain = load_domain("p", PatchesConfig(collection="textures", size=60), tmp_path)
-    with pytest.raises(UserError, match=r"domains\.p\.size: patches of 60 pixels do not fit"):
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (60, r"^domains\.p\.size: got 60; accepted: at most 37 pixels"),
+        (38, r"^domains\.p\.size: got 38; accepted: at most 37 pixels"),
+        (1, r"^domains\.p\.size: got 1, .* contrast .*; accepted: larger patches"),
+    ],
+)
+def test_patches_that_do_not_fit(size: int, message: str, tmp_path: Path) -> None:
+    domain = load_domain("p", PatchesConfig(collection="textures", size=size), tmp_path)
+    with pytest.raises(UserError, match=message) as caught:
         domain.split("train")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_largest_patches_that_are_accepted_fit(tmp_path: Path) -> None:
+    domain = load_domain("p", PatchesConfig(collection="textures", size=37, per_class=FEW), tmp_path)
+    assert domain.split("test").images.shape[1:] == (37, 37, 1)
 
 
 # --- digits -------------------------------------------------------------------------------------------
@@ -170,8 +184,8 @@ def test_tfds(prepared: Path, tmp_path: Path) -> None:
         ({"name": "no name at all"}, "domains.x.name: 'no name at all' is no name"),
         ({"size": None}, "domains.x.size: the images .* 2 different shapes"),
         ({"image_key": "picture"}, "image_key: .*no feature 'picture'; it has: image, label, weight"),
-        ({"image_key": "weight"}, "image_key: feature 'weight' .*no image of 8 bits"),
-        ({"label_key": "weight"}, "label_key: feature 'weight' .*no class label"),
+        ({"image_key": "weight"}, "image_key: got 'weight', .*no image of 8 bits .*; accepted: "),
+        ({"label_key": "weight"}, "label_key: got 'weight', .*no class label .*; accepted: "),
     ],
 )
 def test_tfds_that_cannot_be_read(
@@ -322,13 +336,16 @@ def test_pictures_are_turned_cut_and_flattened() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda root: None, "domains.f.path: there is no folder "),
-        (lambda root: root.mkdir(), "domains.f.path: .* holds 0 class folders"),
-        (lambda root: _fill(root / "only", 3), "holds 1 class folders"),
-        (lambda root: [_fill(root / "train" / name, 3) for name in "a"], "train holds 1 class folders"),
+        (lambda root: None, "domains.f.path: got '.*', where there is no folder; accepted: "),
+        (lambda root: root.mkdir(), "domains.f.path: got '.*' with 0 class folders; accepted: "),
+        (lambda root: _fill(root / "only", 3), "root' with 1 class folder; accepted: "),
+        (
+            lambda root: [_fill(root / "train" / name, 3) for name in "a"],
+            "train' with 1 class folder; accepted: ",
+        ),
         (
             lambda root: [_fill(root / name, count) for name, count in (("a", 8), ("b", 1))],
-            "class 'b' has too few",
+            "class 'b' has no readable picture for the .* split; accepted: ",
         ),
     ],
 )

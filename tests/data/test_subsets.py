@@ -42,6 +42,7 @@ def _domain(classes: int, per_class: dict[str, int], faces: int = 4, digest: str
 
 COUNTS = {"train": 40, "validation": 100, "test": 30}
 DOMAIN = _domain(9, COUNTS)
+HOLLOW = _domain(9, {**COUNTS, "validation": 0})
 
 
 @given(
@@ -168,19 +169,23 @@ def test_the_digest_is_of_indices_pixels_and_labels() -> None:
     [
         (
             lambda: draw_target(DOMAIN, seed=0, replicate=0, classes=3, n_validation=101, n_test=5),
-            "validation.per_class: 101 .*'made_up' has 100",
+            "^validation.per_class: got 101; accepted: 1 to 100, .*'made_up'$",
         ),
         (
             lambda: draw_target(DOMAIN, seed=0, replicate=0, classes=3, n_validation=5, n_test=31),
-            "test_per_class: 31 .*'made_up' has 30",
+            "^test_per_class: got 31; accepted: 1 to 30, .*'made_up'$",
         ),
         (
             lambda: draw_source(DOMAIN, range(9), seed=0, replicate=0, classes=3, images_per_class=41),
-            "pretrain.images_per_class: 41 .*'made_up' has 40",
+            "^pretrain.images_per_class: got 41; accepted: 1 to 40, .*'made_up'$",
         ),
         (
             lambda: draw_source(DOMAIN, (4,), seed=0, replicate=0, classes=3, images_per_class=4),
-            "source: 'made_up' has 1 ",
+            "^source: got 'made_up' with 1 class .*; accepted: .* at least 2$",
+        ),
+        (
+            lambda: draw_source(HOLLOW, range(9), seed=0, replicate=0, classes=3, images_per_class=4),
+            "^domains.made_up: got no validation images of class 'class .'; accepted: at least 1 a class$",
         ),
     ],
 )
