@@ -1,4 +1,13 @@
-"""`python -m convtl.report out=outputs/finetune_depth`: rebuilds the report from all rows found."""
+"""`python -m convtl.report out=outputs/finetune_depth`: rebuilds the report from all rows found.
+
+Keys:
+  out: the folder that `convtl.run` has written.
+  publish: a folder to which report, tables and figures are copied, to be kept with the code.
+  replication: a folder with the same study, run with another seed; for studies with a scorecard. The report
+    then has a table with each primary and each strong claim in both runs: effects, the adjusted p of `out` and
+    the unadjusted one of `replication`, and whether the result is replicated (the same sign, and p at most .05;
+    asked of claims with an adjusted p below .01 in `out`).
+"""
 
 import shutil
 import sys
@@ -10,13 +19,15 @@ from convtl.cli import folder, guarded
 from convtl.errors import UserError
 from convtl.parsing import parse
 from convtl.reporting.build import build
+from convtl.reporting.second import read_second
 from convtl.study.limits import apply_limits
 from convtl.study.record import newest_record, without_paths
 from convtl.study.store import RowStore, accessible
 
-HELP = """usage: python -m convtl.report out=DIR [publish=DIR]
+HELP = """usage: python -m convtl.report out=DIR [replication=DIR] [publish=DIR]
 
 Rebuilds results.csv, report.md, report.html and figures from the rows in DIR, with the config of its last run.
+replication=DIR sets the same study, run with another seed, beside it: which results are found again.
 publish=DIR also copies what is worth keeping with the code: README.md (the report), results.csv, figures.
 """
 
@@ -29,11 +40,12 @@ def _main(words: list[str]) -> int:
     if (
         len(given) != len(words)
         or "out" not in given
-        or set(given) - {"out", "publish"}
+        or set(given) - {"out", "publish", "replication"}
         or "" in given.values()
     ):
         raise UserError(
-            f"got '{' '.join(words)}'; accepted: out=DIR, a folder that convtl.run has written, and publish=DIR"
+            f"got '{' '.join(words)}'; accepted: out=DIR, a folder that convtl.run has written, and publish=DIR, "
+            "replication=DIR"
         )
     store = RowStore(folder("out", given["out"]))
     record = newest_record(store.out)
@@ -41,7 +53,10 @@ def _main(words: list[str]) -> int:
         config = apply_limits(parse(record["config"]))
     except UserError as error:
         raise UserError(f"out: the study in '{store.out}' cannot be reported again: {error}") from None
-    report, lines = build(store, config, record)
+    second = (
+        read_second(folder("replication", given["replication"]), config) if "replication" in given else None
+    )
+    report, lines = build(store, config, record, second=second)
     print(f"{lines}\nreport: {report}")
     if "publish" in given:
         target = folder("publish", given["publish"])

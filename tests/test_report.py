@@ -25,11 +25,12 @@ def commands(monkeypatch, capfd, tmp_path) -> Commands:
         ["depth=1"],
         ["publish=b"],
         ["out=a", "publish="],
+        ["replication=a"],
     ],
 )
 def test_it_takes_a_folder_and_nothing_else(commands, words) -> None:
     said = commands.report(*words).line
-    accepted = "out=DIR, a folder that convtl.run has written, and publish=DIR"
+    accepted = "out=DIR, a folder that convtl.run has written, and publish=DIR, replication=DIR"
     assert said == f"got '{' '.join(words)}'; accepted: {accepted}"
 
 

@@ -16,11 +16,14 @@ from convtl.keys import digest
 from convtl.reporting.costs import uncached
 from convtl.reporting.document import headline, write_report
 from convtl.reporting.principles import write_report as write_scorecard
-from convtl.reporting.protocol import facts, tuning_stages, unfinished
+from convtl.reporting.protocol import commits_said, facts, tuned_edges, tuning_stages, unfinished
+from convtl.reporting.replication import Second
 from convtl.study.arms import frame
 from convtl.study.grid import Trial, accepts
 from convtl.study.materials import Materials
-from convtl.study.measured import read_measured, with_measures
+from convtl.study.measured import not_measured, read_measured, with_measures
+from convtl.study.program import commit, short
+from convtl.study.record import commits_of
 from convtl.study.sources import source_name
 from convtl.study.store import Row, RowStore, accessible
 from convtl.training.probes.tables import TABLE, read_gradients
@@ -35,24 +38,35 @@ def build(
     config: Config,
     record: Mapping[str, Any],
     wall: float | None = None,
+    second: Second | None = None,
 ) -> tuple[Path, str]:
     """Writes results.csv and the report of the study that a record is of; the study's data are not needed.
 
     Args:
       record: what `convtl.study.record` keeps of the invocation.
       wall: seconds that the run took; None when only the report is rebuilt.
+      second: the same study under another seed, to be set beside this one; for studies with a scorecard.
 
     Returns:
       The path of report.html, and the headline to be printed.
     """
-    everything = store.read()
+    found = store.read()
+    made_by = commits_of(store)
+    everything = {name: row | {"commit": made_by[name]} for name, row in found.items()}
     measured = read_measured(store.out)
     store.write_table(with_measures(everything.values(), measured))
     rows, left_out = comparable(everything, config, record)
-    scope = _scope(config, record, rows, wall)
+    left_out += not_measured(store.out) if config.distances else []
+    program = {
+        "rows made by": commits_said(made_by, everything),
+        "commit of this report": short(commit() or ""),
+        "rates at an edge": tuned_edges(record, everything),
+    }
+    scope = _scope(config, record, rows, wall) | {name: text for name, text in program.items() if text}
     if late := _added_later(config, rows):
         scope["claims added later"] = late
-    title = f"{config.study or 'trials'}: how many layers to fine-tune"
+    asks = "claims and verdicts" if config.scorecard else "how many layers to fine-tune"
+    title = f"{config.study or 'trials'}: {asks}"
     if config.limits.suffix:
         title += " (cut short to try the way through: its numbers mean nothing)"
     question = config.question or "How does accuracy depend on how many layers are fine-tuned?"
@@ -73,6 +87,8 @@ def build(
             left_out=[*unfinished(record, everything), *left_out],
             probes=read_gradients(store.out) if (store.out / TABLE).exists() else None,
             uncached=partial(_uncached, config, shared["samples"]),
+            seed=config.seed,
+            second=second,
             **shared,
         )
 
@@ -166,7 +182,6 @@ def _scope(
         "seed": config.seed,
         "device": record.get("device"),
         "versions": ", ".join(f"{name} {number}" for name, number in record.get("versions", {}).items()),
-        "commit": record.get("commit"),
         "training time, all trials (s)": round(sum(float(row.get("seconds") or 0) for row in rows), 1),
     }
     if unmatched := _unmatched(config, rows):

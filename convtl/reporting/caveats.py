@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 
 from convtl.reporting import numbers
-from convtl.study.arms import Block
+from convtl.study.arms import Block, arm_names
 from convtl.study.principles import Verdict, at_floor
+from convtl.study.store import PARTS, by_part
 
 _EQUALLY_LEARNED = 0.05
 """Differences of source accuracy that are not worth a word."""
@@ -35,6 +36,7 @@ def limits(
         *_one_of_a_kind(parts, targets),
         *_validation(data),
         *inputs(facts),
+        *shared(data),
         *learned(data),
         *_floors(parts),
     ]
@@ -116,14 +118,51 @@ def inputs(facts: Mapping[str, Any]) -> list[str]:
 
 def learned(data: pd.DataFrame) -> list[str]:
     """Whether the sources were learned equally well; if not, similarity is not all that differs."""
-    known = data[data["usable"] & data["source_accuracy"].notna()]
-    means = known.groupby("source", sort=False)["source_accuracy"].mean()
-    if len(means) < 2 or means.max() - means.min() < _EQUALLY_LEARNED:
+    known = data[data["usable"].astype(bool) & data["source_accuracy"].notna()].assign(arm=arm_names)
+    named = set(known["arm"]) - set(stand_ins(data))  # a rung's own trials are not named twice
+    groups = {str(name): part for name, part in known.groupby("arm", sort=False) if name in named}
+    means = {name: float(part["source_accuracy"].mean()) for name, part in groups.items()}
+    if len(means) < 2 or max(means.values()) - min(means.values()) < _EQUALLY_LEARNED:
         return []
-    reached = ", ".join(f"{source} {value:.0%}" for source, value in means.items())
+    reached = ", ".join(f"{name} {mean:.0%}{_by_part(groups[name])}" for name, mean in means.items())
     return [
         f"The sources were not learned equally well (accuracy on their own validation images: {reached}): "
         "part of what sets them apart may be that, and not similarity."
+    ]
+
+
+def _by_part(rows: pd.DataFrame) -> str:
+    """` (near 92%, far 70%)` of a mixture: among its near classes, and among its far ones."""
+    if "source_accuracy_by_part" not in rows:
+        return ""
+    found = [own for _, row in rows.iterrows() if (own := by_part(dict(row)))]
+    if not found:
+        return ""
+    means = ", ".join(f"{name} {sum(own[name] for own in found) / len(found):.0%}" for name in PARTS)
+    return f" ({means})"
+
+
+def stand_ins(data: pd.DataFrame) -> dict[str, str]:
+    """Mixture of one kind of classes only -> the source whose very trials its rows are."""
+    usable = data[data["usable"].astype(bool)].assign(arm=arm_names)
+    mixed = usable["arm"].str.contains("@") if len(usable) else usable["usable"].astype(bool)
+    plain = dict(zip(usable.loc[~mixed, "trial"], usable.loc[~mixed, "arm"], strict=True))
+    found: dict[str, str] = {}
+    for name, part in usable[mixed].groupby("arm", sort=False):
+        sources = {plain.get(trial) for trial in part["trial"]}
+        if len(sources) == 1 and (source := sources.pop()):
+            found[str(name)] = source
+    return found
+
+
+def shared(data: pd.DataFrame) -> list[str]:
+    """That rows of named sources serve as a mixture's ends."""
+    ends = sorted(stand_ins(data).items())
+    if not ends:
+        return []
+    names, shares = [source for _, source in ends], [name.partition("@")[2] for name, _ in ends]
+    return [
+        f"Rows of {numbers.listed(names)} serve as similarity {numbers.listed(shares)} too: they are the same trials."
     ]
 
 

@@ -16,6 +16,7 @@ from convtl.reporting import (
     pictures,
     principle_figures,
     reach,
+    replication,
     scorecard,
     tables,
 )
@@ -27,6 +28,8 @@ from convtl.study.scorecard import scorecard as judged
 
 _ALIASES = ("self", "mixture")
 """Sources whose pictures are shown under other names already."""
+_SAID = ("command", "faces list", "rates at an edge", "rates from the own target")
+"""Facts that are said in sentences and are not in the table of methods."""
 
 
 def write_report(
@@ -42,6 +45,8 @@ def write_report(
     left_out: Sequence[str],
     probes: pd.DataFrame | None,
     uncached: principle_figures.Uncached,
+    seed: int = 0,
+    second: replication.Second | None = None,
 ) -> tuple[Path, str]:
     """Writes the report of a study with a scorecard.
 
@@ -54,6 +59,8 @@ def write_report(
       left_out: what is not in `rows`, one line each.
       probes: the table of gradients, if there is one.
       uncached: what frozen layers cost where their outputs are not kept.
+      seed: the study's.
+      second: the same study under another seed.
 
     Returns:
       The path of report.html, and the scorecard to be printed.
@@ -61,11 +68,14 @@ def write_report(
     data = frame(rows)
     scores = judged(names, data, probes, targets)
     found = _views(data, targets)
+    again = replication.section(scores, seed, second) if second else []
+    if second:
+        scope = {**scope, "run again with seed": second.seed}
     text = "\n".join(
         [
             f"# {document.one_line(title)}\n",
             f"**Question.** {document.one_line(question)}\n",
-            *_scorecard(scores, list(dict.fromkeys(data["source"]))),
+            *_scorecard(scores, list(dict.fromkeys(data["source"])), again),
             reach.box(data, found, scores, scope),
             *_depths(found),
             *_figures(out, found, data, probes, uncached, samples),
@@ -74,10 +84,11 @@ def write_report(
             "## Missing, diverged, failed, left out\n",
             tables.missing_table(data, [], left_out),
             document.reproduce(scope),
+            *(replication.reproduce(second) if second else []),
         ]
     )
     path = document.publish(text, title, out, lambda page: depth_table.coloured(scorecard.headed(page)))
-    return path, scorecard.plain(scores)
+    return path, "\n\n".join([scorecard.plain(scores), *(text.replace("**", "") for text in again[:1])])
 
 
 def _views(data: pd.DataFrame, targets: Sequence[str]) -> list[View]:
@@ -94,7 +105,7 @@ def _views(data: pd.DataFrame, targets: Sequence[str]) -> list[View]:
 # --- sections -----------------------------------------------------------------------------------------
 
 
-def _scorecard(scores: Sequence[Score], sources: Sequence[str]) -> list[str]:
+def _scorecard(scores: Sequence[Score], sources: Sequence[str], again: Sequence[str]) -> list[str]:
     return [
         "## Scorecard\n",
         "\n".join(f"- {text}" for text in scorecard.overview(scores)) + "\n",
@@ -102,6 +113,7 @@ def _scorecard(scores: Sequence[Score], sources: Sequence[str]) -> list[str]:
         scorecard.table(scores),
         scorecard.rule(scores),
         reach.glossary(sources),
+        *again,
     ]
 
 
@@ -135,6 +147,8 @@ def _figures(
     for index, view in enumerate(found):
         text += _titled(view)
         text += _shown(out, principle_figures.of_view(view, uncached), "" if index == 0 else f"_{index + 1}")
+    if "moved" in data and data["moved"].notna().any():
+        text += ["**F10.** How far each layer moves is under *What each unit computes* below.\n"]
     named = {name: pair for name, pair in (samples or {}).items() if len(pair[1]) and name not in _ALIASES}
     if named:
         path = figures.save(pictures.samples(named), out / "figures" / "samples.png")
@@ -153,7 +167,7 @@ def _shown(out: Path, drawn: Sequence[principle_figures.Picture], suffix: str) -
 
 
 def _methods(scope: Mapping[str, Any], scores: Sequence[Score], left_out: Sequence[str]) -> list[str]:
-    facts = {name: value for name, value in scope.items() if name not in ("command", "faces list")}
+    facts = {name: value for name, value in scope.items() if name not in _SAID}
     tuning = [text for text in left_out if "tuning trial" in text]
     if tuning:
         facts["tuning"] = "; ".join(tuning)

@@ -64,16 +64,40 @@ def _can(usable: pd.DataFrame, scores: Sequence[Score], facts: Mapping[str, Any]
             f"{numbers.plural(m, 'replicate')}; all arms of a replicate share its classes, images, source nets and "
             f"order, so differences are paired. With {m} the smallest possible two-sided p is {min(1.0, 2 / 2**m):.2g}."
         )
-    commit = f" (commit {str(facts['commit'])[:10]})" if facts.get("commit") else ""
-    said.append(
-        f"Claims, numbers, tests and thresholds were written down in the program{commit} and hang on no result; all "
-        "that is not in Table 1 is exploratory."
+    said += caveats.shared(usable)
+    judge = (
+        f" (this report: commit {facts['commit of this report']})"
+        if facts.get("commit of this report")
+        else ""
     )
-    if early := [score.claim for score in scores if score.claim.seen is not None]:
+    said.append(
+        f"Claims, numbers, tests and thresholds are part of the program{judge}, and no result changes them; all that "
+        "is not in Table 1 is exploratory."
+    )
+    if facts.get("rows made by"):
+        said.append(f"The rows were made by {facts['rows made by']}.")
+    return said + _seen(scores, facts)
+
+
+def _seen(scores: Sequence[Score], facts: Mapping[str, Any]) -> list[str]:
+    """Claims that got their words or their numbers when results of some seed had been seen."""
+    by_seed: dict[int, list[str]] = {}
+    for number, score in enumerate(scores, 1):
+        if score.claim.seen is not None:
+            by_seed.setdefault(score.claim.seen, []).append(str(number))
+    said = []
+    own, again = facts.get("seed", "not known"), facts.get("run again with seed")
+    for seed, claims in by_seed.items():
+        it, its, are, s = ("it", "its", "is", "") if len(claims) == 1 else ("them", "their", "are", "s")
+        tests = "another seed tests" if again in (None, seed) else f"seed {again}, below Table 1, tests"
+        means = (
+            f"this study's own: here {'it' if it == 'it' else 'they'} {are} exploratory, and {tests} {it}"
+            if own == seed
+            else f"while this study's is {own}: this is {its} test"
+        )
         said.append(
-            f"But: the claims on {' and '.join(dict.fromkeys(claim.principle.replace('_', ' ') for claim in early))} "
-            f"got their words after a first look at seed {early[0].seen}. With that seed they are exploratory; "
-            "another seed tests them."
+            f"Claim{s} {numbers.listed(claims)} got {its} words or {its} numbers when some results of seed {seed} had "
+            f"been seen, {means}."
         )
     return said
 
@@ -106,10 +130,14 @@ def _cannot(
             if facts.get("sources are not matched")
             else []
         ),
-        *_validation(usable),
+        *_validation(usable, facts),
+        *([f"{facts['rates at an edge']}."] if facts.get("rates at an edge") else []),
         *_floors(found),
-        "One seed: a claim counts as replicated if it keeps its sign, p ≤ .05, under another `seed`.",
     ]
+    if not facts.get("run again with seed"):
+        said.append(
+            "One seed: a claim counts as replicated if it keeps its sign, p ≤ .05, under another `seed`."
+        )
     return said
 
 
@@ -123,15 +151,19 @@ def _nets(usable: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _validation(usable: pd.DataFrame) -> list[str]:
+def _validation(usable: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
     pretrained = usable[usable["source"] != SCRATCH]
     regimes = set(pretrained["val_regime"])
     if not regimes:
         return []
     if regimes == {"other_target"}:
+        alone = facts.get("rates from the own target")
+        where = "other targets' tuning replicates"
+        if alone:
+            where += f", those of {alone} from tuning replicates of the same target"
         return [
-            "Learning rates come from other targets' tuning replicates. Where a depth is *chosen on validation*, "
-            "labels beyond n chose it: with n labels alone that choice would be worse."
+            f"Learning rates come from {where}. Where a depth is *chosen on validation*, labels beyond n chose it: "
+            "with n labels alone that choice would be worse."
         ]
     if "oracle" in regimes:
         return [

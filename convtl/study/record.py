@@ -107,9 +107,7 @@ def newest_record(out: Path) -> dict[str, Any]:
 def _records(out: Path) -> list[Path]:
     """Those of all distinct invocations, the newest last."""
     with accessible(out, "read"):
-        return sorted(
-            (out / "configs").glob("*.yaml"), key=lambda path: (path.stat().st_mtime_ns, path.name)
-        )
+        return sorted((out / "configs").glob("*.yaml"), key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -142,9 +140,7 @@ def commits_of(store: RowStore) -> dict[str, str | None]:
     planned = {trial for plan, _ in plans for trial in plan}
     for trials in unsigned:
         own = trials & planned  # the others chose learning rates
-        commits = [
-            record.get("first_commit", record.get("commit")) for plan, record in plans if own <= plan
-        ]
+        commits = [record.get("first_commit", record.get("commit")) for plan, record in plans if own <= plan]
         known = bool(commits) and (bool(own) or len(set(commits)) == 1)
         found |= dict.fromkeys(trials - set(found), commits[0] if known else None)
     return found

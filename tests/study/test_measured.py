@@ -98,7 +98,9 @@ def test_target_images_that_are_looked_at_are_in_no_trial(tmp_path, monkeypatch)
 
 def test_where_every_image_is_in_use_only_distances_are_measured(tmp_path, monkeypatch) -> None:
     _, materials, trials = measured(monkeypatch, tmp_path, "n_per_class=[2,5]")
-    assert {tuple(found) for found in read_measured(tmp_path).values()} == {DISTANCES, ()}, "none for a control"
+    assert {tuple(found) for found in read_measured(tmp_path).values()} == {DISTANCES, ()}, (
+        "none for a control"
+    )
     (line,) = not_measured(tmp_path)
     assert line == (
         "transferability to cyrillic (distances=true): needed 20 train images a class that no trial uses, given 19 "

@@ -63,7 +63,12 @@ def test_a_commit_is_forty_digits_or_nothing() -> None:
 
 def planned(out: Path, commit: str | None, *trials: str, when: int, **config: int) -> None:
     """A record of an invocation, written at a time of its own."""
-    record = {"commit": commit, "config": config, "points": [{"trial": trial} for trial in trials], "contents": {}}
+    record = {
+        "commit": commit,
+        "config": config,
+        "points": [{"trial": trial} for trial in trials],
+        "contents": {},
+    }
     os.utime(write_record(out, record), ns=(when, when))
 
 
@@ -87,7 +92,9 @@ def test_rows_say_which_program_made_them(tmp_path) -> None:
 def test_rows_from_before_they_were_signed_are_of_the_invocation_that_planned_their_file(tmp_path) -> None:
     planned(tmp_path, "old", "a", "b", when=1, n=1)
     planned(tmp_path, "new", "a", "b", "c", when=2, n=2)
-    found = rows_of(tmp_path, one=unsigned("a", "b", "tuning"), two=unsigned("c", "more tuning"), three=unsigned("t"))
+    found = rows_of(
+        tmp_path, one=unsigned("a", "b", "tuning"), two=unsigned("c", "more tuning"), three=unsigned("t")
+    )
     assert found == {"a": "old", "b": "old", "tuning": "old", "c": "new", "more tuning": "new", "t": None}
 
 
@@ -96,13 +103,19 @@ def test_a_study_that_goes_on_under_another_commit_keeps_the_first(tmp_path) -> 
         planned(tmp_path, name, "a", "b", when=when)
     record = newest_record(tmp_path)
     assert (record["commit"], record["first_commit"]) == ("newest", "old")
-    assert rows_of(tmp_path, one=unsigned("a"), two=[{"trial": "b", "commit": "new"}]) == {"a": "old", "b": "new"}
+    assert rows_of(tmp_path, one=unsigned("a"), two=[{"trial": "b", "commit": "new"}]) == {
+        "a": "old",
+        "b": "new",
+    }
 
 
 def test_commands_lose_their_folders() -> None:
     command = "python -m convtl.run +experiment=e 'out=/my results' depth=1 cache=/c rows_from='[/a, /b]'"
     assert without_paths(command) == "python -m convtl.run +experiment=e depth=1"
-    assert without_paths("`python -m convtl.report out=/a replication=/b` it was") == "`python -m convtl.report` it was"
+    assert (
+        without_paths("`python -m convtl.report out=/a replication=/b` it was")
+        == "`python -m convtl.report` it was"
+    )
 
 
 @pytest.mark.parametrize("text", [None, "- 1", "a: [", "seed: 1", "\x00", ""])

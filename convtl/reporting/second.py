@@ -1,0 +1,60 @@
+"""From a folder with the same study under another seed to its scorecard."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from convtl.config import Config, dump
+from convtl.errors import UserError
+from convtl.parsing import parse
+from convtl.reporting.build import comparable
+from convtl.reporting.protocol import commits_said
+from convtl.reporting.replication import Second
+from convtl.study.arms import frame
+from convtl.study.limits import apply_limits
+from convtl.study.record import commits_of, newest_record, without_paths
+from convtl.study.scorecard import scorecard
+from convtl.study.store import RowStore
+from convtl.training.probes.tables import TABLE, read_gradients
+
+_AROUND = (
+    "seed", "question", "save", "out", "cache", "dry_run", "tracking", "rows_from", "distances", "movement",
+)  # fmt: skip
+"""Keys that may differ between two runs of one study without a word."""
+
+
+def read_second(out: Path, config: Config) -> Second:
+    """The study of `out`, judged by the claims of the study that it is set beside.
+
+    Raises:
+      UserError: no rows, another study, the same seed, or a study without a scorecard.
+    """
+    accepted = f"a folder of study '{config.study}' run with another seed than {config.seed}"
+    if not config.scorecard:
+        raise UserError(
+            f"replication: got '{out}', but the study in `out` has no claims; accepted: a `scorecard`"
+        )
+    store = RowStore(out)
+    everything = store.read()
+    if not everything:
+        raise UserError(f"replication: got '{out}', which has no rows; accepted: {accepted}")
+    try:
+        record = newest_record(out)
+        other = apply_limits(parse(record["config"]))
+    except UserError as error:
+        raise UserError(f"replication: got '{out}' ({error}); accepted: {accepted}") from None
+    if other.study != config.study:
+        raise UserError(f"replication: got '{out}' with study '{other.study}'; accepted: {accepted}")
+    if other.seed == config.seed:
+        raise UserError(f"replication: got '{out}' with seed {other.seed}; accepted: {accepted}")
+    rows, _ = comparable(everything, other, record)
+    probes = read_gradients(out) if (out / TABLE).exists() else None
+    scores = scorecard(config.scorecard, frame(rows), probes, config.target)
+    command = without_paths(str(record.get("command", "")))
+    made_by = commits_said(commits_of(store), everything)
+    return Second(other.seed, tuple(scores), command, made_by, _differs(dump(config), dump(other)))
+
+
+def _differs(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, ...]:
+    keys = dict.fromkeys([*first, *second])
+    return tuple(key for key in keys if key not in _AROUND and first.get(key) != second.get(key))
