@@ -40,7 +40,7 @@ def section(out: Path, rows: Sequence[Mapping[str, Any]], scope: Mapping[str, An
         return []
     order = [str(name) for name in scope.get("sources", ())]
     parts = blocks(frame(rows), order)
-    text = ["## What each unit computes, and how far it moves\n", _WORDS, *_lacking(parts, found)]
+    text = ["## What each unit computes, and how far it moves\n", _WORDS, *(_lacking(parts, found) if scope.get("movement") else [])]
     for index, block in enumerate(parts):
         if _of(block, found).empty:
             continue
@@ -56,8 +56,8 @@ def _lacking(parts: Sequence[Block], found: pd.DataFrame) -> list[str]:
     if not without:
         return []
     return [
-        f"**{len(without)} of {numbers.plural(len(trials), 'finished trial')} have no measure of movement**: they "
-        "were run without `movement`, and are not run again for it. They are missing below.\n"
+        f"**{len(without)} of {numbers.plural(len(trials), 'finished trial')} have no measure of movement**: "
+        "they were run without `movement`, and are missing below; the study's command runs them again for it.\n"
     ]
 
 

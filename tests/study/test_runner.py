@@ -14,9 +14,10 @@ from convtl import checkpoint
 from convtl.cache import Cache, default_root
 from convtl.errors import UserError
 from convtl.study import runner
+from convtl.study.grid import expand
 from convtl.study.group import Group
 from convtl.study.materials import Materials
-from convtl.study.runner import check_trials, run_trials
+from convtl.study.runner import check_trials, run_trials, unfinished
 from convtl.study.store import RowStore
 from convtl.training.lanes import Trainer
 
@@ -358,3 +359,19 @@ def test_programs_of_different_batch_sizes_are_kept_apart(tmp_path) -> None:
     together = tiny.table(tmp_path / "one")[alone["trial"]]
     differ = {key for key in alone if alone[key] != together[key]}
     assert differ <= {"axes", "config"}
+
+
+def test_a_row_without_the_movement_that_is_asked_for_is_made_again_and_is_the_same(tmp_path) -> None:
+    content = tiny.content() | {"blocks": {"similar": {"source": "latin"}, "fresh": {"source": "scratch"}}}
+    assert tiny.run(tmp_path, expand(content)[1]).ran == 2
+    before = tiny.table(tmp_path)
+    content["blocks"]["similar"]["movement"] = True
+    _, trials = expand(content)
+    assert {trial.id for trial in trials} == set(before)
+    assert [trial.source for trial in unfinished(trials, RowStore(tmp_path))] == ["latin"]
+    assert tiny.run(tmp_path, trials).ran == 1
+    after = RowStore(tmp_path).read()
+    assert [row["source"] for row in after.values() if row.get("moved")] == ["latin"]
+    for name, row in tiny.table(tmp_path).items():
+        assert row["test_nll"] == before[name]["test_nll"]
+    assert unfinished(trials, RowStore(tmp_path)) == []

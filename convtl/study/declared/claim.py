@@ -35,7 +35,8 @@ class Claim:
     Attributes:
       reading: `secondary` claims qualify a verdict and carry none of a principle.
       test: `difference`: the mean of the one part differs from 0 (sign-flip, two-sided; practically null is
-        asked first). `all_parts`: every part holds (intersection-union: the largest p). `order`: the parts'
+        asked first). `all_parts`: every part holds (intersection-union: the largest p; practically null is
+        asked first of parts without a margin). `order`: the parts'
         means, one a source, rise in the order given (permutation of the sources; descriptive).
         `share`: in how many cells the part's mean is above its margin (described, not tested).
       primary: member of the Holm family.
