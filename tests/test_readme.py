@@ -1,0 +1,50 @@
+"""README.md: its commands compose, its links lead somewhere, its experiments are those of conf/experiment."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from convtl.cli import compose, options, points
+from convtl.parsing import parse
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[list[str]]:
+    """The words after `convtl.run` of every command in a block of code."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if "convtl.run" in line]
+    words = [shlex.split(line.split("python -m convtl.run")[-1], comments=True) for line in lines]
+    return [given for given in words if given != ["--help"]]
+
+
+@pytest.mark.parametrize("given", commands(), ids=" ".join)
+def test_every_command_is_a_study(given: list[str]) -> None:
+    for words in points(given[1:]) if given[0] == "-m" else [given]:
+        parse(compose(words))
+
+
+def test_links_lead_to_files() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    reports = {f"experiments/{name}/README.md" for name in options("experiment")}
+    missing = [link for link in links if link not in reports and not (ROOT / link).exists()]
+    assert links
+    assert not missing
+
+
+def test_every_experiment_stands_there_with_its_question() -> None:
+    row = re.compile(r"^\| \[`(\w+)`\]\(experiments/(\w+)/README\.md\) \| (.+) \|$", re.MULTILINE)
+    told = {name: (folder, question) for name, folder, question in row.findall(TEXT)}
+    files = {
+        path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf/experiment").glob("*.yaml")
+    }
+    assert told == {name: (name, " ".join(content["question"].split())) for name, content in files.items()}
+
+
+def test_every_model_stands_among_the_values_of_its_axis() -> None:
+    (row,) = re.findall(r"^\| `model` \|.*$", TEXT, re.MULTILINE)
+    assert all(f"`{name}`" in row for name in options("models"))
