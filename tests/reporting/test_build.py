@@ -14,6 +14,7 @@ from convtl.reporting import caveats
 from convtl.reporting.build import comparable
 from convtl.study.arms import blocks, frame
 from convtl.study.limits import apply_limits
+from convtl.study.program import commit, short
 from convtl.study.record import newest_record
 from convtl.study.store import RowStore
 
@@ -106,3 +107,17 @@ def test_sources_that_were_not_learned_equally_well_are_told(far, told) -> None:
     data = frame(one | {"source_accuracy": reached[one["source"]]} for one in rows)
     _, cannot = caveats.limits(data, blocks(data), [], {})
     assert ("latin 93%, textures 31%" in " ".join(cannot)) == told
+
+
+def test_a_study_of_claims_is_called_so_and_says_what_was_not_measured_and_what_made_it(tmp_path) -> None:
+    text = study(tmp_path, "study=mine", "scorecard=[similarity]", "distances=true")
+    assert text.splitlines()[0] == "# mine: claims and verdicts"
+    (line,) = (line for line in text.splitlines() if "transferability to cyrillic" in line)
+    assert line.endswith("given 14 (16 less n_per_class=2); only distances between data sets were taken |")
+    (row,) = table(tmp_path)
+    assert row["mmd2"]
+    assert not row["leep"]
+    made_by = row["commit"]
+    assert made_by == (commit() or "")
+    if made_by:
+        assert f"The rows were made by commit {short(made_by)} (1 row)." in text
