@@ -48,3 +48,25 @@ def test_every_experiment_stands_there_with_its_question() -> None:
 def test_every_model_stands_among_the_values_of_its_axis() -> None:
     (row,) = re.findall(r"^\| `model` \|.*$", TEXT, re.MULTILINE)
     assert all(f"`{name}`" in row for name in options("models"))
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def table_of_claims(text: str) -> dict[str, list[str]]:
+    """Statement -> the other cells of its row in the first table of claims."""
+    start = text.index("| claim | reading |")
+    rows = [cells(line) for line in text[start : text.index("\n\n", start)].splitlines()[2:]]
+    return {re.sub(r"^\d+\\\. ", "", row[0]): row[1:] for row in rows if row[1]}
+
+
+def test_the_scorecard_is_that_of_the_reference_run() -> None:
+    told = table_of_claims(TEXT)
+    reference = table_of_claims((ROOT / "experiments/principles/README.md").read_text(encoding="utf-8"))
+    for statement, (reading, effect, p, verdict) in told.items():
+        row = reference.pop(statement)
+        assert row[0].split(",")[0] == reading
+        assert row[1].endswith(effect)
+        assert (row[2], row[4]) == (p, verdict), statement
+    assert {row[0] for row in reference.values()} == {"secondary"}, "a weak or strong reading is not told"

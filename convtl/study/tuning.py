@@ -2,9 +2,9 @@
 
 Two stages: the tuning trials (replicates that serve nothing else, each with its own grid and validation
 images), then the study's trials, each at the one rate that did best for the same arm on the tuning
-replicates of the targets that are not its own. Where a study has no other target, those of its own are
-taken: other replicates, with other classes and images. So no label of a trial's own target is used beyond
-its n_per_class.
+replicates of the targets that are not its own: so no label of a trial's own target is used beyond its
+n_per_class. Where a study has no other target, those of its own are taken: other replicates, whose classes
+and images are others only if the target has enough of them (`class_draw: disjoint`); the report says so.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
