@@ -41,7 +41,11 @@ def section(out: Path, rows: Sequence[Mapping[str, Any]], scope: Mapping[str, An
     named = scope.get("sources", ())
     order = named.split(", ") if isinstance(named, str) else [str(name) for name in named]
     parts = blocks(frame(rows), order)
-    text = ["## What each unit computes, and how far it moves\n", _WORDS, *(_lacking(parts, found) if scope.get("movement") else [])]
+    text = [
+        "## What each unit computes, and how far it moves\n",
+        _WORDS,
+        *(_lacking(parts, found) if scope.get("movement") else []),
+    ]
     for index, block in enumerate(parts):
         if _of(block, found).empty:
             continue
