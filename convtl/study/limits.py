@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from convtl.config import Config, NoiseConfig, PatchesConfig, PerClass, TypedScriptConfig
+from convtl.config import Config, MixtureConfig, NoiseConfig, PatchesConfig, PerClass, TypedScriptConfig
 
 _CUT = ("model", "source", "target", "regime", "depth", "n_per_class", "updates", "similarity")
 """Axes of which a few values are kept."""
@@ -40,7 +40,8 @@ def apply_limits(config: Config) -> Config:
         recipe = replace(recipe, updates=min(recipe.updates, limits.pretrain_updates))
     most = limits.images_per_class
     if most is not None:
-        recipe = replace(recipe, images_per_class=min(recipe.images_per_class, most))
+        source_images = int(most * _smallest_share(config))
+        recipe = replace(recipe, images_per_class=min(recipe.images_per_class, source_images))
         cut["test_per_class"] = min(config.test_per_class, most)
         cut["validation"] = replace(config.validation, per_class=min(config.validation.per_class, most))
         cut["n_per_class"] = tuple(
@@ -65,6 +66,14 @@ def _fewer(n: int, most: int, config: Config) -> int:
         isinstance(d, TypedScriptConfig | PatchesConfig | NoiseConfig) and n > d.per_class.train for d in made
     )
     return n if lacking else min(n, most)
+
+
+def _smallest_share(config: Config) -> float:
+    """1, or less where an amount twin makes up for the classes it lacks with more images of the others."""
+    mixtures = [config.domains.get(name.partition(":")[0]) for name in config.source]
+    twins = any(isinstance(mixture, MixtureConfig) and mixture.amount for mixture in mixtures)
+    shares = [share for share in config.similarity or () if share > 0]
+    return min(shares) if twins and shares else 1.0
 
 
 def _smaller(domain: Any, most: int) -> Any:

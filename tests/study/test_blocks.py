@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from convtl.cli import compose
 from convtl.errors import UserError
-from convtl.study.grid import Trial, distinct, expand
+from convtl.study.grid import Trial, distinct, expand, settings_of
 
 BASE = compose(["source=latin", "depth=1", "n_per_class=10", "replicates=1"])
 LADDER = ["+experiment=principle1_similarity", "replicates=1"]
@@ -181,3 +181,10 @@ def test_limits_cut_blocks_too() -> None:
     assert {t.depth for t in found} == {1, 5}
     assert {t.settings.tuning.replicates for t in found if t.settings.tuning} == {limits.replicates}
     assert {"mixture", "own", "scratch", "latin:shuffled", "noise:shuffled"} <= {t.source for t in found}
+
+
+def test_a_smoke_run_of_every_size_of_the_principles_has_images_for_its_twins() -> None:
+    content = compose(["experiment=principles", "size=full", "debug=smoke"])
+    twin = next(part for part, _ in settings_of(content) if "mixture_amount" in part.source)
+    share = min(share for share in twin.similarity if share)
+    assert 1 <= twin.pretrain.images_per_class / share <= twin.domains["cyrillic"].per_class.train
