@@ -27,14 +27,19 @@ from convtl.study.statistics import Estimate, crossing, estimate, max_t
 # --- F3 -----------------------------------------------------------------------------------------------
 
 
+def places(view: View) -> list[tuple[int, int]]:
+    """(updates, n) at which some source was trained at several depths."""
+    return [(u, n) for u in view.schedules for n in view.counts if view.sources_at(n, u)]
+
+
 @styled
 def accuracy_by_depth(view: View) -> Figure:
     """A panel per schedule and n, a line per source, scratch as a band."""
     looks = colours(view.names)
-    places = [(u, n) for u in view.schedules for n in view.counts if view.sources_at(n, u)]
-    columns = min(4, len(places))
-    figure, [axes] = canvas(len(places), columns=columns, width=10.5 / max(2, columns), sharey=True)
-    for index, (axis, (updates, n)) in enumerate(zip(axes, places, strict=True)):
+    panels = places(view)
+    columns = min(4, len(panels))
+    figure, [axes] = canvas(len(panels), columns=columns, width=10.5 / max(2, columns), sharey=True)
+    for index, (axis, (updates, n)) in enumerate(zip(axes, panels, strict=True)):
         _depth_panel(axis, view, n, updates, looks)
         if index % columns == 0:
             axis.set_ylabel("test accuracy")

@@ -55,7 +55,7 @@ def of_view(view: View, uncached: Uncached) -> list[Picture]:
 
 def _of_depth(view: View) -> list[Picture]:
     found = []
-    if len(view.depths) > 1:
+    if depth_plots.places(view):
         found.append(
             Picture(
                 "accuracy_by_depth", "F3. Accuracy against trained layers",

@@ -15,7 +15,7 @@ from convtl.study.statistics import interquartile_mean
 
 _TRIMMED = 4
 """Targets from which on the interquartile mean leaves any out."""
-_RELATIVE = ("self", "random", "same_classes")
+_RELATIVE = ("self", "random")
 """Sources that are no task of their own, so that they have no place on a ladder."""
 
 

@@ -166,6 +166,7 @@ EXPECTED = {
     "ways.middle": lambda: [sum(way("fine_tune", n, 3) - way("middle_units", n, 3) for n in (2, 10, 50)) / 3],
     "input_shift.weak": lambda: [first_over(1, SHIFTS)],
     "input_shift.three": lambda: [first_over(3, SHIFTS)],
+    **{f"input_shift.{kind}": lambda kind=kind: [first_over(1, [kind])] for kind in SHIFTS},
     "input_shift.strong": lambda: [first_over(5, [kind]) for kind in SHIFTS],
     "options.strong": lambda: [a_few(source, n) for source in ("latin", "noise") for n in (2, 10, 50)],
 }  # fmt: skip
