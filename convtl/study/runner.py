@@ -199,7 +199,7 @@ class _Worker:
             keep_maps(self.store.out, trial, self.materials, net)
         if self.save_to is not None and net is not None:
             save_net(self.save_to, trial, self.materials.network(trial), net, row)
-        if trial.id not in self.store.finished():  # else only its net was missing
+        if trial.id not in self.store.finished() or row.get("moved"):  # else only its net was missing
             self.store.append(row)
         self.claims.release([trial.id])
         self.outcome.ran += 1
