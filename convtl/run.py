@@ -80,7 +80,8 @@ def _run(
     store, others = RowStore(out), _other_stores(config)
     save_to = out / "nets" if config.save == "best" else None
     ready = frozen(trials, tuning, store.read())  # a trial whose rate is not chosen yet is open too
-    left = len(unfinished(tuning, store)) + len(unfinished(ready, store, save_to)) + len(trials) - len(ready)
+    waiting = len(distinct(trials)) - len(distinct(ready))
+    left = len(unfinished(tuning, store)) + len(unfinished(ready, store, save_to)) + waiting
     total = len(distinct([*tuning, *trials]))
     done = total - left
     progress = Progress(total, done)
