@@ -11,6 +11,7 @@ from convtl.reporting import feature_plots, figures, numbers
 from convtl.reporting.figures import Figure
 from convtl.reporting.tables import markdown
 from convtl.study.arms import SCRATCH, Block, blocks, frame
+from convtl.study.cells import RUNGS
 from convtl.study.feature_maps import FeatureMaps, read_maps
 from convtl.study.movement import IMAGES, movement_frame
 from convtl.study.statistics import Estimate, estimate
@@ -73,7 +74,9 @@ def _of(block: Block, found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sources(block: Block, own: pd.DataFrame) -> list[str]:
-    return [name for name in (*block.sources, SCRATCH) if (own["source"] == name).any()]
+    """Those with a measure of movement; not the ends of a mixture beside the sources whose trials they are."""
+    there = [name for name in (*block.sources, SCRATCH) if (own["source"] == name).any()]
+    return [name for name in there if RUNGS.get(name) not in there]
 
 
 def _picture(out: Path, name: str, figure: Figure, what: str, caption: str) -> list[str]:
