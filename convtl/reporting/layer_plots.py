@@ -15,7 +15,7 @@ _LOOKS = {
     "AnB": ("#0072B2", "o"), "AnB+": ("#56B4E9", "D"), "BnB": ("#D55E00", "s"), "BnB+": ("#E69F00", "^"),
     "random, frozen": ("#5D6D1E", "v"),
 }  # fmt: skip
-_DARK = ("#222222", "#8A8A8A", "#7B4B2A")
+_DARK = ("#222222", "#8A8A8A", "#7B4B2A", "#0072B2")
 _MORE = ("#CC79A7", "#7F3C8D", "#009E73")
 
 
@@ -41,17 +41,12 @@ class Split:
     @property
     def other(self) -> str:
         """What the other task, A, is."""
-        named = {"own": "other letters, at random"}
-        arms = [
-            name
-            for name in dict.fromkeys(self.rows["arm"])
-            if name not in ("self", "random") and ":" not in name
-        ]
-        return ", ".join(named.get(name, name) for name in arms) or "–"
+        named = {"own": f"other classes of {self.target}"}
+        return ", ".join(named.get(name, name) for name in _tasks(self.rows)) or "–"
 
 
 def splits(rows: pd.DataFrame) -> list[Split]:
-    """Every target, n and schedule with nets whose upper units started anew."""
+    """Every target, n, schedule and other task with nets whose upper units started anew."""
     if "axes.upper_init" not in rows:
         return []
     rows = rows.assign(arm=arm_names)
@@ -63,9 +58,17 @@ def splits(rows: pd.DataFrame) -> list[Split]:
         target, n, updates = cast(tuple[str, float, float], key)
         same = (base["target"] == target) & (base["n_per_class"] == n) & (base["updates"] == updates)
         own = base[same].drop_duplicates("replicate")
-        if full:
-            found.append(Split(target, int(n), int(updates), part, own, full))
+        tasks = _tasks(part)
+        for task in tasks or [""]:
+            rest = part[~part["arm"].isin([name for name in tasks if name != task])]
+            if full:
+                found.append(Split(target, int(n), int(updates), rest, own, full))
     return found
+
+
+def _tasks(rows: pd.DataFrame) -> list[str]:
+    """Sources that are tasks of their own: not the target itself, nothing random, no control."""
+    return [name for name in dict.fromkeys(rows["arm"]) if name not in ("self", "random") and ":" not in name]
 
 
 def _kept(rows: pd.DataFrame, full: int) -> pd.Series:
@@ -132,7 +135,7 @@ def _specificity_panel(axis: Axes, apart: list[Split]) -> None:
     for index, (shift, split) in enumerate(zip(shifts(len(apart), 0.1), apart, strict=True)):
         table = specificity(split)
         known = [place for place in places if place in table]
-        look = (_DARK[index % len(_DARK)], "Pv<"[index % 3])
+        look = (_DARK[index % len(_DARK)], "Pv<o"[index % 4])
         line(
             axis,
             known,
