@@ -55,7 +55,7 @@ def of_view(view: View, uncached: Uncached) -> list[Picture]:
 
 def _of_depth(view: View) -> list[Picture]:
     found = []
-    if depth_plots.places(view):
+    if len(view.depths) > 1 and depth_plots.places(view):
         found.append(
             Picture(
                 "accuracy_by_depth", "F3. Accuracy against trained layers",

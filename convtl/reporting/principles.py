@@ -19,6 +19,7 @@ from convtl.reporting import (
     replication,
     scorecard,
     tables,
+    ways,
 )
 from convtl.reporting.view import View, views
 from convtl.study.arms import frame
@@ -77,6 +78,7 @@ def write_report(
             f"**Question.** {document.one_line(question)}\n",
             *_scorecard(scores, list(dict.fromkeys(data["source"])), again),
             reach.box(data, found, scores, scope),
+            *ways.section(out, data, targets),
             *_depths(found),
             *_figures(out, found, data, probes, uncached, samples),
             *feature_maps.section(out, rows, scope),
