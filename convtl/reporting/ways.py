@@ -246,8 +246,8 @@ def caption(places: Sequence[Place], sources: int) -> str:
         by_arm.setdefault(place.best.name, []).append(f"{place.title}: {accuracy}")
     said = numbers.listed([f"{name} ({'; '.join(where)})" for name, where in by_arm.items()])
     text = f"Highest mean: {said}. {_difference(places)}"
-    if sources > 1:
-        text += " The source is the study's first that is no control; the others are in the tables only."
+    others = "; the others are in the tables only" if sources > 1 else ""
+    text += f" The source is the first that was trained in several ways and is no control{others}."
     return text
 
 

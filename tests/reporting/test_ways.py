@@ -215,7 +215,7 @@ def test_other_sources_have_a_table_but_no_figure(tmp_path, undrawn):
     rows = options(counts=(10,), rivals_of=("latin", "noise"))
     text = "\n".join(ways.section(tmp_path, frame(rows), TARGETS))
     assert text.count("![") == 1
-    assert "first that is no control" in text
+    assert "is no control; the others" in text
     assert text.count("**From latin.**") == text.count("**From noise.**") == 1
 
 
