@@ -9,6 +9,7 @@ Keys:
     asked of claims with an adjusted p below .01 in `out`).
 """
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -23,6 +24,20 @@ from convtl.reporting.second import read_second
 from convtl.study.limits import apply_limits
 from convtl.study.record import newest_record, without_paths
 from convtl.study.store import RowStore, accessible
+
+_LONG = re.compile(r"-?\d+\.\d{5,}(e-?\d+)?")
+"""A number with more digits than a table needs."""
+_OF_THE_RUN = (
+    "study",
+    "config",
+    "subset_digest",
+    "trained_units",
+    "moved",
+    "seconds",
+    "commit",
+    "val_regime",
+)
+"""Columns of results.csv that a published table does without; the report says what of them matters."""
 
 HELP = """usage: python -m convtl.report out=DIR [replication=DIR] [publish=DIR]
 
@@ -80,10 +95,18 @@ def publish(out: Path, target: Path) -> None:
         for figure in sorted((out / "figures").glob("*.png")):
             if f"(figures/{figure.name})" in text:
                 shutil.copyfile(figure, target / "figures" / figure.name)
-        shutil.copyfile(out / "results.csv", target / "results.csv")
+        _rounded(out / "results.csv").to_csv(target / "results.csv", index=False)
         if (out / "gradients.csv").exists():
             _over_replicates(out / "gradients.csv").to_csv(target / "gradients.csv", index=False)
         (target / "README.md").write_text(text, encoding="utf-8")
+
+
+def _rounded(table: Path) -> pd.DataFrame:
+    """The trials with numbers to four digits, without what only says how they were run: small enough to keep."""
+    frame = pd.read_csv(table, dtype=str, keep_default_na=False).drop(columns=[*_OF_THE_RUN], errors="ignore")
+    for name in frame.columns:
+        frame[name] = [f"{float(text):.4g}" if _LONG.fullmatch(text) else text for text in frame[name]]
+    return frame
 
 
 def _over_replicates(table: Path) -> pd.DataFrame:
