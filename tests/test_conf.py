@@ -70,7 +70,7 @@ CUT = [
     "lr=1e-3", "pretrain={images_per_class: 12,updates: 6,lr: 3e-3}", "validation.per_class=3", "test_per_class=6",
     "limits={images_per_class: 16}", "depth=1", "claims=[]",
 ]  # fmt: skip
-LIMITS = "limits={replicates: 1,updates: 6,pretrain_updates: 6,images_per_class: 16}"
+LIMITS = "limits={replicates: 1,updates: 6,pretrain_updates: 6,images_per_class: 24}"
 """Blocks say for themselves what they are made of; limits cut them too."""
 TRIED = [name for name in options("experiment") if name != "vanishing_gradients"]
 """Experiments of trials; probes of gradients have tests of their own."""
@@ -145,6 +145,13 @@ def run_whole(out: Path, values: int, *words: str) -> None:
 )
 def test_every_block_of_an_experiment_runs(name, tmp_path) -> None:
     run_whole(tmp_path, 1, f"+experiment={name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRIED)
+def test_a_smoke_run_of_every_experiment_has_what_it_needs(name, tmp_path) -> None:
+    content = compose([f"+experiment={name}", "debug=smoke", "dry_run=true", f"out={tmp_path}"])
+    assert run.run_study(content, "python -m convtl.run") == 0
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from convtl.config import Config, MixtureConfig, NoiseConfig, PatchesConfig, PerClass, TypedScriptConfig
+from convtl.study.sources import source_name
 
 _CUT = ("model", "source", "target", "regime", "depth", "n_per_class", "updates", "similarity")
 """Axes of which a few values are kept."""
@@ -40,12 +41,13 @@ def apply_limits(config: Config) -> Config:
         recipe = replace(recipe, updates=min(recipe.updates, limits.pretrain_updates))
     most = limits.images_per_class
     if most is not None:
-        source_images = int(most * _smallest_share(config))
+        labelled = most - most // 2 if _shares_the_pool(config) else most
+        source_images = int(most * _smallest_share(config)) if labelled == most else most // 2
         recipe = replace(recipe, images_per_class=min(recipe.images_per_class, source_images))
         cut["test_per_class"] = min(config.test_per_class, most)
         cut["validation"] = replace(config.validation, per_class=min(config.validation.per_class, most))
         cut["n_per_class"] = tuple(
-            dict.fromkeys(_fewer(n, most, config) for n in cut.get("n_per_class", config.n_per_class))
+            dict.fromkeys(_fewer(n, labelled, config) for n in cut.get("n_per_class", config.n_per_class))
         )
         cut["domains"] = {name: _smaller(domain, most) for name, domain in config.domains.items()}
     study = f"{config.study or 'trials'}{limits.suffix}" if limits.suffix else config.study
@@ -66,6 +68,11 @@ def _fewer(n: int, most: int, config: Config) -> int:
         isinstance(d, TypedScriptConfig | PatchesConfig | NoiseConfig) and n > d.per_class.train for d in made
     )
     return n if lacking else min(n, most)
+
+
+def _shares_the_pool(config: Config) -> bool:
+    """Whether a source takes its images from the pool of which the subsets are a part."""
+    return any(source_name(source).base == "same_classes" for source in config.source)
 
 
 def _smallest_share(config: Config) -> float:

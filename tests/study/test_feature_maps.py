@@ -94,10 +94,11 @@ def test_a_damaged_file_counts_as_none(out, tmp_path) -> None:
     assert read_maps(tmp_path, trial.id) is None
 
 
-def test_a_trial_that_is_done_is_not_run_again_for_its_maps(tmp_path) -> None:
+def test_maps_come_with_a_row_that_is_made_again_for_its_movement(tmp_path) -> None:
     tiny.run(tmp_path, tiny.trials())
-    tiny.run(tmp_path, tiny.trials("movement=true"))
     assert not (tmp_path / FOLDER).exists()
+    tiny.run(tmp_path, tiny.trials("movement=true"))
+    assert len(files(tmp_path)) == 1
     assert len(RowStore(tmp_path).read()) == 1
 
 
