@@ -1,13 +1,14 @@
 """The vocabulary: what is taken, and the one line for what is not."""
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from convtl.cli import compose
-from convtl.config import Config, dump
+from convtl.config import Config, content, dump
 from convtl.errors import UserError, nearest, unknown_name
 from convtl.parsing import known_keys, parse
 
@@ -172,3 +173,22 @@ def test_long_lists_of_names_are_cut() -> None:
     text = str(unknown_name("source", "x", [f"name{index:02}" for index in range(30)]))
     assert text.endswith("name19, ....")
     assert str(unknown_name("source", "x", [])) == "source: unknown name 'x'; known: none."
+
+
+def test_a_later_key_that_changes_nothing_leaves_identities_alone() -> None:
+    @dataclass(frozen=True)
+    class Part:
+        old: int
+        later: int = 1
+        neutral: ClassVar[dict[str, int]] = {"later": 1}
+
+    @dataclass(frozen=True)
+    class Whole:
+        parts: tuple[Part, ...]
+        named: dict[str, Part]
+
+    one, two = Part(3), Part(3, later=2)
+    assert content(Whole((one, two), {"a": one})) == {
+        "parts": [{"old": 3}, {"old": 3, "later": 2}],
+        "named": {"a": {"old": 3}},
+    }

@@ -139,7 +139,7 @@ def folder_identity(config: ImageFolderConfig) -> dict[str, Any]:
       UserError: as `scan`.
     """
     tree = scan(config)
-    content = {key: value for key, value in vocabulary.dump(config).items() if key != "path"}
+    content = {key: value for key, value in vocabulary.content(config).items() if key != "path"}
     root = Path(config.path).expanduser()
     listing = [
         [path.relative_to(root).as_posix(), _content(path)]

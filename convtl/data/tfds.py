@@ -121,7 +121,7 @@ def tfds_identity(config: TfdsConfig) -> dict[str, Any]:
       UserError: as `open_dataset`.
     """
     info = open_dataset(config).builder.info
-    content = {key: value for key, value in vocabulary.dump(config).items() if key != "data_dir"}
+    content = {key: value for key, value in vocabulary.content(config).items() if key != "data_dir"}
     sizes = {name: [split.num_examples, split.num_bytes] for name, split in sorted(info.splits.items())}
     return {**content, "data_set": info.full_name, "splits": sizes, "version": VERSION}
 

@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any
 
 from convtl.config import PROTOCOL, Config, MixtureConfig, dump
+from convtl.config import content as identified
 from convtl.data.domains import identity
 from convtl.errors import UserError, unknown_name
 from convtl.keys import digest
@@ -36,6 +37,7 @@ _AROUND = (
 )  # fmt: skip
 _OWN_COLUMNS = (*AXES, "replicates", "tuning", "movement")
 """Keys of which a row says the value anyway; any other that a block or an axis sets is an additional axis."""
+_UNSAID = object()
 _REGISTRIES = ("models", "domains", "regimes")
 _ROLES = {"model": "models", "source": "domains", "target": "domains", "regime": "regimes"}
 
@@ -290,7 +292,9 @@ def _protocol(
     """What all trials of a study share: everything but axes, registries and what is around the trials."""
     skipped = {*AXES, *_AROUND, *_REGISTRIES, *without}
     shared = {
-        item.name: _dump_field(settings, item.name) for item in fields(settings) if item.name not in skipped
+        item.name: _dump_field(settings, item.name)
+        for item in fields(settings)
+        if item.name not in skipped and settings.neutral.get(item.name, _UNSAID) != getattr(settings, item.name)
     }
     if "shift" in shared:  # what its images are, not what they are called
         blend, partner = settings.shift.blend, shared["shift"].pop("blend_with")
@@ -310,7 +314,7 @@ def _dump_field(settings: Config, name: str) -> Any:
     value = getattr(settings, name)
     if isinstance(value, tuple):
         return list(value)
-    return dump(value) if hasattr(value, "__dataclass_fields__") else value
+    return identified(value) if hasattr(value, "__dataclass_fields__") else value
 
 
 def _contents(settings: Config, **names: str) -> dict[str, str]:
@@ -322,9 +326,9 @@ def _content(settings: Config, role: str, name: str, target: str) -> str:
     if role == "source":
         return _source_content(settings, name, target)
     if role == "model":
-        return digest(dump(settings.models[name]))
+        return digest(identified(settings.models[name]))
     if role == "regime":
-        return digest(dump(settings.regimes[name]))
+        return digest(identified(settings.regimes[name]))
     return digest(_identity(settings, name))
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 
 from convtl import checkpoint
 from convtl.cache import Cache
-from convtl.config import Config, ShiftConfig, dump
+from convtl.config import Config, ShiftConfig, content
 from convtl.data.batches import batch_indices, standardise
 from convtl.data.domains import Domain, load_domain
 from convtl.data.shift import permute_labels, shifted
@@ -180,7 +180,7 @@ class Materials:
             n_test=n_test,
             disjoint=class_draw == "disjoint",
         )
-        shape = dump(shift) | {"blend_with": blend.digest if blend else None}
+        shape = content(shift) | {"blend_with": blend.digest if blend else None}
         name = digest([domain.digest, seed, replicate, classes, class_draw, n_val, n_test, shape])
         return TargetData(name, domain, draw, seed, replicate, shift, blend)
 

@@ -18,7 +18,7 @@ from convtl.config import (
     FineTuneConfig,
     ModelConfig,
     PretrainConfig,
-    dump,
+    content,
 )
 from convtl.data.batches import batch_indices, standardise
 from convtl.data.domains import Domain
@@ -56,7 +56,7 @@ class SourceRequest:
     def content(self) -> dict[str, Any]:
         return {
             "protocol": PROTOCOL,
-            "model": dump(self.model),
+            "model": content(self.model),
             "parts": [
                 {
                     "domain": domain.digest,
@@ -66,7 +66,7 @@ class SourceRequest:
                 for domain, draw in self.parts
             ],
             "random_labels": self.random_labels,
-            "recipe": dump(self.recipe),
+            "recipe": content(self.recipe),
             "seed": self.seed,
             "replicate": self.replicate,
             "lanes": self.lanes,
