@@ -170,7 +170,6 @@ class Config:
     tracking: TrackingConfig
     limits: LimitsConfig
 
-
     neutral: ClassVar[Mapping[str, Any]] = {}
     """see `content`"""
 

@@ -294,7 +294,8 @@ def _protocol(
     shared = {
         item.name: _dump_field(settings, item.name)
         for item in fields(settings)
-        if item.name not in skipped and settings.neutral.get(item.name, _UNSAID) != getattr(settings, item.name)
+        if item.name not in skipped
+        and settings.neutral.get(item.name, _UNSAID) != getattr(settings, item.name)
     }
     if "shift" in shared:  # what its images are, not what they are called
         blend, partner = settings.shift.blend, shared["shift"].pop("blend_with")

@@ -38,7 +38,11 @@ def only(found):
 def test_a_row_tells_all_that_the_table_promises(materials) -> None:
     row, net = only(rows_of(materials))
     asked_for = {"moved", *DISTANCES, *ESTIMATORS}  # columns of studies that ask for them
-    assert set(COLUMNS) - set(row) == {"reason", "commit", *asked_for}  # the commit is signed where rows are kept
+    assert set(COLUMNS) - set(row) == {
+        "reason",
+        "commit",
+        *asked_for,
+    }  # the commit is signed where rows are kept
     assert row["status"] == "done"
     assert (row["n_train"], row["n_val"], row["n_test"]) == (2 * 4, 3 * 4, 6 * 4)
     assert row["trained_weights"] == 84 * 4 + 4
