@@ -25,7 +25,15 @@ from convtl.config.domains import (
     TypedScriptConfig,
 )
 from convtl.config.gradients import GradientsConfig
-from convtl.config.models import LeNet5Config, ModelConfig, PlainConfig
+from convtl.config.models import (
+    AlexNetConfig,
+    CifarResNetConfig,
+    LeNet5Config,
+    ModelConfig,
+    PlainConfig,
+    ResNetConfig,
+    VggConfig,
+)
 from convtl.config.training import (
     DiscriminativeConfig,
     FineTuneConfig,
@@ -58,6 +66,8 @@ from convtl.config.values import (
 
 __all__ = [
     "PROTOCOL",
+    "AlexNetConfig",
+    "CifarResNetConfig",
     "ClaimConfig",
     "DigitsConfig",
     "DiscriminativeConfig",
@@ -80,6 +90,7 @@ __all__ = [
     "PlainConfig",
     "PretrainConfig",
     "RegimeConfig",
+    "ResNetConfig",
     "ScheduleConfig",
     "ShiftConfig",
     "SurgicalConfig",
@@ -88,6 +99,7 @@ __all__ = [
     "TuningConfig",
     "TypedScriptConfig",
     "ValidationConfig",
+    "VggConfig",
     "content",
     "dump",
 ]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from convtl.config.values import STRICT, Count
+from convtl.config.values import STRICT, Count, Flag, Fraction, Positive
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -31,4 +31,60 @@ class PlainConfig:
     initialiser: Literal["lecun_normal", "glorot_uniform", "he_normal", "normal_0.01"] = "lecun_normal"
 
 
-ModelConfig = Annotated[LeNet5Config | PlainConfig, Field(discriminator="kind")]
+@dataclass(frozen=True, config=STRICT)
+class AlexNetConfig:
+    """AlexNet with one tower (Krizhevsky 2014), as torchvision's."""
+
+    kind: Literal["alexnet"] = "alexnet"
+    width: Count = 64
+    """maps of the first convolution; all other widths are in proportion"""
+    dropout: Fraction = 0.5
+    lowering: Literal["auto", "lax"] = "auto"
+
+
+@dataclass(frozen=True, config=STRICT)
+class VggConfig:
+    """VGG (Simonyan & Zisserman 2015), as torchvision's."""
+
+    kind: Literal["vgg"] = "vgg"
+    layers: Literal[11, 16] = 16
+    norm: Literal["none", "batch", "group"] = "none"
+    width: Count = 64
+    """maps of the first stage; all other widths are in proportion"""
+    dropout: Fraction = 0.5
+    lowering: Literal["auto", "lax"] = "auto"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ResNetConfig:
+    """ResNet for images of about 224x224 (He et al. 2016), as torchvision's or, by the last keys, as Keras'."""
+
+    kind: Literal["resnet"] = "resnet"
+    layers: Literal[18, 34, 50] = 50
+    norm: Literal["batch", "group"] = "batch"
+    width: Count = 64
+    """maps of the first stage; all other widths are in proportion"""
+    stride_in: Literal["first", "middle"] = "middle"
+    """convolution of a bottleneck that halves the image"""
+    conv_bias: Flag = False
+    epsilon: Positive = 1e-5
+    """added to variances when normalising"""
+    lowering: Literal["auto", "lax"] = "auto"
+
+
+@dataclass(frozen=True, config=STRICT)
+class CifarResNetConfig:
+    """ResNet for images of about 32x32 (He et al. 2016, section 4.2), shortcuts without weights."""
+
+    kind: Literal["cifar_resnet"] = "cifar_resnet"
+    layers: Literal[20, 32, 44, 56, 110] = 20
+    norm: Literal["batch", "group"] = "batch"
+    width: Count = 16
+    """maps of the first stage; all other widths are in proportion"""
+    lowering: Literal["auto", "lax"] = "auto"
+
+
+ModelConfig = Annotated[
+    LeNet5Config | PlainConfig | AlexNetConfig | VggConfig | ResNetConfig | CifarResNetConfig,
+    Field(discriminator="kind"),
+]

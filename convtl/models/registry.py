@@ -1,15 +1,30 @@
 """Model name -> network. A new architecture is a builder here and a dataclass in `convtl.config`."""
 
 from dataclasses import replace
+from functools import lru_cache
 
-from convtl.config import LeNet5Config, ModelConfig, PlainConfig
+from convtl.config import (
+    AlexNetConfig,
+    CifarResNetConfig,
+    LeNet5Config,
+    ModelConfig,
+    PlainConfig,
+    ResNetConfig,
+    VggConfig,
+)
+from convtl.models.alexnet import alexnet
 from convtl.models.lenet import lenet5
 from convtl.models.network import Network
 from convtl.models.plain import plain
+from convtl.models.resnet import cifar_resnet, resnet
+from convtl.models.vgg import vgg
 
 
+@lru_cache(maxsize=512)
 def build_network(config: ModelConfig, input_shape: tuple[int, ...], classes: int) -> Network:
     """Builds the network of a model config for images of `input_shape` (height, width, channels).
+
+    Equal arguments give the same object, so that what it knows of itself (shapes, weighted units) is traced once.
 
     Raises:
       UserError: the model does not take images of this shape.
@@ -19,8 +34,32 @@ def build_network(config: ModelConfig, input_shape: tuple[int, ...], classes: in
             return lenet5(config, input_shape, classes)
         case PlainConfig():
             return plain(config, input_shape, classes)
+        case AlexNetConfig():
+            return alexnet(config, input_shape, classes)
+        case VggConfig():
+            return vgg(config, input_shape, classes)
+        case ResNetConfig():
+            return resnet(config, input_shape, classes)
+        case CifarResNetConfig():
+            return cifar_resnet(config, input_shape, classes)
+
+
+def usual_images(config: ModelConfig) -> tuple[int, int, int]:
+    """Height, width and channels of the images that a model was made for."""
+    match config:
+        case LeNet5Config() | PlainConfig():
+            return (28, 28, 1)
+        case CifarResNetConfig():
+            return (32, 32, 3)
+        case _:
+            return (224, 224, 3)
+
+
+def usual_classes(config: ModelConfig) -> int:
+    """Classes that a model was made for: ImageNet's 1000, or 10."""
+    return 10 if isinstance(config, LeNet5Config | PlainConfig | CifarResNetConfig) else 1000
 
 
 def with_plain_lowering(config: ModelConfig) -> ModelConfig:
     """The same model with `lax` operations only, whose arithmetic is the algorithm's own."""
-    return replace(config, lowering="lax") if isinstance(config, LeNet5Config) else config
+    return config if isinstance(config, PlainConfig) else replace(config, lowering="lax")

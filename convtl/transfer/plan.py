@@ -25,6 +25,9 @@ FROZEN = "frozen"
 FIRST = "first"
 """What `units` of a surgical regime may say for the lowest unit with weights, whatever its name."""
 
+_FEW = 12
+"""Units that an error line lists by name; of more, the first and the last."""
+
 Strengths = tuple[tuple[str, float], ...]
 """(unit, strength of its penalty)"""
 
@@ -74,7 +77,8 @@ def resolve_depth(network: Network, depth: int | str) -> int:
     """Number of trained weighted units that a `depth` as typed stands for.
 
     Args:
-      depth: 1 (the head) ... number of weighted units, `all`, or the name of the lowest trained unit.
+      depth: 1 (the head) ... number of weighted units; `all`; the name of the lowest trained unit; or that of
+        the lowest trained stage, which is what units `stage3_...` have in front of the underscore.
 
     Raises:
       UserError: no such depth in this network.
@@ -82,14 +86,34 @@ def resolve_depth(network: Network, depth: int | str) -> int:
     units = network.weighted
     if depth == "all":
         return len(units)
-    if isinstance(depth, str) and depth in units:
-        return len(units) - units.index(depth)
-    if isinstance(depth, int) and 1 <= depth <= len(units):
+    if isinstance(depth, str):
+        lowest = next((unit for unit in units if depth in (unit, _stage(unit))), None)
+        if lowest is not None:
+            return len(units) - units.index(lowest)
+    elif 1 <= depth <= len(units):
         return depth
+    known = (*units, *_stages(units))
     raise UserError(
-        f"depth: got {depth!r}; accepted: 1 to {len(units)}, all, or a unit of {', '.join(units)}."
-        f"{nearest(str(depth), units) if isinstance(depth, str) else ''}"
+        f"depth: got {depth!r}; accepted: 1 to {len(units)}, all, or {_places(units)}."
+        f"{nearest(depth, known) if isinstance(depth, str) else ''}"
     )
+
+
+def _stage(unit: str) -> str | None:
+    stage, underscore, _ = unit.partition("_")
+    return stage if underscore else None
+
+
+def _stages(units: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(stage for unit in units if (stage := _stage(unit))))
+
+
+def _places(units: tuple[str, ...]) -> str:
+    """Where a boundary may be, in words; of many units only the ends."""
+    if len(units) <= _FEW:
+        return f"a unit of {', '.join(units)}"
+    stages = f"a stage of {', '.join(_stages(units))}, or " if _stages(units) else ""
+    return f"{stages}a unit of {', '.join(units[:2])}, ... {units[-1]} (convtl.describe lists them)"
 
 
 def make_plan(network: Network, regime: RegimeConfig, depth: int, updates: int) -> Plan:

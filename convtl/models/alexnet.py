@@ -1,0 +1,43 @@
+"""AlexNet, the one-tower variant (Krizhevsky 2014, "One weird trick for parallelizing convolutional networks").
+
+As torchvision builds it, whose weights fit (`alexnet-owt-7be5be79`): no local response normalisation, and
+64-192-384-256-256 maps. The net of Krizhevsky, Sutskever & Hinton (2012) has two towers of 96-256-384-384-256
+maps in all. 61,100,840 weights for 1000 classes and images of 224x224x3.
+
+torchvision's images are scaled to [0, 1], less (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225).
+`fc6` sees height, width, channels in that order; PyTorch flattens channels first, so an importer permutes.
+"""
+
+import flax.linen as nn
+
+from convtl.config import AlexNetConfig
+from convtl.models.layers import Head
+from convtl.models.network import Network
+from convtl.models.units import ConvUnit, DenseUnit, MaxPoolUnit, check_images
+
+_SMALLEST_SIDE = 63  # the smallest image of which three poolings leave a pixel
+_POOLED_SIDE = 6  # of `pool5`, whatever the image
+
+
+def alexnet(config: AlexNetConfig, input_shape: tuple[int, ...], classes: int) -> Network:
+    """Builds AlexNet for images of any size from 63x63: other sizes than 224x224 are averaged to 6x6 at `pool5`.
+
+    Raises:
+      UserError: the images are too small.
+    """
+    check_images("alexnet", input_shape, _SMALLEST_SIDE)
+    width, dropout, lowering = config.width, config.dropout, config.lowering
+    units: tuple[tuple[str, nn.Module], ...] = (
+        ("conv1", ConvUnit(width, 11, stride=4, padding=2, lowering=lowering)),
+        ("pool1", MaxPoolUnit(3)),
+        ("conv2", ConvUnit(3 * width, 5, padding=2, lowering=lowering)),
+        ("pool2", MaxPoolUnit(3)),
+        ("conv3", ConvUnit(6 * width, 3, padding=1, lowering=lowering)),
+        ("conv4", ConvUnit(4 * width, 3, padding=1, lowering=lowering)),
+        ("conv5", ConvUnit(4 * width, 3, padding=1, lowering=lowering)),
+        ("pool5", MaxPoolUnit(3, adapt_to=_POOLED_SIDE)),
+        ("fc6", DenseUnit(64 * width, dropout, "input")),
+        ("fc7", DenseUnit(64 * width, dropout, "input")),
+        ("fc8", Head(classes)),
+    )
+    return Network(units, tuple(input_shape))
