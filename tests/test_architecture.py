@@ -24,7 +24,7 @@ FLOORS = {
     "data": 2,
     "measure": 2,
     "transfer": 3,
-    "checkpoint": 3,
+    "checkpoint": 1,
     "training": 4,
     "tracking": 4,
     "study": 5,
@@ -43,6 +43,9 @@ DOORS = {
     "tensorflow_datasets": ("data/",),
     "orbax": ("checkpoint",),
     "wandb": ("tracking",),
+    "torch": ("models/weights/readers",),
+    "safetensors": ("models/weights/readers",),
+    "huggingface_hub": ("models/weights/locating",),
     "matplotlib": ("reporting/figures", "data/glyphs"),
 }
 
