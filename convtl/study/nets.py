@@ -1,28 +1,47 @@
 """Tuned nets on disk (`save=best`), and the few lines that load one and use it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from convtl import checkpoint
 from convtl.config import ModelConfig, dump
-from convtl.data.batches import standardise
+from convtl.data.inputs import Normalisation, normalised
+from convtl.data.pictures import Fit
 from convtl.errors import UserError
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.study.grid import Trial
+from convtl.study.shared_features import rows_at_once
+from convtl.study.sources import source_name
 from convtl.study.store import Row
-from convtl.training.features import Forward
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a picture becomes what a net takes; the defaults are those of nets saved before there was a choice.
+
+    Attributes:
+      crop, interpolation: see `convtl.data.pictures.Fit`.
+      normalisation: None standardises each image by itself.
+    """
+
+    crop: float = 1.0
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    normalisation: Normalisation | None = None
 
 
 @dataclass(frozen=True)
 class SavedNet:
-    """A tuned net: `predict` maps images as they are stored (uint8) to labels.
+    """A tuned net: `predict` maps images as they are stored (uint8) to labels, `image` makes them of pictures.
 
     Attributes:
       classes: what output i stands for.
@@ -33,9 +52,24 @@ class SavedNet:
     variables: Variables
     classes: tuple[str, ...]
     row: Mapping[str, Any]
+    preparation: Preparation = field(default_factory=Preparation)
+
+    def image(self, picture: Image.Image) -> UInt8[np.ndarray, "height width channels"]:
+        """A picture of any size as the images were that the net was tuned on.
+
+        Raises:
+          UserError: those were not square, so that it is not known how a picture became one of them.
+        """
+        height, width, channels = self.network.input_shape
+        if height != width:
+            raise UserError(
+                f"net: takes images of {height}x{width} pixels; accepted for pictures: square ones"
+            )
+        how = self.preparation
+        return Fit(height, channels, how.crop, how.interpolation)(picture)
 
     def logits(self, images: UInt8[np.ndarray, "n height width channels"]) -> Float[np.ndarray, "n classes"]:
-        """Unnormalised log-probabilities; each image is standardised as in training.
+        """Unnormalised log-probabilities; images are normalised as in training, a chunk at a time.
 
         Raises:
           UserError: the images are not of the shape that the net was trained on.
@@ -44,15 +78,29 @@ class SavedNet:
             raise UserError(
                 f"images: got shape {images.shape}; accepted: (n, {', '.join(map(str, self.network.input_shape))})"
             )
-        return Forward(self.network, 0)(self.variables, standardise(images))
+        chunk, found = rows_at_once(self.network.input_shape), []
+        for begin in range(0, len(images), chunk):
+            piece = normalised(images[begin : begin + chunk], self.preparation.normalisation)
+            missing = chunk - len(piece)  # one shape for all chunks
+            piece = np.concatenate([piece, np.zeros((missing, *piece.shape[1:]), piece.dtype)])
+            found.append(np.asarray(self._apply(self._own, piece))[: chunk - missing])
+        return np.concatenate(found) if found else np.zeros((0, len(self.classes)), np.float32)
 
     def predict(self, images: UInt8[np.ndarray, "n height width channels"]) -> Int[np.ndarray, "n"]:
         """Index into `classes` of the most probable class of each image."""
         return self.logits(images).argmax(-1)
 
+    @cached_property
+    def _own(self) -> Variables:
+        return jax.device_put(self.variables)
+
+    @cached_property
+    def _apply(self) -> Any:
+        return jax.jit(lambda variables, images: self.network.apply(variables, images)[0])
+
 
 def net_name(trial: Trial) -> str:
-    """Folder name that a person can read and that no two trials share."""
+    """Folder name that a person can read and that no two trials share; its end is the trial's id."""
     source = trial.source.replace(":", "-")
     if trial.similarity is not None:
         source += f"{trial.similarity:g}"
@@ -62,6 +110,11 @@ def net_name(trial: Trial) -> str:
     )
 
 
+def net_of(folder: Path, trial: str) -> Path | None:
+    """The saved net of a trial, by its id; None if there is none in the folder."""
+    return next(iter(sorted(folder.glob(f"[!.]*_{trial}"))), None)
+
+
 def save_net(folder: Path, trial: Trial, network: Network, variables: Variables, row: Row) -> Path:
     """Writes a tuned net with all that its use needs; a kill leaves a whole net or none."""
     path = folder / net_name(trial)
@@ -69,10 +122,22 @@ def save_net(folder: Path, trial: Trial, network: Network, variables: Variables,
         "model": dump(trial.settings.models[trial.model]),
         "input_shape": list(network.input_shape),
         "classes": row["classes"],
+        "preparation": _preparation(trial),
         "row": row,
     }
     checkpoint.save(path, variables, metadata)
     return path
+
+
+def _preparation(trial: Trial) -> dict[str, Any]:
+    """How the trial's images came about, as plain data."""
+    domain, plain = trial.settings.domains[trial.target], Preparation()
+    weights = trial.settings.weights.get(source_name(trial.source).base)
+    return {
+        "crop": getattr(domain, "crop", plain.crop),
+        "interpolation": getattr(domain, "interpolation", plain.interpolation),
+        "normalisation": None if weights is None else {"mean": list(weights.mean), "std": list(weights.std)},
+    }
 
 
 def load_net(path: Path | str) -> SavedNet:
@@ -86,8 +151,10 @@ def load_net(path: Path | str) -> SavedNet:
     try:
         config = TypeAdapter(ModelConfig).validate_python(metadata["model"])
         shape, classes = tuple(metadata["input_shape"]), tuple(metadata["classes"])
+        known = metadata.get("preparation", {})  # nets saved before pictures could be asked about have none
+        preparation = TypeAdapter(Preparation).validate_python(known)
     except (KeyError, TypeError, ValidationError):
         raise UserError(f"'{path}' is no tuned net of convtl; accepted: a folder in nets/ of a run") from None
     network = build_network(config, shape, len(classes))
     checkpoint.load(path, network.abstract_variables)
-    return SavedNet(network, variables, classes, metadata["row"])
+    return SavedNet(network, variables, classes, metadata["row"], preparation)

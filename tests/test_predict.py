@@ -1,0 +1,197 @@
+"""Pictures of the user's, labelled by a net that a run has kept."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convtl import checkpoint, predict, run
+from convtl.cache import Cache, default_root
+from convtl.cli import compose
+from convtl.data.inputs import Normalisation
+from convtl.errors import UserError
+from convtl.keys import generator, key
+from convtl.models.registry import build_network
+from convtl.study.grid import expand
+from convtl.study.materials import Materials
+from convtl.study.nets import Preparation, load_net, net_name, net_of, save_net
+from convtl.training.features import Forward
+from convtl.transfer.graft import fresh_variables
+
+CLASSES = ("down", "left")
+
+
+def picture(draw: np.random.Generator, label: int) -> Image.Image:
+    """20x26 pixels of noise, darker to the left or to the bottom."""
+    ramp = np.linspace(60, 190, 20 if label else 26)
+    field = np.broadcast_to(ramp[:, None] if label == 0 else ramp[None, :], (26, 20))
+    pixels = field[:, :, None] + draw.normal(0, 45, (26, 20, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, draw = tmp_path_factory.mktemp("my pictures [1]"), generator(1, "pictures")
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir()
+        for index in range(32):
+            picture(draw, label).save(root / name / f"{index:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def words(pictures: Path) -> list[str]:
+    return [
+        "domains.mine.kind=image_folder", f"domains.mine.path={pictures}", "domains.mine.size=16",
+        "domains.mine.grey=false", "target=mine", "source=scratch", "n_per_class=8", "replicates=1",
+        "classes=null", "updates=20", "chunk=20", "lr=3e-3", "lanes=2", "batch_size=8",
+        "test_per_class=6", "validation.per_class=3",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def saved(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    assert run._main([*words, "save=best", f"out={out}"]) == 0
+    (path,) = (out / "nets").iterdir()
+    return path
+
+
+def main(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
+    capsys.readouterr()
+    assert predict._main(list(words)) == 0
+    found = capsys.readouterr()
+    return found.out, found.err
+
+
+def test_files_get_the_labels_of_the_trials_own_logits(saved, words, pictures, capsys) -> None:
+    _, (trial,) = expand(compose(words))
+    data, net = Materials(Cache(default_root()), lambda line: None).target_data(trial), load_net(saved)
+    images, labels = data.held_out("test")
+    expected = Forward(net.network, 0)(net.variables, images).argmax(-1)
+
+    stored = data.domain.split("test").images
+    by_pixels = {net.image(Image.open(path)).tobytes(): path for path in sorted(pictures.rglob("*.png"))}
+    files = [by_pixels[np.asarray(stored[place]).tobytes()] for place in data.draw.test]
+    text, _ = main(capsys, f"net={saved}", f"images={pictures}", "format=csv", "top=1")
+    said = {row["image"]: row["label"] for row in csv.DictReader(text.splitlines())}
+    assert len(said) == 64
+    assert [said[str(file)] for file in files] == [net.classes[index] for index in expected]
+    assert net.row["test_accuracy"] == (expected == labels).mean() > 0.6
+
+
+def test_probabilities_of_the_likeliest_labels_are_printed(saved, pictures, capsys) -> None:
+    file = pictures / "left" / "03.png"
+    text, errors = main(capsys, f"net={saved}", f"images={file}", "top=9")
+    assert errors == ""
+    found = re.fullmatch(rf"{re.escape(str(file))}: (\w+) (0\.\d{{3}}), (\w+) (0\.\d{{3}})\n", text)
+    assert {found[1], found[3]} == set(CLASSES)
+    assert float(found[2]) >= float(found[4])
+    assert float(found[2]) + float(found[4]) == pytest.approx(1, abs=1e-3)
+    table, _ = main(capsys, f"net={saved}", f"images={file}", "format=csv")
+    (row,) = csv.DictReader(table.splitlines())
+    assert [row["label"], row["label_2"]] == [found[1], found[3]]
+    assert float(row["probability"]) == pytest.approx(float(found[2]), abs=1e-3)
+
+
+@pytest.mark.parametrize("pattern", ["{}/*/0*.png", "{}/**/0?.png"])
+def test_a_pattern_beside_names_that_look_like_one(saved, tmp_path, capsys, pattern) -> None:
+    """Brackets in a folder that exists are its name; the rest may still be a pattern."""
+    place = tmp_path / "my pictures"
+    (place / "a [b]").mkdir(parents=True)
+    for name in ("01.png", "02.png", "11.png"):
+        picture(generator(2, name), 0).save(place / "a [b]" / name)
+    text, _ = main(capsys, f"net={saved}", f"images={pattern.format(place)}")
+    assert [line.partition(": ")[0] for line in text.splitlines()] == [
+        str(place / "a [b]" / name) for name in ("01.png", "02.png")
+    ]
+    text, _ = main(capsys, f"net={saved}", f"images={place / 'a [b]'}")
+    assert len(text.splitlines()) == 3
+
+
+def test_the_home_folder_and_relative_paths_as_typed(saved, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    picture(generator(2, "home"), 1).save(tmp_path / "at home.png")
+    text, _ = main(capsys, f"net={saved}", "images=~/at home.png")
+    assert text.startswith(f"{tmp_path}/at home.png: ")
+    text, _ = main(capsys, f"net={os.path.relpath(saved)}", "images=at*.png")
+    assert text.startswith("at home.png: ")
+
+
+def test_what_cannot_be_read_is_named_and_left_out(saved, tmp_path, capsys) -> None:
+    picture(generator(2, "good"), 0).save(tmp_path / "good.png")
+    content = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(content[: len(content) // 2])
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / ".hidden").write_text("nobody asked")
+    text, errors = main(capsys, f"net={saved}", f"images={tmp_path}")
+    assert [line.partition(": ")[0] for line in text.splitlines()] == [str(tmp_path / "good.png")]
+    assert errors.splitlines() == [
+        f"convtl: left out {tmp_path / 'half.png'}: damaged",
+        f"convtl: left out {tmp_path / 'notes.txt'}: no picture of a format that can be read",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"net": "/nowhere"}, "net: got '/nowhere'; accepted: a folder in nets/ of a run with save=best"),
+        ({"images": "/nowhere/*.png"}, "images: got '/nowhere/\\*.png', which is no file and no folder"),
+        ({"images": "{}/empty"}, "images: got '.*empty', which holds no file"),
+        ({"images": "{}/text"}, r"images: got '.*text'; accepted: pictures \(of 1 files none is one\)"),
+        ({"top": "0"}, "top: got '0'; accepted: a whole number from 1"),
+        ({"format": "xml"}, "format: got 'xml'; accepted: text or csv"),
+        ({"nett": "x"}, "got 'nett=x'; accepted: net=..., images=..., top=..., format=..."),
+        ({"images": ""}, "images: missing"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(saved, tmp_path, changed, message) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.png").write_text("no picture")
+    given = {"net": str(saved), "images": str(tmp_path)} | changed
+    with pytest.raises(UserError, match=message):
+        predict._main([f"{key}={value.format(tmp_path)}" for key, value in given.items()])
+
+
+def test_the_exit_code_of_bad_input_is_2() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "convtl.predict", "net=/nowhere", "images=/nowhere"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "convtl: net: got '/nowhere'; accepted: a folder in nets/ of a run with save=best\n"
+
+
+def test_a_net_saved_before_pictures_could_be_asked_about(saved, pictures, tmp_path) -> None:
+    variables, metadata = checkpoint.load(saved)
+    checkpoint.save(tmp_path / "old", variables, {k: v for k, v in metadata.items() if k != "preparation"})
+    old, new = load_net(tmp_path / "old"), load_net(saved)
+    image = old.image(Image.open(pictures / "left" / "00.png"))[None]
+    assert old.preparation == Preparation()
+    np.testing.assert_array_equal(old.logits(image), new.logits(image))
+
+
+def test_a_net_keeps_what_the_weights_that_it_came_from_expect(words, tmp_path) -> None:
+    """Crop, interpolation and normalisation travel from the source to the saved net."""
+    own = ["weights.far.kind=file", "weights.far.path=/nowhere", "weights.far.model=lenet5",
+           "weights.far.naming=torchvision", "weights.far.mean=[1.0,2.0,3.0]", "weights.far.std=[4.0,5.0,6.0]"]  # fmt: skip
+    _, (trial,) = expand(compose([*words, *own]))
+    trial = replace(trial, source="far")
+    network = build_network(trial.settings.models["lenet5"], (16, 16, 3), 2)
+    variables = fresh_variables(network, key(0, "test"), "model")
+    net = load_net(save_net(tmp_path, trial, network, variables, {"classes": list(CLASSES)}))
+    assert net.preparation.normalisation == Normalisation((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    images = generator(3, "images").integers(0, 255, (300, 16, 16, 3)).astype(np.uint8)
+    expected = Forward(network, 0)(variables, (images - np.float32([1, 2, 3])) / np.float32([4, 5, 6]))
+    np.testing.assert_allclose(net.logits(images), expected, rtol=1e-4, atol=1e-5)
+    assert net_of(tmp_path, trial.id) == tmp_path / net_name(trial)
+    assert net_of(tmp_path, "other") is None
