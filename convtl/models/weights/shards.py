@@ -103,7 +103,7 @@ def _opened(path: Path, key: str) -> Iterator[_Files]:
         else:
             yield _Files(path, None, key)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        reason = (getattr(error, "strerror", None) or str(error).partition("\n")[0]).lower().rstrip(":")
         raise UserError(f"{key}: {path} cannot be read ({reason})") from None
 
 

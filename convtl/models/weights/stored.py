@@ -69,6 +69,16 @@ def imported(config: WeightsConfig, model: ModelConfig, cache: Cache, key: str =
     return Imported(ordered, Report(**metadata["report"]), metadata["digest"])
 
 
+def locate(config: WeightsConfig, model: ModelConfig, cache: Cache, key: str = "weights") -> None:
+    """Makes sure that a net can be brought in: it is in the cache, or its file is at hand.
+
+    Raises:
+      UserError: neither; with what to do about it.
+    """
+    if not cache.path(KIND, imported_key(config, model)).exists():
+        locating.find(config, key)
+
+
 def network_of(config: WeightsConfig, model: ModelConfig) -> Network:
     """The net for which the weights were published: their images, their classes."""
     return build_network(model, (config.size, config.size, 3), config.classes)

@@ -1,0 +1,130 @@
+"""Where files of weights are found, and what is said where they are not."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from convtl.cli import compose
+from convtl.config import FileWeights, HubWeights, PackageWeights
+from convtl.errors import UserError
+from convtl.models.weights import locating
+from convtl.parsing import parse
+
+KEY = "weights.mine"
+PACKAGE = PackageWeights(
+    model="resnet18", naming="torchvision", package="carrier-of-weights", file="carrier/net.pth"
+)
+HUB = HubWeights(model="resnet18", naming="timm", repo="timm/resnet18.tv_in1k", revision="abc")
+
+
+def line(config) -> str:
+    with pytest.raises(UserError) as error:
+        locating.find(config, KEY)
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.startswith(KEY)
+    return text
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch) -> Path:
+    """A folder of installed packages, one of which carries weights and must not be run."""
+    site = tmp_path / "site-packages"
+    (site / "carrier").mkdir(parents=True)
+    (site / "carrier" / "__init__.py").write_text("raise SystemExit('the code of the package ran')")
+    facts = site / "carrier_of_weights-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: carrier-of-weights\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(str(site))
+    return site
+
+
+def test_a_file_in_a_package_is_found_without_running_the_package(installed: Path) -> None:
+    (installed / "carrier" / "net.pth").write_bytes(b"x")
+    assert locating.find(PACKAGE) == installed / "carrier" / "net.pth"
+    assert "carrier" not in sys.modules
+
+
+def test_what_a_package_does_not_have_is_said(installed: Path) -> None:
+    text = line(PACKAGE)
+    assert text.startswith(f"{KEY}.file: package carrier-of-weights has no file carrier/net.pth")
+
+
+def test_a_missing_package_says_how_to_get_it() -> None:
+    assert line(PACKAGE).endswith("carrier-of-weights is not installed; pip install carrier-of-weights")
+
+
+def test_paths_are_taken_as_typed(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my nets [1]").mkdir()
+    (tmp_path / "my nets [1]" / "net.pth").write_bytes(b"x")
+    for typed in ("~/my nets [1]/net.pth", "my nets [1]/net.pth"):
+        found = locating.find(FileWeights(model="resnet18", naming="torchvision", path=typed))
+        assert found == tmp_path / "my nets [1]" / "net.pth"
+    gone = FileWeights(model="resnet18", naming="torchvision", path="gone.pth", install="fetch it")
+    assert line(gone) == f"{KEY}.path: there is no file {tmp_path / 'gone.pth'}; fetch it"
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path: Path):
+    """A stand-in for the hub's client."""
+
+    def fetch(**asked):
+        made.asked.append(asked)
+        if made.fault:
+            raise made.fault
+        return str(tmp_path / "fetched.safetensors")
+
+    made = SimpleNamespace(
+        asked=[], fault=None, try_to_load_from_cache=lambda **place: None, hf_hub_download=fetch
+    )
+    monkeypatch.setitem(sys.modules, "huggingface_hub", made)
+    for name in ("HF_HUB_OFFLINE", "HF_ENDPOINT", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    return made
+
+
+def test_what_the_hub_has_on_this_machine_needs_no_network(hub, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    kept = str(tmp_path / "kept.safetensors")
+    asked: list[dict] = []
+    hub.try_to_load_from_cache = lambda **place: asked.append(place) or kept
+    assert locating.find(HUB) == Path(kept)
+    assert asked == [{"repo_id": HUB.repo, "filename": "model.safetensors", "revision": "abc"}]
+    assert not hub.asked
+
+
+def test_with_a_network_the_file_is_fetched_once_and_faults_are_one_line(hub, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(locating, "_reachable", lambda endpoint: True)
+    assert locating.find(HUB) == tmp_path / "fetched.safetensors"
+    hub.fault = RuntimeError("404 Client Error.\n\nRepository not found")
+    assert line(HUB).endswith("cannot be fetched (404 Client Error. Repository not found)")
+    assert len(hub.asked) == 2
+
+
+def test_without_a_network_that_is_said_at_once(hub, monkeypatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    said = f"{KEY}: model.safetensors of hub repository timm/resnet18.tv_in1k is not on this machine, and "
+    assert line(HUB) == f"{said}http://127.0.0.1:9 is not reachable"
+    monkeypatch.delenv("HF_ENDPOINT")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert line(HUB) == f"{said}https://huggingface.co is not reachable"
+    assert not hub.asked
+
+
+def test_without_the_hubs_client_the_line_says_what_to_install(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert "pip install 'convtl[hub]'" in line(HUB)
+
+
+def test_every_entry_is_for_a_model_that_there_is() -> None:
+    config = parse(compose([]))
+    assert {"imagenet_efficientnet_lite0", "imagenet_mobilenet_v2", "imagenet_resnet50_keras"} <= set(
+        config.weights
+    )
+    for name, entry in config.weights.items():
+        assert entry.model in config.models, name
+        assert name.startswith("imagenet_")
