@@ -68,12 +68,9 @@ def files_of(typed: str) -> list[Path]:
       UserError: there is none.
     """
     path = folder("images", typed)
-    # folder() also makes the path absolute; a short relative one is nicer to read back
-    shown = Path(typed) if not typed.startswith("~") else path
-    if path.exists():
-        found = [shown]
-    else:
-        found = [Path(name) for name in sorted(glob.glob(str(shown), recursive=True))]  # noqa: PTH207
+    shown = path if typed.startswith("~") else Path(typed)  # relative ones are nicer to read back
+    matches = [str(shown)] if path.exists() else sorted(glob.glob(str(shown), recursive=True))  # noqa: PTH207
+    found = [Path(match) for match in matches]
     files = [file for one in found for file in _in(one)]
     if not files:
         what = "holds no file" if path.is_dir() else "is no file and no folder, and matches none as a pattern"

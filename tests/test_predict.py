@@ -182,8 +182,9 @@ def test_a_net_saved_before_pictures_could_be_asked_about(saved, pictures, tmp_p
 
 def test_a_net_keeps_what_the_weights_that_it_came_from_expect(words, tmp_path) -> None:
     """Crop, interpolation and normalisation travel from the source to the saved net."""
-    own = ["weights.far.kind=file", "weights.far.path=/nowhere", "weights.far.model=lenet5",
-           "weights.far.naming=torchvision", "weights.far.mean=[1.0,2.0,3.0]", "weights.far.std=[4.0,5.0,6.0]"]  # fmt: skip
+    facts = {"kind": "file", "path": "/nowhere", "model": "lenet5", "naming": "torchvision"}
+    facts |= {"mean": "[1.0,2.0,3.0]", "std": "[4.0,5.0,6.0]"}
+    own = [f"weights.far.{name}={value}" for name, value in facts.items()]
     _, (trial,) = expand(compose([*words, *own]))
     trial = replace(trial, source="far")
     network = build_network(trial.settings.models["lenet5"], (16, 16, 3), 2)
