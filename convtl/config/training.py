@@ -1,10 +1,12 @@
 """Regimes, optimisation, schedules, validation, pretraining."""
 
+from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, Strict
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from convtl.config.values import (
     STRICT,
@@ -90,6 +92,45 @@ RegimeConfig = Annotated[
 """How the trained part is trained."""
 
 
+NormMode = Literal["train", "frozen", "adapt"]
+"""What batch normalisation of trained units does; that of frozen units keeps the source's statistics always.
+
+- `train`: the statistics of the batch in training; running statistics are updated.
+- `frozen`: the source's running statistics, which stay as they are; scale and bias are trained.
+- `adapt`: as `frozen`, once the running statistics have been taken anew from the trial's own training images,
+  before the first update (AdaBN, Li et al. 2016).
+"""
+
+Precision = Literal["float32", "bfloat16"]
+"""Of weights and activations in an update; weights are kept, and statistics, loss and optimiser computed, in
+float32. Cached features, validation and test are float32 always."""
+
+
+def _crop(value: Any) -> Any:
+    """Pixels, or two shares in order; anything else is refused in one line."""
+    if value is None or (type(value) is int and value >= 1):
+        return value
+    shares = isinstance(value, list | tuple) and all(type(share) in (int, float) for share in value)
+    if shares and len(value) == 2 and 0 < value[0] <= value[1] <= 1:
+        return tuple(float(share) for share in value)
+    raise PydanticCustomError("crop", "pixels (at least 1), [smallest, largest] share of the area, or null")
+
+
+@dataclass(frozen=True, config=STRICT)
+class AugmentConfig:
+    """What is done to every training image anew in each update, in this order; nothing to other images."""
+
+    crop: Annotated[int | tuple[float, float] | None, BeforeValidator(_crop)] = None
+    """a number: so many pixels are added on every side (the edge repeated) and a random part as large as the image
+    is kept; two shares of the area: a random part of between so much of it, resized (Szegedy et al. 2015)"""
+    flip: Flag = False
+    """left and right exchanged in half of the images; not for letters"""
+    colour: Fraction = 0.0
+    """strength of random brightness, contrast and saturation"""
+    mixup: NonNegative = 0.0
+    """alpha of MixUp (Zhang et al. 2018): images and labels blended in pairs; 0 blends none"""
+
+
 @dataclass(frozen=True, config=STRICT)
 class OptimConfig:
     kind: Literal["adam", "adamw", "sgd"] = "adam"
@@ -102,13 +143,22 @@ class OptimConfig:
     """adamw only: decoupled, on the weights of trained units (not on biases)"""
     clip: Positive | None = None
     """largest global norm of the trained units' gradients; null does not clip"""
+    accumulate: Count = 1
+    """equal parts of a batch whose gradients are computed one after the other and averaged: less memory"""
+    ema: Annotated[float, Strict(), Field(gt=0, lt=1)] | None = None
+    """decay of a moving average over updates of what is trained; the average is then what is evaluated and saved"""
+    label_smoothing: Annotated[float, Strict(), Field(ge=0, lt=1)] = 0.0
+    """share of the training label that is spread over all classes (Szegedy et al. 2016)"""
+
+    neutral: ClassVar[Mapping[str, Any]] = {"accumulate": 1, "ema": None, "label_smoothing": 0.0}
 
 
 @dataclass(frozen=True, config=STRICT)
 class ScheduleConfig:
-    kind: Literal["warmup_cosine", "constant"] = "warmup_cosine"
+    kind: Literal["warmup_cosine", "constant", "staircase"] = "warmup_cosine"
+    """staircase: divided by 10 after 30, 60 and 90 % of a phase's updates (Kolesnikov et al. 2020)"""
     warmup: Fraction = 0.1
-    """share of a phase's updates in which the rate rises from 0"""
+    """share of a phase's updates in which the rate rises from 0; not with constant"""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -4,7 +4,8 @@ Freezing, grafting, feature caching, cost and feature maps are slices of the cha
 the same for every model. A residual block is one unit.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -92,6 +93,7 @@ class Network:
         start: int = 0,
         stop: int | None = None,
         train: Collection[str] = frozenset(),
+        held: Collection[str] = frozenset(),
         rngs: jax.Array | None = None,
         taps: Collection[str] = (),
     ) -> tuple[Float[Array, "batch ..."], Variables, dict[str, Array]]:
@@ -103,6 +105,8 @@ class Network:
           variables: at least those of the units in the slice.
           x: what enters unit `start`: (batch, ...).
           train: names of the units in training mode.
+          held: names of units whose batch normalisation uses its running statistics, and leaves them as they
+            are, also in training mode; dropout in them is not concerned.
           rngs: key for units that draw (dropout); each unit folds in its index.
           taps: names of units whose output is wanted.
 
@@ -111,9 +115,9 @@ class Network:
           tapped outputs by name.
 
         Raises:
-          ValueError: `train` or `taps` names a unit that the network does not have.
+          ValueError: `train`, `held` or `taps` names a unit that the network does not have.
         """
-        if unknown := {*train, *taps} - set(self.names):
+        if unknown := {*train, *held, *taps} - set(self.names):
             raise ValueError(f"no such units: {sorted(unknown)}; there are {', '.join(self.names)}")
         stop = len(self.units) if stop is None else stop
         updated: Variables = {}
@@ -122,16 +126,34 @@ class Network:
             name, module = self.units[index]
             own = dict(variables[name])
             keys = None if rngs is None else {"dropout": jax.random.fold_in(rngs, index)}
-            mutable = [kind for kind in own if kind != "params"] if name in train else False
-            if mutable:
-                x, changed = module.apply(own, x, train=True, rngs=keys, mutable=mutable)
-                own |= dict(changed)
-            else:
-                x = jnp.asarray(module.apply(own, x, train=name in train, rngs=keys))
+            kept = {"params", "batch_stats"} if name in held else {"params"}
+            mutable = [kind for kind in own if kind not in kept] if name in train else False
+            with nn.intercept_methods(_with_running_statistics) if name in held else nullcontext():
+                if mutable:
+                    x, changed = module.apply(own, x, train=True, rngs=keys, mutable=mutable)
+                    own |= dict(changed)
+                else:
+                    x = jnp.asarray(module.apply(own, x, train=name in train, rngs=keys))
             updated[name] = own
             if name in taps:
                 tapped[name] = x
         return x, updated, tapped
+
+
+def _with_running_statistics(
+    method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: Any
+) -> Any:
+    """Flax calls this for every method of a unit's layers: batch normalisation is told not to look at the batch."""
+    layer = context.module
+    if not isinstance(layer, nn.BatchNorm) or context.method_name != "__call__":
+        return method(*args, **kwargs)
+    # What is said at the call and what is said when the layer is made exclude each other.
+    said = layer.use_running_average
+    object.__setattr__(layer, "use_running_average", None)
+    try:
+        return method(*args[:1], **{**kwargs, "use_running_average": True})
+    finally:
+        object.__setattr__(layer, "use_running_average", said)
 
 
 def weight_count(variables: Mapping[str, Any]) -> int:

@@ -3,6 +3,7 @@
 XLA's own figure is another matter: a banded convolution reports three times the arithmetic.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -30,9 +31,28 @@ def multiply_adds(network: Network) -> dict[str, int]:
     return counts
 
 
+def convolves(network: Network, start: int) -> bool:
+    """Whether units from `start` on convolve as such, as XLA does it; a banded product is none."""
+    x = jax.ShapeDtypeStruct((1, *network.shape_before(start)), jnp.float32)
+    traced = jax.make_jaxpr(lambda v, x: network.apply(v, x, start=start)[0])(network.abstract_variables, x)
+    return any(equation.primitive.name == "conv_general_dilated" for equation in _equations(traced.jaxpr))
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    """Equations of a program and of all programs inside it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(inner, jex_core.ClosedJaxpr):
+                    yield from _equations(inner.jaxpr)
+                elif isinstance(inner, jex_core.Jaxpr):
+                    yield from _equations(inner)
+
+
 def _count(jaxpr: Any) -> int:
     total = 0
-    for equation in jaxpr.eqns:
+    for equation in _equations(jaxpr):
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             sizes = [equation.invars[0].aval.shape[axis] for axis in contracted]
@@ -42,12 +62,6 @@ def _count(jaxpr: Any) -> int:
             out_axis = equation.params["dimension_numbers"].rhs_spec[0]
             per_output = int(np.prod(kernel)) // kernel[out_axis]
             total += int(np.prod(equation.outvars[0].aval.shape)) * per_output
-        for value in equation.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                if isinstance(inner, jex_core.ClosedJaxpr):
-                    total += _count(inner.jaxpr)
-                elif isinstance(inner, jex_core.Jaxpr):
-                    total += _count(inner)
     return total
 
 
@@ -55,7 +69,9 @@ def flops_per_update(network: Network, plan: Plan, batch_size: int, start: int) 
     """Floating-point operations of one update of `batch_size` images, averaged over a plan's phases.
 
     Forward from unit `start` on (a cached prefix is not counted); backward through every unit above the
-    lowest trained one; and the weight gradients of trained units.
+    lowest trained one; and the weight gradients of trained units. Parts of a batch cost together what the
+    batch costs. Not counted: what costs less than a forward pass (augmentation, averages of weights) or is done
+    once (`convtl.training.adapt`).
     """
     counts = multiply_adds(network)
     total = sum(

@@ -5,8 +5,7 @@ device; missing lanes are padded with copies and thrown away. At a fixed width a
 depend on which others travel with it (tested bit for bit), so any grouping gives the same results.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -15,81 +14,60 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, UInt32
 
-from convtl.config import OptimConfig, ScheduleConfig
-from convtl.models.network import Network, Variables
-from convtl.training.step import init_state, update
+from convtl.models.network import Variables
+from convtl.training.cost import convolves
+from convtl.training.recipe import Batches, Lane, Recipe, Trained, one_update
+from convtl.training.step import init_state
+from convtl.training.stepwise import Stepwise
+from convtl.transfer.average import Averaged, averages
 from convtl.transfer.optim import carry_state, schedule_values
-from convtl.transfer.plan import Phase, Plan
+from convtl.transfer.plan import Phase
 
-Batches = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
-"""(first, stop) -> images (updates, batch, ...) float32 and labels (updates, batch) int32."""
+__all__ = ["Batches", "Lane", "Recipe", "Trained", "Trainer"]
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that shapes the compiled programs of a training run; equal recipes share them.
-
-    Attributes:
-      start: index of the unit that the batches enter: the plan's boundary when features are cached.
-      lanes: lanes on each device.
-      chunk: updates in one call of a program.
-    """
-
-    network: Network
-    start: int
-    plan: Plan
-    optim: OptimConfig
-    schedule: ScheduleConfig
-    batch_size: int
-    lanes: int
-    chunk: int
-
-
-@dataclass(frozen=True)
-class Lane:
-    """One run to be trained.
-
-    Attributes:
-      variables: of the units from `recipe.start` on.
-      seed: of what trained units draw (dropout), 0 to 2^32 - 1; each update draws anew. Nets that draw nothing
-        ignore it.
-    """
-
-    variables: Variables
-    rate: float
-    batches: Batches
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a lane left: variables of its units (NumPy), and the loss before each update (nats)."""
-
-    variables: Variables
-    losses: Float[np.ndarray, "updates"]
-
-    @property
-    def finite(self) -> bool:
-        """Whether every loss and every weight is a number."""
-        leaves = jax.tree.leaves(self.variables)
-        return bool(np.isfinite(self.losses).all() and all(np.isfinite(leaf).all() for leaf in leaves))
+_BYTES_AT_ONCE = 2**28
+"""Of one lane's images in one call of a program; splitting a chunk changes no bit."""
 
 
 class Trainer:
-    """The compiled programs of one recipe, one for each phase."""
+    """The compiled programs of one recipe, one for each phase.
+
+    Runs are lanes of one program that loops over updates; where that is slow (convolutions on CPU,
+    `convtl.training.stepwise`), updates of single lanes. Which of the two follows from the net and the platform.
+    """
 
     def __init__(self, recipe: Recipe, devices: Sequence[jax.Device] | None = None) -> None:
         self.recipe = recipe
         devices = jax.local_devices() if devices is None else list(devices)
         self.width = recipe.lanes * len(devices)
+        slow_in_loops = devices[0].platform == "cpu" and convolves(recipe.network, recipe.start)
+        self._runs: Scanned | Stepwise = (Stepwise if slow_in_loops else Scanned)(recipe, devices)
+
+    def train(self, lanes: Sequence[Lane]) -> list[Trained]:
+        """Trains up to `width` lanes through all phases."""
+        if not 0 < len(lanes) <= self.width:
+            raise ValueError(f"{len(lanes)} lanes for a program of {self.width}")
+        return [self._trained(*result) for result in self._runs.train(lanes)]
+
+    def _trained(self, variables: Variables, state: Any, losses: Float[np.ndarray, "updates"]) -> Trained:
+        decay = self.recipe.optim.ema
+        if isinstance(state, Averaged) and decay is not None:
+            found = averages(state.totals, self.recipe.plan, decay)
+            variables = variables | {unit: variables[unit] | own for unit, own in found.items()}
+        return Trained(variables, losses)
+
+
+class Scanned:
+    """All lanes side by side in one program, which loops over the updates of a chunk."""
+
+    def __init__(self, recipe: Recipe, devices: Sequence[jax.Device]) -> None:
+        self.recipe = recipe
+        self.width = recipe.lanes * len(devices)
         mesh = Mesh(np.asarray(devices), ("lanes",))
         self._by_lane = NamedSharding(mesh, PartitionSpec("lanes"))
         self._shared = NamedSharding(mesh, PartitionSpec())
         self._programs = {phase: self._compile(phase, mesh) for phase in recipe.plan.phases}
-        self._fresh = {
-            phase: jax.jit(jax.vmap(partial(init_state, recipe.optim, phase)), out_shardings=self._by_lane)
-            for phase in recipe.plan.phases
-        }
+        self._fresh = {phase: self._compile_fresh(phase) for phase in recipe.plan.phases}
 
     def _compile(self, phase: Phase, mesh: Mesh) -> Any:
         lanes = PartitionSpec("lanes")
@@ -99,10 +77,12 @@ class Trainer:
         sharded = jax.shard_map(chunk, mesh=mesh, in_specs=specs, out_specs=lanes)
         return jax.jit(sharded, donate_argnums=(0, 1))
 
-    def train(self, lanes: Sequence[Lane]) -> list[Trained]:
-        """Trains up to `width` lanes through all phases."""
-        if not 0 < len(lanes) <= self.width:
-            raise ValueError(f"{len(lanes)} lanes for a program of {self.width}")
+    def _compile_fresh(self, phase: Phase) -> Any:
+        fresh = partial(init_state, self.recipe.optim, phase, norm_mode=self.recipe.norm_mode)
+        return jax.jit(jax.vmap(fresh), out_shardings=self._by_lane)
+
+    def train(self, lanes: Sequence[Lane]) -> list[tuple[Variables, Any, np.ndarray]]:
+        """Variables, optimiser state and losses of each lane, in NumPy."""
         padded = [*lanes, *[lanes[0]] * (self.width - len(lanes))]
         variables = self._stack([lane.variables for lane in padded])
         with np.errstate(over="ignore"):  # a rate beyond float32 is infinite: its lane diverges
@@ -113,7 +93,7 @@ class Trainer:
             fresh = self._fresh[phase](variables)
             state = fresh if state is None else carry_state(state, fresh, phase)
             multipliers = schedule_values(self.recipe.schedule, phase)
-            for first, stop in _chunks(phase, self.recipe.chunk):
+            for first, stop in _chunks(phase, _updates_at_once(self.recipe)):
                 images, labels = self._batches(padded, first, stop)
                 scale = jax.device_put(multipliers[first - phase.first : stop - phase.first], self._shared)
                 numbers = jax.device_put(np.arange(first, stop, dtype=np.uint32), self._shared)
@@ -122,9 +102,10 @@ class Trainer:
                 )
                 losses.append(loss)
         lost = np.concatenate([np.asarray(loss) for loss in losses], axis=1)
-        whole = jax.tree.map(np.asarray, variables)
+        kept = state if self.recipe.optim.ema is not None else None  # of no other is anything asked
+        whole, state = jax.tree.map(np.asarray, (variables, kept))
         return [
-            Trained(jax.tree.map(lambda leaf, i=index: leaf[i].copy(), whole), lost[index])
+            (*jax.tree.map(lambda leaf, i=index: leaf[i].copy(), (whole, state)), lost[index])
             for index in range(len(lanes))
         ]
 
@@ -139,6 +120,12 @@ class Trainer:
             jax.device_put(np.stack(images), self._by_lane),
             jax.device_put(np.stack(labels), self._by_lane),
         )
+
+
+def _updates_at_once(recipe: Recipe) -> int:
+    """The chunk, or less where its images would be too many."""
+    update = 4 * recipe.batch_size * int(np.prod(recipe.network.shape_before(recipe.start)))
+    return min(recipe.chunk, max(1, _BYTES_AT_ONCE // update))
 
 
 def _chunks(phase: Phase, chunk: int) -> list[tuple[int, int]]:
@@ -163,9 +150,8 @@ def _run_chunk(
 
     def body(carry: tuple[Variables, Any], step: tuple[Array, ...]) -> tuple[Any, Array]:
         multiplier, number, batch, target = step
-        key = jax.random.fold_in(lane_key, number)
-        own, memory, loss = update(
-            recipe.network, recipe.start, phase, recipe.optim, *carry, rate * multiplier, batch, target, key
+        own, memory, loss = one_update(
+            recipe, phase, lane_key, *carry, rate * multiplier, number, batch, target
         )
         return (own, memory), loss
 

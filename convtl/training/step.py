@@ -1,6 +1,9 @@
 """One update of one net, as a pure function: read this to know what training is here."""
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +11,34 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from convtl.config import OptimConfig
+from convtl.config.training import AugmentConfig, NormMode, Precision
 from convtl.models.network import Network, Variables
+from convtl.training.augment import augment, blend
+from convtl.transfer.average import Averaged, added, started
 from convtl.transfer.optim import make_transform
 from convtl.transfer.plan import Phase
 
 Params = dict[str, Any]
+
+_AUGMENT, _PART = 10_000, 20_000
+"""What is folded into an update's key for augmentation and for parts of a batch; units fold in their index."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an update is made, beside plan and optimiser; see `convtl.config.training`."""
+
+    norm_mode: NormMode = "train"
+    augment: AugmentConfig | None = None
+    precision: Precision = "float32"
+
+
+class Batch(NamedTuple):
+    """Images or features, and labels; with MixUp also the labels of each image's partner."""
+
+    images: Float[Array, "batch ..."]
+    labels: Int[Array, "batch"]
+    partners: Int[Array, "batch"] | None = None
 
 
 def params_of(variables: Variables) -> Params:
@@ -20,10 +46,14 @@ def params_of(variables: Variables) -> Params:
     return {unit: own["params"] for unit, own in variables.items() if "params" in own}
 
 
-def init_state(config: OptimConfig, phase: Phase, variables: Variables) -> Any:
+def init_state(config: OptimConfig, phase: Phase, variables: Variables, norm_mode: NormMode = "train") -> Any:
     """Fresh optimiser state of a phase; frozen units have none."""
     params = params_of(variables)
-    return make_transform(config, phase, params, 1.0).init(params)
+    state = make_transform(config, phase, params, 1.0).init(params)
+    if config.ema is None:
+        return state
+    kinds = ("params", "batch_stats") if norm_mode == "train" else ("params",)
+    return started(state, variables, phase.trained, kinds)
 
 
 def update(
@@ -37,6 +67,7 @@ def update(
     images: Float[Array, "batch ..."],
     labels: Int[Array, "batch"],
     key: jax.Array | None = None,
+    options: Options = Options(),
 ) -> tuple[Variables, Any, Float[Array, ""]]:
     """One gradient step on the mean cross-entropy of a batch.
 
@@ -46,21 +77,126 @@ def update(
     Args:
       start: index of the unit that `images` (or cached features) enter.
       variables: of the units from `start` on.
-      key: of this update, for trained units that draw (dropout); without one such units cannot be trained.
+      key: of this update, for what is drawn: by trained units (dropout) and by augmentation. Without one,
+        neither is possible.
 
     Returns:
-      Variables and optimiser state after the step, and the loss before it (nats).
+      Variables and optimiser state after the step, and the loss before it (nats): the mean cross-entropy with
+      the training labels, of the images as they were trained on; without label smoothing, so that it can be
+      compared between runs with and without; with MixUp the blend of the two labels' cross-entropies.
     """
     params = params_of(variables)
     trained = {unit: params[unit] for unit in phase.trained}
-
-    def loss_of(trained: Params) -> tuple[Float[Array, ""], Variables]:
-        merged = variables | {unit: variables[unit] | {"params": own} for unit, own in trained.items()}
-        logits, updated, _ = network.apply(merged, images, start=start, train=phase.trained, rngs=key)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), updated
-
-    (loss, updated), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    batch, share = _prepared(Batch(images, labels), key, options.augment)
+    loss_of = partial(_loss, network, start, phase, config, options, variables, share)
+    loss, moving, gradients = _gradients(loss_of, trained, _moving(variables, phase), batch, key, config)
     everything = jax.tree.map(jnp.zeros_like, params) | gradients
-    steps, state = make_transform(config, phase, params, rate).update(everything, state, params)
+    memory = state.optimiser if isinstance(state, Averaged) else state
+    steps, memory = make_transform(config, phase, params, rate).update(everything, memory, params)
     moved = optax.apply_updates(trained, {unit: steps[unit] for unit in trained})
-    return variables | {unit: updated[unit] | {"params": own} for unit, own in moved.items()}, state, loss
+    variables = variables | {unit: variables[unit] | moving[unit] | {"params": moved[unit]} for unit in moved}
+    if isinstance(state, Averaged):
+        assert config.ema is not None
+        return variables, Averaged(memory, added(state.totals, variables, phase.trained, config.ema)), loss
+    return variables, memory, loss
+
+
+def _moving(variables: Variables, phase: Phase) -> Variables:
+    """What changes in a trained unit but by gradients: its statistics."""
+    return {
+        unit: {kind: own for kind, own in variables[unit].items() if kind != "params"}
+        for unit in phase.trained
+    }
+
+
+def _prepared(
+    batch: Batch, key: jax.Array | None, config: AugmentConfig | None
+) -> tuple[Batch, Float[Array, ""] | None]:
+    """The batch with its images changed, and by how much each is itself where they are blended."""
+    if config is None:
+        return batch, None
+    if key is None:
+        raise ValueError("augmentation needs a key")
+    changing, blending = jax.random.split(jax.random.fold_in(key, _AUGMENT))
+    images = augment(changing, batch.images, config)
+    if not config.mixup:
+        return batch._replace(images=images), None
+    images, partners, share = blend(blending, images, batch.labels, config.mixup)
+    return Batch(images, batch.labels, partners), share
+
+
+def _loss(
+    network: Network,
+    start: int,
+    phase: Phase,
+    config: OptimConfig,
+    options: Options,
+    variables: Variables,
+    share: Float[Array, ""] | None,
+    trained: Params,
+    moving: Variables,
+    batch: Batch,
+    key: jax.Array | None,
+) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Variables]]:
+    """What is minimised; what is reported; the statistics after the batch."""
+    merged = variables | {unit: moving[unit] | {"params": own} for unit, own in trained.items()}
+    images = batch.images
+    if options.precision == "bfloat16":  # gradients come back through the cast, as float32
+        merged = {
+            unit: own | {"params": _lowered(own["params"])} if "params" in own else own
+            for unit, own in merged.items()
+        }
+        images = _lowered(images)
+    held = phase.trained if options.norm_mode != "train" else ()
+    logits, updated, _ = network.apply(merged, images, start=start, train=phase.trained, held=held, rngs=key)
+    logits = logits.astype(jnp.float32)
+    fit = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
+    if share is not None:
+        other = optax.softmax_cross_entropy_with_integer_labels(logits, batch.partners).mean()
+        fit = share * fit + (1 - share) * other
+    wanted = fit
+    if config.label_smoothing:
+        uniform = -jax.nn.log_softmax(logits).mean()
+        wanted = (1 - config.label_smoothing) * fit + config.label_smoothing * uniform
+    return wanted, (fit, _moving(updated, phase))
+
+
+def _lowered(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tree)
+
+
+def _gradients(
+    loss_of: Callable[..., Any],
+    trained: Params,
+    moving: Variables,
+    batch: Batch,
+    key: jax.Array | None,
+    config: OptimConfig,
+) -> tuple[Float[Array, ""], Variables, Params]:
+    """Loss, statistics and gradients of a batch, in `config.accumulate` equal parts one after the other.
+
+    Batch normalisation sees the parts, not the whole, and its statistics go from part to part.
+    """
+    with_gradients = jax.value_and_grad(loss_of, has_aux=True)
+    count = config.accumulate
+    if count == 1:
+        (_, (loss, moving)), gradients = with_gradients(trained, moving, batch, key)
+        return loss, moving, gradients
+
+    def one(moving: Variables, number: Any, part: Batch) -> tuple[Any, Variables, Params]:
+        own = None if key is None else jax.random.fold_in(key, _PART + number)
+        (_, (loss, moving)), gradients = with_gradients(trained, moving, part, own)
+        return loss, moving, gradients
+
+    def body(carry: Any, step: Any) -> tuple[Any, None]:
+        total, before, sums = carry
+        loss, after, gradients = one(before, *step)
+        return (total + loss, after, jax.tree.map(jnp.add, sums, gradients)), None
+
+    parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
+    first = one(moving, 0, jax.tree.map(lambda leaf: leaf[0], parts))
+    rest = (jnp.arange(1, count), jax.tree.map(lambda leaf: leaf[1:], parts))
+    # On CPU XLA's convolutions are slow inside loops (`convtl.training.stepwise`).
+    unrolled = jax.default_backend() == "cpu"
+    (total, moving, sums), _ = jax.lax.scan(body, first, rest, unroll=unrolled)
+    return total / count, moving, jax.tree.map(lambda leaf: leaf / count, sums)

@@ -14,8 +14,12 @@ import optax
 from jaxtyping import Array, Float
 
 from convtl.config import OptimConfig, ScheduleConfig
+from convtl.transfer.average import Averaged
 from convtl.transfer.penalty import Anchors, l2_sp
 from convtl.transfer.plan import FROZEN, Phase, leaf_labels
+
+_STAIRS = (3, 6, 9)
+"""Tenths of a phase after which a staircase is a step lower."""
 
 
 def make_transform(
@@ -57,12 +61,15 @@ def _direction(config: OptimConfig) -> optax.GradientTransformation:
 def carry_state(old: Any, new: Any, phase: Phase) -> Any:
     """The state at a phase's start: units that stay keep theirs, those that join start fresh.
 
-    Where the penalties pull to is never forgotten, not even when the optimiser starts afresh.
+    Where the penalties pull to, and what is averaged, is never forgotten, not even when the optimiser starts
+    afresh.
 
     Args:
       old: state at the end of the phase before.
       new: fresh state of `phase`.
     """
+    if isinstance(new, Averaged):
+        return Averaged(carry_state(old.optimiser, new.optimiser, phase), new.totals | old.totals)
     kept = {type(part): part for part in _parts(old)}
     carried = tuple(_carried(kept.get(type(part)), part, phase) for part in _parts(new))
     return carried if _is_chain(new) else carried[0]
@@ -96,6 +103,10 @@ def schedule_values(config: ScheduleConfig, phase: Phase) -> Float[np.ndarray, "
     if config.kind == "constant":
         return np.ones(length, np.float32)
     warmup = max(1, round(config.warmup * length))
+    if config.kind == "staircase":
+        done = np.arange(1, length + 1)
+        decays = sum((10 * (done - 1) >= tenths * length).astype(int) for tenths in _STAIRS)
+        return (np.minimum(1, done / warmup) * 0.1**decays).astype(np.float32)
     schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, max(length, warmup) + 1)
     # Counted from 1, so that neither the first nor the last update is wasted on a rate of 0.
     return np.asarray(jax.jit(jax.vmap(schedule))(jnp.arange(1, length + 1)), np.float32)

@@ -1,0 +1,102 @@
+"""Random changes of training images, on the device: each update, lane and image draws its own.
+
+Images are changed as the net takes them, after normalisation, so amounts of colour are in units of the image
+itself: what is done to an image commutes with any change of its grey levels' scale that all channels share.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from convtl.config.training import AugmentConfig
+
+_ASPECTS = (3 / 4, 4 / 3)
+"""Width over height of a random part, as torchvision's `RandomResizedCrop`."""
+
+
+@partial(jax.jit, static_argnames="config")
+def augment(
+    key: jax.Array, images: Float[Array, "batch height width channels"], config: AugmentConfig
+) -> Float[Array, "batch height width channels"]:
+    """Crops, flips and colours images, in this order; a pure function of the key.
+
+    - A crop of p pixels: the edge is repeated p times on every side, then a part as large as the image is taken
+      at a random place.
+    - A crop [a, b] (Szegedy et al. 2015): a part whose share of the area is uniform in [a, b], and whose ratio of
+      sides is log-uniform in [3/4, 4/3], at a random place, resized bilinearly; a side that would be longer than
+      the image's is as long as that.
+    - A flip: left and right are exchanged with probability 1/2.
+    - Colour of strength s, with u, v, w uniform in [-1, 1]: brightness adds s u standard deviations of the
+      image; contrast multiplies distances from the image's mean by 1 + s v; saturation multiplies distances
+      from the mean of a pixel's channels by 1 + s w (nothing for one channel).
+
+    MixUp is `blend`'s.
+    """
+    cropping, flipping, colouring = jax.random.split(key, 3)
+    count = len(images)
+    if isinstance(config.crop, int):
+        images = _padded_crop(cropping, images, config.crop)
+    elif config.crop is not None:
+        resized = jax.vmap(partial(_resized_crop, scale=config.crop))
+        images = resized(jax.random.split(cropping, count), images)
+    if config.flip:
+        flipped = jax.random.bernoulli(flipping, 0.5, (count, 1, 1, 1))
+        images = jnp.where(flipped, images[:, :, ::-1], images)
+    if config.colour:
+        coloured = jax.vmap(partial(_coloured, strength=config.colour))
+        images = coloured(jax.random.uniform(colouring, (count, 3), minval=-1, maxval=1), images)
+    return images
+
+
+def blend(
+    key: jax.Array, images: Float[Array, "batch ..."], labels: Int[Array, "batch"], alpha: float
+) -> tuple[Float[Array, "batch ..."], Int[Array, "batch"], Float[Array, ""]]:
+    """MixUp (Zhang et al. 2018): each image is blended with another of its batch, by one share for all.
+
+    Returns:
+      share x image + (1 - share) x partner; the partners' labels; the share, from a Beta(alpha, alpha). The
+      loss is to be blended by the same share.
+    """
+    sharing, pairing = jax.random.split(key)
+    share = jax.random.beta(sharing, alpha, alpha)
+    partners = jax.random.permutation(pairing, len(images))
+    return share * images + (1 - share) * images[partners], labels[partners], share
+
+
+def _padded_crop(
+    key: jax.Array, images: Float[Array, "batch height width channels"], pixels: int
+) -> Float[Array, "batch height width channels"]:
+    around = ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
+    padded = jnp.pad(images, around, mode="edge")
+    corners = jax.random.randint(key, (len(images), 2), 0, 2 * pixels + 1)
+    size = images.shape[1:]
+    cut = jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), size))
+    return cut(padded, corners)
+
+
+def _resized_crop(
+    key: jax.Array, image: Float[Array, "height width channels"], scale: tuple[float, float]
+) -> Float[Array, "height width channels"]:
+    how_much, which_way, where = jax.random.split(key, 3)
+    area = jax.random.uniform(how_much, minval=scale[0], maxval=scale[1])
+    low, high = jnp.log(jnp.asarray(_ASPECTS))
+    aspect = jnp.exp(jax.random.uniform(which_way, minval=low, maxval=high))
+    shares = jnp.minimum(1, jnp.sqrt(jnp.stack([area / aspect, area * aspect])))  # of height and width
+    corner = jax.random.uniform(where, (2,)) * (1 - shares) * jnp.asarray(image.shape[:2])
+    return jax.image.scale_and_translate(
+        image, image.shape, (0, 1), scale=1 / shares, translation=-corner / shares, method="linear"
+    )
+
+
+def _coloured(
+    amounts: Float[Array, "3"], image: Float[Array, "height width channels"], strength: float
+) -> Float[Array, "height width channels"]:
+    brighter, contrast, saturation = strength * amounts
+    image = image + brighter * image.std()
+    image = image.mean() + (1 + contrast) * (image - image.mean())
+    if image.shape[-1] == 1:
+        return image
+    grey = image.mean(-1, keepdims=True)
+    return grey + (1 + saturation) * (image - grey)

@@ -1,0 +1,112 @@
+"""What a training run is made of, and what it leaves."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from convtl.config import OptimConfig, ScheduleConfig, dump
+from convtl.config.training import AugmentConfig, NormMode, Precision
+from convtl.errors import UserError
+from convtl.models.network import Network, Variables
+from convtl.training.step import Options, update
+from convtl.transfer.plan import Phase, Plan
+
+Batches = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+"""(first, stop) -> images (updates, batch, ...) float32 and labels (updates, batch) int32."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that shapes the compiled programs of a training run; equal recipes share them.
+
+    Attributes:
+      start: index of the unit that the batches enter: the plan's boundary when features are cached.
+      lanes: lanes on each device.
+      chunk: updates in one call of a program.
+      norm_mode: `adapt` is `frozen` here: statistics are adapted before (`convtl.training.adapt`).
+
+    Raises:
+      UserError: images are to be augmented where features are cached; or a batch has no such equal parts.
+    """
+
+    network: Network
+    start: int
+    plan: Plan
+    optim: OptimConfig
+    schedule: ScheduleConfig
+    batch_size: int
+    lanes: int
+    chunk: int
+    norm_mode: NormMode = "train"
+    augment: AugmentConfig | None = None
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        if self.augment is not None and self.start:
+            raise UserError(
+                f"augment: got {dump(self.augment)}, with features cached up to {self.network.names[self.start]}; "
+                "accepted with cache_prefix=false or depth=all"
+            )
+        if self.batch_size % self.optim.accumulate:
+            raise UserError(
+                f"optim.accumulate: got {self.optim.accumulate}; "
+                f"accepted: a divisor of batch_size, {self.batch_size}"
+            )
+
+    @property
+    def options(self) -> Options:
+        return Options(self.norm_mode, self.augment, self.precision)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One run to be trained.
+
+    Attributes:
+      variables: of the units from `recipe.start` on.
+      seed: of what is drawn in updates (augmentation, dropout of trained units), 0 to 2^32 - 1; each update
+        draws anew. Runs that draw nothing ignore it; runs of one seed share what they draw.
+    """
+
+    variables: Variables
+    rate: float
+    batches: Batches
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a lane left: variables of its units (NumPy), and the loss before each update (nats).
+
+    With a moving average (`optim.ema`) the variables are the averages.
+    """
+
+    variables: Variables
+    losses: Float[np.ndarray, "updates"]
+
+    @property
+    def finite(self) -> bool:
+        """Whether every loss and every weight is a number."""
+        leaves = jax.tree.leaves(self.variables)
+        return bool(np.isfinite(self.losses).all() and all(np.isfinite(leaf).all() for leaf in leaves))
+
+
+def one_update(
+    recipe: Recipe,
+    phase: Phase,
+    lane_key: jax.Array,
+    variables: Variables,
+    state: Any,
+    rate: Float[Array, ""],
+    number: Array,
+    images: Float[Array, "batch ..."],
+    labels: Int[Array, "batch"],
+) -> tuple[Variables, Any, Float[Array, ""]]:
+    """Update `number` of a lane: variables and state after it, loss before it."""
+    key = jax.random.fold_in(lane_key, number)
+    given = (recipe.network, recipe.start, phase, recipe.optim)
+    return update(*given, variables, state, rate, images, labels, key, recipe.options)

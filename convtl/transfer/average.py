@@ -1,0 +1,63 @@
+"""A moving average of what is trained, kept beside the optimiser's state."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convtl.transfer.plan import Plan
+
+Kinds = Collection[str]
+"""Of a unit's variables: `params`, and `batch_stats` where the statistics move too."""
+
+
+class Averaged(NamedTuple):
+    """State of an optimiser whose weights are averaged.
+
+    Attributes:
+      totals: unit -> kind -> decay-weighted sums, from 0: after T updates sum over t of (1 - d) d^(T - t) w_t.
+    """
+
+    optimiser: Any
+    totals: dict[str, dict[str, Any]]
+
+
+def started(optimiser: Any, variables: Mapping[str, Any], units: Collection[str], kinds: Kinds) -> Averaged:
+    """Sums of nothing yet, for those of the variables that are averaged."""
+    return Averaged(optimiser, jax.tree.map(jnp.zeros_like, _of(variables, units, kinds)))
+
+
+def added(
+    totals: dict[str, Any], variables: Mapping[str, Any], units: Collection[str], decay: float
+) -> dict[str, Any]:
+    """The sums after an update of `units`; those of other units are left as they are."""
+    moved = {
+        unit: jax.tree.map(
+            lambda total, now: decay * total + (1 - decay) * now,
+            totals[unit],
+            {kind: variables[unit][kind] for kind in totals[unit]},
+        )
+        for unit in units
+    }
+    return totals | moved
+
+
+def averages(totals: Mapping[str, Any], plan: Plan, decay: float) -> dict[str, dict[str, Any]]:
+    """Unit -> kind -> averages: the sums divided by those of their weights (Kingma & Ba 2015, section 3).
+
+    A unit's average is over the updates in which it was trained.
+    """
+    found = {}
+    for unit, own in totals.items():
+        updates = sum(phase.stop - phase.first for phase in plan.phases if unit in phase.trained)
+        weight = np.float32(1 - decay**updates)
+        found[unit] = jax.tree.map(lambda total, by=weight: np.asarray(total) / by, own)
+    return found
+
+
+def _of(variables: Mapping[str, Any], units: Collection[str], kinds: Kinds) -> dict[str, dict[str, Any]]:
+    return {
+        unit: {kind: variables[unit][kind] for kind in kinds if kind in variables[unit]} for unit in units
+    }
