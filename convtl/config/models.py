@@ -84,7 +84,50 @@ class CifarResNetConfig:
     lowering: Literal["auto", "lax"] = "auto"
 
 
+@dataclass(frozen=True, config=STRICT)
+class MobileNetV2Config:
+    """MobileNetV2 (Sandler et al. 2018), as torchvision's."""
+
+    kind: Literal["mobilenet_v2"] = "mobilenet_v2"
+    padding: Literal["same", "symmetric"] = "symmetric"
+    """of strided convolutions: as TensorFlow or as PyTorch"""
+    dropout: Fraction = 0.0
+    """before the head; the paper has 0.2, but then a head alone would be trained otherwise than by its features"""
+    lowering: Literal["auto", "lax", "shifted"] = "auto"
+
+
+@dataclass(frozen=True, config=STRICT)
+class EfficientNetLiteConfig:
+    """EfficientNet-Lite0 to 4 (Tan & Le 2019, without what phones are slow at), as TensorFlow's."""
+
+    kind: Literal["efficientnet_lite"] = "efficientnet_lite"
+    variant: Literal[0, 1, 2, 3, 4] = 0
+    padding: Literal["same", "symmetric"] = "same"
+    """of strided convolutions: as TensorFlow or as PyTorch"""
+    dropout: Fraction = 0.0
+    """before the head; published 0.2 (variants 0, 1) and 0.3. As with MobileNetV2, so that depths compare"""
+    lowering: Literal["auto", "lax", "shifted"] = "auto"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ConvNeXtConfig:
+    """ConvNeXt-Tiny (Liu et al. 2022), as torchvision's."""
+
+    kind: Literal["convnext_tiny"] = "convnext_tiny"
+    stochastic_depth: Fraction = 0.0
+    """of the last block, growing from 0 at the first; the paper pretrains with 0.1"""
+    lowering: Literal["auto", "lax", "shifted"] = "auto"
+
+
 ModelConfig = Annotated[
-    LeNet5Config | PlainConfig | AlexNetConfig | VggConfig | ResNetConfig | CifarResNetConfig,
+    LeNet5Config
+    | PlainConfig
+    | AlexNetConfig
+    | VggConfig
+    | ResNetConfig
+    | CifarResNetConfig
+    | MobileNetV2Config
+    | EfficientNetLiteConfig
+    | ConvNeXtConfig,
     Field(discriminator="kind"),
 ]

@@ -6,14 +6,20 @@ from functools import lru_cache
 from convtl.config import (
     AlexNetConfig,
     CifarResNetConfig,
+    ConvNeXtConfig,
+    EfficientNetLiteConfig,
     LeNet5Config,
+    MobileNetV2Config,
     ModelConfig,
     PlainConfig,
     ResNetConfig,
     VggConfig,
 )
 from convtl.models.alexnet import alexnet
+from convtl.models.convnext import convnext_tiny
+from convtl.models.efficientnet import SIZES, efficientnet_lite
 from convtl.models.lenet import lenet5
+from convtl.models.mobilenet import mobilenet_v2
 from convtl.models.network import Network
 from convtl.models.plain import plain
 from convtl.models.resnet import cifar_resnet, resnet
@@ -42,6 +48,12 @@ def build_network(config: ModelConfig, input_shape: tuple[int, ...], classes: in
             return resnet(config, input_shape, classes)
         case CifarResNetConfig():
             return cifar_resnet(config, input_shape, classes)
+        case MobileNetV2Config():
+            return mobilenet_v2(config, input_shape, classes)
+        case EfficientNetLiteConfig():
+            return efficientnet_lite(config, input_shape, classes)
+        case ConvNeXtConfig():
+            return convnext_tiny(config, input_shape, classes)
 
 
 def usual_images(config: ModelConfig) -> tuple[int, int, int]:
@@ -51,6 +63,8 @@ def usual_images(config: ModelConfig) -> tuple[int, int, int]:
             return (28, 28, 1)
         case CifarResNetConfig():
             return (32, 32, 3)
+        case EfficientNetLiteConfig():
+            return (SIZES[config.variant], SIZES[config.variant], 3)
         case _:
             return (224, 224, 3)
 
