@@ -46,6 +46,7 @@ DOORS = {
     "torch": ("models/weights/readers",),
     "safetensors": ("models/weights/readers",),
     "huggingface_hub": ("models/weights/locating",),
+    "grain": ("data/decoding",),
     "matplotlib": ("reporting/figures", "data/glyphs"),
 }
 

@@ -12,7 +12,9 @@ from pydantic import BeforeValidator, Field, Strict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from convtl.config.around import ClaimConfig, LimitsConfig, TrackingConfig
+from convtl.config.data import DataConfig
 from convtl.config.domains import (
+    Caps,
     DigitsConfig,
     DomainConfig,
     ImageFolderConfig,
@@ -70,9 +72,11 @@ from convtl.config.values import (
 __all__ = [
     "PROTOCOL",
     "AlexNetConfig",
+    "Caps",
     "CifarResNetConfig",
     "ClaimConfig",
     "ConvNeXtConfig",
+    "DataConfig",
     "DigitsConfig",
     "DiscriminativeConfig",
     "DomainConfig",
@@ -184,6 +188,8 @@ class Config:
     save: Literal["none", "best"]
     out: Text | None
     cache: Text | None
+    data: DataConfig
+    """what reading pictures may cost"""
     dry_run: Flag
     tracking: TrackingConfig
     limits: LimitsConfig

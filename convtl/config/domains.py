@@ -1,9 +1,10 @@
 """Domains: labelled image data sets."""
 
+from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, Strict
 from pydantic.dataclasses import dataclass
 
 from convtl.config.values import STRICT, Count, Flag, Fraction, Names, NonNegative, Text
@@ -107,9 +108,29 @@ class MixtureConfig:
     """only the near classes, with as many images in all: similar, or more of the family?"""
 
 
+Interpolation = Literal["bilinear", "bicubic"]
+Crop = Annotated[float, Strict(), Field(gt=0, le=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Caps:
+    """Most pictures a class in each split; null takes all. What a cap takes is part of what a larger one takes."""
+
+    train: Count | None = None
+    validation: Count | None = None
+    test: Count | None = None
+
+
+_AS_BEFORE = {"crop": 1.0, "interpolation": "bilinear", "broken": "skip", "per_class": Caps()}
+
+
 @dataclass(frozen=True, config=STRICT)
 class TfdsConfig:
-    """Any classification data set of TensorFlow Datasets that is prepared as array_record."""
+    """Any classification data set of TensorFlow Datasets that is prepared as array_record.
+
+    `image_key` and `label_key` name the features that hold image and class. Where a data set has none that
+    is called `image` or `label`, its only feature of that type is taken.
+    """
 
     name: Text
     kind: Literal["tfds"] = "tfds"
@@ -119,6 +140,13 @@ class TfdsConfig:
     grey: Flag = False
     image_key: Text = "image"
     label_key: Text = "label"
+    crop: Crop = 1.0
+    """share of the resized short side that the centre crop takes, as for `ImageFolderConfig`"""
+    interpolation: Interpolation = "bilinear"
+    broken: Literal["skip", "error"] = "skip"
+    per_class: Caps = field(default_factory=Caps)
+
+    neutral: ClassVar[Mapping[str, Any]] = _AS_BEFORE
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -128,7 +156,17 @@ class ImageFolderConfig:
     path: Text
     kind: Literal["image_folder"] = "image_folder"
     size: Count = 28
+    """side of the square images, pixels"""
     grey: Flag = True
+    crop: Crop = 1.0
+    """Share of the resized short side that the centre crop takes: the short side is resized to size / crop
+    (nets on ImageNet are often tested with 224 pixels and 0.875)."""
+    interpolation: Interpolation = "bilinear"
+    broken: Literal["skip", "error"] = "skip"
+    """what becomes of pictures that cannot be read or are decompression bombs: named and left out, or an error"""
+    per_class: Caps = field(default_factory=Caps)
+
+    neutral: ClassVar[Mapping[str, Any]] = _AS_BEFORE
 
 
 DomainConfig = Annotated[

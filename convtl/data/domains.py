@@ -15,6 +15,7 @@ from convtl import config as vocabulary
 from convtl import keys
 from convtl.cache import Cache
 from convtl.config import (
+    DataConfig,
     DigitsConfig,
     DomainConfig,
     ImageFolderConfig,
@@ -25,7 +26,7 @@ from convtl.config import (
     TypedScriptConfig,
 )
 from convtl.data.split import SPLITS, Split
-from convtl.data.stored import Progress, cache_at, stored
+from convtl.data.stored import Progress, cache_at, stored, stored_files
 from convtl.data.typed import letters_of, strangers, typed_identity
 from convtl.errors import UserError
 
@@ -108,7 +109,13 @@ def identity(config: DomainConfig) -> dict[str, Any]:
             return folder.folder_identity(config)
 
 
-def load_domain(name: str, config: DomainConfig, cache_dir: Path, progress: Progress | None = None) -> Domain:
+def load_domain(
+    name: str,
+    config: DomainConfig,
+    cache_dir: Path,
+    progress: Progress | None = None,
+    data: DataConfig | None = None,
+) -> Domain:
     """The domain called `name` in the registry.
 
     Args:
@@ -116,13 +123,14 @@ def load_domain(name: str, config: DomainConfig, cache_dir: Path, progress: Prog
       config: what the name stands for.
       cache_dir: where images are kept; created when first needed.
       progress: called with a line now and then while images are drawn or decoded.
+      data: what decoding may cost; changes no image.
 
     Raises:
       UserError: the data cannot be found or used; the message names the key.
     """
     with _named(name):
         digest = keys.digest(identity(config))
-        contents = _contents(name, config, cache_at(Path(cache_dir), progress), digest, progress)
+        contents = _contents(name, config, cache_at(Path(cache_dir), progress), digest, progress, data)
 
     @functools.cache
     def load() -> Mapping[str, Split]:
@@ -166,7 +174,12 @@ def eligible_classes(source: Domain, target: Domain) -> tuple[int, ...]:
 
 
 def _contents(
-    name: str, config: DomainConfig, cache: Cache, digest: str, progress: Progress | None
+    name: str,
+    config: DomainConfig,
+    cache: Cache,
+    digest: str,
+    progress: Progress | None,
+    data: DataConfig | None,
 ) -> _Contents:
     keep = functools.partial(stored, cache, digest)
     match config:
@@ -186,12 +199,38 @@ def _contents(
             from convtl.data import tfds
 
             opened = tfds.open_dataset(config)
-            return _decoded(keep(lambda: opened.decode(progress)), opened.class_names)
+            return _pictures(name, cache, digest, opened, progress, data)
         case ImageFolderConfig():
             from convtl.data import folder
 
             tree = folder.scan(config)
-            return _decoded(keep(lambda: tree.decode(name, progress)), tree.class_names)
+            contents = _pictures(name, cache, digest, tree, progress, data)
+            tree.check(contents.load()["train"])
+            return contents
+
+
+def _pictures(
+    name: str, cache: Cache, digest: str, made_of: Any, progress: Progress | None, data: DataConfig | None
+) -> _Contents:
+    """A data set of pictures, which are decoded now if they are not in the cache.
+
+    Args:
+      made_of: has class names, and builds its splits in a folder.
+    """
+    from convtl.data.decoding import Means
+
+    means = Means(data or DataConfig(), progress)
+    splits = stored_files(cache, digest, lambda folder: made_of.build(folder, name, means))
+    contents = _decoded(splits, made_of.class_names)
+    for split in SPLITS:
+        there = set(splits[split].labels.tolist())
+        lacking = [own for label, own in enumerate(contents.class_names) if label not in there]
+        if lacking:
+            named = ", ".join(lacking[:5]) + ", ..." * (len(lacking) > 5)
+            means.tell(
+                f"{name}: no {split} pictures of {len(lacking)} of {len(contents.class_names)} classes ({named})"
+            )
+    return contents
 
 
 def _typed(config: TypedScriptConfig, cache: Cache, keep: _Keep, progress: Progress | None) -> _Contents:

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from convtl import config as vocabulary
 from convtl import keys
 from convtl.config import ImageFolderConfig
-from convtl.data import pictures
-from convtl.data.split import SPLITS, Split, stratified_parts
-from convtl.data.stored import Progress
+from convtl.data.building import Pool, Recipe, build_splits
+from convtl.data.decoding import Means
+from convtl.data.listing import files_below, subfolders
+from convtl.data.pictures import Fit
+from convtl.data.split import Split
 from convtl.errors import UserError
 
 VERSION = 1
@@ -28,12 +30,29 @@ _FOLDERS = {
     "validation": "validation",
     "test": "test",
 }
-_SHARES = {"validation": 0.15, "test": 0.25}
+SHARES = {"validation": 0.15, "test": 0.25}
 """Of each class, where there is no folder for the split."""
 _SETTLED_NS = 2_000_000_000
 """A file that was changed this short a time ago may change again without a sign of it."""
-_BROKEN = (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError)
-"""What Pillow raises for files that are no pictures, or are damaged."""
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Pictures in files, a `convtl.data.decoding.Source`."""
+
+    paths: tuple[str, ...]
+    fit: Fit
+
+    def ahead(self, indices: Sequence[int]) -> None:
+        pass
+
+    def open(self, index: int) -> Image.Image:
+        return Image.open(self.paths[index])
+
+    def looks_like_a_picture(self, index: int) -> bool:
+        """By its name: one that is not readable is missed, a text file beside the pictures is not."""
+        Image.init()
+        return Image.registered_extensions().get(Path(self.paths[index]).suffix.lower()) in Image.OPEN
 
 
 @dataclass(frozen=True)
@@ -45,91 +64,98 @@ class Tree:
     files: Mapping[str, Sequence[tuple[Path, int]]]
     """split -> (file, class) in the order of their names; only train where the folder has no splits"""
 
-    def decode(self, name: str, progress: Progress | None = None) -> dict[str, Split]:
-        """All splits. Files that are no pictures are left out, and how many is told through `progress`.
+    def build(self, folder: Path, name: str, means: Means) -> None:
+        """Decodes all splits into a folder (`convtl.data.building.build_splits`).
 
         Raises:
-          UserError: a class has no picture that can be read.
+          UserError: no room on the disk, or a picture that cannot be read where this is an error.
         """
-        splits, broken = {}, 0
-        for split, files in self.files.items():
-            splits[split], skipped = self._read(split, files, progress)
-            broken += skipped
-        if broken and progress:
-            progress(f"{name}: {broken} files below {self.config.path} are no readable pictures; left out")
-        lacking: dict[str, float | int] = {
-            split: share for split, share in _SHARES.items() if split not in splits
+        config = self.config
+        fit = Fit(config.size, 1 if config.grey else 3, config.crop, config.interpolation)
+        root = Path(config.path).expanduser()
+        pools = {
+            split: Pool(
+                _Files(tuple(str(path) for path, _ in files), fit),
+                np.array([label for _, label in files], np.int32),
+                [path.relative_to(root).as_posix() for path, _ in files],
+            )
+            for split, files in self.files.items()
         }
-        train = splits["train"]
-        # Files are divided by name, so that who goes where does not depend on the machine.
-        parts = stratified_parts(train.labels, {"train": 0, **lacking}, keys.generator(0, "folder", VERSION))
-        for split, part in parts.items():
-            splits[split] = Split(train.images[part], train.labels[part], train.strata[part])
-        for split in SPLITS:
-            counts = np.bincount(splits[split].labels, minlength=len(self.class_names))
-            if not counts.all():
-                empty = self.class_names[int(np.argmin(counts))]
-                raise UserError(
-                    f"path: got '{self.config.path}', whose class '{empty}' has no readable picture for the {split} "
-                    "split; accepted: at least one a class and split"
-                )
-        return splits
-
-    def _read(
-        self, name: str, files: Sequence[tuple[Path, int]], progress: Progress | None
-    ) -> tuple[Split, int]:
-        images, labels = [], []
-        for index, (path, label) in enumerate(files):
-            if progress and index % 500 == 0:
-                progress(f"decoding pictures ({name}): {index} of {len(files)}")
-            try:
-                with Image.open(path) as picture:
-                    images.append(pictures.fit(picture, self.config.size, self.config.grey))
-            except _BROKEN:
-                continue
-            labels.append(label)
-        channels = 1 if self.config.grey else 3
-        empty = np.empty((0, self.config.size, self.config.size, channels), np.uint8)
-        read = Split(
-            np.stack(images) if images else empty,
-            np.array(labels, np.int32),
-            np.zeros(len(labels), np.int32),
+        recipe = Recipe(
+            name=name,
+            where=config.path,
+            shape=(config.size, config.size, fit.channels),
+            shares=SHARES,
+            rng=keys.generator(0, "folder", VERSION),
+            caps=config.per_class,
+            broken=config.broken,
         )
-        return read, len(files) - len(labels)
+        build_splits(folder, pools, recipe, means)
+
+    def check(self, train: Split) -> None:
+        """Refuses classes that nothing can be learnt of.
+
+        Raises:
+          UserError: a class has no training picture.
+        """
+        counts = np.bincount(train.labels, minlength=len(self.class_names))
+        if not counts.all():
+            empty = self.class_names[int(np.argmin(counts))]
+            raise UserError(
+                f"path: got '{self.config.path}', whose class '{empty}' has no readable picture for the train "
+                "split; accepted: at least one a class"
+            )
 
 
 def scan(config: ImageFolderConfig) -> Tree:
     """Lists classes and files.
 
     Raises:
-      UserError: the folder does not exist, or holds fewer than two classes.
+      UserError: the folder does not exist, holds fewer than two classes, or has classes in other splits that
+        train does not have.
     """
     root = Path(config.path).expanduser()
     if not root.is_dir():
         raise UserError(
             f"path: got '{root}', where there is no folder; accepted: one with PATH/CLASS/* or PATH/train/CLASS/*"
         )
-    folders = _subfolders(root)
-    if any(folder.name == "train" for folder in folders):
-        parts = {_FOLDERS[folder.name]: folder for folder in folders if folder.name in _FOLDERS}
-    else:
-        parts = {"train": root}
-    classes = tuple(folder.name for folder in _subfolders(parts["train"]))
+    parts = _split_folders(root)
+    classes = tuple(folder.name for folder in subfolders(parts["train"]))
     if len(classes) < 2:
         raise UserError(
             f"path: got '{parts['train']}' with {len(classes)} class folder{'s' * (len(classes) != 1)}; accepted: "
             "with at least 2, as in PATH/CLASS/* or PATH/train/CLASS/*"
         )
-    files = {
-        split: [
-            (path, label)
-            for label, name in enumerate(classes)
-            for path in sorted((folder / name).rglob("*"))
-            if path.is_file() and not path.name.startswith(".")
-        ]
-        for split, folder in parts.items()
-    }
+    files = {}
+    for split, folder in parts.items():
+        own = {path.name: files_below(path) for path in subfolders(folder)}
+        if unknown := [name for name, found in own.items() if found and name not in classes]:
+            raise UserError(
+                f"path: got '{folder}' with classes that '{parts['train']}' does not have "
+                f"({', '.join(unknown[:5])}{', ...' * (len(unknown) > 5)}); accepted: those of the train folder"
+            )
+        listed = [(path, label) for label, name in enumerate(classes) for path in own.get(name, [])]
+        if listed or split == "train":  # an empty folder is no split: it is drawn as if it were not there
+            files[split] = listed
     return Tree(config, classes, files)
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Split -> its folder; the root is the train folder where it holds classes."""
+    folders = subfolders(root)
+    if not any(folder.name == "train" for folder in folders):
+        return {"train": root}
+    parts: dict[str, Path] = {}
+    for folder in folders:
+        split = _FOLDERS.get(folder.name)
+        if split in parts:
+            raise UserError(
+                f"path: got '{root}' with two {split} folders, '{parts[split].name}' and '{folder.name}'; "
+                "accepted: one for each split"
+            )
+        if split:
+            parts[split] = folder
+    return parts
 
 
 def folder_identity(config: ImageFolderConfig) -> dict[str, Any]:
@@ -174,7 +200,3 @@ def _remembered(path: Path, *facts: int) -> str:
     """The digest of a file about which these facts hold; one process asks for it for every trial."""
     del facts
     return _sha256(path)
-
-
-def _subfolders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int32
 
 from convtl.cache import Cache
 from convtl.data.split import SPLITS, Split
@@ -28,11 +29,31 @@ def stored(cache: Cache, digest: str, build: Callable[[], Mapping[str, Split]]) 
             for array in _ARRAYS:
                 np.save(folder / f"{name}_{array}.npy", getattr(split, array))
 
+    return stored_files(cache, digest, fill)
+
+
+def stored_files(cache: Cache, digest: str, fill: Callable[[Path], None]) -> dict[str, Split]:
+    """As `stored`, for images that need not fit into memory.
+
+    Args:
+      fill: writes `images_file` and `save_labels` of every split into a folder.
+    """
     folder = cache.get_or_build("images", digest, fill)
     return {
         name: Split(
-            np.load(folder / f"{name}_images.npy", mmap_mode="r"),
+            np.load(images_file(folder, name), mmap_mode="r"),
             *(np.load(folder / f"{name}_{array}.npy") for array in _ARRAYS[1:]),
         )
         for name in SPLITS
     }
+
+
+def images_file(folder: Path, split: str) -> Path:
+    """Where the images of a split lie: a `.npy` file, uint8 [n, height, width, channels]."""
+    return folder / f"{split}_images.npy"
+
+
+def save_labels(folder: Path, split: str, labels: Int32[np.ndarray, " n"]) -> None:
+    """Labels of a split whose images were not made from anything that has strata."""
+    np.save(folder / f"{split}_labels.npy", np.asarray(labels, np.int32))
+    np.save(folder / f"{split}_strata.npy", np.zeros(len(labels), np.int32))

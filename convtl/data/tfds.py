@@ -3,7 +3,10 @@
 Read through `as_data_source`, which needs no TensorFlow; nothing is ever downloaded or prepared here.
 """
 
+import functools
+import io
 import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,78 +18,159 @@ from PIL import Image
 from convtl import config as vocabulary
 from convtl import keys
 from convtl.config import TfdsConfig
-from convtl.data import pictures
+from convtl.data.building import Pool, Recipe, build_splits
+from convtl.data.decoding import Means
+from convtl.data.pictures import Fit
 from convtl.data.prepared import quiet
-from convtl.data.split import SPLITS, Split, stratified_parts
-from convtl.data.stored import Progress
+from convtl.data.split import SPLITS
 from convtl.errors import UserError, nearest
 
 VERSION = 1
 """Raised whenever code changes the images or who goes where."""
 _CHUNK = 1024
+"""Records whose labels are read at a time."""
 _SHARES = {"validation": 0.1, "test": 0.2}
 """Of the train split, where the data set has no such split of its own."""
+_DEFAULT_KEYS = {"image_key": "image", "label_key": "label"}
+
+
+@dataclass(frozen=True)
+class _Records:
+    """Encoded pictures of a split, a `convtl.data.decoding.Source`; opened anew in each process."""
+
+    data_dir: str
+    split: str
+    key: str
+    fit: Fit
+
+    def ahead(self, indices: Sequence[int]) -> None:
+        _reader(self.data_dir, self.split, self.key).ahead(indices)
+
+    def open(self, index: int) -> Image.Image:
+        return Image.open(io.BytesIO(_reader(self.data_dir, self.split, self.key).encoded(index)))
+
+    def looks_like_a_picture(self, index: int) -> bool:
+        del index
+        return True
+
+
+class _Reader:
+    """One feature of the records of a split; the others are not decoded."""
+
+    def __init__(self, builder: Any, split: str, key: str) -> None:
+        with quiet():
+            self._records = builder.as_data_source(split=split).data_source
+        self._key, self._skip = key, {key: tensorflow_datasets.decode.SkipDecoding()}
+        self._fetched: dict[int, bytes] = {}
+        self._features = tensorflow_datasets.features.FeaturesDict({key: builder.info.features[key]})
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def ahead(self, indices: Sequence[int]) -> None:
+        """Fetches these records; many at once cost little more than one."""
+        records = self._records.__getitems__(list(indices))
+        self._fetched = dict(zip(indices, records, strict=True))
+
+    def encoded(self, index: int) -> Any:
+        """The value as it is stored: the bytes of a picture, the number of a class."""
+        if index not in self._fetched:
+            self.ahead([index])
+        return self._features.deserialize_example_np(self._fetched[index], decoders=self._skip)[self._key]
+
+
+@functools.lru_cache(maxsize=8)
+def _reader(data_dir: str, split: str, key: str) -> _Reader:
+    """A reader of this process."""
+    with quiet():
+        builder = tensorflow_datasets.core.read_only_builder.builder_from_directory(data_dir)
+    return _Reader(builder, split, key)
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A prepared data set."""
+    """A prepared data set.
+
+    Attributes:
+      image_key, label_key: the features that hold image and class.
+    """
 
     config: TfdsConfig
     builder: Any
-    class_names: tuple[str, ...]
+    image_key: str
+    label_key: str
 
-    def decode(self, progress: Progress | None = None) -> dict[str, Split]:
-        """All splits; those that the data set does not have are drawn from train, stratified by class."""
-        own = {name: self._read(name, progress) for name in SPLITS if name in self.builder.info.splits}
-        own = {name: split for name, split in own.items() if (split.labels >= 0).all()}
-        if "train" not in own:
-            raise UserError(f"name: '{self.config.name}' has no labelled split 'train'")
-        lacking: dict[str, float | int] = {name: _SHARES[name] for name in _SHARES if name not in own}
-        train = own["train"]
-        rng = keys.generator(0, "tfds", VERSION, self.config.name)
-        parts = stratified_parts(train.labels, {"train": 0, **lacking}, rng)
-        drawn = {
-            name: Split(train.images[part], train.labels[part], train.strata[part])
-            for name, part in parts.items()
-        }
-        return {name: drawn[name] if name in drawn else own[name] for name in SPLITS}
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self.builder.info.features[self.label_key].names)
 
-    def _read(self, name: str, progress: Progress | None) -> Split:
-        with quiet():
-            source = self.builder.as_data_source(split=name)
-        images, labels = [], []
-        for start in range(0, len(source), _CHUNK):
-            if progress:
-                progress(f"decoding {self.config.name} ({name}): image {start} of {len(source)}")
-            with quiet():
-                records = source.__getitems__(list(range(start, min(start + _CHUNK, len(source)))))
-            for record in records:
-                images.append(self._image(record[self.config.image_key]))
-                labels.append(int(record[self.config.label_key]))
-        shapes = {image.shape for image in images}
-        if len(shapes) > 1:
-            raise UserError(
-                f"size: the images of '{self.config.name}' are of {len(shapes)} different shapes, such as "
-                f"{' and '.join(str(shape) for shape in sorted(shapes)[:2])}; give a size to resize them to"
+    def build(self, folder: Path, name: str, means: Means) -> None:
+        """Decodes all splits into a folder (`convtl.data.building.build_splits`).
+
+        Splits that the data set does not have, or has without labels, are drawn from its first one.
+
+        Raises:
+          UserError: no split has labels, images are of several sizes and are to be kept, no room on the disk.
+        """
+        config = self.config
+        there = [split for split in SPLITS if split in self.builder.info.splits]
+        labels = {split: self._labels(split, means) for split in there}
+        labels = {split: own for split, own in labels.items() if len(own) and (own >= 0).all()}
+        if not labels:
+            raise UserError(f"name: '{config.name}' has no labelled split {', '.join(SPLITS)}")
+        fit = Fit(config.size, self._channels(), config.crop, config.interpolation)
+        pools = {
+            split: Pool(
+                _Records(str(self.builder.data_dir), split, self.image_key, fit),
+                own,
+                [f"{split}/{index}" for index in range(len(own))],
             )
-        return Split(np.stack(images), np.array(labels, np.int32), np.zeros(len(labels), np.int32))
+            for split, own in labels.items()
+        }
+        recipe = Recipe(
+            name=name,
+            where=config.name,
+            shape=_shape(next(iter(pools.values())), fit),
+            shares=_SHARES,
+            rng=keys.generator(0, "tfds", VERSION, config.name),
+            caps=config.per_class,
+            broken=config.broken,
+        )
+        build_splits(folder, pools, recipe, means)
 
-    def _image(self, pixels: np.ndarray) -> np.ndarray:
-        if self.config.size is None and not self.config.grey:
-            return pixels
-        picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        if self.config.size is not None:
-            return pictures.fit(picture, self.config.size, self.config.grey or pixels.shape[-1] == 1)
-        return np.asarray(picture.convert("L"))[..., None]
+    def _channels(self) -> int:
+        channels = self.builder.info.features[self.image_key].shape[-1] or 3
+        if self.config.grey or channels == 1:
+            return 1
+        return 3 if self.config.size is not None else channels
+
+    def _labels(self, split: str, means: Means) -> np.ndarray:
+        """Class of every record, int32; -1 where there is none."""
+        reader = _Reader(self.builder, split, self.label_key)
+        labels = np.empty(len(reader), np.int32)
+        for start in range(0, len(reader), _CHUNK):
+            if start % (16 * _CHUNK) == 0:
+                means.tell(f"reading labels of {self.config.name} ({split}): {start} of {len(reader)}")
+            chunk = range(start, min(start + _CHUNK, len(reader)))
+            reader.ahead(chunk)
+            labels[start : chunk.stop] = [int(reader.encoded(index)) for index in chunk]
+        return labels
+
+
+def _shape(pool: Pool, fit: Fit) -> tuple[int, int, int]:
+    """Of every image; of the first one where they are kept as large as they are."""
+    if fit.size is not None:
+        return fit.size, fit.size, fit.channels
+    with pool.source.open(0) as picture:
+        return picture.height, picture.width, fit.channels
 
 
 def open_dataset(config: TfdsConfig) -> Opened:
     """Finds a prepared data set.
 
     Raises:
-      UserError: the name is unknown, the data set is not prepared as array_record, or the keys do not name
-        an image and a class label.
+      UserError: the name is unknown, the data set is not prepared as array_record, the keys do not name
+        an image and a class label, or a crop is asked for without a size.
     """
     builder = _builder(config)
     info = builder.info
@@ -96,22 +180,35 @@ def open_dataset(config: TfdsConfig) -> Opened:
             f"name: '{config.name}' is prepared in {builder.data_dir} as {info.file_format.value}, which "
             f"cannot be read without TensorFlow; prepare it with: {_command(config)}"
         )
-    for key, name in (("image_key", config.image_key), ("label_key", config.label_key)):
-        if name not in info.features:
-            known = ", ".join(sorted(info.features))
-            raise UserError(f"{key}: '{config.name}' has no feature '{name}'; it has: {known}")
-    image, label = info.features[config.image_key], info.features[config.label_key]
-    if not isinstance(image, tensorflow_datasets.features.Image) or image.np_dtype != np.uint8:
+    if config.size is None and config.crop < 1:
+        raise UserError(f"crop: got {config.crop} without a size; accepted: with a size to crop to")
+    image = _feature(config, info, "image_key", "image of 8 bits", _is_image)
+    label = _feature(config, info, "label_key", "class label", _is_label)
+    return Opened(config, builder, image, label)
+
+
+def _is_image(feature: Any) -> bool:
+    return isinstance(feature, tensorflow_datasets.features.Image) and feature.np_dtype == np.uint8
+
+
+def _is_label(feature: Any) -> bool:
+    return isinstance(feature, tensorflow_datasets.features.ClassLabel)
+
+
+def _feature(config: TfdsConfig, info: Any, key: str, kind: str, suits: Callable[[Any], bool]) -> str:
+    """The name of a feature: as configured or, where nothing was said, the only one that suits."""
+    name: str = getattr(config, key)
+    if name not in info.features:
+        suitable = [other for other, feature in info.features.items() if suits(feature)]
+        if name == _DEFAULT_KEYS[key] and len(suitable) == 1:
+            return str(suitable[0])
+        known = ", ".join(sorted(info.features))
+        raise UserError(f"{key}: '{config.name}' has no feature '{name}'; it has: {known}")
+    if not suits(info.features[name]):
         raise UserError(
-            f"image_key: got '{config.image_key}', which is no image of 8 bits in '{config.name}'; accepted: a "
-            "feature that is one"
+            f"{key}: got '{name}', which is no {kind} in '{config.name}'; accepted: a feature that is one"
         )
-    if not isinstance(label, tensorflow_datasets.features.ClassLabel):
-        raise UserError(
-            f"label_key: got '{config.label_key}', which is no class label in '{config.name}'; accepted: a feature "
-            "that is one"
-        )
-    return Opened(config, builder, tuple(label.names))
+    return name
 
 
 def tfds_identity(config: TfdsConfig) -> dict[str, Any]:

@@ -1,0 +1,220 @@
+"""Pools of labelled pictures -> the decoded splits of a domain, as files."""
+
+import hashlib
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int32
+
+from convtl.config.domains import Caps
+from convtl.data.decoding import Fault, Means, Source, decode
+from convtl.data.rows import Rows
+from convtl.data.split import SPLITS, stratified_parts
+from convtl.data.stored import images_file, save_labels
+from convtl.errors import UserError
+
+_NAMED = 3
+"""Files of a kind that are named in a line."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Labelled pictures that nobody has decoded yet.
+
+    Attributes:
+      source: the pictures.
+      labels: class of each.
+      names: name of each, by which it is told and drawn; the same wherever the data lies.
+    """
+
+    source: Source
+    labels: Int32[np.ndarray, " n"]
+    names: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How pools become splits.
+
+    Attributes:
+      name, where: of the domain and of its data, for messages.
+      shape: of every image (height, width, channels).
+      shares: split -> its share of each class of the first pool, where it has no pool of its own.
+      rng: draws who goes where.
+      caps: most pictures a class in each split.
+      broken: what becomes of pictures that cannot be read.
+    """
+
+    name: str
+    where: str
+    shape: tuple[int, int, int]
+    shares: Mapping[str, float]
+    rng: np.random.Generator
+    caps: Caps
+    broken: Literal["skip", "error"]
+
+    def cap(self, split: str) -> int | None:
+        most: int | None = getattr(self.caps, split)
+        return most
+
+    @property
+    def capped(self) -> bool:
+        return any(self.cap(split) is not None for split in SPLITS)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """Rows of a file, and which picture of a pool each holds."""
+
+    rows: Rows
+    kept: Sequence[tuple[int, int]]
+    """(picture, row), sorted"""
+
+    def write(self, folder: Path, split: str, pool: Pool, part: np.ndarray) -> None:
+        chosen = [self.kept[index] for index in part]
+        save_labels(folder, split, pool.labels[[picture for picture, _ in chosen]])
+        self.rows.take([row for _, row in chosen], images_file(folder, split))
+
+
+def build_splits(folder: Path, pools: Mapping[str, Pool], recipe: Recipe, means: Means) -> None:
+    """Decodes pools into a folder of the cache, as `convtl.data.stored` reads it.
+
+    Splits without a pool are drawn from the first pool, class by class: from its readable pictures, or with
+    caps from all that are listed, so that only pictures that are used need to be read. A cap takes the
+    pictures of a class in the order of the digests of their names; a larger cap takes the same and more.
+
+    Args:
+      folder: exists, on the file system of the cache.
+      pools: split -> its pictures.
+      recipe: how splits are made of them.
+      means: memory, processes, progress.
+
+    Raises:
+      UserError: no room on the disk, or a picture cannot be used.
+    """
+    first = next(split for split in SPLITS if split in pools)
+    drawn = {"train": 0, **{s: share for s, share in recipe.shares.items() if s not in pools or s == first}}
+    _check_room(folder, pools, recipe, copied=None if recipe.capped or len(drawn) == 1 else first)
+    faults: dict[str, Fault] = {}
+    for split, pool in pools.items():
+        everything = np.arange(len(pool.labels))
+        if split == first and not recipe.capped:
+            decoded = _decode(folder, split, pool, everything, None, recipe, means, faults)
+            labels = pool.labels[[picture for picture, _ in decoded.kept]]
+            for name, part in stratified_parts(labels, drawn, recipe.rng).items():
+                decoded.write(folder, name, pool, part)
+            decoded.rows.path.unlink(missing_ok=True)
+            continue
+        parts = stratified_parts(pool.labels, drawn, recipe.rng) if split == first else {split: everything}
+        for name, part in parts.items():
+            decoded = _decode(folder, name, pool, part, recipe.cap(name), recipe, means, faults)
+            decoded.write(folder, name, pool, np.arange(len(decoded.kept)))
+            decoded.rows.path.unlink(missing_ok=True)
+    _report(faults, sum(len(pool.labels) for pool in pools.values()), recipe, means)
+
+
+def _decode(
+    folder: Path,
+    split: str,
+    pool: Pool,
+    candidates: np.ndarray,
+    cap: int | None,
+    recipe: Recipe,
+    means: Means,
+    faults: dict[str, Fault],
+) -> _Decoded:
+    """Decodes candidates, at most `cap` a class; where one cannot be read the next one takes its place."""
+    chosen, waiting = _first_of_each_class(pool, candidates, cap)
+    rows = Rows(folder / f"decoding_{split}.npy", len(chosen), recipe.shape).create()
+    kept: list[tuple[int, int]] = []
+    jobs = list(enumerate(chosen))
+    while jobs:
+        failed = decode(pool.source, jobs, rows, means, f"decoding pictures of {recipe.name} ({split})")
+        _refuse_other_shapes(pool, failed, recipe)
+        faults.update((pool.names[index], fault) for index, fault in failed.items())
+        kept += [(index, row) for row, index in jobs if index not in failed]
+        jobs = [
+            (row, waiting[label].pop(0))
+            for row, index in jobs
+            if index in failed and waiting[label := int(pool.labels[index])]
+        ]
+    return _Decoded(rows, sorted(kept))
+
+
+def _first_of_each_class(
+    pool: Pool, candidates: np.ndarray, cap: int | None
+) -> tuple[list[int], Mapping[int, list[int]]]:
+    """At most `cap` candidates of each class, and by class those that come after them."""
+    waiting: defaultdict[int, list[int]] = defaultdict(list)
+    if cap is None:
+        return [int(index) for index in candidates], waiting
+    digests = {int(i): hashlib.sha256(pool.names[i].encode("utf-8", "surrogatepass")) for i in candidates}
+    for index in sorted(digests, key=lambda i: (digests[i].digest(), i)):
+        waiting[int(pool.labels[index])].append(index)
+    chosen = []
+    for label, members in waiting.items():
+        chosen += members[:cap]
+        waiting[label] = members[cap:]
+    return sorted(chosen), waiting
+
+
+def _refuse_other_shapes(pool: Pool, faults: Mapping[int, Fault], recipe: Recipe) -> None:
+    for index, fault in faults.items():
+        if fault == "of another shape":
+            with pool.source.open(index) as picture:
+                other = pool.source.fit(picture).shape
+            raise UserError(
+                f"size: the images of '{recipe.where}' are of at least 2 different shapes, such as {other} and "
+                f"{recipe.shape}; give a size to resize them to"
+            )
+
+
+def _check_room(folder: Path, pools: Mapping[str, Pool], recipe: Recipe, copied: str | None) -> None:
+    """Refuses what would fill the disk; a pool that is divided is there twice for a while."""
+    count = 0
+    for split, pool in pools.items():
+        cap = recipe.cap(split)
+        most = len(pool.labels) if cap is None else cap * len(np.unique(pool.labels))
+        count += min(len(pool.labels), most) * (2 if split == copied else 1)
+    needed, free = count * prod(recipe.shape), shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"cache: the decoded pictures of '{recipe.where}' need {needed / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free in {folder.parent.parent}; choose another folder with cache=..., a "
+            f"smaller domains.{recipe.name}.size or domains.{recipe.name}.per_class"
+        )
+
+
+def _report(faults: Mapping[str, Fault], total: int, recipe: Recipe, means: Means) -> None:
+    """One line about what was left out.
+
+    Raises:
+      UserError: pictures could not be read, and this is to be an error.
+    """
+    if not faults:
+        return
+    kinds: defaultdict[str, list[str]] = defaultdict(list)
+    for name, fault in sorted(faults.items()):
+        kinds[fault].append(name)
+    lost = [f"{kind}: {_listed(kinds[kind])}" for kind in ("too large", "broken") if kind in kinds]
+    if recipe.broken == "error" and lost:
+        raise UserError(
+            f"broken: got 'error', and pictures of '{recipe.where}' cannot be read ({'; '.join(lost)}); "
+            "accepted: readable pictures only, or broken=skip"
+        )
+    if "no picture" in kinds:
+        lost.append(f"no pictures: {len(kinds['no picture'])}")
+    means.tell(
+        f"{recipe.name}: {len(faults)} files of {total} in {recipe.where} left out ({'; '.join(lost)})"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

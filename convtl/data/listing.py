@@ -1,0 +1,54 @@
+"""The files below a folder, through symbolic links, each once."""
+
+import os
+from pathlib import Path
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Sorted paths of all files that are not hidden and lie in no hidden folder.
+
+    Links to files and folders are followed. What can be reached in several ways is listed once, under its own
+    name rather than a link's; so links that lead in circles end. Links to nothing are left out.
+    """
+    found: dict[str, Path] = {}
+    visited: set[str] = set()
+    waiting = [folder]  # folders, then links to folders, in the order in which they are met
+    links: list[Path] = []
+    linked_files: list[Path] = []
+    while waiting or links:
+        if not waiting:
+            waiting.append(links.pop(0))
+        here = waiting.pop(0)
+        real = os.path.realpath(here)
+        if real in visited:
+            continue
+        visited.add(real)
+        for entry in _entries(here):
+            path = here / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(path)
+            elif entry.is_file(follow_symlinks=False):
+                found.setdefault(os.path.join(real, entry.name), path)  # noqa: PTH118 - hot
+            elif path.is_dir():
+                links.append(path)
+            elif path.is_file():
+                linked_files.append(path)
+    for path in linked_files:
+        found.setdefault(os.path.realpath(path), path)
+    return sorted(found.values())
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Sorted folders, and links to folders, that are not hidden."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, by name; nothing where it may not be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                (entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name
+            )
+    except PermissionError:
+        return []
