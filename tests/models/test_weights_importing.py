@@ -93,7 +93,11 @@ def check_values(
         assert value[at] == there, f"{leaf} at {at}"
 
 
-@pytest.mark.parametrize("listing", listings())
+LONG = [f"efficientnet_lite{variant}_timm" for variant in (1, 2, 3)]  # 4 is the longest of their kind
+EVERY = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in listings()]
+
+
+@pytest.mark.parametrize("listing", EVERY)
 def test_every_leaf_of_every_listing_has_one_counterpart(listing: str) -> None:
     model, naming = listings()[listing]
     net, given = network(model), shapes(listing)
