@@ -72,14 +72,14 @@ def test_paths_are_taken_as_typed(tmp_path: Path, monkeypatch) -> None:
 def hub(monkeypatch, tmp_path: Path):
     """A stand-in for the hub's client."""
 
-    def fetch(**asked):
+    def fetch(*asked, **how):
         made.asked.append(asked)
         if made.fault:
             raise made.fault
         return str(tmp_path / "fetched.safetensors")
 
     made = SimpleNamespace(
-        asked=[], fault=None, try_to_load_from_cache=lambda **place: None, hf_hub_download=fetch
+        asked=[], fault=None, try_to_load_from_cache=lambda *place, **how: None, hf_hub_download=fetch
     )
     monkeypatch.setitem(sys.modules, "huggingface_hub", made)
     for name in ("HF_HUB_OFFLINE", "HF_ENDPOINT", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
@@ -90,10 +90,10 @@ def hub(monkeypatch, tmp_path: Path):
 def test_what_the_hub_has_on_this_machine_needs_no_network(hub, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     kept = str(tmp_path / "kept.safetensors")
-    asked: list[dict] = []
-    hub.try_to_load_from_cache = lambda **place: asked.append(place) or kept
+    asked: list[tuple[str, ...]] = []
+    hub.try_to_load_from_cache = lambda *place, revision: asked.append((*place, revision)) or kept
     assert locating.find(HUB) == Path(kept)
-    assert asked == [{"repo_id": HUB.repo, "filename": "model.safetensors", "revision": "abc"}]
+    assert asked == [(HUB.repo, "model.safetensors", "abc")]
     assert not hub.asked
 
 

@@ -87,15 +87,17 @@ def _from_hub(config: HubWeights, key: str) -> Path:
         raise UserError(
             f"{key}: {described(config)} needs huggingface_hub, which is not installed; pip install 'convtl[hub]'"
         ) from None
-    place = {"repo_id": config.repo, "filename": config.filename, "revision": config.revision}
-    kept = huggingface_hub.try_to_load_from_cache(**place)
+    kept = huggingface_hub.try_to_load_from_cache(config.repo, config.filename, revision=config.revision)
     if isinstance(kept, str):
         return Path(kept)
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     if not _reachable(endpoint):
         raise UserError(f"{key}: {described(config)} is not on this machine, and {endpoint} is not reachable")
     try:
-        return Path(huggingface_hub.hf_hub_download(**place, etag_timeout=_PATIENCE))
+        fetched = huggingface_hub.hf_hub_download(
+            config.repo, config.filename, revision=config.revision, etag_timeout=_PATIENCE
+        )
+        return Path(str(fetched))
     except Exception as error:  # errors of its own, of the HTTP library and of the file system, by version
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise UserError(f"{key}: {described(config)} cannot be fetched ({reason})") from None
