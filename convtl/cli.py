@@ -25,11 +25,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from convtl.errors import UserError, unknown_name
 
-REGISTRIES = ("models", "domains", "regimes")
+REGISTRIES = ("models", "domains", "regimes", "weights")
 """Folders of conf/ of which every file is a named node."""
 
-GROUPS = ("experiment", "debug", "optim", "size")
+GROUPS = ("experiment", "debug", "optim", "protocol", "size")
 """Folders of conf/ of which one file is chosen by name."""
+
+_APPENDED = ("experiment", "protocol")
+"""Groups that are not in the defaults list; their files hold differences, and later ones win."""
 
 _AS_TYPED = re.compile(r"^(out|cache|question|(.*\.)?(path|data_dir|letters))$")
 _OVERRIDE = re.compile(r"^(?P<prefix>\+\+|\+|~)?(?P<key>[\w./@:-]+)(=(?P<value>.*))?$", re.DOTALL)
@@ -106,7 +109,7 @@ def _override(word: str, sweep: bool) -> str:
         for name in names:
             if name not in options(key):
                 raise unknown_name(key, name, options(key))
-        return f"{'+' if key == 'experiment' else ''}{key}={value}"
+        return f"{'+' if key in _APPENDED else ''}{key}={value}"
     if key in REGISTRIES and not value.startswith("{"):
         raise UserError(f"{key}: got '{value}'; accepted: {key}.NAME.KEY=VALUE, one key at a time")
     return f"++{key}={_value(key, value, sweep)}"

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from convtl.config import Config, DomainConfig, ModelConfig, RegimeConfig
+from convtl.config import Config, DomainConfig, ModelConfig, RegimeConfig, WeightsConfig
 from convtl.errors import UserError, accepted_by, nearest, shown
 
 
@@ -34,7 +34,9 @@ def parse(content: Mapping[str, Any]) -> Config:
 
 ONE_A_STUDY = (
     "claims", "scorecard", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study",
-    "replicates", "axes", "blocks", "gradients", "movement", "distances", "rows_from", "seed", "tuning",
+    "replicates", "axes", "blocks", "gradients", "movement", "distances", "rows_from", "seed", "tuning", "path",
+    "advice",
+    "data",
 )  # fmt: skip
 """Keys that are no axis: what they say holds for all of a study."""
 
@@ -82,7 +84,7 @@ def _path(location: Iterable[int | str], content: Any) -> str:
     return "".join(parts)
 
 
-_UNIONS = {"domains": DomainConfig, "models": ModelConfig, "regimes": RegimeConfig}
+_UNIONS = {"domains": DomainConfig, "models": ModelConfig, "regimes": RegimeConfig, "weights": WeightsConfig}
 """Registries whose entries are of several kinds."""
 
 

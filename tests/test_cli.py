@@ -32,7 +32,7 @@ WRONG = [
     ("n_per_class=100000000", "n_per_class: got 100000000; accepted: 1 to .*, the train images a class of target"),
     ("source=latn", "source: unknown name 'latn'; known: .*Did you mean latin?"),
     ("target=nosuch", "target: unknown name 'nosuch'"),
-    ("model=lenet6", "model: unknown name 'lenet6'; known: lenet5, plain. Did you mean lenet5?"),
+    ("model=lenet6", "model: unknown name 'lenet6'; known: .*Did you mean lenet5"),
     ("model=[lenet5,lenet6]", "model: unknown name 'lenet6'"),
     ("regime=nosuch", "regime: unknown name 'nosuch'"),
     ("regimes.first_unit.units=[conv9] regime=first_unit", "regimes.first_unit.units: got 'conv9'; accepted: conv1"),
@@ -46,7 +46,7 @@ WRONG = [
     ("seed=[1,2]", "seed: got [1, 2]; accepted: a whole number"),
     ("target=photos +domains.photos.kind=image_folder +domains.photos.path=/nonexistent", "domains.photos.path: "),
     ("target=c +domains.c.kind=tfds +domains.c.name=no_such_dataset", "domains.c.name: 'no_such_dataset' is not"),
-    ("axes={norm_mode:[a,b]}", "axes: unknown key 'norm_mode'"),
+    ("axes={norm_mod:[a,b]}", "axes: unknown key 'norm_mod'"),
     # grammar
     ("depth", "'depth': not understood; accepted: key=value"),
     ("=5", "'=5': not understood"),

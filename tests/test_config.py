@@ -97,7 +97,7 @@ def test_a_config_cannot_be_changed() -> None:
         ("nosuchkey", 1, "nosuchkey: unknown key."),
         ("replicats", 1, "replicats: unknown key. Did you mean replicates or replicate?"),
         ("optim.weight_decy", 1, "optim.weight_decy: unknown key; accepted: kind, b1, b2, eps, momentum, "
-         "weight_decay, clip. Did you mean weight_decay?"),
+         "weight_decay, clip, accumulate, ema, label_smoothing. Did you mean weight_decay?"),
         ("limits.nosuch", 1, "limits.nosuch: unknown key; accepted: suffix, replicates, values_per_axis, updates, "
          "pretrain_updates, images_per_class."),
         ("models.lenet5.activation", "gelu", "models.lenet5.activation: got 'gelu'; accepted: 'tanh', 'relu' or "

@@ -40,12 +40,15 @@ from convtl.config.models import (
     VggConfig,
 )
 from convtl.config.training import (
+    AugmentConfig,
     DiscriminativeConfig,
     FineTuneConfig,
     GradualConfig,
     L2SpConfig,
     LpFtConfig,
+    NormMode,
     OptimConfig,
+    Precision,
     PretrainConfig,
     RegimeConfig,
     ScheduleConfig,
@@ -61,6 +64,7 @@ from convtl.config.values import (
     Depths,
     Flag,
     Fraction,
+    Labels,
     Names,
     Natural,
     Rates,
@@ -68,6 +72,7 @@ from convtl.config.values import (
     Values,
     listed,
 )
+from convtl.config.weights import FileWeights, HubWeights, PackageWeights, WeightsConfig
 
 __all__ = [
     "PROTOCOL",
@@ -81,9 +86,11 @@ __all__ = [
     "DiscriminativeConfig",
     "DomainConfig",
     "EfficientNetLiteConfig",
+    "FileWeights",
     "FineTuneConfig",
     "GradientsConfig",
     "GradualConfig",
+    "HubWeights",
     "ImageFolderConfig",
     "Jitter",
     "L2SpConfig",
@@ -94,10 +101,13 @@ __all__ = [
     "MobileNetV2Config",
     "ModelConfig",
     "NoiseConfig",
+    "NormMode",
     "OptimConfig",
+    "PackageWeights",
     "PatchesConfig",
     "PerClass",
     "PlainConfig",
+    "Precision",
     "PretrainConfig",
     "RegimeConfig",
     "ResNetConfig",
@@ -110,6 +120,7 @@ __all__ = [
     "TypedScriptConfig",
     "ValidationConfig",
     "VggConfig",
+    "WeightsConfig",
     "content",
     "dump",
 ]
@@ -128,7 +139,8 @@ class Config:
     target: Names
     regime: Names
     depth: Depths
-    n_per_class: Counts
+    n_per_class: Labels
+    """labelled training images a class; all: as many as the largest class of a folder of pictures has"""
     updates: Counts
     similarity: Annotated[tuple[Fraction, ...], BeforeValidator(listed), Field(min_length=1)] | None
     """share of near classes, for sources of kind mixture only"""
@@ -141,6 +153,7 @@ class Config:
     models: dict[str, ModelConfig]
     domains: dict[str, DomainConfig]
     regimes: dict[str, RegimeConfig]
+    weights: dict[str, WeightsConfig]
     # protocol
     study: Text | None
     seed: Natural
@@ -153,6 +166,8 @@ class Config:
     """steps by which a trial may extend its grid on a side while its best rate is at the edge"""
     tuning: TuningConfig | None
     """null: each trial chooses its rate on its own validation images"""
+    class_balance: Literal["equal", "at_most"]
+    """equal: every class gives n_per_class images; at_most: a class that has fewer gives all it has"""
     class_draw: Literal["random", "disjoint"]
     """disjoint: replicates share no class of the target, as long as there are enough"""
     head_init: Literal["zeros", "model", "source"]
@@ -164,6 +179,10 @@ class Config:
     shift: ShiftConfig
     optim: OptimConfig
     schedule: ScheduleConfig
+    norm_mode: NormMode
+    augment: AugmentConfig | None
+    """only where no features are cached: cache_prefix=false, or everything is trained"""
+    precision: Precision
     validation: ValidationConfig
     test_per_class: Count
     pretrain: PretrainConfig
@@ -181,6 +200,8 @@ class Config:
     """names of the principles (`study/declared`) whose declared claims are judged"""
     movement: Flag
     """measure how far each unit moved (weights, representation), for every trial"""
+    advice: Flag
+    """say in the report, if it has no scorecard, how deep to fine-tune and what more images would bring"""
     distances: Flag
     """measure how far each source's images are from each target's, and how well its net should transfer"""
     rows_from: Annotated[tuple[Text, ...], BeforeValidator(listed)]
@@ -194,7 +215,14 @@ class Config:
     tracking: TrackingConfig
     limits: LimitsConfig
 
-    neutral: ClassVar[Mapping[str, Any]] = {}
+    path: Text | None
+    """a folder of pictures, for experiments on the user's own"""
+    neutral: ClassVar[Mapping[str, Any]] = {
+        "class_balance": "equal",
+        "norm_mode": "train",
+        "augment": None,
+        "precision": "float32",
+    }
     """see `content`"""
 
 

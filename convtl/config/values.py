@@ -1,6 +1,6 @@
 """Types and ranges of single values."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, Strict
 
@@ -21,6 +21,7 @@ Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), Field(min_length=1)]
 Names = Annotated[tuple[Text, ...], BeforeValidator(listed), Field(min_length=1)]
 Counts = Annotated[tuple[Count, ...], BeforeValidator(listed), Field(min_length=1)]
+Labels = Annotated[tuple[Count | Literal["all"], ...], BeforeValidator(listed), Field(min_length=1)]
 Rates = Annotated[tuple[Positive, ...], BeforeValidator(listed), Field(min_length=1)]
 Depth = Annotated[int, Strict()] | Text  # which of them there are is for the network to say
 Depths = Annotated[tuple[Depth, ...], BeforeValidator(listed), Field(min_length=1)]

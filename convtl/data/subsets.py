@@ -22,11 +22,23 @@ class TargetDraw:
     classes: tuple[int, ...]
     """indices into the domain's class names; the label of a class is its position here"""
     train: Int64[np.ndarray, "classes pool"]
-    """indices into the train split; the first n columns are the subset of n images a class"""
+    """indices into the train split; the first n columns are the subset of n images a class; -1 where a class
+    has no more"""
     validation: Int64[np.ndarray, " n_validation"]
     """indices into the validation split, class by class"""
     test: Int64[np.ndarray, " n_test"]
     """indices into the test split, class by class"""
+
+    def subset(self, n_per_class: int) -> Int64[np.ndarray, " n"]:
+        """The first `n_per_class` images of every class, as far as it has them: one of each, then a second, ..."""
+        rows = self.train[:, :n_per_class].T.reshape(-1)
+        return rows[rows >= 0]
+
+    def subset_labels(self, n_per_class: int) -> Int32[np.ndarray, " n"]:
+        """Classes of the subset, 0 to classes - 1."""
+        there = self.train[:, :n_per_class].T >= 0
+        classes = np.arange(len(self.classes), dtype=np.int32)
+        return np.broadcast_to(classes, there.shape)[there]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +66,7 @@ def draw_target(
     n_validation: int,
     n_test: int,
     disjoint: bool = False,
+    ragged: bool = False,
 ) -> TargetDraw:
     """Classes and images of a replicate; depends on nothing but its arguments.
 
@@ -65,6 +78,7 @@ def draw_target(
       n_validation: validation images a class.
       n_test: test images a class.
       disjoint: whether replicates share no class, until the pool is used up and begins again.
+      ragged: whether a class with fewer images than are wanted gives all it has.
 
     Raises:
       UserError: a class has too few images.
@@ -77,14 +91,15 @@ def draw_target(
         first = replicate % (len(pool) // classes) * classes
         drawn = tuple(sorted(int(index) for index in order[first : first + classes]))
     orders = {
-        split: _ordered(domain, split, drawn, wanted, key, keys.generator(seed, *stream, split))
+        split: _ordered(domain, split, drawn, wanted, key, keys.generator(seed, *stream, split), ragged)
         for split, wanted, key in (
             ("train", None, "n_per_class"),
             ("validation", n_validation, "validation.per_class"),
             ("test", n_test, "test_per_class"),
         )
     }
-    return TargetDraw(drawn, orders["train"], orders["validation"].ravel(), orders["test"].ravel())
+    held_out = {split: orders[split][orders[split] >= 0] for split in ("validation", "test")}
+    return TargetDraw(drawn, orders["train"], held_out["validation"], held_out["test"])
 
 
 def draw_source(
@@ -135,10 +150,16 @@ def _ordered(
     wanted: int | None,
     key: str,
     rng: np.random.Generator,
+    ragged: bool = False,
 ) -> Int64[np.ndarray, "classes images"]:
-    """For every class a random order of its images, cut to `wanted` (None: to the smallest class)."""
+    """For every class a random order of its images, cut to `wanted` (None: to the smallest class).
+
+    `ragged`: cut to `wanted` (None: to the largest class), with -1 where a class has fewer.
+    """
     split = domain.split(name)
     members = [np.flatnonzero(split.labels == label) for label in classes]
+    if ragged:
+        return _padded(split, members, wanted, rng)
     fewest = min(range(len(classes)), key=lambda index: len(members[index]))
     there = len(members[fewest])
     smallest = f"class '{domain.class_names[classes[fewest]]}'"
@@ -156,6 +177,17 @@ def _ordered(
     ]
     length = wanted or there
     return np.stack([order[:length] for order in orders])
+
+
+def _padded(
+    split: Split, members: Sequence[np.ndarray], wanted: int | None, rng: np.random.Generator
+) -> Int64[np.ndarray, "classes images"]:
+    length = min(wanted or max(map(len, members)), max(map(len, members)))
+    orders = np.full((len(members), length), -1, np.int64)
+    for row, own, stream in zip(orders, members, rng.spawn(len(members)), strict=True):
+        order = stratified_order(own, split.strata[own], stream)[:length]
+        row[: len(order)] = order
+    return orders
 
 
 def stratified_order(

@@ -13,12 +13,14 @@ import numpy as np
 from convtl.config import Config, TypedScriptConfig, dump
 from convtl.data.domains import Domain
 from convtl.keys import digest
+from convtl.reporting import advice
 from convtl.reporting.costs import uncached
 from convtl.reporting.document import headline, write_report
 from convtl.reporting.principles import write_report as write_scorecard
 from convtl.reporting.protocol import commits_said, facts, tuned_edges, tuning_stages, unfinished
 from convtl.reporting.replication import Second
-from convtl.study.arms import frame
+from convtl.study.advised import advise
+from convtl.study.arms import blocks, frame
 from convtl.study.grid import Trial, accepts
 from convtl.study.materials import Materials
 from convtl.study.measured import not_measured, read_measured, with_measures
@@ -26,6 +28,7 @@ from convtl.study.program import commit, short
 from convtl.study.record import commits_of
 from convtl.study.sources import source_name
 from convtl.study.store import Row, RowStore, accessible
+from convtl.training.pretrain import SourceRequest
 from convtl.training.probes.tables import TABLE, read_gradients
 
 _SAMPLES = 12  # pictures of each domain
@@ -73,10 +76,15 @@ def build(
     shared: dict[str, Any] = {"title": title, "question": question, "samples": _read_samples(store.out)}
     with accessible(store.out):
         if not config.scorecard:
+            given = advise(blocks(frame(rows), config.source)) if config.advice else []
+            if config.advice:
+                shared["opening"] = advice.section(given, config, store.out)
             path = write_report(
                 rows, store.out, claims=config.claims, scope=scope, left_out=left_out, **shared
             )
-            return path, headline(rows, config.claims)
+            lines = [headline(rows, config.claims)]
+            lines += [advice.console(given, config, store.out)] if config.advice else []
+            return path, "\n\n".join(lines)
         rows = with_measures(rows, measured)
         return write_scorecard(
             rows,
@@ -224,7 +232,8 @@ def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> No
         data = materials.target_data(trial)
         drawn.setdefault(trial.target, (data.domain, data.draw.classes))
         requests = () if trial.source in drawn else materials.sources.requests(trial)
-        if requests and not source_name(trial.source).variant:
+        # Pictures that imported weights were trained on are not at hand.
+        if requests and isinstance(requests[0], SourceRequest) and not source_name(trial.source).variant:
             domain, draw = requests[0].parts[0]
             drawn[trial.source] = (domain, draw.classes)
     arrays: dict[str, np.ndarray] = {}
@@ -248,11 +257,11 @@ def _read_samples(out: Path) -> Samples | None:
     with np.load(path, allow_pickle=False) as arrays:
         names = dict.fromkeys(key.rpartition("/")[0] for key in arrays.files)
         return {
-            name: (_grey(arrays[f"{name}/images"]), [str(label) for label in arrays[f"{name}/labels"]])
+            name: (_shown(arrays[f"{name}/images"]), [str(label) for label in arrays[f"{name}/labels"]])
             for name in names
         }
 
 
-def _grey(images: np.ndarray) -> np.ndarray:
-    """(k, h, w) from (k, h, w, channels)."""
-    return images.mean(-1).astype(np.uint8) if images.ndim == 4 else images
+def _shown(images: np.ndarray) -> np.ndarray:
+    """(k, h, w), or (k, h, w, 3) in colour."""
+    return images[..., 0] if images.ndim == 4 and images.shape[-1] == 1 else images

@@ -10,7 +10,7 @@ from convtl.study.materials import Materials
 from convtl.study.runner import check_trials, unfinished
 from convtl.study.store import RowStore
 from convtl.training.lanes import Recipe
-from convtl.training.pretrain import KIND
+from convtl.training.pretrain import KIND, SourceRequest
 
 _ASSUMED_FLOPS = 3e10
 """A second, where no row of this folder tells: LeNet-5 on 2 cores ran at 2 to 5e10 (batch 32, 8 lanes)."""
@@ -30,7 +30,8 @@ def describe_plan(trials: Sequence[Trial], out: Path, cache: Cache) -> str:
     flops = sum(
         per_update[id(group)] * t.updates * len(t.settings.lr) for group in recipes.values() for t in group
     )
-    nets = {request.key for trial in missing for request in materials.sources.requests(trial)}
+    requests = {request.key: request for trial in missing for request in materials.sources.requests(trial)}
+    nets = [name for name, request in requests.items() if isinstance(request, SourceRequest)]
     cached = sum(cache.path(KIND, name).exists() for name in nets)
     rows = [row for row in store.read().values() if row.get("seconds") and row.get("flops_per_update")]
     speed, origin = _ASSUMED_FLOPS, "assumed"

@@ -7,11 +7,13 @@ from typing import Any
 
 from convtl.config import PROTOCOL, Config, MixtureConfig, dump
 from convtl.config import content as identified
+from convtl.data.counts import largest_class
 from convtl.data.domains import identity
 from convtl.errors import UserError, unknown_name
 from convtl.keys import digest
 from convtl.models.network import Network
 from convtl.models.registry import build_network
+from convtl.models.weights import origin_identity
 from convtl.parsing import parse
 from convtl.study.assignments import assigned, assignments
 from convtl.study.declared import claims_of
@@ -34,12 +36,12 @@ AXES = (
 _AROUND = (
     "claims", "scorecard", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study",
     "replicates", "axes", "blocks", "gradients", "movement", "distances", "rows_from",
-    "data",
+    "path", "advice", "data",
 )  # fmt: skip
 _OWN_COLUMNS = (*AXES, "replicates", "tuning", "movement")
 """Keys of which a row says the value anyway; any other that a block or an axis sets is an additional axis."""
 _UNSAID = object()
-_REGISTRIES = ("models", "domains", "regimes")
+_REGISTRIES = ("models", "domains", "regimes", "weights")
 _ROLES = {"model": "models", "source": "domains", "target": "domains", "regime": "regimes"}
 
 
@@ -169,7 +171,7 @@ def trials_of(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
         contents = _contents(settings, model=model, source=source, target=target, regime=regime)
         protocol = _protocol(settings, {}, without=_of_no_concern(settings, source))
         for similarity, depth, n, updates in product(
-            similarities(settings, source_name(source)), depths, settings.n_per_class, settings.updates
+            similarities(settings, source_name(source)), depths, _labels(settings, target), settings.updates
         ):
             plan = _plan(network, settings, regime, depth, updates)
             keeps_head = settings.head_init == "source" and not source_name(source).fresh
@@ -209,6 +211,18 @@ def trials_of(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
                 for replicate in replicates
             ]
     return trials
+
+
+def _labels(settings: Config, target: str) -> tuple[int, ...]:
+    """Numbers of labels a class; `all` is those of the largest class, and what is no less is left out."""
+    numbers = [n for n in settings.n_per_class if n != "all"]
+    if len(numbers) == len(settings.n_per_class):
+        return tuple(numbers)
+    try:
+        most = largest_class(settings.domains[target])
+    except UserError as error:
+        raise UserError(str(error).replace("path:", f"domains.{target}.path:", 1)) from None
+    return (*(n for n in numbers if n < most), most)
 
 
 def _rung(settings: Config, source: str, similarity: float | None) -> str | None:
@@ -264,6 +278,9 @@ def _check_names(settings: Config) -> None:
             raise UserError(f"domains.{name}: this name is taken by the source '{name}'; choose another")
     for name in settings.source:
         check_source(settings, name)
+    for name in settings.weights:
+        if name in settings.domains or name in (*FRESH_SOURCES, *RELATIVE_SOURCES):
+            raise UserError(f"weights.{name}: this name is taken by another source; choose another")
     images = [name for name, domain in settings.domains.items() if not isinstance(domain, MixtureConfig)]
     registries: list[tuple[str, tuple[str, ...], Sequence[str]]] = [
         ("model", settings.model, list(settings.models)),
@@ -338,6 +355,8 @@ def _source_content(settings: Config, text: str, target: str) -> str:
     name = source_name(text)
     if name.fresh:
         return digest({"fresh": text})
+    if name.base in settings.weights:
+        return digest([origin_identity(settings.weights[name.base]), name.variant])
     plain = digest(_identity(settings, name.domain(target), target))
     alias = name.base if name.base in RELATIVE_SOURCES else ""
     return digest([plain, alias, name.variant]) if alias or name.variant else plain

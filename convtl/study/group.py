@@ -4,22 +4,26 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from convtl.config import ModelConfig, dump
+from convtl.data.inputs import MOST_AT_ONCE, Gathered
 from convtl.keys import digest
 from convtl.measure.calibration import expected_calibration_error
 from convtl.measure.metrics import accuracy, nll
 from convtl.models.network import Network, Variables, weight_count
 from convtl.models.registry import build_network, with_plain_lowering
 from convtl.study.grid import Trial
-from convtl.study.materials import Materials, Start, TargetData
+from convtl.study.materials import Materials, Start
 from convtl.study.movement import IMAGES, moved
 from convtl.study.rates import NO_SCORE, Score, at_edge, best_rate, next_rates
+from convtl.study.shared_features import Prefix
 from convtl.study.similarity import first_of_each
 from convtl.study.store import Row
+from convtl.study.target_data import Images, TargetData
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward, PrefixFeatures
 from convtl.training.lanes import Lane, Recipe, Trained, Trainer
@@ -36,6 +40,8 @@ class Running:
     trial: Trial
     start: Start
     data: TargetData
+    prefix: Prefix | None = None
+    """the frozen part, where its features are shared on disk"""
     scores: dict[float, Score] = field(default_factory=dict)
     outstanding: int = 0
     best: Variables | None = None
@@ -54,7 +60,7 @@ def trial_recipe(materials: Materials, trial: Trial) -> Recipe:
     settings = trial.settings
     network = materials.network(trial)
     plan = trial_plan(network, trial)
-    start = plan.boundary if settings.cache_prefix else 0
+    start = plan.boundary if settings.cache_prefix and _worth_caching(network, plan.boundary) else 0
     return Recipe(
         network=network,
         start=start,
@@ -65,6 +71,12 @@ def trial_recipe(materials: Materials, trial: Trial) -> Recipe:
         lanes=settings.lanes,
         chunk=settings.chunk,
     )
+
+
+def _worth_caching(network: Network, boundary: int) -> bool:
+    """Whether features are kept: always of small images, of big ones where they take no more room than these."""
+    height, width, *_ = network.input_shape
+    return height * width <= MOST_AT_ONCE or prod(network.shape_before(boundary)) <= prod(network.input_shape)
 
 
 def trial_flops(trial: Trial, recipe: Recipe) -> int:
@@ -115,7 +127,8 @@ class Group:
                     self.in_flight.remove(running.trial)  # after its row is on disk
 
     def _enter(self, trial: Trial) -> list[tuple[Running, float]]:
-        running = Running(trial, self._materials.start(trial), self._materials.target_data(trial))
+        prefix = self._materials.prefix(trial) if self.recipe.start else None
+        running = Running(trial, self._materials.start(trial), self._materials.target_data(trial), prefix)
         rates = running.wanted()
         running.outstanding = len(rates)
         return [(running, rate) for rate in rates]
@@ -149,10 +162,13 @@ class Group:
         own = {name: running.start.variables[name] for name in self.recipe.network.names[self.recipe.start :]}
         return Lane(own, rate, batches)
 
-    def _inputs(self, running: Running, split: str, images: np.ndarray) -> np.ndarray:
+    def _inputs(self, running: Running, split: str, images: Images) -> Images | Gathered:
         """What enters the trained part: the images, or their features, computed once a net and target."""
         if self.recipe.start == 0:
             return images
+        if running.prefix is not None:
+            positions = running.data.positions(split, running.trial.n_per_class)
+            return self._materials.shared.rows(running.prefix, self.recipe.start, split, positions)
         known = (running.start.name, running.data.name, split)
         if known not in self._features:
             self._features[known] = PrefixFeatures(self._prefix, running.start.variables)
@@ -189,7 +205,7 @@ class Group:
         row: Row = (
             describe(trial)
             | {
-                "n_train": trial.n_per_class * data.classes,
+                "n_train": len(data.positions("train", trial.n_per_class)),
                 "lr": rate,
                 "lr_at_edge": at_edge(running.scores),
                 "n_rates": len(running.scores),

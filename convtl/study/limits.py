@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from convtl.config import Config, MixtureConfig, NoiseConfig, PatchesConfig, PerClass, TypedScriptConfig
 from convtl.study.sources import source_name
@@ -61,8 +61,10 @@ def _ends(values: Sequence[Any], most: int) -> tuple[Any, ...]:
     return (*values[: most - 1], values[-1])
 
 
-def _fewer(n: int, most: int, config: Config) -> int:
+def _fewer(n: int | Literal["all"], most: int, config: Config) -> int:
     """Labels a class as far as the cut domains have them; what the uncut ones lack is left to be refused."""
+    if n == "all":
+        return most
     made = [config.domains.get(name) for name in config.target]
     lacking = any(
         isinstance(d, TypedScriptConfig | PatchesConfig | NoiseConfig) and n > d.per_class.train for d in made

@@ -6,85 +6,23 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, UInt8
 
 from convtl import checkpoint
 from convtl.cache import Cache
 from convtl.config import Config, ShiftConfig, content
-from convtl.data.batches import batch_indices, standardise
 from convtl.data.domains import Domain, load_domain
-from convtl.data.shift import permute_labels, shifted
-from convtl.data.subsets import TargetDraw, draw_target, relabel, subset_digest
+from convtl.data.inputs import Normalisation
+from convtl.data.subsets import draw_target
 from convtl.errors import UserError
-from convtl.keys import digest, generator, key
+from convtl.keys import digest, key
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.study.grid import Trial
-from convtl.study.source_nets import SourceNets
+from convtl.study.shared_features import Prefix, SharedFeatures
+from convtl.study.source_nets import ImportedRequest, Request, SourceNets
 from convtl.study.sources import source_name
-from convtl.training.pretrain import SourceRequest
+from convtl.study.target_data import TargetData
 from convtl.transfer.graft import fresh_variables, graft
-
-
-class TargetData:
-    """The images of one target and replicate, standardised; new labels are 0..classes-1.
-
-    Training images are ordered so that the n-per-class subset is the first n * classes: nested in n.
-
-    Args:
-      shift: what is done to every image, and to the labels of training images.
-      blend: the domain whose images are blended in, where there is one.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        domain: Domain,
-        draw: TargetDraw,
-        seed: int,
-        replicate: int,
-        shift: ShiftConfig | None = None,
-        blend: Domain | None = None,
-    ) -> None:
-        self.name = name
-        self.domain, self.draw, self._seed, self._replicate = domain, draw, seed, replicate
-        self._shift, self._blend = shift or ShiftConfig(), blend
-        self.classes = len(draw.classes)
-        self._order = draw.train.T.reshape(-1)
-        self._train: np.ndarray | None = None
-        self.held_out = lru_cache(maxsize=2)(self._held_out)
-
-    def train_images(self, n_per_class: int) -> Float[np.ndarray, "n ..."]:
-        count = n_per_class * self.classes
-        if self._train is None or len(self._train) < count:
-            self._train = standardise(self.pixels("train", self._order[:count]))
-        return self._train[:count]
-
-    def pixels(self, split: str, chosen: Int[np.ndarray, "n"]) -> UInt8[np.ndarray, "n ..."]:
-        """Images of the domain's split, shifted as the target is."""
-        blend = self._blend.split(split) if self._blend else None
-        stream = (self._seed, "shift", self._replicate, split)
-        return shifted(self.domain.split(split), chosen, self._shift, blend, stream)
-
-    def train_labels(self, n_per_class: int) -> Int[np.ndarray, "n"]:
-        labels = np.tile(np.arange(self.classes, dtype=np.int32), n_per_class)
-        rng = generator(self._seed, "permuted-labels", self._replicate, n_per_class)
-        return permute_labels(labels, self._shift.permuted_labels, rng)
-
-    def batch_positions(
-        self, n: int, batch_size: int, first: int, stop: int
-    ) -> Int[np.ndarray, "updates batch"]:
-        """The order of images; shared by all arms of a replicate with n images."""
-        return batch_indices(self._seed, ("order", self._replicate), n, batch_size, first, stop)
-
-    def _held_out(self, split: str) -> tuple[Float[np.ndarray, "n ..."], Int[np.ndarray, "n"]]:
-        """Images and labels of this replicate's validation or test draw."""
-        chosen = self.draw.validation if split == "validation" else self.draw.test
-        pool = self.domain.split(split)
-        return standardise(self.pixels(split, chosen)), relabel(pool.labels[chosen], self.draw.classes)
-
-    def subset_digest(self, n_per_class: int) -> str:
-        return subset_digest(self.domain.split("train"), self._order[: n_per_class * self.classes])
 
 
 class Materials:
@@ -93,6 +31,7 @@ class Materials:
     def __init__(self, cache: Cache, say: Callable[[str], None]) -> None:
         self.cache, self._say = cache, say
         self._domains: dict[str, Domain] = {}
+        self.shared = SharedFeatures(cache, say)
         self.sources = SourceNets(cache, self.domain, lambda trial: self.target_data(trial).draw)
         self.target = lru_cache(maxsize=64)(self._target)
         self.grafted = lru_cache(maxsize=64)(self._grafted)
@@ -112,6 +51,7 @@ class Materials:
         """
         network = self.network(trial)
         requests = self.sources.requests(trial)
+        self.sources.check(trial)
         if requests and trial.settings.head_init == "source":
             mine = self.target_data(trial)
             names = tuple(mine.domain.class_names[index] for index in mine.draw.classes)
@@ -120,6 +60,11 @@ class Materials:
                     f"head_init: got 'source' with source '{trial.source}', whose classes are not the target's; "
                     "accepted: with source same_classes or self"
                 )
+        if trial.settings.class_balance == "at_most":
+            base = source_name(trial.source).base
+            if base in ("self", "same_classes") or trial.settings.distances:
+                given = "distances=true" if trial.settings.distances else f"source '{base}'"
+                raise UserError(f"class_balance: got 'at_most' with {given}; accepted: 'equal'")
         kept = trial.settings.kept
         if kept is not None and kept >= len(network.weighted):
             raise UserError(
@@ -139,6 +84,8 @@ class Materials:
             ("test_per_class", settings.test_per_class, "target", trial.target, "test"),
         ]
         for asked, count, role, name, split in wanted:
+            if settings.class_balance == "at_most":  # what there is is taken
+                continue
             there = self.domain(settings, name).counts[split]
             if count > there:
                 raise UserError(
@@ -155,8 +102,10 @@ class Materials:
             settings.class_draw,
             settings.validation.per_class,
             settings.test_per_class,
+            settings.class_balance,
             settings.shift,
             self.domain(settings, settings.shift.blend_with) if settings.shift.blend else None,
+            self.sources.normalisation(trial),
         )
 
     def _target(
@@ -168,8 +117,10 @@ class Materials:
         class_draw: str,
         n_val: int,
         n_test: int,
+        class_balance: str,
         shift: ShiftConfig,
         blend: Domain | None,
+        normalisation: Normalisation | None,
     ) -> TargetData:
         draw = draw_target(
             domain,
@@ -179,15 +130,30 @@ class Materials:
             n_validation=n_val,
             n_test=n_test,
             disjoint=class_draw == "disjoint",
+            ragged=class_balance == "at_most",
         )
         shape = content(shift) | {"blend_with": blend.digest if blend else None}
-        name = digest([domain.digest, seed, replicate, classes, class_draw, n_val, n_test, shape])
-        return TargetData(name, domain, draw, seed, replicate, shift, blend)
+        drawn = [domain.digest, seed, replicate, classes, class_draw, n_val, n_test, class_balance]
+        name = digest([*drawn, shape, repr(normalisation)])
+        return TargetData(name, domain, draw, seed, replicate, shift, blend, normalisation)
 
     def network(self, trial: Trial) -> Network:
         domain = self.domain(trial.settings, trial.target)
         classes = len(self.target_data(trial).draw.classes)
         return build_network(trial.settings.models[trial.model], domain.image_shape, classes)
+
+    def prefix(self, trial: Trial) -> Prefix | None:
+        """The frozen part of the trial's net where all replicates share it and its images, else None."""
+        requests, data = self.sources.requests(trial), self.target_data(trial)
+        shared = (
+            requests and isinstance(requests[0], ImportedRequest) and not source_name(trial.source).variant
+        )
+        if not shared or not data.as_stored or trial.settings.upper_init == "fresh":
+            return None
+        start = self.start(trial)
+        network, model = self.network(trial), trial.contents["model"]
+        weights = tuple(digest(start.digests[unit]) for unit in network.names)
+        return Prefix(network, start.variables, weights, model, data.domain, data.normalisation)
 
     def start(self, trial: Trial) -> "Start":
         """The net that a trial starts from, ready to be trained."""
@@ -203,7 +169,7 @@ class Materials:
     def _grafted(
         self,
         network: Network,
-        requests: tuple[SourceRequest, ...],
+        requests: tuple[Request, ...],
         variant: str,
         taken: frozenset[str],
         seed: int,

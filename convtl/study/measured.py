@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from convtl.data.batches import standardise
+from convtl.data.inputs import normalised
 from convtl.keys import digest
 from convtl.study.grid import Trial
 from convtl.study.group import describe
@@ -22,6 +22,7 @@ from convtl.study.materials import Materials
 from convtl.study.similarity import PER_CLASS, data_distances, transferability_of, unused_images
 from convtl.study.sources import source_name
 from convtl.study.store import Row, accessible
+from convtl.training.pretrain import SourceRequest
 
 FILE = "similarity.jsonl"
 _FEWEST = 2
@@ -165,10 +166,11 @@ def _measures(trial: Trial, materials: Materials, n_used: int) -> dict[str, Any]
     pixels = data.pixels("train", positions.ravel())
     labels = np.repeat(np.arange(data.classes), positions.shape[1])
     request = materials.sources.requests(trial)[0]
-    if not name.variant:  # a control has the images of its source
+    # A control has the images of its source; those that imported weights were trained on are not at hand.
+    if not name.variant and isinstance(request, SourceRequest):
         images, classes = request.images("train")
         found["measures"] |= data_distances(images, classes, pixels, labels)
     if enough:
-        own, inputs = materials.sources.net(trial), standardise(pixels)
+        own, inputs = materials.sources.net(trial), normalised(pixels, data.normalisation)
         found["measures"] |= transferability_of(request.network(), own, inputs, labels)
     return found

@@ -112,6 +112,10 @@ def run_trials(
     groups: dict[Recipe, list[Trial]] = {}
     for trial in missing:
         groups.setdefault(trial_recipe(materials, trial), []).append(trial)
+    for recipe, group in groups.items():
+        for trial in group:
+            if recipe.start and (prefix := materials.prefix(trial)) is not None:
+                materials.shared.announce(prefix, recipe.start)
     costs = {recipe: trial_flops(group[0], recipe) for recipe, group in groups.items()}
     watcher.expect(sum(_expected(t, costs[recipe]) for recipe, group in groups.items() for t in group))
     worker = _Worker(store, Claims(store.out), materials, watcher, save_to, outcome)

@@ -1,18 +1,20 @@
 """From a trial's source to the weights that it starts from: what to pretrain on, and which control is made of it."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 from convtl.cache import Cache
-from convtl.config import Config, MixtureConfig, ShiftConfig
+from convtl.config import Config, MixtureConfig, ModelConfig, ShiftConfig, WeightsConfig
 from convtl.data.batches import standardise
 from convtl.data.domains import Domain, eligible_classes
+from convtl.data.inputs import Normalisation
 from convtl.data.subsets import SourceDraw, TargetDraw, draw_source
 from convtl.errors import UserError
 from convtl.keys import generator
-from convtl.models.network import Variables
+from convtl.models.network import Network, Variables
+from convtl.models.weights import imported, imported_key, locate, network_of
 from convtl.study.grid import Trial
 from convtl.study.sources import SourceName, mixture_of, source_name
 from convtl.training.features import CHUNK
@@ -20,6 +22,37 @@ from convtl.training.pretrain import Source, SourceRequest, ensure_sources
 from convtl.transfer import controls
 
 Part = tuple[Domain, SourceDraw]
+
+
+@dataclass(frozen=True)
+class ImportedRequest:
+    """A source net whose weights come from elsewhere; the same for every target and replicate.
+
+    Attributes:
+      name: in the registry `weights`.
+      seed, replicate: of the controls that are made of it; the net itself does not depend on them.
+    """
+
+    name: str
+    weights: WeightsConfig
+    model: ModelConfig
+    seed: int
+    replicate: int
+
+    @cached_property
+    def key(self) -> str:
+        return imported_key(self.weights, self.model)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the outputs of the net's head stand for."""
+        return tuple(f"{self.name} {index}" for index in range(self.weights.classes))
+
+    def network(self) -> Network:
+        return network_of(self.weights, self.model)
+
+
+Request = SourceRequest | ImportedRequest
 
 
 class SourceNets:
@@ -37,12 +70,12 @@ class SourceNets:
         drawn: Callable[[Trial], TargetDraw],
     ) -> None:
         self._cache, self._domain, self._drawn = cache, domain, drawn
-        self._known: dict[tuple[Any, ...], tuple[SourceRequest, ...]] = {}
+        self._known: dict[tuple[Any, ...], tuple[Request, ...]] = {}
         self._held: list[Any] = []
         self._sources: dict[str, Source] = {}
         self.variables = lru_cache(maxsize=64)(self._variables)
 
-    def requests(self, trial: Trial) -> tuple[SourceRequest, ...]:
+    def requests(self, trial: Trial) -> tuple[Request, ...]:
         """The nets that a trial's start is made of, the source itself first; none for a fresh one.
 
         Raises:
@@ -55,11 +88,12 @@ class SourceNets:
         place = (trial.model, trial.source, trial.similarity, trial.target, trial.replicate, own)
         known = (*place, id(trial.settings.domains), _recipe_of(trial.settings))
         if known not in self._known:
-            self._known[known] = self._requests(trial, name)
+            imported = name.base in trial.settings.weights
+            self._known[known] = (self._imported(trial, name),) if imported else self._requests(trial, name)
             self._held.append(trial.settings.domains)  # so that no other object gets its id
         return self._known[known]
 
-    def _requests(self, trial: Trial, name: SourceName) -> tuple[SourceRequest, ...]:
+    def _requests(self, trial: Trial, name: SourceName) -> tuple[Request, ...]:
         settings = trial.settings
         request = SourceRequest(
             model=settings.models[trial.model],
@@ -75,6 +109,28 @@ class SourceNets:
         if name.variant == "random_labels_rescaled":
             return replace(request, random_labels=True), request
         return (request,)
+
+    def _imported(self, trial: Trial, name: SourceName) -> ImportedRequest:
+        settings, weights = trial.settings, trial.settings.weights[name.base]
+        if trial.model != weights.model:
+            raise UserError(
+                f"source: got '{trial.source}' with model={trial.model}; accepted: model={weights.model}, "
+                "whose weights these are"
+            )
+        shape = self._domain(settings, trial.target).image_shape
+        if shape[2] != 3:
+            raise UserError(
+                f"source: got '{trial.source}' with images of shape {shape} of target '{trial.target}'; accepted: "
+                "images of three channels (domains.NAME.grey=false)"
+            )
+        return ImportedRequest(
+            name.base, weights, settings.models[trial.model], settings.seed, trial.replicate
+        )
+
+    def normalisation(self, trial: Trial) -> Normalisation | None:
+        """What the source net expects of images; None for nets that take each image standardised by itself."""
+        weights = trial.settings.weights.get(source_name(trial.source).base)
+        return None if weights is None else Normalisation(weights.mean, weights.std)
 
     def _parts(self, trial: Trial, name: SourceName) -> tuple[Part, ...]:
         settings = trial.settings
@@ -173,12 +229,26 @@ class SourceNets:
         own = SourceDraw(draw.classes, draw.train[:, : trial.n_per_class].ravel(), draw.validation)
         return self._domain(trial.settings, trial.target), own
 
+    def check(self, trial: Trial) -> None:
+        """Refuses a trial whose source's weights are not at hand.
+
+        Raises:
+          UserError: with what to do about it.
+        """
+        for request in self.requests(trial):
+            if isinstance(request, ImportedRequest) and request.key not in self._sources:
+                locate(request.weights, request.model, self._cache, f"weights.{request.name}")
+
     def prepare(self, trials: Iterable[Trial], on_ready: Callable[[int, int], None]) -> None:
         """Makes sure that every source net of `trials` is at hand."""
         requests = {r.key: r for trial in trials for r in self.requests(trial)}
         wanted = [request for name, request in requests.items() if name not in self._sources]
-        if wanted:
-            self._sources |= ensure_sources(wanted, self._cache, lambda ready: on_ready(ready, len(wanted)))
+        trained = [request for request in wanted if isinstance(request, SourceRequest)]
+        for request in wanted:
+            if isinstance(request, ImportedRequest):
+                self._sources[request.key] = _import(request, self._cache)
+        if trained:
+            self._sources |= ensure_sources(trained, self._cache, lambda ready: on_ready(ready, len(trained)))
 
     def metadata(self, trial: Trial) -> dict[str, Any]:
         """What is known of the trial's source net; empty for a fresh one."""
@@ -193,7 +263,7 @@ class SourceNets:
         """Weights of the source net, or of the control that is made of it, with its own head."""
         return self.variables(self.requests(trial), source_name(trial.source).variant)
 
-    def _variables(self, requests: Sequence[SourceRequest], variant: str) -> Variables:
+    def _variables(self, requests: Sequence[Request], variant: str) -> Variables:
         """Weights of a source or of the control that is made of it."""
         own = self._sources[requests[0].key].variables
         draw = generator(requests[0].seed, "control", variant, requests[0].replicate)
@@ -202,11 +272,19 @@ class SourceNets:
         if variant == "statistics":
             return controls.statistics_matched(own, draw)
         if variant == "random_labels_rescaled":
-            reference = self._sources[requests[1].key].variables
-            images = requests[1].images("train")[0]
+            labelled = requests[1]
+            assert isinstance(labelled, SourceRequest)
+            reference = self._sources[labelled.key].variables
+            images = labelled.images("train")[0]
             every = images[:: max(1, len(images) // CHUNK)][:CHUNK]  # they lie class by class
             return controls.rescaled(requests[0].network(), own, reference, standardise(every))
         return own
+
+
+def _import(request: ImportedRequest, cache: Cache) -> Source:
+    found = imported(request.weights, request.model, cache, f"weights.{request.name}")
+    metadata = {"classes": list(request.classes), "origin": found.digest, "domain": request.name}
+    return Source(found.variables, metadata)
 
 
 def _classes(settings: Config) -> int | None:

@@ -3,6 +3,7 @@
 `NAME` or `NAME:VARIANT`. Names beside those of domains:
 
 - `scratch`: a fresh net that trains everything; `random`: a fresh net, frozen below the boundary;
+- a name in `weights`: a net whose weights come from elsewhere (ImageNet);
 - `own`: pretrained on other classes of the target's own domain;
 - `same_classes`: pretrained on the target's very classes, as they are without `shift`, in other images;
 - `self`: pretrained on the trial's own labelled images, with a source's updates: what more updates alone do.
@@ -51,11 +52,15 @@ def check_source(settings: Config, text: str, key: str = "source") -> SourceName
       UserError: no such name or variant.
     """
     name = source_name(text)
-    known = [*settings.domains, *FRESH_SOURCES, *RELATIVE_SOURCES]
+    known = [*settings.domains, *settings.weights, *FRESH_SOURCES, *RELATIVE_SOURCES]
     if name.base not in known:
         raise unknown_name(key, name.base, known)
     if ":" in text and name.fresh:
         raise UserError(f"{key}: got '{text}'; a fresh net has no variants; accepted: '{name.base}'")
+    if name.base in settings.weights and name.variant.startswith("random_labels"):
+        raise UserError(
+            f"{key}: got '{text}'; imported weights have the variants shuffled and statistics only"
+        )
     if ":" in text and name.variant not in VARIANTS:
         raise unknown_name(f"{key}, variant of '{name.base}'", name.variant, VARIANTS)
     return name

@@ -207,3 +207,44 @@ def test_parts_divide_every_class(sizes: list[int], share: float, fixed: int) ->
     for label, size in enumerate(sizes):
         assert np.sum(labels[parts["validation"]] == label) == fixed
         assert np.sum(labels[parts["test"]] == label) == max(1, round(share * size))
+
+
+def _uneven(sizes: list[int]) -> Domain:
+    """One split three times: class i has sizes[i] images."""
+    labels = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    own = Split(np.zeros((len(labels), 2, 2, 1), np.uint8), labels, np.zeros(len(labels), np.int32))
+    splits = {"train": own, "validation": own, "test": own}
+    names = tuple(f"class {index}" for index in range(len(sizes)))
+    counts = dict.fromkeys(splits, min(sizes))
+    return Domain("uneven", DigitsConfig(), names, (2, 2, 1), "uneven", counts, lambda: splits)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=2, max_size=5),
+    n=st.integers(1, 14),
+    seed=st.integers(0, 9),
+)
+def test_of_a_ragged_domain_each_class_gives_what_it_has(sizes: list[int], n: int, seed: int) -> None:
+    domain = _uneven(sizes)
+    draw = draw_target(domain, seed=seed, replicate=0, classes=None, n_validation=n, n_test=3, ragged=True)
+    chosen, labels = draw.subset(n), draw.subset_labels(n)
+    np.testing.assert_array_equal(domain.split("train").labels[chosen], labels)
+    np.testing.assert_array_equal(np.bincount(labels, minlength=len(sizes)), np.minimum(sizes, n))
+    assert len(set(chosen)) == len(chosen)
+    more = draw.subset(n + 1)
+    np.testing.assert_array_equal(more[: len(chosen)], chosen)  # nested
+    held = domain.split("validation").labels[draw.validation]
+    np.testing.assert_array_equal(np.bincount(held, minlength=len(sizes)), np.minimum(sizes, n))
+
+
+@given(n=st.integers(1, 40), replicate=st.integers(0, 3))
+def test_where_classes_are_equal_ragged_is_balanced(n: int, replicate: int) -> None:
+    draws = [
+        draw_target(DOMAIN, seed=0, replicate=replicate, classes=4, n_validation=9, n_test=7, ragged=ragged)
+        for ragged in (False, True)
+    ]
+    even, ragged = draws
+    np.testing.assert_array_equal(even.train, ragged.train)
+    np.testing.assert_array_equal(even.test, ragged.test)
+    np.testing.assert_array_equal(even.subset(n), even.train.T.reshape(-1)[: 4 * n])
+    np.testing.assert_array_equal(even.subset_labels(n), np.tile(np.arange(4), n))

@@ -1,0 +1,37 @@
+"""How many training images the largest class of a domain has, without opening one."""
+
+import numpy as np
+
+from convtl.config import DomainConfig, ImageFolderConfig, NoiseConfig, PatchesConfig, TypedScriptConfig
+from convtl.data import folder
+from convtl.errors import UserError
+
+
+def largest_class(config: DomainConfig) -> int:
+    """Training images of the largest class: what `n_per_class=all` stands for.
+
+    Files that turn out to be no pictures are counted here; a class that has fewer gives what it has.
+
+    Raises:
+      UserError: the kind of domain does not say before its images are decoded; or as `folder.scan`.
+    """
+    match config:
+        case ImageFolderConfig():
+            return _of_folder(config)
+        case TypedScriptConfig() | PatchesConfig() | NoiseConfig():
+            return config.per_class.train
+        case _:
+            raise UserError(
+                f"n_per_class: got 'all' with a target of kind {config.kind}; accepted: numbers, or a folder of pictures"
+            )
+
+
+def _of_folder(config: ImageFolderConfig) -> int:
+    tree = folder.scan(config)
+    counts = np.bincount([label for _, label in tree.files["train"]], minlength=len(tree.class_names))
+    largest = int(counts.max())
+    left = largest - sum(
+        max(1, round(share * largest)) for split, share in folder.SHARES.items() if split not in tree.files
+    )
+    most = config.per_class.train or left
+    return max(1, min(left, most))

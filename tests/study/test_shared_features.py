@@ -1,0 +1,85 @@
+"""Features that trials and processes share: exact, independent of what else is asked for, computed once."""
+
+import jax
+import numpy as np
+import pytest
+
+from convtl import checkpoint
+from convtl.cache import Cache
+from convtl.config import DigitsConfig, LeNet5Config
+from convtl.data.domains import Domain
+from convtl.data.inputs import Normalisation, normalised
+from convtl.data.split import Split
+from convtl.keys import digest
+from convtl.models.lenet import lenet5
+from convtl.study.shared_features import KIND, Prefix, SharedFeatures, rows_at_once
+from convtl.training.features import Forward
+
+NETWORK = lenet5(LeNet5Config(), (16, 16, 3), 4)
+VARIABLES = jax.tree.map(np.asarray, NETWORK.init(jax.random.key(0)))
+WEIGHTS = tuple(digest(checkpoint.digests(VARIABLES[name])) for name in NETWORK.names)
+HOW = Normalisation((100, 110, 120), (50, 55, 60))
+BOUNDARIES = {name: NETWORK.index(name) for name in ("conv2", "fc3", "fc5")}
+
+
+def _prefix(images: int = 300, seed: int = 0, weights: tuple[str, ...] = WEIGHTS) -> Prefix:
+    rng = np.random.default_rng(seed)
+    pictures = rng.integers(0, 256, (images, 16, 16, 3), np.uint8)
+    labels = np.arange(images, dtype=np.int32) % 4
+    own = Split(pictures, labels, np.zeros(images, np.int32))
+    splits = dict.fromkeys(("train", "validation", "test"), own)
+    domain = Domain("made", DigitsConfig(), tuple("abcd"), (16, 16, 3), f"made {seed}", {}, lambda: splits)
+    return Prefix(NETWORK, VARIABLES, weights, "lenet5", domain, HOW)
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+def _features(tmp_path, said) -> SharedFeatures:
+    return SharedFeatures(Cache(tmp_path, said.append), said.append)
+
+
+def test_features_are_what_the_prefix_says(tmp_path, said) -> None:
+    prefix, positions = _prefix(), np.array([299, 0, 256, 17])
+    images = normalised(prefix.domain.split("train").images[positions], HOW)
+    shared = _features(tmp_path, said)
+    for boundary in BOUNDARIES.values():
+        found = shared.rows(prefix, boundary, "train", positions)
+        assert found.shape == (4, *NETWORK.shape_before(boundary))
+        np.testing.assert_allclose(found[:], Forward(NETWORK, 0, boundary)(VARIABLES, images), atol=2e-5)
+
+
+def test_no_bit_depends_on_what_else_was_asked_for(tmp_path, said) -> None:
+    prefix, positions = _prefix(), np.arange(300)
+    alone = _features(tmp_path / "alone", said).rows(prefix, BOUNDARIES["fc5"], "train", positions)[:]
+    together = _features(tmp_path / "together", said)
+    for boundary in BOUNDARIES.values():
+        together.announce(prefix, boundary)
+    np.testing.assert_array_equal(together.rows(prefix, BOUNDARIES["fc5"], "train", positions)[:], alone)
+    said.clear()
+    together.rows(prefix, BOUNDARIES["conv2"], "train", positions)  # the pass has left it behind
+    assert not said
+
+
+def test_another_process_finds_them_and_other_weights_do_not(tmp_path, said) -> None:
+    positions = np.arange(5)
+    first = _features(tmp_path, said).rows(_prefix(), BOUNDARIES["fc3"], "test", positions)[:]
+    said.clear()
+    second = _features(tmp_path, said).rows(_prefix(), BOUNDARIES["fc3"], "test", positions)[:]
+    np.testing.assert_array_equal(first, second)
+    assert not said
+    changed = (*WEIGHTS[:-1], "another head")
+    _features(tmp_path, said).rows(_prefix(weights=changed), BOUNDARIES["fc3"], "test", positions)
+    assert not said  # heads are no part of a prefix
+    for other in (_prefix(seed=1), _prefix(weights=("other", *WEIGHTS[1:]))):
+        _features(tmp_path, said).rows(other, BOUNDARIES["fc3"], "test", positions)
+        assert said
+        said.clear()
+    assert len(list((tmp_path / KIND).iterdir())) == 3
+
+
+def test_a_chunk_depends_on_the_size_of_images_alone() -> None:
+    assert rows_at_once((64, 64, 3)) == 256
+    assert rows_at_once((224, 224, 3)) == 32
