@@ -47,6 +47,7 @@ def write_report(
     scope: Mapping[str, Any],
     samples: Samples | None,
     left_out: Sequence[str],
+    opening: Sequence[str] = (),
 ) -> Path:
     """Writes `out/report.md`, `out/report.html` and `out/figures/*.png` from the rows of a study.
 
@@ -56,6 +57,7 @@ def write_report(
         `faces` (what the test images are), `sources` (the order in which sources are shown).
       samples: domain -> (uint8 images, labels), shown as pictures.
       left_out: what the caller kept out of `rows`, one line each.
+      opening: sections, as Markdown, that come before all others.
 
     Returns:
       The path of report.html. Every file is written under a temporary name and then renamed.
@@ -67,6 +69,7 @@ def write_report(
         [
             f"# {one_line(title)}\n",
             f"**Question.** {one_line(question)}\n",
+            *opening,
             "## Answer\n",
             _bullets(sentences.answer(verdicts, parts)),
             f"{sentences.LEGEND}\n",

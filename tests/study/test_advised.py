@@ -1,0 +1,122 @@
+"""Known effects give known advice, and what may be chance gives the cheaper one."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convtl.keys import generator
+from convtl.study.advised import Advice, advise, choose
+from convtl.study.arms import Block, blocks, frame
+from convtl.study.learning_curve import LearningCurve
+
+COUNTS = (5, 10, 20, 40)
+CLASSES = 3
+
+
+def rows(
+    points: dict[int, float], *, noise: float = 0.003, n_test: int = 1000, replicates: int = 3, **more: Any
+) -> list[dict[str, Any]]:
+    """Finished trials: 16 % of errors at n=10 and the head, as 1 / sqrt(n); other depths so many points better."""
+    draw, found = generator(0, "advised", *sorted(points), noise, replicates), []
+    for n in COUNTS:
+        for replicate in range(replicates):
+            for depth, better in points.items():
+                accuracy = 1 - 0.16 * (n / 10) ** -0.5 + better / 100 + draw.normal(0, noise)
+                found.append(
+                    {
+                        "trial": f"{n}-{depth}-{replicate}", "config": "c", "model": "net", "source": "far",
+                        "target": "mine", "regime": "fine_tune", "depth": depth, "depth_unit": f"unit{depth}",
+                        "n_per_class": n, "n_train": CLASSES * n, "replicate": replicate, "updates": 9,
+                        "val_accuracy": 0.8 + 0.01 * replicate, "n_val": 30, "n_test": n_test, "n_rates": 3,
+                        "test_accuracy": round(accuracy * n_test) / n_test, "status": "done", "frozen_ok": True,
+                    } | more
+                )  # fmt: skip
+    return found
+
+
+def block(*args: Any, **kwargs: Any) -> Block:
+    (found,) = blocks(frame(rows(*args, **kwargs)))
+    return found
+
+
+def advice(*args: Any, **kwargs: Any) -> Advice:
+    (found,) = advise([block(*args, **kwargs)])
+    return found
+
+
+def test_a_deeper_net_that_is_better_in_every_replicate_is_advised() -> None:
+    now = advice({1: 0, 2: 4, 4: 4}).now
+    assert (now.n, now.images, now.replicates, now.n_test, now.n_val) == (40, 120, 3, 1000, 30)
+    assert (now.depth, now.enough) == (2, 2)
+    assert now.share[now.depths.index(2)] == max(now.share)
+    assert now.accuracy == pytest.approx(0.96, abs=0.005)
+    assert now.interval.low < 0.96 < now.interval.high
+    assert now.lost is None
+    assert now.over_head.settled
+    assert now.over_head.effect == pytest.approx(0.04, abs=0.007)
+    assert not now.over_full.settled
+    assert now.over_full.effect == pytest.approx(0, abs=0.007)
+
+
+def test_the_head_is_advised_where_depth_does_harm() -> None:
+    now = advice({1: 0, 2: -3, 4: -6}).now
+    assert (now.depth, now.enough, now.lost, now.over_head) == (1, 1, None, None)
+    assert now.over_full.settled
+    assert now.over_full.effect == pytest.approx(0.06, abs=0.007)
+
+
+def test_a_gain_within_noise_is_not_worth_a_layer() -> None:
+    """2 points that differ by 4 between replicates."""
+    now = advice({1: 0, 4: 2.5}, noise=0.03).now
+    assert (now.enough, now.depth) == (4, 1)
+    assert not now.lost.settled
+    assert now.lost.effect == -now.over_full.effect > 0
+
+
+def test_a_gain_of_five_test_pictures_is_chance_however_steady() -> None:
+    steady = {"noise": 0.0, "n_test": 100}
+    assert advice({1: 0, 4: 5}, **steady).now.depth == 1
+    assert advice({1: 0, 4: 6}, **steady).now.depth == 4
+
+
+def test_one_replicate_settles_nothing() -> None:
+    found = advice({1: 0, 4: 6}, replicates=1)
+    assert (found.now.depth, found.now.enough, found.now.interval) == (1, 4, None)
+    assert not found.now.lost.settled
+    assert "at least 2 replicates" in found.curve
+
+
+def test_the_curve_is_that_of_the_advised_depth() -> None:
+    found = advice({1: 0, 2: 4}, replicates=4)
+    assert isinstance(found.curve, LearningCurve)
+    assert found.curve.images == (15, 30, 60, 120)
+    assert [images for images, _ in found.measured] == [15, 30, 60, 120]
+    np.testing.assert_allclose(found.curve.measured[:, -1], found.measured[-1][1])
+    assert np.mean(found.measured[-1][1]) == pytest.approx(found.now.accuracy)
+
+
+def test_the_net_is_chosen_on_validation_images() -> None:
+    lucky = [
+        row | {"test_accuracy": 0.99} if (row["replicate"], row["depth"]) == (0, 2) else row
+        for row in rows({1: 0, 2: 4})
+    ]
+    (found,) = advise(blocks(frame(lucky)))
+    assert (found.best.replicate, found.best.trial) == (2, "40-2-2")
+    assert found.best.validation == pytest.approx(0.82)
+    assert found.best.test < 0.99
+
+
+def test_every_pretrained_source_of_every_setting_has_its_advice() -> None:
+    scratch = [row | {"source": "scratch", "trial": f"s{row['trial']}"} for row in rows({4: -9})]
+    near = rows({1: 0, 4: 5}) + rows({1: 0, 4: -9}, source="near", config="c", trial="") + scratch
+    found = advise(blocks(frame(near)))
+    assert [(one.source, one.now.depth) for one in found] == [("far", 4), ("near", 1)]
+    assert advise(blocks(frame(scratch))) == []
+
+
+def test_depths_are_compared_within_replicates_that_have_them_all() -> None:
+    short = [row for row in rows({1: 0, 2: 4}) if (row["depth"], row["replicate"]) != (2, 1)]
+    (found,) = blocks(frame(short))
+    assert choose(found, "far", 40).replicates == 2
+    assert choose(found, "far", 41) is None
