@@ -11,7 +11,7 @@ from convtl.reporting.tables import distribution, markdown
 from convtl.study.advised import Advice, DepthChoice, Difference
 from convtl.study.learning_curve import LearningCurve
 from convtl.study.nets import net_of
-from convtl.study.statistics import EPSILON, Interval, binomial_interval
+from convtl.study.statistics import EPSILON, Interval
 
 _NOTHING = (
     "## How deep to fine-tune\n\nNothing can be advised yet: no pretrained source has a replicate in which every "
@@ -97,13 +97,13 @@ def _reasons(advice: Advice, config: Config) -> list[str]:
 
 def _caveats(advice: Advice) -> list[str]:
     now = advice.now
-    chance = binomial_interval(now.accuracy * now.n_test, now.n_test)
     said = [
-        f"Brackets: 95% t intervals over {_replicates(now)}, each of which draws its own training pictures."
-        if now.interval
+        f"Brackets after points: 95% t intervals over {_replicates(now)}, each of which draws its own training "
+        "pictures."
+        if now.replicates > 1
         else "With one replicate nothing is known of noise, so no difference counts; several would tell more.",
-        f"A replicate is tested on {now.n_test:,} pictures; whatever the replicates say, with other test pictures the "
-        f"accuracy could as well be between {numbers.percent(chance.low)} and {numbers.percent(chance.high)}.",
+        f"Brackets after accuracies: as wide as both that interval and what chance does to a test on {now.n_test:,} "
+        "pictures (95%, exact binomial), which replicates may share.",
         "The depths are compared on test pictures, so that the best of them looks a little better than it is.",
     ]
     rates = advice.block.arm(advice.source, now.n, now.depth, "n_rates")
@@ -258,11 +258,9 @@ def _points(found: Difference) -> str:
 
 
 def _accuracy(choice: DepthChoice) -> str:
-    text = numbers.percent(choice.accuracy)
-    return text if choice.interval is None else f"{text} {_span(choice.interval)}"
+    return f"{numbers.percent(choice.accuracy)} {_span(choice.interval)}"
 
 
 def _span(found: Interval) -> str:
-    """Percent, no lower than 0 and no higher than 100."""
-    low, high = max(0.0, found.low), min(1.0, found.high)
-    return f"[{100 * low:.1f},\N{NO-BREAK SPACE}{100 * high:.1f}]"
+    """Percent."""
+    return f"[{100 * found.low:.1f},\N{NO-BREAK SPACE}{100 * found.high:.1f}]"

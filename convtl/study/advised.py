@@ -44,7 +44,8 @@ class DepthChoice:
       depths, share: P(d* = depth), d* the fewest layers within `statistics.EPSILON` logits of the best.
       enough: the most frequent d*.
       depth: the advised one: the smallest up to `enough` from which `enough` is not told apart.
-      accuracy, interval: test accuracy at `depth`, mean over replicates; no interval for one replicate.
+      accuracy, interval: test accuracy at `depth`, mean over replicates; the interval spans Student's over
+        replicates and the exact binomial one of a test with so many images, which replicates may share.
       lost: `enough` minus `depth`, where these differ: a gain that may be chance.
       over_head, over_full: `depth` minus the last layer only, and minus the deepest; None where it is that.
     """
@@ -56,7 +57,7 @@ class DepthChoice:
     enough: int
     depth: int
     accuracy: float
-    interval: Interval | None
+    interval: Interval
     lost: Difference | None
     over_head: Difference | None
     over_full: Difference | None
@@ -136,7 +137,7 @@ def choose(block: Block, source: str, n: int) -> DepthChoice | None:
         enough=enough,
         depth=depth,
         accuracy=float(table[depth].mean()),
-        interval=_interval(table[depth]),
+        interval=_spanned(table[depth], known("n_test")),
         lost=apart(enough, depth) if depth != enough else None,
         over_head=apart(depth, 1) if depth != 1 and 1 in depths else None,
         over_full=apart(depth, depths[-1]) if depth != depths[-1] else None,
@@ -150,6 +151,15 @@ def _difference(values: pd.Series, n_test: int) -> Difference:
     effect, interval = float(values.mean()), _interval(values)
     enough_images = round(abs(effect) * n_test, 6) >= _PICTURES
     return Difference(effect, interval, interval is not None and interval.excludes_zero() and enough_images)
+
+
+def _spanned(accuracies: pd.Series, n_test: int) -> Interval:
+    mean = float(accuracies.mean())
+    chance = statistics.binomial_interval(mean * n_test, n_test)
+    apart = _interval(accuracies) or chance
+    return Interval(
+        max(0.0, min(apart.low, chance.low)), min(1.0, max(apart.high, chance.high)), chance.level
+    )
 
 
 def _interval(values: pd.Series) -> Interval | None:
@@ -174,6 +184,7 @@ def _advice(block: Block, source: str, choices: Sequence[DepthChoice]) -> Advice
 def _best(block: Block, source: str, n: int, depth: int) -> Best:
     validation = block.arm(source, n, depth, "val_accuracy")
     test, trials = block.arm(source, n, depth, "test_accuracy"), block.arm(source, n, depth, "trial")
-    replicate = int(validation.idxmax()) if len(validation) else int(test.index[0])  # the first of a tie
+    place = int(validation.to_numpy(float).argmax()) if len(validation) else 0  # the first of a tie
+    replicate = int((validation if len(validation) else test).index[place])
     seen = float(validation[replicate]) if len(validation) else float("nan")
     return Best(str(trials[replicate]), replicate, seen, float(test[replicate]))

@@ -22,6 +22,8 @@ FACTORS = (2.0, 4.0)
 _FEWEST_SIZES = 3
 """Two give a line, a third says how far it can be trusted."""
 _FEWEST_REPLICATES = 2
+_FEWEST_WRONG = 1.0
+"""Test images: below it nearly all of an error is the half image that is added."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def learning_curve(
       n_test: test images of a replicate; 1/2 is added to the wrong ones and 1 to all, so that no error is 0.
 
     Raises:
-      NotEnoughData: fewer than three sizes or two replicates; the text says which.
+      NotEnoughData: fewer than three sizes or two replicates, or hardly an error left; the text says which.
     """
     sizes, columns = np.unique(np.asarray(images, float), return_index=True)
     table = np.asarray(accuracy, float).reshape(-1, len(images))[:, columns]
@@ -125,6 +127,11 @@ def learning_curve(
         raise NotEnoughData(
             f"how far a curve can be off needs at least {_FEWEST_REPLICATES} replicates with every number of "
             f"images, and there are {len(table)}"
+        )
+    if (wrong := float((1 - table[:, -1]).mean()) * n_test) < _FEWEST_WRONG:
+        raise NotEnoughData(
+            f"with the most images {wrong:.1f} of {n_test:g} test images are wrong on average, so that a further gain "
+            "could not be measured"
         )
     x, y = np.log(sizes), np.log(((1 - table) * n_test + 0.5) / (n_test + 1))
     lines = _Lines(x, y, n_test)

@@ -80,9 +80,18 @@ def test_a_gain_of_five_test_pictures_is_chance_however_steady() -> None:
     assert advice({1: 0, 4: 6}, **steady).now.depth == 4
 
 
+def test_an_accuracy_is_no_surer_than_its_test_images_make_it() -> None:
+    """All of 18 test images right in every replicate: exact binomial, 0.025 ** (1 / 18)."""
+    now = advice({1: 40}, noise=0.0, n_test=18, test_accuracy=1.0).now
+    assert (now.accuracy, now.interval.high) == (1, 1)
+    assert now.interval.low == pytest.approx(0.025 ** (1 / 18))
+    wide = advice({1: 0}, noise=0.03, n_test=10**6).now.interval
+    assert wide.high - wide.low > 0.02
+
+
 def test_one_replicate_settles_nothing() -> None:
     found = advice({1: 0, 4: 6}, replicates=1)
-    assert (found.now.depth, found.now.enough, found.now.interval) == (1, 4, None)
+    assert (found.now.depth, found.now.enough) == (1, 4)
     assert not found.now.lost.settled
     assert "at least 2 replicates" in found.curve
 

@@ -93,21 +93,27 @@ def test_a_law_that_breaks_widens_the_interval() -> None:
         assert found.interval.low < accuracy[:, -1].mean() + 1e-4 < found.interval.high
 
 
-def test_no_error_at_all_is_less_than_one_picture() -> None:
-    """0 wrong of 100 counts as half a picture of 101."""
-    table = [[0.9, 0.97, 1, 1], [0.92, 0.96, 0.99, 1], [0.91, 0.96, 1, 1], [0.9, 0.95, 0.99, 1]]
+def test_a_replicate_without_an_error_counts_with_half_a_picture() -> None:
+    """0 wrong of 100 counts as half a picture of 101, 2 as two and a half."""
+    table = [[0.9, 0.95, 0.97, 1], [0.92, 0.96, 1, 0.98], [0.91, 0.96, 0.98, 1], [0.9, 0.95, 0.97, 0.98]]
     curve = learning_curve(SIZES, np.array(table), 100)
-    assert curve.back_test.measured == pytest.approx(1 - 0.5 / 101)
+    assert curve.back_test.measured == pytest.approx(1 - math.sqrt(0.5 * 2.5) / 101)
     for found in curve.forecasts:
-        assert 0.98 < found.interval.low < found.accuracy < found.interval.high < 1
+        assert 0.9 < found.interval.low < found.accuracy < found.interval.high < 1
     assert np.isfinite(curve.slopes).all()
+
+
+def test_where_nothing_is_left_to_gain_nothing_is_said() -> None:
+    table = np.array([[0.9, 0.97, 1, 1], [0.92, 0.96, 1, 0.99]])
+    with pytest.raises(NotEnoughData, match=r"0\.5 of 100 test images are wrong on average"):
+        learning_curve(SIZES, table, 100)
 
 
 @given(
     st.lists(st.lists(st.floats(0, 1), min_size=4, max_size=4), min_size=2, max_size=5), st.integers(1, 500)
 )
 def test_whatever_was_measured_gives_shares(table, n_test) -> None:
-    curve = learning_curve(SIZES, np.array(table), n_test)
+    curve = learning_curve(SIZES, np.minimum(np.array(table), 1 - 1 / n_test), n_test)
     for found in curve.forecasts:
         assert 0 <= found.interval.low <= found.accuracy <= found.interval.high <= 1
 
