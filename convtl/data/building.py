@@ -210,9 +210,8 @@ def _report(faults: Mapping[str, Fault], total: int, recipe: Recipe, means: Mean
         )
     if "no picture" in kinds:
         lost.append(f"no pictures: {len(kinds['no picture'])}")
-    means.tell(
-        f"{recipe.name}: {len(faults)} files of {total} in {recipe.where} left out ({'; '.join(lost)})"
-    )
+    files = f"{len(faults)} of {total} files"
+    means.tell(f"{recipe.name}: {files} in {recipe.where} left out ({'; '.join(lost)})")
 
 
 def _listed(names: Sequence[str]) -> str:

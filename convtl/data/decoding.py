@@ -36,8 +36,10 @@ _ALONE_SECONDS = 2.0
 """... unless they take longer than this."""
 _WORTH_PROCESSES = 5.0
 """Seconds of work from which on starting other processes (1 to 3 s each) is worth it."""
-_BLOCK = 32
-"""Pictures that are fetched together, and travel together to a process."""
+_BLOCK = 16
+"""Pictures that are fetched together, and travel together to a process, at most ..."""
+_BLOCK_SECONDS = 0.5
+"""... and how long it may take, since a process ends only between blocks."""
 _BYTES_A_PIXEL = 16
 """Memory that a picture takes while it is decoded, turned, laid on white and converted, at most."""
 _BYTES_A_PROCESS = 250e6
@@ -98,20 +100,23 @@ def decode(source: Source, jobs: Sequence[Job], rows: Rows, means: Means, title:
         faults.update((index, fault) for index, fault in verdicts if fault)
         progress.add(sum(fault != _LATER for _, fault in verdicts))
 
-    blocks = [tuple(jobs[start : start + _BLOCK]) for start in range(0, len(jobs), _BLOCK)]
-    done = 0
     alone = _Task(source, rows)
-    while done < len(blocks) and not (workers := _worth_processes(progress, means)):
-        note(alone(blocks[done]))
-        done += 1
-    if done < len(blocks):
-        _by_many(alone, blocks[done:], workers, means, note)
+    for start in range(0, len(jobs), _BLOCK):
+        if workers := _worth_processes(progress, means):
+            together = int(min(_BLOCK, max(1, _BLOCK_SECONDS * start / progress.seconds)))
+            _by_many(alone, _blocks(jobs[start:], together), workers, means, note)
+            break
+        note(alone(jobs[start : start + _BLOCK]))
     places = {index: row for row, index in jobs}
     for index in sorted(index for index, fault in faults.items() if fault == _LATER):
         del faults[index]
         note(alone([(places[index], index)]))
     progress.finish()
     return faults  # type: ignore[return-value]
+
+
+def _blocks(jobs: Sequence[Job], size: int) -> list[tuple[Job, ...]]:
+    return [tuple(jobs[start : start + size]) for start in range(0, len(jobs), size)]
 
 
 def _worth_processes(progress: "_Rate", means: Means) -> int:

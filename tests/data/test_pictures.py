@@ -1,0 +1,116 @@
+"""Pictures of every kind become square images."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from picture_folders import animation, noise
+from PIL import Image
+
+from convtl.data.pictures import Fit, fit
+
+
+def _reread(picture: Image.Image, form: str, **options: object) -> Image.Image:
+    file = io.BytesIO()
+    picture.save(file, form, **options)
+    file.seek(0)
+    return Image.open(file)
+
+
+def _palette_with_a_hole() -> Image.Image:
+    picture = Image.new("P", (8, 8), 1)
+    picture.putpalette([0, 0, 0, 255, 0, 0])
+    picture.paste(0, (0, 0, 8, 4))
+    return _reread(picture, "PNG", transparency=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "top", "bottom"),
+    [
+        (lambda: Image.new("RGB", (9, 9), "red"), (255, 0, 0), (255, 0, 0)),
+        (lambda: Image.new("L", (9, 9), 90), (90, 90, 90), (90, 90, 90)),
+        (lambda: Image.new("1", (9, 9), 1), (255, 255, 255), (255, 255, 255)),
+        (lambda: Image.new("RGBA", (9, 9), (0, 0, 0, 0)), (255, 255, 255), (255, 255, 255)),
+        (lambda: Image.new("LA", (9, 9), (0, 255)), (0, 0, 0), (0, 0, 0)),
+        (_palette_with_a_hole, (255, 255, 255), (255, 0, 0)),
+        (lambda: _reread(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"), (255, 0, 0), (255, 0, 0)),
+        (lambda: _reread(Image.new("CMYK", (16, 16), (0, 0, 0, 255)), "TIFF"), (0, 0, 0), (0, 0, 0)),
+        (lambda: _reread(Image.new("YCbCr", (16, 16), (0, 128, 128)), "JPEG"), (0, 0, 0), (0, 0, 0)),
+        (lambda: Image.new("RGB", (1, 1), "blue"), (0, 0, 255), (0, 0, 255)),
+    ],
+)
+def test_colours(make: Callable[[], Image.Image], top: tuple[int, ...], bottom: tuple[int, ...]) -> None:
+    image = fit(make(), 8, grey=False)
+    assert image.shape == (8, 8, 3)
+    np.testing.assert_allclose(image[0, 4], top, atol=2)
+    np.testing.assert_allclose(image[-1, 4], bottom, atol=2)
+    assert fit(make(), 8, grey=True).shape == (8, 8, 1)
+
+
+def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
+    animation(tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as picture:
+        np.testing.assert_array_equal(fit(picture, 4, grey=False), np.full((4, 4, 3), (255, 0, 0)))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_file_is_turned_as_its_exif_says(orientation: int) -> None:
+    picture = Image.new("RGB", (40, 40), "black")
+    picture.paste("white", (0, 0, 40, 20))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = fit(_reread(picture, "PNG", exif=exif), 40, grey=True)[..., 0]
+    quarter = {1: 0, 3: 2, 6: -1, 8: 1}[orientation]
+    np.testing.assert_array_equal(turned, np.rot90(np.asarray(picture.convert("L")), quarter))
+
+
+@pytest.mark.parametrize("extent", [(1, 5000), (5000, 1), (3, 40_000)])
+def test_lines_of_pixels_need_no_immense_picture(extent: tuple[int, int]) -> None:
+    assert fit(Image.new("RGB", extent, "red"), 100, grey=False).shape == (100, 100, 3)
+
+
+@pytest.mark.parametrize(
+    ("extent", "size", "crop", "resized", "corner"),
+    [
+        ((348, 348), 224, 0.875, (256, 256), (16, 16)),
+        ((500, 333), 224, 0.875, (384, 256), (80, 16)),
+        ((333, 500), 224, 1.0, (224, 336), (0, 56)),
+        ((301, 200), 300, 0.904, (498, 331), (99, 16)),  # margins of 99 and 15.5
+    ],
+)
+def test_crops_are_those_of_torchvision(
+    extent: tuple[int, int], size: int, crop: float, resized: tuple[int, int], corner: tuple[int, int]
+) -> None:
+    picture = noise(0, extent)
+    left, top = corner
+    by_hand = picture.resize(resized, Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
+    found = fit(picture.copy(), size, grey=False, crop=crop, interpolation="bicubic")
+    np.testing.assert_array_equal(found, np.asarray(by_hand))
+
+
+@given(
+    st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    st.integers(1, 40),
+    st.floats(0.1, 1),
+    st.sampled_from(["bilinear", "bicubic"]),
+)
+def test_any_picture_fits(extent: tuple[int, int], size: int, crop: float, interpolation: object) -> None:
+    """A plain colour stays what it is, whatever is cut out of it."""
+    image = fit(Image.new("RGB", extent, (10, 20, 30)), size, False, crop, interpolation)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(image, np.full((size, size, 3), (10, 20, 30)))
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "RGBA")])
+def test_pictures_that_keep_their_size(channels: int, mode: str) -> None:
+    picture = noise(1).convert(mode)
+    found = Fit(None, channels)(picture)
+    np.testing.assert_array_equal(found, np.asarray(picture).reshape(12, 16, channels))
+
+
+def test_grey_levels_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="no numbers"):
+        fit(Image.fromarray(np.full((4, 4), np.nan, np.float32)), 4, grey=True)
