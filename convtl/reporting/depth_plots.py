@@ -98,13 +98,14 @@ def accuracy_by_depth_caption(view: View) -> str:
 
 @dataclass(frozen=True)
 class Benefit:
-    """D of one source, n and schedule."""
+    """D of one source, n and schedule; `at_edge`: at floor or ceiling, so that it enters no test."""
 
     source: str
     n: int
     updates: int
     found: Estimate
     sign: int
+    at_edge: bool = False
 
 
 def depth_benefits(view: View) -> list[Benefit]:
@@ -116,16 +117,25 @@ def depth_benefits(view: View) -> list[Benefit]:
     values = {place: series for place, series in values.items() if len(series)}
     if not values:
         return []
-    adjusted = max_t(pd.DataFrame(dict(enumerate(values.values()))).to_numpy(float).T)
+    tested = {place: series for place, series in values.items() if not view.edge(*place)}
+    adjusted = dict.fromkeys(values, 1.0)
+    if tested:
+        ps = max_t(pd.DataFrame(dict(enumerate(tested.values()))).to_numpy(float).T)
+        adjusted |= dict(zip(tested, map(float, ps), strict=True))
     return [
-        Benefit(*place, found := estimate(series), int(np.sign(found.effect)) if p <= ALPHA else 0)
-        for (place, series), p in zip(values.items(), adjusted, strict=True)
+        Benefit(
+            *place,
+            found := estimate(series),
+            int(np.sign(found.effect)) if adjusted[place] <= ALPHA else 0,
+            place not in tested,
+        )
+        for place, series in values.items()
     ]
 
 
 @styled
 def benefit_map(view: View) -> Figure:
-    """D over sources (similar ones above) and labels, a panel a schedule; the black line is D = 0."""
+    """D over sources (similar ones above) and labels, a panel a schedule; the black line, behind numbers, is D = 0."""
     found = depth_benefits(view)
     rows, columns = list(dict.fromkeys(b.source for b in found)), sorted({b.n for b in found})
     schedules = sorted({b.updates for b in found})
@@ -145,7 +155,7 @@ def benefit_map(view: View) -> Figure:
         image = axis.imshow(np.ma.masked_invalid(values), cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
         axis.set_facecolor("#EEEEEE")
         for b in own:
-            text = numbers.signed(b.found.effect) + ("*" if b.sign else "")
+            text = numbers.signed(b.found.effect) + ("*" if b.sign else "†" if b.at_edge else "")
             colour = "white" if abs(b.found.effect) > 0.6 * limit else "black"
             axis.text(
                 columns.index(b.n),
@@ -155,6 +165,12 @@ def benefit_map(view: View) -> Figure:
                 va="center",
                 fontsize=9,
                 color=colour,
+                bbox={
+                    "facecolor": image.cmap((b.found.effect + limit) / (2 * limit)),
+                    "linewidth": 0,
+                    "pad": 1.5,
+                },
+                zorder=4,
             )
         _contour(axis, view, rows, columns, updates)
         whole_axis(axis.xaxis, range(len(columns)), [str(n) for n in columns])
@@ -182,16 +198,13 @@ def crossings(view: View, source: str, updates: int) -> tuple[list[int], float] 
 
 
 def _contour(axis: Axes, view: View, rows: list[str], columns: list[int], updates: int) -> None:
-    """Where D = 0, source by source; stretches of neighbouring sources are joined."""
+    """Where D = 0, source by source, if that is inside what was run; stretches of neighbouring sources are joined."""
     place: dict[int, float] = {}
     for row, source in enumerate(rows):
         found = crossings(view, source, updates)
-        if found is None:
+        if found is None or math.isinf(found[1]):
             continue
-        counts, at = found
-        first, last = columns.index(counts[0]) - 0.5, columns.index(counts[-1]) + 0.5
-        inside = float(np.interp(at, [math.log2(n) for n in columns], range(len(columns))))
-        place[row] = first + 0.04 if at == -math.inf else last - 0.04 if at == math.inf else inside
+        place[row] = float(np.interp(found[1], [math.log2(n) for n in columns], range(len(columns))))
         axis.plot([place[row]] * 2, [row - 0.5, row + 0.5], color="black", linewidth=2.4, label="D = 0")
         if row - 1 in place:
             axis.plot([place[row - 1], place[row]], [row - 0.5] * 2, color="black", linewidth=2.4)
@@ -200,26 +213,28 @@ def _contour(axis: Axes, view: View, rows: list[str], columns: list[int], update
 def benefit_map_caption(view: View) -> str:
     """Signs, and where D crosses 0."""
     found = depth_benefits(view)
-    signs = [b.sign for b in found]
+    signs = [b.sign for b in found if not b.at_edge]
     text = (
-        f"Of {numbers.plural(len(found), 'cell')}, training all layers is better than the last alone in "
+        f"Of {numbers.plural(len(signs), 'cell')}, training all layers is better than the last alone in "
         f"{signs.count(1)}, worse in {signs.count(-1)}, and not settled in {signs.count(0)}."
     )
-    said = []
+    if len(signs) < len(found):
+        text += f" † {numbers.plural(len(found) - len(signs), 'cell')} at floor or ceiling: not tested."
+    said: dict[str, list[str]] = {}
     for updates in view.schedules:
         for source in view.names:
             if (at := crossings(view, source, updates)) is None:
                 continue
             counts, place = at
             where = (
-                f"at or below n={counts[0]}"
+                f"D is above 0 already at the smallest n ({counts[0]})"
                 if place == -math.inf
-                else f"above n={counts[-1]}"
+                else f"D is not above 0 up to the largest n ({counts[-1]})"
                 if place == math.inf
-                else f"near n={2**place:.0f}"
+                else f"D reaches 0 near n={2**place:.0f}"
             )
-            said.append(f"{source} {where} ({updates:,} updates)")
-    return f"{text} D reaches 0: {', '.join(said)}." if said else text
+            said.setdefault(where, []).append(f"{source} ({updates:,} updates)")
+    return " ".join([text, *(f"{where}: {', '.join(own)}." for where, own in said.items())])
 
 
 # --- F4, the dial and the ladder ------------------------------------------------------------------------

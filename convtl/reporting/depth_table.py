@@ -28,7 +28,8 @@ class DepthCell:
       share: P(d* = depth).
       m: replicates.
       gains: G at d*, one a replicate; d* is chosen by replicates that do not score it where m allows that.
-      adjusted: p of the mean of `gains`, over all cells of the table (step-down max-T).
+      adjusted: p of the mean of `gains`, over all cells of the table (step-down max-T); NaN at an edge.
+      edge: `floor` or `ceiling` of a cell that enters no test.
     """
 
     source: str
@@ -39,6 +40,7 @@ class DepthCell:
     gains: pd.Series
     m: int
     adjusted: float = float("nan")
+    edge: str = ""
 
     @property
     def gain(self) -> float:
@@ -62,11 +64,12 @@ def depth_cells(view: View) -> list[DepthCell]:
         for n in view.counts_of(source, updates)
         if (cell := _cell(view, source, n, updates)) is not None
     ]
-    values = pd.DataFrame({index: cell.gains for index, cell in enumerate(found)}).T
+    values = pd.DataFrame({index: cell.gains for index, cell in enumerate(found) if not cell.edge}).T
     if not values.size:
         return found
-    adjusted = statistics.max_t(values.to_numpy(float))
-    return [replace(cell, adjusted=float(p)) for cell, p in zip(found, adjusted, strict=True)]
+    adjusted = dict(zip(values.index, statistics.max_t(values.to_numpy(float)), strict=True))
+    nothing = float("nan")
+    return [replace(cell, adjusted=float(adjusted.get(i, nothing))) for i, cell in enumerate(found)]
 
 
 def _cell(view: View, source: str, n: int, updates: int) -> DepthCell | None:
@@ -85,7 +88,8 @@ def _cell(view: View, source: str, n: int, updates: int) -> DepthCell | None:
         own = np.where(member, 0.0, z[:, chosen].T).sum(axis=0) / (~member).sum(axis=0)
         scores = pd.Series(own, curve.index)
     gains = (scores - scratch).dropna() if len(scratch) else pd.Series(dtype=float)
-    return DepthCell(source, n, updates, depths, tuple(map(float, share)), gains, len(z))
+    edge = view.edge(source, n, updates)
+    return DepthCell(source, n, updates, depths, tuple(map(float, share)), gains, len(z), edge=edge)
 
 
 def table(view: View, found: Sequence[DepthCell]) -> str:
@@ -108,7 +112,7 @@ def _text(cell: DepthCell | None) -> str:
     if not len(cell.gains):
         return text
     size = f"**{numbers.signed(cell.gain)}**" if cell.settled else numbers.signed(cell.gain)
-    return f"{text}; G {size}" + (" \\*" if cell.gain < 0 else "")
+    return f"{text}; G {size}" + (" \\*" if cell.gain < 0 else "") + (" †" if cell.edge else "")
 
 
 def legend(found: Sequence[DepthCell]) -> str:
@@ -122,7 +126,8 @@ def legend(found: Sequence[DepthCell]) -> str:
     return (
         f"*k*: P(d\\* = k), where d\\* is the fewest trained layers within {EPSILON} logit of the best (most frequent "
         f"in bold), {how}. G: gain over scratch at d\\*, logit; blue where positive, orange and \\* where transfer is "
-        "below scratch, bold where settled (adjusted p ≤ .05 over the table, step-down max-T).\n"
+        "below scratch, bold where settled (adjusted p ≤ .05 over the table, step-down max-T)."
+        f"{' † at floor or ceiling, so that it enters no test.' * any(cell.edge for cell in found)}\n"
     )
 
 

@@ -183,7 +183,15 @@ def _figure_sections(parts: Parts, out: Path, samples: Samples | None) -> list[s
     return text
 
 
-_OUTCOMES = ("supported", "contradicted", "practically null", "inconclusive", "not tested", "described")
+_OUTCOMES = (
+    "supported",
+    "contradicted",
+    "practically null",
+    "inconclusive",
+    "not tested",
+    "not judged",
+    "described",
+)
 _Drawn = tuple[str, str, Callable[[], figures.Figure], str, str]
 _BARS = "Bars and bands: 95% bootstrap over whole replicates; dots: single replicates."
 _FLIPS = "Brackets: exact sign-flip intervals; \\* adjusted p ≤ .05."

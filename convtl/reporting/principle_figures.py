@@ -68,7 +68,8 @@ def _of_depth(view: View) -> list[Picture]:
             Picture(
                 "depth_benefit", "F4. Depth benefit D over similarity and labels",
                 lambda: depth_plots.benefit_map(view), depth_plots.benefit_map_caption(view),
-                "Sources from similar to far; black line: D = 0, from the isotonic fit of D in log n, where D rises; "
+                "Sources from similar to far; black line: D = 0, from the isotonic fit of D in log n, where it is "
+                "inside the n that were run; "
                 "\\* adjusted p ≤ .05 over all cells (max-T); grey: not run.",
             )
         )  # fmt: skip

@@ -29,7 +29,13 @@ from convtl.study.scorecard import scorecard as judged
 
 _ALIASES = ("self", "mixture")
 """Sources whose pictures are shown under other names already."""
-_SAID = ("command", "faces list", "rates at an edge", "rates from the own target")
+_SAID = (
+    "command",
+    "faces list",
+    "targets that are no letters",
+    "rates at an edge",
+    "rates from the own target",
+)
 """Facts that are said in sentences and are not in the table of methods."""
 
 

@@ -153,6 +153,8 @@ def facts(
     merged = {"command": given.pop("command", None), **changed, **given}
     if scripts := _scripts(config, targets):
         merged["scripts"] = scripts
+    if other := _no_letters(config, targets):
+        merged["targets that are no letters"] = other
     return {name: value for name, value in merged.items() if value not in (None, "")}
 
 
@@ -171,6 +173,17 @@ def _scripts(config: Config, targets: Sequence[str]) -> str:
         domain.script for name in targets if isinstance(domain := config.domains.get(name), TypedScriptConfig)
     ]
     return ", ".join(dict.fromkeys(found))
+
+
+def _no_letters(config: Config, targets: Sequence[str]) -> str:
+    """`textures (patches of photographs)`: targets that are no typed scripts, where some are."""
+    what = {"patches": " (patches of photographs)", "digits": " (handwritten digits)", "noise": " (noise)"}
+    kinds = {name: domain.kind for name in targets if (domain := config.domains.get(name))}
+    if "typed_script" not in kinds.values():
+        return ""
+    return numbers.listed(
+        [name + what.get(kind, "") for name, kind in kinds.items() if kind != "typed_script"]
+    )
 
 
 def _span(values: pd.Series) -> str:

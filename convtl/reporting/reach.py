@@ -8,7 +8,7 @@ import pandas as pd
 from convtl.reporting import caveats, numbers
 from convtl.reporting.view import View
 from convtl.study.arms import SCRATCH
-from convtl.study.cells import Cells, NotEnoughData
+from convtl.study.cells import AtEdge, Cells
 from convtl.study.scorecard import Score
 
 _FLOOR_NAMED = 8
@@ -105,7 +105,7 @@ def _seen(scores: Sequence[Score], facts: Mapping[str, Any]) -> list[str]:
 def _cannot(
     usable: pd.DataFrame, found: Sequence[View], scores: Sequence[Score], facts: Mapping[str, Any]
 ) -> list[str]:
-    said = [*_nets(usable, facts), *caveats.inputs(facts)]
+    said = [*_nets(usable, facts), *_inputs(facts)]
     short = [str(number) for number, score in enumerate(scores, 1) if "short schedule only" in score.note]
     if short:
         said.append(
@@ -144,11 +144,25 @@ def _cannot(
 def _nets(usable: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
     nets = ", ".join(dict.fromkeys(usable["model"])) if len(usable) else ""
     scripts = f", scripts {facts['scripts']}" if facts.get("scripts") else ""
+    if other := facts.get("targets that are no letters"):
+        scripts += f", and as targets {other}"
     classes = sorted({round(value) for value in (usable["n_train"] / usable["n_per_class"]).dropna()})
     sizes = f", {numbers.listed([str(value) for value in classes], 'or')} classes" if classes else ""
     return [
         f"Its scope is {nets or 'no net'}{scripts}{sizes}: nothing is said about other nets or other kinds of images."
     ]
+
+
+def _inputs(facts: Mapping[str, Any]) -> list[str]:
+    """What the test images are: letters in known faces, and what other targets consist of."""
+    said = caveats.inputs(facts)
+    if other := facts.get("targets that are no letters"):
+        said = [
+            text.replace("fonts, handwriting or photographs", "fonts or handwriting")
+            + f" What is said about {other} holds for new images of the same kind."
+            for text in said
+        ]
+    return said
 
 
 def _validation(usable: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
@@ -174,7 +188,7 @@ def _validation(usable: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
 
 
 def _floors(found: Sequence[View]) -> list[str]:
-    """Cells in which head and whole net are both under twice chance; they enter no test of D."""
+    """Cells in which head and whole net are both under twice chance; they enter no test."""
     low = []
     for view in found:
         for target in view.targets:
@@ -190,14 +204,12 @@ def _floors(found: Sequence[View]) -> list[str]:
         return []
     more = f" and {len(low) - _FLOOR_NAMED} more" if len(low) > _FLOOR_NAMED else ""
     shown = f"{'; '.join(low[:_FLOOR_NAMED])}{more}"
-    return [
-        f"Floor: head and whole net are both under twice chance at {shown}. Such a cell enters no test of D."
-    ]
+    return [f"Floor: head and whole net are both under twice chance at {shown}. Such a cell enters no test."]
 
 
 def _is_floor(cells: Cells, source: str, n: int, updates: int) -> bool:
     try:
-        cells.D(source, n, updates)
-    except NotEnoughData as what:
-        return "floor" in str(what)
+        cells.check(source, n, updates)
+    except AtEdge as what:
+        return what.edge == "floor"
     return False

@@ -24,7 +24,8 @@ TITLES = {
     "ways": "Rivals: everything with care, or other layers than the last ones",
     "input_shift": "The counter-example: the same letters, seen differently",
 }
-_ORDER = ("supported", "contradicted", "practically null", "inconclusive", "not tested", "not enough data")
+_ORDER = ("supported", "contradicted", "practically null", "inconclusive", "not tested", "not judged",
+          "not enough data")  # fmt: skip
 _CLAIM_WIDTH = 46
 _SHOWN_PARTS = 3
 """Parts up to which a claim's row has the numbers of each."""
@@ -100,7 +101,10 @@ def rule(scores: Sequence[Score]) -> str:
         "on the same side; else *inconclusive*. A claim of several parts needs all of them (the largest p counts): "
         "one that is practically null where a direction is asked for makes the claim so, and one refuted part "
         "refutes it; in bold is the part that decides. The order of sources is judged by the p of its permutations "
-        "alone; shares of cells are described. Any other p is that of the exact two-sided sign-flip test over "
+        "alone; shares of cells are described. A cell (target, source, n, schedule) is at floor if head and whole net "
+        "are under twice chance accuracy, at the ceiling if they are above 98% (of a gain, scratch too); it "
+        "enters no test: means and slopes are over the other cells, and a claim without any is *not judged*. Any "
+        "other p is that of the exact two-sided sign-flip test over "
         f"replicates, targets averaged inside each.{floor} Claims, tests and thresholds are written down in "
         "`convtl/study/declared/`. *z*: log-odds of a correct answer, on test "
         "images; *k*: trained layers, from the last; *D*: z with all layers trained minus z with the last only; "
@@ -173,7 +177,9 @@ def _deciding(score: Score) -> Measured:
 
 
 def _schedule(score: Score) -> str:
-    """What the other schedule says, in brackets."""
+    """What is left out and what the other schedule says, in brackets; of what is not judged, why."""
+    if score.outcome == "not judged":
+        return f" ({score.edge})"
     if score.outcome in ("not enough data", "not tested"):
         return ""
     if score.elsewhere:
@@ -183,8 +189,13 @@ def _schedule(score: Score) -> str:
             else f"{outcome} with {updates:,} updates, so a conclusion about speed"
             for updates, outcome in score.elsewhere
         ]
-        return f" ({'; '.join(said)})"
-    return f" ({score.only})" if score.only else ""
+        return _bracketed(*said, score.left_out)
+    return _bracketed(score.only, score.left_out)
+
+
+def _bracketed(*texts: str) -> str:
+    said = [text for text in texts if text]
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def headed(page: str) -> str:
@@ -236,6 +247,8 @@ def _short(score: Score) -> str:
 
 def _short_schedule(score: Score) -> str:
     other = [outcome for _, outcome in score.elsewhere if outcome != score.outcome]
+    if score.outcome == "not judged":
+        return f" ({score.edge})"
     if score.outcome in ("not enough data", "not tested"):
         return ""
     if other:

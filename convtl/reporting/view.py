@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from convtl.study.arms import SCRATCH, arm_names
-from convtl.study.cells import RUNGS, Cells, Depth, NotEnoughData
+from convtl.study.cells import RUNGS, AtEdge, Cells, Depth, NotEnoughData
 from convtl.study.contrasts import SPECIAL
 from convtl.study.declared import LADDER
 from convtl.study.statistics import interquartile_mean
@@ -118,8 +118,18 @@ class View:
         return self._once(place, lambda: self.cells.z(source, n, depth, updates, column=column))
 
     def gain(self, source: str, n: int, depth: Depth, updates: int) -> pd.Series:
-        """G per replicate."""
-        return self._once(("G", source, n, depth, updates), lambda: self.cells.G(source, n, depth, updates))
+        """G per replicate, also at floor."""
+        return self._once(
+            ("G", source, n, depth, updates), lambda: self.cells.gain(source, n, depth, updates)
+        )
+
+    def edge(self, source: str, n: int, updates: int) -> str:
+        """`floor` or `ceiling` where a cell is so on one of the targets, and so enters no test; empty elsewhere."""
+        try:
+            self.cells.check(source, n, updates)
+        except AtEdge as what:
+            return what.edge
+        return ""
 
     def benefit(self, source: str, n: int, updates: int) -> pd.Series:
         """D per replicate, also of cells at the floor, which claims leave out."""

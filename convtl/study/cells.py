@@ -1,14 +1,18 @@
 """A study's finished trials as cells: (source, n, depth, updates) -> one logit accuracy a target and replicate."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
 
 from convtl.study.arms import SCRATCH
+
+T = TypeVar("T")
+"""Numbers of replicates, or a table of them."""
 
 Depth = int | str
 """Number of trained layers, or `all`."""
@@ -18,10 +22,27 @@ RUNGS = {"mixture@0": "noise", "mixture@1": "own"}
 
 _FEWEST = 4
 """Classes from which on twice chance is a low score."""
+_CEILING = 0.98
+"""Accuracy above which 1,200 test images give a logit no better than to the smallest effect of interest."""
 
 
 class NotEnoughData(Exception):
     """An estimand cannot be computed; the text names what is missing."""
+
+
+class AtEdge(NotEnoughData):
+    """A cell is at floor or ceiling, so that it enters no test.
+
+    Attributes:
+      edge: `floor` or `ceiling`.
+      cell: which, in short.
+    """
+
+    def __init__(self, edge: str, source: str, target: str, n: int, updates: int) -> None:
+        why = {"floor": "every arm is under twice chance", "ceiling": f"every arm is above {_CEILING:.0%}"}
+        place = f"target {target}, source {source}, n_per_class {n}, {updates} updates"
+        super().__init__(f"{place}: {edge}, {why[edge]}")
+        self.edge, self.cell = edge, f"{source} to {target} at n={n:,}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +56,14 @@ class Cells:
       rows: of `arms.frame`, usable ones.
       targets: those that are looked up where a call names none.
       gradients: the table of the probes (`convtl.training.probes`), if there is one.
+      left_out: what means over cells did without, as it was at an edge; shared with the views that are made of
+        these cells, and filled while contrasts are computed.
     """
 
     rows: pd.DataFrame
     targets: tuple[str, ...]
     gradients: pd.DataFrame | None = None
+    left_out: list[AtEdge] = field(default_factory=list)
 
     def of(self, target: str) -> "Cells":
         """The same rows, with one main target."""
@@ -47,9 +71,17 @@ class Cells:
         view.__dict__["_arms"] = self._arms  # made once for all views
         return view
 
+    def noting(self) -> "Cells":
+        """The same rows, with a list of their own of what is left out."""
+        view = replace(self, left_out=[])
+        view.__dict__["_arms"] = self._arms
+        return view
+
     def by(self, regime: str) -> "Cells":
         """The trials of one regime."""
-        return self._only(self.rows["regime"] == regime)
+        view = self._only(self.rows["regime"] == regime)
+        view.__dict__["_ways"] = self._ways
+        return view
 
     def shifted(self, kind: str) -> "Cells":
         """The trials whose target images are changed in one way (a key of `shift`)."""
@@ -62,6 +94,14 @@ class Cells:
         view = replace(self, rows=self.rows[wanted])
         view.__dict__["full"] = self.full  # of the whole study: a part may lack scratch
         return view
+
+    @cached_property
+    def _ways(self) -> list["Cells"]:
+        """These cells by regime: where one fails and another does not, the cell is not at floor."""
+        regimes = self.rows["regime"].unique() if "regime" in self.rows else ()
+        return (
+            [self._only(self.rows["regime"] == regime) for regime in regimes] if len(regimes) > 1 else [self]
+        )
 
     @cached_property
     def full(self) -> int:
@@ -117,33 +157,93 @@ class Cells:
         """Depth benefit: all layers minus the last.
 
         Raises:
-          NotEnoughData: a cell is missing, or both arms are under twice chance (that says nothing of depth).
+          NotEnoughData: an arm is missing.
+          AtEdge: head and whole net are both under twice chance, or both at the ceiling.
         """
         arms = {depth: self.z(source, n, depth, updates, target=target) for depth in (1, "all")}
-        for name in arms[1].index.unique("target"):
-            if all(self._at_floor(name, source, n, depth, updates) for depth in arms):
-                raise NotEnoughData(
-                    f"target {name}, source {source}, n_per_class {n}, {updates} updates: floor, depths 1 and "
-                    "all are both under twice chance"
-                )
+        self.check(source, n, updates, target=target)
         return arms["all"] - arms[1]
 
-    def _at_floor(self, target: str, source: str, n: int, depth: Depth, updates: int) -> bool:
-        """Mean accuracy under twice chance; asked only where that is low enough to mean something."""
-        rows = self._rows_of(target, source, n, depth, updates)
-        classes = float((rows["n_train"] / rows["n_per_class"]).median())
-        return classes >= _FEWEST and float(rows["test_accuracy"].mean()) < 2 / classes
-
     def G(self, source: str, n: int, depth: Depth, updates: int, *, target: str | None = None) -> pd.Series:
-        """Gain: transfer minus training from scratch."""
+        """Gain: transfer minus training from scratch.
+
+        Raises:
+          NotEnoughData: an arm is missing.
+          AtEdge: as for `D`; at the ceiling scratch has to be, too.
+        """
+        gain = self.gain(source, n, depth, updates, target=target)
+        self.check(source, n, updates, depth, against=SCRATCH, target=target)
+        return gain
+
+    def gain(
+        self, source: str, n: int, depth: Depth, updates: int, *, target: str | None = None
+    ) -> pd.Series:
+        """G, at floor and ceiling too."""
         pretrained = self.z(source, n, depth, updates, target=target)
         return pretrained - self.z(SCRATCH, n, "all", updates, target=target)
 
     def L(
         self, source: str, n: int, long: int, short: int, *, depth: Depth = "all", target: str | None = None
     ) -> pd.Series:
-        """What a longer schedule adds."""
-        return self.z(source, n, depth, long, target=target) - self.z(source, n, depth, short, target=target)
+        """What a longer schedule adds.
+
+        Raises:
+          NotEnoughData: an arm is missing.
+          AtEdge: the cells of both schedules are at an edge.
+        """
+        more = self.z(source, n, depth, long, target=target) - self.z(source, n, depth, short, target=target)
+        with suppress(AtEdge):
+            self.check(source, n, long, depth, target=target)
+            return more
+        self.check(source, n, short, depth, target=target)
+        return more
+
+    def check(
+        self,
+        source: str,
+        n: int,
+        updates: int,
+        *depths: Depth,
+        against: str = "",
+        target: str | None = None,
+        upper: str = "source",
+    ) -> None:
+        """That a cell (source, n, updates) enters a test.
+
+        Args:
+          depths: compared in the test, beside head and whole net.
+          against: the source that it is compared with, if it is another one; its whole net then counts, too,
+            for whether the comparison is at the ceiling. How low it is says nothing of the cell.
+
+        Raises:
+          AtEdge: every one of the arms that were run is under twice chance accuracy (of four classes or more),
+            or every one is above 98 %.
+        """
+        for name in self.targets if target is None else (target,):
+            own = self._edges(name, source, n, (1, "all", *depths), updates, upper)
+            rival = self._edges(name, against, n, ("all",), updates, upper) if against else set[str]()
+            if own == {"floor"}:
+                raise AtEdge("floor", source, name, n, updates)
+            if own and own | rival == {"ceiling"}:
+                raise AtEdge("ceiling", source, name, n, updates)
+
+    def _edges(
+        self, target: str, source: str, n: int, depths: Sequence[Depth], updates: int, upper: str
+    ) -> set[str]:
+        """What the arms that were run are at: `floor`, `ceiling` or neither (empty); of every regime."""
+        found = {way._edge(target, source, n, k, updates, upper) for way in self._ways for k in depths}
+        return {edge for edge in found if edge is not None}
+
+    def _edge(self, target: str, source: str, n: int, depth: Depth, updates: int, upper: str) -> str | None:
+        """`floor`, `ceiling` or neither, by the mean accuracy of an arm; None where it was not run."""
+        rows = self._rows_of(target, source, n, depth, updates, upper)
+        if not len(rows):
+            return None
+        classes = float((rows["n_train"] / rows["n_per_class"]).median())
+        accuracy = float(rows["test_accuracy"].mean())
+        if classes >= _FEWEST and accuracy < 2 / classes:
+            return "floor"
+        return "ceiling" if accuracy > _CEILING else ""
 
     def frozen(self, source: str, n: int, j: int, updates: int, target: str) -> pd.Series:
         """The j lowest layers frozen as the source left them, the others trained anew."""
@@ -222,6 +322,33 @@ class Cells:
 def mean_of(parts: Sequence[pd.Series]) -> pd.Series:
     """Mean of several numbers of the same replicates; NaN where one is missing."""
     return sum(parts[1:], start=parts[0]) / len(parts)
+
+
+def mean_over(cells: Cells, parts: Sequence[Callable[[], pd.Series]]) -> pd.Series:
+    """Mean of the parts that are not at an edge; what is goes to `cells.left_out`.
+
+    Raises:
+      AtEdge: all of them are.
+    """
+    return mean_of(list(apart_from_edges(cells, parts).values()))
+
+
+def apart_from_edges(cells: Cells, parts: Sequence[Callable[[], T]], fewest: int = 1) -> dict[int, T]:
+    """Place -> numbers of each part that is not at an edge; what is goes to `cells.left_out`.
+
+    Raises:
+      AtEdge: fewer than `fewest` are left.
+    """
+    found, out = {}, []
+    for place, part in enumerate(parts):
+        try:
+            found[place] = part()
+        except AtEdge as what:
+            out.append(what)
+    if len(found) < fewest:
+        raise out[0]
+    cells.left_out.extend(out)
+    return found
 
 
 def slope_of(x: Sequence[float], parts: Sequence[pd.Series]) -> pd.Series:

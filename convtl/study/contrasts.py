@@ -2,14 +2,26 @@
 
 Words: z = logit accuracy; k = depth; D = z(k=all) - z(k=1); G = z(source) - z(scratch);
 L = z(1200 updates) - z(300 updates) at k=all.
+
+A cell at floor or ceiling enters no test (`Cells.check`): a mean or a slope over cells is taken over the others,
+and a contrast that has no others cannot be computed.
 """
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from convtl.study.cells import Cells, NotEnoughData, chosen_elsewhere, mean_of, slope_of
+from convtl.study.cells import (
+    Cells,
+    NotEnoughData,
+    apart_from_edges,
+    chosen_elsewhere,
+    mean_of,
+    mean_over,
+    slope_of,
+)
 from convtl.training.probes.contrasts import early_slowest, lost_at_first, relative_gradients, vanishing
 
 Contrast = Callable[[Cells, int], pd.Series]
@@ -56,7 +68,12 @@ def benefit_difference(source: str, high: int, low: int, target: str | None = No
 
 
 def depth_difference(source: str, n: int, depth: int | str, other: int | str) -> Contrast:
-    return lambda c, t: c.z(source, n, depth, t) - c.z(source, n, other, t)
+
+    def values(c: Cells, updates: int) -> pd.Series:
+        c.check(source, n, updates, depth, other)
+        return c.z(source, n, depth, updates) - c.z(source, n, other, updates)
+
+    return values
 
 
 def fall(depth: int | str) -> Contrast:
@@ -71,7 +88,7 @@ def longer(n: int, target: str | None = None) -> Contrast:
 
 def longer_slope(c: Cells, updates: int) -> pd.Series:
     """Slope of L on log2 n: logits a doubling of n."""
-    return _end_to_end([math.log2(n) for n in SIZES], [longer(n)(c, updates) for n in SIZES])
+    return _end_to_end(c, updates, [math.log2(n) for n in SIZES], [longer(n) for n in SIZES])
 
 
 def benefit_over_range(c: Cells, updates: int) -> pd.Series:
@@ -85,25 +102,58 @@ def longer_over_range(c: Cells, updates: int) -> pd.Series:
     counts = [n for n in c.counts("latin", ("all",), LONG) if n in c.counts("latin", ("all",), SHORT)]
     if len(counts) < 2:
         raise NotEnoughData("two sizes with both schedules")
-    return _end_to_end([math.log2(n) for n in counts], [longer(n)(c, updates) for n in counts])
+    return _end_to_end(c, updates, [math.log2(n) for n in counts], [longer(n) for n in counts])
+
+
+def over(items: Iterable[object], one: Callable[..., Contrast]) -> Contrast:
+    """Mean over cells: `one(*item)` is the contrast of one of them."""
+    places = [item if isinstance(item, tuple) else (item,) for item in items]
+
+    def values(c: Cells, updates: int) -> pd.Series:
+        parts = [functools.partial(one(*place), c, updates) for place in places]
+        return mean_over(c, parts)
+
+    return values
+
+
+def gain_at(source: str, n: int, depth: int | str = "all", *, target: str | None = None) -> Contrast:
+    return lambda c, t: c.G(source, n, depth, t, target=target)
 
 
 def gain(source: str, depth: int | str = "all", *, target: str | None = None) -> Contrast:
-    return lambda c, t: mean_of([c.G(source, n, depth, t, target=target) for n in GAINED])
+    return over(GAINED, lambda n: gain_at(source, n, depth, target=target))
 
 
-def chosen_gain(source: str) -> Contrast:
+def gain_difference(source: str, other: str) -> Contrast:
+    """G(source) - G(other), over the n at which neither is at an edge."""
+    return over(GAINED, lambda n: minus(gain_at(source, n), gain_at(other, n)))
+
+
+def chosen_gain_at(source: str, n: int) -> Contrast:
     """G at the depth that validation accuracy chooses."""
-    return lambda c, t: mean_of(
-        [c.validated(source, n, DEPTHS, t) - c.z("scratch", n, "all", t) for n in GAINED]
-    )
+
+    def values(c: Cells, updates: int) -> pd.Series:
+        c.check(source, n, updates, *DEPTHS, against="scratch")
+        return c.validated(source, n, DEPTHS, updates) - c.z("scratch", n, "all", updates)
+
+    return values
+
+
+def chosen_gain_difference(source: str, other: str) -> Contrast:
+    return over(GAINED, lambda n: minus(chosen_gain_at(source, n), chosen_gain_at(other, n)))
 
 
 def reuse(source: str, target: str | None = None) -> Contrast:
     """What a source is worth beyond the same weights in another order."""
-    return lambda c, t: (
-        c.z(source, 10, "all", t, target=target) - c.z(f"{source}:shuffled", 10, "all", t, target=target)
-    )
+
+    def values(c: Cells, updates: int) -> pd.Series:
+        control = f"{source}:shuffled"
+        worth = c.z(source, 10, "all", updates, target=target)
+        difference = worth - c.z(control, 10, "all", updates, target=target)
+        c.check(source, 10, updates, against=control, target=target)
+        return difference
+
+    return values
 
 
 def minus(one: Contrast, other: Contrast) -> Contrast:
@@ -113,33 +163,50 @@ def minus(one: Contrast, other: Contrast) -> Contrast:
 # --- the rule of thumb --------------------------------------------------------------------------------
 
 
-def rule(c: Cells, updates: int) -> pd.Series:
-    return mean_of([c.z(source, n, depth, updates) for (source, n), depth in RULE.items()])
+def _of_rule(source: str, n: int, other: Contrast) -> Contrast:
+    """z(rule) minus something else in one cell of the rule."""
+
+    def values(c: Cells, updates: int) -> pd.Series:
+        difference = c.z(source, n, RULE[source, n], updates) - other(c, updates)
+        c.check(source, n, updates, RULE[source, n])
+        return difference
+
+    return values
 
 
 def rule_over_all(c: Cells, updates: int) -> pd.Series:
     """In the far cells rule and `all` are one arm: they add 0, and need not have been run."""
-    apart = [
-        depth_difference(source, n, depth, "all")(c, updates)
-        for (source, n), depth in RULE.items()
-        if depth != "all"
+    places = [(source, n, depth) for (source, n), depth in RULE.items() if depth != "all"]
+    parts = [
+        functools.partial(depth_difference(source, n, depth, "all"), c, updates)
+        for source, n, depth in places
     ]
-    return mean_of(apart) * (len(apart) / len(RULE))
+    apart = list(apart_from_edges(c, parts).values())
+    return mean_of(apart) * (len(apart) / (len(RULE) - len(parts) + len(apart)))
 
 
-def always_head(c: Cells, updates: int) -> pd.Series:
-    return mean_of([c.z(source, n, 1, updates) for source, n in RULE])
+rule_over_head = over(RULE, lambda source, n: _of_rule(source, n, lambda c, t: c.z(source, n, 1, t)))
 
 
-def validated(c: Cells, updates: int) -> pd.Series:
-    """Each replicate at the depth that its validation images choose."""
-    return mean_of([c.validated(source, n, DEPTHS, updates) for source, n in RULE])
+rule_over_validated = over(
+    RULE, lambda source, n: _of_rule(source, n, lambda c, t: c.validated(source, n, DEPTHS, t))
+)
+"""Against the depth that each replicate's validation images choose."""
 
 
-def best_fixed(c: Cells, updates: int) -> pd.Series:
-    """One depth for all cells of the rule, chosen on the other replicates."""
-    curves = [c.curve(source, n, DEPTHS, updates) for source, n in RULE]
-    return chosen_elsewhere(sum(curves[1:], start=curves[0]) / len(curves))
+def rule_over_fixed(c: Cells, updates: int) -> pd.Series:
+    """Against one depth for all cells of the rule, chosen on the other replicates."""
+
+    def checked(source: str, n: int) -> pd.DataFrame:
+        curve = c.curve(source, n, DEPTHS, updates)
+        c.check(source, n, updates, *DEPTHS)
+        return curve
+
+    cells = list(RULE)
+    kept = apart_from_edges(c, [functools.partial(checked, *cell) for cell in cells])
+    curves = list(kept.values())
+    own = mean_of([c.z(*cells[place], RULE[cells[place]], updates) for place in kept])
+    return own - chosen_elsewhere(sum(curves[1:], start=curves[0]) / len(curves))
 
 
 # --- which layers -------------------------------------------------------------------------------------
@@ -147,27 +214,32 @@ def best_fixed(c: Cells, updates: int) -> pd.Series:
 
 def specificity(j: int, source: str = "own", target: str = WHOLE) -> Contrast:
     """S_j = z(BjB) - z(AjB): the j lowest layers frozen, the others trained anew (Yosinski et al. 2014)."""
-    return lambda c, t: c.frozen("self", 300, j, t, target) - c.frozen(source, 300, j, t, target)
+
+    def values(c: Cells, updates: int) -> pd.Series:
+        lost = c.frozen("self", 300, j, updates, target) - c.frozen(source, 300, j, updates, target)
+        for own in ("self", source):
+            c.check(own, 300, updates, c.full - j, target=target, upper="fresh")
+        return lost
+
+    return values
 
 
 first_of_another_kind = specificity(1, STRAIGHT, ROUND)
 
 
 def specificity_slope(c: Cells, updates: int) -> pd.Series:
-    return _end_to_end(FROZEN, [specificity(j)(c, updates) for j in FROZEN])
+    return _end_to_end(c, updates, FROZEN, [specificity(j) for j in FROZEN])
 
 
-def _end_to_end(x: Sequence[float], parts: Sequence[pd.Series]) -> pd.Series:
+def _end_to_end(c: Cells, updates: int, x: Sequence[float], parts: Sequence[Contrast]) -> pd.Series:
     """What a slope makes over the whole range of x: the smallest effect of interest is one of such a size."""
-    return slope_of(x, parts) * (max(x) - min(x))
+    found = apart_from_edges(c, [functools.partial(part, c, updates) for part in parts], fewest=2)
+    kept = [x[place] for place in found]
+    return slope_of(kept, list(found.values())) * (max(kept) - min(kept))
 
 
-def semantic_excess(c: Cells, updates: int) -> pd.Series:
-    """By how much S is larger from straight to round letters than from other round letters, mean over j."""
-    other, same = (
-        mean_of([specificity(j, source, ROUND)(c, updates) for j in FROZEN]) for source in (STRAIGHT, "own")
-    )
-    return other - same
+semantic_excess = over(FROZEN, lambda j: minus(specificity(j, STRAIGHT, ROUND), specificity(j, "own", ROUND)))
+"""By how much S is larger from straight to round letters than from other round letters, mean over j."""
 
 
 def a_few(source: str, n: int) -> Contrast:
@@ -176,13 +248,13 @@ def a_few(source: str, n: int) -> Contrast:
     def values(c: Cells, updates: int) -> pd.Series:
         few = [k for k in FEW_LAYERS if k < 4 or c.has(source, n, k, updates)]
         curve = c.curve(source, n, (1, *few, "all"), updates)
+        c.check(source, n, updates, *few)
         return chosen_elsewhere(curve[few]) - chosen_elsewhere(curve[[1, "all"]])
 
     return values
 
 
-def a_few_on_average(c: Cells, updates: int) -> pd.Series:
-    return mean_of([a_few("latin", n)(c, updates) for n in SIZES])
+a_few_on_average = over(SIZES, lambda n: a_few("latin", n))
 
 
 # --- ways of fine-tuning, and inputs that have changed ---------------------------------------------------
@@ -190,42 +262,49 @@ def a_few_on_average(c: Cells, updates: int) -> pd.Series:
 
 def way_over_plain(way: str) -> Contrast:
     """A regime against training all layers at one rate; source Latin."""
-    return lambda c, t: mean_of([_by(way, n)(c, t) - _by(PLAIN, n)(c, t) for n in SIZES])
+    return over(SIZES, lambda n: minus(_by(way, n), _by(PLAIN, n)))
 
 
-def careful_over_plain(c: Cells, updates: int) -> pd.Series:
-    """The best careful regime, chosen for each n on the other replicates."""
-    found = []
-    for n in SIZES:
+def _careful_over_plain(n: int) -> Contrast:
+    def values(c: Cells, updates: int) -> pd.Series:
         ways = pd.DataFrame({way: _by(way, n)(c, updates) for way in CAREFUL}).dropna()
-        found.append(chosen_elsewhere(ways) - _by(PLAIN, n)(c, updates))
-    return mean_of(found)
+        return chosen_elsewhere(ways) - _by(PLAIN, n)(c, updates)
+
+    return values
+
+
+careful_over_plain = over(SIZES, _careful_over_plain)
+"""The best careful regime, chosen for each n on the other replicates."""
 
 
 def _by(regime: str, n: int, depth: int | str = "all") -> Contrast:
-    return lambda c, t: c.by(regime).z("latin", n, depth, t, target=WHOLE)
+    def values(c: Cells, updates: int) -> pd.Series:
+        scores = c.by(regime).z("latin", n, depth, updates, target=WHOLE)
+        c.check("latin", n, updates, depth, target=WHOLE)
+        return scores
+
+    return values
 
 
 def top_over(k: int, surgical: str) -> Contrast:
     """The k last layers against k others."""
-    return lambda c, t: mean_of([_by(PLAIN, n, k)(c, t) - _by(surgical, n, k)(c, t) for n in SIZES])
+    return over(SIZES, lambda n: minus(_by(PLAIN, n, k), _by(surgical, n, k)))
 
 
 def first_over(k: int | str, shifts: Sequence[str] = SHIFTS) -> Contrast:
     """The first layer alone against the k last ones, where the same classes are seen differently."""
 
-    def values(c: Cells, updates: int) -> pd.Series:
-        seen = [c.shifted(kind) for kind in shifts]
-        return mean_of(
-            [
-                view.by(FIRST_ALONE).z("same_classes", n, 1, updates)
-                - view.by(PLAIN).z("same_classes", n, k, updates)
-                for view in seen
-                for n in GAINED
-            ]
-        )
+    def one(kind: str, n: int) -> Contrast:
+        def values(c: Cells, updates: int) -> pd.Series:
+            seen = c.shifted(kind)
+            first = seen.by(FIRST_ALONE).z("same_classes", n, 1, updates)
+            last = seen.by(PLAIN).z("same_classes", n, k, updates)
+            seen.check("same_classes", n, updates, k)
+            return first - last
 
-    return values
+        return values
+
+    return over([(kind, n) for kind in shifts for n in GAINED], one)
 
 
 # --- gradients: of fresh nets, not of cells -------------------------------------------------------------

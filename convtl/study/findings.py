@@ -1,12 +1,12 @@
 """What the cells say to one declared claim: its numbers, its p, and the outcome once that p is adjusted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from convtl.study.cells import Cells, NotEnoughData
+from convtl.study.cells import AtEdge, Cells, NotEnoughData
 from convtl.study.declared import Claim, Part
 from convtl.study.principles import ALPHA, Outcome, decide, how_many, joined
 from convtl.study.statistics import (
@@ -73,6 +73,7 @@ class Finding:
       holds: whether that outcome is that the claim holds.
       effect: mean of the deciding part, rank correlation, or share of cells.
       note: which targets were left out, and what is printed beside.
+      left_out: cells at floor or ceiling that the numbers are without.
     """
 
     claim: Claim
@@ -86,6 +87,7 @@ class Finding:
     note: str = ""
     targets: tuple[str, ...] = ()
     null: tuple[Measured, ...] = ()
+    left_out: tuple[AtEdge, ...] = ()
 
 
 def find(claim: Claim, cells: Cells, updates: int) -> Finding:
@@ -93,7 +95,14 @@ def find(claim: Claim, cells: Cells, updates: int) -> Finding:
 
     Raises:
       NotEnoughData: no target has what the claim needs.
+      AtEdge: some have, but all of its cells there are at floor or ceiling.
     """
+    cells = cells.noting()
+    found = _found(claim, cells, updates)
+    return replace(found, left_out=tuple({str(what): what for what in cells.left_out}.values()))
+
+
+def _found(claim: Claim, cells: Cells, updates: int) -> Finding:
     tables, left_out = _tables(claim, claim.parts, cells, updates)
     parts = tuple(_measured(claim, part, table) for part, table in zip(claim.parts, tables, strict=True))
     targets = tuple(map(str, tables[0].columns))
@@ -239,19 +248,22 @@ def _tables(
         name = " and ".join(claim.targets) or "fresh nets"
         return [_paired(part.contrast(cells, updates), name) for part in parts], []
     columns: dict[str, list[pd.DataFrame]] = {}
-    missing: dict[str, str] = {}
+    missing: dict[str, NotEnoughData] = {}
     for target in cells.targets:
         view = cells.of(target)
         try:
             columns[target] = [_paired(part.contrast(view, updates), target) for part in parts]
         except NotEnoughData as what:
-            missing[target] = str(what)
+            missing[target] = what
+            cells.left_out.extend([what] if isinstance(what, AtEdge) else [])
     if not columns:
-        raise NotEnoughData(next(iter(missing.values()), "a target with finished trials"))
+        edges = [what for what in missing.values() if isinstance(what, AtEdge)]
+        raise next(iter([*edges, *missing.values()]), NotEnoughData("a target with finished trials"))
     tables = [pd.concat(own, axis=1).dropna() for own in zip(*columns.values(), strict=True)]
     if any(not len(table) for table in tables):
         raise NotEnoughData("no replicate is finished for every target")
-    return tables, [f"left out: {what}" for what in missing.values()]
+    others = [what for what in missing.values() if not isinstance(what, AtEdge)]
+    return tables, [f"left out: {what}" for what in others]
 
 
 def _paired(values: pd.Series, name: str) -> pd.DataFrame:
@@ -301,7 +313,11 @@ def _beside(claim: Claim, cells: Cells, updates: int, targets: Sequence[str]) ->
     """Means that are printed and not tested, as a sentence."""
     said = []
     for part in claim.beside:
-        means = [float(part.contrast(cells.of(target), updates).mean()) for target in targets]
+        try:
+            means = [float(part.contrast(cells.of(target), updates).mean()) for target in targets]
+        except AtEdge as what:
+            said.append((part.name, f"at {what.edge}"))
+            continue
         said.append((part.name, f"{np.mean(means):+.2f}"))
     if not said:
         return ""

@@ -38,7 +38,7 @@ def needs(claim: Claim, updates: int | None = None, full: int = _LENET) -> tuple
       updates: one of the claim's schedules; by default the one that decides.
       full: weighted units of the net.
     """
-    seen = _Seen(pd.DataFrame(columns=["source", "depth"]), ("",), None, full)
+    seen = _Seen(pd.DataFrame(columns=["source", "depth"]), ("",), units=full)
     for part in claim.parts:
         try:
             part.contrast(seen, claim.schedules[0] if updates is None else updates)
@@ -79,8 +79,8 @@ class _Seen(Cells):
         self.asked.add(Need(source, n, k, updates, target, upper, self.regime, self.shift))
         return pd.Series(np.zeros(2), pd.Index([0, 1], name="replicate"))
 
-    def _at_floor(self, target: str, source: str, n: int, depth: Depth, updates: int) -> bool:
-        return False
+    def _edge(self, target: str, source: str, n: int, depth: Depth, updates: int, upper: str) -> str | None:
+        return ""
 
 
 def missing(claim: Claim, known: Sequence[Need], targets: Sequence[str]) -> tuple[Need, ...]:

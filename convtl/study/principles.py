@@ -32,10 +32,12 @@ Outcome = Literal[
     "practically null",
     "inconclusive",
     "not tested",
+    "not judged",
     "described",
     "not enough data",
 ]
-"""`not tested`: a strong reading whose weak one is not supported; `described`: a count without a test."""
+"""`not tested`: a strong reading whose weak one is not supported; `not judged`: its cells are at floor or ceiling;
+`described`: a count without a test."""
 
 _NO_INTERVAL = Interval(float("nan"), float("nan"), 0.0)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from convtl.study.arms import SCRATCH
-from convtl.study.cells import Cells, NotEnoughData
+from convtl.study.cells import AtEdge, Cells, NotEnoughData
 from convtl.study.contrasts import LONG, SHORT, SPECIAL
 from convtl.study.declared import Claim, claims_of
 from convtl.study.findings import Finding, Measured, find, outcome_of
@@ -42,6 +42,8 @@ class Score:
       schedule: updates of the deciding schedule; elsewhere: the outcome on others, adjusted in its place;
         only: words for that no other schedule was run.
       agrees: what papers found, and whether this agrees.
+      edge: `floor` or `ceiling` where that is why the claim is not judged; left_out: cells at an edge that the
+        numbers are without, in words.
     """
 
     claim: Claim
@@ -61,6 +63,8 @@ class Score:
     schedule: int = 0
     elsewhere: tuple[tuple[int, Outcome], ...] = ()
     only: str = ""
+    edge: str = ""
+    left_out: str = ""
 
     @property
     def name(self) -> str:
@@ -184,7 +188,7 @@ class _Candidate:
     cells: Cells
     main: Finding | None
     others: tuple[Finding, ...]
-    missing: str
+    missing: tuple[NotEnoughData, ...]
 
     @property
     def key(self) -> _Key:
@@ -197,19 +201,25 @@ def _try(claim: Claim, cells: Cells, setting: str) -> _Candidate:
         try:
             found.append(find(claim, cells, updates))
         except NotEnoughData as what:
-            missing.append(str(what))
+            missing.append(what)
     first = found[0] if found else None
-    return _Candidate(claim, setting, cells, first, tuple(found[1:]), "" if found else missing[0])
+    return _Candidate(claim, setting, cells, first, tuple(found[1:]), tuple(missing))
 
 
 def _score(one: _Candidate, family: Mapping[_Key, float], scores: Mapping[_Key, Score]) -> Score:
     claim, found = one.claim, one.main
-    blank = Score(claim, one.setting, "not enough data", f"missing: {one.missing}")
+    edges = [what for what in one.missing if isinstance(what, AtEdge)]
+    if found is None and edges:
+        return Score(claim, one.setting, "not judged", str(edges[0]), edge=edges[0].edge)
     if found is None:
-        return blank
+        return Score(claim, one.setting, "not enough data", f"missing: {one.missing[0]}")
     shown = found.deciding
-    score = replace(
-        blank,
+    score = Score(
+        claim,
+        one.setting,
+        "inconclusive",
+        "",
+        left_out=_left_out(found),
         effect=found.effect,
         interval=shown.interval if shown else _NO_INTERVAL,
         replicates=(shown or found.parts[0]).replicates,
@@ -233,13 +243,24 @@ def _score(one: _Candidate, family: Mapping[_Key, float], scores: Mapping[_Key, 
     return replace(
         score,
         outcome=outcome,
-        note=joined(note, found.note, only, speed),
+        note=joined(
+            note, *(f"left out: {what}" for what in (*found.left_out, *edges)), found.note, only, speed
+        ),
         agrees=_agrees(claim, outcome),
         p=found.p,
         p_adjusted=p if claim.primary else _NAN,
         elsewhere=elsewhere,
         only=only,
     )
+
+
+def _left_out(found: Finding) -> str:
+    """`without latin to textures at n=10: floor`; empty where nothing is left out."""
+    cells: dict[str, list[str]] = {}
+    for what in found.left_out:
+        cells.setdefault(what.edge, []).append(what.cell)
+    said = [f"without {', '.join(dict.fromkeys(own))}: {edge}" for edge, own in cells.items()]
+    return "; ".join(said)
 
 
 def _adjusted(one: _Candidate, found: Finding, family: Mapping[_Key, float]) -> tuple[float, int]:

@@ -8,7 +8,7 @@ import pytest
 from cell_rows import MAIN, rows
 
 from convtl.study.arms import frame
-from convtl.study.cells import Cells, NotEnoughData, chosen_elsewhere, mean_of, slope_of
+from convtl.study.cells import AtEdge, Cells, NotEnoughData, chosen_elsewhere, mean_of, mean_over, slope_of
 from convtl.study.needs import Need
 
 CELLS = [
@@ -131,6 +131,57 @@ def test_both_arms_under_twice_chance_are_floor():
     assert Cells(one_works, MAIN).D("latin", 10, 300).to_numpy() == pytest.approx([-low] * 24, abs=1e-5)
     two_classes = frame(rows(CELLS, lambda *_: 0.0, n_train=20))  # twice chance is everything: not asked
     assert len(Cells(two_classes, MAIN).D("latin", 10, 300)) == 24
+
+
+LOW, HIGH = np.log(0.1 / 0.9), np.log(0.99 / 0.01)
+
+
+@pytest.mark.parametrize(("z", "edge"), [(LOW, "floor"), (HIGH, "ceiling")])
+def test_cells_at_an_edge_enter_no_test_of_gain_or_schedule(z, edge):
+    cells = Cells(frame(rows((*CELLS, *SCRATCH), lambda *_: z)), MAIN)
+    for contrast in (
+        lambda: cells.G("latin", 10, 2, 300),
+        lambda: cells.L("latin", 10, 1200, 300),
+        lambda: cells.check("latin", 10, 300),
+    ):
+        with pytest.raises(AtEdge, match=f"source latin, n_per_class 10, .*: {edge}") as what:
+            contrast()
+        assert (what.value.edge, what.value.cell) == (edge, "latin to cyrillic at n=10")
+    assert len(cells.gain("latin", 10, 2, 300)) == 24  # for pictures
+
+
+def test_what_a_cell_is_compared_with_does_not_put_it_at_floor():
+    dead_scratch = rows(CELLS, lambda *_: 0.0) + rows(SCRATCH, lambda *_: LOW)
+    assert Cells(frame(dead_scratch), MAIN).G("latin", 10, 2, 300).to_numpy() == pytest.approx(
+        [-LOW] * 24, abs=1e-5
+    )
+    learned = rows(CELLS, lambda *_: HIGH) + rows(SCRATCH, lambda *_: 0.0)
+    assert len(Cells(frame(learned), MAIN).G("latin", 10, 2, 300)) == 24
+    long = rows(CELLS, lambda need, *_: 0.0 if need.updates == 1200 else LOW)
+    assert len(Cells(frame(long), MAIN).L("latin", 10, 1200, 300)) == 24
+
+
+def test_a_cell_in_which_one_regime_learns_is_not_at_floor():
+    others = [replace(need, regime="first_unit_only") for need in CELLS]
+    made = rows(CELLS, lambda *_: LOW) + rows(others, lambda *_: 0.0)
+    cells = Cells(frame(made), MAIN)
+    cells.check("latin", 10, 300)
+    cells.by("fine_tune").check("latin", 10, 300)
+    with pytest.raises(AtEdge):
+        Cells(frame(rows(CELLS, lambda *_: LOW)), MAIN).by("fine_tune").check("latin", 10, 300)
+
+
+def test_a_mean_is_over_cells_that_are_not_at_an_edge():
+    made = rows(
+        (*CELLS, *SCRATCH), lambda need, *place: LOW if need.n_per_class == 2 else score(need, *place)
+    )
+    cells = Cells(frame(made), MAIN)
+    parts = [lambda n=n: cells.G("latin", n, "all", 300) for n in (2, 10)]
+    assert mean_over(cells, parts).equals(cells.G("latin", 10, "all", 300))
+    assert [what.cell for what in cells.left_out] == ["latin to cyrillic at n=2"]
+    with pytest.raises(AtEdge):
+        mean_over(cells, parts[:1])
+    assert cells.noting().left_out == []
 
 
 def test_validation_chooses_within_a_replicate_and_the_smaller_depth_of_equals():

@@ -131,6 +131,20 @@ def test_a_target_without_the_cells_is_left_out_by_name():
     assert "left out: target armenian, source mixture@0, n_per_class 10" in score.note
 
 
+def test_claims_on_cells_at_floor_are_not_judged_or_judged_on_the_others():
+    def effect(need, target):
+        low = need.target == "textures" and need.source != "scratch" and need.n_per_class == 10
+        return -3.5 if low else 0.5
+
+    found = cards(["dissimilarity"], effect)
+    reuse, gain = found["dissimilarity.reverse.reuse"], found["dissimilarity.reverse"]
+    assert (reuse.outcome, reuse.edge, reuse.m) == ("not judged", "floor", 0)
+    assert reuse.note.startswith("target textures, source latin, n_per_class 10, 300 updates: floor")
+    assert (gain.outcome, gain.left_out) == ("practically null", "without latin to textures at n=10: floor")
+    assert "left out: target textures, source latin, n_per_class 10, 1200 updates: floor" in gain.note
+    assert not found["dissimilarity.weak"].left_out
+
+
 # --- the family ---------------------------------------------------------------------------------------
 
 

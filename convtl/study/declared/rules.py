@@ -116,7 +116,7 @@ DISSIMILARITY = (
         "dissimilarity.weak", "dissimilarity", "weak",
         "A source of another nature (noise) helps less than a similar one (Latin), all layers trained",
         "G(latin) - G(noise), k=all, mean of n = 10, 50", "difference",
-        (Part(number.minus(number.gain("latin"), number.gain("noise"))),),
+        (Part(number.gain_difference("latin", "noise")),),
         (papers.VTAB,), primary=True, schedules=_LONG_FIRST, qualified_by=("dissimilarity.reuse.latin",),
     ),
     Claim(
@@ -137,7 +137,7 @@ DISSIMILARITY = (
         "dissimilarity.chosen", "dissimilarity", "secondary",
         "A far source (noise) helps less than a similar one (Latin) at the depth that validation chooses, too",
         "G(latin) - G(noise), k chosen on validation, mean of n = 10, 50", "difference",
-        (Part(number.minus(number.chosen_gain("latin"), number.chosen_gain("noise"))),),
+        (Part(number.chosen_gain_difference("latin", "noise")),),
         schedules=_LONG_FIRST,
     ),
     Claim(
@@ -182,17 +182,17 @@ RULE_OF_THUMB = (
         "rule_of_thumb.strong", "rule_of_thumb", "strong",
         "The rule is as good as choosing the depth on 20 further labelled images a class",
         "z(rule) - z(k chosen on validation) > -.2, mean of latin, noise x n = 2, 50", "all_parts",
-        (Part(number.minus(number.rule, number.validated), "against validation", "above", -DELTA),),
+        (Part(number.rule_over_validated, "against validation", "above", -DELTA),),
         after="rule_of_thumb.weak", schedules=(SHORT,),
     ),
     Claim(
         "rule_of_thumb.head", "rule_of_thumb", "secondary", "The rule beats always training the last layer only",
         "z(rule) - z(k=1), mean of latin, noise x n = 2, 50", "difference",
-        (Part(number.minus(number.rule, number.always_head)),), schedules=(SHORT,),
+        (Part(number.rule_over_head),), schedules=(SHORT,),
     ),
     Claim(
         "rule_of_thumb.fixed", "rule_of_thumb", "secondary", "The rule beats the best single depth for all its cells",
         "z(rule) - z(one k, chosen on the other replicates), mean of latin, noise x n = 2, 50", "difference",
-        (Part(number.minus(number.rule, number.best_fixed)),), schedules=(SHORT,),
+        (Part(number.rule_over_fixed),), schedules=(SHORT,),
     ),
 )  # fmt: skip
