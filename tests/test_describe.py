@@ -5,6 +5,8 @@ import re
 import pytest
 from commands import Commands
 
+from convtl.cli import options
+
 
 @pytest.fixture
 def commands(monkeypatch, capfd, tmp_path) -> Commands:
@@ -50,10 +52,34 @@ def test_several_models_have_a_table_each(commands) -> None:
     assert re.findall(r"^(\w+), input", done.out, re.MULTILINE) == ["lenet5", "other"]
 
 
+@pytest.mark.parametrize("name", options("models"))
+def test_every_model_is_described(commands, name) -> None:
+    """A line for each unit, of which the weighted ones are depths down to 1; sums below; nothing runs together."""
+    done = commands.describe(f"model={name}")
+    assert done.code == 0
+    assert done.out.startswith(f"{name}, input ")
+    lines = units(done.out)
+    total, costs = (int(number.replace(",", "")) for number in lines.pop("total"))
+    assert sum(int(row[1].replace(",", "")) for row in lines.values()) == total > 0
+    assert sum(int(row[2].replace(",", "")) for row in lines.values()) == costs > 0
+    depths = [int(row[3]) for row in lines.values() if len(row) == 4]
+    assert depths == list(range(len(depths), 0, -1))
+    assert (
+        len({len(line.rstrip()) for line in done.out.splitlines()[1:] if line.rstrip()[-1:].isdigit()}) <= 3
+    )
+
+
+def test_images_and_classes_are_those_that_a_model_was_made_for(commands) -> None:
+    done = commands.describe("model=[lenet5,resnet20,resnet18]")
+    assert re.findall(r"input (\S+)", done.out) == ["28x28x1", "32x32x3", "224x224x3"]
+    assert re.findall(r"^(?:fc5|head) +(\d+)", done.out, re.MULTILINE) == ["10", "10", "1000"]
+    assert "input 64x64x1" in commands.describe("model=resnet18", "size=64", "channels=1").out
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["model=lenet6"], "model: unknown name 'lenet6'; known: lenet5, plain. Did you mean lenet5?"),
+        (["model=lenet6"], "model: unknown name 'lenet6'; known: alexnet, "),
         (["model=lenet5", "classes=0"], "classes: got '0'; accepted: a whole number from 1"),
         (["model=lenet5", "size=x"], "size: got 'x'; accepted: a whole number from 1"),
         (["model=lenet5", "channels="], "channels: got ''; accepted: a whole number from 1"),

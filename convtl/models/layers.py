@@ -1,9 +1,4 @@
-"""Layers, and the only place that knows platforms: each picks its lowering by platform and shape.
-
-On CPU, XLA's own convolution loses its threads inside loops and is slow under `vmap` over weights;
-for few channels the same sums as one matrix product per image row (the kernel laid out as a banded
-matrix) are several times faster. GPU and TPU keep `lax.conv_general_dilated`.
-"""
+"""Layers: convolution, pooling, normalisation. What platforms differ in is in `convolution.py`."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -13,83 +8,11 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-Lowering = Literal["auto", "lax", "banded"]
-Padding = int | tuple[tuple[int, int], tuple[int, int]]
-"""Rows and columns of zeros: the same on every side, or ((top, bottom), (left, right))."""
+from convtl.models.convolution import Lowering, Padding, conv2d
+
 Norm = Literal["batch", "group"]
-
-# Measured with LeNet-5 (batch 32, inside scan and vmap, 2 cores): banded 2.0-2.5 ms an update, lax 11.7 ms.
-# The band multiplies the arithmetic by about width / kernel width, which pays while both factors are small.
-_BANDED_MAX_CHANNEL_PRODUCT = 256
-_BANDED_MAX_WIDTH = 40
-
-
-def conv2d(
-    x: Float[Array, "batch height width in"],
-    kernel: Float[Array, "kh kw in_per_group out"],
-    *,
-    stride: int = 1,
-    padding: Padding = 0,
-    groups: int = 1,
-    lowering: Lowering = "auto",
-) -> Float[Array, "batch height2 width2 out"]:
-    """Cross-correlation with explicit zero padding, as PyTorch's `conv2d`.
-
-    Output map i sees the input maps of group i // (out / groups). Only stride 1 without groups has a banded form.
-
-    Raises:
-      ValueError: `banded` is asked for with a stride or groups.
-    """
-    rows, columns = _sides(padding)
-    simple = stride == 1 and groups == 1
-    if lowering == "auto":
-        width = x.shape[2] + sum(columns)
-        lowering = "banded" if simple and _banded_pays(width, kernel.shape) else "lax"
-    if lowering == "banded":
-        if not simple:
-            raise ValueError(f"a banded convolution has no stride {stride} and no {groups} groups")
-        return _conv2d_banded(jnp.pad(x, ((0, 0), rows, columns, (0, 0))), kernel)
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride, stride),
-        padding=(rows, columns),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
-
-
-def _sides(padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
-    return ((padding, padding), (padding, padding)) if isinstance(padding, int) else padding
-
-
-def _banded_pays(width: int, kernel_shape: tuple[int, ...]) -> bool:
-    small = kernel_shape[2] * kernel_shape[3] <= _BANDED_MAX_CHANNEL_PRODUCT and width <= _BANDED_MAX_WIDTH
-    return jax.default_backend() == "cpu" and small
-
-
-def _conv2d_banded(
-    x: Float[Array, "batch height width in"], kernel: Float[Array, "kh kw in out"]
-) -> Float[Array, "batch height2 width2 out"]:
-    """One matrix product for every output row of every image.
-
-    An output row is a linear map of `kh` input rows: (kh*width*in) values times a matrix in which the
-    kernel's rows are shifted along the width.
-    """
-    batch, height, width, channels = x.shape
-    kh, kw, _, out = kernel.shape
-    rows_out, width_out = height - kh + 1, width - kw + 1
-    shift = np.zeros((kw, width, width_out), np.float32)
-    for offset in range(kw):
-        shift[offset, np.arange(width_out) + offset, np.arange(width_out)] = 1
-    band = jnp.einsum("yxio,xwp->ywipo", kernel, shift).reshape(kh * width * channels, width_out * out)
-    rows = x.reshape(batch, height, width * channels)
-    windows = jnp.concatenate([rows[:, i : i + rows_out] for i in range(kh)], axis=-1)
-    product = windows.reshape(batch * rows_out, kh * width * channels) @ band
-    return product.reshape(batch, rows_out, width_out, out)
 
 
 def pool2d(

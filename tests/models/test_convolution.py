@@ -1,0 +1,127 @@
+"""The forms that a convolution takes on CPU: the same sums as XLA's own, forward and backward, alone and in lanes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convtl.models.convolution import Lowering, Padding, conv2d
+
+
+def _normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def _both_ways(convolution: Callable[..., Any], x: Any, kernel: Any) -> Any:
+    """Output, and cotangents of images and kernel for a pull that is nowhere 0."""
+    value, back = jax.vjp(convolution, x, kernel)
+    return value, *back(jnp.cos(jnp.arange(value.size, dtype=jnp.float32)).reshape(value.shape))
+
+
+def _close(found: Any, expected: Any) -> None:
+    for own, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-4)
+
+
+EDGE = st.integers(0, 3)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.tuples(st.integers(1, 2), st.integers(4, 9), st.integers(4, 9), st.integers(1, 3)),
+    st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3)),
+    st.integers(1, 3),
+    st.one_of(EDGE, st.tuples(st.tuples(EDGE, EDGE), st.tuples(EDGE, EDGE))),
+)
+def test_canonical_convolution_is_the_convolution(
+    images: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: Padding
+) -> None:
+    """Values and both gradients, whatever stride, kernel and padding; more padding than kernel, too."""
+    x, weights = _normal(1, *images), _normal(2, *kernel[:2], images[-1], kernel[2])
+
+    def by(lowering: Lowering) -> Callable[..., Any]:
+        return lambda x, kernel: conv2d(x, kernel, stride=stride, padding=padding, lowering=lowering)
+
+    def both(x: Any, weights: Any) -> Any:
+        return _both_ways(by("canonical"), x, weights), _both_ways(by("lax"), x, weights)
+
+    _close(*jax.jit(both)(x, weights))
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
+@pytest.mark.parametrize(("size", "stride"), [(3, 2), (1, 2)])
+def test_lanes_compute_what_each_computes_alone(axes: tuple[Any, Any], size: int, stride: int) -> None:
+    lanes = 3
+    x = _normal(3, *([lanes] if axes[0] == 0 else []), 2, 8, 8, 4)
+    kernel = _normal(4, *([lanes] if axes[1] == 0 else []), size, size, 4, 5)
+
+    def outcome(x: Any, kernel: Any) -> Any:
+        padding = size // 2
+        return _both_ways(
+            lambda x, k: conv2d(x, k, stride=stride, padding=padding, lowering="canonical"), x, kernel
+        )
+
+    together = jax.jit(jax.vmap(outcome, axes))(x, kernel)
+    for lane in range(lanes):
+        own = [value[lane] if axis == 0 else value for value, axis in zip((x, kernel), axes, strict=True)]
+        _close([value[lane] for value in together], jax.jit(outcome)(*own))
+
+
+def _dimensions(jaxpr: Any) -> list[tuple[Any, int]]:
+    """(order of axes, groups) of every convolution of a program, those of programs inside it too."""
+    found = []
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            found.append((equation.params["dimension_numbers"], equation.params["feature_group_count"]))
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            found += _dimensions(inner) if hasattr(inner, "eqns") else []
+    return found
+
+
+@pytest.mark.parametrize("lanes", [None, 2])
+def test_inside_a_loop_every_convolution_has_the_order_of_axes_that_is_fast_there(lanes: int | None) -> None:
+    """Images NHWC, kernel HWIO, no groups: what XLA hands to Eigen on CPU without having to turn it round."""
+    x, kernel = np.zeros((2, 8, 8, 32), np.float32), np.zeros((3, 3, 32, 32), np.float32)
+
+    def step(kernel: Any, x: Any) -> Any:
+        return jax.grad(lambda k, x: jnp.sum(conv2d(x, k, stride=2, padding=1) ** 2), argnums=(0, 1))(
+            kernel, x
+        )
+
+    if lanes:
+        x, kernel = np.stack([x] * lanes), np.stack([kernel] * lanes)
+        step = jax.vmap(step)
+    jaxpr = jax.make_jaxpr(
+        lambda k, x: jax.lax.scan(lambda k, _: (step(k, x)[0], step(k, x)[1]), k, None, 2)
+    )(kernel, x)
+    found = _dimensions(jaxpr.jaxpr)
+    assert len(found) >= 3 * (lanes or 1)
+    for dimensions, groups in found:
+        assert (dimensions.lhs_spec, dimensions.out_spec) == ((0, 3, 1, 2), (0, 3, 1, 2))
+        assert dimensions.rhs_spec == (3, 2, 0, 1)
+        assert groups == 1
+
+
+def test_groups_see_their_own_maps_only() -> None:
+    x, kernel = _normal(5, 2, 6, 6, 6), _normal(6, 3, 3, 2, 9)
+    whole = conv2d(x, kernel, padding=1, groups=3)
+    parts = [
+        conv2d(x[..., 2 * g : 2 * g + 2], kernel[..., 3 * g : 3 * g + 3], padding=1, lowering="lax")
+        for g in range(3)
+    ]
+    np.testing.assert_allclose(whole, jnp.concatenate(parts, -1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("lowering", "given"),
+    [("banded", {"stride": 2}), ("banded", {"groups": 2}), ("canonical", {"groups": 2})],
+)
+def test_forms_that_there_are_not(lowering: Lowering, given: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=f"{lowering} convolution has no"):
+        conv2d(_normal(7, 1, 6, 6, 4), _normal(8, 3, 3, 2, 4), lowering=lowering, **given)
