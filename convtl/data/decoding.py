@@ -34,7 +34,7 @@ _ALONE = 200
 """Pictures that are read in this process first: so few are done before others could have started ..."""
 _ALONE_SECONDS = 2.0
 """... unless they take longer than this."""
-_WORTH_PROCESSES = 5.0
+_WORTH_PROCESSES = 10.0
 """Seconds of work from which on starting other processes (1 to 3 s each) is worth it."""
 _BLOCK = 16
 """Pictures that are fetched together, and travel together to a process, at most ..."""
