@@ -111,7 +111,7 @@ def test_a_config_cannot_be_changed() -> None:
          "noise, mixture, tfds, image_folder"),
         ("domains.pets", {"kind": "image_folder"}, "domains.pets.path: missing"),
         ("domains.pets", {"kind": "image_folder", "path": "x", "sise": 1}, "domains.pets.sise: unknown key; accepted: "
-         "path, kind, size, grey. Did you mean size?"),
+         "path, kind, size, grey, crop, interpolation, broken, per_class. Did you mean size?"),
         ("regimes.lp_ft.rate_factor", 2.0, "regimes.lp_ft.rate_factor: unknown key; accepted: kind, probe_share."),
         ("regimes.gradual.rate_facto", 2.0, "regimes.gradual.rate_facto: unknown key; accepted: kind, rate_factor. "
          "Did you mean rate_factor?"),
