@@ -93,7 +93,9 @@ class Scanned:
             fresh = self._fresh[phase](variables)
             state = fresh if state is None else carry_state(state, fresh, phase)
             multipliers = schedule_values(self.recipe.schedule, phase)
-            for first, stop in _chunks(phase, _updates_at_once(self.recipe)):
+            # XLA compiles a loop of one step as none, and then augments with other last bits.
+            least = 1 if self.recipe.augment is None else 2
+            for first, stop in _chunks(phase, _updates_at_once(self.recipe), least):
                 images, labels = self._batches(padded, first, stop)
                 scale = jax.device_put(multipliers[first - phase.first : stop - phase.first], self._shared)
                 numbers = jax.device_put(np.arange(first, stop, dtype=np.uint32), self._shared)
@@ -128,8 +130,12 @@ def _updates_at_once(recipe: Recipe) -> int:
     return min(recipe.chunk, max(1, _BYTES_AT_ONCE // update))
 
 
-def _chunks(phase: Phase, chunk: int) -> list[tuple[int, int]]:
-    return [(first, min(first + chunk, phase.stop)) for first in range(phase.first, phase.stop, chunk)]
+def _chunks(phase: Phase, chunk: int, least: int) -> list[tuple[int, int]]:
+    """(first, stop) of pieces of `chunk` updates, of at least `least` where the phase has as many."""
+    starts = list(range(phase.first, phase.stop, max(chunk, least)))
+    if len(starts) > 1 and phase.stop - starts[-1] < least:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], phase.stop], strict=True))
 
 
 def _run_chunk(

@@ -23,6 +23,7 @@ from convtl.config import (
 from convtl.data.batches import batch_indices, standardise
 from convtl.data.domains import Domain
 from convtl.data.subsets import SourceDraw, relabel, subset_digest
+from convtl.errors import UserError
 from convtl.keys import digest, digest_arrays, generator, key
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
@@ -157,16 +158,19 @@ def _by_program(requests: Sequence[SourceRequest]) -> list[list[SourceRequest]]:
 def _recipe(request: SourceRequest) -> Recipe:
     network = request.network()
     plan = make_plan(network, FineTuneConfig(), len(network.weighted), request.recipe.updates)
-    return Recipe(
-        network=network,
-        start=0,
-        plan=plan,
-        optim=request.recipe.optim,
-        schedule=request.recipe.schedule,
-        batch_size=request.recipe.batch_size,
-        lanes=request.lanes,
-        chunk=request.chunk,
-    )
+    try:
+        return Recipe(
+            network=network,
+            start=0,
+            plan=plan,
+            optim=request.recipe.optim,
+            schedule=request.recipe.schedule,
+            batch_size=request.recipe.batch_size,
+            lanes=request.lanes,
+            chunk=request.chunk,
+        )
+    except UserError as error:  # a recipe does not know that it is a source's
+        raise UserError(f"pretrain.{error}") from None
 
 
 def _train_group(group: Sequence[SourceRequest], cache: Cache, after_batch: Callable[[], Any]) -> int:

@@ -1,10 +1,10 @@
 import jax
 import numpy as np
 import pytest
-from small_nets import LENET, drawn, same_bits
+from small_nets import CLASSES, LENET, Head, Normalised, drawn, same_bits
 
-from convtl.models.network import Variables
-from convtl.training.features import CHUNK, Forward, PrefixFeatures
+from convtl.models.network import Network, Variables
+from convtl.training.features import CHUNK, Forward, PrefixFeatures, rows_at_once
 
 BOUNDARY = 4
 """What enters the first fully connected unit."""
@@ -112,3 +112,42 @@ def test_one_program_serves_all_counts_and_weights(images: np.ndarray) -> None:
     for seed, count in ((0, 3), (1, 300), (2, 256)):
         own(jax.tree.map(np.array, drawn(LENET, seed)), images[:count])
     assert len(applied) == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"), [((28, 28, 1), 256), ((64, 64, 3), 256), ((64, 65, 3), 32), ((224, 224, 3), 32)]
+)
+def test_fewer_big_images_go_through_at_once(shape: tuple[int, ...], count: int) -> None:
+    assert rows_at_once(shape) == count
+
+
+class Lazy:
+    """Images that are made when they are asked for, a slice at a time."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._images, self.shape = images, images.shape
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, place: slice) -> np.ndarray:
+        self.asked.append(len(self._images[place]))
+        return self._images[place].copy()
+
+
+BIG = Network((("a", Normalised(6)), ("head", Head(CLASSES))), (70, 70, 1))
+
+
+def test_images_are_made_chunk_by_chunk() -> None:
+    """Also those of which only the first are wanted; big ones go round the devices."""
+    images = np.random.default_rng(0).normal(size=(100, 70, 70, 1)).astype(np.float32)
+    variables, lazy = drawn(BIG, 0), Lazy(images)
+    whole = Forward(BIG, 0)(variables, lazy)
+    assert lazy.asked == [32, 32, 32, 4]
+    np.testing.assert_allclose(whole, BIG.apply(variables, images)[0], rtol=1e-4, atol=1e-4)
+    grown, lazy = PrefixFeatures(Forward(BIG, 0, 1), variables), Lazy(images)
+    for count in (10, 70):
+        found = grown.rows(lazy, count)
+        assert same_bits(found, Forward(BIG, 0, 1)(variables, images)[:count])
+    assert lazy.asked == [10, 32, 32, 6]

@@ -257,3 +257,21 @@ def test_the_default_schedule() -> None:
 def test_a_constant_rate() -> None:
     values = schedule_values(ScheduleConfig(kind="constant"), Phase(5, 12, (("c", 1.0),)))
     assert values.tolist() == [1.0] * 7
+
+
+def test_a_staircase_goes_down_by_tenths() -> None:
+    """Kolesnikov et al. (2020): after 30, 60 and 90 % of the updates."""
+    config = ScheduleConfig(kind="staircase", warmup=0.05)
+    values = schedule_values(config, Phase(7, 10_007, (("c", 1.0),)))
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values[:500], np.arange(1, 501) / 500, rtol=1e-6)
+    for first, stop, value in ((500, 3000, 1), (3000, 6000, 0.1), (6000, 9000, 0.01), (9000, 10_000, 0.001)):
+        np.testing.assert_allclose(values[first:stop], value, rtol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7])
+@pytest.mark.parametrize("warmup", [0.0, 0.5, 1.0])
+def test_a_short_staircase(length: int, warmup: float) -> None:
+    values = schedule_values(ScheduleConfig(kind="staircase", warmup=warmup), Phase(0, length, (("c", 1.0),)))
+    assert values.shape == (length,)
+    assert np.all((values > 0) & (values <= 1))

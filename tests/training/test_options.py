@@ -1,0 +1,342 @@
+"""What an update may do beside the textbook's: held statistics, parts of batches, other precision, averages."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from small_nets import BATCH, CHAIN, CLASSES, LENET, Head, batches, drawn, lane, recipe, same_bits
+
+from convtl.config import FineTuneConfig, GradualConfig, LpFtConfig, OptimConfig, ScheduleConfig
+from convtl.config.training import AugmentConfig, NormMode
+from convtl.errors import UserError
+from convtl.keys import digest_arrays
+from convtl.models.network import Network, Variables
+from convtl.training.adapt import adapt_statistics
+from convtl.training.augment import blend
+from convtl.training.lanes import Lane, Recipe, Trained, Trainer
+from convtl.training.step import _AUGMENT, Options, init_state, params_of, update
+from convtl.transfer.plan import make_plan
+
+jitted = jax.jit(update, static_argnums=(0, 1, 2, 3, 10))
+"""Operation by operation it takes ten times as long."""
+close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+CONSTANT = ScheduleConfig(kind="constant")
+AUGMENT = AugmentConfig(flip=True, colour=0.3, mixup=0.3)
+
+
+def trained(given: Recipe, *lanes: Lane) -> list[Trained]:
+    return Trainer(given).train(list(lanes))
+
+
+def statistics(variables: Variables, unit: str) -> str:
+    return digest_arrays(*jax.tree.leaves(variables[unit]["batch_stats"]))
+
+
+# --- batch normalisation ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["train", "frozen", "adapt"])
+def test_statistics_obey_their_units_label(mode: NormMode) -> None:
+    """Frozen units keep theirs in every mode, trained ones in all but `train`; scale and bias are trained."""
+    start = drawn(CHAIN, 0)
+    own = lane(CHAIN, 0)
+    if mode == "adapt":
+        images = own.batches(0, 5)[0].reshape(-1, *CHAIN.input_shape)
+        adapted = adapt_statistics(CHAIN, 0, {"b", "head"}, start, images)
+        assert statistics(adapted, "b") != statistics(start, "b")
+        assert statistics(adapted, "a") == statistics(start, "a")
+        start = adapted
+    given = dataclasses.replace(recipe(CHAIN, 2, lanes=1), norm_mode=mode)
+    (after,) = trained(given, dataclasses.replace(own, variables=start))
+    assert statistics(after.variables, "a") == statistics(start, "a")
+    assert same_bits(after.variables["a"], start["a"])
+    assert (statistics(after.variables, "b") == statistics(start, "b")) == (mode != "train")
+    for name in ("scale", "bias"):
+        norm = after.variables["b"]["params"]["BatchNorm_0"][name]
+        assert np.all(norm != start["b"]["params"]["BatchNorm_0"][name])
+
+
+def test_with_held_statistics_an_update_is_that_of_the_inference_net() -> None:
+    own = lane(CHAIN, 1)
+    images, labels = (array[0] for array in own.batches(0, 1))
+    (phase,) = make_plan(CHAIN, FineTuneConfig(), 3, 10).phases
+    config = OptimConfig(kind="sgd", momentum=0.0)
+    state = init_state(config, phase, own.variables, "frozen")
+    options = Options(norm_mode="frozen")
+    after, _, loss = jitted(CHAIN, 0, phase, config, own.variables, state, 0.1, images, labels, None, options)
+
+    def loss_of(params: Any) -> Any:
+        merged = {unit: own.variables[unit] | {"params": kernel} for unit, kernel in params.items()}
+        logits = CHAIN.apply(merged, images)[0]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    expected, gradients = jax.jit(jax.value_and_grad(loss_of))(params_of(own.variables))
+    close(loss, expected)
+    jax.tree.map(
+        lambda now, w, g: close(now, w - 0.1 * g), params_of(after), params_of(own.variables), gradients
+    )
+
+
+class NormalisedDropping(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = nn.BatchNorm()(nn.Dense(16)(x.reshape(x.shape[0], -1)), use_running_average=not train)
+        return nn.Dropout(0.5, deterministic=not train)(x)
+
+
+def test_held_statistics_leave_dropout_alone() -> None:
+    """Also where the layer is told at the call what to look at."""
+    network = Network((("a", NormalisedDropping()), ("head", Head(CLASSES))), (3, 3, 1))
+    variables = drawn(network, 0)
+    images = batches((3, 3, 1), 0)(0, 1)[0][0]
+    dropped, updated, _ = network.apply(
+        variables, images, stop=1, train={"a"}, held={"a"}, rngs=jax.random.key(0)
+    )
+    plain = np.asarray(network.apply(variables, images, stop=1)[0])
+    zeros = np.asarray(dropped) == 0
+    assert 0.3 < zeros.mean() < 0.7
+    close(np.asarray(dropped)[~zeros], 2 * plain[~zeros])
+    assert same_bits(updated["a"], variables["a"])
+
+
+def test_nets_without_batch_normalisation_know_one_mode() -> None:
+    given = recipe(LENET, 1, lanes=1)
+    own = lane(LENET, 0)
+    runs = [
+        trained(dataclasses.replace(given, norm_mode=mode), own)[0] for mode in ("train", "frozen", "adapt")
+    ]
+    assert all(same_bits(run.variables, runs[0].variables) for run in runs)
+
+
+def test_a_unit_that_the_net_does_not_have_is_not_held() -> None:
+    with pytest.raises(ValueError, match="no such units"):
+        CHAIN.apply(drawn(CHAIN, 0), np.zeros((1, 3, 3, 1)), held={"c"})
+
+
+# --- augmentation -----------------------------------------------------------------------------------
+
+
+def test_with_augmentation_company_and_chunks_change_no_bit() -> None:
+    lanes = [dataclasses.replace(lane(CHAIN, seed), seed=seed % 3) for seed in range(4)]
+    given = dataclasses.replace(recipe(CHAIN, 2, updates=5), augment=AUGMENT)
+    together = trained(given, *lanes)
+    order = [2, 0, 3, 1]
+    for permuted, index in zip(trained(given, *[lanes[index] for index in order]), order, strict=True):
+        assert same_bits(permuted.variables, together[index].variables)
+    (alone,) = trained(dataclasses.replace(given, chunk=1), lanes[1])
+    assert same_bits(alone.variables, together[1].variables)
+    assert same_bits(alone.losses, together[1].losses)
+
+
+def test_each_update_and_seed_draws_anew() -> None:
+    own = lane(CHAIN, 0, rate=0.0)
+    images, labels = own.batches(0, 1)
+
+    def repeated(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        return images.repeat(stop - first, 0), labels.repeat(stop - first, 0)
+
+    same = dataclasses.replace(own, batches=repeated)
+    given = dataclasses.replace(recipe(CHAIN, 1), augment=dataclasses.replace(AUGMENT, mixup=0.0))
+    one, other, again = trained(given, same, dataclasses.replace(same, seed=7), same)
+    assert len({*one.losses.tolist(), *other.losses.tolist()}) == 8
+    assert same_bits(one.losses, again.losses)
+
+
+def test_blended_labels_are_blended_losses() -> None:
+    """One update against the loss of the images and shares that MixUp gives."""
+    own = lane(CHAIN, 1)
+    images, labels = (array[0] for array in own.batches(0, 1))
+    (phase,) = make_plan(CHAIN, FineTuneConfig(), 1, 10).phases
+    config, key = OptimConfig(), jax.random.key(0)
+    state = init_state(config, phase, own.variables)
+    options = Options(augment=AugmentConfig(mixup=1.0))
+    loss = jitted(CHAIN, 0, phase, config, own.variables, state, 0.1, images, labels, key, options)[2]
+    blending = jax.random.split(jax.random.fold_in(key, _AUGMENT))[1]
+    mixed, partners, share = jax.jit(blend)(blending, images, labels, 1.0)
+    scores = jax.nn.log_softmax(CHAIN.apply(own.variables, mixed)[0])
+    rows = np.arange(BATCH)
+    expected = -(share * scores[rows, labels] + (1 - share) * scores[rows, partners]).mean()
+    assert 0.05 < float(share) < 0.95
+    assert partners.tolist() != labels.tolist()
+    close(loss, expected)
+    with pytest.raises(ValueError, match="needs a key"):
+        update(CHAIN, 0, phase, config, own.variables, state, 0.1, images, labels, None, options)
+
+
+def test_features_are_not_augmented() -> None:
+    with pytest.raises(
+        UserError, match=r"augment: got .*'flip': True.* accepted with cache_prefix=false or depth=all"
+    ):
+        dataclasses.replace(recipe(CHAIN, 1, start=2), augment=AUGMENT)
+    assert dataclasses.replace(recipe(CHAIN, 1), augment=AUGMENT).augment == AUGMENT
+
+
+# --- precision --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "network", [CHAIN, pytest.param(LENET, marks=pytest.mark.slow)], ids=["normalised", "lenet5"]
+)
+def test_half_the_precision_in_the_middle_only(network: Network) -> None:
+    given = recipe(network, 2, lanes=1)
+    own = lane(network, 0)
+    (whole,), (half,) = (
+        trained(dataclasses.replace(given, precision=precision), own) for precision in ("float32", "bfloat16")
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(half.variables)} == {np.dtype(np.float32)}
+    assert half.losses.dtype == np.float32
+    assert not same_bits(half.losses, whole.losses)
+    np.testing.assert_allclose(half.losses, whole.losses, rtol=0.05)
+    for unit in set(network.names) - given.plan.trained:
+        assert same_bits(half.variables[unit], own.variables[unit])
+    # Weights are kept in float32: what moves is less than a step of bfloat16.
+    moved = half.variables[network.head]["params"]
+    assert any(np.any(leaf != jnp.asarray(leaf, jnp.bfloat16)) for leaf in jax.tree.leaves(moved))
+
+
+def test_gradients_in_half_precision_are_near_those_in_full() -> None:
+    own = lane(CHAIN, 2)
+    images, labels = (array[0] for array in own.batches(0, 1))
+    (phase,) = make_plan(CHAIN, FineTuneConfig(), 3, 10).phases
+    config = OptimConfig(kind="sgd", momentum=0.0)
+    state = init_state(config, phase, own.variables)
+
+    def step(options: Options) -> Any:
+        after = jitted(CHAIN, 0, phase, config, own.variables, state, 1.0, images, labels, None, options)[0]
+        return jax.tree.map(lambda now, before: now - before, params_of(after), params_of(own.variables))
+
+    whole, half = step(Options()), step(Options(precision="bfloat16"))
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(half), strict=True):
+        assert np.abs(one - other).max() < 0.1 * max(np.abs(one).max(), 0.1)
+
+
+# --- parts of batches -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [4])
+def test_parts_of_a_batch_are_the_batch(parts: int) -> None:
+    """Where nothing looks at the batch as a whole."""
+    given = recipe(LENET, 3, optim=OptimConfig(kind="sgd"), lanes=1)
+    split = recipe(LENET, 3, optim=OptimConfig(kind="sgd", accumulate=parts), lanes=1)
+    own = lane(LENET, 0)
+    (whole,), (found,) = trained(given, own), trained(split, own)
+    np.testing.assert_allclose(found.losses, whole.losses, atol=1e-6)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), found.variables, whole.variables)
+
+
+def test_statistics_go_from_part_to_part() -> None:
+    own = lane(CHAIN, 1)
+    images, labels = (array[0] for array in own.batches(0, 1))
+    (phase,) = make_plan(CHAIN, FineTuneConfig(), 3, 10).phases
+    config = OptimConfig(kind="sgd", momentum=0.0, accumulate=2)
+    state = init_state(config, phase, own.variables)
+    after, _, loss = jitted(CHAIN, 0, phase, config, own.variables, state, 0.0, images, labels)
+    variables, losses = own.variables, []
+    for part in (slice(0, 4), slice(4, 8)):
+        logits, variables, _ = CHAIN.apply(variables, images[part], train=CHAIN.names)
+        losses.append(optax.softmax_cross_entropy_with_integer_labels(logits, labels[part]).mean())
+    jax.tree.map(close, after, variables)
+    close(loss, np.mean(losses))
+
+
+@pytest.mark.slow
+def test_everything_at_once_runs_in_lanes() -> None:
+    optim = OptimConfig(kind="adamw", weight_decay=0.1, clip=1.0, accumulate=2, ema=0.9, label_smoothing=0.1)
+    given = recipe(CHAIN, 3, regime=LpFtConfig(), optim=optim)
+    colour = AugmentConfig(flip=True, colour=0.3)
+    given = dataclasses.replace(given, norm_mode="frozen", augment=colour, precision="bfloat16")
+    lanes = [lane(CHAIN, seed) for seed in range(4)]
+    together = trained(given, *lanes)
+    assert all(result.finite for result in together)
+    assert same_bits(trained(given, *lanes[::-1])[3].variables, together[0].variables)
+    assert statistics(together[0].variables, "a") == statistics(lanes[0].variables, "a")
+
+
+def test_a_batch_that_has_no_such_parts_is_refused() -> None:
+    with pytest.raises(UserError, match="accumulate: got 3; accepted: a divisor of batch_size, 8"):
+        recipe(CHAIN, 1, optim=OptimConfig(accumulate=3))
+
+
+# --- label smoothing --------------------------------------------------------------------------------
+
+
+def test_smoothed_labels_are_trained_on_and_plain_ones_reported() -> None:
+    share, rate = 0.3, 0.1
+    own = lane(CHAIN, 1)
+    images, labels = (array[0] for array in own.batches(0, 1))
+    (phase,) = make_plan(CHAIN, FineTuneConfig(), 1, 10).phases
+    config = OptimConfig(kind="sgd", momentum=0.0, label_smoothing=share)
+    state = init_state(config, phase, own.variables)
+    after, _, loss = jitted(CHAIN, 0, phase, config, own.variables, state, rate, images, labels)
+    soft = optax.smooth_labels(jax.nn.one_hot(labels, CLASSES), share)
+
+    def losses(params: Any) -> Any:
+        logits = CHAIN.apply(own.variables | {"head": {"params": params}}, images)[0]
+        plain = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        return optax.softmax_cross_entropy(logits, soft).mean(), plain
+
+    before = own.variables["head"]["params"]
+    gradients, plain = jax.jit(jax.grad(losses, has_aux=True))(before)
+    close(loss, plain)
+    jax.tree.map(lambda now, w, g: close(now, w - rate * g), after["head"]["params"], before, gradients)
+
+
+# --- averages of weights ----------------------------------------------------------------------------
+
+DECAY = 0.7
+
+
+def _of_prefixes(regime: Any, updates: int, seed: int) -> list[Variables]:
+    """Weights after every update, from runs of one update each with plain steps."""
+    plan = make_plan(CHAIN, regime, 3, updates)
+    own = lane(CHAIN, seed, rate=0.05)
+    optim = OptimConfig(kind="sgd", momentum=0.0)
+    after, steps = own.variables, []
+    for phase in plan.phases:
+        state = init_state(optim, phase, after)
+        step = jax.jit(partial(update, CHAIN, 0, phase, optim))
+        for number in range(phase.first, phase.stop):
+            images, labels = (array[0] for array in own.batches(number, number + 1))
+            after = step(after, state, 0.05, images, labels)[0]
+            steps.append(after)
+    return steps
+
+
+@pytest.mark.parametrize("regime", [GradualConfig(), LpFtConfig()], ids=lambda regime: regime.kind)
+def test_an_average_is_numpys(regime: Any) -> None:
+    """Each unit's over the updates since it joined, weights and statistics, through all phases."""
+    updates, decay = 6, DECAY
+    optim = OptimConfig(kind="sgd", momentum=0.0, ema=decay)
+    given = recipe(CHAIN, 3, regime=regime, optim=optim, updates=updates, schedule=CONSTANT)
+    found = trained(given, lane(CHAIN, 5), lane(CHAIN, 2, rate=0.05))[1].variables
+    steps = _of_prefixes(regime, updates, 2)
+    for unit in CHAIN.names:
+        joined = min(phase.first for phase in given.plan.phases if unit in phase.trained)
+        average = jax.tree.map(lambda leaf: np.zeros_like(leaf, np.float64), found[unit])
+        for after in steps[joined:]:
+            average = jax.tree.map(lambda a, w: decay * a + (1 - decay) * np.asarray(w), average, after[unit])
+        whole = 1 - decay ** (updates - joined)
+        jax.tree.map(lambda a, b, by=whole: close(a, b / by, rtol=1e-4, atol=1e-5), found[unit], average)
+
+
+def test_the_average_of_one_update_is_that_update() -> None:
+    own = lane(CHAIN, 0)
+    runs = [trained(recipe(CHAIN, 2, updates=1, optim=OptimConfig(ema=ema)), own)[0] for ema in (None, 0.999)]
+    jax.tree.map(close, runs[1].variables, runs[0].variables)
+    assert same_bits(runs[1].losses, runs[0].losses)
+
+
+@pytest.mark.parametrize("mode", ["train", "frozen"])
+def test_what_does_not_move_is_not_averaged(mode: NormMode) -> None:
+    own = lane(CHAIN, 0)
+    given = dataclasses.replace(recipe(CHAIN, 2, optim=OptimConfig(ema=0.9)), norm_mode=mode)
+    (after,) = trained(given, own)
+    assert same_bits(after.variables["a"], own.variables["a"])
+    assert (statistics(after.variables, "b") == statistics(own.variables, "b")) == (mode == "frozen")
+    assert not same_bits(after.variables["b"]["params"], own.variables["b"]["params"])
