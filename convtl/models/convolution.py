@@ -2,7 +2,7 @@
 
 On CPU, XLA hands a convolution to Eigen only if its axes are in one order (images NHWC, kernel HWIO), and puts
 them in that order only outside loops. The two convolutions of a backward pass have other orders; inside a scan,
-where all training is, they fall back to plain loops: 40 to 80 times slower. So on CPU
+where all training is, they fall back to plain loops: 15 to 80 times slower. So on CPU
 
 - `canonical` writes both convolutions of the backward pass in that order itself, and under `vmap` over images and
   kernels makes one convolution for each lane (XLA's grouped convolution is 3 to 8 times slower a lane);
@@ -10,7 +10,8 @@ where all training is, they fall back to plain loops: 40 to 80 times slower. So 
 - `banded`, for few channels, is one matrix product for each image row (the kernel laid out as a banded matrix).
 
 Milliseconds for forward and backward of 8 images of 28x28 with 128 -> 128 maps, 3x3, on 2 cores: `lax` 62 outside
-a scan, 1,800 in one, 3,600 a lane with 2 lanes; `canonical` 95 in a scan.
+a scan, 1,800 in one, 3,600 a lane with 2 lanes; `canonical` 95 in a scan. A whole update of ResNet-20 (8 images of 32x32,
+CPU time, JAX 0.10): `lax` 46 outside and 610 inside; `canonical` 40 inside, 46 with one lane, 49 a lane with two.
 """
 
 from collections.abc import Callable
@@ -122,6 +123,15 @@ def _forward(x: Array, kernel: Array, stride: int, sides: Sides) -> tuple[Array,
     return _canonical(x, kernel, stride, sides), (x, kernel)
 
 
+def _edges(
+    size: int, span: int, outputs: int, stride: int, low: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """In one direction, zeros before and after y for the pull on images, and images for that on the kernel."""
+    reach = (outputs - 1) * stride + 1
+    before = span - 1 - low
+    return (before, size + span - 1 - reach - before), (low, reach + span - 1 - size - low)
+
+
 def _backward(stride: int, sides: Sides, kept: tuple[Array, Array], pull: Array) -> tuple[Array, Array]:
     """Cotangents of images and kernel: two convolutions with axes in the order that Eigen takes.
 
@@ -131,17 +141,11 @@ def _backward(stride: int, sides: Sides, kept: tuple[Array, Array], pull: Array)
     """
     x, kernel = kept
     flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    reach = [(pull.shape[axis] - 1) * stride + 1 for axis in (1, 2)]
-    sizes, spans = x.shape[1:3], kernel.shape[:2]
-    before = [span - 1 - low for span, (low, _) in zip(spans, sides, strict=True)]
-    to_images = tuple(
-        (low, size + span - 1 - got - low)
-        for low, size, span, got in zip(before, sizes, spans, reach, strict=True)
+    rows, columns = (
+        _edges(x.shape[axis], kernel.shape[axis - 1], pull.shape[axis], stride, sides[axis - 1][0])
+        for axis in (1, 2)
     )
-    to_kernel = tuple(
-        (low, got + span - 1 - size - low)
-        for (low, _), size, span, got in zip(sides, sizes, spans, reach, strict=True)
-    )
+    to_images, to_kernel = (rows[0], columns[0]), (rows[1], columns[1])
     images = _by_lane(partial(_lax, stride=1, sides=to_images, dilation=stride))(pull, flipped)
     weights = _by_lane(partial(_lax, stride=1, sides=to_kernel, kernel_dilation=stride))(
         x.transpose(3, 1, 2, 0), pull.transpose(1, 2, 0, 3)
