@@ -10,8 +10,9 @@ where all training is, they fall back to plain loops: 15 to 80 times slower. So 
 - `banded`, for few channels, is one matrix product for each image row (the kernel laid out as a banded matrix).
 
 Milliseconds for forward and backward of 8 images of 28x28 with 128 -> 128 maps, 3x3, on 2 cores: `lax` 62 outside
-a scan, 1,800 in one, 3,600 a lane with 2 lanes; `canonical` 95 in a scan. A whole update of ResNet-20 (8 images of 32x32,
-CPU time, JAX 0.10): `lax` 46 outside and 610 inside; `canonical` 40 inside, 46 with one lane, 49 a lane with two.
+a scan, 1,800 in one, 3,600 a lane with 2 lanes; `canonical` 95 in a scan. A whole update of ResNet-20
+(8 images of 32x32, CPU time): `lax` 46 outside and 610 inside; `canonical` 40 inside, 46 with one lane, 49 a lane
+with two. (JAX 0.10.)
 """
 
 from collections.abc import Callable
