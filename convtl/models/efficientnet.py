@@ -51,7 +51,7 @@ def efficientnet_lite(config: EfficientNetLiteConfig, input_shape: tuple[int, ..
     """
     check_images("efficientnet_lite", input_shape, SMALLEST_SIDE)
     width, depth = _SCALES[config.variant]
-    units: list[tuple[str, nn.Module]] = [("stem", Stem(32, config.padding, _EPSILON))]
+    units: list[tuple[str, nn.Module]] = [("stem", Stem(32, config.padding, _EPSILON, config.lowering))]
     for stage, (count, kernel_size, stride, expansion, features) in enumerate(_STAGES):
         scaled = count if stage in (0, len(_STAGES) - 1) else ceil(depth * count)
         for place in range(scaled):

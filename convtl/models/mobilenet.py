@@ -4,6 +4,8 @@
 `mobilenet_v2` (IMAGENET1K_V1, 71.9 % top-1), also timm's `mobilenetv2_100`.
 """
 
+from typing import Literal
+
 import flax.linen as nn
 from jaxtyping import Array, Float
 
@@ -32,11 +34,13 @@ class Stem(nn.Module):
     features: int
     padding: PaddingRule
     epsilon: float
+    lowering: Lowering = "auto"
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h2 w2 features"]:
         padding = sides(self.padding, x.shape[1], x.shape[2], 3, 2)
-        x = Conv(self.features, 3, padding, FAN_OUT, stride=2, use_bias=False, name="conv")(x)
+        lowering: Literal["auto", "lax"] = "lax" if self.lowering == "lax" else "auto"
+        x = Conv(self.features, 3, padding, FAN_OUT, lowering, stride=2, use_bias=False, name="conv")(x)
         return nn.relu6(batch_norm("norm", train=train, epsilon=self.epsilon)(x))
 
 
@@ -90,7 +94,7 @@ def mobilenet_v2(config: MobileNetV2Config, input_shape: tuple[int, ...], classe
       UserError: the images are too small.
     """
     check_images("mobilenet_v2", input_shape, SMALLEST_SIDE)
-    units: list[tuple[str, nn.Module]] = [("stem", Stem(32, config.padding, 1e-5))]
+    units: list[tuple[str, nn.Module]] = [("stem", Stem(32, config.padding, 1e-5, config.lowering))]
     for expansion, features, count, stride in _STAGES:
         for place in range(count):
             block = InvertedResidual(

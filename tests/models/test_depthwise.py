@@ -1,0 +1,116 @@
+"""Depthwise convolution: both lowerings are the convolution, under everything that training does to them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convtl.models import depthwise
+from convtl.models.depthwise import DepthwiseConv, PointwiseConv, depthwise_conv2d, sides
+
+
+def _normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def _outcome(x: Any, kernel: Any, **given: Any) -> Any:
+    """Output, and what a made-up cotangent of it becomes for image and kernel."""
+    value, back = jax.vjp(lambda x, kernel: depthwise_conv2d(x, kernel, **given), x, kernel)
+    return value, *back(jnp.cos(jnp.arange(value.size, dtype=jnp.float32)).reshape(value.shape))
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    kernel_size=st.sampled_from([1, 2, 3, 5, 7]),
+    stride=st.integers(1, 3),
+    size=st.tuples(st.integers(1, 3), st.integers(7, 12), st.integers(7, 34), st.integers(1, 3)),
+    padding=st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2),
+)
+def test_shifted_products_are_the_convolution(
+    kernel_size: int, stride: int, size: tuple[int, ...], padding: depthwise.Sides
+) -> None:
+    x, kernel = _normal(1, *size), _normal(2, kernel_size, kernel_size, 1, size[-1])
+    given: Any = {"stride": stride, "padding": padding}
+    both = jax.jit(lambda *a: [_outcome(*a, **given, lowering=lowering) for lowering in ("shifted", "lax")])
+    for shifted, plain in zip(*both(x, kernel), strict=True):
+        np.testing.assert_allclose(shifted, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_lanes_and_scans_change_nothing() -> None:
+    """Weights of their own for each lane, inside a loop: how nets are trained."""
+    x, kernel = _normal(1, 2, 3, 9, 8, 4), _normal(2, 2, 5, 5, 1, 4)
+    given: Any = {"stride": 2, "padding": ((1, 2), (2, 2)), "lowering": "shifted"}
+
+    def looped(x: Any, kernel: Any) -> Any:
+        return jax.lax.scan(lambda carry, _: (carry, _outcome(x, kernel, **given)), 0, length=1)[1]
+
+    together = jax.jit(jax.vmap(looped))(x, kernel)
+    for lane in range(2):
+        alone = _outcome(x[lane], kernel[lane], **given)
+        for one, other in zip(alone, together, strict=True):
+            np.testing.assert_allclose(other[lane, 0], one, rtol=1e-5, atol=1e-5)
+
+
+def test_reduced_precision_stays_reduced_and_close() -> None:
+    x, kernel = _normal(1, 2, 8, 8, 4), _normal(2, 3, 3, 1, 4)
+    low = [jnp.asarray(part, jnp.bfloat16) for part in (x, kernel)]
+    for rounded, exact in zip(
+        _outcome_low(*low), _outcome(x, kernel, padding=((1, 1), (1, 1)), lowering="lax"), strict=True
+    ):
+        assert rounded.dtype == jnp.bfloat16
+        scale = np.abs(exact).max()
+        np.testing.assert_allclose(rounded.astype(np.float32) / scale, exact / scale, atol=0.03)
+
+
+def _outcome_low(x: Any, kernel: Any) -> Any:
+    conv = lambda x, kernel: depthwise_conv2d(x, kernel, padding=((1, 1), (1, 1)), lowering="shifted")  # noqa: E731
+    value, back = jax.vjp(conv, x, kernel)
+    return value, *back(jnp.cos(jnp.arange(value.size)).reshape(value.shape).astype(jnp.bfloat16))
+
+
+def test_lowering_is_chosen_by_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    def uses_lax() -> bool:
+        given = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 8, 8, 4), (3, 3, 1, 4))]
+        return "conv_general_dilated" in str(jax.make_jaxpr(lambda *a: depthwise_conv2d(*a))(*given))
+
+    assert not uses_lax()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert uses_lax()
+
+
+@given(
+    size=st.integers(1, 40),
+    kernel_size=st.sampled_from([3, 5, 7]),
+    stride=st.integers(1, 3),
+    more=st.integers(0, 3),
+)
+def test_same_padding_gives_as_many_outputs_as_strides_fit(
+    size: int, kernel_size: int, stride: int, more: int
+) -> None:
+    """XLA's own rule of that name is TensorFlow's."""
+    rows, columns = sides("same", size, size + more, kernel_size, stride)
+    expected = jax.lax.padtype_to_pads((size, size + more), (kernel_size,) * 2, (stride,) * 2, "SAME")
+    assert [rows, columns] == [tuple(pair) for pair in expected]
+
+
+def test_symmetric_padding_depends_on_the_kernel_only() -> None:
+    assert sides("symmetric", 224, 7, 5, 2) == ((2, 2), (2, 2))
+    assert sides("same", 224, 7, 5, 2) == ((1, 2), (2, 2))
+
+
+def test_layers_have_the_kernels_of_convolutions() -> None:
+    x = _normal(3, 2, 6, 5, 4)
+    deep = DepthwiseConv(3, use_bias=True)
+    variables = jax.jit(deep.init)(jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, variables["params"]) == {"kernel": (3, 3, 1, 4), "bias": (4,)}
+    biased = deep.apply({"params": variables["params"] | {"bias": jnp.arange(4.0)}}, x)
+    np.testing.assert_allclose(biased, deep.apply(variables, x) + jnp.arange(4.0), rtol=1e-6, atol=1e-6)
+    point = PointwiseConv(3)
+    variables = jax.jit(point.init)(jax.random.key(0), x)
+    assert variables["params"]["kernel"].shape == (1, 1, 4, 3)
+    expected = np.einsum("nhwc,cf->nhwf", x, variables["params"]["kernel"][0, 0])
+    np.testing.assert_allclose(point.apply(variables, x), expected, rtol=1e-5, atol=1e-5)
