@@ -3,7 +3,8 @@
 import resource
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from convtl.reporting.document import headline, write_report
 from convtl.reporting.principles import write_report as write_scorecard
 from convtl.reporting.protocol import commits_said, facts, tuned_edges, tuning_stages, unfinished
 from convtl.reporting.replication import Second
+from convtl.reporting.shared_rows import shared_said
+from convtl.reporting.ways import setting_name
 from convtl.study.advised import advise
 from convtl.study.arms import blocks, frame
 from convtl.study.grid import Trial, accepts
@@ -64,6 +67,7 @@ def build(
         "rows made by": commits_said(made_by, everything),
         "commit of this report": short(commit() or ""),
         "rates at an edge": tuned_edges(record, everything),
+        "rows of other studies": shared_said(config, {row["trial"] for row in rows}),
     }
     scope = _scope(config, record, rows, wall) | {name: text for name, text in program.items() if text}
     if late := _added_later(config, rows):
@@ -203,51 +207,64 @@ def _scope(
 
 
 def _unmatched(config: Config, rows: Sequence[Row]) -> str:
-    """Sources with other numbers of classes or images than the recipe asks for, or than each other."""
+    """Sources with other numbers of classes or images than the recipe asks for, or than most of them have.
+
+    `self` is one by design.
+    """
     sizes = {
         str(row["source"]): (int(row["source_classes"]), int(row["source_images"]))
         for row in rows
-        if row.get("source_images")
+        if row.get("source_images") and source_name(str(row["source"])).base != "self"
     }
     asked = config.pretrain.images_per_class
-    short = any(
-        images != classes * asked or classes != (config.classes or classes)
-        for classes, images in sizes.values()
-    )
-    if not short and len(set(sizes.values())) <= 1:
-        return ""
+    usual = Counter(classes for classes, _ in sizes.values()).most_common(1)
+    wanted = config.classes or (usual[0][0] if usual else 0)
     return "; ".join(
-        f"{name} has {classes} classes and {images} images"
+        f"{name} has {classes} classes and {images:,} images, not {wanted} and {wanted * asked:,}"
         for name, (classes, images) in sorted(sizes.items())
+        if (classes, images) != (wanted, wanted * asked)
     )
 
 
 def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> None:
     """Keeps a few training pictures of each domain, so that a report can be rebuilt without the data.
 
-    The classes are those of the first trial that uses the domain.
+    Targets as the first trial sees them that uses them, in each way in which the study changes their images;
+    sources as they are, with the classes of the first trial.
     """
-    drawn: dict[str, tuple[Domain, Sequence[int]]] = {}
+    arrays: dict[str, np.ndarray] = {}
     for trial in trials:
-        data = materials.target_data(trial)
-        drawn.setdefault(trial.target, (data.domain, data.draw.classes))
-        requests = () if trial.source in drawn else materials.sources.requests(trial)
+        if f"{_seen_as(trial)}/images" not in arrays:
+            data = materials.target_data(trial)
+            positions = data.positions("train", 1)[:_SAMPLES]
+            labels = data.domain.split("train").labels[positions]
+            _keep(arrays, _seen_as(trial), data.pixels("train", positions), data.domain, labels)
+        requests = () if f"{trial.source}/images" in arrays else materials.sources.requests(trial)
         # Pictures that imported weights were trained on are not at hand.
         if requests and isinstance(requests[0], SourceRequest) and not source_name(trial.source).variant:
             domain, draw = requests[0].parts[0]
-            drawn[trial.source] = (domain, draw.classes)
-    arrays: dict[str, np.ndarray] = {}
-    for name, (domain, classes) in drawn.items():
-        split = domain.split("train")
-        chosen = np.asarray(classes)[:_SAMPLES]
-        first = [int(np.argmax(split.labels == label)) for label in chosen]
-        arrays[f"{name}/images"] = np.asarray(split.images[first])
-        arrays[f"{name}/labels"] = np.asarray([domain.class_names[label] for label in chosen])
+            split, chosen = domain.split("train"), np.asarray(draw.classes)[:_SAMPLES]
+            first = [int(np.argmax(split.labels == label)) for label in chosen]
+            _keep(arrays, trial.source, split.images[first], domain, chosen)
     with accessible(out):
         out.mkdir(parents=True, exist_ok=True)
         temporary = out / f".samples-{uuid.uuid4().hex}.npz"
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
         temporary.replace(out / "samples.npz")
+
+
+def _keep(
+    arrays: dict[str, np.ndarray], name: str, images: np.ndarray, domain: Domain, labels: Iterable[int]
+) -> None:
+    arrays[f"{name}/images"] = np.asarray(images)
+    arrays[f"{name}/labels"] = np.asarray([domain.class_names[label] for label in labels])
+
+
+def _seen_as(trial: Trial) -> str:
+    """`cyrillic`, `cyrillic, inversion`: a target, and how the trial's images of it are changed."""
+    changes = {f"axes.{key}": str(value) for key, value in trial.axes.items() if key.startswith("shift.")}
+    said = setting_name(changes, {})
+    return trial.target if said in ("", "no shift") else f"{trial.target}, {said}"
 
 
 def _read_samples(out: Path) -> Samples | None:

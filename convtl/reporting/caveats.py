@@ -156,14 +156,9 @@ def stand_ins(data: pd.DataFrame) -> dict[str, str]:
 
 
 def shared(data: pd.DataFrame) -> list[str]:
-    """That rows of named sources serve as a mixture's ends."""
-    ends = sorted(stand_ins(data).items())
-    if not ends:
-        return []
-    names, shares = [source for _, source in ends], [name.partition("@")[2] for name, _ in ends]
-    return [
-        f"Rows of {numbers.listed(names)} serve as similarity {numbers.listed(shares)} too: they are the same trials."
-    ]
+    """That a mixture's ends are the trials of named sources."""
+    ends = [f"{name} and {source}" for name, source in sorted(stand_ins(data).items())]
+    return [f"The same trials, run once: {'; '.join(ends)}."] if ends else []
 
 
 def _floors(parts: Sequence[Block]) -> list[str]:

@@ -27,6 +27,8 @@ from convtl.study.cells import NotEnoughData
 from convtl.study.statistics import DataEquivalent, data_equivalent
 
 _CHOSEN = "#009E73"
+_COLUMNS = 4
+"""Panels side by side."""
 _WORTH_AN_ARROW = 0.2
 """Doublings of n from which on a data equivalent is drawn."""
 
@@ -62,24 +64,17 @@ def curve_places(view: View) -> tuple[list[str], list[int]]:
 
 @styled
 def learning_curves(view: View) -> Figure:
-    """Accuracy against n, a column a source, a row a schedule; arrows lead to scratch's curve."""
+    """Accuracy against n, a panel for each source and schedule; arrows lead to scratch's curve."""
     sources, schedules = curve_places(view)
-    figure, grid = canvas(
-        len(sources), rows=max(2, len(schedules)), width=10.5 / max(3, len(sources)), height=3.1, sharey=True
-    )
-    for updates, axes in zip(schedules, grid, strict=False):
-        for source, axis in zip(sources, axes, strict=True):
-            if view.counts_of(source, updates):
-                _curve_panel(axis, view, source, updates)
-            else:
-                axis.set_visible(False)
-        axes[0].set_ylabel("test accuracy")
-    for axes in grid[len(schedules) :]:
-        for axis in axes:
-            axis.set_visible(False)
-    if len(schedules) < 2:
-        figure.set_figheight(4.0)
-    legend(figure, [axis for axes in grid for axis in axes])
+    panels = [(s, updates) for updates in schedules for s in sources if view.counts_of(s, updates)]
+    columns = len(sources) if len(sources) <= _COLUMNS and len(schedules) > 1 else _COLUMNS
+    wide = min(columns, len(panels))
+    figure, [axes] = canvas(len(panels), columns=columns, width=10.5 / max(3, wide), height=3.1, sharey=True)
+    for index, (axis, (source, updates)) in enumerate(zip(axes, panels, strict=True)):
+        _curve_panel(axis, view, source, updates)
+        if index % wide == 0:
+            axis.set_ylabel("test accuracy")
+    legend(figure, axes)
     return figure
 
 
@@ -87,15 +82,15 @@ def _curve_panel(axis: Axes, view: View, source: str, updates: int) -> None:
     counts = view.counts_of(source, updates)
     log_axis(axis.xaxis, view.counts)
     axis.set_xlim(view.counts[0] / 1.3, view.counts[-1] * 1.3)
-    arms = {
+    arms: dict[str, tuple[Any, tuple[str, str], dict[str, Any]]] = {
         "last layer only": (1, ("#E69F00", "s"), {"linestyle": ":"}),
         "all layers": ("all", ("#0072B2", "o"), {"linestyle": "--"}),
     }
-    for name, (depth, look, extra) in arms.items():
-        values = [view.z(source, n, depth, updates, "test_accuracy") for n in counts]  # type: ignore[arg-type]
+    for name, (depth, look, extra) in ({} if view.only else arms).items():
+        values = [view.z(source, n, depth, updates, "test_accuracy") for n in counts]
         line(axis, counts, values, look, name, 0.03 if depth == "all" else -0.03, **extra)
     values = [view.chosen(source, n, updates, "test_accuracy") for n in counts]
-    line(axis, counts, values, (_CHOSEN, "D"), "depth chosen on validation")
+    line(axis, counts, values, (_CHOSEN, "D"), view.only or "depth chosen on validation")
     fresh, _ = _scratch_curve(view, updates)
     line(
         axis,
@@ -170,41 +165,45 @@ def _raw(view: View, source: str, n: int, depth: int, updates: int, column: str)
 
 @styled
 def rates(view: View) -> Figure:
-    """The learning rate by depth: a column a source, a row a schedule, a line for each n."""
-    names = [*view.names, SCRATCH]
+    """The learning rate by depth: a panel for each source and schedule, a line for each n."""
     looks = colours([str(n) for n in view.counts])
-    figure, grid = canvas(
-        len(names), rows=max(2, len(view.schedules)), width=11.0 / max(4, len(names)), height=2.5, sharey=True
+    panels = _rate_panels(view)
+    columns = min(_COLUMNS + 1, len(panels))
+    figure, [axes] = canvas(
+        len(panels), columns=columns, width=11.0 / max(4, columns), height=2.5, sharey=True
     )
     every = [float(value) for value in view.cells.rows["lr"].dropna() if value > 0]
-    for updates, axes in zip((*view.schedules, 0), grid, strict=False):
-        for source, axis in zip(names, axes, strict=True):
-            if not updates or not (view.counts_of(source, updates) or source == SCRATCH):
-                axis.set_visible(False)
-                continue
-            depth_axis(axis, view)
-            whole_axis(axis.xaxis, view.depths, list(map(str, view.depths)))
-            axis.set_xlabel("trained layers")
-            for n in view.counts:  # so that the legend has them in their order
-                axis.plot(
-                    [], [], color=looks[str(n)][0], marker=looks[str(n)][1], markersize=4, label=f"n={n}"
-                )
-            log_axis(axis.yaxis, every or [1.0])
-            for shift, n in zip(shifts(len(looks), 0.16), view.counts, strict=True):
-                _rates_of(axis, view, source, n, updates, looks[str(n)], float(shift))
-            axis.set_title(drawable(f"{source},\n{updates:,} updates"), fontsize=9)
-        axes[0].set_ylabel("learning rate")
-    if len(view.schedules) < 2:
-        figure.set_figheight(3.6)
-    legend(figure, [axis for axes in grid for axis in axes])
+    for index, (axis, (source, updates)) in enumerate(zip(axes, panels, strict=True)):
+        depth_axis(axis, view)
+        whole_axis(axis.xaxis, view.depths, list(map(str, view.depths)))
+        axis.set_xlabel("trained layers")
+        for n in view.counts:  # so that the legend has them in their order
+            axis.plot([], [], color=looks[str(n)][0], marker=looks[str(n)][1], markersize=4, label=f"n={n}")
+        log_axis(axis.yaxis, every or [1.0])
+        for shift, n in zip(shifts(len(looks), 0.16), view.counts, strict=True):
+            _rates_of(axis, view, source, n, updates, looks[str(n)], float(shift))
+        axis.set_title(drawable(f"{source},\n{updates:,} updates"), fontsize=9)
+        if index % columns == 0:
+            axis.set_ylabel("learning rate")
+    legend(figure, axes)
     return figure
+
+
+def _rate_panels(view: View) -> list[tuple[str, int]]:
+    """(source, updates) for which rates are known; scratch, which has one depth, is in the caption."""
+    return [
+        (source, updates)
+        for updates in view.schedules
+        for source in view.names
+        if any(len(_raw(view, source, n, k, updates, "lr")) for n in view.counts for k in view.depths)
+    ]
 
 
 def _rates_of(
     axis: Axes, view: View, source: str, n: int, updates: int, look: tuple[str, str], shift: float
 ) -> None:
     middle = []
-    for depth in view.depths if source != SCRATCH else (view.full,):
+    for depth in view.depths:
         values = _raw(view, source, n, depth, updates, "lr")
         if not len(values):
             continue
@@ -223,13 +222,16 @@ def rates_caption(view: View) -> str:
     """How far chosen rates lie apart, and how many are at an edge."""
     rows = view.cells.rows
     rows = rows[rows["target"].isin(view.targets) & (rows["lr"] > 0)]
+    rows = rows.drop_duplicates("trial")  # an end of a mixture is another source's trial
     arms = rows.drop_duplicates(["target", "source", "similarity", "n_per_class", "depth", "updates", "lr"])
     if not len(arms) or arms["n_rates"].max() <= 1:
         return "Every trial used one given rate; none was chosen."
     edge = sum(value is True for value in arms["lr_at_edge"])
-    by_depth = np.exp(np.log(arms["lr"]).groupby(arms["depth"].astype(int)).mean())
+    tuned, fresh = arms[arms["source"] != SCRATCH], arms[arms["source"] == SCRATCH]
+    by_depth = np.exp(np.log(tuned["lr"]).groupby(tuned["depth"].astype(int)).mean())
     said = ", ".join(f"{value:.2g} at depth {depth}" for depth, value in by_depth.items())
+    scratch = f", {np.exp(np.log(fresh['lr']).mean()):.2g} from scratch" if len(fresh) else ""
     return (
-        f"Geometric mean over arms: {said} ({by_depth.max() / by_depth.min():.2g}-fold between depths). {edge} of "
-        f"{len(arms)} chosen rates are at the edge of the rates that were compared."
+        f"Geometric mean over arms: {said} ({by_depth.max() / by_depth.min():.2g}-fold between depths){scratch}. "
+        f"{edge} of {len(arms)} chosen rates are at the edge of the rates that were compared."
     )

@@ -172,7 +172,7 @@ def _figure_sections(parts: Parts, out: Path, samples: Samples | None) -> list[s
         text.append("Figures on cost, learning rates and calibration are drawn for the first setting only.\n")
     targets = {block.target for block, _ in parts}
     shown = {
-        f"{name} ({'target' if name in targets else 'source'})": pair
+        f"{name} ({'target' if name.partition(', ')[0] in targets else 'source'})": pair
         for name, pair in (samples or {}).items()
         if len(pair[1])
     }

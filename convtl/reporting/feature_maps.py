@@ -28,6 +28,10 @@ _WORDS = (
     "neither. Each trial moved at the learning rate that it was given or that it chose.\n"
 )
 
+_OTHER_RATES = (
+    " Rows of unlike learning rates say nothing of each other, so no difference is taken between them."
+)
+
 
 def section(out: Path, rows: Sequence[Mapping[str, Any]], scope: Mapping[str, Any]) -> list[str]:
     """Markdown on how far units moved, with figures written to out/figures; empty for studies without `movement`.
@@ -69,7 +73,7 @@ def _lacking(parts: Sequence[Block], found: pd.DataFrame) -> list[str]:
 
 def _of(block: Block, found: pd.DataFrame) -> pd.DataFrame:
     """The movement of a block's trials, with the places of the trials."""
-    places = block.both[["trial", "source", "depth", "n_per_class", "replicate"]]
+    places = block.both[["trial", "source", "depth", "n_per_class", "replicate", "lr"]]
     return found.merge(places, on="trial").astype({"depth": int, "n_per_class": int, "replicate": int})
 
 
@@ -157,7 +161,10 @@ def _by(source: str) -> str:
 def _table(
     own: pd.DataFrame, sources: Sequence[str], units: Sequence[str], names: Mapping[int, str]
 ) -> list[str]:
-    """Every arm's units, and the mean over trained units below the head against that of the first source."""
+    """Every arm's units and rates, and the mean over trained units below the head against the first source's.
+
+    Only arms of one rate are compared: how far weights move hangs on the rate first of all.
+    """
     rows = []
     replicates = own["replicate"].nunique()
     several = replicates > 1
@@ -169,21 +176,35 @@ def _table(
             here = own[(own["depth"] == depth) & (own["source"] == source)]
             if here.empty:
                 continue
-            row = [names[depth], source, _interval(means[source])]
+            row = [names[depth], source, _rates(own, source, depth), _interval(means[source])]
             if several:
                 apart = (means[source] - means[first]).dropna() if first else means[source]
-                row.append("–" if source == first else _interval(apart, signed=True))
+                alike = first is not None and _rates(own, source, depth) == _rates(own, first, depth)
+                row.append(
+                    "–" if source == first else _interval(apart, signed=True) if alike else "other rate"
+                )
             rows.append([*row, *(_cell(here[here["unit"] == unit]) for unit in units)])
-    header = ["depth", "source", "displacement, mean below the head"]
-    header += ["difference to the first source"] if several else []
+    header = ["depth", "source", "learning rate", "displacement, mean below the head"]
+    compared = several and any(row[4].startswith(("+", numbers.MINUS, "0")) for row in rows)
+    header += ["difference to the first source"] if compared else []
+    if several and not compared:
+        rows = [[*row[:4], *row[5:]] for row in rows]
+    unlike = several and len({row[2] for row in rows}) > 1
     note = (
         "Units: displacement · CKA, means over replicates. The mean below the head is over trained units; "
         f"in brackets exact sign-flip intervals over replicates (level {_level(replicates)} for {replicates}), each "
-        "for one number, unadjusted.\n"
+        "for one number, unadjusted."
+        f"{_OTHER_RATES if unlike else ''}\n"
         if several
         else "Units: displacement · CKA, of one replicate. The mean below the head is over trained units.\n"
     )
     return [markdown([*header, *units], rows), note]
+
+
+def _rates(own: pd.DataFrame, source: str, depth: int) -> str:
+    """The rate of an arm's trials, or of the lowest and the highest of them."""
+    found = sorted(own.loc[(own["depth"] == depth) & (own["source"] == source), "lr"].dropna().unique())
+    return " to ".join(f"{rate:.2g}" for rate in dict.fromkeys([*found[:1], *found[-1:]])) or "–"
 
 
 def _level(replicates: int) -> str:

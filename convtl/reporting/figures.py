@@ -22,9 +22,12 @@ from PIL import Image
 
 from convtl.reporting import numbers
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#5D6D1E")
-"""Okabe and Ito (2008), told apart with any colour vision; two darker ones for studies with many sources."""
-MARKERS = "osD^vPX*"
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#5D6D1E",
+    "#8B1A1A", "#1F2F6B", "#B8A100", "#E0457B", "#00736B", "#A0826D",
+)  # fmt: skip
+"""Okabe and Ito (2008), told apart with any colour vision; others for studies with many sources."""
+MARKERS = "osD^vPX*<>phd8"
 GREY = "#5F6368"
 DPI = 130
 

@@ -7,9 +7,6 @@ import numpy as np
 
 from convtl.reporting.figures import Figure, canvas, drawable, styled
 
-_FEW = 5
-"""Domains up to which rows lie close together."""
-
 
 @styled
 def samples(pictures: Mapping[str, tuple[np.ndarray, Sequence[str]]], most: int = 12) -> Figure:
@@ -19,8 +16,7 @@ def samples(pictures: Mapping[str, tuple[np.ndarray, Sequence[str]]], most: int 
       pictures: domain -> (uint8 images (k, height, width) or (k, height, width, channels), k labels).
       most: pictures of a domain that are shown.
     """
-    height = 1.05 if len(pictures) <= _FEW else 1.3  # in tall figures more room is needed between rows
-    figure, lines = canvas(most, rows=max(2, len(pictures)), width=0.78, height=height)
+    figure, lines = canvas(most, rows=max(2, len(pictures)), width=0.78, height=1.35)
     for axes, name in zip(lines, [*pictures, *[""] * 2], strict=False):
         images, labels = pictures.get(name, (np.zeros((0, 1, 1)), ()))
         for index, axis in enumerate(axes):

@@ -84,7 +84,7 @@ def line(
 
 def shifts(number: int, width: float) -> np.ndarray:
     """Small offsets that keep the bars of several lines apart."""
-    return (np.arange(number) - (number - 1) / 2) * min(width, 0.7 / max(number, 1))
+    return (np.arange(number) - (number - 1) / 2) * min(width, 0.45 / max(number, 1))
 
 
 @styled

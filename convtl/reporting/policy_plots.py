@@ -27,6 +27,9 @@ from convtl.study.cells import NotEnoughData
 from convtl.study.contrasts import DEPTHS, RULE
 from convtl.study.statistics import Estimate, estimate, performance_profile, regret_per_replicate
 
+_FEWEST = 3
+"""Points from which on a panel of cost says anything."""
+
 Regrets = dict[str, pd.DataFrame]
 """Policy -> (target, replicate) x cells of the rule: regret, logits."""
 
@@ -155,6 +158,11 @@ def cost_points(view: View, n: int, column: str) -> list[Point]:
     return found
 
 
+def cost_counts(view: View) -> list[int]:
+    """Up to four n with enough points for a picture of cost."""
+    return [n for n in view.counts if len(cost_points(view, n, "flops")) >= _FEWEST][:4]
+
+
 def front(points: list[Point]) -> list[Point]:
     """Those that no other beats at the same or a lower cost."""
     kept: list[Point] = []
@@ -171,7 +179,7 @@ def cost(view: View, uncached: Mapping[int, float]) -> Figure:
     Args:
       uncached: depth -> FLOPs an update that the frozen layers would cost if their outputs were not kept.
     """
-    counts = [n for n in view.counts if cost_points(view, n, "flops")][:4]
+    counts = cost_counts(view)
     looks = colours(view.names) | {SCRATCH: (GREY, "x")}
     figure, grid = canvas(len(counts), rows=2, width=10.5 / max(3, len(counts)), height=3.0, sharey="col")
     for axes, (column, what) in zip(
@@ -227,7 +235,7 @@ def _line(points: list[Point]) -> tuple[list[float], list[float]]:
 def cost_caption(view: View, uncached: Mapping[int, float]) -> str:
     """What lies on the front, n by n; what keeping features saves."""
     said = []
-    for n in view.counts[:4]:
+    for n in cost_counts(view):
         edge = front(cost_points(view, n, "flops"))
         if edge:
             places = [f"{source} {depth} ({updates:,})" for _, _, source, depth, updates in edge]

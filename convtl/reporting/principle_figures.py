@@ -55,7 +55,7 @@ def of_view(view: View, uncached: Uncached) -> list[Picture]:
 
 def _of_depth(view: View) -> list[Picture]:
     found = []
-    if len(view.depths) > 1 and depth_plots.places(view):
+    if len(view.tuned) > 1 and depth_plots.places(view):
         found.append(
             Picture(
                 "accuracy_by_depth", "F3. Accuracy against trained layers",
@@ -63,7 +63,7 @@ def _of_depth(view: View) -> list[Picture]:
                 f"{_MEANS} {_BARS}",
             )
         )  # fmt: skip
-    if depth_plots.depth_benefits(view):
+    if len(view.tuned) > 1 and depth_plots.depth_benefits(view):
         found.append(
             Picture(
                 "depth_benefit", "F4. Depth benefit D over similarity and labels",
@@ -97,7 +97,7 @@ def _of_data(view: View) -> list[Picture]:
 
 
 def _of_rates(view: View) -> list[Picture]:
-    if not (view.cells.rows["lr"] > 0).any():
+    if len(view.tuned) < 2 or not (view.cells.rows["lr"] > 0).any():
         return []
     return [
         Picture(
@@ -110,10 +110,11 @@ def _of_rates(view: View) -> list[Picture]:
 def _of_similarity(view: View) -> list[Picture]:
     found = []
     n, updates = view.crowded, view.schedules[0]
-    if len(similarity_plots.places(view)[0]) > 1 and len(view.z(SCRATCH, n, "all", updates)):
+    deep = len(view.tuned) > 1 or view.tuned == (view.full,)
+    if deep and len(similarity_plots.places(view)[0]) > 1 and len(view.z(SCRATCH, n, "all", updates)):
         found.append(
             Picture(
-                "gain_by_distance", "F6. Gain against distance", lambda: similarity_plots.gain_by_distance(view),
+                "gain_by_distance", similarity_plots.gain_title(view), lambda: similarity_plots.gain_by_distance(view),
                 similarity_plots.gain_by_distance_caption(view), f"Hollow, bands: controls. {_BARS}",
             )
         )  # fmt: skip
@@ -153,7 +154,7 @@ def _of_policy(view: View, uncached: Uncached) -> list[Picture]:
             )
         )  # fmt: skip
     more = uncached(view.units)
-    if any(policy_plots.cost_points(view, n, "flops") for n in view.counts):
+    if len(view.tuned) > 1 and any(policy_plots.cost_counts(view)):
         found.append(
             Picture(
                 "cost", "F9. Accuracy against cost", lambda: policy_plots.cost(view, more),

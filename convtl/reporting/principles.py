@@ -33,6 +33,7 @@ _SAID = (
     "command",
     "faces list",
     "targets that are no letters",
+    "rows of other studies",
     "rates at an edge",
     "rates from the own target",
 )
@@ -82,7 +83,7 @@ def write_report(
         [
             f"# {document.one_line(title)}\n",
             f"**Question.** {document.one_line(question)}\n",
-            *_scorecard(scores, list(dict.fromkeys(data["source"])), again),
+            *_scorecard(scores, list(dict.fromkeys(data["source"])), again, second),
             reach.box(data, found, scores, scope),
             *ways.section(out, data, targets),
             *_depths(found),
@@ -113,12 +114,15 @@ def _views(data: pd.DataFrame, targets: Sequence[str]) -> list[View]:
 # --- sections -----------------------------------------------------------------------------------------
 
 
-def _scorecard(scores: Sequence[Score], sources: Sequence[str], again: Sequence[str]) -> list[str]:
+def _scorecard(
+    scores: Sequence[Score], sources: Sequence[str], again: Sequence[str], second: replication.Second | None
+) -> list[str]:
     return [
         "## Scorecard\n",
         "\n".join(f"- {text}" for text in scorecard.overview(scores)) + "\n",
         "**Table 1.** Every declared claim.\n",
-        scorecard.table(scores),
+        scorecard.table(scores, second),
+        *scorecard.legend(scores),
         scorecard.rule(scores),
         reach.glossary(sources),
         *again,

@@ -9,6 +9,7 @@ from convtl.reporting import caveats, numbers
 from convtl.reporting.view import View
 from convtl.study.arms import SCRATCH
 from convtl.study.cells import AtEdge, Cells
+from convtl.study.contrasts import SPECIAL
 from convtl.study.scorecard import Score
 
 _FLOOR_NAMED = 8
@@ -76,6 +77,8 @@ def _can(usable: pd.DataFrame, scores: Sequence[Score], facts: Mapping[str, Any]
     )
     if facts.get("rows made by"):
         said.append(f"The rows were made by {facts['rows made by']}.")
+    if facts.get("rows of other studies"):
+        said.append(str(facts["rows of other studies"]))
     return said + _seen(scores, facts)
 
 
@@ -123,7 +126,7 @@ def _cannot(
             "except where their order itself was tested."
         )
     tasks = {name.partition("@")[0] for view in found for name in view.names}
-    said += caveats.learned(usable[usable["source"].isin(tasks)])
+    said += caveats.learned(usable[usable["source"].isin(tasks) & ~usable["target"].isin(SPECIAL)])
     said += [
         *(
             [f"Unmatched sources: {facts['sources are not matched']}."]

@@ -1,7 +1,7 @@
 """A study beside the same study under another seed: which of its results are found again."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,14 +63,14 @@ def pairs(first: Sequence[Score], second: Sequence[Score]) -> list[Pair]:
     for number, score in enumerate(first, 1):
         if not (score.claim.primary or score.reading == "strong") or math.isnan(score.p):
             continue
-        other = _same(score, first, second)
+        other = same(score, first, second)
         asked = _adjusted(score) < ASKED
         kept = other is not None and other.p <= ALPHA and _sign(other) == _sign(score)
         found.append(Pair(number, score, other, asked, kept))
     return found
 
 
-def _same(score: Score, first: Sequence[Score], second: Sequence[Score]) -> Score | None:
+def same(score: Score, first: Sequence[Score], second: Sequence[Score]) -> Score | None:
     """The same claim in the same setting; in the only setting, whatever its name, where there is one in both."""
     own = [one for one in second if one.name == score.name]
     if len(own) != 1 or sum(one.name == score.name for one in first) != 1:
@@ -96,10 +96,10 @@ def _sign(score: Score) -> float:
 
 def section(scores: Sequence[Score], seed: int, second: Second) -> list[str]:
     """Sentence and table."""
-    found = pairs(scores, second.scores)
+    found, differing = pairs(scores, second.scores), changes(scores, second.scores)
     also = f" The second run differs in {numbers.listed(list(second.differs))} too." if second.differs else ""
     return [
-        f"**Run again with seed {second.seed}.** {sentence(found, seed, second.seed)}{also}\n",
+        f"**Run again with seed {second.seed}.** {sentence(found, seed, second.seed, differing)}{also}\n",
         *([table(found, seed, second.seed), _LEGEND] if found else []),
     ]
 
@@ -115,8 +115,22 @@ def reproduce(second: Second) -> list[str]:
     ]
 
 
-def sentence(found: Sequence[Pair], seed: int, other: int) -> str:
-    """How many of the results that should be found again are."""
+def changes(first: Sequence[Score], second: Sequence[Score]) -> dict[int, str]:
+    """Number of each claim, of any reading, on which the runs' verdicts differ -> both, in words."""
+    found = {}
+    for number, score in enumerate(first, 1):
+        other = same(score, first, second)
+        if score.m and other is not None and other.outcome != score.outcome:
+            found[number] = f"{number} ({score.outcome} → {other.outcome})"
+    return found
+
+
+def sentence(found: Sequence[Pair], seed: int, other: int, differing: Mapping[int, str]) -> str:
+    """How many of the results that should be found again are; then every claim whose verdict differs.
+
+    Args:
+      differing: of `changes`.
+    """
     asked = [pair for pair in found if pair.asked]
     run = [pair for pair in asked if pair.second is not None]
     kept = [pair for pair in run if pair.kept]
@@ -124,14 +138,17 @@ def sentence(found: Sequence[Pair], seed: int, other: int) -> str:
         f"Of {numbers.plural(len(run), 'claim')} with p < {ASKED:g} (adjusted) under seed {seed}, {len(kept)} "
         f"{'is' if len(kept) == 1 else 'are'} replicated under seed {other}: the same sign, and p ≤ {ALPHA:g}"
     )
-    changed = [pair for pair in run if pair.second is not None and pair.second.outcome != pair.first.outcome]
+    lost = [pair.number for pair in run if not pair.kept]
     for what, own in (
-        ("not replicated", [pair for pair in run if not pair.kept]),
-        ("another verdict", changed),
-        ("not run again", [pair for pair in asked if pair.second is None]),
+        ("not replicated", [differing.get(number, str(number)) for number in lost]),
+        ("replicated with another verdict", [differing[p.number] for p in kept if p.number in differing]),
+        ("not run again", [str(pair.number) for pair in asked if pair.second is None]),
     ):
         if own:
-            said += f"; {what}: {numbers.listed([str(pair.number) for pair in own])}"
+            said += f"; {what}: claim{'s' * (len(own) > 1)} {numbers.listed(own)}"
+    others = [text for number, text in differing.items() if number not in {pair.number for pair in run}]
+    if others:
+        said += f". Of the other claims, the verdict differs on {numbers.listed(others)}"
     return f"{said}."
 
 

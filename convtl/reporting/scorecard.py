@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from convtl.reporting import numbers
+from convtl.reporting.replication import Second, same
 from convtl.reporting.tables import markdown
 from convtl.study.findings import Measured
 from convtl.study.principles import ALPHA
@@ -54,27 +55,50 @@ def overview(scores: Sequence[Score]) -> list[str]:
     return said
 
 
-def table(scores: Sequence[Score]) -> str:
-    """claim | reading | estimand, effect [interval, level] | exact p (Holm) | m, targets | verdict | papers."""
+def table(scores: Sequence[Score], second: Second | None = None) -> str:
+    """claim | reading | estimand, effect [interval, level] | exact p (Holm) | m, targets | verdict | papers.
+
+    Before the papers stands the verdict of a second run, if there is one.
+    """
     header = ["claim", "reading", "estimand: effect [interval, level]", "exact p (Holm)", "m, targets", "verdict",
               "agrees with"]  # fmt: skip
+    if second:
+        header.insert(-1, f"seed {second.seed}")
     rows: list[list[str]] = []
     before = ""
     for number, score in enumerate(scores, 1):
         if score.claim.principle != before:
             before = score.claim.principle
-            rows.append([f"**{TITLES[before]}**", *[""] * 6])
+            rows.append([f"**{TITLES[before]}**", *[""] * (len(header) - 1)])
+        other = same(score, scores, second.scores) if second else None
         where = f" ({score.setting})" if score.setting else ""
         rows.append([
-            f"{number}\\. {score.claim.statement}{where}",
+            f"{number}\\. {score.claim.statement}{where}{mark(score)}",
             f"{score.reading}{', primary' if score.claim.primary else ''}",
             _estimand(score),
             p_values(score),
             f"{score.m}; {', '.join(score.targets) or 'fresh nets'}" if score.m else "–",
             f"**{score.outcome}**{_schedule(score)}",
+            *([f"**{other.outcome}**" if other else "–"] if second else []),
             score.agrees or "–",
         ])  # fmt: skip
     return markdown(header, rows)
+
+
+def mark(score: Score) -> str:
+    """A dagger for a claim that got its words or numbers when results had been seen."""
+    return "" if score.claim.seen is None else " †"
+
+
+def legend(scores: Sequence[Score]) -> list[str]:
+    """What the dagger says; empty where no claim has one."""
+    seeds = list(dict.fromkeys(str(score.claim.seen) for score in scores if score.claim.seen is not None))
+    if not seeds:
+        return []
+    return [
+        f"† got its words or its numbers when some results of seed {numbers.listed(seeds)} had been seen: under that "
+        "seed it is exploratory, and only another seed tests it.\n"
+    ]
 
 
 def notes(scores: Sequence[Score]) -> str:
@@ -200,10 +224,18 @@ def _bracketed(*texts: str) -> str:
 
 def headed(page: str) -> str:
     """The page with each part's heading over the whole width of the table, and room for long texts."""
-    head = r'<tr>\n<td colspan="7" style="background: #f4f7fa; padding-top: 0.9rem">\1</td>'
-    page = re.sub(r"<tr>\s*<td>(<strong>[^<]+</strong>)</td>(?:\s*<td></td>){6}", head, page)
+
+    def wide(found: re.Match[str]) -> str:
+        columns = 1 + found[2].count("<td>")
+        return (
+            f'<tr>\n<td colspan="{columns}" style="background: #f4f7fa; padding-top: 0.9rem">{found[1]}</td>'
+        )
+
+    page = re.sub(r"<tr>\s*<td>(<strong>[^<]+</strong>)</td>((?:\s*<td></td>){6,7})", wide, page)
     page = re.sub(r"<td>(\d+\. )", r'<td style="min-width: 11rem">\1', page)
-    return re.sub(r"<td>((?:agrees with|differs from|open;) )", r'<td style="min-width: 10rem">\1', page)
+    return re.sub(
+        r"<td>((?:agrees with|differs from|same direction,|open;) )", r'<td style="min-width: 10rem">\1', page
+    )
 
 
 # --- the end of a run -----------------------------------------------------------------------------------

@@ -22,10 +22,13 @@ from convtl.reporting.plots import line, spread
 from convtl.reporting.view import View
 from convtl.study.similarity import DISTANCES, ESTIMATORS
 
-_BANDS = (("#222222", ":"), ("#8A8A8A", "--"), ("#7B4B2A", "-."), ("#B8860B", (0, (1, 3))))
+_BANDS = (("#222222", ":"), ("#8A8A8A", "--"), ("#7B4B2A", "-."), ("#B8860B", "-"), ("#4B0082", (0, (6, 2))))
 """Looks of controls, none of them a source's."""
 _CIRCULAR = ("linear_probe", "knn")
 """About the accuracy of tuning the head, which is a part of D and G."""
+_FEWEST = 5
+"""Sources from which on a rank correlation is printed."""
+_ON_LADDER = "sources, from similar to far"
 
 
 def measured(view: View, column: str) -> list[str]:
@@ -50,7 +53,11 @@ def places(view: View) -> tuple[dict[str, float], str]:
     if len(names) > 1:
         found = {name: float(_values(view, name, "mmd2").mean()) for name in names}
         return dict(sorted(found.items(), key=lambda item: item[1])), "distance to the target (MMD², pixels)"
-    return {name: float(index) for index, name in enumerate(view.ladder)}, "place on the ladder"
+    return {name: float(index) for index, name in enumerate(view.ladder)}, _ON_LADDER
+
+
+def gain_title(view: View) -> str:
+    return "F6. Gain along the ladder" if places(view)[1] == _ON_LADDER else "F6. Gain against distance"
 
 
 def _banded(view: View) -> str:
@@ -86,6 +93,9 @@ def gain_by_distance(view: View) -> Figure:
         axis.axhline(0, color=GREY, linewidth=1)
         axis.set_title("only the last layer trained" if depth == 1 else "all layers trained")
         axis.set_xlabel(what)
+        if what == _ON_LADDER:
+            whole_axis(axis.xaxis, list(spots.values()), list(spots))
+            axis.set_xlim(-0.5, len(spots) - 0.5)
     axes[0].set_ylabel("G over scratch, logit")
     legend(figure, axes)
     return figure
@@ -95,16 +105,21 @@ def gain_by_distance_caption(view: View) -> str:
     """Rank correlation of gain and distance; gains beside those of controls."""
     n, updates = view.crowded, view.schedules[0]
     spots, what_places = places(view)
-    by = what_places.partition(" (")[0]
+    by = "the order of the ladder" if what_places == _ON_LADDER else what_places.partition(" (")[0]
     said = []
     for depth, what in ((1, "the last layer"), ("all", "all layers")):
         gains = {name: view.gain(name, n, depth, updates) for name in spots}
-        known = [name for name in spots if len(gains[name])]
-        if len(known) > 2:
+        known = [name for name in spots if len(gains[name]) and name not in view.unmatched]
+        if len(known) >= _FEWEST:
             means = np.array([gains[name].mean() for name in known])
             tau = kendall_tau_b(np.array([spots[name] for name in known]), means)
             ends = [f"{name} {numbers.signed(gains[name].mean())}" for name in (known[0], known[-1])]
             said.append(f"{what}: rank correlation of G with {by} {numbers.signed(tau)} ({', '.join(ends)})")
+        elif known:
+            each = [f"{name} {numbers.signed(gains[name].mean())}" for name in known]
+            said.append(f"{what}: {', '.join(each)} (too few sources for a correlation)")
+    if out := [name for name in spots if name in view.unmatched]:
+        said.append(f"left out of it, as not matched: {', '.join(out)}")
     base = _banded(view)
     if base:
         names = [base, *(name for name in view.controls if name.startswith(f"{base}:"))]
@@ -147,11 +162,11 @@ def constructed_caption(view: View) -> str:
             .dropna(axis=1, how="all")
             .dropna()
         )
-        if table.shape[1] < 3 or not len(table):
+        if table.shape[1] < _FEWEST or not len(table):
             continue
         order = np.tile(np.arange(table.shape[1], dtype=float), (len(table), 1))
         found = rank_correlation(table.to_numpy(float), order)
-        said.append(f"{column} {numbers.signed(found.tau)} (p = {_p(found.p)})")
+        said.append(f"{column} {numbers.signed(found.tau)} ({_p(found.p)})")
     return (
         f"Rank correlation (Kendall) of each distance with the ladder's order: {'; '.join(said)}."
         if said
@@ -160,7 +175,8 @@ def constructed_caption(view: View) -> str:
 
 
 def _p(p: float) -> str:
-    return numbers.p_value(p).replace("<", "< ")
+    """`p = 0.030`, `p < 0.001`."""
+    return f"p = {numbers.p_value(p)}".replace("= <", "< ")
 
 
 def correlations(view: View) -> dict[tuple[str, str], RankCorrelation]:
@@ -173,8 +189,8 @@ def correlations(view: View) -> dict[tuple[str, str], RankCorrelation]:
     }
     found = {}
     for column in (*DISTANCES, *ESTIMATORS):
-        names = measured(view, column)
-        if len(names) < 3:
+        names = [name for name in measured(view, column) if name not in view.unmatched]
+        if len(names) < _FEWEST:
             continue
         sign = -1.0 if column in DISTANCES else 1.0
         for what, outcome in outcomes.items():
@@ -183,7 +199,7 @@ def correlations(view: View) -> dict[tuple[str, str], RankCorrelation]:
             )
             other = pd.DataFrame({name: outcome(name) for name in one}).dropna(axis=1, how="all")
             both = one[list(other)].dropna().index.intersection(other.dropna().index)
-            if other.shape[1] > 2 and len(both):
+            if other.shape[1] >= _FEWEST and len(both):
                 values = one.loc[both, list(other)].to_numpy(float), other.loc[both].to_numpy(float)
                 found[column, what] = rank_correlation(*values)
     return found
@@ -223,16 +239,18 @@ def _correlation(axis: Axes, place: int, one: RankCorrelation, distance: bool) -
 
 
 def predictors_caption(found: dict[tuple[str, str], RankCorrelation]) -> str:
-    """Which measure goes along best with gain and with the benefit of depth."""
+    """Which measure goes along best with gain and with the benefit of depth, of those that are evidence."""
     said = []
+    found = {place: one for place, one in found.items() if place[0] not in _CIRCULAR}
     for outcome in dict.fromkeys(outcome for _, outcome in found):
         own = {measure: one for (measure, what), one in found.items() if what == outcome}
         best = max(own, key=lambda measure: abs(own[measure].tau))
         one = own[best]
         said.append(
-            f"with {outcome} {best} ({numbers.signed(one.tau)}, p = {_p(one.p)} over {one.items} sources)"
+            f"with {outcome} {best} ({numbers.signed(one.tau)}, {_p(one.p)} over {one.items} sources)"
         )
     return (
-        f"Strongest rank correlation: {'; '.join(said)} (the strongest of {len({m for m, _ in found})}, so p is too "
-        "small). † is about the accuracy of the last layer alone, a part of G and D: no evidence for a claim."
+        f"Strongest rank correlation: {'; '.join(said)} (the strongest of {len({m for m, _ in found})} without those "
+        "with †, so p is too small). † is about the accuracy of the last layer alone, a part of G and D: no evidence "
+        "for a claim."
     )

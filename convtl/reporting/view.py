@@ -70,6 +70,24 @@ class View:
         return tuple(sorted({depth for _, _, depth, _ in self._known}))
 
     @cached_property
+    def tuned(self) -> tuple[int, ...]:
+        """Depths of pretrained nets, ascending."""
+        return tuple(sorted({depth for source, _, depth, _ in self._known if source != SCRATCH}))
+
+    @cached_property
+    def only(self) -> str:
+        """What is trained, where pretrained nets have one depth only: `conv1 alone`, `conv1+fc5`, `all layers`."""
+        if len(self.tuned) != 1:
+            return ""
+        if self.tuned == (self.full,):
+            return "all layers"
+        rows = main_rows(self.cells.rows)
+        first = rows[rows["source"] != SCRATCH].iloc[0]
+        names = [str(first.get(column) or "") for column in ("trained_units", "depth_unit")]
+        trained = next((name for name in names if name not in ("", "nan")), f"depth {self.tuned[0]}")
+        return trained if "+" in trained else f"{trained} alone"
+
+    @cached_property
     def units(self) -> dict[int, str]:
         """Depth -> name of the earliest unit that is trained."""
         rows = main_rows(self.cells.rows)
@@ -96,6 +114,21 @@ class View:
         """The number of labels at which most sources were compared; 0 if nothing was."""
         crowd = {n: len(self.sources_at(n, self.schedules[0])) for n in self.counts} if self.schedules else {}
         return max(crowd, key=lambda n: crowd[n]) if crowd else 0
+
+    @cached_property
+    def unmatched(self) -> tuple[str, ...]:
+        """Sources with other numbers of classes or images than most: shown, but in no slope or correlation."""
+        rows = self.cells.rows.assign(arm=arm_names)
+        rows = rows[rows["arm"].isin(self.names)]
+        if not {"source_classes", "source_images"} <= set(rows):
+            return ()
+        sizes = (
+            rows.dropna(subset=["source_images"]).groupby("arm")[["source_classes", "source_images"]].first()
+        )
+        if not len(sizes):
+            return ()
+        usual = sizes.value_counts().index[0]
+        return tuple(str(arm) for arm, *size in sizes.itertuples() if tuple(size) != tuple(usual))
 
     @cached_property
     def ladder(self) -> list[str]:

@@ -68,13 +68,15 @@ class Cells:
     def of(self, target: str) -> "Cells":
         """The same rows, with one main target."""
         view = replace(self, targets=(target,))
-        view.__dict__["_arms"] = self._arms  # made once for all views
-        return view
+        return self._alike(view)
 
     def noting(self) -> "Cells":
         """The same rows, with a list of their own of what is left out."""
-        view = replace(self, left_out=[])
-        view.__dict__["_arms"] = self._arms
+        return self._alike(replace(self, left_out=[]))
+
+    def _alike(self, view: "Cells") -> "Cells":
+        """A view of all of these rows, which finds them as they are found here."""
+        view.__dict__.update(_arms=self._arms, _ways=self._ways)
         return view
 
     def by(self, regime: str) -> "Cells":

@@ -130,7 +130,8 @@ def scorecard(
     scores: dict[_Key, Score] = {}
     for one in sorted(candidates, key=lambda one: bool(one.claim.after)):  # weak readings first
         scores[one.key] = _score(one, family, scores)
-    return [_qualified(scores[one.key], scores) for one in candidates]
+    found = [_qualified(scores[one.key], scores) for one in candidates]
+    return [_with_parts(score, found) for score in found]
 
 
 # --- settings -----------------------------------------------------------------------------------------
@@ -246,7 +247,7 @@ def _score(one: _Candidate, family: Mapping[_Key, float], scores: Mapping[_Key, 
         note=joined(
             note, *(f"left out: {what}" for what in (*found.left_out, *edges)), found.note, only, speed
         ),
-        agrees=_agrees(claim, outcome),
+        agrees=_agrees(claim, outcome, found.effect),
         p=found.p,
         p_adjusted=p if claim.primary else _NAN,
         elsewhere=elsewhere,
@@ -312,6 +313,18 @@ def _qualified(score: Score, scores: Mapping[_Key, Score]) -> Score:
     return replace(score, note=joined(*notes, score.note))
 
 
+def _with_parts(score: Score, found: Sequence[Score]) -> Score:
+    """Says of a mean over unlike parts, and beside what papers say of it, that its parts differ in sign."""
+    names = score.claim.parts_of_it
+    own = [(number, one) for number, one in enumerate(found, 1) if one.name in names and one.m]
+    settled = [one for _, one in own if one.outcome in ("supported", "contradicted")]
+    if not score.m or len({one.effect > 0 for one in settled}) < 2:
+        return score
+    numbered = [str(number) for number, _ in own]
+    said = f"the parts differ: see claims {', '.join(numbered[:-1])} and {numbered[-1]}"
+    return replace(score, note=joined(score.note, said), agrees=joined(score.agrees, said))
+
+
 def _reach(other: Score) -> str:
     """What a claim says of another one's reach, and where that was measured."""
     where = f"{other.estimand}, {other.schedule or other.claim.schedules[0]} updates"
@@ -333,11 +346,18 @@ def _not_settled(other: Score) -> str:
     return f"is {other.outcome} (p = {other.p:.3f})" if other.p > ALPHA else f"is {other.outcome}"
 
 
-def _agrees(claim: Claim, outcome: Outcome) -> str:
+def _agrees(claim: Claim, outcome: Outcome, effect: float) -> str:
+    """What papers found, and how that compares; a direction that is the same but too small is no contradiction."""
     if outcome not in ("supported", "contradicted", "practically null"):
         return "; ".join(f"open; {paper.cite}: {paper.what}" for paper in claim.papers)
-    same = {True: "agrees with", False: "differs from"}
-    return "; ".join(f"{same[paper.finds == outcome]} {paper.cite}: {paper.what}" for paper in claim.papers)
+    side: Outcome = "supported" if (effect > 0) == (claim.direction == "positive") else "contradicted"
+    said = []
+    for paper in claim.papers:
+        how = "agrees with" if paper.finds == outcome else "differs from"
+        if outcome == "practically null" and paper.finds == side and claim.test == "difference":
+            how = "same direction, smaller than the smallest effect of interest:"
+        said.append(f"{how} {paper.cite}: {paper.what}")
+    return "; ".join(said)
 
 
 def _scope(one: _Candidate, found: Finding) -> str:

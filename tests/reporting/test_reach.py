@@ -6,9 +6,10 @@ import pytest
 from principle_rows import Need, row
 
 from convtl.reporting import caveats, reach
+from convtl.reporting.view import views
 from convtl.study.arms import frame
 from convtl.study.declared import Claim, claims_of
-from convtl.study.scorecard import Score, scorecard
+from convtl.study.scorecard import Score, scorecard, settings_of
 
 
 def rows() -> list[dict]:
@@ -44,11 +45,31 @@ def test_mixtures_have_their_own_accuracies_and_those_of_their_kinds() -> None:
 def test_rows_that_serve_as_a_mixtures_ends_are_named_once() -> None:
     assert caveats.stand_ins(frame(rows())) == {"mixture@1": "own", "mixture@0": "noise"}
     text = reach.box(frame(rows()), [], [], {})
-    assert text.count("Rows of noise and own serve as similarity 0 and 1 too: they are the same trials.") == 1
+    assert text.count("The same trials, run once: mixture@0 and noise; mixture@1 and own.") == 1
     apart = [one | {"trial": f"{one['trial']} {one['source']}"} for one in rows()]
     assert caveats.shared(frame(apart)) == []
     assert caveats.shared(frame([])) == []
     assert caveats.learned(frame([])) == []
+
+
+def test_accuracies_of_sources_are_those_for_main_targets() -> None:
+    others = [
+        one | {"target": "cyrillic_round", "source_accuracy": 0.3, "trial": f"r{one['trial']}"}
+        for one in rows()
+    ]
+    data = frame([*rows(), *others])
+    said = reach.box(data, views(settings_of(data)), [], {})
+    assert "own 90%, noise 90%" in said
+
+
+def test_photographs_as_a_target_are_in_the_scope() -> None:
+    facts = {"faces": "DejaVu Sans", "targets that are no letters": "textures (patches of photographs)",
+             "rows of other studies": "Of 3 trials, 2 are those of `principles`."}  # fmt: skip
+    text = reach.box(frame(rows()), [], [], facts)
+    assert "and as targets textures (patches of photographs)" in text
+    assert "or photographs" not in text
+    assert "handwriting or photographs" in reach.box(frame(rows()), [], [], {"faces": "DejaVu Sans"})
+    assert "> - Of 3 trials, 2 are those of `principles`." in text
 
 
 @pytest.fixture(scope="module")

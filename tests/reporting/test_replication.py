@@ -9,7 +9,8 @@ import pytest
 from commands import Commands
 from principle_rows import MAIN, study
 
-from convtl.reporting.replication import Second, pairs, section, sentence, table
+from convtl.reporting.replication import Second, changes, pairs, section, sentence, table
+from convtl.reporting.scorecard import table as scorecard_table
 from convtl.study.arms import frame
 from convtl.study.scorecard import Score, scorecard
 
@@ -66,13 +67,41 @@ def test_only_clear_results_are_asked(scores) -> None:
 def test_what_was_not_run_again_is_not_counted(scores) -> None:
     second = changed(scores, "similarity.weak", p=math.nan, parts=(), outcome="not enough data")
     found = pairs(scores, second)
-    said = sentence(found, 0, 4)
+    said = sentence(found, 0, 4, {})
     asked = sum(pair.asked for pair in found)
     assert said.startswith(
         f"Of {asked - 1} claims with p < 0.01 (adjusted) under seed 0, {asked - 1} are replicated"
     )
-    assert said.endswith("not run again: 1.")
+    assert said.endswith("not run again: claim 1.")
     assert "| not run | – |" in table(found, 0, 4)
+
+
+def test_every_verdict_that_differs_is_named_with_both(scores) -> None:
+    asked = next(pair for pair in pairs(scores, scores) if pair.asked)
+    secondary = next(
+        score for score in scores if score.reading == "secondary" and score.outcome == "supported"
+    )
+    second = changed(scores, asked.first.name, outcome="practically null")
+    second = changed(second, secondary.name, outcome="inconclusive")
+    found = changes(scores, second)
+    place = scores.index(secondary) + 1
+    assert found == {
+        asked.number: f"{asked.number} ({asked.first.outcome} → practically null)",
+        place: f"{place} (supported → inconclusive)",
+    }
+    said = sentence(pairs(scores, second), 0, 4, found)
+    assert f"replicated with another verdict: claim {found[asked.number]}" in said
+    assert said.endswith(f"Of the other claims, the verdict differs on {found[place]}.")
+    lost = sentence(pairs(scores, changed(scores, asked.first.name, p=0.5)), 0, 4, {})
+    assert f"not replicated: claim {asked.number}" in lost
+
+
+def test_the_scorecard_shows_the_second_verdict(scores) -> None:
+    second = Second(4, tuple(changed(scores, scores[0].name, outcome="inconclusive")))
+    lines = scorecard_table(scores, second).splitlines()
+    assert "| verdict | seed 4 | agrees with |" in lines[0]
+    assert "| **inconclusive** |" in lines[3]
+    assert "seed 4" not in scorecard_table(scores)
 
 
 def test_a_setting_may_have_another_name_if_it_is_the_only_one(scores) -> None:

@@ -131,6 +131,33 @@ def test_a_target_without_the_cells_is_left_out_by_name():
     assert "left out: target armenian, source mixture@0, n_per_class 10" in score.note
 
 
+def test_a_paper_s_direction_that_is_too_small_is_no_difference():
+    def one_side(size):
+        return lambda need, target: 0.5 + size * (need.regime == "first_unit_only")
+
+    small, other = (
+        cards(["input_shift"], one_side(size), size=0.01)["input_shift.weak"] for size in (0.1, -0.1)
+    )
+    assert small.outcome == other.outcome == "practically null"
+    assert small.agrees.startswith(
+        "same direction, smaller than the smallest effect of interest: Lee et al. 2022: "
+    )
+    assert other.agrees.startswith("differs from Lee et al. 2022: ")
+
+
+def test_a_mean_over_parts_of_opposite_signs_says_so():
+    def torn(need, target):
+        return 0.5 + (need.regime == "first_unit_only") * {"inversion": 1.0, "rotation": -1.0}.get(
+            need.shift, 0.0
+        )
+
+    score = cards(["input_shift"], torn)["input_shift.weak"]
+    assert score.outcome == "practically null"
+    assert score.agrees.endswith("; the parts differ: see claims 3, 4, 5 and 6")
+    alike = cards(["input_shift"], lambda need, target: 0.5 + (need.regime == "first_unit_only"))
+    assert "the parts differ" not in alike["input_shift.weak"].note
+
+
 def test_claims_on_cells_at_floor_are_not_judged_or_judged_on_the_others():
     def effect(need, target):
         low = need.target == "textures" and need.source != "scratch" and need.n_per_class == 10

@@ -47,6 +47,7 @@ class Claim:
       smallest_effect: in `unit`.
       beside: means that are printed beside the verdict and not tested.
       qualified_by: claims whose verdict says how far this one reaches.
+      parts_of_it: claims about single parts of a mean over unlike ones; where these differ in sign, the row says so.
       selects: columns, or beginnings of their names, from which the claim itself chooses rows; any other
         that varies makes a setting of its own.
       seen: the seed of which some results had been seen when the claim got its words; None: none had.
@@ -69,5 +70,6 @@ class Claim:
     unit: str = "logit"
     beside: tuple[Part, ...] = ()
     qualified_by: tuple[str, ...] = ()
+    parts_of_it: tuple[str, ...] = ()
     selects: tuple[str, ...] = ()
     seen: int | None = None

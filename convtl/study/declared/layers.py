@@ -144,6 +144,7 @@ INPUT_SHIFT = (
         "Where only the input has changed, training the first layer alone beats training the last alone",
         "z(first) - z(last), same classes, mean of inversion, noise, blur, rotation and n = 10, 50", "difference",
         (Part(number.first_over(1)),), (papers.INPUT_SHIFT,), primary=True, schedules=(SHORT,), selects=_BY_SHIFT,
+        parts_of_it=tuple(f"input_shift.{kind}" for kind in number.SHIFTS),
     ),
     Claim(
         "input_shift.three", "input_shift", "secondary", "It beats training the last three, too",
