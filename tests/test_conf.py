@@ -3,9 +3,11 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import yaml
+from PIL import Image
 
 from convtl import run
 from convtl.cli import GROUPS, REGISTRIES, compose, conf_folders, options
@@ -15,6 +17,8 @@ from convtl.study.tuning import tuning_points
 
 CONF = Path(__file__).parent.parent / "conf"
 FOLDERS = [*GROUPS, *REGISTRIES]
+PICTURES = ("my_pictures",)
+"""Experiments on pictures and weights that are not in the package: run with others in their place."""
 
 
 def named(*folders: str) -> list[tuple[str, str]]:
@@ -40,7 +44,7 @@ def test_every_file_is_used(path) -> None:
         assert path.stem in content[folder]
     else:
         sized = ["+experiment=principles"] if folder == "size" else []
-        content = compose([*sized, f"{folder}={path.stem}"])
+        content = compose([*sized, f"{folder}={path.stem}", "path=somewhere"])
     parse(content)
 
 
@@ -50,7 +54,7 @@ def test_config_yaml_names_every_key_and_no_other() -> None:
     assert written | composed_elsewhere == {key for key in known_keys() if "." not in key}
 
 
-@pytest.mark.parametrize("name", options("experiment"))
+@pytest.mark.parametrize("name", [name for name in options("experiment") if name not in PICTURES])
 def test_every_experiment_says_what_it_asks_and_its_claims_can_be_answered(name) -> None:
     content = compose([f"+experiment={name}", "replicates=1"])
     config, trials = expand(content)
@@ -72,7 +76,7 @@ CUT = [
 ]  # fmt: skip
 LIMITS = "limits={replicates: 1,updates: 6,pretrain_updates: 6,images_per_class: 24}"
 """Blocks say for themselves what they are made of; limits cut them too."""
-TRIED = [name for name in options("experiment") if name != "vanishing_gradients"]
+TRIED = [name for name in options("experiment") if name not in ("vanishing_gradients", *PICTURES)]
 """Experiments of trials; probes of gradients have tests of their own."""
 LARGE = ("input_shift", "principles")
 MIXTURES = [name for name in options("domains") if name.startswith("mixture")]
@@ -159,6 +163,37 @@ def test_a_smoke_run_of_every_experiment_has_what_it_needs(name, tmp_path) -> No
 @pytest.mark.parametrize("name", TRIED)
 def test_every_experiment_runs(name, tmp_path) -> None:
     run_whole(tmp_path, 2, f"+experiment={name}")
+
+
+def pictures(folder: Path, classes: int = 3, each: int = 12) -> Path:
+    """A folder of small coloured pictures, whose classes differ in colour."""
+    rng = np.random.default_rng(0)
+    for label in range(classes):
+        own = folder / f"class {label}"
+        own.mkdir(parents=True)
+        for index in range(each):
+            pixels = rng.integers(0, 120, (20, 24, 3), np.uint8)
+            pixels[..., label % 3] += 100
+            Image.fromarray(pixels).save(own / f"{index}.png")
+    return folder
+
+
+def test_pictures_of_ones_own_are_studied_with_a_net_from_elsewhere(tmp_path) -> None:
+    content = compose(["+experiment=my_pictures", f"path={pictures(tmp_path / 'my pictures')}"])
+    study, found = expand(content)
+    assert {trial.source for trial in found} == {"imagenet_efficientnet_lite0"}
+    assert {trial.n_per_class for trial in found} == {5, 7}  # all: 12, less 2 for validation and 3 for the test
+    assert study.save == "best"
+
+
+def test_pictures_of_ones_own_end_in_advice(tmp_path, capsys) -> None:
+    folder, out = pictures(tmp_path / "my pictures"), tmp_path / "out"
+    own = ["+experiment=my_pictures", f"path={folder}", "model=lenet5", "source=random", "depth=[1,2]"]
+    cut = ["domains.my_pictures.size=16", "updates=6", "chunk=6", "replicates=2", "n_per_class=[2,4,all]", "lr=1e-3"]
+    assert run.run_study(compose([*own, *cut, f"out={out}"]), "python -m convtl.run") == 0
+    assert "## How deep to fine-tune" in (out / "report.md").read_text(encoding="utf-8")
+    assert "python -m convtl.predict net=" in capsys.readouterr().out
+    assert len(list((out / "nets").iterdir())) == 12
 
 
 @pytest.mark.slow

@@ -22,7 +22,8 @@ def largest_class(config: DomainConfig) -> int:
             return config.per_class.train
         case _:
             raise UserError(
-                f"n_per_class: got 'all' with a target of kind {config.kind}; accepted: numbers, or a folder of pictures"
+                f"n_per_class: got 'all' with a target of kind {config.kind}; accepted: numbers, or a folder of "
+                "pictures as target"
             )
 
 

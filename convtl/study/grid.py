@@ -9,7 +9,7 @@ from convtl.config import PROTOCOL, Config, MixtureConfig, dump
 from convtl.config import content as identified
 from convtl.data.counts import largest_class
 from convtl.data.domains import identity
-from convtl.errors import UserError, unknown_name
+from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.models.network import Network
 from convtl.models.registry import build_network
@@ -18,8 +18,8 @@ from convtl.parsing import parse
 from convtl.study.assignments import assigned, assignments
 from convtl.study.declared import claims_of
 from convtl.study.limits import apply_limits
+from convtl.study.names import check_names
 from convtl.study.sources import (
-    FRESH_SOURCES,
     RELATIVE_SOURCES,
     check_source,
     mixture_of,
@@ -156,7 +156,7 @@ def _check_claims(study: Config) -> None:
 
 def trials_of(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
     """The product of one config's axes; `assignment` holds what varies in the study beside them."""
-    _check_names(settings)
+    check_names(settings)
     replicates = settings.replicate if settings.replicate is not None else tuple(range(settings.replicates))
     shared = digest(_protocol(settings, assignment))
     trials = []
@@ -270,38 +270,6 @@ def _depth_unit(network: Network, plan: Plan) -> str:
     trained = [unit for unit in network.weighted if unit in plan.trained]
     last = list(network.weighted[-len(trained) :])
     return network.names[plan.boundary] if trained == last else "+".join(trained)
-
-
-def _check_names(settings: Config) -> None:
-    for name in (*FRESH_SOURCES, *RELATIVE_SOURCES):
-        if name in settings.domains:
-            raise UserError(f"domains.{name}: this name is taken by the source '{name}'; choose another")
-    for name in settings.source:
-        check_source(settings, name)
-    for name in settings.weights:
-        if name in settings.domains or name in (*FRESH_SOURCES, *RELATIVE_SOURCES):
-            raise UserError(f"weights.{name}: this name is taken by another source; choose another")
-    images = [name for name, domain in settings.domains.items() if not isinstance(domain, MixtureConfig)]
-    registries: list[tuple[str, tuple[str, ...], Sequence[str]]] = [
-        ("model", settings.model, list(settings.models)),
-        ("target", settings.target, images),
-        ("regime", settings.regime, list(settings.regimes)),
-        ("shift.blend_with", (settings.shift.blend_with,), images),
-    ]
-    for name, domain in settings.domains.items():
-        if isinstance(domain, MixtureConfig):
-            registries += [
-                (f"domains.{name}.near", (domain.near,), ["own", *images]),
-                (f"domains.{name}.far", (domain.far,), images),
-            ]
-    if settings.tuning is not None:
-        registries.append(("tuning.targets", settings.tuning.targets, images))
-    if settings.kept is not None and settings.upper_init != "fresh":
-        raise UserError(f"kept: got {settings.kept}; accepted with upper_init=fresh only")
-    for key, names, known in registries:
-        for name in names:
-            if name not in known:
-                raise unknown_name(key, name, known)
 
 
 def _protocol(

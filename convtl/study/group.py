@@ -24,6 +24,7 @@ from convtl.study.shared_features import Prefix
 from convtl.study.similarity import first_of_each
 from convtl.study.store import Row
 from convtl.study.target_data import Images, TargetData
+from convtl.training.adapt import adapt_statistics
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward, PrefixFeatures
 from convtl.training.lanes import Lane, Recipe, Trained, Trainer
@@ -42,6 +43,8 @@ class Running:
     data: TargetData
     prefix: Prefix | None = None
     """the frozen part, where its features are shared on disk"""
+    suffix: Variables | None = None
+    """what each of its runs starts from, once it is known"""
     scores: dict[float, Score] = field(default_factory=dict)
     outstanding: int = 0
     best: Variables | None = None
@@ -70,6 +73,9 @@ def trial_recipe(materials: Materials, trial: Trial) -> Recipe:
         batch_size=settings.batch_size,
         lanes=settings.lanes,
         chunk=settings.chunk,
+        norm_mode=settings.norm_mode,
+        augment=None if start else settings.augment,  # cached features are those of the images as they are
+        precision=settings.precision,
     )
 
 
@@ -159,8 +165,17 @@ class Group:
             positions = data.batch_positions(len(labels), size, first, stop)
             return inputs[positions], labels[positions]
 
-        own = {name: running.start.variables[name] for name in self.recipe.network.names[self.recipe.start :]}
-        return Lane(own, rate, batches)
+        if running.suffix is None:
+            running.suffix = self._suffix_of(running, inputs)
+        return Lane(running.suffix, rate, batches, _draws_of(trial))
+
+    def _suffix_of(self, running: Running, inputs: Images | Gathered) -> Variables:
+        """The units that a run is given, with the statistics of its own images where that is asked for."""
+        recipe = self.recipe
+        own = {name: running.start.variables[name] for name in recipe.network.names[recipe.start :]}
+        if recipe.norm_mode != "adapt":
+            return own
+        return adapt_statistics(recipe.network, recipe.start, recipe.plan.trained, own, inputs)
 
     def _inputs(self, running: Running, split: str, images: Images) -> Images | Gathered:
         """What enters the trained part: the images, or their features, computed once a net and target."""
@@ -232,6 +247,8 @@ class Group:
         if rate is None or whole is None or running.best is None:
             reason = "loss or weights were not finite at any learning rate"
             return row | {"status": "diverged", "reason": reason, "seconds": running.seconds}
+        if settings.augment is not None:
+            row["augmented"] = self.recipe.augment is not None
         if settings.movement:
             images, labels = data.held_out("validation")
             looked_at = images[first_of_each(labels, IMAGES)]
@@ -246,6 +263,11 @@ class Group:
             "status": "done",
             "seconds": running.seconds,
         }
+
+
+def _draws_of(trial: Trial) -> int:
+    """Seed of what is drawn in updates (augmentation, dropout): that of all arms of a replicate."""
+    return int(digest([trial.settings.seed, "updates", trial.replicate], 8), 16)
 
 
 def describe(trial: Trial) -> dict[str, Any]:

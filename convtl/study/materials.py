@@ -40,7 +40,7 @@ class Materials:
         config = settings.domains[name]
         known = digest([name, repr(config)])
         if known not in self._domains:
-            self._domains[known] = load_domain(name, config, self.cache.root, self._say)
+            self._domains[known] = load_domain(name, config, self.cache.root, self._say, settings.data)
         return self._domains[known]
 
     def check(self, trial: Trial) -> None:

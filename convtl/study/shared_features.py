@@ -7,7 +7,7 @@ that features do not depend on which other boundaries were asked for, or on wher
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from convtl.data.domains import Domain
 from convtl.data.inputs import Gathered, Normalisation, normalised
 from convtl.keys import digest
 from convtl.models.network import Network, Variables
+from convtl.training.features import rows_at_once
 
 KIND = "features"
 """Folder of prefix features in the cache."""
@@ -30,11 +31,6 @@ VERSION = 1
 _FILE = "rows.npy"
 _AHEAD = 2
 """Chunks on their way on each device."""
-
-
-def rows_at_once(image_shape: Sequence[int]) -> int:
-    """Images in one forward pass; a function of their size alone, so that features are."""
-    return 256 if image_shape[0] * image_shape[1] <= 64 * 64 else 32
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ COLUMNS = (
     "trained_units", "n_per_class", "n_train", "replicate", "lr", "lr_at_edge", "n_rates", "updates",
     "val_regime", "n_val", "val_accuracy", "test_accuracy", "test_nll", "test_ece", "n_test",
     "source_accuracy", "source_accuracy_by_part", "source_classes", "source_images", "trained_weights",
-    "flops_per_update", "seconds", "frozen_ok", "moved", "subset_digest", "mmd2", "frechet", "otdd", "leep",
-    "nce", "logme", "h_score", "knn", "linear_probe", "status", "reason", "commit",
+    "flops_per_update", "seconds", "frozen_ok", "augmented", "moved", "subset_digest", "mmd2", "frechet",
+    "otdd", "leep", "nce", "logme", "h_score", "knn", "linear_probe", "status", "reason", "commit",
 )  # fmt: skip
 """Columns of results.csv; those of additional axes come after them."""
 

@@ -37,7 +37,7 @@ def only(found):
 
 def test_a_row_tells_all_that_the_table_promises(materials) -> None:
     row, net = only(rows_of(materials))
-    asked_for = {"moved", *DISTANCES, *ESTIMATORS}  # columns of studies that ask for them
+    asked_for = {"moved", "augmented", *DISTANCES, *ESTIMATORS}  # columns of studies that ask for them
     assert set(COLUMNS) - set(row) == {
         "reason",
         "commit",

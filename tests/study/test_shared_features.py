@@ -12,7 +12,7 @@ from convtl.data.inputs import Normalisation, normalised
 from convtl.data.split import Split
 from convtl.keys import digest
 from convtl.models.lenet import lenet5
-from convtl.study.shared_features import KIND, Prefix, SharedFeatures, rows_at_once
+from convtl.study.shared_features import KIND, Prefix, SharedFeatures
 from convtl.training.features import Forward
 
 NETWORK = lenet5(LeNet5Config(), (16, 16, 3), 4)
@@ -79,7 +79,3 @@ def test_another_process_finds_them_and_other_weights_do_not(tmp_path, said) -> 
         said.clear()
     assert len(list((tmp_path / KIND).iterdir())) == 3
 
-
-def test_a_chunk_depends_on_the_size_of_images_alone() -> None:
-    assert rows_at_once((64, 64, 3)) == 256
-    assert rows_at_once((224, 224, 3)) == 32
