@@ -31,13 +31,6 @@ def multiply_adds(network: Network) -> dict[str, int]:
     return counts
 
 
-def convolves(network: Network, start: int) -> bool:
-    """Whether units from `start` on convolve as such, as XLA does it; a banded product is none."""
-    x = jax.ShapeDtypeStruct((1, *network.shape_before(start)), jnp.float32)
-    traced = jax.make_jaxpr(lambda v, x: network.apply(v, x, start=start)[0])(network.abstract_variables, x)
-    return any(equation.primitive.name == "conv_general_dilated" for equation in _equations(traced.jaxpr))
-
-
 def _equations(jaxpr: Any) -> Iterator[Any]:
     """Equations of a program and of all programs inside it."""
     for equation in jaxpr.eqns:

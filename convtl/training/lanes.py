@@ -15,53 +15,27 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, UInt32
 
 from convtl.models.network import Variables
-from convtl.training.cost import convolves
-from convtl.training.recipe import Batches, Lane, Recipe, Trained, one_update
-from convtl.training.step import init_state
-from convtl.training.stepwise import Stepwise
+from convtl.training.recipe import Batches, Lane, Recipe, Trained
+from convtl.training.step import init_state, update
 from convtl.transfer.average import Averaged, averages
 from convtl.transfer.optim import carry_state, schedule_values
 from convtl.transfer.plan import Phase
 
 __all__ = ["Batches", "Lane", "Recipe", "Trained", "Trainer"]
 
-_BYTES_AT_ONCE = 2**28
-"""Of one lane's images in one call of a program; splitting a chunk changes no bit."""
+_BYTES_AT_ONCE = 2**26
+"""Of one lane's images in one call of a program: fewer updates than `chunk` where images are big."""
 
 
 class Trainer:
     """The compiled programs of one recipe, one for each phase.
 
-    Runs are lanes of one program that loops over updates; where that is slow (convolutions on CPU,
-    `convtl.training.stepwise`), updates of single lanes. Which of the two follows from the net and the platform.
+    A single lane is a lane too: `vmap` over one is no slower than none (`convtl.models.convolution`).
     """
 
     def __init__(self, recipe: Recipe, devices: Sequence[jax.Device] | None = None) -> None:
         self.recipe = recipe
         devices = jax.local_devices() if devices is None else list(devices)
-        self.width = recipe.lanes * len(devices)
-        slow_in_loops = devices[0].platform == "cpu" and convolves(recipe.network, recipe.start)
-        self._runs: Scanned | Stepwise = (Stepwise if slow_in_loops else Scanned)(recipe, devices)
-
-    def train(self, lanes: Sequence[Lane]) -> list[Trained]:
-        """Trains up to `width` lanes through all phases."""
-        if not 0 < len(lanes) <= self.width:
-            raise ValueError(f"{len(lanes)} lanes for a program of {self.width}")
-        return [self._trained(*result) for result in self._runs.train(lanes)]
-
-    def _trained(self, variables: Variables, state: Any, losses: Float[np.ndarray, "updates"]) -> Trained:
-        decay = self.recipe.optim.ema
-        if isinstance(state, Averaged) and decay is not None:
-            found = averages(state.totals, self.recipe.plan, decay)
-            variables = variables | {unit: variables[unit] | own for unit, own in found.items()}
-        return Trained(variables, losses)
-
-
-class Scanned:
-    """All lanes side by side in one program, which loops over the updates of a chunk."""
-
-    def __init__(self, recipe: Recipe, devices: Sequence[jax.Device]) -> None:
-        self.recipe = recipe
         self.width = recipe.lanes * len(devices)
         mesh = Mesh(np.asarray(devices), ("lanes",))
         self._by_lane = NamedSharding(mesh, PartitionSpec("lanes"))
@@ -81,8 +55,10 @@ class Scanned:
         fresh = partial(init_state, self.recipe.optim, phase, norm_mode=self.recipe.norm_mode)
         return jax.jit(jax.vmap(fresh), out_shardings=self._by_lane)
 
-    def train(self, lanes: Sequence[Lane]) -> list[tuple[Variables, Any, np.ndarray]]:
-        """Variables, optimiser state and losses of each lane, in NumPy."""
+    def train(self, lanes: Sequence[Lane]) -> list[Trained]:
+        """Trains up to `width` lanes through all phases."""
+        if not 0 < len(lanes) <= self.width:
+            raise ValueError(f"{len(lanes)} lanes for a program of {self.width}")
         padded = [*lanes, *[lanes[0]] * (self.width - len(lanes))]
         variables = self._stack([lane.variables for lane in padded])
         with np.errstate(over="ignore"):  # a rate beyond float32 is infinite: its lane diverges
@@ -104,12 +80,19 @@ class Scanned:
                 )
                 losses.append(loss)
         lost = np.concatenate([np.asarray(loss) for loss in losses], axis=1)
-        kept = state if self.recipe.optim.ema is not None else None  # of no other is anything asked
-        whole, state = jax.tree.map(np.asarray, (variables, kept))
+        variables = self._averaged(jax.tree.map(np.asarray, variables), state)
         return [
-            (*jax.tree.map(lambda leaf, i=index: leaf[i].copy(), (whole, state)), lost[index])
+            Trained(jax.tree.map(lambda leaf, i=index: leaf[i].copy(), variables), lost[index])
             for index in range(len(lanes))
         ]
+
+    def _averaged(self, variables: Variables, state: Any) -> Variables:
+        """The averages of what was trained, where there are any."""
+        decay = self.recipe.optim.ema
+        if decay is None or not isinstance(state, Averaged):
+            return variables
+        found = averages(state.totals, self.recipe.plan, decay)
+        return variables | {unit: variables[unit] | own for unit, own in found.items()}
 
     def _stack(self, trees: Sequence[Any]) -> Any:
         return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves), self._by_lane), *trees)
@@ -156,8 +139,18 @@ def _run_chunk(
 
     def body(carry: tuple[Variables, Any], step: tuple[Array, ...]) -> tuple[Any, Array]:
         multiplier, number, batch, target = step
-        own, memory, loss = one_update(
-            recipe, phase, lane_key, *carry, rate * multiplier, number, batch, target
+        key = jax.random.fold_in(lane_key, number)
+        own, memory, loss = update(
+            recipe.network,
+            recipe.start,
+            phase,
+            recipe.optim,
+            *carry,
+            rate * multiplier,
+            batch,
+            target,
+            key,
+            recipe.options,
         )
         return (own, memory), loss
 

@@ -2,18 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float
 
 from convtl.config import OptimConfig, ScheduleConfig, dump
 from convtl.config.training import AugmentConfig, NormMode, Precision
 from convtl.errors import UserError
 from convtl.models.network import Network, Variables
-from convtl.training.step import Options, update
-from convtl.transfer.plan import Phase, Plan
+from convtl.training.step import Options
+from convtl.transfer.plan import Plan
 
 Batches = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 """(first, stop) -> images (updates, batch, ...) float32 and labels (updates, batch) int32."""
@@ -93,20 +92,3 @@ class Trained:
         """Whether every loss and every weight is a number."""
         leaves = jax.tree.leaves(self.variables)
         return bool(np.isfinite(self.losses).all() and all(np.isfinite(leaf).all() for leaf in leaves))
-
-
-def one_update(
-    recipe: Recipe,
-    phase: Phase,
-    lane_key: jax.Array,
-    variables: Variables,
-    state: Any,
-    rate: Float[Array, ""],
-    number: Array,
-    images: Float[Array, "batch ..."],
-    labels: Int[Array, "batch"],
-) -> tuple[Variables, Any, Float[Array, ""]]:
-    """Update `number` of a lane: variables and state after it, loss before it."""
-    key = jax.random.fold_in(lane_key, number)
-    given = (recipe.network, recipe.start, phase, recipe.optim)
-    return update(*given, variables, state, rate, images, labels, key, recipe.options)

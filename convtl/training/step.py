@@ -196,7 +196,5 @@ def _gradients(
     parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
     first = one(moving, 0, jax.tree.map(lambda leaf: leaf[0], parts))
     rest = (jnp.arange(1, count), jax.tree.map(lambda leaf: leaf[1:], parts))
-    # On CPU XLA's convolutions are slow inside loops (`convtl.training.stepwise`).
-    unrolled = jax.default_backend() == "cpu"
-    (total, moving, sums), _ = jax.lax.scan(body, first, rest, unroll=unrolled)
+    (total, moving, sums), _ = jax.lax.scan(body, first, rest)
     return total / count, moving, jax.tree.map(lambda leaf: leaf / count, sums)

@@ -9,7 +9,7 @@ import pytest
 from small_nets import CHAIN, LENET, batches, drawn, lane, recipe, same_bits
 
 from convtl.config import LpFtConfig, OptimConfig, ScheduleConfig
-from convtl.training import recipe as recipe_module
+from convtl.training import lanes as lanes_module
 from convtl.training.features import Forward, PrefixFeatures
 from convtl.training.lanes import Lane, Trained, Trainer
 from convtl.transfer.plan import Phase, Plan
@@ -170,13 +170,13 @@ def test_a_net_learns() -> None:
 
 def test_runs_that_differ_in_rate_data_or_weights_share_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     traced = []
-    update = recipe_module.update
+    update = lanes_module.update
 
     def counted(*given: Any) -> Any:
         traced.append(given)
         return update(*given)
 
-    monkeypatch.setattr(recipe_module, "update", counted)
+    monkeypatch.setattr(lanes_module, "update", counted)
     trainer = Trainer(recipe(CHAIN, 2))
     trainer.train([lane(CHAIN, 0)])
     once = len(traced)
