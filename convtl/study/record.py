@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from convtl.config import Config
 from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.study.grid import Trial
@@ -19,6 +20,10 @@ from convtl.study.store import RowStore, accessible
 
 _PATHS = ("out", "cache", "rows_from", "replication", "publish")
 """Keys of folders: where somebody keeps results is no part of how they are made."""
+_LATER: dict[str, Any] = {
+    **Config.neutral, "weights": {}, "advice": False, "path": None, "data": {"memory_gb": 4.0, "workers": None},
+}  # fmt: skip
+"""Keys that studies did not always have -> values with which a study is what it was without them."""
 _PACKAGES = ("convtl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "hydra-core",
              "numpy", "matplotlib", "scikit-image")  # fmt: skip
 
@@ -94,14 +99,15 @@ def named_contents(points: Sequence[Trial]) -> dict[str, dict[str, str]]:
 
 
 def newest_record(out: Path) -> dict[str, Any]:
-    """The record of the last invocation.
+    """The record of the last invocation; keys that its config is too old for have the values that change nothing.
 
     Raises:
       UserError: the folder holds no study.
     """
     if not (found := _records(out)):
         raise UserError(f"out: no study in '{out}'; accepted: a folder that convtl.run has written")
-    return _read(found[-1])
+    record = _read(found[-1])
+    return {**record, "config": {**_LATER, **record["config"]}}
 
 
 def _records(out: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import yaml
 
 from convtl.cli import compose
 from convtl.errors import UserError
+from convtl.parsing import parse
 from convtl.study.grid import expand
 from convtl.study.program import DIRTY, commit, short
 from convtl.study.record import (
@@ -141,3 +142,13 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path) -> None:
     with pytest.raises(UserError, match="out: cannot write in"):
         write_record(tmp_path, make_record({}, (), "", ""))
     assert yaml.safe_load((tmp_path / "configs").read_text()) is None
+
+
+def test_a_record_from_before_there_was_a_key_is_the_same_study(tmp_path) -> None:
+    content = compose(["+experiment=finetune_depth"])
+    later = ("weights", "class_balance", "norm_mode", "augment", "precision", "advice", "data", "path")
+    old = {name: value for name, value in content.items() if name not in later}
+    write_record(tmp_path, make_record(old, (), "python -m convtl.run", "2 x cpu"))
+    found = newest_record(tmp_path)["config"]
+    assert found == {**content, "weights": {}}  # names that an old study cannot have used
+    assert parse(found)
