@@ -15,6 +15,7 @@ from convtl import checkpoint
 from convtl.cache import Cache
 from convtl.config import LeNet5Config, OptimConfig, ScheduleConfig
 from convtl.data.batches import standardise
+from convtl.errors import UserError
 from convtl.training import pretrain
 from convtl.training.features import Forward
 from convtl.training.lanes import Lane, Trainer
@@ -247,3 +248,11 @@ def test_two_processes_share_the_work(tmp_path: Path) -> None:
     assert [int(ready) for _, ready in said] == [4, 4]
     assert sum(int(lanes) for lanes, _ in said) == 4
     assert len(list((tmp_path / "cache" / KIND).iterdir())) == 4
+
+
+def test_parts_that_a_sources_batch_does_not_have_are_refused() -> None:
+    recipe = replace(RECIPE, optim=OptimConfig(accumulate=5))
+    with pytest.raises(
+        UserError, match=r"pretrain\.optim\.accumulate: got 5; accepted: a divisor of batch_size, 8"
+    ):
+        pretrain._recipe(request(recipe=recipe))
