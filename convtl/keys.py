@@ -26,7 +26,9 @@ def digest_arrays(*arrays: np.ndarray, length: int = 16) -> str:
     for array in arrays:
         array = np.ascontiguousarray(array)
         state.update(f"{array.dtype.str}{array.shape}".encode())
-        state.update(memoryview(array.reshape(-1).view(np.uint8)))  # in place: images may be a good part of the memory
+        state.update(
+            memoryview(array.reshape(-1).view(np.uint8))
+        )  # in place: images may be a good part of the memory
     return state.hexdigest()[:length]
 
 

@@ -61,7 +61,9 @@ def _plain(error: ValidationError, content: Mapping[str, Any]) -> str:
         given = first["ctx"]["tag"]
         close = nearest(given, _kinds_at(path))
         return f"{path}.kind: got {given!r}; accepted: {', '.join(_kinds_at(path))}.{close}"
-    if path.endswith(".path") and first["input"] is None:  # experiments on the user's own pictures take it from `path`
+    if (
+        path.endswith(".path") and first["input"] is None
+    ):  # experiments on the user's own pictures take it from `path`
         return f"{path}: missing; accepted: a folder with PATH/CLASS/* or PATH/train/CLASS/*, such as path=~/pictures"
     if first["type"] == "missing":
         return f"{path}: missing"

@@ -182,14 +182,24 @@ def test_pictures_of_ones_own_are_studied_with_a_net_from_elsewhere(tmp_path) ->
     content = compose(["+experiment=my_pictures", f"path={pictures(tmp_path / 'my pictures')}"])
     study, found = expand(content)
     assert {trial.source for trial in found} == {"imagenet_efficientnet_lite0"}
-    assert {trial.n_per_class for trial in found} == {5, 7}  # all: 12, less 2 for validation and 3 for the test
+    assert {trial.n_per_class for trial in found} == {
+        5,
+        7,
+    }  # all: 12, less 2 for validation and 3 for the test
     assert study.save == "best"
 
 
 def test_pictures_of_ones_own_end_in_advice(tmp_path, capsys) -> None:
     folder, out = pictures(tmp_path / "my pictures"), tmp_path / "out"
     own = ["+experiment=my_pictures", f"path={folder}", "model=lenet5", "source=random", "depth=[1,2]"]
-    cut = ["domains.my_pictures.size=16", "updates=6", "chunk=6", "replicates=2", "n_per_class=[2,4,all]", "lr=1e-3"]
+    cut = [
+        "domains.my_pictures.size=16",
+        "updates=6",
+        "chunk=6",
+        "replicates=2",
+        "n_per_class=[2,4,all]",
+        "lr=1e-3",
+    ]
     assert run.run_study(compose([*own, *cut, f"out={out}"]), "python -m convtl.run") == 0
     assert "## How deep to fine-tune" in (out / "report.md").read_text(encoding="utf-8")
     assert "python -m convtl.predict net=" in capsys.readouterr().out

@@ -10,13 +10,13 @@ from convtl.reporting.figures import Figure, canvas, drawable, styled
 
 @styled
 def samples(pictures: Mapping[str, tuple[np.ndarray, Sequence[str]]], most: int = 12) -> Figure:
-    """Pictures of each domain with their labels; a row per domain (two where there are many).
+    """Pictures of each domain with their labels; a row per domain.
 
     Args:
       pictures: domain -> (uint8 images (k, height, width) or (k, height, width, channels), k labels).
       most: pictures of a domain that are shown.
     """
-    figure, lines = canvas(most, rows=max(2, len(pictures)), width=0.78, height=1.35)
+    figure, lines = canvas(most, rows=max(1, len(pictures)), columns=most, width=0.78, height=1.35)
     for axes, name in zip(lines, [*pictures, *[""] * 2], strict=False):
         images, labels = pictures.get(name, (np.zeros((0, 1, 1)), ()))
         for index, axis in enumerate(axes):

@@ -78,4 +78,3 @@ def test_another_process_finds_them_and_other_weights_do_not(tmp_path, said) -> 
         assert said
         said.clear()
     assert len(list((tmp_path / KIND).iterdir())) == 3
-
