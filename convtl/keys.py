@@ -27,7 +27,7 @@ def digest_arrays(*arrays: np.ndarray, length: int = 16) -> str:
         array = np.ascontiguousarray(array)
         state.update(f"{array.dtype.str}{array.shape}".encode())
         state.update(
-            memoryview(array.reshape(-1).view(np.uint8))
+            array.reshape(-1).view(np.uint8).data
         )  # in place: images may be a good part of the memory
     return state.hexdigest()[:length]
 
