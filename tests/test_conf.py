@@ -17,8 +17,11 @@ from convtl.study.tuning import tuning_points
 
 CONF = Path(__file__).parent.parent / "conf"
 FOLDERS = [*GROUPS, *REGISTRIES]
-PICTURES = ("my_pictures",)
-"""Experiments on pictures and weights that are not in the package: run with others in their place."""
+PICTURES = (
+    *("cifar10_split", "glyphs_to_photos", "imagenet_cats_dogs", "imagenet_groceries", "imagenet_pets"),
+    *("imagenet_to_glyphs", "my_pictures"),
+)
+"""Experiments on pictures and weights that are not in the package: run with others in their place, `test_pictures`."""
 
 
 def named(*folders: str) -> list[tuple[str, str]]:

@@ -57,6 +57,10 @@ class TypedScriptConfig:
     size: Count = 28
     per_class: PerClass = field(default_factory=PerClass)
     jitter: Jitter = field(default_factory=Jitter)
+    channels: Literal[1, 3] = 1
+    """3: the grey image three times, for nets that take colours"""
+
+    neutral: ClassVar[Mapping[str, Any]] = {"channels": 1}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -75,6 +79,10 @@ class PatchesConfig:
     kind: Literal["patches"] = "patches"
     size: Count = 28
     per_class: PerClass = field(default_factory=PerClass)
+    channels: Literal[1, 3] = 1
+    """3: the grey image three times, for nets that take colours"""
+
+    neutral: ClassVar[Mapping[str, Any]] = {"channels": 1}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -93,6 +101,10 @@ class NoiseConfig:
     per_class: PerClass = field(default_factory=PerClass)
     noise: NonNegative = 0.55
     """standard deviation of added white noise, in standard deviations of the field"""
+    channels: Literal[1, 3] = 1
+    """3: the grey image three times, for nets that take colours"""
+
+    neutral: ClassVar[Mapping[str, Any]] = {"channels": 1}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -145,8 +157,10 @@ class TfdsConfig:
     interpolation: Interpolation = "bilinear"
     broken: Literal["skip", "error"] = "skip"
     per_class: Caps = field(default_factory=Caps)
+    classes: Names | None = None
+    """only these classes of the data set, in its own order; null takes all"""
 
-    neutral: ClassVar[Mapping[str, Any]] = _AS_BEFORE
+    neutral: ClassVar[Mapping[str, Any]] = {**_AS_BEFORE, "classes": None}
 
 
 @dataclass(frozen=True, config=STRICT)

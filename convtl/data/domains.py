@@ -25,7 +25,7 @@ from convtl.config import (
     TfdsConfig,
     TypedScriptConfig,
 )
-from convtl.data.split import SPLITS, Split
+from convtl.data.split import SPLITS, Split, in_channels
 from convtl.data.stored import Progress, cache_at, stored, stored_files
 from convtl.data.typed import letters_of, strangers, typed_identity
 from convtl.errors import UserError
@@ -85,14 +85,14 @@ def identity(config: DomainConfig) -> dict[str, Any]:
             from convtl.data import patches
 
             return {
-                **vocabulary.dump(config),
+                **vocabulary.content(config),
                 "photographs": list(patches.PHOTOGRAPHS),
                 "version": patches.VERSION,
             }
         case NoiseConfig():
             from convtl.data import noise
 
-            return {**vocabulary.dump(config), "classes": list(noise.CLASSES), "version": noise.VERSION}
+            return {**vocabulary.content(config), "classes": list(noise.CLASSES), "version": noise.VERSION}
         case MixtureConfig():
             raise _no_domain(config)
         case DigitsConfig():
@@ -241,9 +241,9 @@ def _typed(config: TypedScriptConfig, cache: Cache, keep: _Keep, progress: Progr
 
     return _Contents(
         class_names=letters_of(config),
-        image_shape=(config.size, config.size, 1),
+        image_shape=(config.size, config.size, config.channels),
         counts=vocabulary.dump(config.per_class),
-        load=lambda: keep(build),
+        load=lambda: in_channels(keep(build), config.channels),
     )
 
 
@@ -259,9 +259,9 @@ def _patches(config: PatchesConfig, keep: _Keep, progress: Progress | None) -> _
 
     return _Contents(
         class_names=tuple(patches.PHOTOGRAPHS),
-        image_shape=(config.size, config.size, 1),
+        image_shape=(config.size, config.size, config.channels),
         counts=counts,
-        load=lambda: keep(build),
+        load=lambda: in_channels(keep(build), config.channels),
     )
 
 
@@ -277,9 +277,9 @@ def _noise(config: NoiseConfig, keep: _Keep, progress: Progress | None) -> _Cont
 
     return _Contents(
         class_names=tuple(noise.CLASSES),
-        image_shape=(config.size, config.size, 1),
+        image_shape=(config.size, config.size, config.channels),
         counts=counts,
-        load=lambda: keep(build),
+        load=lambda: in_channels(keep(build), config.channels),
     )
 
 

@@ -1,6 +1,7 @@
 """One split of a domain, and the drawing of splits where a data set brings none."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -21,6 +22,16 @@ class Split:
     def smallest_class(self, classes: int) -> int:
         """Smallest number of images of any of the domain's classes."""
         return int(np.bincount(self.labels, minlength=classes).min())
+
+
+def in_channels(splits: Mapping[str, Split], channels: int) -> dict[str, Split]:
+    """Grey images as so many equal channels; views, so that no memory is taken."""
+    if channels == 1:
+        return dict(splits)
+    return {
+        name: replace(split, images=np.broadcast_to(split.images, (*split.images.shape[:-1], channels)))
+        for name, split in splits.items()
+    }
 
 
 def stratified_parts(

@@ -23,7 +23,7 @@ from convtl.data.decoding import Means
 from convtl.data.pictures import Fit
 from convtl.data.prepared import quiet
 from convtl.data.split import SPLITS
-from convtl.errors import UserError, nearest
+from convtl.errors import UserError, nearest, unknown_name
 
 VERSION = 1
 """Raised whenever code changes the images or who goes where."""
@@ -42,12 +42,16 @@ class _Records:
     split: str
     key: str
     fit: Fit
+    records: tuple[int, ...]
+    """the records that are meant, in order"""
 
     def ahead(self, indices: Sequence[int]) -> None:
-        _reader(self.data_dir, self.split, self.key).ahead(indices)
+        reader = _reader(self.data_dir, self.split, self.key)
+        reader.ahead([self.records[index] for index in indices])
 
     def open(self, index: int) -> Image.Image:
-        return Image.open(io.BytesIO(_reader(self.data_dir, self.split, self.key).encoded(index)))
+        reader = _reader(self.data_dir, self.split, self.key)
+        return Image.open(io.BytesIO(reader.encoded(self.records[index])))
 
     def looks_like_a_picture(self, index: int) -> bool:
         del index
@@ -102,7 +106,9 @@ class Opened:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return tuple(self.builder.info.features[self.label_key].names)
+        names = tuple(self.builder.info.features[self.label_key].names)
+        chosen = self.config.classes
+        return names if chosen is None else tuple(name for name in names if name in chosen)
 
     def build(self, folder: Path, name: str, means: Means) -> None:
         """Decodes all splits into a folder (`convtl.data.building.build_splits`).
@@ -119,14 +125,7 @@ class Opened:
         if not labels:
             raise UserError(f"name: '{config.name}' has no labelled split {', '.join(SPLITS)}")
         fit = Fit(config.size, self._channels(), config.crop, config.interpolation)
-        pools = {
-            split: Pool(
-                _Records(str(self.builder.data_dir), split, self.image_key, fit),
-                own,
-                [f"{split}/{index}" for index in range(len(own))],
-            )
-            for split, own in labels.items()
-        }
+        pools = {split: self._pool(split, own, fit) for split, own in labels.items()}
         recipe = Recipe(
             name=name,
             where=config.name,
@@ -137,6 +136,19 @@ class Opened:
             broken=config.broken,
         )
         build_splits(folder, pools, recipe, means)
+
+    def _pool(self, split: str, labels: np.ndarray, fit: Fit) -> Pool:
+        """The records of the classes that are wanted, whose labels count those only."""
+        names = self.builder.info.features[self.label_key].names
+        places = np.array([self._place(name) for name in names], np.int32)[labels]
+        records = np.flatnonzero(places >= 0)
+        source = _Records(
+            str(self.builder.data_dir), split, self.image_key, fit, tuple(int(index) for index in records)
+        )
+        return Pool(source, places[records], [f"{split}/{index}" for index in records])
+
+    def _place(self, name: str) -> int:
+        return self.class_names.index(name) if name in self.class_names else -1
 
     def _channels(self) -> int:
         channels = self.builder.info.features[self.image_key].shape[-1] or 3
@@ -184,6 +196,11 @@ def open_dataset(config: TfdsConfig) -> Opened:
         raise UserError(f"crop: got {config.crop} without a size; accepted: with a size to crop to")
     image = _feature(config, info, "image_key", "image of 8 bits", _is_image)
     label = _feature(config, info, "label_key", "class label", _is_label)
+    for name in config.classes or ():
+        if name not in info.features[label].names:
+            raise unknown_name("classes", name, info.features[label].names)
+    if config.classes is not None and len(set(config.classes)) < 2:
+        raise UserError(f"classes: got {list(config.classes)}; accepted: at least two")
     return Opened(config, builder, image, label)
 
 

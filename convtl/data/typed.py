@@ -53,9 +53,9 @@ def letters_of(content: TypedScriptConfig) -> tuple[str, ...]:
 
 def typed_identity(content: TypedScriptConfig) -> dict[str, Any]:
     """All that determines the images: parameters, letters, font files, the code's version."""
-    written = config.dump(content)
+    written = config.content(content)
     if content.test_faces is None:
-        del written["test_faces"]  # the identity of domains that were there before there was such a key
+        written.pop("test_faces", None)  # the identity of domains that were there before there was such a key
     return {
         **written,
         "letters": list(letters_of(content)),

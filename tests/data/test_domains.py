@@ -56,6 +56,21 @@ def test_patches(collection: str, tmp_path: Path) -> None:
     assert not {"text", "page", "logo", "motorcycle_left", "clock_motion"} & set(domain.class_names)
 
 
+def test_grey_images_for_nets_that_take_colours(tmp_path: Path) -> None:
+    grey, three = (
+        load_domain("p", PatchesConfig(collection="textures", per_class=FEW, channels=channels), tmp_path)
+        for channels in (1, 3)
+    )
+    assert three.image_shape == (28, 28, 3)
+    assert three.digest != grey.digest
+    assert "channels" not in identity(grey.config)
+    one, other = (domain.split("test").images for domain in (grey, three))
+    assert other.shape == (*one.shape[:-1], 3)
+    for channel in range(3):
+        np.testing.assert_array_equal(other[..., channel], one[..., 0])
+    assert other.strides[-1] == 0  # no memory is taken
+
+
 def test_patches_need_no_download(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pooch", None)
     counts = {"train": 3, "validation": 1, "test": 1}

@@ -170,3 +170,22 @@ def test_later_keys_leave_identities_alone(data_dir: Path) -> None:
     }  # fmt: skip
     other = TfdsConfig(name="convtl_pets", data_dir=str(data_dir), size=8, crop=0.875)
     assert keys.digest(identity(other)) != keys.digest(identity(config))
+
+
+def test_only_some_classes(data_dir: Path, tmp_path: Path) -> None:
+    whole = _load("convtl_only_test", data_dir, tmp_path)
+    some = _load("convtl_only_test", data_dir, tmp_path, classes=["2", "0"])
+    assert some.class_names == ("0", "2")
+    assert some.digest != whole.digest
+
+    def of(domain: Domain, name: str) -> set[bytes]:
+        label = domain.class_names.index(name)
+        splits = [domain.split(split) for split in SPLITS]
+        return {image.tobytes() for own in splits for image in own.images[own.labels == label]}
+
+    for name in some.class_names:
+        assert of(some, name) == of(whole, name)
+    with pytest.raises(UserError, match=r"^domains\.x\.classes: unknown name '7'; known: 0, 1, 2"):
+        _load("convtl_only_test", data_dir, tmp_path, classes=["0", "7"])
+    with pytest.raises(UserError, match=r"^domains\.x\.classes: got .*; accepted: at least two"):
+        _load("convtl_only_test", data_dir, tmp_path, classes=["0"])
