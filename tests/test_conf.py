@@ -21,7 +21,7 @@ PICTURES = (
     *("cifar10_split", "glyphs_to_photos", "imagenet_cats_dogs", "imagenet_groceries", "imagenet_pets"),
     *("imagenet_to_glyphs", "my_pictures"),
 )
-"""Experiments on pictures and weights that are not in the package: run with others in their place, `test_pictures`."""
+"""Experiments on pictures and weights that are not in the package: run with others in their place, `test_photographs`."""
 
 
 def named(*folders: str) -> list[tuple[str, str]]:
@@ -194,7 +194,14 @@ def test_pictures_of_ones_own_are_studied_with_a_net_from_elsewhere(tmp_path) ->
 
 def test_pictures_of_ones_own_end_in_advice(tmp_path, capsys) -> None:
     folder, out = pictures(tmp_path / "my pictures"), tmp_path / "out"
-    own = ["+experiment=my_pictures", f"path={folder}", "model=lenet5", "source=random", "depth=[1,2]"]
+    own = [
+        "+experiment=my_pictures",
+        f"path={folder}",
+        "model=lenet5",
+        "source=random",
+        "blocks=null",
+        "depth=[1,2]",
+    ]
     cut = [
         "domains.my_pictures.size=16",
         "updates=6",
