@@ -21,7 +21,7 @@ PICTURES = (
     *("cifar10_split", "glyphs_to_photos", "imagenet_cats_dogs", "imagenet_groceries", "imagenet_pets"),
     *("imagenet_to_glyphs", "my_pictures"),
 )
-"""Experiments on pictures and weights that are not in the package: run with others in their place, `test_photographs`."""
+"""Experiments on pictures and weights that are not in the package: run with others instead (`test_photographs`)."""
 
 
 def named(*folders: str) -> list[tuple[str, str]]:
