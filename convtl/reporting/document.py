@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ from convtl.reporting import (
 from convtl.reporting.page import PAGE
 from convtl.reporting.summary import Cell, cells
 from convtl.study.arms import Block, blocks, frame
-from convtl.study.principles import Verdict, judge
+from convtl.study.principles import Outcome, Verdict, judge
 
 Samples = Mapping[str, tuple[np.ndarray, Sequence[str]]]
 Parts = Sequence[tuple[Block, list[Cell]]]
@@ -183,15 +183,6 @@ def _figure_sections(parts: Parts, out: Path, samples: Samples | None) -> list[s
     return text
 
 
-_OUTCOMES = (
-    "supported",
-    "contradicted",
-    "practically null",
-    "inconclusive",
-    "not tested",
-    "not judged",
-    "described",
-)
 _Drawn = tuple[str, str, Callable[[], figures.Figure], str, str]
 _BARS = "Bars and bands: 95% bootstrap over whole replicates; dots: single replicates."
 _FLIPS = "Brackets: exact sign-flip intervals; \\* adjusted p ≤ .05."
@@ -301,7 +292,7 @@ def to_html(text: str, title: str, folder: Path) -> str:
     body = re.sub(r'src="figures/([\w.-]+\.png)"', inline, body)
     body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
     body = re.sub(r"<p>(<img [^>]*>)</p>", r'<div class="wide picture">\1</div>', body)
-    for outcome in (*_OUTCOMES, "not enough data"):
+    for outcome in get_args(Outcome):
         kind = outcome.split()[0]
         body = body.replace(
             f"<strong>{outcome}</strong>", f'<strong class="outcome {kind}">{outcome}</strong>'

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from convtl.measure.representation import linear_cka, weight_displacement
 from convtl.models.network import Network, Variables
-from convtl.training.features import CHUNK
+from convtl.training.features import CHUNK, chunks
 
 IMAGES = 240
 """Validation images that outputs are compared on, at most: one chunk of a forward pass holds them."""
@@ -62,11 +62,8 @@ def maps(
         raise ValueError("no images")
     forward, own = _forward(network), jax.device_put({unit: variables[unit] for unit in network.names})
     pieces = []
-    for begin in range(0, len(images), CHUNK):
-        piece = images[begin : begin + CHUNK]
-        padded = np.zeros((CHUNK, *piece.shape[1:]), piece.dtype)  # one shape, so one program
-        padded[: len(piece)] = piece
-        pieces.append({unit: np.asarray(said)[: len(piece)] for unit, said in forward(own, padded).items()})
+    for _, piece, count in chunks(images, CHUNK):
+        pieces.append({unit: np.asarray(said)[:count] for unit, said in forward(own, piece).items()})
     return {unit: np.concatenate([piece[unit] for piece in pieces]) for unit in network.weighted}
 
 

@@ -14,15 +14,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from convtl import checkpoint
 from convtl.config import ModelConfig, dump
-from convtl.data.inputs import Normalisation, normalised
+from convtl.data.inputs import LazyImages, Normalisation
 from convtl.data.pictures import Fit
 from convtl.errors import UserError
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.study.grid import Trial
-from convtl.study.shared_features import rows_at_once
 from convtl.study.sources import source_name
 from convtl.study.store import Row
+from convtl.training.features import chunks, rows_at_once
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ class SavedNet:
             raise UserError(
                 f"images: got shape {images.shape}; accepted: (n, {', '.join(map(str, self.network.input_shape))})"
             )
-        chunk, found = rows_at_once(self.network.input_shape), []
-        for begin in range(0, len(images), chunk):
-            piece = normalised(images[begin : begin + chunk], self.preparation.normalisation)
-            missing = chunk - len(piece)  # one shape for all chunks
-            piece = np.concatenate([piece, np.zeros((missing, *piece.shape[1:]), piece.dtype)])
-            found.append(np.asarray(self._apply(self._own, piece))[: chunk - missing])
+        every, how = np.arange(len(images)), self.preparation.normalisation
+        inputs = LazyImages(lambda chosen: images[chosen], every, self.network.input_shape, how)
+        found = [
+            np.asarray(self._apply(self._own, piece))[:count]
+            for _, piece, count in chunks(inputs, rows_at_once(self.network.input_shape))
+        ]
         return np.concatenate(found) if found else np.zeros((0, len(self.classes)), np.float32)
 
     def predict(self, images: UInt8[np.ndarray, "n height width channels"]) -> Int[np.ndarray, "n"]:

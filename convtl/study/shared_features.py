@@ -11,18 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
 from convtl.cache import Cache
 from convtl.data.domains import Domain
-from convtl.data.inputs import Gathered, Normalisation, normalised
+from convtl.data.inputs import Gathered, LazyImages, Normalisation
 from convtl.keys import digest
 from convtl.models.network import Network, Variables
-from convtl.training.features import rows_at_once
+from convtl.training.features import Images, chunks, rows_at_once, through_unit
 
 KIND = "features"
 """Folder of prefix features in the cache."""
@@ -97,35 +95,33 @@ class SharedFeatures:
 
     def _fill(self, prefix: Prefix, boundary: int, split: str, folder: Path) -> None:
         """Computes one boundary's features from the nearest one below that is known, or from the images."""
-        first, read, count = self._below(prefix, boundary, split)
+        first, images = self._below(prefix, boundary, split)
+        count = len(images)
         shape = prefix.network.shape_before(boundary)
         rows = np.lib.format.open_memmap(folder / _FILE, mode="w+", dtype=np.float32, shape=(count, *shape))
         at_once = rows_at_once(prefix.network.input_shape)
         done = 0
-        for begin, values in _passes(prefix, first, boundary, read, count, at_once):
+        for begin, values in _passes(prefix, first, boundary, images, at_once):
             rows[begin : begin + len(values)] = values
             done += len(values)
             self._say(f"features before {prefix.network.names[boundary]} ({split}): {done} of {count} images")
         rows.flush()
 
-    def _below(
-        self, prefix: Prefix, boundary: int, split: str
-    ) -> tuple[int, Callable[[slice], np.ndarray], int]:
-        """Where to begin: index of the unit, what enters it for a slice of images, number of images."""
+    def _below(self, prefix: Prefix, boundary: int, split: str) -> tuple[int, Images]:
+        """Where to begin: index of the unit, and what enters it for every image."""
         known = [i for i in range(1, boundary) if prefix.key(i, split) in self._open]
         if known:
-            rows = self._open[prefix.key(known[-1], split)]
-            return known[-1], lambda part: np.asarray(rows[part]), len(rows)
+            return known[-1], self._open[prefix.key(known[-1], split)]
         images = prefix.domain.split(split).images
-        return 0, lambda part: normalised(np.asarray(images[part]), prefix.normalisation), len(images)
+        every = np.arange(len(images))
+        return 0, LazyImages(lambda chosen: images[chosen], every, images.shape[1:], prefix.normalisation)
 
 
 def _passes(
     prefix: Prefix,
     first: int,
     boundary: int,
-    read: Callable[[slice], np.ndarray],
-    count: int,
+    images: Images,
     at_once: int,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(place of the first image, features) of one chunk of images after another, spread over the devices."""
@@ -134,16 +130,12 @@ def _passes(
     own = [jax.device_put([prefix.variables[name] for name in names], device) for device in devices]
     modules = [module for _, module in prefix.network.units[first:boundary]]
     ahead: deque[tuple[int, int, jax.Array]] = deque()
-    for number, begin in enumerate(range(0, count, at_once)):
-        values = read(slice(begin, begin + at_once))
-        missing = at_once - len(values)
-        if missing:  # one shape for all chunks
-            values = np.concatenate([values, np.zeros((missing, *values.shape[1:]), values.dtype)])
+    for number, (begin, values, there) in enumerate(chunks(images, at_once)):
         place = number % len(devices)
         x = jax.device_put(values, devices[place])
         for module, variables in zip(modules, own[place], strict=True):
-            x = _through(module, variables, x)
-        ahead.append((begin, at_once - missing, x))
+            x = through_unit(module, variables, x)
+        ahead.append((begin, there, x))
         if len(ahead) > _AHEAD * len(devices):
             yield _arrived(*ahead.popleft())
     while ahead:
@@ -152,9 +144,3 @@ def _passes(
 
 def _arrived(begin: int, count: int, values: jax.Array) -> tuple[int, np.ndarray]:
     return begin, np.asarray(values)[:count]
-
-
-@partial(jax.jit, static_argnums=0)
-def _through(module: nn.Module, variables: Any, x: jax.Array) -> jax.Array:
-    """One unit in inference mode; equal units share the program."""
-    return jax.numpy.asarray(module.apply(variables, x, train=False))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from convtl.models.network import Network, Variables
-from convtl.training.features import Images, rows_at_once
+from convtl.training.features import Images, chunks, rows_at_once, through_unit
 
 _BYTES_KEPT = 2**29
 """Outputs of a unit on all images up to which they are kept; larger ones are computed again. Changes no bit."""
@@ -67,14 +67,12 @@ def _chunks(
 ) -> Iterator[tuple[jax.Array, Bool[np.ndarray, "chunk"]]]:
     """What enters unit `stop`, from what enters unit `base`, and which rows of it are images."""
     at_once = rows_at_once(network.input_shape)
-    for begin in range(0, len(known), at_once):
-        piece = np.asarray(known[begin : begin + at_once], np.float32)
-        here = np.arange(at_once) < len(piece)
-        missing = at_once - len(piece)
-        x = jnp.asarray(np.concatenate([piece, np.zeros((missing, *piece.shape[1:]), piece.dtype)]))
+    for _, piece, count in chunks(known, at_once):
+        here = np.arange(at_once) < count
+        x = jnp.asarray(piece, jnp.float32)
         for index in range(base, stop):
             name, module = network.units[index]
-            x = _through(module, variables[name], x)
+            x = through_unit(module, variables[name], x)
         yield x, here
 
 
@@ -107,12 +105,6 @@ def _replaced(tree: Any, path: tuple[str, ...], new: Any) -> Any:
     if not path:
         return new
     return {**tree, path[0]: _replaced(tree[path[0]], path[1:], new)}
-
-
-@partial(jax.jit, static_argnums=0)
-def _through(module: nn.Module, own: Any, x: jax.Array) -> jax.Array:
-    """One unit in inference mode; equal units share the program."""
-    return jnp.asarray(module.apply(own, x, train=False))
 
 
 def _paths(module: nn.Module, own: Any, x: jax.Array) -> list[tuple[str, ...]]:

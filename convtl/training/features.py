@@ -5,20 +5,23 @@ is computed once. A row's chunk and its place in it depend only on its place in 
 else was asked for: the same images give the same bits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from convtl.data.inputs import MOST_AT_ONCE
 from convtl.models.network import Network, Variables
 
 CHUNK = 256
 """Small images in one forward pass; part of the protocol (`convtl.config.PROTOCOL`)."""
 
-_SMALL, _CHUNK_OF_BIG = 64 * 64, 32
+_CHUNK_OF_BIG = 32
 
 
 class Images(Protocol):
@@ -37,23 +40,34 @@ class Images(Protocol):
         """Rows of a slice: float32, (rows, ...)."""
 
 
-class _First:
-    """The first rows of images, none of them made before it is asked for."""
-
-    def __init__(self, images: Images, count: int) -> None:
-        self._images, self.shape = images, (count, *images.shape[1:])
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, place: slice) -> Any:
-        begin, stop, _ = place.indices(len(self))
-        return self._images[begin:stop]
-
-
 def rows_at_once(input_shape: Sequence[int]) -> int:
     """Images in one forward pass: 256 of up to 64x64 pixels, 32 larger ones; never a matter of memory."""
-    return CHUNK if np.prod(input_shape[:2]) <= _SMALL else _CHUNK_OF_BIG
+    return CHUNK if np.prod(input_shape[:2]) <= MOST_AT_ONCE else _CHUNK_OF_BIG
+
+
+def chunks(
+    images: Images, at_once: int, first: int = 0, stop: int | None = None
+) -> Iterator[tuple[int, np.ndarray, int]]:
+    """(place of the first row, `at_once` rows, how many of them are meant) for one chunk after another.
+
+    The last chunk is filled up with zeros: all have one shape, so that one program serves them.
+
+    Args:
+      first, stop: rows that are wanted; none of the others is made.
+    """
+    stop = len(images) if stop is None else min(stop, len(images))
+    for begin in range(first, stop, at_once):
+        piece = np.asarray(images[begin : min(begin + at_once, stop)])
+        count = len(piece)
+        if count < at_once:
+            piece = np.concatenate([piece, np.zeros((at_once - count, *piece.shape[1:]), piece.dtype)])
+        yield begin, piece, count
+
+
+@partial(jax.jit, static_argnums=0)
+def through_unit(module: nn.Module, variables: Any, x: jax.Array) -> jax.Array:
+    """One unit in inference mode; equal units share the program."""
+    return jnp.asarray(module.apply(variables, x, train=False))
 
 
 class Forward:
@@ -71,8 +85,10 @@ class Forward:
         self.chunk = rows_at_once(network.input_shape)
         self._apply = jax.jit(partial(_forward, network, start, self.stop))
 
-    def __call__(self, variables: Variables, images: Images, first: int = 0) -> Float[np.ndarray, "m ..."]:
-        """Outputs for `images[first:]`, where `first` is a multiple of `chunk`."""
+    def __call__(
+        self, variables: Variables, images: Images, first: int = 0, stop: int | None = None
+    ) -> Float[np.ndarray, "m ..."]:
+        """Outputs for `images[first:stop]`, where `first` is a multiple of `chunk`."""
         if first % self.chunk:
             raise ValueError(f"first={first} is no multiple of {self.chunk}")
         names = self.network.names[self.start : self.stop]
@@ -80,14 +96,10 @@ class Forward:
         own = [jax.device_put({name: variables[name] for name in names}, device) for device in devices]
         outputs: list[np.ndarray] = []
         ahead: list[tuple[jax.Array, int]] = []  # images are made while others are computed with
-        for number, begin in enumerate(range(first, len(images), self.chunk)):
-            piece = np.asarray(images[begin : begin + self.chunk])
-            missing = self.chunk - len(piece)
-            if missing:
-                piece = np.concatenate([piece, np.zeros((missing, *piece.shape[1:]), piece.dtype)])
+        for number, (_, piece, count) in enumerate(chunks(images, self.chunk, first, stop)):
             place = number % len(devices)
             there = piece if devices[place] is None else jax.device_put(piece, devices[place])
-            ahead.append((self._apply(own[place], there), self.chunk - missing))
+            ahead.append((self._apply(own[place], there), count))
             if len(ahead) > len(devices):
                 outputs.append(_arrived(*ahead.pop(0)))
         outputs += [_arrived(*last) for last in ahead]
@@ -120,7 +132,7 @@ class PrefixFeatures:
         if have < count:
             at_once = self._forward.chunk
             first = have // at_once * at_once  # a chunk that was not full is computed again, in its place
-            new = self._forward(self._variables, _First(images, min(count, len(images))), first)
+            new = self._forward(self._variables, images, first, count)
             self._known = new if self._known is None else np.concatenate([self._known[:first], new])
         assert self._known is not None
         return self._known[:count]

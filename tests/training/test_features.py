@@ -76,9 +76,11 @@ def test_only_what_is_new_is_computed(variables: Variables, images: np.ndarray) 
     asked: list[tuple[int, int]] = []
 
     class Listened(Forward):
-        def __call__(self, variables: Variables, images: np.ndarray, first: int = 0) -> np.ndarray:
-            asked.append((first, len(images)))
-            return super().__call__(variables, images, first)
+        def __call__(
+            self, variables: Variables, images: np.ndarray, first: int = 0, stop: int | None = None
+        ) -> np.ndarray:
+            asked.append((first, len(images[:stop])))
+            return super().__call__(variables, images, first, stop)
 
     grown = PrefixFeatures(Listened(LENET, 0, 2), variables)
     for count in (10, 10, 5, 300, 552, 552):
