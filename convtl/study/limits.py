@@ -1,10 +1,18 @@
 """What `debug=` cuts, after everything else is composed."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
-from convtl.config import Config, MixtureConfig, NoiseConfig, PatchesConfig, PerClass, TypedScriptConfig
+from convtl.config import (
+    Config,
+    ImageFolderConfig,
+    MixtureConfig,
+    NoiseConfig,
+    PatchesConfig,
+    TfdsConfig,
+    TypedScriptConfig,
+)
 from convtl.study.sources import source_name
 
 _CUT = ("model", "source", "target", "regime", "depth", "n_per_class", "updates", "similarity")
@@ -12,6 +20,9 @@ _CUT = ("model", "source", "target", "regime", "depth", "n_per_class", "updates"
 
 _MADE = (TypedScriptConfig, PatchesConfig, NoiseConfig)
 """Kinds of domains of which a smaller one can be made."""
+
+_READ = (TfdsConfig, ImageFolderConfig)
+"""Kinds of domains of which a part can be read."""
 
 
 def apply_limits(config: Config) -> Config:
@@ -86,8 +97,9 @@ def _smallest_share(config: Config) -> float:
 
 
 def _smaller(domain: Any, most: int) -> Any:
-    if not isinstance(domain, _MADE):
+    if not isinstance(domain, _MADE + _READ):
         return domain
-    asked = domain.per_class
-    cut = PerClass(min(asked.train, most), min(asked.validation, most), min(asked.test, most))
-    return replace(domain, per_class=cut)
+    asked: Any = domain.per_class
+    caps = {split: most if cap is None else min(cap, most) for split, cap in asdict(asked).items()}
+    smaller: Any = replace(asked, **caps)
+    return replace(domain, per_class=smaller)

@@ -12,10 +12,10 @@ from jaxtyping import Float
 
 from convtl.measure.representation import linear_cka, weight_displacement
 from convtl.models.network import Network, Variables
-from convtl.training.features import CHUNK, chunks
+from convtl.training.features import chunks, rows_at_once
 
 IMAGES = 240
-"""Validation images that outputs are compared on, at most: one chunk of a forward pass holds them."""
+"""Validation images that outputs are compared on, at most: one chunk of a forward pass holds small ones."""
 
 COLUMNS = ("trial", "unit", "position", "displacement", "cka", "trained")
 
@@ -62,7 +62,7 @@ def maps(
         raise ValueError("no images")
     forward, own = _forward(network), jax.device_put({unit: variables[unit] for unit in network.names})
     pieces = []
-    for _, piece, count in chunks(images, CHUNK):
+    for _, piece, count in chunks(images, rows_at_once(network.input_shape)):
         pieces.append({unit: np.asarray(said)[:count] for unit, said in forward(own, piece).items()})
     return {unit: np.concatenate([piece[unit] for piece in pieces]) for unit in network.weighted}
 

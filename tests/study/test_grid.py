@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convtl.cli import compose
+from convtl.config import Caps
 from convtl.errors import UserError
 from convtl.parsing import parse
 from convtl.study import grid
@@ -303,6 +304,18 @@ def test_limits_cut_the_study_as_documented() -> None:
     assert config.domains["textures"].per_class.test == limits.images_per_class
     assert config.test_per_class == min(content["test_per_class"], limits.images_per_class)
     assert len(trials) == 2 * 2 * (2 + 1)
+
+
+def test_limits_read_a_part_of_photographs() -> None:
+    domains = {
+        "pets": {"kind": "tfds", "name": "oxford_iiit_pet"},
+        "few": {"kind": "image_folder", "path": "pictures", "per_class": {"test": 3}},
+    }
+    config = apply_limits(
+        parse(SMALL | {"domains": SMALL["domains"] | domains, "limits": {"images_per_class": 5}})
+    )
+    assert config.domains["pets"].per_class == Caps(5, 5, 5)
+    assert config.domains["few"].per_class == Caps(5, 5, 3)
 
 
 def test_limits_cut_labels_that_the_domain_has_and_leave_those_that_it_lacks_to_be_refused() -> None:
