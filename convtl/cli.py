@@ -95,6 +95,12 @@ def overrides_from(words: Sequence[str], sweep: bool = False) -> list[str]:
     return [_override(word, sweep) for word in words]
 
 
+def typed_keys(words: Sequence[str]) -> list[str]:
+    """The keys that words give a value."""
+    found = [_OVERRIDE.match(word) for word in words]
+    return [match["key"] for match in found if match and match["prefix"] != "~"]
+
+
 def _override(word: str, sweep: bool) -> str:
     match = _OVERRIDE.match(word)
     if match is None or (match["value"] is None and match["prefix"] != "~"):

@@ -69,13 +69,19 @@ def files_of(typed: str) -> list[Path]:
     """
     path = folder("images", typed)
     shown = path if typed.startswith("~") else Path(typed)  # relative ones are nicer to read back
-    matches = [str(shown)] if path.exists() else sorted(glob.glob(str(shown), recursive=True))  # noqa: PTH207
+    matches = [str(shown)] if path.exists() else sorted(glob.glob(_pattern(shown), recursive=True))  # noqa: PTH207
     found = [Path(match) for match in matches]
     files = [file for one in found for file in _in(one)]
     if not files:
         what = "holds no file" if path.is_dir() else "is no file and no folder, and matches none as a pattern"
         raise UserError(f"images: got '{typed}', which {what}; accepted: a picture, a folder or a pattern")
     return list(dict.fromkeys(files))
+
+
+def _pattern(path: Path) -> str:
+    """Brackets in the names of folders that exist are taken as they are; what follows is a pattern."""
+    there = next(parent for parent in path.parents if parent.exists())
+    return str(Path(glob.escape(str(there))) / path.relative_to(there))
 
 
 def _in(path: Path) -> list[Path]:
@@ -162,7 +168,10 @@ def _main(words: list[str]) -> int:
         raise UserError(f"net: got '{known['net']}'; accepted: a folder in nets/ of a run with save=best")
     files = files_of(known["images"])
     keep_programs(default_root())
-    net = load_net(path)
+    try:
+        net = load_net(path)
+    except UserError as error:
+        raise UserError(f"net: {error}") from None
     found = predictions(net, files, sys.stderr)
     if (first := next(found, None)) is None:
         raise UserError(

@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from convtl.cache import Cache, default_root
-from convtl.cli import compose, compose_overrides, folder, guarded, multirun, options, points
+from convtl.cli import (
+    compose,
+    compose_overrides,
+    folder,
+    guarded,
+    multirun,
+    options,
+    points,
+    typed_keys,
+)
 from convtl.config import Config
 from convtl.errors import UserError
 from convtl.reporting.build import build, peak_memory_gib, save_samples
 from convtl.reporting.progress import Progress
+from convtl.study.assignments import refuse_hidden
 from convtl.study.dry_run import describe_plan
 from convtl.study.grid import Trial, distinct, expand
 from convtl.study.materials import Materials
@@ -148,6 +158,8 @@ def _train(
 def _sweep(words: Sequence[str]) -> int:
     """A `-m` sweep: every point is checked before the first is launched."""
     studies = [compose_overrides(point) for point in points(words)]
+    for content in studies:
+        refuse_hidden(typed_keys(words), content)
     expanded = [expand(content) for content in studies]
     everywhere = [trial for _, trials in expanded for trial in trials]
     everywhere += [trial for content in studies for trial in tuning_points(content)]
@@ -175,7 +187,9 @@ def _main(words: list[str]) -> int:
     use_all_cores()
     if {"-m", "--multirun"} & set(words):
         return _sweep([word for word in words if word not in ("-m", "--multirun")])
-    return run_study(compose(words), _command(words))
+    content = compose(words)
+    refuse_hidden(typed_keys(words), content)
+    return run_study(content, _command(words))
 
 
 def main() -> None:

@@ -70,6 +70,21 @@ def test_every_experiment_says_what_it_asks_and_its_claims_can_be_answered(name)
     assert bool(tuning_points(content)) == any(trial.settings.tuning for trial in trials)
 
 
+@pytest.mark.parametrize(
+    ("name", "updates", "warmup", "mixup"),
+    [("bit_hyperrule", 500, 0.2, None), ("bit_hyperrule_medium", 10_000, 0.05, 0.1)],
+)
+def test_bits_rule_is_that_of_the_paper(name, updates, warmup, mixup) -> None:
+    """Kolesnikov et al. (2020), section 3.3; the warm-up is that of the authors' code."""
+    config = parse(compose([f"protocol={name}"]))
+    assert (config.batch_size, config.updates, config.lr, config.lr_extend) == (512, (updates,), (0.003,), 0)
+    assert (config.optim.kind, config.optim.momentum, config.optim.weight_decay) == ("sgd", 0.9, 0.0)
+    assert (config.schedule.kind, config.schedule.warmup) == ("staircase", warmup)
+    assert config.head_init == "zeros"
+    assert config.augment is not None
+    assert (config.augment.flip, config.augment.mixup or None) == (True, mixup)
+
+
 # --- one trial of each ------------------------------------------------------------------------------
 
 CUT = [

@@ -112,6 +112,8 @@ def test_a_pattern_beside_names_that_look_like_one(saved, tmp_path, capsys, patt
     assert [line.partition(": ")[0] for line in text.splitlines()] == [
         str(place / "a [b]" / name) for name in ("01.png", "02.png")
     ]
+    text, _ = main(capsys, f"net={saved}", f"images={place / 'a [b]' / '1*.png'}")
+    assert [line.partition(": ")[0] for line in text.splitlines()] == [str(place / "a [b]" / "11.png")]
     text, _ = main(capsys, f"net={saved}", f"images={place / 'a [b]'}")
     assert len(text.splitlines()) == 3
 
@@ -144,6 +146,7 @@ def test_what_cannot_be_read_is_named_and_left_out(saved, tmp_path, capsys) -> N
     ("changed", "message"),
     [
         ({"net": "/nowhere"}, "net: got '/nowhere'; accepted: a folder in nets/ of a run with save=best"),
+        ({"net": "{}/text"}, "net: checkpoint .*text: not a checkpoint of convtl"),
         ({"images": "/nowhere/*.png"}, "images: got '/nowhere/\\*.png', which is no file and no folder"),
         ({"images": "{}/empty"}, "images: got '.*empty', which holds no file"),
         ({"images": "{}/text"}, r"images: got '.*text'; accepted: pictures \(of 1 files none is one\)"),

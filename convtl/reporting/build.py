@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from convtl.config import Config, TypedScriptConfig, dump
+from convtl.config import Config, ImageFolderConfig, TfdsConfig, TypedScriptConfig, dump
 from convtl.data.domains import Domain
 from convtl.keys import digest
 from convtl.reporting import advice
@@ -198,12 +198,31 @@ def _scope(
     }
     if unmatched := _unmatched(config, rows):
         scope["sources are not matched"] = unmatched
+    if resized := "; ".join(_resized(config)):
+        scope["pictures are resized"] = resized
     if faces:
         scope["faces"] = ", ".join(sorted(faces))
     if wall is not None:
         scope["this run (s)"] = round(wall, 1)
         scope["peak memory of this run (GiB)"] = round(peak_memory_gib(), 2)
     return {key: value for key, value in scope.items() if value is not None}
+
+
+def _resized(config: Config) -> list[str]:
+    """Where pictures are not cut as the net's own images were."""
+    said = []
+    for target in config.target:
+        domain = config.domains.get(target)
+        if not isinstance(domain, ImageFolderConfig | TfdsConfig):
+            continue
+        for source in config.source:
+            weights = config.weights.get(source_name(source).base)
+            if weights and (domain.crop, domain.interpolation) != (weights.crop, weights.interpolation):
+                said.append(
+                    f"{target} is resized with crop {domain.crop:g}, {domain.interpolation}, and {source} was made "
+                    f"for crop {weights.crop:g}, {weights.interpolation}: that may cost accuracy"
+                )
+    return said
 
 
 def _unmatched(config: Config, rows: Sequence[Row]) -> str:

@@ -36,6 +36,8 @@ def limits(
         *_one_of_a_kind(parts, targets),
         *_validation(data),
         *inputs(facts),
+        *augmented(data),
+        *([f"{facts['pictures are resized']}."] if facts.get("pictures are resized") else []),
         *shared(data),
         *learned(data),
         *_floors(parts),
@@ -113,6 +115,22 @@ def inputs(facts: Mapping[str, Any]) -> list[str]:
         ]
     return [
         "Test images come from the same domain as the training images: nothing is said about a shift after."
+    ]
+
+
+def augmented(data: pd.DataFrame) -> list[str]:
+    """That some arms were augmented and others not: those whose features are cached never are."""
+    if "augmented" not in data:
+        return []
+    known = data[data["usable"].astype(bool) & data["augmented"].notna()]
+    kinds = {str(value).lower() == "true": part for value, part in known.groupby("augmented")}
+    if len(kinds) < 2:
+        return []
+    depths = {flag: ", ".join(map(str, sorted(part["depth"].unique()))) for flag, part in kinds.items()}
+    return [
+        f"Images were augmented at depth {depths[True]} and not at depth {depths[False]}, where features are "
+        "cached: differences between these depths are those of augmentation, too (cache_prefix=false augments "
+        "everywhere)."
     ]
 
 

@@ -1,6 +1,6 @@
 """The parts of a study: what each of its products sets, from `blocks` and `axes`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
@@ -33,6 +33,33 @@ def assignments(study: Config, content: Mapping[str, Any]) -> list[dict[str, Any
         for name, block in blocks.items()
         for values in product(*study.axes.values())
     ]
+
+
+def refuse_hidden(typed: Iterable[str], content: Mapping[str, Any]) -> None:
+    """Refuses keys that were given beside an experiment whose parts say otherwise: they would change nothing.
+
+    Args:
+      typed: dotted keys, as on the command line.
+
+    Raises:
+      UserError: a block sets one of them itself.
+    """
+    blocks = content.get("blocks") or {}
+    own = {name: set(_own_keys(block)) for name, block in blocks.items() if isinstance(block, Mapping)}
+    for key in typed:
+        if parts := [name for name, keys in own.items() if key in keys]:
+            raise UserError(
+                f"{key}: given beside blocks that set it themselves ({', '.join(parts)}); accepted: "
+                f"blocks.{parts[0]}.{key}=..., '~blocks.{parts[0]}' to leave that part out, or blocks=null for "
+                "one product"
+            )
+
+
+def _own_keys(block: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for key, value in block.items():
+        yield f"{path}{key}"
+        if isinstance(value, Mapping):
+            yield from _own_keys(value, f"{path}{key}.")
 
 
 def _leaves(name: str, block: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -324,7 +324,7 @@ def _source_content(settings: Config, text: str, target: str) -> str:
     if name.fresh:
         return digest({"fresh": text})
     if name.base in settings.weights:
-        return digest([origin_identity(settings.weights[name.base]), name.variant])
+        return digest([origin_identity(settings.weights[name.base], f"weights.{name.base}"), name.variant])
     plain = digest(_identity(settings, name.domain(target), target))
     alias = name.base if name.base in RELATIVE_SOURCES else ""
     return digest([plain, alias, name.variant]) if alias or name.variant else plain

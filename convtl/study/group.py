@@ -244,11 +244,11 @@ class Group:
             }
             | dict(trial.tuned)
         )
+        if settings.augment is not None:
+            row["augmented"] = self.recipe.augment is not None
         if rate is None or whole is None or running.best is None:
             reason = "loss or weights were not finite at any learning rate"
             return row | {"status": "diverged", "reason": reason, "seconds": running.seconds}
-        if settings.augment is not None:
-            row["augmented"] = self.recipe.augment is not None
         if settings.movement:
             images, labels = data.held_out("validation")
             looked_at = images[first_of_each(labels, IMAGES)]

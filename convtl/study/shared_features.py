@@ -6,10 +6,12 @@ where trials and processes map them into memory. Units are applied one by one, e
 that features do not depend on which other boundaries were asked for, or on where a pass began.
 """
 
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 
 import jax
@@ -18,6 +20,7 @@ import numpy as np
 from convtl.cache import Cache
 from convtl.data.domains import Domain
 from convtl.data.inputs import Gathered, LazyImages, Normalisation
+from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.models.network import Network, Variables
 from convtl.training.features import Images, chunks, rows_at_once, through_unit
@@ -98,14 +101,26 @@ class SharedFeatures:
         first, images = self._below(prefix, boundary, split)
         count = len(images)
         shape = prefix.network.shape_before(boundary)
-        rows = np.lib.format.open_memmap(folder / _FILE, mode="w+", dtype=np.float32, shape=(count, *shape))
+        unit = prefix.network.names[boundary]
+        self._check_room(folder, 4 * count * prod(shape), f"features of {count} images before {unit}")
         at_once = rows_at_once(prefix.network.input_shape)
         done = 0
-        for begin, values in _passes(prefix, first, boundary, images, at_once):
-            rows[begin : begin + len(values)] = values
-            done += len(values)
-            self._say(f"features before {prefix.network.names[boundary]} ({split}): {done} of {count} images")
-        rows.flush()
+        # As a file, not through a memory map: a full disk is then an error and not a signal.
+        with (folder / _FILE).open("wb") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for values in _passes(prefix, first, boundary, images, at_once):
+                file.write(np.ascontiguousarray(values, "<f4").tobytes())
+                done += len(values)
+                self._say(f"features before {unit} ({split}): {done} of {count} images")
+
+    def _check_room(self, folder: Path, needed: int, what: str) -> None:
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise UserError(
+                f"cache: {what} need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in "
+                f"{self._cache.root}; choose another folder with cache=... or train more units"
+            )
 
     def _below(self, prefix: Prefix, boundary: int, split: str) -> tuple[int, Images]:
         """Where to begin: index of the unit, and what enters it for every image."""
@@ -123,24 +138,24 @@ def _passes(
     boundary: int,
     images: Images,
     at_once: int,
-) -> Iterator[tuple[int, np.ndarray]]:
-    """(place of the first image, features) of one chunk of images after another, spread over the devices."""
+) -> Iterator[np.ndarray]:
+    """Features of one chunk of images after another, in order; computed on all devices."""
     devices = jax.local_devices()
     names = prefix.network.names[first:boundary]
     own = [jax.device_put([prefix.variables[name] for name in names], device) for device in devices]
     modules = [module for _, module in prefix.network.units[first:boundary]]
-    ahead: deque[tuple[int, int, jax.Array]] = deque()
-    for number, (begin, values, there) in enumerate(chunks(images, at_once)):
+    ahead: deque[tuple[jax.Array, int]] = deque()
+    for number, (_, values, there) in enumerate(chunks(images, at_once)):
         place = number % len(devices)
         x = jax.device_put(values, devices[place])
         for module, variables in zip(modules, own[place], strict=True):
             x = through_unit(module, variables, x)
-        ahead.append((begin, there, x))
+        ahead.append((x, there))
         if len(ahead) > _AHEAD * len(devices):
             yield _arrived(*ahead.popleft())
     while ahead:
         yield _arrived(*ahead.popleft())
 
 
-def _arrived(begin: int, count: int, values: jax.Array) -> tuple[int, np.ndarray]:
-    return begin, np.asarray(values)[:count]
+def _arrived(values: jax.Array, count: int) -> np.ndarray:
+    return np.asarray(values)[:count]

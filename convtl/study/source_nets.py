@@ -41,7 +41,7 @@ class ImportedRequest:
 
     @cached_property
     def key(self) -> str:
-        return imported_key(self.weights, self.model)
+        return imported_key(self.weights, self.model, f"weights.{self.name}")
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -9,9 +9,10 @@ import tiny
 from synthetic_rows import row
 
 from convtl import report, run
+from convtl.cli import compose
 from convtl.parsing import parse
 from convtl.reporting import caveats
-from convtl.reporting.build import comparable
+from convtl.reporting.build import _resized, comparable
 from convtl.study.arms import blocks, frame
 from convtl.study.limits import apply_limits
 from convtl.study.program import commit, short
@@ -53,6 +54,25 @@ def test_scratch_of_an_earlier_protocol_serves_a_recipe_that_does_not_concern_it
     study(tmp_path, "source=[latin,scratch]", "pretrain.updates=5")
     (block,) = blocks_of(tmp_path)
     assert len(block.scratch) == 1
+
+
+def test_depths_that_were_augmented_are_told_from_those_that_were_not(tmp_path) -> None:
+    said = study(tmp_path, "source=random", "depth=[1,5]", "augment={flip: true}")
+    assert {(row["depth"], row["augmented"]) for row in table(tmp_path)} == {("1", "False"), ("5", "True")}
+    assert "Images were augmented at depth 5 and not at depth 1, where features are cached" in said
+    everywhere = study(tmp_path, "source=random", "depth=[1,5]", "augment={flip: true}", "cache_prefix=false")
+    assert "Images were augmented" not in everywhere
+
+
+def test_pictures_that_are_not_cut_as_the_net_was_made_for_are_named() -> None:
+    words = ["source=[imagenet_efficientnet_lite0,scratch]", "target=mine", "model=efficientnet_lite0"]
+    folder = "+domains.mine={kind: image_folder, path: x, size: 224, grey: false"
+    (said,) = _resized(parse(compose([*words, folder + "}"])))
+    assert said == (
+        "mine is resized with crop 1, bilinear, and imagenet_efficientnet_lite0 was made for crop 0.875, bicubic: "
+        "that may cost accuracy"
+    )
+    assert _resized(parse(compose([*words, folder + ", crop: 0.875, interpolation: bicubic}"]))) == []
 
 
 def test_a_claim_that_came_after_results_is_not_called_declared(tmp_path) -> None:

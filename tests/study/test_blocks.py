@@ -1,5 +1,6 @@
 """Studies that are unions of products: `blocks`, alone and with axes, slices and limits."""
 
+import re
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from convtl.cli import compose
 from convtl.errors import UserError
+from convtl.study.assignments import refuse_hidden
 from convtl.study.grid import Trial, distinct, expand, settings_of
 
 BASE = compose(["source=latin", "depth=1", "n_per_class=10", "replicates=1"])
@@ -167,6 +169,34 @@ def test_a_slice_is_made_of_the_same_trials(words: list[str], ladder: list[Trial
     assert {(t.source, t.similarity, t.target, t.depth, t.id) for t in part} <= {
         (t.source, t.similarity, t.target, t.depth, t.id) for t in ladder
     }
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (
+            "depth",
+            "depth: given beside blocks that set it themselves (head, deeper); accepted: blocks.head.depth=...",
+        ),
+        ("n_per_class", "n_per_class: given beside blocks"),
+        ("optim.ema", "optim.ema: given beside blocks that set it themselves (head)"),
+        ("target", None),
+        ("blocks.head.depth", None),
+        ("optim.clip", None),
+    ],
+)
+def test_what_blocks_would_hide_is_refused(typed: str, words: str | None) -> None:
+    blocks = {
+        "head": {"depth": 1, "n_per_class": 5, "optim": {"ema": 0.9}},
+        "deeper": {"depth": [2, 3]},
+        "": {},
+    }
+    if words is None:
+        refuse_hidden([typed], {"blocks": blocks})
+        return
+    with pytest.raises(UserError, match=f"^{re.escape(words)}"):
+        refuse_hidden([typed], {"blocks": blocks})
+    refuse_hidden([typed], {"blocks": None})
 
 
 def test_limits_cut_blocks_too() -> None:

@@ -1,5 +1,8 @@
 """Features that trials and processes share: exact, independent of what else is asked for, computed once."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -10,8 +13,10 @@ from convtl.config import DigitsConfig, LeNet5Config
 from convtl.data.domains import Domain
 from convtl.data.inputs import Normalisation, normalised
 from convtl.data.split import Split
+from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.models.lenet import lenet5
+from convtl.study import shared_features
 from convtl.study.shared_features import KIND, Prefix, SharedFeatures
 from convtl.training.features import Forward
 
@@ -61,6 +66,24 @@ def test_no_bit_depends_on_what_else_was_asked_for(tmp_path, said) -> None:
     said.clear()
     together.rows(prefix, BOUNDARIES["conv2"], "train", positions)  # the pass has left it behind
     assert not said
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_computed(tmp_path, said, monkeypatch) -> None:
+    shared = _features(tmp_path, said)
+    monkeypatch.setattr(shared_features.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(UserError, match=r"^cache: features of 300 images before fc3 need .* are free in"):
+        shared.rows(_prefix(), BOUNDARIES["fc3"], "train", np.arange(5))
+    assert not said
+    monkeypatch.undo()
+    assert len(shared.rows(_prefix(), BOUNDARIES["fc3"], "train", np.arange(5))) == 5
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_disk_that_fills_up_is_one_line_and_no_signal(tmp_path, said, monkeypatch) -> None:
+    shared = _features(tmp_path, said)
+    monkeypatch.setattr(shared_features, "_FILE", "/dev/full")
+    with pytest.raises(UserError, match=r"^cache: cannot write in .* \(no space left on device\)"):
+        shared.rows(_prefix(), BOUNDARIES["fc3"], "train", np.arange(5))
 
 
 def test_another_process_finds_them_and_other_weights_do_not(tmp_path, said) -> None:

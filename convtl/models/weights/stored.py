@@ -17,7 +17,7 @@ KIND = "imported"
 _NET = "net"
 
 
-def origin_identity(config: WeightsConfig) -> str:
+def origin_identity(config: WeightsConfig, key: str = "weights") -> str:
     """Digest of what decides about the numbers: the file's content, the rules, and the images that it expects.
 
     The file itself is looked at only where the config does not say its SHA-256. Where it lies does not count.
@@ -27,7 +27,7 @@ def origin_identity(config: WeightsConfig) -> str:
     """
     return digest(
         {
-            "sha256": _sha256(config),
+            "sha256": _sha256(config, key),
             "naming": config.naming,
             "version": VERSION,
             "channels": config.channels,
@@ -37,13 +37,13 @@ def origin_identity(config: WeightsConfig) -> str:
     )
 
 
-def imported_key(config: WeightsConfig, model: ModelConfig) -> str:
+def imported_key(config: WeightsConfig, model: ModelConfig, key: str = "weights") -> str:
     """What an imported net is kept by in the cache.
 
     Raises:
       UserError: as `origin_identity`.
     """
-    parts = [_sha256(config), config.naming, VERSION, config.channels, config.size, config.classes]
+    parts = [_sha256(config, key), config.naming, VERSION, config.channels, config.size, config.classes]
     return digest([*parts, content(model)])
 
 
@@ -63,7 +63,7 @@ def imported(config: WeightsConfig, model: ModelConfig, cache: Cache, key: str =
         made = import_weights(config, network, key)
         checkpoint.save(folder / _NET, made.variables, {"digest": made.digest, "report": made.report.plain()})
 
-    entry = cache.get_or_build(KIND, imported_key(config, model), build)
+    entry = cache.get_or_build(KIND, imported_key(config, model, key), build)
     variables, metadata = checkpoint.load(entry / _NET, network.abstract_variables)
     ordered: dict[str, Any] = {name: variables[name] for name in network.names}
     return Imported(ordered, Report(**metadata["report"]), metadata["digest"])
@@ -75,7 +75,7 @@ def locate(config: WeightsConfig, model: ModelConfig, cache: Cache, key: str = "
     Raises:
       UserError: neither; with what to do about it.
     """
-    if not cache.path(KIND, imported_key(config, model)).exists():
+    if not cache.path(KIND, imported_key(config, model, key)).exists():
         locating.find(config, key)
 
 
@@ -84,5 +84,5 @@ def network_of(config: WeightsConfig, model: ModelConfig) -> Network:
     return build_network(model, (config.size, config.size, 3), config.classes)
 
 
-def _sha256(config: WeightsConfig) -> str:
-    return config.sha256 or locating.verified_sha256(config, locating.find(config))
+def _sha256(config: WeightsConfig, key: str) -> str:
+    return config.sha256 or locating.verified_sha256(config, locating.find(config, key), key)
