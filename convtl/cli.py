@@ -23,32 +23,14 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from convtl.entry import GROUPS, REGISTRIES, conf_folders, options
 from convtl.errors import UserError, unknown_name
-
-REGISTRIES = ("models", "domains", "regimes", "weights")
-"""Folders of conf/ of which every file is a named node."""
-
-GROUPS = ("experiment", "debug", "optim", "protocol", "size")
-"""Folders of conf/ of which one file is chosen by name."""
 
 _APPENDED = ("experiment", "protocol")
 """Groups that are not in the defaults list; their files hold differences, and later ones win."""
 
 _AS_TYPED = re.compile(r"^(out|cache|question|(.*\.)?(path|data_dir|letters))$")
 _OVERRIDE = re.compile(r"^(?P<prefix>\+\+|\+|~)?(?P<key>[\w./@:-]+)(=(?P<value>.*))?$", re.DOTALL)
-
-
-def conf_folders() -> list[Path]:
-    """The package's own conf/ (beside the package in a checkout, inside it in a wheel), then the user's."""
-    inside, beside = Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf"
-    own = inside if inside.is_dir() else beside
-    users = Path.cwd() / "conf"
-    return [own, users] if users.is_dir() and users.resolve() != own.resolve() else [own]
-
-
-def options(group: str) -> list[str]:
-    """Names of the files in one folder of conf/."""
-    return sorted({path.stem for folder in conf_folders() for path in (folder / group).glob("*.yaml")})
 
 
 class _UsersConf(SearchPathPlugin):
@@ -142,18 +124,6 @@ def _quoted(text: str) -> str:
     return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", text)) + "'"
 
 
-def folder(key: str, typed: str) -> Path:
-    """A path as it was typed -> absolute; `~` is the home folder.
-
-    Raises:
-      UserError: there is no such home folder.
-    """
-    try:
-        return Path(typed).expanduser().absolute()
-    except RuntimeError:
-        raise UserError(f"{key}: got '{typed}'; there is no such home folder") from None
-
-
 def compose(words: Sequence[str]) -> dict[str, Any]:
     """The config of one study as plain data.
 
@@ -224,15 +194,3 @@ def multirun(words: Sequence[str], task: Callable[[dict[str, Any]], None], out: 
         task({str(key): value for key, value in content.items()})
 
     hydra.main(config_path=str(conf_folders()[0]), config_name="config", version_base="1.3")(run)()
-
-
-def guarded(main: Callable[[list[str]], int]) -> int:
-    """Runs an entry point: a user's mistake is one line and exit code 2, Ctrl-C is 130."""
-    try:
-        return main(sys.argv[1:])
-    except UserError as error:
-        print(f"convtl: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("convtl: stopped; the same command goes on where it stopped", file=sys.stderr)
-        return 130

@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Mapping, Sequence
 
-from convtl.cli import compose, guarded
+from convtl.cli import compose
 from convtl.config import ModelConfig
+from convtl.entry import guarded
 from convtl.errors import UserError, unknown_name
 from convtl.models.network import Network, weight_count
 from convtl.models.registry import build_network, usual_classes, usual_images, with_plain_lowering

@@ -23,7 +23,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from convtl.cache import default_root
-from convtl.cli import folder, guarded
+from convtl.entry import folder, guarded
 from convtl.errors import UserError
 from convtl.study.nets import SavedNet, load_net
 from convtl.training.devices import keep_programs

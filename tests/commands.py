@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tiny
 
-from convtl import cli
+from convtl.entry import guarded
 from convtl.study.store import RowStore
 
 
@@ -44,7 +44,7 @@ class Commands:
         self._monkeypatch.setattr(sys, "argv", ["convtl", *words])
         before = signal.getsignal(signal.SIGTERM)
         try:
-            code = cli.guarded(entry)
+            code = guarded(entry)
         finally:
             signal.signal(signal.SIGTERM, before)
         out, err = self._capfd.readouterr()
@@ -52,15 +52,15 @@ class Commands:
 
     def without_reports(self) -> "Commands":
         """From now on a run leaves rows and their table, but draws no report: that takes longer than the study."""
-        from convtl import run
+        from convtl import conduct
         from convtl.study.measured import read_measured, with_measures
 
         def table(store: RowStore, *given: Any) -> tuple[Path, str]:
             store.write_table(with_measures(store.read().values(), read_measured(store.out)))
             return store.out / "report.html", ""
 
-        self._monkeypatch.setattr(run, "build", table)
-        self._monkeypatch.setattr(run, "save_samples", lambda *given: None)
+        self._monkeypatch.setattr(conduct, "build", table)
+        self._monkeypatch.setattr(conduct, "save_samples", lambda *given: None)
         return self
 
     def run(self, *words: str) -> Done:

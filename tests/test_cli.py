@@ -6,7 +6,8 @@ import pytest
 import tiny
 from commands import Commands
 
-from convtl.cli import compose, options, overrides_from, points
+from convtl.cli import compose, overrides_from, points
+from convtl.entry import options
 from convtl.errors import UserError
 
 

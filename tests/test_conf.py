@@ -9,8 +9,9 @@ import tiny
 import yaml
 from PIL import Image
 
-from convtl import run
-from convtl.cli import GROUPS, REGISTRIES, compose, conf_folders, options
+from convtl.cli import compose
+from convtl.conduct import run_study
+from convtl.entry import GROUPS, REGISTRIES, conf_folders, options
 from convtl.parsing import known_keys, parse
 from convtl.study.grid import distinct, expand
 from convtl.study.tuning import tuning_points
@@ -94,8 +95,8 @@ CUT = [
 ]  # fmt: skip
 LIMITS = "limits={replicates: 1,updates: 6,pretrain_updates: 6,images_per_class: 24}"
 """Blocks say for themselves what they are made of; limits cut them too."""
-TRIED = [name for name in options("experiment") if name not in ("vanishing_gradients", *PICTURES)]
-"""Experiments of trials; probes of gradients have tests of their own."""
+TRIED = [name for name in options("experiment") if name not in ("speed", "vanishing_gradients", *PICTURES)]
+"""Experiments of trials; probes of gradients and measurements of speed have tests of their own."""
 LARGE = ("input_shift", "principles")
 MIXTURES = [name for name in options("domains") if name.startswith("mixture")]
 """Sources that are no targets."""
@@ -155,7 +156,7 @@ def run_whole(out: Path, values: int, *words: str) -> None:
     cut = [*kept, LIMITS, f"limits.values_per_axis={values}", "n_per_class=[2,4]", "target=cyrillic"]
     content = compose([*words, *cut, "rows_from=[]", "gradients=null", f"out={out}"])
     points = [*tuning_points(content), *expand(content)[1]]
-    assert run.run_study(content, "python -m convtl.run") == 0
+    assert run_study(content, "python -m convtl.run") == 0
     assert (out / "report.html").exists()
     with (out / "results.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -174,7 +175,7 @@ def test_every_block_of_an_experiment_runs(name, tmp_path) -> None:
 @pytest.mark.parametrize("name", TRIED)
 def test_a_smoke_run_of_every_experiment_has_what_it_needs(name, tmp_path) -> None:
     content = compose([f"+experiment={name}", "debug=smoke", "dry_run=true", f"out={tmp_path}"])
-    assert run.run_study(content, "python -m convtl.run") == 0
+    assert run_study(content, "python -m convtl.run") == 0
 
 
 @pytest.mark.slow
@@ -225,7 +226,7 @@ def test_pictures_of_ones_own_end_in_advice(tmp_path, capsys) -> None:
         "n_per_class=[2,4,all]",
         "lr=1e-3",
     ]
-    assert run.run_study(compose([*own, *cut, f"out={out}"]), "python -m convtl.run") == 0
+    assert run_study(compose([*own, *cut, f"out={out}"]), "python -m convtl.run") == 0
     assert "## How deep to fine-tune" in (out / "report.md").read_text(encoding="utf-8")
     assert "python -m convtl.predict net=" in capsys.readouterr().out
     assert len(list((out / "nets").iterdir())) == 12

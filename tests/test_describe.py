@@ -5,7 +5,7 @@ import re
 import pytest
 from commands import Commands
 
-from convtl.cli import options
+from convtl.entry import options
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from safetensors.numpy import save_file
 
-from convtl import run
 from convtl.cli import compose
+from convtl.conduct import run_study
 from convtl.data.prepared import quiet
 from convtl.study.grid import expand
 from convtl.study.store import RowStore
@@ -111,7 +111,7 @@ def test_photographs_with_a_net_trained_here(name, prepared, folder, weights, tm
     content = _content(name, [*CUT, "depth=[1,2]", f"out={tmp_path}"], prepared, folder, weights)
     for domain in ("latin", "textures"):
         content["domains"][domain] |= {"per_class": {"train": 16, "validation": 4, "test": 8}}
-    assert run.run_study(content, "python -m convtl.run") == 0
+    assert run_study(content, "python -m convtl.run") == 0
     rows = RowStore(tmp_path).read().values()
     assert {row["source"] for row in rows} == set(content["source"])
     assert {(row["status"], row["frozen_ok"]) for row in rows} == {("done", True)}
@@ -143,7 +143,7 @@ def test_photographs_with_a_net_from_elsewhere(name, prepared, folder, weights, 
     target["size"] = 32
     if target["kind"] == "typed_script":
         target["per_class"] = {"train": 16, "validation": 4, "test": 8}
-    assert run.run_study(content, "python -m convtl.run") == 0
+    assert run_study(content, "python -m convtl.run") == 0
     rows = RowStore(tmp_path).read().values()
     assert len(rows) == 6
     assert {(row["status"], row["frozen_ok"]) for row in rows} == {("done", True)}

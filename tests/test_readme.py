@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from convtl.cli import compose, options, points
+from convtl.cli import compose, points
+from convtl.entry import options
 from convtl.parsing import parse
 
 ROOT = Path(__file__).parent.parent

@@ -39,6 +39,7 @@ from convtl.config.models import (
     ResNetConfig,
     VggConfig,
 )
+from convtl.config.speed import SpeedConfig
 from convtl.config.training import (
     AugmentConfig,
     DiscriminativeConfig,
@@ -113,6 +114,7 @@ __all__ = [
     "ResNetConfig",
     "ScheduleConfig",
     "ShiftConfig",
+    "SpeedConfig",
     "SurgicalConfig",
     "TfdsConfig",
     "TrackingConfig",
@@ -192,6 +194,8 @@ class Config:
     chunk: Count
     """updates in one call of a compiled program"""
     gradients: GradientsConfig | None
+    speed: SpeedConfig | None
+    """what is measured of the package's own speed, in place of running trials"""
     # around the trials: not part of any trial's identity
     question: Text | None
     """what the study asks, in a sentence for its report"""

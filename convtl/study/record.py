@@ -21,7 +21,8 @@ from convtl.study.store import RowStore, accessible
 _PATHS = ("out", "cache", "rows_from", "replication", "publish", "path")
 """Keys of folders: where somebody keeps results is no part of how they are made."""
 _LATER: dict[str, Any] = {
-    **Config.neutral, "weights": {}, "advice": False, "path": None, "data": {"memory_gb": 4.0, "workers": None},
+    **Config.neutral, "weights": {}, "advice": False, "path": None, "speed": None,
+    "data": {"memory_gb": 4.0, "workers": None},
 }  # fmt: skip
 """Keys that studies did not always have -> values with which a study is what it was without them."""
 _PACKAGES = ("convtl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "hydra-core",

@@ -5,6 +5,7 @@ different rates share one compiled program. Its state does not depend on the rat
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -97,6 +98,15 @@ def _parts(state: Any) -> tuple[Any, ...]:
     return state if _is_chain(state) else (state,)
 
 
+@lru_cache(maxsize=256)  # each call would compile a program anew
+def _warmup_cosine(length: int, warmup: int) -> Float[np.ndarray, "updates"]:
+    """Counted from 1, so that neither the first nor the last update is wasted on a rate of 0."""
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, max(length, warmup) + 1)
+    values = np.array(jax.jit(jax.vmap(schedule))(jnp.arange(1, length + 1)), np.float32)
+    values.flags.writeable = False
+    return values
+
+
 def schedule_values(config: ScheduleConfig, phase: Phase) -> Float[np.ndarray, "updates"]:
     """The rate's multiplier (peak 1) for each update of a phase; every phase warms up and decays anew."""
     length = phase.stop - phase.first
@@ -107,6 +117,4 @@ def schedule_values(config: ScheduleConfig, phase: Phase) -> Float[np.ndarray, "
         done = np.arange(1, length + 1)
         decays = sum((10 * (done - 1) >= tenths * length).astype(int) for tenths in _STAIRS)
         return (np.minimum(1, done / warmup) * 0.1**decays).astype(np.float32)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, max(length, warmup) + 1)
-    # Counted from 1, so that neither the first nor the last update is wasted on a rate of 0.
-    return np.asarray(jax.jit(jax.vmap(schedule))(jnp.arange(1, length + 1)), np.float32)
+    return _warmup_cosine(length, warmup)

@@ -8,7 +8,7 @@ import pytest
 import tiny
 from commands import Commands
 
-from convtl import run
+from convtl import conduct
 from convtl.study.grid import Trial, distinct, expand
 from convtl.study.materials import TargetData
 from convtl.study.store import Row
@@ -200,7 +200,7 @@ def commands(monkeypatch, capfd, tmp_path) -> Commands:
 
 
 def test_a_run_that_is_stopped_between_its_stages_goes_on(commands, monkeypatch) -> None:
-    train, calls = run._train, []
+    train, calls = conduct._train, []
 
     def stopped(trials: Any, *given: Any) -> Any:
         calls.append(len(trials))
@@ -210,7 +210,7 @@ def test_a_run_that_is_stopped_between_its_stages_goes_on(commands, monkeypatch)
 
     words = (*WORDS, "out=o")
     with monkeypatch.context() as patch:
-        patch.setattr(run, "_train", stopped)
+        patch.setattr(conduct, "_train", stopped)
         assert commands.tiny(*words).code == 130
     assert calls == [12, 12]
     first = tiny.table(Path("o"))

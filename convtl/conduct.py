@@ -1,0 +1,180 @@
+"""Conducts a study from words or a composed config: runs what is missing, and reports it."""
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from convtl.cache import Cache, default_root
+from convtl.cli import (
+    compose,
+    compose_overrides,
+    multirun,
+    points,
+    typed_keys,
+)
+from convtl.config import Config
+from convtl.entry import folder
+from convtl.errors import UserError
+from convtl.reporting.build import build, peak_memory_gib, save_samples
+from convtl.reporting.progress import Progress
+from convtl.study.assignments import refuse_hidden
+from convtl.study.dry_run import describe_plan
+from convtl.study.grid import Trial, distinct, expand
+from convtl.study.materials import Materials
+from convtl.study.measured import measure
+from convtl.study.record import make_record, write_record
+from convtl.study.runner import Outcome, check_trials, run_trials, take_over, unfinished
+from convtl.study.store import RowStore
+from convtl.study.tuning import frozen, tuning_points
+from convtl.tracking import Tracker, open_tracker
+from convtl.training.devices import device_line, keep_programs, use_all_cores
+from convtl.training.probes.run import run_gradients
+
+
+def out_folder(config: Config) -> Path:
+    """Where a study's results are: `out`, or outputs/<study>."""
+    return folder("out", config.out) if config.out else Path.cwd() / "outputs" / (config.study or "trials")
+
+
+def cache_of(config: Config) -> Cache:
+    return Cache(folder("cache", config.cache) if config.cache else default_root())
+
+
+def run_study(content: Mapping[str, Any], command: str) -> int:
+    """Runs one composed study; returns the exit code (1 if trials failed).
+
+    Raises:
+      UserError: something that was asked for cannot be done; nothing was trained.
+    """
+    use_all_cores()  # again, for jobs that a launcher starts here
+    config, trials = expand(content)
+    out, cache = out_folder(config), cache_of(config)
+    tuning = tuning_points(content)
+    if config.speed is not None:
+        from convtl.speed.run import run_speed  # nobody else needs what it imports
+
+        return run_speed(config, content, command, out, cache, lambda line: print(line, file=sys.stderr))
+    if config.dry_run:
+        print(describe_plan([*tuning, *frozen(trials, tuning, RowStore(out).read())], out, cache))
+        if tuning:
+            print(f"then {len(distinct(trials))} trials at the rates that {len(tuning)} tuning trials choose")
+        return 0
+    return _run(config, tuning, trials, content, command, out, cache)
+
+
+def _run(
+    config: Config,
+    tuning: Sequence[Trial],
+    trials: Sequence[Trial],
+    content: Mapping[str, Any],
+    command: str,
+    out: Path,
+    cache: Cache,
+) -> int:
+    began = time.perf_counter()
+    keep_programs(cache.root)
+    store, others = RowStore(out), _other_stores(config)
+    save_to = out / "nets" if config.save == "best" else None
+    ready = frozen(trials, tuning, store.read())  # a trial whose rate is not chosen yet is open too
+    waiting = len(distinct(trials)) - len(distinct(ready))
+    left = len(unfinished(tuning, store)) + len(unfinished(ready, store, save_to)) + waiting
+    total = len(distinct([*tuning, *trials]))
+    done = total - left
+    progress = Progress(total, done)
+    with closing(progress):
+        materials = Materials(cache, progress.working_on)
+        check_trials([*unfinished(tuning, store), *trials] if left else [], materials)
+        store.prepare()
+        progress.tracker = tracker = open_tracker(
+            config.tracking, config.study or "trials", dict(content), out
+        )
+        take_over(tuning, store, others)
+        tuned = _train(tuning, store, materials, progress, tracker, None)
+        trials = frozen(trials, tuning, store.read())
+        take_over(trials, store, others)
+        record = make_record(content, trials, command, device_line())
+        write_record(out, record)
+        outcome = tuned + _train(trials, store, materials, progress, tracker, save_to)
+        if outcome.ran or not (out / "samples.npz").exists():
+            save_samples(out, trials, materials)
+        if config.gradients is not None:
+            run_gradients(config, out, cache, progress.working_on)
+        if config.distances:
+            measure(trials, materials, out, progress.working_on)
+    wall = time.perf_counter() - began
+    report, lines = build(store, config, record, wall if outcome.ran else None)
+    print(lines)
+    print(
+        f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, peak memory {peak_memory_gib():.1f} GiB"
+    )
+    print(f"rows: {out / 'results.csv'}\nreport: {report}")
+    rows = [row for name, row in store.read().items() if name in {trial.id for trial in trials}]
+    summary = {"trials": len(rows), "failed": len(outcome.failed), "seconds": wall}
+    tracker.finish(rows, sorted((out / "figures").glob("*.png")), report, summary)
+    for reason in dict.fromkeys(outcome.failed):
+        print(f"convtl: {outcome.failed.count(reason)} trials failed: {reason}", file=sys.stderr)
+    return 1 if outcome.failed else 0
+
+
+def _other_stores(config: Config) -> list[RowStore]:
+    folders = [folder("rows_from", path) for path in config.rows_from]
+    for path in folders:
+        if not (path / "rows").is_dir():
+            raise UserError(f"rows_from: got '{path}'; accepted: folders that convtl.run has written")
+    return [RowStore(path) for path in folders]
+
+
+def _train(
+    trials: Sequence[Trial],
+    store: RowStore,
+    materials: Materials,
+    progress: Progress,
+    tracker: Tracker,
+    save_to: Path | None,
+) -> Outcome:
+    """Runs what is missing; whatever happens, the table is left as the rows are."""
+    try:
+        return run_trials(trials, store, materials, progress, save_to)
+    except BaseException as error:
+        store.write_table(store.read().values())
+        tracker.fail(f"{type(error).__name__}: {error}")
+        raise
+
+
+def _sweep(words: Sequence[str]) -> int:
+    """A `-m` sweep: every point is checked before the first is launched."""
+    studies = [compose_overrides(point) for point in points(words)]
+    for content in studies:
+        refuse_hidden(typed_keys(words), content)
+    expanded = [expand(content) for content in studies]
+    everywhere = [trial for _, trials in expanded for trial in trials]
+    everywhere += [trial for content in studies for trial in tuning_points(content)]
+    out = out_folder(expanded[0][0])
+    missing = unfinished(everywhere, RowStore(out))
+    check_trials(missing, Materials(cache_of(expanded[0][0]), lambda what: None))
+    codes: list[int] = []
+    command = _command(["-m", *words])
+    multirun(words, lambda content: codes.append(run_study(content, command)), out)
+    return max(codes, default=0)
+
+
+def conduct(words: Sequence[str]) -> int:
+    """Runs what the words of a command line ask for; returns the exit code.
+
+    Raises:
+      UserError: it cannot be done; nothing was trained.
+    """
+    use_all_cores()
+    if {"-m", "--multirun"} & set(words):
+        return _sweep([word for word in words if word not in ("-m", "--multirun")])
+    content = compose(words)
+    refuse_hidden(typed_keys(words), content)
+    return run_study(content, _command(words))
+
+
+def _command(words: Sequence[str]) -> str:
+    return "python -m convtl.run " + " ".join(shlex.quote(word) for word in words)

@@ -1,0 +1,50 @@
+"""What every command begins with, and all that `--help` needs: quick to import, since it knows no Hydra and no JAX."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from convtl.errors import UserError
+
+REGISTRIES = ("models", "domains", "regimes", "weights")
+"""Folders of conf/ of which every file is a named node."""
+
+GROUPS = ("experiment", "debug", "optim", "protocol", "size")
+"""Folders of conf/ of which one file is chosen by name."""
+
+
+def conf_folders() -> list[Path]:
+    """The package's own conf/ (beside the package in a checkout, inside it in a wheel), then the user's."""
+    inside, beside = Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf"
+    own = inside if inside.is_dir() else beside
+    users = Path.cwd() / "conf"
+    return [own, users] if users.is_dir() and users.resolve() != own.resolve() else [own]
+
+
+def options(group: str) -> list[str]:
+    """Names of the files in one folder of conf/."""
+    return sorted({path.stem for folder in conf_folders() for path in (folder / group).glob("*.yaml")})
+
+
+def folder(key: str, typed: str) -> Path:
+    """A path as it was typed -> absolute; `~` is the home folder.
+
+    Raises:
+      UserError: there is no such home folder.
+    """
+    try:
+        return Path(typed).expanduser().absolute()
+    except RuntimeError:
+        raise UserError(f"{key}: got '{typed}'; there is no such home folder") from None
+
+
+def guarded(main: Callable[[list[str]], int]) -> int:
+    """Runs an entry point: a user's mistake is one line and exit code 2, Ctrl-C is 130."""
+    try:
+        return main(sys.argv[1:])
+    except UserError as error:
+        print(f"convtl: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("convtl: stopped; the same command goes on where it stopped", file=sys.stderr)
+        return 130

@@ -1,0 +1,36 @@
+"""What every measurement is given."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convtl.cache import Cache
+from convtl.config import Config
+from convtl.config.speed import SpeedConfig
+from convtl.speed.machine import Machine
+
+
+@dataclass(frozen=True)
+class Context:
+    """
+    Attributes:
+      settings: the study's config: its recipe is what is timed.
+      content: the same as plain data.
+      speed: what is measured, and for how long.
+      scratch: a folder for files that nothing needs afterwards.
+      torch: whether PyTorch is installed.
+      say: takes a line about what is measured now.
+    """
+
+    settings: Config
+    content: dict[str, Any]
+    speed: SpeedConfig
+    machine: Machine
+    cache: Cache
+    scratch: Path
+    torch: bool
+    say: Callable[[str], None]
+
+
+NEEDS_TORCH = "needs PyTorch: pip install 'convtl[torch]'"

@@ -1,0 +1,177 @@
+"""LeNet-5: full fine-tuning against PyTorch, what depth costs, heads on cached features, many times the trials."""
+
+from statistics import median
+from typing import Any
+
+import jax
+import numpy as np
+
+from convtl.speed.compilations import Compilations
+from convtl.speed.context import NEEDS_TORCH, Context
+from convtl.speed.lenet_runs import LeNetRuns
+from convtl.speed.result import Result, difference, not_measured
+from convtl.speed.timing import interleaved, ratio
+
+_BATCH = 64
+_ALIKE = 1e-3
+"""Largest difference of a loss, as a share of it, in the first updates."""
+_COMPARED = 20
+_BATCHED = "LeNet-5, all layers, batch 64: runs batched over trials, images/s"
+_ALONE = "LeNet-5, all layers, batch 64: one run alone, images/s"
+
+
+def full_fine_tuning(context: Context) -> list[Result]:
+    """An update of the whole net: many runs in one program, and one run alone, against PyTorch's best."""
+    if not context.torch:
+        return [
+            not_measured("lenet batched", _BATCHED, NEEDS_TORCH, 2.0),
+            not_measured("lenet alone", _ALONE, NEEDS_TORCH, 1.3),
+        ]
+    settings, updates = context.settings, context.speed.updates
+    common: dict[str, Any] = {"batch_size": _BATCH, "updates": updates}
+    many = LeNetRuns(settings, lanes=settings.lanes, **common)
+    one = LeNetRuns(settings, lanes=1, devices=jax.local_devices()[:1], **common)
+    setting, theirs = _torch(one)
+    wrong = _compare(one, theirs())
+    taken = interleaved({"many": many.train, "one": one.train, "torch": theirs}, context.speed.repeats)
+    images = updates * _BATCH
+    return [
+        Result(
+            name,
+            what,
+            ours=f"{runs.width * images / median(taken[side]):,.0f}",
+            theirs=f"{images / median(taken['torch']):,.0f} ({setting})",
+            ratio=ratio(taken, side, "torch", runs.width),
+            goal=goal,
+            limit=context.machine.share(runs.width * runs.flops * updates, median(taken[side]))
+            + " by the algorithm; the convolutions' matrix products do more",
+            wrong=wrong,
+            note=f"{runs.width} runs at once" if runs is many else "",
+        )
+        for name, what, side, runs, goal in (
+            ("lenet batched", _BATCHED, "many", many, 2.0),
+            ("lenet alone", _ALONE, "one", one, 1.3),
+        )
+    ]
+
+
+def _torch(runs: LeNetRuns) -> tuple[Any, Any]:
+    """PyTorch's fastest setting, and the same run with it: the losses of a fresh net."""
+    from convtl.speed.pytorch import nets as torch_nets
+    from convtl.speed.pytorch import side as torch_side
+
+    images, labels = runs.batches(0, runs.updates)
+    rates = runs.rates()
+
+    def make(setting: torch_side.Setting) -> torch_side.Work:
+        net = torch_nets.LeNet5(int(runs.labels.max()) + 1)
+        fitting = torch_side.Fitting(net, [net], setting)
+        placed, wanted = torch_side.placed(images, setting), torch_side.labels_of(labels)
+
+        def work() -> list[float]:
+            torch_nets.load_lenet5(net, runs.variables)
+            fitting.forget()
+            return fitting.run(placed, wanted, rates)
+
+        return work
+
+    return torch_side.fastest(make, len(jax.local_devices()))
+
+
+def _compare(runs: LeNetRuns, theirs: list[float]) -> str | None:
+    """What is wrong with the first losses, if anything."""
+    ours = runs.train()[0].losses[:_COMPARED]
+    worst = int(np.argmax(np.abs(ours - theirs[:_COMPARED])))
+    return difference(float(ours[worst]), theirs[worst], _ALIKE, f"loss before update {worst + 1}")
+
+
+def depths(context: Context) -> list[Result]:
+    """Whether an update of the last k units takes the share of the whole net's that its arithmetic is."""
+    common: dict[str, Any] = {"batch_size": context.settings.batch_size, "updates": context.speed.updates}
+    lanes = context.settings.lanes
+    whole = LeNetRuns(context.settings, lanes=lanes, **common)
+    parts = {
+        (depth, cached): LeNetRuns(context.settings, depth=depth, cached=cached, lanes=lanes, **common)
+        for cached in (False, True)
+        for depth in (4, 3, 2, 1)
+    }
+    sides = {"all": whole.train} | {
+        f"{depth} {cached}": runs.train for (depth, cached), runs in parts.items()
+    }
+    taken = interleaved(sides, context.speed.repeats)
+    results = []
+    for (depth, cached), runs in parts.items():
+        each = ratio(taken, "all", f"{depth} {cached}", whole.flops / runs.flops)
+        share = median(taken[f"{depth} {cached}"]) / median(taken["all"])
+        results.append(
+            Result(
+                f"depth {depth}{' cached' if cached else ''}",
+                f"LeNet-5, last {depth} of 5 units, frozen part "
+                f"{'computed once before' if cached else 'computed in each update'}: share of a whole update, "
+                "over the share of its arithmetic",
+                ours=f"{100 * share:.2g}% of the time",
+                theirs=f"{100 * runs.flops / whole.flops:.2g}% of the arithmetic",
+                ratio=each,
+                goal=1.2,
+                sense="at most",
+                limit="" if not cached or depth > 3 else _overhead(taken[f"{depth} True"], runs),
+            )
+        )
+    return results
+
+
+def _overhead(taken: list[float], runs: LeNetRuns) -> str:
+    each = median(taken) / runs.updates / runs.width
+    return f"{1e6 * each:.0f} µs an update: drawing and copying batches, the loop, Adam; hardly arithmetic"
+
+
+def heads(context: Context) -> list[Result]:
+    """A run of the last layer on cached features against one of the whole net, both batched."""
+    settings = context.settings
+    common: dict[str, Any] = {
+        "batch_size": settings.batch_size, "updates": context.speed.updates, "lanes": settings.lanes,
+    }  # fmt: skip
+    head = LeNetRuns(settings, depth=1, cached=True, **common)
+    whole = LeNetRuns(settings, **common)
+    taken = interleaved({"head": head.train, "whole": whole.train}, context.speed.repeats)
+    return [
+        Result(
+            "head",
+            "LeNet-5: a run of the whole net against one of the head on cached features, seconds",
+            ours=f"{1e3 * median(taken['head']) / head.width / head.updates:.3f} ms an update",
+            theirs=f"{1e3 * median(taken['whole']) / whole.width / whole.updates:.2f} ms an update, all layers",
+            ratio=ratio(taken, "head", "whole"),
+            goal=100,
+            limit=_overhead(taken["head"], head),
+        )
+    ]
+
+
+def growth(context: Context) -> list[Result]:
+    """Ten times the runs of one kind: ten times the time at most, and nothing compiled anew."""
+    settings = context.settings
+    runs = LeNetRuns(
+        settings,
+        batch_size=settings.batch_size,
+        updates=context.speed.updates,
+        lanes=settings.lanes,
+    )
+    runs.train()
+    with Compilations() as counted:
+        taken = interleaved(
+            {"once": runs.train, "ten times": lambda: [runs.train() for _ in range(10)]},
+            context.speed.repeats,
+        )
+    return [
+        Result(
+            "growth",
+            "LeNet-5, all layers: ten times the runs, seconds",
+            ours=f"{median(taken['ten times']):.2f} s for {10 * runs.width}",
+            theirs=f"{median(taken['once']):.2f} s for {runs.width}",
+            ratio=ratio(taken, "once", "ten times"),
+            goal=10.0,
+            sense="at most",
+            wrong=f"{counted.number} programs were compiled again" if counted.number else None,
+            limit="the same programs, one call after another",
+        )
+    ]

@@ -1,0 +1,164 @@
+"""The default study against PyTorch: in one process, and with a process for each trial."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from convtl.models.registry import build_network
+from convtl.speed.context import NEEDS_TORCH, Context
+from convtl.speed.result import Result, not_measured
+from convtl.speed.timing import Ratio, seconds
+from convtl.study.grid import Trial, expand
+from convtl.study.materials import Materials
+from convtl.study.runner import run_trials
+from convtl.study.store import Row, RowStore
+from convtl.transfer.optim import schedule_values
+from convtl.transfer.plan import make_plan
+
+_ALIKE = 0.02
+"""Largest difference of mean test accuracy; single trials may choose another rate."""
+_ONE = "The default study, source nets at hand: one PyTorch program (frozen layers without gradients)"
+_MANY = "The same, a PyTorch process for each trial, as many at once as there are cores"
+
+
+class _Silent:
+    """Watches a study and says nothing."""
+
+    def say(self, line: str) -> None: ...
+    def working_on(self, what: str) -> None: ...
+    def expect(self, flops: float) -> None: ...
+    def trial(self, row: Row, flops: float) -> None: ...
+
+
+def default_study(context: Context) -> list[Result]:
+    """Every trial here; a part of the first replicate's in PyTorch, scaled up to all lanes."""
+    if not context.torch:
+        return [
+            not_measured("study", _ONE, NEEDS_TORCH, 4.0),
+            not_measured("study processes", _MANY, NEEDS_TORCH, 20.0),
+        ]
+    _, trials = expand(context.content)
+    materials = Materials(context.cache, lambda what: None)
+    materials.sources.prepare(trials, lambda ready, of: context.say(f"source nets: {ready} of {of}"))
+    context.say(f"the default study: {len(trials)} trials")
+    store = RowStore(context.scratch / "study")
+    store.prepare()
+    ours = seconds(lambda: run_trials(trials, store, materials, _Silent()))
+    rows = store.read()
+    chosen = _part(trials, context.speed.share)
+    theirs = [_as_torch(materials, trial, rows[trial.id]) for trial in chosen]
+    weight = sum(_work(rows[t.id]) for t in trials) / sum(_work(rows[t.id]) for t in chosen)
+    return [
+        _in_one(context, ours, theirs, [rows[t.id] for t in chosen], weight, len(trials)),
+        _in_many(context, ours, theirs, [rows[t.id] for t in chosen], len(trials)),
+    ]
+
+
+def _part(trials: Sequence[Trial], every: int) -> list[Trial]:
+    """Some trials of the first replicate, of all depths."""
+    first = [trial for trial in trials if trial.replicate == trials[0].replicate]
+    return first[::every]
+
+
+def _work(row: Row) -> float:
+    """Arithmetic without cached features would be fairer to weigh with than lanes; depths are spread evenly."""
+    return float(row["n_rates"]) * float(row["updates"])
+
+
+def _as_torch(materials: Materials, trial: Trial, row: Row) -> Any:
+    from convtl.speed.pytorch.trials import TorchTrial
+
+    data, settings = materials.target_data(trial), trial.settings
+    labels = data.train_labels(trial.n_per_class)
+    network = build_network(settings.models[trial.model], data.domain.image_shape, data.classes)
+    plan = make_plan(network, settings.regimes[trial.regime], trial.depth, trial.updates)
+    (phase,) = plan.phases
+    return TorchTrial(
+        variables=materials.start(trial).variables,
+        depth=trial.depth,
+        images=np.asarray(data.train_images(trial.n_per_class)[:]),
+        labels=labels,
+        batches=data.batch_positions(len(labels), settings.batch_size, 0, trial.updates),
+        factors=schedule_values(settings.schedule, phase),
+        rates=[float(rate) for rate, *_ in row["scores"]],
+        validation=_whole(data.held_out("validation")),
+        test=_whole(data.held_out("test")),
+    )
+
+
+def _whole(part: tuple[Any, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(part[0][:]), part[1]
+
+
+def _in_one(
+    context: Context, ours: float, theirs: Sequence[Any], rows: Sequence[Row], weight: float, count: int
+) -> Result:
+    from convtl.speed.pytorch import side
+    from convtl.speed.pytorch.trials import run_trial
+
+    context.say(f"{len(theirs)} trials in one PyTorch program")
+    times = {}
+    for threads in (1, side.cores()):
+        setting = side.Setting(True, False, threads)
+        times[threads] = seconds(side.within(setting, lambda: run_trial(theirs[-1])))
+    threads = min(times, key=lambda number: times[number])
+    setting = side.Setting(True, False, threads)
+    found: list[tuple[float, float]] = []
+    taken = seconds(side.within(setting, lambda: found.extend(run_trial(trial) for trial in theirs)))
+    whole = taken * weight
+    here, there = mean(float(row["test_accuracy"]) for row in rows), mean(accuracy for _, accuracy in found)
+    wrong = None
+    if abs(here - there) > _ALIKE:
+        wrong = f"mean test accuracy of {len(rows)} trials: {here:.3f} here, {there:.3f} there"
+    return Result(
+        "study",
+        _ONE,
+        ours=f"{ours:.0f} s for {count} trials",
+        theirs=f"{whole:.0f} s, from {len(theirs)} trials ({setting})",
+        ratio=Ratio(whole / ours, whole / ours, whole / ours),
+        goal=4.0,
+        wrong=wrong,
+        limit="the trials that train everything: see LeNet-5 batched; features are computed once here",
+        note=f"mean test accuracy of those trials: {here:.3f} here, {there:.3f} there",
+    )
+
+
+def _in_many(context: Context, ours: float, theirs: Sequence[Any], rows: Sequence[Row], count: int) -> Result:
+    from convtl.speed.pytorch import process, side
+
+    context.say("PyTorch, a process for each trial")
+    few = theirs[:: max(1, len(theirs) // context.speed.processes)][: context.speed.processes]
+    paths = []
+    for number, trial in enumerate(few):
+        paths.append(Path(context.scratch) / f"trial{number}.npz")
+        process.save(trial, paths[-1])
+    began = time.perf_counter()
+    _all_at_once(paths, side.cores())
+    whole = (time.perf_counter() - began) / len(paths) * count
+    return Result(
+        "study processes",
+        _MANY,
+        ours=f"{ours:.0f} s for {count} trials",
+        theirs=f"{whole:.0f} s, from {len(paths)} trials",
+        ratio=Ratio(whole / ours, whole / ours, whole / ours),
+        goal=20.0,
+        limit="there: starting Python and importing PyTorch for each trial, beside the training",
+    )
+
+
+def _all_at_once(paths: Sequence[Path], at_once: int) -> None:
+    """Runs a process for each file, so many at a time, each with one thread."""
+    waiting, running = list(paths), list[subprocess.Popen[bytes]]()
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            command = [sys.executable, "-m", "convtl.speed.pytorch.process", str(waiting.pop(0)), "1"]
+            running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        finished = running.pop(0)
+        if finished.wait():
+            raise RuntimeError(f"{' '.join(map(str, finished.args))} failed")  # type: ignore[arg-type]
