@@ -126,11 +126,20 @@ Crop = Annotated[float, Strict(), Field(gt=0, le=1)]
 
 @dataclass(frozen=True, config=STRICT)
 class Caps:
-    """Most pictures a class in each split; null takes all. What a cap takes is part of what a larger one takes."""
+    """Most pictures a class in each split; null takes all. What a cap takes is part of what a larger one takes.
+
+    A split that a data set does not have is a share of its training pictures, at most the cap; what this leaves
+    is for training.
+    """
 
     train: Count | None = None
     validation: Count | None = None
     test: Count | None = None
+
+    @property
+    def of_held_out(self) -> bool:
+        """Whether there are any for splits that may be drawn from the training pictures."""
+        return self.validation is not None or self.test is not None
 
 
 _AS_BEFORE = {"crop": 1.0, "interpolation": "bilinear", "broken": "skip", "per_class": Caps()}
@@ -165,7 +174,10 @@ class TfdsConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class ImageFolderConfig:
-    """Pictures in `path/CLASS/*` or `path/{train,val,test}/CLASS/*`."""
+    """Pictures in `path/CLASS/*` or `path/{train,val,test}/CLASS/*`.
+
+    Folders of splits may also be called training, valid, validation, eval, dev or testing, in any case.
+    """
 
     path: Text
     kind: Literal["image_folder"] = "image_folder"

@@ -3,24 +3,23 @@
 import hashlib
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 
 from convtl.config.domains import Caps
 from convtl.data.decoding import Fault, Means, Source, decode
+from convtl.data.formats import unread_files, unread_format
 from convtl.data.rows import Rows
 from convtl.data.split import SPLITS, stratified_parts
 from convtl.data.stored import images_file, save_labels
+from convtl.data.twins import Member, listed, told_twins
 from convtl.errors import UserError
-
-_NAMED = 3
-"""Files of a kind that are named in a line."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,27 @@ class Pool:
       source: the pictures.
       labels: class of each.
       names: name of each, by which it is told and drawn; the same wherever the data lies.
+      contents: digest of the file of each, by which copies are known; None where it is not known.
     """
 
     source: Source
     labels: Int32[np.ndarray, " n"]
     names: Sequence[str]
+    contents: Sequence[str | None]
+
+    def members(self, pictures: Iterable[int]) -> list[Member]:
+        return [Member(self.names[i], int(self.labels[i]), self.contents[i]) for i in pictures]
+
+    def twins(self, pictures: Sequence[int]) -> Int64[np.ndarray, " n"]:
+        """For each of these pictures, the position of the first with the same content in its class."""
+        firsts: dict[tuple[int, str], int] = {}
+        return np.array(
+            [
+                at if m.content is None else firsts.setdefault((m.label, m.content), at)
+                for at, m in enumerate(self.members(pictures))
+            ],
+            np.int64,
+        )
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,12 @@ class _Decoded:
     rows: Rows
     kept: Sequence[tuple[int, int]]
     """(picture, row), sorted"""
+    left: Sequence[int] = ()
+    """pictures that a cap left untouched, none of which is a copy of one that was kept"""
+
+    @property
+    def pictures(self) -> list[int]:
+        return [picture for picture, _ in self.kept]
 
     def write(self, folder: Path, split: str, pool: Pool, part: np.ndarray) -> None:
         chosen = [self.kept[index] for index in part]
@@ -86,8 +107,10 @@ def build_splits(folder: Path, pools: Mapping[str, Pool], recipe: Recipe, means:
     """Decodes pools into a folder of the cache, as `convtl.data.stored` reads it.
 
     Splits without a pool are drawn from the first pool, class by class: from its readable pictures, or with
-    caps from all that are listed, so that only pictures that are used need to be read. A cap takes the
-    pictures of a class in the order of the digests of their names; a larger cap takes the same and more.
+    caps from all that are listed, so that only pictures that are used need to be read. Copies of a file in a
+    class stay in one split. A cap takes the pictures of a class in the order of the digests of their names; a
+    larger cap takes the same and more. What the caps of drawn splits leave is for training, after the
+    pictures that are drawn for it.
 
     Args:
       folder: exists, on the file system of the cache.
@@ -100,23 +123,35 @@ def build_splits(folder: Path, pools: Mapping[str, Pool], recipe: Recipe, means:
     """
     first = next(split for split in SPLITS if split in pools)
     drawn = {"train": 0, **{s: share for s, share in recipe.shares.items() if s not in pools or s == first}}
-    _check_room(folder, pools, recipe, copied=None if recipe.capped or len(drawn) == 1 else first)
+    splits_of = {split: tuple(drawn) if split == first else (split,) for split in pools}
+    _check_room(folder, pools, splits_of, recipe, copied=None if recipe.capped or len(drawn) == 1 else first)
     faults: dict[str, Fault] = {}
+    members: dict[str, list[Member]] = {}
     for split, pool in pools.items():
         everything = np.arange(len(pool.labels))
         if split == first and not recipe.capped:
-            decoded = _decode(folder, split, pool, everything, None, recipe, means, faults)
-            labels = pool.labels[[picture for picture, _ in decoded.kept]]
-            for name, part in stratified_parts(labels, drawn, recipe.rng).items():
+            decoded = _decode(folder, split, pool, everything, (), None, recipe, means, faults)
+            kept = decoded.pictures
+            parts = stratified_parts(pool.labels[kept], drawn, recipe.rng, pool.twins(kept))
+            for name, part in parts.items():
                 decoded.write(folder, name, pool, part)
+                members[name] = pool.members(kept[index] for index in part)
             decoded.rows.path.unlink(missing_ok=True)
             continue
-        parts = stratified_parts(pool.labels, drawn, recipe.rng) if split == first else {split: everything}
-        for name, part in parts.items():
-            decoded = _decode(folder, name, pool, part, recipe.cap(name), recipe, means, faults)
+        parts = {split: everything}
+        if split == first:
+            parts = stratified_parts(pool.labels, drawn, recipe.rng, pool.twins(everything.tolist()))
+        left: list[int] = []
+        for name in sorted(parts, key="train".__eq__):  # last, since it takes what the others leave
+            spare = left if name == "train" else []
+            decoded = _decode(folder, name, pool, parts[name], spare, recipe.cap(name), recipe, means, faults)
             decoded.write(folder, name, pool, np.arange(len(decoded.kept)))
             decoded.rows.path.unlink(missing_ok=True)
+            members[name] = pool.members(decoded.pictures)
+            left += decoded.left
     _report(faults, sum(len(pool.labels) for pool in pools.values()), recipe, means)
+    if twins := told_twins(members):
+        means.tell(f"{recipe.name}: identical pictures in {recipe.where}: {twins}")
 
 
 def _decode(
@@ -124,13 +159,14 @@ def _decode(
     split: str,
     pool: Pool,
     candidates: np.ndarray,
+    spare: Sequence[int],
     cap: int | None,
     recipe: Recipe,
     means: Means,
     faults: dict[str, Fault],
 ) -> _Decoded:
-    """Decodes candidates, at most `cap` a class; where one cannot be read the next one takes its place."""
-    chosen, waiting = _first_of_each_class(pool, candidates, cap)
+    """Decodes candidates, then spare ones, at most `cap` a class; for one that cannot be read comes the next."""
+    chosen, waiting = _first_of_each_class(pool, candidates, spare, cap)
     rows = Rows(folder / f"decoding_{split}.npy", len(chosen), recipe.shape).create()
     kept: list[tuple[int, int]] = []
     jobs = list(enumerate(chosen))
@@ -144,18 +180,22 @@ def _decode(
             for row, index in jobs
             if index in failed and waiting[label := int(pool.labels[index])]
         ]
-    return _Decoded(rows, sorted(kept))
+    used = {pool.contents[index] for index, _ in kept} - {None}
+    left = [index for own in waiting.values() for index in own if pool.contents[index] not in used]
+    return _Decoded(rows, sorted(kept), left)
 
 
 def _first_of_each_class(
-    pool: Pool, candidates: np.ndarray, cap: int | None
+    pool: Pool, candidates: np.ndarray, spare: Sequence[int], cap: int | None
 ) -> tuple[list[int], Mapping[int, list[int]]]:
-    """At most `cap` candidates of each class, and by class those that come after them."""
+    """At most `cap` candidates of each class, then spare ones, and by class those that come after them."""
     waiting: defaultdict[int, list[int]] = defaultdict(list)
+    everything = [*map(int, candidates), *spare]
     if cap is None:
-        return [int(index) for index in candidates], waiting
-    digests = {int(i): hashlib.sha256(pool.names[i].encode("utf-8", "surrogatepass")) for i in candidates}
-    for index in sorted(digests, key=lambda i: (digests[i].digest(), i)):
+        return sorted(everything), waiting
+    later = set(spare)
+    digests = {i: hashlib.sha256(pool.names[i].encode("utf-8", "surrogatepass")) for i in everything}
+    for index in sorted(digests, key=lambda i: (i in later, digests[i].digest(), i)):
         waiting[int(pool.labels[index])].append(index)
     chosen = []
     for label, members in waiting.items():
@@ -175,12 +215,18 @@ def _refuse_other_shapes(pool: Pool, faults: Mapping[int, Fault], recipe: Recipe
             )
 
 
-def _check_room(folder: Path, pools: Mapping[str, Pool], recipe: Recipe, copied: str | None) -> None:
+def _check_room(
+    folder: Path,
+    pools: Mapping[str, Pool],
+    splits_of: Mapping[str, Sequence[str]],
+    recipe: Recipe,
+    copied: str | None,
+) -> None:
     """Refuses what would fill the disk; a pool that is divided is there twice for a while."""
     count = 0
     for split, pool in pools.items():
-        cap = recipe.cap(split)
-        most = len(pool.labels) if cap is None else cap * len(np.unique(pool.labels))
+        caps = [recipe.cap(name) for name in splits_of[split]]
+        most = len(np.unique(pool.labels)) * sum(len(pool.labels) if cap is None else cap for cap in caps)
         count += min(len(pool.labels), most) * (2 if split == copied else 1)
     needed, free = count * prod(recipe.shape), shutil.disk_usage(folder).free
     if needed > free:
@@ -200,9 +246,12 @@ def _report(faults: Mapping[str, Fault], total: int, recipe: Recipe, means: Mean
     if not faults:
         return
     kinds: defaultdict[str, list[str]] = defaultdict(list)
+    formats: defaultdict[str, list[str]] = defaultdict(list)
     for name, fault in sorted(faults.items()):
-        kinds[fault].append(name)
-    lost = [f"{kind}: {_listed(kinds[kind])}" for kind in ("too large", "broken") if kind in kinds]
+        unread = unread_format(name) if fault == "broken" else None
+        (formats[unread] if unread else kinds[fault]).append(name)
+    lost = [f"{kind}: {listed(kinds[kind])}" for kind in ("too large", "broken") if kind in kinds]
+    lost += [f"{unread_files(suffix, len(own))}: {listed(own)}" for suffix, own in sorted(formats.items())]
     if recipe.broken == "error" and lost:
         raise UserError(
             f"broken: got 'error', and pictures of '{recipe.where}' cannot be read ({'; '.join(lost)}); "
@@ -212,8 +261,3 @@ def _report(faults: Mapping[str, Fault], total: int, recipe: Recipe, means: Mean
         lost.append(f"no pictures: {len(kinds['no picture'])}")
     files = f"{len(faults)} of {total} files"
     means.tell(f"{recipe.name}: {files} in {recipe.where} left out ({'; '.join(lost)})")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -4,13 +4,15 @@ import numpy as np
 
 from convtl.config import DomainConfig, ImageFolderConfig, NoiseConfig, PatchesConfig, TypedScriptConfig
 from convtl.data import folder
+from convtl.data.formats import may_be_a_picture, unread_format
 from convtl.errors import UserError
 
 
 def largest_class(config: DomainConfig) -> int:
     """Training images of the largest class: what `n_per_class=all` stands for.
 
-    Files that turn out to be no pictures are counted here; a class that has fewer gives what it has.
+    Files that by their names are no pictures, or cannot be read, are not counted. Those that turn out to be none
+    are; a class that has fewer gives what it has.
 
     Raises:
       UserError: the kind of domain does not say before its images are decoded; or as `folder.scan`.
@@ -29,10 +31,16 @@ def largest_class(config: DomainConfig) -> int:
 
 def _of_folder(config: ImageFolderConfig) -> int:
     tree = folder.scan(config)
-    counts = np.bincount([label for _, label in tree.files["train"]], minlength=len(tree.class_names))
-    largest = int(counts.max())
-    left = largest - sum(
-        max(1, round(share * largest)) for split, share in folder.SHARES.items() if split not in tree.files
-    )
+    labels = [label for path, label in tree.files["train"] if _counts(path.name)]
+    largest = int(np.bincount(labels, minlength=len(tree.class_names)).max())
+    left = largest
+    for split, share in folder.SHARES.items():
+        if split not in tree.files:
+            drawn, cap = max(1, round(share * largest)), getattr(config.per_class, split)
+            left -= drawn if cap is None else min(drawn, cap)
     most = config.per_class.train or left
     return max(1, min(left, most))
+
+
+def _counts(name: str) -> bool:
+    return may_be_a_picture(name) and unread_format(name) is None

@@ -3,9 +3,14 @@
 import os
 from pathlib import Path
 
+_NOBODYS = frozenset(
+    {"$RECYCLE.BIN", "@eaDir", "System Volume Information", "__MACOSX", "__pycache__", "lost+found"}
+)
+"""Folders that systems and programs leave behind; Jupyter's `.ipynb_checkpoints` is hidden."""
+
 
 def files_below(folder: Path) -> list[Path]:
-    """Sorted paths of all files that are not hidden and lie in no hidden folder.
+    """Sorted paths of all files that are not hidden and lie in no hidden folder, nor in one of the system's.
 
     Links to files and folders are followed. What can be reached in several ways is listed once, under its own
     name rather than a link's; so links that lead in circles end. Links to nothing are left out.
@@ -39,16 +44,18 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Sorted folders, and links to folders, that are not hidden."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """Sorted folders, and links to folders, that are not hidden and not the system's."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not _ignored(path.name))
+
+
+def _ignored(name: str) -> bool:
+    return name.startswith(".") or name in _NOBODYS
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """What is in a folder, by name; nothing where it may not be read."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(
-                (entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name
-            )
+            return sorted((entry for entry in entries if not _ignored(entry.name)), key=lambda e: e.name)
     except PermissionError:
         return []

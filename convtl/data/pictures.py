@@ -13,6 +13,10 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_WHITES = (255.0, 4095.0, 65535.0)
+"""The largest numbers of 8, 12 and 16 bits."""
+_WIDENED = 257
+"""What a level of 8 bits is multiplied by where it is written with 16."""
 _LONGEST = 64
 """Times the short side that a picture may be long; what lies farther from the centre is never seen."""
 
@@ -103,10 +107,27 @@ def _coloured(picture: Image.Image, grey: bool) -> Image.Image:
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Deeper grey levels, spread over 8 bits (Pillow would clip them)."""
+    """Deeper grey levels in 8 bits (Pillow would clip them), brighter ones of two pictures staying brighter.
+
+    White is the largest number of the fewest bits, of 8, 12 and 16, that hold all of a picture (12-bit cameras
+    write files of 16 bits); numbers that are multiples of 257 are 8 bits widened to 16, however dark they are.
+    Floats between 0 and 1 have white at 1. What is negative or needs more bits says nowhere what is white: it is
+    spread between its own darkest and brightest level.
+    """
     values = np.asarray(picture).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("grey levels that are no numbers")
-    low, high = values.min(), values.max()
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= _WHITES[-1]:
+        low, high = 0.0, _white(values, picture.mode == "F")
     spread = (values - low) * (255 / (high - low) if high > low else 0.0)
     return Image.fromarray(np.rint(spread).astype(np.uint8))
+
+
+def _white(values: np.ndarray, floats: bool) -> float:
+    """What number stands for white, where none is negative or of more than 16 bits."""
+    if floats and values.max() <= 1:
+        return 1.0
+    if not (values % _WIDENED).any():
+        return _WHITES[-1]
+    return next(white for white in _WHITES if values.max() <= white)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Int64, UInt8
 
 SPLITS = ("train", "validation", "test")
 
@@ -35,7 +35,10 @@ def in_channels(splits: Mapping[str, Split], channels: int) -> dict[str, Split]:
 
 
 def stratified_parts(
-    labels: Int32[np.ndarray, " n"], shares: dict[str, float | int], rng: np.random.Generator
+    labels: Int32[np.ndarray, " n"],
+    shares: dict[str, float | int],
+    rng: np.random.Generator,
+    twins: Int64[np.ndarray, " n"] | None = None,
 ) -> dict[str, np.ndarray]:
     """Divides examples into named parts, class by class.
 
@@ -44,11 +47,17 @@ def stratified_parts(
       shares: part -> its number of images a class (int) or its share of each class (float, rounded, at
         least 1). The first part takes what the others leave, so its own value is not read.
       rng: draws who goes where.
+      twins: for each example the first one that it must not be parted from, itself where there is none; shares
+        are then of these first ones. None parts any two.
 
     Returns:
       Part -> sorted int64 indices into the examples; the parts are disjoint and cover all.
     """
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in shares}
+    if twins is not None:
+        firsts = np.flatnonzero(twins == np.arange(len(labels)))
+        drawn = stratified_parts(labels[firsts], shares, rng)
+        return {name: np.flatnonzero(np.isin(twins, firsts[part])) for name, part in drawn.items()}
+    parts: dict[str, list[np.ndarray]] = {name: [np.empty(0, np.int64)] for name in shares}
     first, *others = shares
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))

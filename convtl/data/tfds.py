@@ -30,7 +30,7 @@ VERSION = 1
 _CHUNK = 1024
 """Records whose labels are read at a time."""
 _SHARES = {"validation": 0.1, "test": 0.2}
-"""Of the train split, where the data set has no such split of its own."""
+"""Of the train split, where the data set has no such split of its own; caps leave more to training."""
 _DEFAULT_KEYS = {"image_key": "image", "label_key": "label"}
 
 
@@ -145,7 +145,8 @@ class Opened:
         source = _Records(
             str(self.builder.data_dir), split, self.image_key, fit, tuple(int(index) for index in records)
         )
-        return Pool(source, places[records], [f"{split}/{index}" for index in records])
+        names = [f"{split}/{index}" for index in records]
+        return Pool(source, places[records], names, contents=(None,) * len(names))
 
     def _place(self, name: str) -> int:
         return self.class_names.index(name) if name in self.class_names else -1
@@ -237,7 +238,9 @@ def tfds_identity(config: TfdsConfig) -> dict[str, Any]:
     info = open_dataset(config).builder.info
     content = {key: value for key, value in vocabulary.content(config).items() if key != "data_dir"}
     sizes = {name: [split.num_examples, split.num_bytes] for name, split in sorted(info.splits.items())}
-    return {**content, "data_set": info.full_name, "splits": sizes, "version": VERSION}
+    # what a cap leaves has gone to training since there are such caps with this mark; the others draw as before
+    rest = {"rest": "train"} if config.per_class.of_held_out else {}
+    return {**content, **rest, "data_set": info.full_name, "splits": sizes, "version": VERSION}
 
 
 def _builder(config: TfdsConfig) -> Any:

@@ -1,5 +1,6 @@
 """The part of a report that advises: how deep to fine-tune, what more pictures would bring, which net to use."""
 
+import math
 import os
 import shlex
 from collections.abc import Sequence
@@ -7,8 +8,8 @@ from pathlib import Path
 
 from convtl.config import Config, ImageFolderConfig
 from convtl.reporting import advice_plots, figures, numbers
-from convtl.reporting.tables import distribution, markdown
-from convtl.study.advised import Advice, DepthChoice, Difference
+from convtl.reporting.tables import markdown
+from convtl.study.advised import PICTURES, Advice, DepthChoice, Difference, Measured
 from convtl.study.learning_curve import LearningCurve
 from convtl.study.nets import net_of
 from convtl.study.statistics import EPSILON, Interval
@@ -38,16 +39,19 @@ def console(found: Sequence[Advice], config: Config, out: Path) -> str:
     if not found:
         return "advice: none yet; no pretrained source has a replicate in which every depth is finished"
     advice = max(found, key=lambda one: one.best.validation)
-    now = advice.now
+    now, curve = advice.now, advice.curve
     lines = [
         f"advice: with {now.images:,} pictures, train {_layers(advice, now.depth, config)} of {advice.source}: "
-        f"{_accuracy(now)} of test pictures correct"
+        f"{_accuracy(now.advised)} of test pictures correct"
     ]
-    against = {"only the last layer": now.over_head, _everything(advice, config): now.over_full}
-    worth = [f"{_worth(found)} against {what}" for what, found in against.items() if found is not None]
-    lines += [f"worth: {'; '.join(worth)}"] if worth else []
-    curve = advice.curve
-    lines += [f"more pictures: {_forecasts(curve)}" if isinstance(curve, LearningCurve) else _unsaid(curve)]
+    instead = [
+        f"{_worth(arm.against, ' points')} with {_layers(advice, arm.depth, config)}"
+        for arm in now.others
+        if arm.against
+    ]
+    lines += [f"instead: {'; '.join(instead)}"] if instead else []
+    outlook = _forecasts(advice, curve, config) if isinstance(curve, LearningCurve) else ""
+    lines += [f"more pictures: {outlook}" if outlook else _unsaid(str(curve))]
     net = net_of(out / "nets", advice.best.trial)
     lines += [f"use it: {_command(net, advice, config)}"] if net else ["no net was kept: save=best keeps it"]
     return "\n".join(lines)
@@ -68,68 +72,112 @@ def _depth(advice: Advice, config: Config) -> list[str]:
     rest = "" if layers == _ALL else ", and leave the others as they are"
     text = [
         f"**Train {layers}** of `{advice.source}`{rest}: that is for the {now.images:,} labelled pictures that this "
-        f"study has at most ({_up_to(config)}{now.n} a class). The net then classifies **{_accuracy(now)}** of the "
-        "test pictures correctly.\n",
-        "\n".join(f"- {said}" for said in [*_reasons(advice, config), *_caveats(advice)]) + "\n",
+        f"study has at most ({_up_to(config)}{now.n} a class). The net then classifies **{_accuracy(now.advised)}** of "
+        "the test pictures correctly.\n"
     ]
+    if now.others:
+        text += [f"All that was measured with {now.images:,} pictures:\n", _measured(advice, config)]
+    said = [*_reasons(advice, config), *_untried(advice, config), *_caveats(advice, config)]
+    text += ["\n".join(f"- {one}" for one in said) + "\n"]
     if len(advice.choices) > 1:
-        text += ["The same with fewer pictures:\n", _table(advice, config)]
+        text += ["With fewer pictures:\n", _fewer(advice, config)]
     return text
 
 
-def _reasons(advice: Advice, config: Config) -> list[str]:
+def _measured(advice: Advice, config: Config) -> str:
+    """The depths side by side: what they reach and what they cost."""
     now = advice.now
-    said = [
-        f"Layers that suffice, P(d\\* = k): {distribution(now.depths, now.share)}. d\\* is the fewest trained layers "
-        f"within {EPSILON} logit of the best; P is over bootstrap draws of {_replicates(now)}."
+    header = ["trained", "weights that change", "arithmetic", "test accuracy", "points against the advised"]
+    least = min((arm.flops for arm in now.arms if arm.flops > 0), default=math.nan)
+    rows = [
+        [
+            _layers(advice, arm.depth, config) + (" (**advised**)" if arm.against is None else ""),
+            numbers.count(arm.weights),
+            "least" if arm.flops == least else f"{numbers.count(arm.flops / least)} times",
+            _accuracy(arm),
+            _worth(arm.against) if arm.against else "–",
+        ]
+        for arm in now.arms
     ]
-    if now.lost is not None:
+    return markdown(header, rows)
+
+
+def _reasons(advice: Advice, config: Config) -> list[str]:
+    """Why not another depth, where numbers or the rest of the report suggest one."""
+    now, said = advice.now, []
+    first = now.arms[0]
+    if first.depth < now.depth and first.against:
         said.append(
-            f"Most often {_layers(advice, now.enough, config)} would be d\\*. What that adds, {_points(now.lost)} "
-            "points, is within noise, so the cheapest depth that is not told from it is advised."
+            f"{_capital(_short(advice, now.depth, config))} are advised because they are settled to be better than "
+            f"{_short(advice, first.depth, config)}: {_worth(_turned(first.against), ' points')}. Whether that is "
+            "worth what it costs (see the table) is for you to say."
         )
-    if now.over_head is not None:
-        said.append(f"Against only the last layer: {_worth(now.over_head)}.")
-    if now.over_full is not None:
-        said.append(f"Against {_everything(advice, config)}: {_worth(now.over_full)}.")
+    if now.enough < now.depth:
+        said.append(
+            f"The answer below names {_short(advice, now.enough, config)}, because it passes over losses of up to "
+            f"{EPSILON} logit (5 points at 50%, 2 at 90%). The advice takes every settled gain."
+        )
+    better = [arm for arm in now.others if arm.depth > now.depth and arm.accuracy > now.advised.accuracy]
+    if better:
+        best = max(better, key=lambda arm: arm.accuracy)
+        said.append(
+            f"{_capital(_short(advice, best.depth, config))} may be better still, but what was gained may be chance; "
+            f"`replicates={2 * max(3, now.replicates)}` would tell more."
+        )
     return said
 
 
-def _caveats(advice: Advice) -> list[str]:
+def _untried(advice: Advice, config: Config) -> list[str]:
+    """What it takes to try what is deeper than all that was measured."""
+    now = advice.now
+    deepest = now.arms[-1].depth
+    if _layers(advice, deepest, config) == _ALL:
+        return []
+    depths = ",".join(map(str, dict.fromkeys((now.depth, deepest, "all"))))
+    blocks = "blocks=null " if config.blocks else ""
+    return [
+        f"Nothing deeper than {_short(advice, deepest, config)} was tried. The same command with "
+        f"`{blocks}'depth=[{depths}]' n_per_class={now.n}` (or any other depths) tries it, and takes far longer: add "
+        "`dry_run=true` to see how long."
+    ]
+
+
+def _caveats(advice: Advice, config: Config) -> list[str]:
     now = advice.now
     said = [
-        f"Brackets after points: 95% t intervals over {_replicates(now)}, each of which draws its own training "
-        "pictures."
+        f"Brackets after points: 95% t intervals over {_replicates(now)}, each with training pictures of its own. "
+        f"Settled: they exclude 0, and the difference is {PICTURES} test pictures or more. All else is within noise."
         if now.replicates > 1
         else "With one replicate nothing is known of noise, so no difference counts; several would tell more.",
-        f"Brackets after accuracies: as wide as both that interval and what chance does to a test on {now.n_test:,} "
-        "pictures (95%, exact binomial), which replicates may share.",
-        "The depths are compared on test pictures, so that the best of them looks a little better than it is.",
+        f"Brackets after accuracies: as wide as that and as chance makes a test on {now.n_test:,} pictures (95%, exact "
+        "binomial), which replicates may share. The best of several depths looks a little better than it is.",
     ]
     rates = advice.block.arm(advice.source, now.n, now.depth, "n_rates")
     if len(rates) and rates.max() > 1:
-        said.insert(
-            2,
+        said.append(
             f"Every net chose its learning rate on {now.n_val:,} validation pictures: they need labels too, and are "
-            "not counted among those above.",
+            "not counted among those above."
+        )
+    if config.class_balance == "at_most":
+        said.append(
+            "Classes may have unequal numbers of test pictures. What always answering the largest would get is not "
+            "recorded: compare with its share of your pictures."
         )
     return said
 
 
-def _table(advice: Advice, config: Config) -> str:
-    header = ["n a class", "pictures", "layers that suffice: P(d\\*=k)", "advised", "test accuracy"]
-    header += ["points against the last layer", f"points against {_everything(advice, config)}"]
+def _fewer(advice: Advice, config: Config) -> str:
+    header = ["n a class", "pictures", "advised", "test accuracy", "points of other depths against it"]
     rows = [
         [
             f"{_up_to(config)}{choice.n}",
             f"{choice.images:,}",
-            distribution(choice.depths, choice.share),
             advice.block.depth_name(choice.depth),
-            _accuracy(choice),
-            _points(choice.over_head) if choice.over_head else "–",
-            _points(choice.over_full) if choice.over_full else "–",
+            _accuracy(choice.advised),
+            "; ".join(f"{arm.depth}: {_worth(arm.against)}" for arm in choice.others if arm.against)
+            or "no other tried",
         ]
-        for choice in reversed(advice.choices)
+        for choice in reversed(advice.choices[:-1])
     ]
     return markdown(header, rows)
 
@@ -139,33 +187,50 @@ def _table(advice: Advice, config: Config) -> str:
 
 def _more(advice: Advice, out: Path, suffix: str, config: Config) -> list[str]:
     figure = figures.save(advice_plots.forecast(advice), out / "figures" / f"more_pictures{suffix}.png")
-    curve, layers = advice.curve, _layers(advice, advice.now.depth, config)
+    curve, layers = advice.curve, _layers(advice, advice.curve_depth, config)
     if not isinstance(curve, LearningCurve):
-        text, caption = f"{_unsaid(curve)}\n", "What was measured."
+        text, caption = f"{_unsaid(curve)}\n", f"What was measured with {layers} trained."
     else:
-        said = _forecasts(curve)
-        text = f"**{said[0].upper()}{said[1:]}.** {_law(curve, layers)} {_check(curve)}\n"
-        caption = "What was measured, the curve fitted to it, and what it says of more pictures."
+        said = _capital(_forecasts(advice, curve, config))
+        text = f"**{said}.** {_bound(advice, config)}{_law(curve)} {_check(curve)}\n"
+        caption = f"What was measured with {layers} trained, the curve fitted to it, and what it says of more pictures."
     return [text, f"![{caption}](figures/{figure.name})\n"]
 
 
-def _forecasts(curve: LearningCurve) -> str:
+def _forecasts(advice: Advice, curve: LearningCurve, config: Config) -> str:
     said = [
         f"{_times(found.factor)} as many ({found.images:,.0f}) should give {numbers.percent(found.accuracy)} "
         f"{_span(found.interval)}"
         for found in curve.forecasts
     ]
-    return "; ".join(said)
+    return f"with {_layers(advice, advice.curve_depth, config)} trained and if the law goes on, {'; '.join(said)}"
 
 
-def _law(curve: LearningCurve, layers: str) -> str:
-    sizes = f"all {len(curve.images)} sizes ({curve.images[0]:,.0f} to {curve.images[-1]:,.0f} pictures)"
+def _bound(advice: Advice, config: Config) -> str:
+    """What the curve of another depth says of the advised one."""
+    now = advice.now
+    if advice.curve_depth == now.depth:
+        return ""
+    layers, found = _short(advice, now.depth, config), now.arm(advice.curve_depth).against
+    why = (
+        f"The advised depth, {layers}, was measured with too few numbers of pictures for a curve of its own."
+    )
+    if found is None or not found.settled or found.effect > 0:
+        return f"{why} How the two would compare with more pictures is not known. "
+    return (
+        f"{why} With {now.images:,} pictures it is {_worth(_turned(found), ' points')} better, and as long as it stays "
+        "better this is a lower bound for it. "
+    )
+
+
+def _law(curve: LearningCurve) -> str:
+    sizes = f"all {len(curve.images)} sizes, {curve.images[0]:,.0f} to {curve.images[-1]:,.0f} pictures,"
     power = f"falls as n^{numbers.MINUS}{abs(curve.slope):.2f}" if curve.slope < 0 else "does not fall with n"
     level = numbers.level(curve.forecasts[0].interval).replace(".0%", "%")
     return (
-        f"That is with {layers} trained, as now. The error {power}: a power law (Hestness et al. 2017), fitted to "
-        f"{sizes} in each of {curve.replicates} replicates. Brackets: {level} prediction intervals for one further "
-        "tuned net."
+        f"The law: the error {power}; a power law (Hestness et al. 2017) was fitted to {sizes} in each of "
+        f"{curve.replicates} replicates. Brackets: {level} prediction intervals for one further tuned net. Their lower "
+        "ends also allow for an error that no number of pictures removes, which so few sizes cannot rule out."
     )
 
 
@@ -225,15 +290,23 @@ def _shown(path: Path) -> str:
 
 def _layers(advice: Advice, depth: int, config: Config) -> str:
     unit = advice.block.units.get(depth, "")
-    if depth == advice.block.full and (advice.block.full_known or "all" in config.depth):
+    if _all_trained(advice, depth, config):
         return _ALL
     if depth == 1:
         return "only the last layer" + (f" ({unit})" if unit else "")
     return f"the last {depth} layers" + (f" ({unit} and above)" if unit else "")
 
 
-def _everything(advice: Advice, config: Config) -> str:
-    return _layers(advice, advice.now.depths[-1], config)
+def _short(advice: Advice, depth: int, config: Config) -> str:
+    return _layers(advice, depth, config).partition(" (")[0]
+
+
+def _all_trained(advice: Advice, depth: int, config: Config) -> bool:
+    if depth != advice.block.full:
+        return False
+    asked = [config.depth, *(part.get("depth", ()) for part in (config.blocks or {}).values())]
+    flat = [one for part in asked for one in (part if isinstance(part, list | tuple) else [part])]
+    return advice.block.full_known or "all" in flat
 
 
 def _up_to(config: Config) -> str:
@@ -244,21 +317,28 @@ def _replicates(choice: DepthChoice) -> str:
     return numbers.plural(choice.replicates, "replicate")
 
 
-def _worth(found: Difference) -> str:
-    return f"{_points(found)} points{'' if found.settled else ' (within noise)'}"
+def _turned(found: Difference) -> Difference:
+    """The same seen from the other depth."""
+    if (known := found.interval) is not None:
+        known = Interval(-known.high, -known.low, known.level)
+    return Difference(-found.effect, known, found.settled)
 
 
-def _points(found: Difference) -> str:
-    """`+2.1 [+0.4, +3.8]`."""
+def _worth(found: Difference, unit: str = "") -> str:
+    """`+2.1 [+0.4, +3.8]`, or `+0.1 [−0.4, +0.6] points (within noise)`."""
     said = numbers.points(found.effect)
-    if found.interval is None:
-        return said
-    low, high = (numbers.points(end) for end in (found.interval.low, found.interval.high))
-    return f"{said} [{low},\N{NO-BREAK SPACE}{high}]"
+    if found.interval is not None:
+        low, high = (numbers.points(end) for end in (found.interval.low, found.interval.high))
+        said = f"{said} [{low},\N{NO-BREAK SPACE}{high}]"
+    return said + unit + ("" if found.settled else " (within noise)")
 
 
-def _accuracy(choice: DepthChoice) -> str:
-    return f"{numbers.percent(choice.accuracy)} {_span(choice.interval)}"
+def _accuracy(arm: Measured) -> str:
+    return f"{numbers.percent(arm.accuracy)} {_span(arm.interval)}"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _span(found: Interval) -> str:

@@ -170,14 +170,14 @@ def peak_memory_gib() -> float:
 def _scope(
     config: Config, record: Mapping[str, Any], rows: Sequence[Row], wall: float | None
 ) -> dict[str, Any]:
-    recipe, faces = config.pretrain, set[str]()
+    faces, sources = set[str](), _sources(config, rows)
     for name in config.target:
         domain = config.domains.get(name)
         if isinstance(domain, TypedScriptConfig):
             faces |= set(domain.faces)
     scope: dict[str, Any] = {
         "command": record.get("command"),
-        "sources": list(config.source),
+        "sources": sources,
         "classes a replicate": config.classes or "all",
         "batch size": config.batch_size,
         "updates": ", ".join(map(str, config.updates)),
@@ -189,8 +189,7 @@ def _scope(
         "test": f"{config.test_per_class} images a class, read once",
         "head": config.head_init,
         "movement": "of every unit, in every trial" if config.movement else None,
-        "source nets": f"{recipe.updates} updates, {recipe.images_per_class} images a class, rate {recipe.lr:g}; "
-        "new for each replicate",
+        "source nets": _source_nets(config, sources),
         "seed": config.seed,
         "device": record.get("device"),
         "versions": ", ".join(f"{name} {number}" for name, number in record.get("versions", {}).items()),
@@ -206,6 +205,25 @@ def _scope(
         scope["this run (s)"] = round(wall, 1)
         scope["peak memory of this run (GiB)"] = round(peak_memory_gib(), 2)
     return {key: value for key, value in scope.items() if value is not None}
+
+
+def _sources(config: Config, rows: Sequence[Row]) -> list[str]:
+    """Those that trials have, which with blocks need not be those beside them; in the config's order first."""
+    there = dict.fromkeys(str(row["source"]) for row in rows)
+    return [*(name for name in config.source if name in there), *(n for n in there if n not in config.source)]
+
+
+def _source_nets(config: Config, sources: Sequence[str]) -> str | None:
+    names = [source_name(source) for source in sources]
+    recipe, said = config.pretrain, []
+    if imported := list(dict.fromkeys(name.base for name in names if name.base in config.weights)):
+        said.append(f"{', '.join(imported)}: imported, the same for each replicate")
+    if not sources or any(not name.fresh and name.base not in config.weights for name in names):
+        said.append(
+            f"{recipe.updates} updates, {recipe.images_per_class} images a class, rate {recipe.lr:g}; new for "
+            "each replicate"
+        )
+    return "; ".join(said) or None
 
 
 def _resized(config: Config) -> list[str]:

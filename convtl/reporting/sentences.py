@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from convtl.reporting import numbers
-from convtl.reporting.summary import Cell, Contrast
+from convtl.reporting.summary import ALPHA, Cell, Contrast
 from convtl.study.arms import Block
 from convtl.study.principles import Verdict
 from convtl.study.statistics import EPSILON
@@ -157,12 +157,27 @@ def _signs(
 ) -> str:
     """`gains at n=10 and 50 (41% to 63%); loses at n=2`, from adjusted p values."""
     said = []
+    known = [(cell, found) for cell in group if (found := contrast(cell))]
     for sign, word in zip((1, -1, 0), words, strict=True):
-        known = [(cell, contrast(cell)) for cell in group]
-        places = [f"n={cell.n} ({change(cell)})" for cell, found in known if found and found.sign == sign]
+        places = [
+            f"n={cell.n} ({change(cell)})"
+            for cell, found in known
+            if found.sign == sign and (sign or _could_settle(found))
+        ]
         if places:
             said.append(f"{word} at {numbers.listed(places)}")
+    if few := [(cell, found) for cell, found in known if not _could_settle(found)]:
+        places = [f"n={cell.n} ({change(cell)})" for cell, _ in few]
+        m = max(found.found.m for _, found in few)
+        said.append(
+            f"makes a difference that {m} replicates are too few to settle at {numbers.listed(places)}"
+        )
     return numbers.listed(said)
+
+
+def _could_settle(found: Contrast) -> bool:
+    """Whether so many replicates can give a p that counts: the smallest possible is 2 / 2^m."""
+    return 2 / 2**found.found.m <= ALPHA
 
 
 def _head_to_full(cell: Cell) -> str:

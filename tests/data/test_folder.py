@@ -13,6 +13,7 @@ from PIL import Image
 from convtl import keys
 from convtl.config import Caps, DataConfig, ImageFolderConfig
 from convtl.data import building
+from convtl.data.counts import largest_class
 from convtl.data.domains import SPLITS, Domain, identity, load_domain
 from convtl.data.listing import files_below
 from convtl.errors import UserError
@@ -196,15 +197,11 @@ def test_an_empty_folder_is_no_split(tmp_path: Path) -> None:
     [
         (
             {"train": {"a": 4, "b": 0}},
-            "whose class 'b' has no readable picture for the train split; accepted: ",
+            r"train' with class folders that hold no picture \(b\); accepted: at least one picture in each",
         ),
         (
             {"train": {"a": 4, "b": 4}, "val": {"a": 1, "x": 1, "y": 1}},
             r"path: got '.*val' with classes that '.*train' does not have \(x, y\); accepted: ",
-        ),
-        (
-            {"train": {"a": 4, "b": 4}, "val": {"a": 1}, "valid": {"a": 1}},
-            "two validation folders, 'val' and 'valid'; accepted: one",
         ),
     ],
 )
@@ -247,6 +244,32 @@ def test_a_cap_of_one_split_leaves_the_others(tmp_path: Path) -> None:
     assert capped.counts == whole.counts | {"train": 4}
     for split in ("validation", "test"):
         np.testing.assert_array_equal(capped.split(split).images, whole.split(split).images)
+
+
+def test_what_caps_of_drawn_splits_leave_is_for_training(tmp_path: Path) -> None:
+    for name in "ab":
+        fill(tmp_path / "pets" / name, 20)
+    whole = _load(tmp_path / "pets")
+    few = Caps(validation=1, test=2)
+    capped = _load(tmp_path / "pets", per_class=few)
+    assert (whole.counts, capped.counts) == (
+        {"train": 12, "validation": 3, "test": 5},
+        {"train": 17, "validation": 1, "test": 2},
+    )
+    everything = [_images(capped, split) for split in SPLITS]
+    assert len(set[bytes]().union(*everything)) == 40
+    assert largest_class(ImageFolderConfig(path=str(tmp_path / "pets"), per_class=few)) == 17
+    both = _load(tmp_path / "pets", per_class=Caps(train=12, validation=1, test=2))
+    assert _images(both, "train") == _images(whole, "train")  # its own pictures come first
+    more = _load(tmp_path / "pets", per_class=Caps(train=14, validation=1, test=2))
+    assert more.counts["train"] == 14
+    assert _images(both, "train") <= _images(more, "train") <= _images(capped, "train")
+
+
+def test_caps_of_given_splits_leave_nothing_to_training(tmp_path: Path) -> None:
+    root = _split_folders(tmp_path / "pets", {"train": {"a": 8, "b": 8}, "test": {"a": 6, "b": 6}})
+    counts = _load(root, per_class=Caps(validation=1, test=2)).counts
+    assert counts == {"train": 7, "validation": 1, "test": 2}
 
 
 def test_in_place_of_a_broken_picture_a_cap_takes_the_next(tmp_path: Path) -> None:
@@ -294,7 +317,7 @@ def test_later_keys_leave_identities_alone(tmp_path: Path) -> None:
             (tmp_path / "pets" / name / f"{index}.png").write_bytes(bytes([index]))
     config = ImageFolderConfig(path=str(tmp_path / "pets"))
     content = identity(config)
-    assert set(content) == {"kind", "size", "grey", "files", "version"}
+    assert set(content) == {"kind", "size", "grey", "classes", "files", "version"}
     for change in (
         {"crop": 0.9},
         {"interpolation": "bicubic"},

@@ -111,6 +111,33 @@ def test_pictures_that_keep_their_size(channels: int, mode: str) -> None:
     np.testing.assert_array_equal(found, np.asarray(picture).reshape(12, 16, channels))
 
 
+@given(st.integers(0, 2**32), st.integers(1, 256), st.sampled_from(["PNG", "TIFF", "PPM"]))
+def test_grey_levels_of_16_bits_are_those_of_the_copy_with_8(seed: int, levels: int, form: str) -> None:
+    """Also of a picture without black and white, whose contrast must stay as low as it is."""
+    grey = np.random.default_rng(seed).integers(0, levels, (6, 6)).astype(np.uint8)
+    deep = _reread(Image.fromarray(grey.astype(np.uint16) * 257), form)
+    assert deep.mode in ("I;16", "I")
+    np.testing.assert_array_equal(fit(deep, 6, grey=True)[..., 0], grey)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([[0, 1000], [30_000, 50_000]], np.uint16), [[0, 4], [117, 195]]),  # 16 bits
+        (np.array([[0, 1000], [2000, 4095]], np.uint16), [[0, 62], [125, 255]]),  # 12
+        (np.array([[0, 3], [100, 200]], np.uint16), [[0, 3], [100, 200]]),  # 8
+        (np.array([[0, 0.25], [0.5, 0.75]], np.float32), [[0, 64], [128, 191]]),
+        (np.array([[0, 3], [100, 200]], np.float32), [[0, 3], [100, 200]]),
+        (np.array([[-1, 0], [0, 1]], np.float32), [[0, 128], [128, 255]]),  # no white is known
+        (np.array([[100_000, 0], [0, 200_000]], np.int32), [[128, 0], [0, 255]]),
+        (np.zeros((2, 2), np.uint16), [[0, 0], [0, 0]]),
+        (np.full((2, 2), -3, np.int32), [[0, 0], [0, 0]]),
+    ],
+)
+def test_deeper_grey_levels(values: np.ndarray, expected: list[list[int]]) -> None:
+    np.testing.assert_array_equal(fit(Image.fromarray(values), 2, grey=True)[..., 0], expected)
+
+
 def test_grey_levels_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="no numbers"):
         fit(Image.fromarray(np.full((4, 4), np.nan, np.float32)), 4, grey=True)

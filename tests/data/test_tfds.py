@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from picture_folders import noise
 from PIL import Image
 
 from convtl import keys
+from convtl.cli import compose
 from convtl.config import Caps, DataConfig, TfdsConfig
 from convtl.data import decoding
 from convtl.data.domains import SPLITS, Domain, identity, load_domain
@@ -137,6 +139,33 @@ def test_caps_and_processes(data_dir: Path, tmp_path: Path, monkeypatch: pytest.
     )
     np.testing.assert_array_equal(alone.split("train").images, together.split("train").images)
     assert not [line for line in said if "failed" in line]
+
+
+def test_what_caps_of_drawn_splits_leave_is_for_training(data_dir: Path, tmp_path: Path) -> None:
+    whole, capped = (
+        _load("convtl_pets", data_dir, tmp_path, size=8, per_class=caps)
+        for caps in (Caps(), Caps(validation=3, test=1))
+    )
+    assert whole.counts == {"train": 16, "validation": 4, "test": 4}
+    assert capped.counts == {"train": 19, "validation": 3, "test": 1}  # validation is the data set's own
+    before, after = ({i.tobytes() for i in domain.split("train").images} for domain in (whole, capped))
+    assert before < after
+    assert not after & {i.tobytes() for i in capped.split("test").images}
+
+
+def test_cats_and_dogs_have_as_many_training_pictures_as_the_experiment_asks_for() -> None:
+    experiment = compose(["+experiment=imagenet_cats_dogs"])
+    caps = experiment["domains"]["cats_dogs"]["per_class"]
+    smaller = 11_604  # class of TFDS's cats_vs_dogs, which has a train split only
+    assert caps["validation"] >= experiment["validation"]["per_class"]
+    assert caps["test"] >= experiment["test_per_class"]
+    assert smaller - caps["validation"] - caps["test"] >= max(experiment["n_per_class"]) == 10_000
+
+
+def test_only_caps_of_held_out_splits_change_the_draw(data_dir: Path) -> None:
+    config = TfdsConfig(name="convtl_pets", data_dir=str(data_dir), size=8, per_class=Caps(train=3))
+    assert "rest" not in identity(config)
+    assert identity(replace(config, per_class=Caps(test=3)))["rest"] == "train"
 
 
 def test_splits_are_drawn_from_the_first_that_has_labels(data_dir: Path, tmp_path: Path) -> None:

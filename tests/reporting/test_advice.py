@@ -1,10 +1,12 @@
 """What a report and a console say of how deep to fine-tune, and what more pictures would bring."""
 
 import csv
+import itertools
 import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -20,7 +22,7 @@ from convtl.study.advised import advise
 from convtl.study.arms import blocks, frame
 
 TRUTH = {
-    ("far", n): (gain, gain + 0.1, gain + 0.1) for n, gain in ((5, -0.5), (10, 0.1), (20, 0.6), (40, 1.0))
+    ("far", n): (gain, gain - 0.1, gain - 0.1) for n, gain in ((5, -0.5), (10, 0.1), (20, 0.6), (40, 1.0))
 }
 
 
@@ -35,6 +37,13 @@ def given(rows, config: Config, out: Path) -> tuple[str, str]:
     return "\n".join(advice.section(found, config, out)), advice.console(found, config, out)
 
 
+def tabled(text: str, after: str) -> list[str]:
+    """Rows of the table that follows a line."""
+    lines = text[text.index(after) :].splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("| ---"))
+    return list(itertools.takewhile(lambda line: line.startswith("| "), lines[start + 1 :]))
+
+
 def test_the_depth_the_outlook_and_the_net(config, tmp_path) -> None:
     rows = study(4, truth=TRUTH, noise=0.02)
     (found,) = advise(blocks(frame(rows)))
@@ -46,17 +55,21 @@ def test_the_depth_the_outlook_and_the_net(config, tmp_path) -> None:
     assert "480 labelled pictures that this study has at most (40 a class)" in text
     assert "1,200 pictures" in text
     assert "240 validation pictures: they need labels too" in text
-    table = [line for line in text.splitlines() if line.startswith("| ")]
-    assert [line.split(" | ")[0] for line in table[2:]] == ["| 40", "| 20", "| 10", "| 5"]
+    measured, fewer = (tabled(text, after) for after in ("with 480 pictures:", "With fewer pictures:"))
+    assert [line.split(" | ")[:3] for line in measured] == [
+        ["| only the last layer (out) (**advised**)", "850", "least"],
+        ["| the last 2 layers (fc4 and above)", "11,014", "17 times"],
+        ["| the last 3 layers (fc3 and above)", "59,134", "72 times"],
+    ]
+    assert [line.split(" | ")[0] for line in fewer] == ["| 20", "| 10", "| 5"]
 
-    said = re.search(
-        r"\*\*Twice as many \(960\) should give (\S+)% \[(\S+),.(\S+)\]; four times as many", text
-    )
+    law = r"\*\*With only the last layer \(out\) trained and if the law goes on, twice as many \(960\)"
+    said = re.search(law + r" should give (\S+)% \[(\S+),.(\S+)\]; four times as many", text)
     expected = (twice.accuracy, twice.interval.low, twice.interval.high)
     assert [float(number) for number in said.groups()] == pytest.approx(
         [100 * share for share in expected], abs=0.06
     )
-    assert "fitted to all 4 sizes (60 to 480 pictures) in each of 4 replicates" in text
+    assert "fitted to all 4 sizes, 60 to 480 pictures, in each of 4 replicates" in text
     assert "Back-test: fitted without the largest size, it expected" in text
     assert (tmp_path / "figures" / "more_pictures.png").stat().st_size > 5000
     assert "](figures/more_pictures.png)" in text
@@ -75,6 +88,78 @@ def test_the_depth_the_outlook_and_the_net(config, tmp_path) -> None:
     assert first.startswith("advice: with 480 pictures, train only the last layer (out) of far: ")
     assert last == f"use it: {command}"
     assert len(lines.splitlines()) in (3, 4)
+
+
+HALF = {("far", n): (z[0], z[0] + 0.15, z[0] - 0.05) for (_, n), z in TRUTH.items()}
+"""Depth 2 better by less than the tolerance, depth 3 about as good as the head."""
+
+
+def on_grid(points: set[tuple[int, int]], **more: Any) -> list[dict[str, Any]]:
+    """(n, depth) of TRUTH with little noise."""
+    return [
+        row
+        for row in study(3, truth=HALF, noise=0.005, **more)
+        if (row["n_per_class"], row["depth"]) in points
+    ]
+
+
+HEADS = {(5, 1), (10, 1), (20, 1), (40, 1)}
+
+
+def test_a_settled_gain_below_the_tolerance_is_advised_with_its_cost(config, tmp_path) -> None:
+    text, lines = given(on_grid(HEADS | {(40, 2), (40, 3)}), config, tmp_path)
+    assert "**Train the last 2 layers (fc4 and above)** of `far`" in text
+    head, advised, third = tabled(text, "with 480 pictures:")
+    assert re.search(r"\| 850 \| least \| .* \| −\d\.\d \[−\d\.\d,.−\d\.\d\] \|$", head)
+    assert "11,014 | 17 times" in advised
+    assert advised.endswith("| – |")
+    assert "59,134 | 72 times" in third
+    assert "settled to be better than only the last layer: +" in text
+    assert "The answer below names only the last layer" in text
+    assert "Nothing deeper than the last 3 layers was tried." in text
+    assert "`'depth=[2,3,all]' n_per_class=40`" in text
+    first, instead, *_ = lines.splitlines()
+    assert "train the last 2 layers (fc4 and above) of far" in first
+    assert re.match(r"instead: −\d.* points with only the last layer \(out\); ", instead)
+
+
+def test_the_curve_of_another_depth_is_called_so_and_a_lower_bound(config, tmp_path) -> None:
+    text, lines = given(on_grid(HEADS | {(40, 2)}), config, tmp_path)
+    assert "**With only the last layer (out) trained and if the law goes on, twice as many" in text
+    assert "The advised depth, the last 2 layers, was measured with too few numbers of pictures" in text
+    assert "as long as it stays better this is a lower bound for it" in text
+    assert "more pictures: with only the last layer (out) trained and if the law goes on" in lines
+    own, _ = given(on_grid(HEADS | {(10, 2), (20, 2), (40, 2)}), config, tmp_path)
+    assert "**With the last 2 layers (fc4 and above) trained and if the law goes on, twice as many" in own
+    assert "lower bound" not in own
+
+
+def test_blocks_are_undone_where_all_depths_are_to_be_tried(config, tmp_path) -> None:
+    blocks = {"head": {"depth": 1, "n_per_class": [5, 10]}, "deeper": {"depth": [2, 3]}}
+    text, _ = given(on_grid(HEADS | {(40, 2), (40, 3)}), replace(config, blocks=blocks), tmp_path)
+    assert "`blocks=null 'depth=[2,3,all]' n_per_class=40`" in text
+    blocks["deeper"]["depth"] = [2, "all"]
+    text, _ = given(on_grid(HEADS | {(40, 2), (40, 3)}), replace(config, blocks=blocks), tmp_path)
+    assert "| all layers | " in text
+    assert "was tried" not in text
+
+
+def test_printed_intervals_are_within_what_can_be(config, tmp_path) -> None:
+    wild = [row | {"test_accuracy": 0.95 - 0.6 * row["replicate"]} if row["depth"] == 2 else row
+            for row in study(2, truth=HALF)]  # fmt: skip
+    text, lines = given(wild, config, tmp_path)
+    printed = [float(end.replace("−", "-")) for pair in re.findall(r"\[([−+\d.]+),.([−+\d.]+)\]", text + lines)
+               for end in pair]  # fmt: skip
+    assert len(printed) > 10
+    assert max(map(abs, printed)) == 100
+
+
+def test_unequal_classes_are_mentioned(config, tmp_path) -> None:
+    rows = on_grid(HEADS)
+    assert "always answering the largest" not in given(rows, config, tmp_path)[0]
+    assert (
+        "always answering the largest" in given(rows, replace(config, class_balance="at_most"), tmp_path)[0]
+    )
 
 
 def test_what_cannot_be_said_is_said_so(config, tmp_path) -> None:

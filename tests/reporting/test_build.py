@@ -12,7 +12,7 @@ from convtl import report, run
 from convtl.cli import compose
 from convtl.parsing import parse
 from convtl.reporting import caveats
-from convtl.reporting.build import _resized, comparable
+from convtl.reporting.build import _resized, _source_nets, _sources, comparable
 from convtl.study.arms import blocks, frame
 from convtl.study.limits import apply_limits
 from convtl.study.program import commit, short
@@ -62,6 +62,18 @@ def test_depths_that_were_augmented_are_told_from_those_that_were_not(tmp_path) 
     assert "Images were augmented at depth 5 and not at depth 1, where features are cached" in said
     everywhere = study(tmp_path, "source=random", "depth=[1,5]", "augment={flip: true}", "cache_prefix=false")
     assert "Images were augmented" not in everywhere
+
+
+def test_sources_are_those_of_the_trials() -> None:
+    config = parse(compose(["source=latin"]))
+    rows = [{"source": name} for name in ("scratch", "imagenet_efficientnet_lite0", "latin")]
+    assert _sources(config, rows) == ["latin", "scratch", "imagenet_efficientnet_lite0"]
+    assert _source_nets(config, _sources(config, rows)) == (
+        "imagenet_efficientnet_lite0: imported, the same for each replicate; 900 updates, 300 images a class, rate "
+        "0.003; new for each replicate"
+    )
+    assert _sources(config, rows[:1]) == ["scratch"]
+    assert _source_nets(config, ["scratch", "random"]) is None
 
 
 def test_pictures_that_are_not_cut_as_the_net_was_made_for_are_named() -> None:

@@ -264,3 +264,11 @@ def test_markdown_without_pictures_becomes_a_page(tmp_path):
     page = to_html("# A\n\n**contradicted**\n", "A & B", tmp_path)
     assert '<strong class="outcome contradicted">' in page
     assert "<title>A &amp; B</title>" in page
+
+
+def test_differences_that_few_replicates_cannot_settle_are_called_so(tmp_path, undrawn):
+    answer = section(report(tmp_path, study(replicates=3)), "Answer")
+    assert "no settled difference" not in answer
+    assert re.search(
+        r"from latin it makes a difference that 3 replicates are too few to settle at n=2 \(", answer
+    )

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from convtl.keys import generator
 from convtl.study.cells import NotEnoughData
-from convtl.study.learning_curve import LearningCurve, learning_curve
+from convtl.study.learning_curve import LearningCurve, _Lines, learning_curve
 from convtl.study.statistics.paired_t import mean_interval
 
 SIZES = (50, 100, 200, 400)
@@ -75,6 +76,60 @@ def test_intervals_cover_at_about_their_level_where_the_law_holds(replicates, fa
         found, measured = noisy(draw, replicates, sizes, factor)
         hits += found.interval.low <= measured <= found.interval.high
     assert 0.93 <= hits / runs <= 0.995
+
+
+TEST = 1322
+OWN_SIZES = (70, 140, 280, 675)
+
+
+def world(floor: float):
+    """Error against images: .33 with 70, .21 with 675, of which `floor` stays for ever."""
+    power = math.log((0.21 - floor) / (0.33 - floor)) / math.log(OWN_SIZES[-1] / OWN_SIZES[0])
+    return lambda n: floor + (0.33 - floor) * (np.asarray(n, float) / OWN_SIZES[0]) ** power
+
+
+def on_shared_pictures(draw, truth, replicates, own):
+    """Accuracies of replicates that differ by a factor of `own` in each cell, on the same test pictures.
+
+    Pictures have difficulties (normal), and nets an own noise of a tenth of their variance.
+    """
+    error = truth(OWN_SIZES) * np.exp(draw.normal(0, own, (replicates, len(OWN_SIZES))))
+    difficulty, place = draw.normal(size=TEST), stats.norm.ppf(error)[..., None]
+    wrong = stats.norm.cdf((place - math.sqrt(0.9) * difficulty) / math.sqrt(0.1))
+    return 1 - (draw.random(wrong.shape) < wrong).mean(axis=-1)
+
+
+@pytest.mark.parametrize("floor", [0, 0.10, 0.15])
+@pytest.mark.parametrize("replicates", [3, 6])
+def test_intervals_hold_the_truth_with_a_floor_and_with_shared_test_pictures(floor, replicates) -> None:
+    """The old ones held it in .57 to .99 of draws (floor .15, four times, six replicates: .57)."""
+    draw, truth, runs = generator(0, "floor", replicates, floor), world(floor), 150
+    hits, widths = np.zeros(2), np.zeros(2)
+    for _ in range(runs):
+        accuracy = on_shared_pictures(draw, truth, replicates, 0.02)
+        for place, found in enumerate(learning_curve(OWN_SIZES, accuracy, TEST).forecasts):
+            expected, interval = 1 - truth(found.images), found.interval
+            hits[place] += interval.low <= expected <= interval.high
+            widths[place] += (interval.high - interval.low) / runs
+    assert (hits / runs >= 0.94).all()
+    assert (widths < 0.12).all()  # 9 points with twice, 10 with four times as many
+
+
+def test_the_noise_of_the_test_pictures_is_always_added() -> None:
+    """Also where points scatter so much about their lines that the line's own noise beyond them is larger."""
+    x, n_test = np.log(SIZES), 100
+    y = np.log(0.2) - 0.3 * (x - x[-1]) + np.array([[0.3, -0.3, -0.3, 0.3], [-0.3, 0.3, 0.3, -0.3]])
+    lines, place = _Lines(x, y, n_test), float(x[-1]) + math.log(4)
+    error = float(np.exp(lines.at(place).mean()))
+    assert lines.added(place) == pytest.approx((1 - error) / (error * n_test), rel=0.1)
+
+
+def test_an_error_that_stays_sets_the_lower_end() -> None:
+    """.1 + 5 / n: the line expects less, the law with a floor is exact."""
+    accuracy = np.repeat(0.9 - 5 / np.array([SIZES], float), 3, axis=0)
+    for found, images in zip(learning_curve(SIZES, accuracy, MANY).forecasts, (800, 1600), strict=True):
+        assert found.accuracy > 0.9
+        assert found.interval.low == pytest.approx(0.9 - 5 / images, abs=1e-3)
 
 
 def test_a_law_that_breaks_widens_the_interval() -> None:

@@ -1,0 +1,89 @@
+"""Files that are pictures, but in a format that is not read here."""
+
+from pathlib import Path
+
+import pytest
+from picture_folders import fill, noise
+from PIL import Image
+
+from convtl.config import ImageFolderConfig
+from convtl.data import formats
+from convtl.data.counts import largest_class
+from convtl.data.domains import SPLITS, Domain, load_domain
+from convtl.errors import UserError
+
+
+def _load(root: Path, said: list[str] | None = None, **settings: object) -> Domain:
+    config = ImageFolderConfig(path=str(root), **{"size": 8, **settings})  # type: ignore[arg-type]
+    return load_domain("pets", config, root.parent / "cache", said.append if said is not None else None)
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """Ten PNG pictures a class and, of cats, 5 of an iPhone, one of a camera and a text."""
+    for name in ("cat", "dog"):
+        fill(tmp_path / "pets" / name, 10)
+    for index in range(5):
+        (tmp_path / "pets" / "cat" / f"IMG_{index}.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    noise(1, (30, 20)).save(tmp_path / "pets" / "cat" / "DSC_1.NEF", "TIFF")  # as its thumbnail is
+    (tmp_path / "pets" / "cat" / "notes.txt").write_text("no picture")
+    return tmp_path / "pets"
+
+
+def test_formats_that_are_not_read_are_named(pets: Path) -> None:
+    said: list[str] = []
+    domain = _load(pets, said)
+    assert sum(len(domain.split(split).labels) for split in SPLITS) == 20
+    (line,) = (line for line in said if "left out" in line)
+    assert line == (
+        f"pets: 7 of 27 files in {pets} left out (5 .heic files cannot be read, convert to JPEG or PNG: "
+        f"cat/IMG_0.HEIC, cat/IMG_1.HEIC, cat/IMG_2.HEIC and 2 more; "
+        "1 .nef file cannot be read, convert to JPEG or PNG: cat/DSC_1.NEF; no pictures: 1)"
+    )
+
+
+def test_formats_that_are_not_read_may_be_an_error(pets: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"^domains\.pets\.broken: got 'error', .*5 \.heic files cannot be read"
+    ):
+        _load(pets, broken="error")
+
+
+def test_a_picture_with_a_wrong_suffix_is_read(pets: Path) -> None:
+    noise(2).save(pets / "cat" / "IMG_0.HEIC", "JPEG")
+    assert sum(len(_load(pets).split(split).labels) for split in SPLITS) == 21
+
+
+def test_a_class_in_a_format_that_is_not_read(tmp_path: Path) -> None:
+    fill(tmp_path / "pets" / "cat", 8)
+    (tmp_path / "pets" / "dog").mkdir()
+    for index in range(4):
+        (tmp_path / "pets" / "dog" / f"{index}.heic").write_bytes(bytes(index))
+    message = (
+        r"'dog' .*\(4 files; 4 \.heic files cannot be read, convert to JPEG or PNG\); accepted: at least 3 "
+    )
+    with pytest.raises(UserError, match=message):
+        _load(tmp_path / "pets")
+    for file in (tmp_path / "pets" / "cat").iterdir():  # and no class in any other
+        file.rename(file.with_suffix(".dng"))
+    with pytest.raises(UserError, match=r"'cat' .*\(8 files; 8 \.dng files cannot be read"):
+        _load(tmp_path / "pets")
+
+
+def test_only_what_may_be_read_is_counted(pets: Path) -> None:
+    config = ImageFolderConfig(path=str(pets))
+    assert largest_class(config) == 10 - 2 - 2
+    noise(3).save(pets / "cat" / "no suffix", "PNG")
+    noise(4).save(pets / "cat" / "photo.jpg_large", "JPEG")
+    assert largest_class(config) == 12 - 2 - 3
+
+
+def test_what_pillow_reads_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "EXTENSION", Image.EXTENSION | {".heic": "PNG"})
+    assert formats.unread_format("a.HEIC") is None
+    monkeypatch.setattr(Image, "EXTENSION", {".png": "PNG"})
+    assert [formats.unread_format(name) for name in ("a.avif", "a.HEIC", "a.png", "a.txt", "a")] == [
+        ".avif", ".heic", None, None, None,
+    ]  # fmt: skip
+    assert formats.looks_like_a_picture("a.avif")
+    assert not formats.looks_like_a_picture("a.txt")
