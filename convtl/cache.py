@@ -45,6 +45,26 @@ def default_root() -> Path:
         raise UserError("cache: there is no home folder; choose a folder with cache=...") from None
 
 
+def refuse_without_room(folder: Path, needed: int, what: str, root: Path, instead: str) -> None:
+    """Refuses what would fill the disk.
+
+    Args:
+      folder: where it is to be written.
+      needed: bytes.
+      what: the subject of the line, such as `features of 300 images`.
+      root: folder that the user knows.
+      instead: what can be done.
+
+    Raises:
+      UserError: there is less room than that.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"cache: {what} need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {root}; {instead}"
+        )
+
+
 def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 

@@ -148,8 +148,9 @@ def _train(
 def _sweep(words: Sequence[str]) -> int:
     """A `-m` sweep: every point is checked before the first is launched."""
     studies = [compose_overrides(point) for point in points(words)]
+    typed = typed_keys(words)
     for content in studies:
-        refuse_hidden(typed_keys(words), content)
+        refuse_hidden(typed, content)
     expanded = [expand(content) for content in studies]
     everywhere = [trial for _, trials in expanded for trial in trials]
     everywhere += [trial for content in studies for trial in tuning_points(content)]

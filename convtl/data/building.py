@@ -1,7 +1,6 @@
 """Pools of labelled pictures -> the decoded splits of a domain, as files."""
 
 import hashlib
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int32, Int64
 
+from convtl.cache import refuse_without_room
 from convtl.config.domains import Caps
 from convtl.data.decoding import Fault, Means, Source, decode
 from convtl.data.formats import unread_files, unread_format
@@ -222,19 +222,20 @@ def _check_room(
     recipe: Recipe,
     copied: str | None,
 ) -> None:
-    """Refuses what would fill the disk; a pool that is divided is there twice for a while."""
+    """A pool that is divided is there twice for a while."""
     count = 0
     for split, pool in pools.items():
         caps = [recipe.cap(name) for name in splits_of[split]]
         most = len(np.unique(pool.labels)) * sum(len(pool.labels) if cap is None else cap for cap in caps)
         count += min(len(pool.labels), most) * (2 if split == copied else 1)
-    needed, free = count * prod(recipe.shape), shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"cache: the decoded pictures of '{recipe.where}' need {needed / 1e9:.1f} GB, and "
-            f"{free / 1e9:.1f} GB are free in {folder.parent.parent}; choose another folder with cache=..., a "
-            f"smaller domains.{recipe.name}.size or domains.{recipe.name}.per_class"
-        )
+    refuse_without_room(
+        folder,
+        count * prod(recipe.shape),
+        f"the decoded pictures of '{recipe.where}'",
+        folder.parent.parent,
+        f"choose another folder with cache=..., a smaller domains.{recipe.name}.size or "
+        f"domains.{recipe.name}.per_class",
+    )
 
 
 def _report(faults: Mapping[str, Fault], total: int, recipe: Recipe, means: Means) -> None:

@@ -197,7 +197,7 @@ def _scope(
     }
     if unmatched := _unmatched(config, rows):
         scope["sources are not matched"] = unmatched
-    if resized := "; ".join(_resized(config)):
+    if resized := "; ".join(_resized(config, sources)):
         scope["pictures are resized"] = resized
     if faces:
         scope["faces"] = ", ".join(sorted(faces))
@@ -226,14 +226,14 @@ def _source_nets(config: Config, sources: Sequence[str]) -> str | None:
     return "; ".join(said) or None
 
 
-def _resized(config: Config) -> list[str]:
+def _resized(config: Config, sources: Sequence[str]) -> list[str]:
     """Where pictures are not cut as the net's own images were."""
     said = []
     for target in config.target:
         domain = config.domains.get(target)
         if not isinstance(domain, ImageFolderConfig | TfdsConfig):
             continue
-        for source in config.source:
+        for source in sources:
             weights = config.weights.get(source_name(source).base)
             if weights and (domain.crop, domain.interpolation) != (weights.crop, weights.interpolation):
                 said.append(

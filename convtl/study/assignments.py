@@ -45,7 +45,7 @@ def refuse_hidden(typed: Iterable[str], content: Mapping[str, Any]) -> None:
       UserError: a block sets one of them itself.
     """
     blocks = content.get("blocks") or {}
-    own = {name: set(_own_keys(block)) for name, block in blocks.items() if isinstance(block, Mapping)}
+    own = {name: dict(_nodes(block)) for name, block in blocks.items() if isinstance(block, Mapping)}
     for key in typed:
         if parts := [name for name, keys in own.items() if key in keys]:
             raise UserError(
@@ -55,26 +55,25 @@ def refuse_hidden(typed: Iterable[str], content: Mapping[str, Any]) -> None:
             )
 
 
-def _own_keys(block: Mapping[str, Any], path: str = "") -> Iterator[str]:
+def _nodes(block: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of everything in a block, mappings before what is in them."""
     for key, value in block.items():
-        yield f"{path}{key}"
+        yield f"{path}{key}", value
         if isinstance(value, Mapping):
-            yield from _own_keys(value, f"{path}{key}.")
+            yield from _nodes(value, f"{path}{key}.")
 
 
-def _leaves(name: str, block: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in block.items():
-        full = f"{path}{key}"
-        if full.split(".")[0] in _NOT_IN_A_BLOCK:
+def _leaves(name: str, block: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in _nodes(block):
+        first = key.split(".")[0]
+        if first in _NOT_IN_A_BLOCK:
             raise UserError(
-                f"blocks.{name}: got '{full}'; accepted beside `blocks` only: it is the same for all of a study"
+                f"blocks.{name}: got '{key}'; accepted beside `blocks` only: it is the same for all of a study"
             )
-        if not path and key.split(".")[0] not in known_keys():
+        if first not in known_keys():
             raise UserError(f"blocks.{name}: unknown key '{key}'.{nearest(key, known_keys())}")
-        if isinstance(value, Mapping):
-            yield from _leaves(name, value, f"{full}.")
-        else:
-            yield full, value
+        if not isinstance(value, Mapping):
+            yield key, value
 
 
 def assigned(content: Mapping[str, Any], assignment: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ where trials and processes map them into memory. Units are applied one by one, e
 that features do not depend on which other boundaries were asked for, or on where a pass began.
 """
 
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,10 +16,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from convtl.cache import Cache
+from convtl.cache import Cache, refuse_without_room
 from convtl.data.domains import Domain
 from convtl.data.inputs import Gathered, LazyImages, Normalisation
-from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.models.network import Network, Variables
 from convtl.training.features import Images, chunks, rows_at_once, through_unit
@@ -102,7 +100,13 @@ class SharedFeatures:
         count = len(images)
         shape = prefix.network.shape_before(boundary)
         unit = prefix.network.names[boundary]
-        self._check_room(folder, 4 * count * prod(shape), f"features of {count} images before {unit}")
+        refuse_without_room(
+            folder,
+            4 * count * prod(shape),
+            f"features of {count} images before {unit}",
+            self._cache.root,
+            "choose another folder with cache=... or train more units",
+        )
         at_once = rows_at_once(prefix.network.input_shape)
         done = 0
         # As a file, not through a memory map: a full disk is then an error and not a signal.
@@ -113,14 +117,6 @@ class SharedFeatures:
                 file.write(np.ascontiguousarray(values, "<f4").tobytes())
                 done += len(values)
                 self._say(f"features before {unit} ({split}): {done} of {count} images")
-
-    def _check_room(self, folder: Path, needed: int, what: str) -> None:
-        free = shutil.disk_usage(folder).free
-        if needed > free:
-            raise UserError(
-                f"cache: {what} need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in "
-                f"{self._cache.root}; choose another folder with cache=... or train more units"
-            )
 
     def _below(self, prefix: Prefix, boundary: int, split: str) -> tuple[int, Images]:
         """Where to begin: index of the unit, and what enters it for every image."""

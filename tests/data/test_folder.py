@@ -12,7 +12,6 @@ from PIL import Image
 
 from convtl import keys
 from convtl.config import Caps, DataConfig, ImageFolderConfig
-from convtl.data import building
 from convtl.data.counts import largest_class
 from convtl.data.domains import SPLITS, Domain, identity, load_domain
 from convtl.data.listing import files_below
@@ -300,12 +299,12 @@ def test_a_full_disk_is_told_before_anything_is_decoded(
     for name in "ab":
         fill(tmp_path / "pets" / name, 10)
     usage = namedtuple("usage", "total used free")(10**9, 10**9 - 1000, 1000)
-    monkeypatch.setattr(building.shutil, "disk_usage", lambda where: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda where: usage)
     with pytest.raises(
         UserError, match=r"^cache: the decoded pictures of .* need 0\.0 GB, and 0\.0 GB are free"
     ):
         _load(tmp_path / "pets")
-    monkeypatch.setattr(building.shutil, "disk_usage", lambda where: usage._replace(free=10**9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda where: usage._replace(free=10**9))
     assert _load(tmp_path / "pets").counts["train"] == 6
 
 

@@ -77,14 +77,17 @@ def test_sources_are_those_of_the_trials() -> None:
 
 
 def test_pictures_that_are_not_cut_as_the_net_was_made_for_are_named() -> None:
-    words = ["source=[imagenet_efficientnet_lite0,scratch]", "target=mine", "model=efficientnet_lite0"]
+    words = ["source=latin", "target=mine", "model=efficientnet_lite0"]
     folder = "+domains.mine={kind: image_folder, path: x, size: 224, grey: false"
-    (said,) = _resized(parse(compose([*words, folder + "}"])))
+    sources = ["imagenet_efficientnet_lite0", "scratch"]
+    (said,) = _resized(parse(compose([*words, folder + "}"])), sources)
     assert said == (
         "mine is resized with crop 1, bilinear, and imagenet_efficientnet_lite0 was made for crop 0.875, bicubic: "
         "that may cost accuracy"
     )
-    assert _resized(parse(compose([*words, folder + ", crop: 0.875, interpolation: bicubic}"]))) == []
+    as_made = parse(compose([*words, folder + ", crop: 0.875, interpolation: bicubic}"]))
+    assert _resized(as_made, sources) == []
+    assert _resized(as_made, ["scratch"]) == []
 
 
 def test_a_claim_that_came_after_results_is_not_called_declared(tmp_path) -> None:

@@ -127,7 +127,8 @@ AROUND = [
     ("claims", [{"statement": "s", "estimand": "depth_benefit_growth", "source": "latin", "n_low": 2, "n_high": 5}]),
     ("scorecard", ["similarity"]), ("movement", True), ("distances", True), ("gradients", {}), ("blocks", {"one": {}}),
     ("rows_from", ["elsewhere"]), ("shift.blend_with", "noise"), ("domains.textures.size", 14),
-    ("path", "elsewhere"), ("advice", True), ("data.memory_gb", 1.0), ("weights.imagenet_mobilenet_v2.size", 160),
+    ("path", "elsewhere"), ("advice", True), ("speed", {}),
+    ("data.memory_gb", 1.0), ("weights.imagenet_mobilenet_v2.size", 160),
 ]  # fmt: skip
 NUMBERS = [
     ("seed", 1), ("classes", 11), ("classes", None), ("batch_size", 16), ("lr", [1e-3, 1e-2]), ("lr_extend", 1),

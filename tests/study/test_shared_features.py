@@ -1,5 +1,6 @@
 """Features that trials and processes share: exact, independent of what else is asked for, computed once."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -70,7 +71,7 @@ def test_no_bit_depends_on_what_else_was_asked_for(tmp_path, said) -> None:
 
 def test_a_disk_without_room_is_refused_before_anything_is_computed(tmp_path, said, monkeypatch) -> None:
     shared = _features(tmp_path, said)
-    monkeypatch.setattr(shared_features.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(UserError, match=r"^cache: features of 300 images before fc3 need .* are free in"):
         shared.rows(_prefix(), BOUNDARIES["fc3"], "train", np.arange(5))
     assert not said
