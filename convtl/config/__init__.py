@@ -127,7 +127,7 @@ __all__ = [
     "dump",
 ]
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised whenever code changes the numbers of a trial; part of every trial's identity."""
 
 

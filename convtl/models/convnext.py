@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from convtl.config import ConvNeXtConfig
-from convtl.models.depthwise import DepthwiseConv, Lowering, per_pixel
+from convtl.models.depthwise import DepthwiseConv, per_pixel
 from convtl.models.layers import GlobalAveragePool
+from convtl.models.lowering import DepthwiseLowering
 from convtl.models.network import Network
 from convtl.models.units import check_images
 
@@ -88,7 +89,7 @@ class Block(nn.Module):
     """
 
     drop: float = 0.0
-    lowering: Lowering = "auto"
+    lowering: DepthwiseLowering = "auto"
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h w c"]:

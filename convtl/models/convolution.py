@@ -7,7 +7,10 @@ where all training is, they fall back to plain loops: 15 to 80 times slower. So 
 - `canonical` writes both convolutions of the backward pass in that order itself, and under `vmap` over images and
   kernels makes one convolution for each lane (XLA's grouped convolution is 3 to 8 times slower a lane);
 - a 1x1 convolution is a matrix product;
-- `banded`, for few channels, is one matrix product for each image row (the kernel laid out as a banded matrix).
+- `banded`, for few channels, is one matrix product for the images' rows, a few pixels at a time (the kernel laid
+  out as a banded matrix).
+
+Which one is taken is said in `convtl.models.lowering`.
 
 Milliseconds for forward and backward of 8 images of 28x28 with 128 -> 128 maps, 3x3, on 2 cores: `lax` 62 outside
 a scan, 1,800 in one, 3,600 a lane with 2 lanes; `canonical` 95 in a scan. A whole update of ResNet-20
@@ -17,7 +20,6 @@ with two. (JAX 0.10.)
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,16 +27,11 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
-Lowering = Literal["auto", "lax", "banded", "banded_or_lax", "canonical"]
-"""`auto` chooses by platform and shape; `banded_or_lax` too, but of these two only."""
+from convtl.models.lowering import Lowering, band_tile, convolution_form
+
 Padding = int | tuple[tuple[int, int], tuple[int, int]]
 """Rows and columns of zeros: the same on every side, or ((top, bottom), (left, right))."""
 Sides = tuple[tuple[int, int], tuple[int, int]]
-
-# Measured with LeNet-5 (batch 32, inside scan and vmap, 2 cores): banded 2.0-2.5 ms an update, lax 11.7 ms.
-# The band multiplies the arithmetic by about width / kernel width, which pays while both factors are small.
-_BANDED_MAX_CHANNEL_PRODUCT = 128
-_BANDED_MAX_WIDTH = 40
 
 
 def conv2d(
@@ -55,7 +52,7 @@ def conv2d(
       ValueError: `banded` with a stride or groups, or `canonical` with groups: there is no such form.
     """
     sides: Sides = ((padding, padding), (padding, padding)) if isinstance(padding, int) else padding
-    chosen = _chosen(lowering, x.shape[2] + sum(sides[1]), kernel.shape, stride, groups)
+    chosen = convolution_form(lowering, x.shape[2] + sum(sides[1]), kernel.shape, stride, groups)
     if chosen == "banded":
         return _banded(jnp.pad(x, ((0, 0), *sides, (0, 0))), kernel)
     if chosen == "canonical":
@@ -63,21 +60,6 @@ def conv2d(
             return x[:, ::stride, ::stride] @ kernel[0, 0]
         return _canonical(x, kernel, stride, sides)
     return _lax(x, kernel, stride, sides, groups=groups)
-
-
-def _chosen(lowering: Lowering, width: int, kernel: tuple[int, ...], stride: int, groups: int) -> Lowering:
-    if lowering == "banded" and (stride, groups) != (1, 1):
-        raise ValueError(f"a banded convolution has no stride {stride} and no {groups} groups")
-    if lowering == "canonical" and groups != 1:
-        raise ValueError(f"a canonical convolution has no {groups} groups")
-    if lowering not in ("auto", "banded_or_lax"):
-        return lowering
-    if jax.default_backend() != "cpu" or groups != 1:
-        return "lax"
-    small = kernel[2] * kernel[3] <= _BANDED_MAX_CHANNEL_PRODUCT and width <= _BANDED_MAX_WIDTH
-    if stride == 1 and small:
-        return "banded"
-    return "canonical" if lowering == "auto" else "lax"
 
 
 def _lax(
@@ -160,19 +142,24 @@ _canonical.defvjp(_forward, _backward)
 def _banded(
     x: Float[Array, "batch height width in"], kernel: Float[Array, "kh kw in out"]
 ) -> Float[Array, "batch height2 width2 out"]:
-    """One matrix product for every output row of every image.
+    """One matrix product for all tiles: a few neighbouring output pixels of a row, in all maps.
 
-    An output row is a linear map of `kh` input rows: (kh*width*in) values times a matrix in which the
-    kernel's rows are shifted along the width.
+    A tile is a linear map of a patch of kh input rows and as many columns as its pixels see: its (kh * columns *
+    in) values times a matrix in which the kernel is shifted along the tile. Wider tiles multiply more zeros,
+    narrower ones repeat more input and have matrices too thin for the machine (`convtl.models.lowering`).
     """
-    batch, height, width, channels = x.shape
+    batch, _, width, channels = x.shape
     kh, kw, _, out = kernel.shape
-    rows_out, width_out = height - kh + 1, width - kw + 1
-    shift = np.zeros((kw, width, width_out), np.float32)
+    rows_out, width_out = x.shape[1] - kh + 1, width - kw + 1
+    tile = band_tile(width_out, out)
+    tiles, columns = -(-width_out // tile), tile + kw - 1
+    shift = np.zeros((kw, columns, tile), np.float32)
     for offset in range(kw):
-        shift[offset, np.arange(width_out) + offset, np.arange(width_out)] = 1
-    band = jnp.einsum("yxio,xwp->ywipo", kernel, shift).reshape(kh * width * channels, width_out * out)
-    rows = x.reshape(batch, height, width * channels)
-    windows = jnp.concatenate([rows[:, i : i + rows_out] for i in range(kh)], axis=-1)
-    product = windows.reshape(batch * rows_out, kh * width * channels) @ band
-    return product.reshape(batch, rows_out, width_out, out)
+        shift[offset, np.arange(tile) + offset, np.arange(tile)] = 1
+    band = jnp.einsum("yxio,xwp->ywipo", kernel, shift).reshape(kh * columns * channels, tile * out)
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, tiles * tile - width_out), (0, 0)))
+    strips = jnp.stack([x[:, :, at * tile : at * tile + columns] for at in range(tiles)], 2)
+    strips = strips.reshape(batch, -1, tiles, columns * channels)
+    patches = jnp.concatenate([strips[:, i : i + rows_out] for i in range(kh)], axis=-1)
+    product = patches.reshape(-1, kh * columns * channels) @ band
+    return product.reshape(batch, rows_out, tiles * tile, out)[:, :, :width_out]

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Lowering = Literal["auto", "lax", "shifted"]
+from convtl.models.lowering import DepthwiseLowering, depthwise_form
+
 Sides = tuple[tuple[int, int], tuple[int, int]]
 """Zeros around an image: ((top, bottom), (left, right))."""
 PaddingRule = Literal["same", "symmetric"]
@@ -50,7 +51,7 @@ def depthwise_conv2d(
     *,
     stride: int = 1,
     padding: Sides = ((0, 0), (0, 0)),
-    lowering: Lowering = "auto",
+    lowering: DepthwiseLowering = "auto",
 ) -> Float[Array, "batch height2 width2 channels"]:
     """Cross-correlates each map with a kernel of its own.
 
@@ -58,9 +59,7 @@ def depthwise_conv2d(
       lowering: `shifted` adds up products of kernel entries and shifted images, `lax` is XLA's own; `auto` is
         `shifted` on CPU and `lax` elsewhere.
     """
-    if lowering == "auto":
-        lowering = "shifted" if jax.default_backend() == "cpu" else "lax"
-    if lowering == "shifted":
+    if depthwise_form(lowering) == "shifted":
         return _shifted(stride, padding, x, kernel)
     return jax.lax.conv_general_dilated(
         x,
@@ -179,7 +178,7 @@ class DepthwiseConv(nn.Module):
     padding: PaddingRule = "symmetric"
     use_bias: bool = False
     kernel_init: Callable[..., Any] = FAN_IN
-    lowering: Lowering = "auto"
+    lowering: DepthwiseLowering = "auto"
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch h w channels"]) -> Float[Array, "batch h2 w2 channels"]:

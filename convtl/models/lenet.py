@@ -12,8 +12,8 @@ from jaxtyping import Array, Float
 
 from convtl.config import LeNet5Config
 from convtl.errors import UserError
-from convtl.models.convolution import Lowering
 from convtl.models.layers import Conv, pool2d
+from convtl.models.lowering import Lowering
 from convtl.models.network import Network
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": nn.tanh, "relu": nn.relu, "sigmoid": nn.sigmoid}
@@ -38,9 +38,7 @@ class ConvUnit(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h2 w2 features"]:
         init = INITIALISERS[self.initialiser]
-        # Its published numbers were made so.
-        lowering = "banded_or_lax" if self.lowering == "auto" else self.lowering
-        x = Conv(self.features, 5, self.padding, init, lowering, name="conv")(x)
+        x = Conv(self.features, 5, self.padding, init, self.lowering, name="conv")(x)
         return ACTIVATIONS[self.activation](x)
 
 

@@ -10,8 +10,9 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from convtl.config import MobileNetV2Config
-from convtl.models.depthwise import FAN_OUT, DepthwiseConv, Lowering, PaddingRule, PointwiseConv, sides
+from convtl.models.depthwise import FAN_OUT, DepthwiseConv, PaddingRule, PointwiseConv, sides
 from convtl.models.layers import Conv, GlobalAveragePool, Head, batch_norm
+from convtl.models.lowering import DepthwiseLowering
 from convtl.models.network import Network
 from convtl.models.units import check_images
 
@@ -34,7 +35,7 @@ class Stem(nn.Module):
     features: int
     padding: PaddingRule
     epsilon: float
-    lowering: Lowering = "auto"
+    lowering: DepthwiseLowering = "auto"
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h2 w2 features"]:
@@ -56,7 +57,7 @@ class InvertedResidual(nn.Module):
     expansion: int = 6
     padding: PaddingRule = "symmetric"
     epsilon: float = 1e-5
-    lowering: Lowering = "auto"
+    lowering: DepthwiseLowering = "auto"
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h2 w2 features"]:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convtl.models.convolution import Lowering, Padding, conv2d
+from convtl.models.convolution import Padding, conv2d
+from convtl.models.lowering import Lowering
 
 
 def _normal(seed: int, *shape: int) -> np.ndarray:

@@ -88,4 +88,4 @@ def test_the_plain_lowering_is_what_counts() -> None:
     """A banded convolution does more arithmetic than the algorithm."""
     banded = lenet5(LeNet5Config(lowering="banded"), (28, 28, 1), 10)
     assert sum(multiply_adds(NETWORK).values()) == WHOLE
-    assert sum(multiply_adds(banded).values()) > 2 * WHOLE
+    assert sum(multiply_adds(banded).values()) > 1.3 * WHOLE
