@@ -196,6 +196,7 @@ def test_dry_run_tells_and_writes_nothing(commands) -> None:
     assert "2 compiled programs, 18 training runs at least" in done.out
     assert "1 source nets" in done.out
     assert "min at" in done.out
+    assert "lanes=2 on 2 devices: about" in done.out
     assert here() == []
     assert commands.tiny("source=random", "lr=1e-2", "out=o").code == 0
     done = commands.tiny("source=random", "lr=1e-2", "n_per_class=[2,4]", "out=o", "dry_run=true")

@@ -7,9 +7,9 @@ from pydantic.dataclasses import dataclass
 
 from convtl.config.values import STRICT, Count, listed
 
-Measured = Literal["lenet", "depths", "heads", "growth", "nets", "study", "decoding", "start"]
+Measured = Literal["lenet", "depths", "heads", "growth", "nets", "study", "decoding", "start", "accelerator"]
 MEASURED: tuple[Measured, ...] = (
-    "lenet", "depths", "heads", "growth", "nets", "study", "decoding", "start",
+    "lenet", "depths", "heads", "growth", "nets", "study", "decoding", "start", "accelerator",
 )  # fmt: skip
 
 

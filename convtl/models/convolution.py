@@ -153,7 +153,7 @@ def _banded(
     rows_out, width_out = x.shape[1] - kh + 1, width - kw + 1
     tile = band_tile(width_out, out)
     tiles, columns = -(-width_out // tile), tile + kw - 1
-    shift = np.zeros((kw, columns, tile), np.float32)
+    shift = np.zeros((kw, columns, tile), kernel.dtype)
     for offset in range(kw):
         shift[offset, np.arange(tile) + offset, np.arange(tile)] = 1
     band = jnp.einsum("yxio,xwp->ywipo", kernel, shift).reshape(kh * columns * channels, tile * out)

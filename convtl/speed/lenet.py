@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from convtl.reporting.build import peak_memory_gib
 from convtl.speed.compilations import Compilations
 from convtl.speed.context import NEEDS_TORCH, Context
 from convtl.speed.lenet_runs import LeNetRuns
@@ -43,8 +44,7 @@ def full_fine_tuning(context: Context) -> list[Result]:
             theirs=f"{images / median(taken['torch']):,.0f} ({setting})",
             ratio=ratio(taken, side, "torch", runs.width),
             goal=goal,
-            limit=context.machine.share(runs.width * runs.flops * updates, median(taken[side]))
-            + " by the algorithm; the convolutions' matrix products do more",
+            limit=_bound(context, runs, median(taken[side])),
             wrong=wrong,
             note=f"{runs.width} runs at once" if runs is many else "",
         )
@@ -53,6 +53,16 @@ def full_fine_tuning(context: Context) -> list[Result]:
             ("lenet alone", _ALONE, "one", one, 1.3),
         )
     ]
+
+
+def _bound(context: Context, runs: LeNetRuns, taken: float) -> str:
+    """How far from the matrix products' own rate, by the algorithm and by what is really multiplied."""
+    done = runs.width * runs.updates
+    multiplied = 100 * done * runs.multiplied / taken / context.machine.gemm
+    return (
+        f"{context.machine.share(done * runs.flops, taken)}; {multiplied:.0f}% with the zeros of bands. The rest: "
+        "patches, tanh, pooling and their gradients, which move memory, and drawing batches"
+    )
 
 
 def _torch(runs: LeNetRuns) -> tuple[Any, Any]:
@@ -114,7 +124,9 @@ def depths(context: Context) -> list[Result]:
                 ratio=each,
                 goal=1.2,
                 sense="at most",
-                limit="" if not cached or depth > 3 else _overhead(taken[f"{depth} True"], runs),
+                limit="the rate of the whole update, beside which its arithmetic is held"
+                if not cached or depth > 3
+                else _overhead(taken[f"{depth} True"], runs),
             )
         )
     return results
@@ -157,6 +169,7 @@ def growth(context: Context) -> list[Result]:
         lanes=settings.lanes,
     )
     runs.train()
+    before = peak_memory_gib()
     with Compilations() as counted:
         taken = interleaved(
             {"once": runs.train, "ten times": lambda: [runs.train() for _ in range(10)]},
@@ -172,6 +185,7 @@ def growth(context: Context) -> list[Result]:
             goal=10.0,
             sense="at most",
             wrong=f"{counted.number} programs were compiled again" if counted.number else None,
-            limit="the same programs, one call after another",
+            limit="the same programs, one call after another; the most memory that the process ever took grew by "
+            f"{1024 * (peak_memory_gib() - before):.0f} MiB",
         )
     ]

@@ -30,6 +30,7 @@ class LeNetRuns:
     Attributes:
       width: lanes in one call.
       flops: of one update of one lane, by the algorithm (`convtl.training.cost`).
+      multiplied: the same with what the lowering multiplies beside it, such as the zeros of a band.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class LeNetRuns:
         self.width, self.updates = self._trainer.width, updates
         plain = build_network(with_plain_lowering(model), _SHAPE, classes)
         self.flops = flops_per_update(plain, plan, batch_size, start)
+        self.multiplied = flops_per_update(network, plan, batch_size, start)
         rng = np.random.default_rng(0)
         self.images = rng.standard_normal((_IMAGES, *_SHAPE), np.float32)
         self.labels = (np.arange(_IMAGES) % classes).astype(np.int32)

@@ -10,7 +10,7 @@ from typing import Any
 from convtl.cache import Cache
 from convtl.config import Config
 from convtl.config.speed import Measured, SpeedConfig
-from convtl.speed import decoding, lenet, nets, start, whole_study
+from convtl.speed import accelerator, decoding, lenet, nets, start, whole_study
 from convtl.speed.context import Context
 from convtl.speed.machine import measure_machine
 from convtl.speed.result import Result
@@ -28,6 +28,7 @@ MEASURES: Mapping[Measured, Callable[[Context], list[Result]]] = {
     "study": whole_study.default_study,
     "decoding": decoding.decoding,
     "start": start.starting,
+    "accelerator": accelerator.accelerator,
 }
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import jax
 import numpy as np
 
 from convtl.models.registry import build_network
+from convtl.speed.compilations import Compilations
 from convtl.speed.context import NEEDS_TORCH, Context
 from convtl.speed.result import Result, not_measured
 from convtl.speed.timing import Ratio, seconds
@@ -38,26 +40,45 @@ class _Silent:
 
 def default_study(context: Context) -> list[Result]:
     """Every trial here; a part of the first replicate's in PyTorch, scaled up to all lanes."""
-    if not context.torch:
-        return [
-            not_measured("study", _ONE, NEEDS_TORCH, 4.0),
-            not_measured("study processes", _MANY, NEEDS_TORCH, 20.0),
-        ]
     _, trials = expand(context.content)
     materials = Materials(context.cache, lambda what: None)
     materials.sources.prepare(trials, lambda ready, of: context.say(f"source nets: {ready} of {of}"))
     context.say(f"the default study: {len(trials)} trials")
     store = RowStore(context.scratch / "study")
     store.prepare()
-    ours = seconds(lambda: run_trials(trials, store, materials, _Silent()))
+    cpu = time.process_time()
+    with Compilations() as compiled:
+        ours = seconds(lambda: run_trials(trials, store, materials, _Silent()))
+    cores = _cores(ours, time.process_time() - cpu, compiled, len(trials))
+    if not context.torch:
+        return [
+            cores,
+            not_measured("study", _ONE, NEEDS_TORCH, 4.0),
+            not_measured("study processes", _MANY, NEEDS_TORCH, 20.0),
+        ]
     rows = store.read()
     chosen = _part(trials, context.speed.share)
     theirs = [_as_torch(materials, trial, rows[trial.id]) for trial in chosen]
     weight = sum(_work(rows[t.id]) for t in trials) / sum(_work(rows[t.id]) for t in chosen)
     return [
+        cores,
         _in_one(context, ours, theirs, [rows[t.id] for t in chosen], weight, len(trials)),
         _in_many(context, ours, theirs, [rows[t.id] for t in chosen], len(trials)),
     ]
+
+
+def _cores(wall: float, cpu: float, compiled: Compilations, count: int) -> Result:
+    """How much of its devices' time a study works; on accelerators its host hardly does."""
+    busy = cpu / wall / jax.local_device_count()
+    return Result(
+        "study cores",
+        "The default study: processor time, as a share of all cores'",
+        ours=f"{cpu:.0f} s of processor time in {wall:.0f} s, {count} trials",
+        ratio=Ratio(busy, busy, busy),
+        unit="",
+        limit=f"{compiled.seconds:.0f} s of it compile {compiled.number} programs (or read them from the cache); "
+        "a host of few cores has none to spare for compiling beside training",
+    )
 
 
 def _part(trials: Sequence[Trial], every: int) -> list[Trial]:

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convtl.cache import Cache
+from convtl.models.lowering import on_cpu
 from convtl.study.grid import Trial, distinct
 from convtl.study.group import trial_flops, trial_recipe
 from convtl.study.materials import Materials
 from convtl.study.runner import check_trials, unfinished
 from convtl.study.store import RowStore
+from convtl.training.devices import device_count
 from convtl.training.lanes import Recipe
+from convtl.training.memory import device_bytes, most_lanes
 from convtl.training.pretrain import KIND, SourceRequest
 
 _ASSUMED_FLOPS = 3e10
@@ -45,5 +48,22 @@ def describe_plan(trials: Sequence[Trial], out: Path, cache: Cache) -> str:
             f"{len(nets)} source nets: {cached} cached, {len(nets) - cached} to train",
             f"{flops:.3g} floating-point operations in training, at least",
             f"about {flops / speed / 60:.1f} min at {speed:.2g} a second ({origin}), pretraining not counted",
+            *_lanes(list(recipes), missing),
         ]
     )
+
+
+def _lanes(recipes: Sequence[Recipe], missing: Sequence[Trial]) -> list[str]:
+    """What the largest program takes, and how many lanes the budget of memory would hold."""
+    if not recipes:
+        return []
+    largest = max(recipes, key=lambda recipe: device_bytes(recipe, recipe.lanes))
+    budget = missing[0].settings.data.memory_gb
+    devices = device_count()
+    taken = devices * device_bytes(largest, largest.lanes) / 1e9
+    most = most_lanes(largest, 1e9 * budget / devices)
+    gain = "; on a CPU more lanes are no faster" if on_cpu() else ""
+    return [
+        f"lanes={largest.lanes} on {devices} devices: about {taken:.2g} GB at once; data.memory_gb={budget:g} holds "
+        f"up to lanes={most}{gain}"
+    ]

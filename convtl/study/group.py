@@ -3,7 +3,7 @@
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -43,8 +43,8 @@ class Running:
     data: TargetData
     prefix: Prefix | None = None
     """the frozen part, where its features are shared on disk"""
-    suffix: Variables | None = None
-    """what each of its runs starts from, once it is known"""
+    lane: Lane | None = None
+    """what its runs share, once it is known: all but their rates"""
     scores: dict[float, Score] = field(default_factory=dict)
     outstanding: int = 0
     best: Variables | None = None
@@ -155,6 +155,11 @@ class Group:
         return complete
 
     def _lane(self, running: Running, rate: float) -> Lane:
+        if running.lane is None:
+            running.lane = self._shared_by_rates(running)
+        return replace(running.lane, rate=rate)
+
+    def _shared_by_rates(self, running: Running) -> Lane:
         trial, data = running.trial, running.data
         labels = data.train_labels(trial.n_per_class)
         images = data.train_images(trial.n_per_class)
@@ -165,9 +170,7 @@ class Group:
             positions = data.batch_positions(len(labels), size, first, stop)
             return inputs[positions], labels[positions]
 
-        if running.suffix is None:
-            running.suffix = self._suffix_of(running, inputs)
-        return Lane(running.suffix, rate, batches, _draws_of(trial))
+        return Lane(self._suffix_of(running, inputs), 0.0, batches, _draws_of(trial))
 
     def _suffix_of(self, running: Running, inputs: Images | Gathered) -> Variables:
         """The units that a run is given, with the statistics of its own images where that is asked for."""

@@ -1,6 +1,6 @@
 """What an update costs by the algorithm: 2 x multiply-adds, the same on every platform.
 
-XLA's own figure is another matter: a banded convolution reports three times the arithmetic.
+XLA's own figure is another matter: a banded convolution multiplies zeros, too.
 """
 
 from collections.abc import Iterator

@@ -36,6 +36,11 @@ def keep_programs(cache_root: Path) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def device_count() -> int:
+    """Devices of this process, over which lanes spread."""
+    return jax.local_device_count()
+
+
 def device_line() -> str:
     """Number and kind of the devices, for records."""
     devices = jax.local_devices()

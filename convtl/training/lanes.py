@@ -67,7 +67,7 @@ class Trainer:
             fresh = self._fresh[phase](variables)
             state = fresh if state is None else carry_state(state, fresh, phase)
             multipliers = schedule_values(self.recipe.schedule, phase)
-            for first, stop in _chunks(phase, _updates_at_once(self.recipe)):
+            for first, stop in _chunks(phase, updates_at_once(self.recipe)):
                 images, labels = self._batches(padded, first, stop)
                 scale = jax.device_put(multipliers[first - phase.first : stop - phase.first], self._shared)
                 numbers = jax.device_put(np.arange(first, stop, dtype=np.uint32), self._shared)
@@ -94,9 +94,8 @@ class Trainer:
         return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves), self._by_lane), *trees)
 
     def _batches(self, lanes: Sequence[Lane], first: int, stop: int) -> tuple[jax.Array, jax.Array]:
-        distinct = {id(lane): lane for lane in lanes}  # for a copy nothing is drawn
-        drawn = {known: lane.batches(first, stop) for known, lane in distinct.items()}
-        images, labels = zip(*(drawn[id(lane)] for lane in lanes), strict=True)
+        drawn = {batches: batches(first, stop) for batches in dict.fromkeys(lane.batches for lane in lanes)}
+        images, labels = zip(*(drawn[lane.batches] for lane in lanes), strict=True)
         return (
             jax.device_put(np.stack(images), self._by_lane),
             jax.device_put(np.stack(labels), self._by_lane),
@@ -132,7 +131,7 @@ def _over_lanes(chunk: Callable[..., Any]) -> Callable[..., Any]:
     return one_after_another
 
 
-def _updates_at_once(recipe: Recipe) -> int:
+def updates_at_once(recipe: Recipe) -> int:
     """The chunk, or less where its images would be too many."""
     update = 4 * recipe.batch_size * int(np.prod(recipe.network.shape_before(recipe.start)))
     return min(recipe.chunk, max(1, _BYTES_AT_ONCE // update))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convtl.models import layers
+from convtl.models.lowering import band_tile
 
 
 def _normal(seed: int, *shape: int) -> np.ndarray:
@@ -18,31 +19,47 @@ def _normal(seed: int, *shape: int) -> np.ndarray:
 SHAPES = st.tuples(
     st.integers(1, 3),  # batch
     st.integers(5, 11),  # height
-    st.integers(5, 11),  # width
+    st.integers(5, 17),  # width
     st.integers(1, 3),  # channels
     st.integers(1, 5),  # kernel height
     st.integers(1, 5),  # kernel width
-    st.integers(1, 4),  # maps
+    st.sampled_from([1, 4, 6, 10, 16, 33]),  # maps: of one tile a row, of several, of as many as pixels
     st.integers(0, 3),  # padding
 )
 
 
-@settings(max_examples=10, deadline=None)
-@given(SHAPES)
-def test_banded_convolution_is_the_convolution(shape: tuple[int, ...]) -> None:
+@settings(max_examples=12, deadline=None)
+@given(SHAPES, st.sampled_from(["float32", "bfloat16"]))
+def test_banded_convolution_is_the_convolution(shape: tuple[int, ...], dtype: str) -> None:
     """Values, and gradients with respect to image and kernel."""
     batch, height, width, channels, kh, kw, maps, padding = shape
-    x, kernel = _normal(1, batch, height, width, channels), _normal(2, kh, kw, channels, maps)
+    x, kernel = (
+        jnp.asarray(values, dtype)
+        for values in (_normal(1, batch, height, width, channels), _normal(2, kh, kw, channels, maps))
+    )
     out = (batch, height + 2 * padding - kh + 1, width + 2 * padding - kw + 1, maps)
 
     def outcome(lowering: layers.Lowering, x: Any, kernel: Any, pull: Any) -> Any:
         value, back = jax.vjp(lambda x, k: layers.conv2d(x, k, padding=padding, lowering=lowering), x, kernel)
         return value, *back(pull)
 
-    pull = _normal(3, *out)
+    pull = jnp.asarray(_normal(3, *out), dtype)
     both = jax.jit(lambda *given: (outcome("banded", *given), outcome("lax", *given)))(x, kernel, pull)
+    off = 1e-4 if dtype == "float32" else 0.03
     for banded, plain in zip(*both, strict=True):
-        np.testing.assert_allclose(banded, plain, rtol=1e-4, atol=1e-4)
+        assert banded.dtype == plain.dtype == dtype
+        exact = np.asarray(plain, np.float32)
+        np.testing.assert_allclose(
+            np.asarray(banded, np.float32), exact, rtol=off, atol=off * max(1, np.abs(exact).max())
+        )
+
+
+@pytest.mark.parametrize(
+    ("width", "maps", "tile"),
+    [(28, 6, 4), (10, 16, 2), (11, 16, 1), (9, 6, 3), (3, 1, 3), (24, 8, 4), (7, 64, 1)],
+)
+def test_tiles_are_as_wide_as_a_band_allows_and_waste_least(width: int, maps: int, tile: int) -> None:
+    assert band_tile(width, maps) == tile
 
 
 @pytest.mark.parametrize(

@@ -93,13 +93,14 @@ def test_the_first_lanes_rates_are_those_of_its_schedule() -> None:
 
 def test_without_pytorch_the_rest_is_measured(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(speed_run, "_has_torch", lambda: False)
-    content = compose([*WORDS, "speed.measure=[lenet,heads,nets,study]", f"out={tmp_path}"])
+    content = compose([*WORDS, "speed.measure=[lenet,heads,nets,study,accelerator]", f"out={tmp_path}"])
     assert run_study(content, "python -m convtl.run +experiment=speed") == 0
     with (tmp_path / "speed.csv").open(newline="") as file:
         table = {row["name"]: row for row in csv.DictReader(file)}
     assert float(table["head"]["median"]) > 1
     unmeasured = {name for name, row in table.items() if row["verdict"] == "not measured"}
-    assert unmeasured == set(table) - {"head"}
+    assert unmeasured == set(table) - {"head", "study cores"}
+    assert float(table["study cores"]["median"]) > 0
     report = (tmp_path / "report.md").read_text()
     assert "pip install 'convtl[torch]'" in report
     assert "GFLOP/s" in report
@@ -142,5 +143,5 @@ def test_both_sides_compute_the_same(tmp_path: Path) -> None:
     )
     assert run_study(content, "python -m convtl.run +experiment=speed") == 0
     verdicts = {row["name"]: row["verdict"] for row in csv.DictReader((tmp_path / "speed.csv").open())}
-    assert len(verdicts) == 7
+    assert len(verdicts) == 8
     assert not {"WRONG", "not measured"} & set(verdicts.values())
