@@ -26,9 +26,9 @@ class SpeedConfig:
     """photographs whose features are computed"""
     net_updates: Count = 4
     """updates of a real net in one timed run"""
-    pictures: Count = 400
+    pictures: Count = 4000
     """JPEG files that are decoded"""
-    processes: Count = 5
+    processes: Count = 30
     """trials that PyTorch is given a process of their own for"""
-    share: Count = 3
+    share: Count = 1
     """every how manyth trial of the study's first replicate PyTorch runs; what it takes is scaled up"""

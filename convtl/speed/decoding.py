@@ -33,7 +33,7 @@ def decoding(context: Context) -> list[Result]:
         theirs.append(_loop(files, _cores()))
         shutil.rmtree(caches, ignore_errors=True)
         data = replace(context.settings.data, workers=None)
-        ours.append(seconds(partial(_ours, config, caches, context, data)))
+        ours.append(seconds(partial(_ours, config, caches, data)))
     each = [there / here for here, there in zip(ours, theirs, strict=True)]
     return [
         Result(
@@ -49,8 +49,8 @@ def decoding(context: Context) -> list[Result]:
     ]
 
 
-def _ours(config: ImageFolderConfig, caches: Path, context: Context, data: DataConfig) -> None:
-    load_domain("pictures", config, caches, context.say, data).split("train")
+def _ours(config: ImageFolderConfig, caches: Path, data: DataConfig) -> None:
+    load_domain("pictures", config, caches, lambda line: None, data).split("train")
 
 
 def _pictures(folder: Path, count: int) -> list[Path]:

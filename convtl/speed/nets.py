@@ -1,5 +1,6 @@
 """Real nets against PyTorch: features of many images, and updates of the last stage."""
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -86,7 +87,7 @@ def features(context: Context) -> Result:
         ]
         return partial(torch_side.outputs, own, batches)
 
-    setting, theirs = torch_side.fastest(make, len(jax.local_devices()), tries=1)
+    setting, theirs = torch_side.fastest(make, len(jax.local_devices()), tries=2)
     ours = partial(forward, variables, images)
     found, wanted = ours(), theirs()
     off = float((np.abs(found - wanted).max(1) / np.abs(wanted).max(1)).max())
@@ -136,18 +137,18 @@ def last_stage(context: Context, name: str) -> Result:
     state = torch_side.state_of(net)
 
     def make(setting: torch_side.Setting) -> torch_side.Work:
-        net.load_state_dict(state)
-        fitting = torch_side.Fitting(net, net.last_stage(), setting)
+        own = deepcopy(net)  # each setting lays out its net in its own way
+        fitting = torch_side.Fitting(own, own.last_stage(), setting)
         batch, wanted = torch_side.placed(images, setting), torch_side.labels_of(labels)
 
         def work() -> list[float]:
-            net.load_state_dict(state)
+            own.load_state_dict(state)
             fitting.forget()
             return fitting.run([batch] * updates, [wanted] * updates, [RATE] * updates)
 
         return work
 
-    setting, theirs = torch_side.fastest(make, len(jax.local_devices()), tries=1)
+    setting, theirs = torch_side.fastest(make, len(jax.local_devices()), tries=2)
     train = partial(trainer.train, lanes)
     ours, wanted = train()[0].losses, theirs()
     worst = int(np.argmax(np.abs(ours - wanted)))

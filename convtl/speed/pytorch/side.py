@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -51,8 +51,12 @@ Work = Callable[[], Any]
 
 
 def fastest(make: Callable[[Setting], Work], cores: int, tries: int = 3) -> tuple[Setting, Work]:
-    """The fastest setting and its work, after one call of each; a setting that cannot be is passed over."""
-    found: list[tuple[float, Setting, Work]] = []
+    """The fastest setting and its work; a setting that cannot be is passed over.
+
+    After one call of each they take turns, and their best times count: a machine that is slow for a while is not
+    to choose.
+    """
+    found: list[tuple[Setting, Work]] = []
     for setting in settings(cores):
         try:
             work = within(setting, make(setting))
@@ -62,9 +66,10 @@ def fastest(make: Callable[[Setting], Work], cores: int, tries: int = 3) -> tupl
                 raise
             del error
             continue
-        found.append((median(seconds(work) for _ in range(tries)), setting, work))
-    _, setting, work = min(found, key=lambda item: item[0])
-    return setting, work
+        found.append((setting, work))
+    taken = [[seconds(work) for _, work in found] for _ in range(tries)]
+    best = [min(times) for times in zip(*taken, strict=True)]
+    return found[best.index(min(best))]
 
 
 def within(setting: Setting, work: Work) -> Work:
@@ -168,7 +173,7 @@ def state_of(net: nn.Module) -> dict[str, torch.Tensor]:
 
 def inference(net: nn.Module, setting: Setting, method: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """A method of a net in inference mode, in a setting."""
-    own = laid_out(net.eval().requires_grad_(False), setting.channels_last)
+    own = laid_out(deepcopy(net).eval().requires_grad_(False), setting.channels_last)
     call: Callable[[torch.Tensor], torch.Tensor] = getattr(own, method)
     return torch.compile(call) if setting.compiled else call
 
