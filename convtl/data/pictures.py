@@ -103,7 +103,8 @@ def _coloured(picture: Image.Image, grey: bool) -> Image.Image:
     if picture.has_transparency_data:
         opaque = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
-    return picture.convert("L" if grey else "RGB")
+    mode = "L" if grey else "RGB"
+    return picture if picture.mode == mode else picture.convert(mode)  # converting copies
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
