@@ -19,7 +19,7 @@ from convtl.cli import (
 from convtl.config import Config
 from convtl.entry import folder
 from convtl.errors import UserError
-from convtl.reporting.build import build, peak_memory_gib, save_samples
+from convtl.reporting.build import build, save_samples
 from convtl.reporting.progress import Progress
 from convtl.study.assignments import refuse_hidden
 from convtl.study.dry_run import describe_plan
@@ -31,7 +31,7 @@ from convtl.study.runner import Outcome, check_trials, run_trials, take_over, un
 from convtl.study.store import RowStore
 from convtl.study.tuning import frozen, tuning_points
 from convtl.tracking import Tracker, open_tracker
-from convtl.training.devices import device_line, keep_programs, use_all_cores
+from convtl.training.devices import device_line, keep_programs, peak_memory_gib, use_all_cores
 from convtl.training.probes.run import run_gradients
 
 

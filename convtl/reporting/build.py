@@ -1,7 +1,5 @@
 """From the rows of a folder to its table and report."""
 
-import resource
-import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +29,7 @@ from convtl.study.program import commit, short
 from convtl.study.record import commits_of
 from convtl.study.sources import source_name
 from convtl.study.store import Row, RowStore, accessible
+from convtl.training.devices import peak_memory_gib
 from convtl.training.pretrain import SourceRequest
 from convtl.training.probes.tables import TABLE, read_gradients
 
@@ -159,12 +158,6 @@ def comparable(
     if other_content:
         left_out.append(f"{other_content} rows whose model, regime or domain has other parameters now")
     return kept, left_out
-
-
-def peak_memory_gib() -> float:
-    """Largest resident memory of this process so far, in GiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def _scope(

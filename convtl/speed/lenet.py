@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from convtl.reporting.build import peak_memory_gib
 from convtl.speed.compilations import Compilations
 from convtl.speed.context import NEEDS_TORCH, Context
 from convtl.speed.lenet_runs import LeNetRuns
 from convtl.speed.result import Result, difference, not_measured
 from convtl.speed.timing import interleaved, ratio
+from convtl.training.devices import peak_memory_gib
 
 _BATCH = 64
 _ALIKE = 1e-3

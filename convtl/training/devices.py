@@ -1,6 +1,8 @@
-"""One place that sets JAX up: devices and the compilation cache."""
+"""One place that sets JAX up, devices and the compilation cache, and says what this process runs on."""
 
 import os
+import resource
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,3 +47,9 @@ def device_line() -> str:
     """Number and kind of the devices, for records."""
     devices = jax.local_devices()
     return f"{len(devices)} x {devices[0].device_kind}"
+
+
+def peak_memory_gib() -> float:
+    """Largest resident memory of this process so far, in GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
