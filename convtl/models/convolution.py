@@ -148,9 +148,9 @@ def _banded(
     in) values times a matrix in which the kernel is shifted along the tile. Wider tiles multiply more zeros,
     narrower ones repeat more input and have matrices too thin for the machine (`convtl.models.lowering`).
     """
-    batch, _, width, channels = x.shape
+    batch, height, width, channels = x.shape
     kh, kw, _, out = kernel.shape
-    rows_out, width_out = x.shape[1] - kh + 1, width - kw + 1
+    rows_out, width_out = height - kh + 1, width - kw + 1
     tile = band_tile(width_out, out)
     tiles, columns = -(-width_out // tile), tile + kw - 1
     shift = np.zeros((kw, columns, tile), kernel.dtype)
@@ -159,7 +159,7 @@ def _banded(
     band = jnp.einsum("yxio,xwp->ywipo", kernel, shift).reshape(kh * columns * channels, tile * out)
     x = jnp.pad(x, ((0, 0), (0, 0), (0, tiles * tile - width_out), (0, 0)))
     strips = jnp.stack([x[:, :, at * tile : at * tile + columns] for at in range(tiles)], 2)
-    strips = strips.reshape(batch, -1, tiles, columns * channels)
+    strips = strips.reshape(batch, height, tiles, columns * channels)
     patches = jnp.concatenate([strips[:, i : i + rows_out] for i in range(kh)], axis=-1)
     product = patches.reshape(-1, kh * columns * channels) @ band
     return product.reshape(batch, rows_out, tiles * tile, out)[:, :, :width_out]

@@ -26,9 +26,10 @@ def pool2d(
     """
     batch, height, width, channels = x.shape
     rows, columns = height // 2, width // 2
+    x = x[:, : 2 * rows, : 2 * columns]
     if kind == "max":
-        return x[:, : 2 * rows, : 2 * columns].reshape(batch, rows, 2, columns, 2, channels).max((2, 4))
-    pairs = x[:, : 2 * rows, : 2 * columns].reshape(batch, rows, 2, 2 * columns * channels)
+        return x.reshape(batch, rows, 2, columns, 2, channels).max((2, 4))
+    pairs = x.reshape(batch, rows, 2, 2 * columns * channels)
     pairs = (pairs[:, :, 0] + pairs[:, :, 1]).reshape(batch, rows, columns, 2 * channels)
     return (pairs[..., :channels] + pairs[..., channels:]) / 4
 

@@ -158,13 +158,10 @@ def _signs(
     """`gains at n=10 and 50 (41% to 63%); loses at n=2`, from adjusted p values."""
     said = []
     known = [(cell, found) for cell in group if (found := contrast(cell))]
+    enough = [(cell, found) for cell, found in known if _could_settle(found)]
     few = [(cell, found) for cell, found in known if not _could_settle(found)]
     for sign, word in zip((1, -1, 0), words, strict=True):
-        places = [
-            f"n={cell.n} ({change(cell)})"
-            for cell, found in known
-            if found.sign == sign and (cell, found) not in few
-        ]
+        places = [f"n={cell.n} ({change(cell)})" for cell, found in enough if found.sign == sign]
         if places:
             said.append(f"{word} at {numbers.listed(places)}")
     if few:

@@ -16,6 +16,7 @@ from convtl.data.domains import load_domain
 from convtl.speed.context import Context
 from convtl.speed.result import Result
 from convtl.speed.timing import Ratio, seconds
+from convtl.training.devices import device_count
 
 _SIZE, _CROP = 224, 0.875
 _DISTINCT = 200
@@ -30,7 +31,7 @@ def decoding(context: Context) -> list[Result]:
     caches = context.scratch / "decoded"
     ours, theirs = [], []
     for _ in range(2):
-        theirs.append(_loop(files, _cores()))
+        theirs.append(_loop(files, device_count()))
         shutil.rmtree(caches, ignore_errors=True)
         data = replace(context.settings.data, workers=None)
         ours.append(seconds(partial(_ours, config, caches, data)))
@@ -91,9 +92,3 @@ def _loop(files: Sequence[Path], cores: int) -> float:
     with ProcessPoolExecutor(cores, mp_context=context) as pool:
         list(pool.map(plain, map(str, files[: 2 * cores])))  # the processes are there
         return seconds(lambda: list(pool.map(plain, map(str, files), chunksize=16)))
-
-
-def _cores() -> int:
-    import jax
-
-    return len(jax.local_devices())

@@ -11,7 +11,7 @@ from convtl.speed.context import NEEDS_TORCH, Context
 from convtl.speed.lenet_runs import LeNetRuns
 from convtl.speed.result import Result, difference, not_measured
 from convtl.speed.timing import interleaved, ratio
-from convtl.training.devices import peak_memory_gib
+from convtl.training.devices import device_count, peak_memory_gib
 
 _BATCH = 64
 _ALIKE = 1e-3
@@ -85,7 +85,7 @@ def _torch(runs: LeNetRuns) -> tuple[Any, Any]:
 
         return work
 
-    return torch_side.fastest(make, len(jax.local_devices()))
+    return torch_side.fastest(make, device_count())
 
 
 def _compare(runs: LeNetRuns, theirs: list[float]) -> str | None:

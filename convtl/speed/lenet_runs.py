@@ -30,7 +30,6 @@ class LeNetRuns:
     Attributes:
       width: lanes in one call.
       flops: of one update of one lane, by the algorithm (`convtl.training.cost`).
-      multiplied: the same with what the lowering multiplies beside it, such as the zeros of a band.
     """
 
     def __init__(
@@ -62,13 +61,18 @@ class LeNetRuns:
         self.width, self.updates = self._trainer.width, updates
         plain = build_network(with_plain_lowering(model), _SHAPE, classes)
         self.flops = flops_per_update(plain, plan, batch_size, start)
-        self.multiplied = flops_per_update(network, plan, batch_size, start)
         rng = np.random.default_rng(0)
         self.images = rng.standard_normal((_IMAGES, *_SHAPE), np.float32)
         self.labels = (np.arange(_IMAGES) % classes).astype(np.int32)
         self.variables = jax.tree.map(np.asarray, jax.jit(network.init)(jax.random.key(0)))
         self._inputs = Forward(network, 0, start)(self.variables, self.images) if start else self.images
         self._own = {name: self.variables[name] for name in network.names[start:]}
+
+    @property
+    def multiplied(self) -> int:
+        """Like `flops`, with what the lowering multiplies beside it, such as the zeros of a band."""
+        recipe = self.recipe
+        return flops_per_update(recipe.network, recipe.plan, recipe.batch_size, recipe.start)
 
     def batches(self, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """What enters the first trained unit, or the net."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import jax
 import numpy as np
 
 from convtl.config import FileWeights, ModelConfig
@@ -19,6 +18,7 @@ from convtl.speed.lenet_runs import RATE
 from convtl.speed.result import Result, difference, not_measured
 from convtl.speed.timing import interleaved, ratio
 from convtl.training.cost import flops_per_update, multiply_adds
+from convtl.training.devices import device_count
 from convtl.training.features import Forward
 from convtl.training.lanes import Lane, Recipe, Trainer
 from convtl.transfer.plan import make_plan, resolve_depth
@@ -87,7 +87,7 @@ def features(context: Context) -> Result:
         ]
         return partial(torch_side.outputs, own, batches)
 
-    setting, theirs = torch_side.fastest(make, len(jax.local_devices()), tries=2)
+    setting, theirs = torch_side.fastest(make, device_count(), tries=2)
     ours = partial(forward, variables, images)
     found, wanted = ours(), theirs()
     off = float((np.abs(found - wanted).max(1) / np.abs(wanted).max(1)).max())
@@ -148,7 +148,7 @@ def last_stage(context: Context, name: str) -> Result:
 
         return work
 
-    setting, theirs = torch_side.fastest(make, len(jax.local_devices()), tries=2)
+    setting, theirs = torch_side.fastest(make, device_count(), tries=2)
     train = partial(trainer.train, lanes)
     ours, wanted = train()[0].losses, theirs()
     worst = int(np.argmax(np.abs(ours - wanted)))

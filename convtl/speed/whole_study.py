@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import jax
 import numpy as np
 
 from convtl.models.registry import build_network
@@ -20,6 +19,7 @@ from convtl.study.grid import Trial, expand
 from convtl.study.materials import Materials
 from convtl.study.runner import run_trials
 from convtl.study.store import Row, RowStore
+from convtl.training.devices import device_count
 from convtl.transfer.optim import schedule_values
 from convtl.transfer.plan import make_plan
 
@@ -69,7 +69,7 @@ def default_study(context: Context) -> list[Result]:
 
 def _cores(wall: float, cpu: float, compiled: Compilations, count: int) -> Result:
     """How much of its devices' time a study works; on accelerators its host hardly does."""
-    busy = cpu / wall / jax.local_device_count()
+    busy = cpu / wall / device_count()
     return Result(
         "study cores",
         "The default study: processor time, as a share of all cores'",
@@ -125,7 +125,7 @@ def _in_one(
 
     context.say(f"{len(theirs)} trials in one PyTorch program")
     times = {}
-    for threads in (1, side.cores()):
+    for threads in (1, device_count()):
         setting = side.Setting(True, False, threads)
         times[threads] = seconds(side.within(setting, lambda: run_trial(theirs[-1])))
     threads = min(times, key=lambda number: times[number])
@@ -151,7 +151,7 @@ def _in_one(
 
 
 def _in_many(context: Context, ours: float, theirs: Sequence[Any], rows: Sequence[Row], count: int) -> Result:
-    from convtl.speed.pytorch import process, side
+    from convtl.speed.pytorch import process
 
     context.say("PyTorch, a process for each trial")
     few = theirs[:: max(1, len(theirs) // context.speed.processes)][: context.speed.processes]
@@ -160,7 +160,7 @@ def _in_many(context: Context, ours: float, theirs: Sequence[Any], rows: Sequenc
         paths.append(Path(context.scratch) / f"trial{number}.npz")
         process.save(trial, paths[-1])
     began = time.perf_counter()
-    _all_at_once(paths, side.cores())
+    _all_at_once(paths, device_count())
     whole = (time.perf_counter() - began) / len(paths) * count
     return Result(
         "study processes",

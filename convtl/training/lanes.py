@@ -103,48 +103,42 @@ class Trainer:
 
 
 def _over_lanes(recipe: Recipe, chunk: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for all of a device's lanes; what is multiplied with their rates, and the updates' numbers, are shared.
+    """The same for all of a device's lanes, which share multipliers of the rates and the updates' numbers."""
+    if not one_after_another(recipe):
+        return jax.vmap(chunk, in_axes=(0, 0, 0, 0, None, None, 0, 0))
+
+    def mapped(*arguments: Any) -> Any:
+        *runs, multipliers, numbers, images, labels = arguments
+        return jax.lax.map(
+            lambda lane: chunk(*lane[:-2], multipliers, numbers, *lane[-2:]), (*runs, images, labels)
+        )
+
+    return mapped
+
+
+def one_after_another(recipe: Recipe) -> bool:
+    """Whether a device takes its lanes one after another, and not side by side.
 
     Accelerators take them side by side (`vmap`), and a CPU where there are no maps but in what enters, so that
     there is little to compute for each operation. Maps of several lanes at once leave a core's cache. LeNet-5, batch
     32, 4 lanes on each of 2 cores, side by side and one after another: all layers 50 and 36 us an image, the last
     three on cached features 3.1 and 3.6, the last 0.3 and 0.4.
     """
-    maps = any(len(shape) == 3 for shape in recipe.network.output_shapes[recipe.start :])
-    if not (maps and on_cpu()):
-        return jax.vmap(chunk, in_axes=(0, 0, 0, 0, None, None, 0, 0))
-
-    def one_after_another(
-        variables: Any,
-        state: Any,
-        rates: Any,
-        seeds: Any,
-        multipliers: Any,
-        numbers: Any,
-        images: Any,
-        labels: Any,
-    ) -> Any:
-        def one(lane: tuple[Any, ...]) -> Any:
-            own, memory, rate, seed, images, labels = lane
-            return chunk(own, memory, rate, seed, multipliers, numbers, images, labels)
-
-        return jax.lax.map(one, (variables, state, rates, seeds, images, labels))
-
-    return one_after_another
+    return on_cpu() and any(len(shape) == 3 for shape in recipe.network.output_shapes[recipe.start :])
 
 
 def updates_at_once(recipe: Recipe) -> int:
-    """The chunk, or less where its images would be too many."""
-    update = 4 * recipe.batch_size * int(np.prod(recipe.network.shape_before(recipe.start)))
-    return min(recipe.chunk, max(1, _BYTES_AT_ONCE // update))
-
-
-def _chunks(phase: Phase, chunk: int) -> list[tuple[int, int]]:
-    """(first, stop) of pieces of `chunk` updates, of at least two where the phase has as many.
+    """The chunk, or less where its images would be too many; two at least.
 
     XLA compiles a loop of one step as none, which gives other last bits.
     """
-    starts = list(range(phase.first, phase.stop, max(chunk, 2)))
+    update = 4 * recipe.batch_size * int(np.prod(recipe.network.shape_before(recipe.start)))
+    return max(2, min(recipe.chunk, _BYTES_AT_ONCE // update))
+
+
+def _chunks(phase: Phase, chunk: int) -> list[tuple[int, int]]:
+    """(first, stop) of pieces of `chunk` updates; a single last update joins the piece before it."""
+    starts = list(range(phase.first, phase.stop, chunk))
     if len(starts) > 1 and phase.stop - starts[-1] < 2:
         starts.pop()
     return list(zip(starts, [*starts[1:], phase.stop], strict=True))

@@ -6,9 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from convtl.models.lowering import on_cpu
 from convtl.models.network import Variables
-from convtl.training.lanes import updates_at_once
+from convtl.training.lanes import one_after_another, updates_at_once
 from convtl.training.recipe import Recipe
 from convtl.training.step import init_state
 from convtl.transfer.plan import Phase
@@ -18,8 +17,8 @@ def lane_bytes(recipe: Recipe) -> tuple[int, int]:
     """Bytes of one lane: what every lane has all the time, and what a lane at work has beside it.
 
     The first are weights, the optimiser's state and the batches of a chunk; the second what the backward pass
-    keeps of the forward pass, gradients, and on a CPU, where one lane after another is taken out of all, the first
-    once more. Of several phases the largest. What single operations need comes on top.
+    keeps of the forward pass, gradients, and, where one lane after another is taken out of all, the first once
+    more. Of several phases the largest. What single operations need comes on top.
     """
     network = recipe.network
     variables = {name: network.abstract_variables[name] for name in network.names[recipe.start :]}
@@ -33,13 +32,13 @@ def lane_bytes(recipe: Recipe) -> tuple[int, int]:
         there.append(_bytes(variables) + _bytes(state) + batches)
         gradients = _bytes({unit: variables[unit]["params"] for unit in phase.trained})
         at_work.append(_kept(recipe, phase, variables, entering) + gradients)
-    return max(there), max(at_work) + (max(there) if on_cpu() else 0)
+    return max(there), max(at_work) + (max(there) if one_after_another(recipe) else 0)
 
 
 def device_bytes(recipe: Recipe, lanes: int) -> int:
-    """Bytes that so many lanes take on a device. On a CPU one of them is at work at a time."""
+    """Bytes that so many lanes take on a device. Taken one after another, one is at work at a time."""
     there, at_work = lane_bytes(recipe)
-    return lanes * there + (at_work if on_cpu() else lanes * at_work)
+    return lanes * there + (at_work if one_after_another(recipe) else lanes * at_work)
 
 
 def most_lanes(recipe: Recipe, budget: float) -> int:
@@ -52,15 +51,12 @@ def _kept(recipe: Recipe, phase: Phase, variables: Variables, entering: tuple[in
     """Bytes that differentiation keeps between the forward pass and the backward pass."""
 
     def forward(trained: Variables, images: jax.Array) -> jax.Array:
-        whole = variables_of(trained)
+        frozen = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables)
+        whole = frozen | {unit: frozen[unit] | {"params": trained[unit]} for unit in phase.trained}
         logits, _, _ = recipe.network.apply(
             whole, images, start=recipe.start, train=phase.trained, rngs=jax.random.key(0)
         )
         return logits
-
-    def variables_of(trained: Variables) -> Variables:
-        frozen = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables)
-        return frozen | {unit: frozen[unit] | {"params": trained[unit]} for unit in phase.trained}
 
     trained = {unit: variables[unit]["params"] for unit in phase.trained}
     images = jax.ShapeDtypeStruct(entering, jnp.float32)

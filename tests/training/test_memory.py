@@ -36,10 +36,10 @@ def test_what_lanes_take_is_about_what_xla_reserves(depth: int) -> None:
     assert whole / 2 < device_bytes(given, 3) < 1.2 * whole
 
 
-@pytest.mark.parametrize("cpu", [True, False])
-def test_the_most_lanes_are_what_the_budget_holds(cpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_the_most_lanes_are_what_the_budget_holds(in_turn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     given = recipe(LENET, 5)
-    monkeypatch.setattr(memory, "on_cpu", lambda: cpu)
+    monkeypatch.setattr(memory, "one_after_another", lambda recipe: in_turn)
     for lanes in (1, 2, 7, 100):
         assert most_lanes(given, device_bytes(given, lanes)) == lanes
         assert most_lanes(given, device_bytes(given, lanes + 1) - 1) == lanes

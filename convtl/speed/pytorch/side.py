@@ -131,13 +131,6 @@ class Fitting:
         return [float(loss) for loss in losses]
 
 
-def cores() -> int:
-    """One for each of JAX's devices on CPU."""
-    import jax
-
-    return len(jax.local_devices())
-
-
 def labels_of(labels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.asarray(labels, np.int64))
 
