@@ -7,13 +7,16 @@ the same for every model. A residual block is one unit.
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.errors import InvalidRngError
 from jaxtyping import Array, Float
+
+from convtl.models.lowering import inferred_at_a_time
 
 Variables = dict[str, dict[str, Any]]
 """Unit name -> its Flax collections (`params`, and `batch_stats` where there are any)."""
@@ -72,6 +75,10 @@ class Network:
     def shape_before(self, index: int) -> tuple[int, ...]:
         """Shape of one image's input to unit number `index`."""
         return self.input_shape if index == 0 else self.output_shapes[index - 1]
+
+    def has_maps(self, start: int) -> bool:
+        """Whether any unit from `start` on makes maps, and not vectors."""
+        return any(len(shape) == 3 for shape in self.output_shapes[start:])
 
     def index(self, name: str) -> int:
         return self.names.index(name)
@@ -138,6 +145,46 @@ class Network:
             if name in taps:
                 tapped[name] = x
         return x, updated, tapped
+
+    def infer(
+        self,
+        variables: Mapping[str, Mapping[str, Any]],
+        x: Float[Array, "batch ..."],
+        *,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Float[Array, "batch ..."]:
+        """What units `start` up to `stop` make of `x` in inference mode, a few images at a time where that is faster.
+
+        Args: as those of `apply`.
+        """
+
+        def through(some: Array) -> Array:
+            return self.apply(variables, some, start=start, stop=stop)[0]
+
+        few = inferred_at_a_time(len(x), x.shape[1:])
+        if few == len(x):
+            return through(x)
+        found = jax.lax.map(through, x.reshape(-1, few, *x.shape[1:]))
+        return found.reshape(-1, *found.shape[2:])
+
+    def mixes_batch(self, train: Collection[str], held: Collection[str] = ()) -> bool:
+        """Whether in training mode a batch means more than its images one by one: for statistics, or for draws.
+
+        Args: as those of `apply`.
+        """
+        own = self.abstract_variables
+        return any(("batch_stats" in own[name] and name not in held) or self._draws(name) for name in train)
+
+    def _draws(self, name: str) -> bool:
+        index = self.index(name)
+        x = jax.ShapeDtypeStruct((2, *self.shape_before(index)), jnp.float32)
+        own = {name: self.abstract_variables[name]}
+        try:
+            jax.eval_shape(partial(self.apply, start=index, stop=index + 1, train=(name,)), own, x)
+        except InvalidRngError:  # there is no key to draw with
+            return True
+        return False
 
 
 def _with_running_statistics(

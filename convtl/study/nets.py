@@ -96,7 +96,7 @@ class SavedNet:
 
     @cached_property
     def _apply(self) -> Any:
-        return jax.jit(lambda variables, images: self.network.apply(variables, images)[0])
+        return jax.jit(self.network.infer)
 
 
 def net_name(trial: Trial) -> str:

@@ -114,7 +114,7 @@ def _arrived(values: jax.Array, count: int) -> np.ndarray:
 
 
 def _forward(network: Network, start: int, stop: int, variables: Variables, images: jax.Array) -> jax.Array:
-    return network.apply(variables, images, start=start, stop=stop)[0]
+    return network.infer(variables, images, start=start, stop=stop)
 
 
 class PrefixFeatures:

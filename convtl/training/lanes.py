@@ -124,7 +124,7 @@ def one_after_another(recipe: Recipe) -> bool:
     32, 4 lanes on each of 2 cores, side by side and one after another: all layers 50 and 36 us an image, the last
     three on cached features 3.1 and 3.6, the last 0.3 and 0.4.
     """
-    return on_cpu() and any(len(shape) == 3 for shape in recipe.network.output_shapes[recipe.start :])
+    return on_cpu() and recipe.network.has_maps(recipe.start)
 
 
 def updates_at_once(recipe: Recipe) -> int:

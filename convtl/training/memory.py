@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from convtl.models.network import Variables
 from convtl.training.lanes import one_after_another, updates_at_once
 from convtl.training.recipe import Recipe
-from convtl.training.step import init_state
+from convtl.training.step import at_a_time, init_state
 from convtl.transfer.plan import Phase
 
 
@@ -22,8 +22,8 @@ def lane_bytes(recipe: Recipe) -> tuple[int, int]:
     """
     network = recipe.network
     variables = {name: network.abstract_variables[name] for name in network.names[recipe.start :]}
-    entering = (recipe.batch_size // recipe.optim.accumulate, *network.shape_before(recipe.start))
-    batches = 4 * recipe.batch_size * (prod(entering[1:]) + 1) * updates_at_once(recipe)
+    image = network.shape_before(recipe.start)
+    batches = 4 * recipe.batch_size * (prod(image) + 1) * updates_at_once(recipe)
     there, at_work = [], []
     for phase in recipe.plan.phases:
         state = jax.eval_shape(
@@ -31,7 +31,8 @@ def lane_bytes(recipe: Recipe) -> tuple[int, int]:
         )
         there.append(_bytes(variables) + _bytes(state) + batches)
         gradients = _bytes({unit: variables[unit]["params"] for unit in phase.trained})
-        at_work.append(_kept(recipe, phase, variables, entering) + gradients)
+        rows = at_a_time(network, recipe.start, phase, recipe.batch_size, recipe.optim, recipe.norm_mode)
+        at_work.append(_kept(recipe, phase, variables, (rows, *image)) + gradients)
     return max(there), max(at_work) + (max(there) if one_after_another(recipe) else 0)
 
 

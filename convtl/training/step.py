@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from convtl.config import OptimConfig
 from convtl.config.training import AugmentConfig, NormMode, Precision
+from convtl.models.lowering import trained_at_a_time
 from convtl.models.network import Network, Variables
 from convtl.training.augment import augment, blend
 from convtl.transfer.average import Averaged, added, started
@@ -89,7 +90,8 @@ def update(
     trained = {unit: params[unit] for unit in phase.trained}
     batch, share = _prepared(Batch(images, labels), key, options.augment)
     loss_of = partial(_loss, network, start, phase, config, options, variables, share)
-    loss, moving, gradients = _gradients(loss_of, trained, _moving(variables, phase), batch, key, config)
+    parts = len(labels) // at_a_time(network, start, phase, len(labels), config, options.norm_mode)
+    loss, moving, gradients = _gradients(loss_of, trained, _moving(variables, phase), batch, key, parts)
     everything = jax.tree.map(jnp.zeros_like, params) | gradients
     memory = state.optimiser if isinstance(state, Averaged) else state
     steps, memory = make_transform(config, phase, params, rate).update(everything, memory, params)
@@ -147,8 +149,12 @@ def _loss(
             for unit, own in merged.items()
         }
         images = _lowered(images)
-    held = phase.trained if options.norm_mode != "train" else ()
-    logits, updated, _ = network.apply(merged, images, start=start, train=phase.trained, held=held, rngs=key)
+    first = _first_trained(network, phase)
+    entering = network.infer(merged, images, start=start, stop=first)
+    held = _held(phase, options.norm_mode)
+    logits, updated, _ = network.apply(
+        merged, entering, start=first, train=phase.trained, held=held, rngs=key
+    )
     logits = logits.astype(jnp.float32)
     fit = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
     if share is not None:
@@ -161,6 +167,25 @@ def _loss(
     return wanted, (fit, _moving(updated, phase))
 
 
+def at_a_time(
+    network: Network, start: int, phase: Phase, rows: int, config: OptimConfig, norm_mode: NormMode
+) -> int:
+    """How many images of a batch of `rows` are differentiated together."""
+    rows //= config.accumulate
+    if not network.has_maps(start) or network.mixes_batch(phase.trained, _held(phase, norm_mode)):
+        return rows
+    return trained_at_a_time(rows, network.input_shape)
+
+
+def _held(phase: Phase, norm_mode: NormMode) -> tuple[str, ...]:
+    return phase.trained if norm_mode != "train" else ()
+
+
+def _first_trained(network: Network, phase: Phase) -> int:
+    """Index of the unit up to which nothing is trained."""
+    return min((network.index(unit) for unit in phase.trained), default=len(network.units))
+
+
 def _lowered(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tree)
 
@@ -171,30 +196,26 @@ def _gradients(
     moving: Variables,
     batch: Batch,
     key: jax.Array | None,
-    config: OptimConfig,
+    parts: int,
 ) -> tuple[Float[Array, ""], Variables, Params]:
-    """Loss, statistics and gradients of a batch, in `config.accumulate` equal parts one after the other.
+    """Loss, statistics and gradients of a batch, in equal parts one after the other.
 
-    Batch normalisation sees the parts, not the whole, and its statistics go from part to part.
+    Batch normalisation in training mode sees the parts, not the whole, and its statistics go from part to part.
     """
     with_gradients = jax.value_and_grad(loss_of, has_aux=True)
-    count = config.accumulate
-    if count == 1:
+    if parts == 1:
         (_, (loss, moving)), gradients = with_gradients(trained, moving, batch, key)
-        return loss, moving, gradients
-
-    def one(moving: Variables, number: Any, part: Batch) -> tuple[Any, Variables, Params]:
-        own = None if key is None else jax.random.fold_in(key, _PART + number)
-        (_, (loss, moving)), gradients = with_gradients(trained, moving, part, own)
         return loss, moving, gradients
 
     def body(carry: Any, step: Any) -> tuple[Any, None]:
         total, before, sums = carry
-        loss, after, gradients = one(before, *step)
+        number, part = step
+        own = None if key is None else jax.random.fold_in(key, _PART + number)
+        (_, (loss, after)), gradients = with_gradients(trained, before, part, own)
         return (total + loss, after, jax.tree.map(jnp.add, sums, gradients)), None
 
-    parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
-    first = one(moving, 0, jax.tree.map(lambda leaf: leaf[0], parts))
-    rest = (jnp.arange(1, count), jax.tree.map(lambda leaf: leaf[1:], parts))
-    (total, moving, sums), _ = jax.lax.scan(body, first, rest)
-    return total / count, moving, jax.tree.map(lambda leaf: leaf / count, sums)
+    pieces = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
+    none = jnp.zeros_like(batch.labels[0], jnp.float32)  # on the same devices as the losses will be
+    nothing = (none, moving, jax.tree.map(jnp.zeros_like, trained))
+    (total, moving, sums), _ = jax.lax.scan(body, nothing, (jnp.arange(parts), pieces))
+    return total / parts, moving, jax.tree.map(lambda leaf: leaf / parts, sums)

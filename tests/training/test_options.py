@@ -17,6 +17,7 @@ from convtl.config.training import AugmentConfig, NormMode
 from convtl.errors import UserError
 from convtl.keys import digest_arrays
 from convtl.models.network import Network, Variables
+from convtl.training import step
 from convtl.training.adapt import adapt_statistics
 from convtl.training.augment import blend
 from convtl.training.lanes import Lane, Recipe, Trained, Trainer
@@ -219,6 +220,12 @@ def test_gradients_in_half_precision_are_near_those_in_full() -> None:
 # --- parts of batches -------------------------------------------------------------------------------
 
 
+class Pooled(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return nn.avg_pool(x, (6, 6), (6, 6))
+
+
 @pytest.mark.parametrize("parts", [4])
 def test_parts_of_a_batch_are_the_batch(parts: int) -> None:
     """Where nothing looks at the batch as a whole."""
@@ -228,6 +235,25 @@ def test_parts_of_a_batch_are_the_batch(parts: int) -> None:
     (whole,), (found,) = trained(given, own), trained(split, own)
     np.testing.assert_allclose(found.losses, whole.losses, atol=1e-6)
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), found.variables, whole.variables)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_big_images_go_a_few_at_a_time_where_nothing_looks_at_their_batch(
+    held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = Network((("maps", Pooled()), *CHAIN.units), (66, 66, 1))
+    given = recipe(big, 3, optim=OptimConfig(kind="sgd"), lanes=1)
+    given = dataclasses.replace(given, norm_mode="frozen" if held else "train")
+    (phase,) = given.plan.phases
+    at_once = step.at_a_time(big, 0, phase, BATCH, given.optim, given.norm_mode)
+    assert at_once == (4 if held else BATCH)
+    own = lane(big, 0)
+    (found,) = trained(given, own)
+    monkeypatch.setattr(step, "trained_at_a_time", lambda rows, shape: rows)
+    (wanted,) = trained(given, own)
+    np.testing.assert_allclose(found.losses, wanted.losses, rtol=1e-4)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), found.variables, wanted.variables)
+    assert same_bits(found.variables, wanted.variables) != held
 
 
 def test_statistics_go_from_part_to_part() -> None:
