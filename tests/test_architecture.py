@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "convtl"
 FLOORS = {
     "__init__": 0,
     "errors": 0,
+    "cores": 0,
     "entry": 1,
     "keys": 0,
     "config": 0,

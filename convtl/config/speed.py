@@ -1,6 +1,6 @@
 """What `+experiment=speed` measures."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
@@ -8,9 +8,7 @@ from pydantic.dataclasses import dataclass
 from convtl.config.values import STRICT, Count, listed
 
 Measured = Literal["lenet", "depths", "heads", "growth", "nets", "study", "decoding", "start", "accelerator"]
-MEASURED: tuple[Measured, ...] = (
-    "lenet", "depths", "heads", "growth", "nets", "study", "decoding", "start", "accelerator",
-)  # fmt: skip
+MEASURED: tuple[Measured, ...] = get_args(Measured)
 
 
 @dataclass(frozen=True, config=STRICT)

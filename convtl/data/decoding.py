@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 from PIL import Image, UnidentifiedImageError
 
 from convtl.config.data import DataConfig
+from convtl.cores import core_count
 from convtl.data.pictures import Fit
 from convtl.data.rows import Rows
 
@@ -131,12 +132,8 @@ def _worth_processes(progress: "_Rate", means: Means) -> int:
         if (total - done) * seconds / done < _WORTH_PROCESSES:
             return 0
         fitting = int(means.data.memory_gb * 1e9 / 2 // _BYTES_A_PROCESS)
-        wanted = min(_cores(), fitting)
+        wanted = min(core_count(), fitting)
     return wanted if wanted > 1 else 0
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _by_many(

@@ -1,4 +1,4 @@
-"""Layers: convolution, pooling, normalisation. What platforms differ in is in `convolution.py`."""
+"""Layers: convolution, pooling, normalisation. What platforms differ in is said in `lowering.py`."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -21,8 +21,8 @@ def pool2d(
 ) -> Float[Array, "batch height2 width2 channels"]:
     """2x2 pooling with stride 2; an odd last row or column is left out, as in `VALID` padding.
 
-    Pairs of rows, then of columns, side by side in memory: XLA's windowed reduction is slow on CPU, and a
-    reduction over reshaped axes takes longer, too (`convtl.models.lowering`).
+    Averages by pairs of rows, then of columns, side by side in memory, since a reduction over reshaped axes takes
+    longer (`convtl.models.lowering`), and XLA's windowed reduction longer still.
     """
     batch, height, width, channels = x.shape
     rows, columns = height // 2, width // 2

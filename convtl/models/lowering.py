@@ -1,6 +1,7 @@
 """Which form an operation takes on which platform and for which shape: each choice beside what it was measured by.
 
-GPU and TPU keep XLA's own operations. On CPU (JAX 0.10, 2 cores; all inside `lax.scan`, where training is):
+GPU and TPU keep XLA's own convolutions; pooling and 1x1 convolutions have one form everywhere. On CPU (JAX 0.10, 2
+cores; all inside `lax.scan`, where training is):
 
 | operation, shape | form | measured |
 |---|---|---|
@@ -9,11 +10,14 @@ GPU and TPU keep XLA's own operations. On CPU (JAX 0.10, 2 cores; all inside `la
 | convolution, others without groups | `canonical` | 8 of 28x28, 128 to 128 maps, 3x3: 95 ms, `lax` 1,800 |
 | depthwise convolution | `shifted` | 112x112x32, forward: 2.4 ms, `lax` 209 |
 | 2x2 average pooling | sums of halves | LeNet-5: 68 us an image, 74 with a mean over reshaped axes |
-| other pooling | maximum of slices | XLA's windowed reduction takes longer, its gradient more so |
+| 2x2 maximum; others | over reshaped axes; of slices | XLA's windowed reduction takes longer, its gradient more |
 | normalisation | Flax's own | no other form was tried |
 | inference from maps above 32x32 on | 2 images at a time | EfficientNet-Lite0: 144 images/s, 32 at a time 98 |
 | gradients of nets for images above 64x64 | 4 images at a time | EfficientNet-Lite0: 25 images/s, 32 at a time 14 |
 | gradients of nets for smaller images | 32 images at a time | LeNet-5, batch 64: 43 us an image, all at a time 51 |
+
+Gradients are taken in pieces only where a batch is no more than its images: with batch statistics held (`norm_mode`)
+or none in the net, and no dropout.
 """
 
 from typing import Literal
@@ -32,7 +36,7 @@ _BAND_COLUMNS = 32
 # Maps of a whole batch leave the cache, and a program's memory comes anew from the system at each call. Features of
 # images of 224 px, images/s on 2 cores, 32, 4, 2 and 1 at a time: EfficientNet-Lite0 98, 132, 144, 148; MobileNetV2
 # 119, 183, 203, 200; ResNet-18 45, 49, 47, 27 (kernels are laid out anew each time); ResNet-50 18, 21, 20, 20.
-# LeNet-5 (28 px) and ResNet-20 (32 px) gain nothing.
+# LeNet-5 (28 px) and ResNet-20 (32 px) gain nothing. With a program for each unit EfficientNet-Lite0 57, 75, 78.
 _INFERRED_AT_A_TIME, _INFERRED_ABOVE = 2, 32 * 32
 # Updates of all layers, images/s, 32, 4 and 2 at a time: EfficientNet-Lite0 14, 25, 28; ResNet-18 12, 15, 14.
 # LeNet-5, us an image, batch 64 whole and 32 at a time: 51 and 43; batch 128 whole, 32 and 16 at a time: 53, 39, 39.
@@ -98,5 +102,5 @@ def trained_at_a_time(rows: int, input_shape: tuple[int, ...]) -> int:
 
 
 def _divisor(rows: int, most: int) -> int:
-    """The largest of up to `most` that divides `rows`; `rows` if only 1 does, which is slow."""
+    """The largest number from 2 to `most` that divides `rows`; `rows` if none does: single images are slow."""
     return next((few for few in range(most, 1, -1) if rows % few == 0), rows)

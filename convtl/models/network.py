@@ -158,15 +158,10 @@ class Network:
 
         Args: as those of `apply`.
         """
-
-        def through(some: Array) -> Array:
-            return self.apply(variables, some, start=start, stop=stop)[0]
-
-        few = inferred_at_a_time(len(x), x.shape[1:])
-        if few == len(x):
-            return through(x)
-        found = jax.lax.map(through, x.reshape(-1, few, *x.shape[1:]))
-        return found.reshape(-1, *found.shape[2:])
+        stop = len(self.units) if stop is None else stop
+        if start == stop:
+            return x
+        return a_few_at_a_time(lambda some: self.apply(variables, some, start=start, stop=stop)[0], x)
 
     def mixes_batch(self, train: Collection[str], held: Collection[str] = ()) -> bool:
         """Whether in training mode a batch means more than its images one by one: for statistics, or for draws.
@@ -185,6 +180,17 @@ class Network:
         except InvalidRngError:  # there is no key to draw with
             return True
         return False
+
+
+def a_few_at_a_time(
+    through: Callable[[Array], Array], x: Float[Array, "batch ..."]
+) -> Float[Array, "batch ..."]:
+    """What `through` makes of a batch in which images do not meet; see `inferred_at_a_time`."""
+    few = inferred_at_a_time(len(x), x.shape[1:])
+    if few == len(x):
+        return through(x)
+    found = jax.lax.map(through, x.reshape(-1, few, *x.shape[1:]))
+    return found.reshape(-1, *found.shape[2:])
 
 
 def _with_running_statistics(

@@ -4,7 +4,7 @@ from statistics import median
 
 import jax
 
-from convtl.speed.context import Context
+from convtl.speed.context import CPUS_ONLY, Context
 from convtl.speed.lenet_runs import LeNetRuns
 from convtl.speed.result import Result, not_measured
 from convtl.speed.timing import interleaved, ratio
@@ -25,7 +25,7 @@ def accelerator(context: Context) -> list[Result]:
         none = "no GPU or TPU here"
         batched = not_measured("accelerator lanes", _BATCHED, none, 30.0)
     else:
-        none = "the side of PyTorch is written for CPUs only"
+        none = CPUS_ONLY
         batched = _lanes(context)
     return [
         batched,

@@ -19,7 +19,7 @@ class Context:
       content: the same as plain data.
       speed: what is measured, and for how long.
       scratch: a folder for files that nothing needs afterwards.
-      torch: whether PyTorch is installed.
+      no_torch: why there is nothing to compare with; None where PyTorch's side can be timed.
       say: takes a line about what is measured now.
     """
 
@@ -29,8 +29,9 @@ class Context:
     machine: Machine
     cache: Cache
     scratch: Path
-    torch: bool
+    no_torch: str | None
     say: Callable[[str], None]
 
 
 NEEDS_TORCH = "needs PyTorch: pip install 'convtl[torch]'"
+CPUS_ONLY = "the side of PyTorch is written for CPUs only"

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from convtl.config import DataConfig, ImageFolderConfig
+from convtl.cores import core_count
 from convtl.data.domains import load_domain
 from convtl.speed.context import Context
 from convtl.speed.result import Result
 from convtl.speed.timing import Ratio, seconds
-from convtl.training.devices import device_count
 
 _SIZE, _CROP = 224, 0.875
 _DISTINCT = 200
@@ -30,11 +30,14 @@ def decoding(context: Context) -> list[Result]:
     config = ImageFolderConfig(path=str(folder), size=_SIZE, grey=False, crop=_CROP, interpolation="bicubic")
     caches = context.scratch / "decoded"
     ours, theirs = [], []
-    for _ in range(2):
-        theirs.append(_loop(files, device_count()))
-        shutil.rmtree(caches, ignore_errors=True)
-        data = replace(context.settings.data, workers=None)
-        ours.append(seconds(partial(_ours, config, caches, data)))
+    data = replace(context.settings.data, workers=None)
+    for number in range(2):
+        for side in ("theirs", "ours") if number == 0 else ("ours", "theirs"):
+            if side == "theirs":
+                theirs.append(_loop(files, core_count()))
+                continue
+            shutil.rmtree(caches, ignore_errors=True)
+            ours.append(seconds(partial(_ours, config, caches, data)))
     each = [there / here for here, there in zip(ours, theirs, strict=True)]
     return [
         Result(

@@ -1,4 +1,4 @@
-"""LeNet-5: full fine-tuning against PyTorch, what depth costs, heads on cached features, many times the trials."""
+"""LeNet-5: full fine-tuning against PyTorch, what depth costs, heads on cached features."""
 
 from statistics import median
 from typing import Any
@@ -6,12 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from convtl.speed.compilations import Compilations
-from convtl.speed.context import NEEDS_TORCH, Context
+from convtl.cores import core_count
+from convtl.speed.context import Context
 from convtl.speed.lenet_runs import LeNetRuns
 from convtl.speed.result import Result, difference, not_measured
 from convtl.speed.timing import interleaved, ratio
-from convtl.training.devices import device_count, peak_memory_gib
 
 _BATCH = 64
 _ALIKE = 1e-3
@@ -23,17 +22,17 @@ _ALONE = "LeNet-5, all layers, batch 64: one run alone, images/s"
 
 def full_fine_tuning(context: Context) -> list[Result]:
     """An update of the whole net: many runs in one program, and one run alone, against PyTorch's best."""
-    if not context.torch:
+    if context.no_torch is not None:
         return [
-            not_measured("lenet batched", _BATCHED, NEEDS_TORCH, 2.0),
-            not_measured("lenet alone", _ALONE, NEEDS_TORCH, 1.3),
+            not_measured("lenet batched", _BATCHED, context.no_torch, 2.0),
+            not_measured("lenet alone", _ALONE, context.no_torch, 1.3),
         ]
     settings, updates = context.settings, context.speed.updates
     common: dict[str, Any] = {"batch_size": _BATCH, "updates": updates}
     many = LeNetRuns(settings, lanes=settings.lanes, **common)
     one = LeNetRuns(settings, lanes=1, devices=jax.local_devices()[:1], **common)
     setting, theirs = _torch(one)
-    wrong = _compare(one, theirs())
+    losses = theirs()
     taken = interleaved({"many": many.train, "one": one.train, "torch": theirs}, context.speed.repeats)
     images = updates * _BATCH
     return [
@@ -45,7 +44,7 @@ def full_fine_tuning(context: Context) -> list[Result]:
             ratio=ratio(taken, side, "torch", runs.width),
             goal=goal,
             limit=_bound(context, runs, median(taken[side])),
-            wrong=wrong,
+            wrong=_compare(runs, losses),
             note=f"{runs.width} runs at once" if runs is many else "",
         )
         for name, what, side, runs, goal in (
@@ -85,7 +84,7 @@ def _torch(runs: LeNetRuns) -> tuple[Any, Any]:
 
         return work
 
-    return torch_side.fastest(make, device_count())
+    return torch_side.fastest(make, core_count())
 
 
 def _compare(runs: LeNetRuns, theirs: list[float]) -> str | None:
@@ -155,37 +154,5 @@ def heads(context: Context) -> list[Result]:
             ratio=ratio(taken, "head", "whole"),
             goal=100,
             limit=_overhead(taken["head"], head),
-        )
-    ]
-
-
-def growth(context: Context) -> list[Result]:
-    """Ten times the runs of one kind: ten times the time at most, and nothing compiled anew."""
-    settings = context.settings
-    runs = LeNetRuns(
-        settings,
-        batch_size=settings.batch_size,
-        updates=context.speed.updates,
-        lanes=settings.lanes,
-    )
-    runs.train()
-    before = peak_memory_gib()
-    with Compilations() as counted:
-        taken = interleaved(
-            {"once": runs.train, "ten times": lambda: [runs.train() for _ in range(10)]},
-            context.speed.repeats,
-        )
-    return [
-        Result(
-            "growth",
-            "LeNet-5, all layers: ten times the runs, seconds",
-            ours=f"{median(taken['ten times']):.2f} s for {10 * runs.width}",
-            theirs=f"{median(taken['once']):.2f} s for {runs.width}",
-            ratio=ratio(taken, "once", "ten times"),
-            goal=10.0,
-            sense="at most",
-            wrong=f"{counted.number} programs were compiled again" if counted.number else None,
-            limit="the same programs, one call after another; the most memory that the process ever took grew by "
-            f"{1024 * (peak_memory_gib() - before):.0f} MiB",
         )
     ]

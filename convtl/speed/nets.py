@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from convtl.config import FileWeights, ModelConfig
+from convtl.cores import core_count
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network, with_plain_lowering
 from convtl.models.weights import import_weights, network_of
-from convtl.speed.context import NEEDS_TORCH, Context
+from convtl.speed.context import Context
 from convtl.speed.lenet_runs import RATE
 from convtl.speed.result import Result, difference, not_measured
 from convtl.speed.timing import interleaved, ratio
+from convtl.study.shared_features import passes
 from convtl.training.cost import flops_per_update, multiply_adds
-from convtl.training.devices import device_count
-from convtl.training.features import Forward
 from convtl.training.lanes import Lane, Recipe, Trainer
 from convtl.transfer.plan import make_plan, resolve_depth
 
@@ -35,11 +35,11 @@ _NETS = {
 
 
 def real_nets(context: Context) -> list[Result]:
-    if not context.torch:
+    if context.no_torch is not None:
         return [
-            not_measured("lite0 features", _FEATURES.format(context.speed.images), NEEDS_TORCH, 1.0),
+            not_measured("lite0 features", _FEATURES.format(context.speed.images), context.no_torch, 1.0),
             *(
-                not_measured(f"{name} last stage", _UPDATE.format(words), NEEDS_TORCH, 1.0)
+                not_measured(f"{name} last stage", _UPDATE.format(words), context.no_torch, 1.0)
                 for name, (words, *_) in _NETS.items()
             ),
         ]
@@ -72,13 +72,13 @@ def _images(count: int) -> np.ndarray:
 
 
 def features(context: Context) -> Result:
-    """The frozen part of a big net over many images, as `convtl.study.shared_features` needs it."""
+    """The frozen part of a big net over many images, as studies compute it."""
     from convtl.speed.pytorch import side as torch_side
 
     name = "efficientnet_lite0"
     network, variables, net = _same_net(context, name)
     images = _images(context.speed.images)
-    forward = Forward(network, 0, network.names.index(network.head))
+    boundary = network.index(network.head)
 
     def make(setting: torch_side.Setting) -> torch_side.Work:
         own = torch_side.inference(net, setting, "features")
@@ -87,8 +87,11 @@ def features(context: Context) -> Result:
         ]
         return partial(torch_side.outputs, own, batches)
 
-    setting, theirs = torch_side.fastest(make, device_count(), tries=2)
-    ours = partial(forward, variables, images)
+    setting, theirs = torch_side.fastest(make, core_count(), tries=2)
+
+    def ours() -> np.ndarray:
+        return np.concatenate(list(passes(network, variables, 0, boundary, images)))
+
     found, wanted = ours(), theirs()
     off = float((np.abs(found - wanted).max(1) / np.abs(wanted).max(1)).max())
     taken = interleaved({"ours": ours, "torch": theirs}, max(1, context.speed.repeats // 2))
@@ -148,7 +151,7 @@ def last_stage(context: Context, name: str) -> Result:
 
         return work
 
-    setting, theirs = torch_side.fastest(make, device_count(), tries=2)
+    setting, theirs = torch_side.fastest(make, core_count(), tries=2)
     train = partial(trainer.train, lanes)
     ours, wanted = train()[0].losses, theirs()
     worst = int(np.argmax(np.abs(ours - wanted)))

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from convtl.cache import Cache
 from convtl.config import Config
 from convtl.config.speed import Measured, SpeedConfig
-from convtl.speed import accelerator, decoding, lenet, nets, start, whole_study
-from convtl.speed.context import Context
+from convtl.speed import accelerator, decoding, growth, lenet, nets, start, whole_study
+from convtl.speed.context import CPUS_ONLY, NEEDS_TORCH, Context
 from convtl.speed.machine import measure_machine
 from convtl.speed.result import Result
 from convtl.speed.table import SPEED, lines, page, write_csv
@@ -23,7 +25,7 @@ MEASURES: Mapping[Measured, Callable[[Context], list[Result]]] = {
     "lenet": lenet.full_fine_tuning,
     "depths": lenet.depths,
     "heads": lenet.heads,
-    "growth": lenet.growth,
+    "growth": growth.growth,
     "nets": nets.real_nets,
     "study": whole_study.default_study,
     "decoding": decoding.decoding,
@@ -55,6 +57,7 @@ def run_speed(
     say("the machine")
     machine = measure_machine(device_line(), speed.repeats)
     results: list[Result] = []
+    known = ", ".join(f"{name} {number}" for name, number in {**versions(), **_torch_version()}.items())
     with tempfile.TemporaryDirectory(prefix="convtl-speed-") as scratch:
         context = Context(
             settings,
@@ -63,17 +66,16 @@ def run_speed(
             machine,
             cache,
             Path(scratch),
-            _has_torch(),
+            _no_torch(),
             say,
         )
         for name in speed.measure:
             say(name)
             results += MEASURES[name](context)
-    known = ", ".join(f"{name} {number}" for name, number in {**versions(), **_torch_version()}.items())
-    with accessible(out):
-        write_csv(results, out / SPEED)
-        text = page(results, machine, settings.question or "", command, known)
-        (out / "report.md").write_text(text, encoding="utf-8")
+            text = page(results, machine, settings.question or "", command, known)
+            with accessible(out):  # what is measured stays, whatever comes after it
+                write_csv(results, out / SPEED)
+                (out / "report.md").write_text(text, encoding="utf-8")
     print(f"{lines(results)}\nreport: {out / 'report.md'}")
     return 1 if any(result.wrong for result in results) else 0
 
@@ -91,8 +93,11 @@ def within_limits(speed: SpeedConfig, settings: Config) -> SpeedConfig:
     return speed
 
 
-def _has_torch() -> bool:
-    return importlib.util.find_spec("torch") is not None
+def _no_torch() -> str | None:
+    """Why PyTorch cannot be timed beside us, if it cannot."""
+    if jax.default_backend() != "cpu":
+        return CPUS_ONLY
+    return NEEDS_TORCH if importlib.util.find_spec("torch") is None else None
 
 
 def _torch_version() -> dict[str, str]:

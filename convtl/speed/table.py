@@ -53,8 +53,10 @@ def page(results: Sequence[Result], machine: Machine, question: str, command: st
 Both sides of a comparison run in one process, one after the other in each round (A, B, then B, A), after a call of
 each that is not timed; the figure is the median over rounds of the ratio of a round, with the extremes. PyTorch runs
 in the fastest of its settings (contiguous or channels_last, eager or compiled, one thread or one a core), found
-before. What differs between sides that should agree (losses, features, accuracy) makes the command fail; a slow
-machine does not.
+before; how it compiles is left to `torch.compile`. Figures without extremes are of one run of each side: the default
+study, whose PyTorch programs are eager and channels_last, since each trial would compile anew. Processes of their own
+have PyTorch's trials where the row says so, decoding, and starting. What differs between sides that should agree
+(losses, features, accuracy) makes the command fail; a slow machine does not.
 
 | {" | ".join(_HEAD)} |
 | {" | ".join("---" for _ in _HEAD)} |

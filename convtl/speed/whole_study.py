@@ -4,15 +4,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
 
+from convtl.cores import core_count
 from convtl.models.registry import build_network
 from convtl.speed.compilations import Compilations
-from convtl.speed.context import NEEDS_TORCH, Context
+from convtl.speed.context import Context
 from convtl.speed.result import Result, not_measured
 from convtl.speed.timing import Ratio, seconds
 from convtl.study.grid import Trial, expand
@@ -29,7 +31,7 @@ _ONE = "The default study, source nets at hand: one PyTorch program (frozen laye
 _MANY = "The same, a PyTorch process for each trial, as many at once as there are cores"
 
 
-class _Silent:
+class Silent:
     """Watches a study and says nothing."""
 
     def say(self, line: str) -> None: ...
@@ -48,13 +50,13 @@ def default_study(context: Context) -> list[Result]:
     store.prepare()
     cpu = time.process_time()
     with Compilations() as compiled:
-        ours = seconds(lambda: run_trials(trials, store, materials, _Silent()))
+        ours = seconds(lambda: run_trials(trials, store, materials, Silent()))
     cores = _cores(ours, time.process_time() - cpu, compiled, len(trials))
-    if not context.torch:
+    if context.no_torch is not None:
         return [
             cores,
-            not_measured("study", _ONE, NEEDS_TORCH, 4.0),
-            not_measured("study processes", _MANY, NEEDS_TORCH, 20.0),
+            not_measured("study", _ONE, context.no_torch, 4.0),
+            not_measured("study processes", _MANY, context.no_torch, 20.0),
         ]
     rows = store.read()
     chosen = _part(trials, context.speed.share)
@@ -76,8 +78,8 @@ def _cores(wall: float, cpu: float, compiled: Compilations, count: int) -> Resul
         ours=f"{cpu:.0f} s of processor time in {wall:.0f} s, {count} trials",
         ratio=Ratio(busy, busy, busy),
         unit="",
-        limit=f"{compiled.seconds:.0f} s of it compile {compiled.number} programs (or read them from the cache); "
-        "a host of few cores has none to spare for compiling beside training",
+        limit=f"{compiled.seconds:.0f} s of it compile {compiled.number} programs anew (a second study would read "
+        "them from disk); a host of few cores has none to spare for compiling beside training",
     )
 
 
@@ -88,7 +90,7 @@ def _part(trials: Sequence[Trial], every: int) -> list[Trial]:
 
 
 def _work(row: Row) -> float:
-    """Arithmetic without cached features would be fairer to weigh with than lanes; depths are spread evenly."""
+    """Updates at all rates; depths, which cost unequally, are spread evenly over the part that is taken."""
     return float(row["n_rates"]) * float(row["updates"])
 
 
@@ -125,7 +127,8 @@ def _in_one(
 
     context.say(f"{len(theirs)} trials in one PyTorch program")
     times = {}
-    for threads in (1, device_count()):
+    run_trial(theirs[-1])  # what only a first call has to do
+    for threads in (1, core_count()):
         setting = side.Setting(True, False, threads)
         times[threads] = seconds(side.within(setting, lambda: run_trial(theirs[-1])))
     threads = min(times, key=lambda number: times[number])
@@ -134,9 +137,6 @@ def _in_one(
     taken = seconds(side.within(setting, lambda: found.extend(run_trial(trial) for trial in theirs)))
     whole = taken * weight
     here, there = mean(float(row["test_accuracy"]) for row in rows), mean(accuracy for _, accuracy in found)
-    wrong = None
-    if abs(here - there) > _ALIKE:
-        wrong = f"mean test accuracy of {len(rows)} trials: {here:.3f} here, {there:.3f} there"
     return Result(
         "study",
         _ONE,
@@ -144,24 +144,32 @@ def _in_one(
         theirs=f"{whole:.0f} s, from {len(theirs)} trials ({setting})",
         ratio=Ratio(whole / ours, whole / ours, whole / ours),
         goal=4.0,
-        wrong=wrong,
+        wrong=_apart(here, there, len(rows)),
         limit="the trials that train everything: see LeNet-5 batched; features are computed once here",
         note=f"mean test accuracy of those trials: {here:.3f} here, {there:.3f} there",
     )
+
+
+def _apart(here: float, there: float, count: int) -> str | None:
+    """What is wrong with mean accuracies, if anything."""
+    if abs(here - there) <= _ALIKE:
+        return None
+    return f"mean test accuracy of {count} trials: {here:.3f} here, {there:.3f} there"
 
 
 def _in_many(context: Context, ours: float, theirs: Sequence[Any], rows: Sequence[Row], count: int) -> Result:
     from convtl.speed.pytorch import process
 
     context.say("PyTorch, a process for each trial")
-    few = theirs[:: max(1, len(theirs) // context.speed.processes)][: context.speed.processes]
+    places = np.linspace(0, len(theirs) - 1, min(len(theirs), context.speed.processes)).round().astype(int)
     paths = []
-    for number, trial in enumerate(few):
+    for number, trial in enumerate(theirs[place] for place in places):
         paths.append(Path(context.scratch) / f"trial{number}.npz")
         process.save(trial, paths[-1])
     began = time.perf_counter()
-    _all_at_once(paths, device_count())
+    there = mean(_all_at_once(paths, core_count()))
     whole = (time.perf_counter() - began) / len(paths) * count
+    here = mean(float(rows[place]["test_accuracy"]) for place in places)
     return Result(
         "study processes",
         _MANY,
@@ -169,17 +177,18 @@ def _in_many(context: Context, ours: float, theirs: Sequence[Any], rows: Sequenc
         theirs=f"{whole:.0f} s, from {len(paths)} trials",
         ratio=Ratio(whole / ours, whole / ours, whole / ours),
         goal=20.0,
+        wrong=_apart(here, there, len(paths)),
         limit="there: starting Python and importing PyTorch for each trial, beside the training",
     )
 
 
-def _all_at_once(paths: Sequence[Path], at_once: int) -> None:
-    """Runs a process for each file, so many at a time, each with one thread."""
-    waiting, running = list(paths), list[subprocess.Popen[bytes]]()
-    while waiting or running:
-        while waiting and len(running) < at_once:
-            command = [sys.executable, "-m", "convtl.speed.pytorch.process", str(waiting.pop(0)), "1"]
-            running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
-        finished = running.pop(0)
-        if finished.wait():
-            raise RuntimeError(f"{' '.join(map(str, finished.args))} failed")  # type: ignore[arg-type]
+def _all_at_once(paths: Sequence[Path], at_once: int) -> list[float]:
+    """Runs a process for each file, so many at a time, each with one thread; what accuracy each found."""
+    with ThreadPoolExecutor(at_once) as pool:  # a thread waits for a process
+        return list(pool.map(_in_a_process, paths))
+
+
+def _in_a_process(path: Path) -> float:
+    command = [sys.executable, "-m", "convtl.speed.pytorch.process", str(path), "1"]
+    _, accuracy = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return float(accuracy)

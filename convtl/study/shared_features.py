@@ -25,7 +25,7 @@ from convtl.training.features import Images, chunks, rows_at_once, through_unit
 
 KIND = "features"
 """Folder of prefix features in the cache."""
-VERSION = 1
+VERSION = 2
 """Raised whenever code changes the features."""
 _FILE = "rows.npy"
 _AHEAD = 2
@@ -107,13 +107,12 @@ class SharedFeatures:
             self._cache.root,
             "choose another folder with cache=... or train more units",
         )
-        at_once = rows_at_once(prefix.network.input_shape)
         done = 0
         # As a file, not through a memory map: a full disk is then an error and not a signal.
         with (folder / _FILE).open("wb") as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)}
             np.lib.format.write_array_header_1_0(file, header)
-            for values in _passes(prefix, first, boundary, images, at_once):
+            for values in passes(prefix.network, prefix.variables, first, boundary, images):
                 file.write(np.ascontiguousarray(values, "<f4").tobytes())
                 done += len(values)
                 self._say(f"features before {unit} ({split}): {done} of {count} images")
@@ -128,24 +127,26 @@ class SharedFeatures:
         return 0, LazyImages(lambda chosen: images[chosen], every, images.shape[1:], prefix.normalisation)
 
 
-def _passes(
-    prefix: Prefix,
-    first: int,
-    boundary: int,
-    images: Images,
-    at_once: int,
+def passes(
+    network: Network, variables: Variables, first: int, boundary: int, images: Images
 ) -> Iterator[np.ndarray]:
-    """Features of one chunk of images after another, in order; computed on all devices."""
+    """What enters unit `boundary` for one chunk of images after another, in order; computed on all devices.
+
+    One program a unit: whichever boundary is wanted, and from whichever a pass begins, the bits are the same.
+
+    Args:
+      first: index of the unit that `images` enter.
+    """
     devices = jax.local_devices()
-    names = prefix.network.names[first:boundary]
-    own = [jax.device_put([prefix.variables[name] for name in names], device) for device in devices]
-    modules = [module for _, module in prefix.network.units[first:boundary]]
+    names = network.names[first:boundary]
+    own = [jax.device_put([variables[name] for name in names], device) for device in devices]
+    modules = [module for _, module in network.units[first:boundary]]
     ahead: deque[tuple[jax.Array, int]] = deque()
-    for number, (_, values, there) in enumerate(chunks(images, at_once)):
+    for number, (_, values, there) in enumerate(chunks(images, rows_at_once(network.input_shape))):
         place = number % len(devices)
         x = jax.device_put(values, devices[place])
-        for module, variables in zip(modules, own[place], strict=True):
-            x = through_unit(module, variables, x)
+        for module, variables_of in zip(modules, own[place], strict=True):
+            x = through_unit(module, variables_of, x)
         ahead.append((x, there))
         if len(ahead) > _AHEAD * len(devices):
             yield _arrived(*ahead.popleft())

@@ -1,6 +1,5 @@
 """One place that sets JAX up, devices and the compilation cache, and says what this process runs on."""
 
-import os
 import resource
 import sys
 from contextlib import suppress
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+from convtl.cores import core_count
 
 
 def use_all_cores() -> None:
@@ -18,17 +17,7 @@ def use_all_cores() -> None:
     """
     # JAX may be in use already (a notebook, a test): then its devices are taken as they are.
     with suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", _cores())
-
-
-def _cores() -> int:
-    """Cores that this process may use: its affinity, and a container's quota where there is one."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = _QUOTA.read_text().split()
-        return max(1, min(allowed, int(quota) // int(period)))
-    except (OSError, ValueError):  # no control groups, or no limit ("max")
-        return allowed
+        jax.config.update("jax_num_cpu_devices", core_count())
 
 
 def keep_programs(cache_root: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from convtl.data.inputs import MOST_AT_ONCE
-from convtl.models.network import Network, Variables
+from convtl.models.network import Network, Variables, a_few_at_a_time
 
 CHUNK = 256
 """Small images in one forward pass; part of the protocol (`convtl.config.PROTOCOL`)."""
@@ -67,7 +67,7 @@ def chunks(
 @partial(jax.jit, static_argnums=0)
 def through_unit(module: nn.Module, variables: Any, x: jax.Array) -> jax.Array:
     """One unit in inference mode; equal units share the program."""
-    return jnp.asarray(module.apply(variables, x, train=False))
+    return a_few_at_a_time(lambda some: jnp.asarray(module.apply(variables, some, train=False)), x)
 
 
 class Forward:

@@ -1,5 +1,6 @@
 """How much memory training takes, from shapes alone."""
 
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from convtl.models.network import Variables
 from convtl.training.lanes import one_after_another, updates_at_once
 from convtl.training.recipe import Recipe
-from convtl.training.step import at_a_time, init_state
+from convtl.training.step import at_a_time, held_units, init_state
 from convtl.transfer.plan import Phase
 
 
@@ -32,7 +33,8 @@ def lane_bytes(recipe: Recipe) -> tuple[int, int]:
         there.append(_bytes(variables) + _bytes(state) + batches)
         gradients = _bytes({unit: variables[unit]["params"] for unit in phase.trained})
         rows = at_a_time(network, recipe.start, phase, recipe.batch_size, recipe.optim, recipe.norm_mode)
-        at_work.append(_kept(recipe, phase, variables, (rows, *image)) + gradients)
+        sums = 0 if rows == recipe.batch_size else gradients  # of the pieces that are done
+        at_work.append(_kept(recipe, phase, variables, (rows, *image)) + gradients + sums)
     return max(there), max(at_work) + (max(there) if one_after_another(recipe) else 0)
 
 
@@ -51,17 +53,23 @@ def most_lanes(recipe: Recipe, budget: float) -> int:
 def _kept(recipe: Recipe, phase: Phase, variables: Variables, entering: tuple[int, ...]) -> int:
     """Bytes that differentiation keeps between the forward pass and the backward pass."""
 
-    def forward(trained: Variables, images: jax.Array) -> jax.Array:
+    held = held_units(phase, recipe.norm_mode)
+
+    def forward(images: jax.Array, trained: Variables) -> jax.Array:
         frozen = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables)
         whole = frozen | {unit: frozen[unit] | {"params": trained[unit]} for unit in phase.trained}
         logits, _, _ = recipe.network.apply(
-            whole, images, start=recipe.start, train=phase.trained, rngs=jax.random.key(0)
+            whole, images, start=recipe.start, train=phase.trained, held=held, rngs=jax.random.key(0)
         )
         return logits
 
     trained = {unit: variables[unit]["params"] for unit in phase.trained}
     images = jax.ShapeDtypeStruct(entering, jnp.float32)
-    return _bytes(jax.eval_shape(lambda *given: jax.vjp(forward, *given)[1], trained, images))
+
+    def kept(trained: Variables, images: jax.Array) -> Any:
+        return jax.vjp(partial(forward, images), trained)[1]
+
+    return _bytes(jax.eval_shape(kept, trained, images))
 
 
 def _bytes(tree: Any) -> int:

@@ -151,7 +151,7 @@ def _loss(
         images = _lowered(images)
     first = _first_trained(network, phase)
     entering = network.infer(merged, images, start=start, stop=first)
-    held = _held(phase, options.norm_mode)
+    held = held_units(phase, options.norm_mode)
     logits, updated, _ = network.apply(
         merged, entering, start=first, train=phase.trained, held=held, rngs=key
     )
@@ -172,12 +172,13 @@ def at_a_time(
 ) -> int:
     """How many images of a batch of `rows` are differentiated together."""
     rows //= config.accumulate
-    if not network.has_maps(start) or network.mixes_batch(phase.trained, _held(phase, norm_mode)):
+    if not network.has_maps(start) or network.mixes_batch(phase.trained, held_units(phase, norm_mode)):
         return rows
     return trained_at_a_time(rows, network.input_shape)
 
 
-def _held(phase: Phase, norm_mode: NormMode) -> tuple[str, ...]:
+def held_units(phase: Phase, norm_mode: NormMode) -> tuple[str, ...]:
+    """Trained units whose batch normalisation keeps its running statistics."""
     return phase.trained if norm_mode != "train" else ()
 
 

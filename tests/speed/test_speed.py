@@ -4,6 +4,8 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from convtl import report
@@ -13,10 +15,12 @@ from convtl.errors import UserError
 from convtl.parsing import parse
 from convtl.speed import run as speed_run
 from convtl.speed.compilations import Compilations
+from convtl.speed.context import NEEDS_TORCH
 from convtl.speed.lenet_runs import LeNetRuns
 from convtl.speed.result import Result, difference, not_measured
 from convtl.speed.table import lines
 from convtl.speed.timing import Ratio, interleaved, ratio
+from convtl.training.lanes import Lane, Trainer
 
 WORDS = ["+experiment=speed", "debug=smoke", "speed.updates=4", "lanes=1", "chunk=4", "batch_size=4"]
 
@@ -69,15 +73,29 @@ def test_sides_differ_by_more_than_a_share() -> None:
 
 
 def test_runs_that_differ_in_numbers_only_compile_nothing() -> None:
-    """Rates, weights and images are values: after the first runs of a kind there is nothing left to compile."""
+    """Rates, seeds, weights and images are values: after the first runs of a kind nothing is left to compile."""
     runs = LeNetRuns(parse(compose(WORDS)), depth=2, cached=True, batch_size=4, updates=4, lanes=1)
     with Compilations() as first:
         runs.train()
     assert first.number > 0
+    trainer = Trainer(runs.recipe)
+    own = {name: runs.variables[name] for name in runs.recipe.network.names[runs.recipe.start :]}
+
+    def losses(seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        variables = jax.tree.map(lambda leaf: leaf + rng.normal(0, 0.01, leaf.shape).astype(leaf.dtype), own)
+        shape = (4, 4, *runs.recipe.network.shape_before(runs.recipe.start))
+        inputs, labels = rng.normal(size=shape).astype(np.float32), rng.integers(0, 4, (4, 4), np.int32)
+        lane = Lane(
+            variables, 1e-3 * (1 + seed), lambda begin, stop: (inputs[begin:stop], labels[begin:stop]), seed
+        )
+        return trainer.train([lane])[0].losses
+
+    before = losses(0)
     with Compilations() as second:
-        for _ in range(3):
-            runs.train()
+        after = [losses(seed) for seed in (1, 2, 3)]
     assert second.number == 0
+    assert not any(np.array_equal(before, other) for other in after)
 
 
 def test_the_first_lanes_rates_are_those_of_its_schedule() -> None:
@@ -92,15 +110,16 @@ def test_the_first_lanes_rates_are_those_of_its_schedule() -> None:
 
 
 def test_without_pytorch_the_rest_is_measured(tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(speed_run, "_has_torch", lambda: False)
-    content = compose([*WORDS, "speed.measure=[lenet,heads,nets,study,accelerator]", f"out={tmp_path}"])
+    monkeypatch.setattr(speed_run, "_no_torch", lambda: NEEDS_TORCH)
+    content = compose([*WORDS, f"out={tmp_path}"])
     assert run_study(content, "python -m convtl.run +experiment=speed") == 0
     with (tmp_path / "speed.csv").open(newline="") as file:
         table = {row["name"]: row for row in csv.DictReader(file)}
-    assert float(table["head"]["median"]) > 1
     unmeasured = {name for name, row in table.items() if row["verdict"] == "not measured"}
-    assert unmeasured == set(table) - {"head", "study cores"}
-    assert float(table["study cores"]["median"]) > 0
+    depths = {f"depth {depth}{how}" for depth in (1, 2, 3, 4) for how in ("", " cached")}
+    measured = {*depths, "head", "growth", "study cores", "decoding", "help", "first trial"}
+    assert set(table) - unmeasured == measured
+    assert all(float(table[name]["median"]) > 0 for name in measured)
     report = (tmp_path / "report.md").read_text()
     assert "pip install 'convtl[torch]'" in report
     assert "GFLOP/s" in report

@@ -253,7 +253,7 @@ def test_big_images_go_a_few_at_a_time_where_nothing_looks_at_their_batch(
     (wanted,) = trained(given, own)
     np.testing.assert_allclose(found.losses, wanted.losses, rtol=1e-4)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), found.variables, wanted.variables)
-    assert same_bits(found.variables, wanted.variables) != held
+    assert held or same_bits(found.variables, wanted.variables)
 
 
 def test_statistics_go_from_part_to_part() -> None:

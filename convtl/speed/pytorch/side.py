@@ -28,13 +28,13 @@ class Setting:
 
 
 def settings(cores: int) -> list[Setting]:
-    """What is tried: both layouts, one thread and one a core; compiled with the layout and threads that it likes."""
+    """What is tried: both layouts, eager, and channels_last compiled; each with one thread and with one a core."""
     eager = [
         Setting(channels_last, False, threads)
         for channels_last in (True, False)
         for threads in sorted({1, cores}, reverse=True)
     ]
-    return [*eager, Setting(True, True, cores)]
+    return [*eager, *(Setting(True, True, threads) for threads in sorted({1, cores}, reverse=True))]
 
 
 @contextmanager
