@@ -36,7 +36,8 @@ _BAND_COLUMNS = 32
 # Maps of a whole batch leave the cache, and a program's memory comes anew from the system at each call. Features of
 # images of 224 px, images/s on 2 cores, 32, 4, 2 and 1 at a time: EfficientNet-Lite0 98, 132, 144, 148; MobileNetV2
 # 119, 183, 203, 200; ResNet-18 45, 49, 47, 27 (kernels are laid out anew each time); ResNet-50 18, 21, 20, 20.
-# LeNet-5 (28 px) and ResNet-20 (32 px) gain nothing. With a program for each unit EfficientNet-Lite0 57, 75, 78.
+# LeNet-5 (28 px) and ResNet-20 (32 px) gain nothing.
+# Features as studies compute them (EfficientNet-Lite0): 143 in one program for all units, 90 with one for each.
 _INFERRED_AT_A_TIME, _INFERRED_ABOVE = 2, 32 * 32
 # Updates of all layers, images/s, 32, 4 and 2 at a time: EfficientNet-Lite0 14, 25, 28; ResNet-18 12, 15, 14.
 # LeNet-5, us an image, batch 64 whole and 32 at a time: 51 and 43; batch 128 whole, 32 and 16 at a time: 53, 39, 39.

@@ -161,7 +161,8 @@ class Network:
         stop = len(self.units) if stop is None else stop
         if start == stop:
             return x
-        return a_few_at_a_time(lambda some: self.apply(variables, some, start=start, stop=stop)[0], x)
+        few = inferred_at_a_time(len(x), x.shape[1:])
+        return in_pieces(lambda some: self.apply(variables, some, start=start, stop=stop)[0], x, few)
 
     def mixes_batch(self, train: Collection[str], held: Collection[str] = ()) -> bool:
         """Whether in training mode a batch means more than its images one by one: for statistics, or for draws.
@@ -182,11 +183,14 @@ class Network:
         return False
 
 
-def a_few_at_a_time(
-    through: Callable[[Array], Array], x: Float[Array, "batch ..."]
+def in_pieces(
+    through: Callable[[Array], Array], x: Float[Array, "batch ..."], few: int
 ) -> Float[Array, "batch ..."]:
-    """What `through` makes of a batch in which images do not meet; see `inferred_at_a_time`."""
-    few = inferred_at_a_time(len(x), x.shape[1:])
+    """What `through` makes of a batch in which images do not meet, `few` of them at a time.
+
+    Args:
+      few: a divisor of the batch's size; see `inferred_at_a_time`.
+    """
     if few == len(x):
         return through(x)
     found = jax.lax.map(through, x.reshape(-1, few, *x.shape[1:]))

@@ -21,7 +21,7 @@ from convtl.data.domains import Domain
 from convtl.data.inputs import Gathered, LazyImages, Normalisation
 from convtl.keys import digest
 from convtl.models.network import Network, Variables
-from convtl.training.features import Images, chunks, rows_at_once, through_unit
+from convtl.training.features import Images, chunks, rows_at_once, through_units
 
 KIND = "features"
 """Folder of prefix features in the cache."""
@@ -132,22 +132,19 @@ def passes(
 ) -> Iterator[np.ndarray]:
     """What enters unit `boundary` for one chunk of images after another, in order; computed on all devices.
 
-    One program a unit: whichever boundary is wanted, and from whichever a pass begins, the bits are the same.
+    Whichever boundary is wanted, and from whichever a pass begins, the bits are the same (`through_units`).
 
     Args:
       first: index of the unit that `images` enter.
     """
     devices = jax.local_devices()
     names = network.names[first:boundary]
-    own = [jax.device_put([variables[name] for name in names], device) for device in devices]
-    modules = [module for _, module in network.units[first:boundary]]
+    own = [jax.device_put({name: variables[name] for name in names}, device) for device in devices]
     ahead: deque[tuple[jax.Array, int]] = deque()
     for number, (_, values, there) in enumerate(chunks(images, rows_at_once(network.input_shape))):
         place = number % len(devices)
         x = jax.device_put(values, devices[place])
-        for module, variables_of in zip(modules, own[place], strict=True):
-            x = through_unit(module, variables_of, x)
-        ahead.append((x, there))
+        ahead.append((through_units(network, first, boundary, own[place], x), there))
         if len(ahead) > _AHEAD * len(devices):
             yield _arrived(*ahead.popleft())
     while ahead:

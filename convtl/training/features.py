@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Float
 
 from convtl.data.inputs import MOST_AT_ONCE
-from convtl.models.network import Network, Variables, a_few_at_a_time
+from convtl.models.lowering import inferred_at_a_time
+from convtl.models.network import Network, Variables, in_pieces
 
 CHUNK = 256
 """Small images in one forward pass; part of the protocol (`convtl.config.PROTOCOL`)."""
@@ -67,7 +68,25 @@ def chunks(
 @partial(jax.jit, static_argnums=0)
 def through_unit(module: nn.Module, variables: Any, x: jax.Array) -> jax.Array:
     """One unit in inference mode; equal units share the program."""
-    return a_few_at_a_time(lambda some: jnp.asarray(module.apply(variables, some, train=False)), x)
+    few = inferred_at_a_time(len(x), x.shape[1:])
+    return in_pieces(lambda some: jnp.asarray(module.apply(variables, some, train=False)), x, few)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def through_units(network: Network, start: int, stop: int, variables: Variables, x: jax.Array) -> jax.Array:
+    """Units `start` up to `stop` in inference mode, in one program; wherever it is cut, the bits are the same.
+
+    So what enters a unit can be computed from what entered any unit before it: barriers keep XLA from joining
+    units, and how many images go at a time depends on the net's images alone.
+    """
+
+    def through(some: jax.Array) -> jax.Array:
+        for index in range(start, stop):
+            some = network.apply(variables, some, start=index, stop=index + 1)[0]
+            some = jax.lax.optimization_barrier(some)
+        return some
+
+    return in_pieces(through, x, inferred_at_a_time(len(x), network.input_shape))
 
 
 class Forward:

@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 from small_nets import CLASSES, LENET, Head, Normalised, drawn, same_bits
 
+from convtl.config import EfficientNetLiteConfig, ModelConfig, ResNetConfig
 from convtl.models.network import Network, Variables
-from convtl.training.features import CHUNK, Forward, PrefixFeatures, rows_at_once
+from convtl.models.registry import build_network
+from convtl.training.features import CHUNK, Forward, PrefixFeatures, rows_at_once, through_units
 
 BOUNDARY = 4
 """What enters the first fully connected unit."""
@@ -153,3 +155,16 @@ def test_images_are_made_chunk_by_chunk() -> None:
         found = grown.rows(lazy, count)
         assert same_bits(found, Forward(BIG, 0, 1)(variables, images)[:count])
     assert lazy.asked == [10, 32, 32, 6]
+
+
+@pytest.mark.parametrize(
+    ("model", "side"), [(ResNetConfig(layers=18, width=8), 40), (EfficientNetLiteConfig(variant=0), 48)]
+)
+def test_wherever_a_net_is_cut_its_features_have_the_same_bits(model: ModelConfig, side: int) -> None:
+    network = build_network(model, (side, side, 3), 5)
+    variables = network.init(jax.random.key(0))
+    images = np.random.default_rng(0).normal(size=(6, side, side, 3)).astype(np.float32)
+    stop = len(network.units) - 1
+    whole = np.asarray(through_units(network, 0, stop, variables, images))
+    entering = np.asarray(through_units(network, 0, stop // 2, variables, images))
+    np.testing.assert_array_equal(through_units(network, stop // 2, stop, variables, entering), whole)
