@@ -2,7 +2,7 @@
 
 import multiprocessing
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -16,7 +16,7 @@ from convtl.cores import core_count
 from convtl.data.domains import load_domain
 from convtl.speed.context import Context
 from convtl.speed.result import Result
-from convtl.speed.timing import Ratio, seconds
+from convtl.speed.timing import ratio, seconds
 
 _SIZE, _CROP = 224, 0.875
 _DISTINCT = 200
@@ -29,23 +29,24 @@ def decoding(context: Context) -> list[Result]:
     files = _pictures(folder, context.speed.pictures)
     config = ImageFolderConfig(path=str(folder), size=_SIZE, grey=False, crop=_CROP, interpolation="bicubic")
     caches = context.scratch / "decoded"
-    ours, theirs = [], []
     data = replace(context.settings.data, workers=None)
-    for number in range(2):
-        for side in ("theirs", "ours") if number == 0 else ("ours", "theirs"):
-            if side == "theirs":
-                theirs.append(_loop(files, core_count()))
-                continue
-            shutil.rmtree(caches, ignore_errors=True)
-            ours.append(seconds(partial(_ours, config, caches, data)))
-    each = [there / here for here, there in zip(ours, theirs, strict=True)]
+
+    def ours() -> float:
+        shutil.rmtree(caches, ignore_errors=True)
+        return seconds(partial(_ours, config, caches, data))
+
+    sides: dict[str, Callable[[], float]] = {"theirs": partial(_loop, files, core_count()), "ours": ours}
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for order in (("theirs", "ours"), ("ours", "theirs")):
+        for name in order:
+            taken[name].append(sides[name]())
     return [
         Result(
             "decoding",
             f"An image folder, {len(files)} JPEG files of 640x480 to 224 px: decoded and kept, pictures/s",
-            ours=f"{len(files) / min(ours):.0f}",
-            theirs=f"{len(files) / min(theirs):.0f} (a plain Pillow loop on all cores, nothing kept)",
-            ratio=Ratio(float(np.median(each)), min(each), max(each)),
+            ours=f"{len(files) / min(taken['ours']):.0f}",
+            theirs=f"{len(files) / min(taken['theirs']):.0f} (a plain Pillow loop on all cores, nothing kept)",
+            ratio=ratio(taken, "ours", "theirs"),
             goal=0.9,
             limit="decompressing JPEG (libjpeg-turbo) and resizing; starting processes and SHA-256 of each file "
             "are in it",

@@ -21,7 +21,7 @@ from convtl.data.domains import Domain
 from convtl.data.inputs import Gathered, LazyImages, Normalisation
 from convtl.keys import digest
 from convtl.models.network import Network, Variables
-from convtl.training.features import Images, chunks, rows_at_once, through_units
+from convtl.training.features import Images, arrived, chunks, rows_at_once, through_units
 
 KIND = "features"
 """Folder of prefix features in the cache."""
@@ -146,10 +146,6 @@ def passes(
         x = jax.device_put(values, devices[place])
         ahead.append((through_units(network, first, boundary, own[place], x), there))
         if len(ahead) > _AHEAD * len(devices):
-            yield _arrived(*ahead.popleft())
+            yield arrived(*ahead.popleft())
     while ahead:
-        yield _arrived(*ahead.popleft())
-
-
-def _arrived(values: jax.Array, count: int) -> np.ndarray:
-    return np.asarray(values)[:count]
+        yield arrived(*ahead.popleft())

@@ -120,15 +120,16 @@ class Forward:
             there = piece if devices[place] is None else jax.device_put(piece, devices[place])
             ahead.append((self._apply(own[place], there), count))
             if len(ahead) > len(devices):
-                outputs.append(_arrived(*ahead.pop(0)))
-        outputs += [_arrived(*last) for last in ahead]
+                outputs.append(arrived(*ahead.pop(0)))
+        outputs += [arrived(*last) for last in ahead]
         return np.concatenate(outputs) if outputs else np.zeros((0, *self._output_shape()), np.float32)
 
     def _output_shape(self) -> tuple[int, ...]:
         return self.network.shape_before(self.stop)
 
 
-def _arrived(values: jax.Array, count: int) -> np.ndarray:
+def arrived(values: jax.Array, count: int) -> np.ndarray:
+    """The first `count` rows, once they are computed."""
     return np.asarray(values)[:count]
 
 

@@ -1,6 +1,5 @@
 """How much memory training takes, from shapes alone."""
 
-from functools import partial
 from math import prod
 from typing import Any
 
@@ -52,24 +51,22 @@ def most_lanes(recipe: Recipe, budget: float) -> int:
 
 def _kept(recipe: Recipe, phase: Phase, variables: Variables, entering: tuple[int, ...]) -> int:
     """Bytes that differentiation keeps between the forward pass and the backward pass."""
-
     held = held_units(phase, recipe.norm_mode)
 
-    def forward(images: jax.Array, trained: Variables) -> jax.Array:
+    def kept(trained: Variables, images: jax.Array) -> Any:
         frozen = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables)
-        whole = frozen | {unit: frozen[unit] | {"params": trained[unit]} for unit in phase.trained}
-        logits, _, _ = recipe.network.apply(
-            whole, images, start=recipe.start, train=phase.trained, held=held, rngs=jax.random.key(0)
-        )
-        return logits
+
+        def forward(trained: Variables) -> jax.Array:
+            whole = frozen | {unit: frozen[unit] | {"params": trained[unit]} for unit in phase.trained}
+            logits, _, _ = recipe.network.apply(
+                whole, images, start=recipe.start, train=phase.trained, held=held, rngs=jax.random.key(0)
+            )
+            return logits
+
+        return jax.vjp(forward, trained)[1]
 
     trained = {unit: variables[unit]["params"] for unit in phase.trained}
-    images = jax.ShapeDtypeStruct(entering, jnp.float32)
-
-    def kept(trained: Variables, images: jax.Array) -> Any:
-        return jax.vjp(partial(forward, images), trained)[1]
-
-    return _bytes(jax.eval_shape(kept, trained, images))
+    return _bytes(jax.eval_shape(kept, trained, jax.ShapeDtypeStruct(entering, jnp.float32)))
 
 
 def _bytes(tree: Any) -> int:
