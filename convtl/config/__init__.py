@@ -127,7 +127,7 @@ __all__ = [
     "dump",
 ]
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised whenever code changes the numbers of a trial; part of every trial's identity."""
 
 

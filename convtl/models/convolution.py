@@ -7,6 +7,9 @@ where all training is, they fall back to plain loops: 15 to 80 times slower. So 
 - `canonical` writes both convolutions of the backward pass in that order itself, and under `vmap` over images and
   kernels makes one convolution for each lane (XLA's grouped convolution is 3 to 8 times slower a lane);
 - a 1x1 convolution is a matrix product;
+- `winograd`, for 3x3 kernels and many maps, has fewer than half of the multiplications (`convtl.models.winograd`);
+- `patches`, for small maps, is one matrix product of all patches that the kernel sees (Eigen's convolution is slow
+  there, and far slower where the kernel is larger than the maps);
 - `banded`, for few channels, is one matrix product for the images' rows, a few pixels at a time (the kernel laid
   out as a banded matrix).
 
@@ -28,10 +31,10 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
 from convtl.models.lowering import Lowering, band_tile, convolution_form
+from convtl.models.winograd import Sides, winograd
 
 Padding = int | tuple[tuple[int, int], tuple[int, int]]
 """Rows and columns of zeros: the same on every side, or ((top, bottom), (left, right))."""
-Sides = tuple[tuple[int, int], tuple[int, int]]
 
 
 def conv2d(
@@ -49,17 +52,27 @@ def conv2d(
     in reverse mode only.
 
     Raises:
-      ValueError: `banded` with a stride or groups, or `canonical` with groups: there is no such form.
+      ValueError: groups, or with `banded` or `winograd` a stride, or with `winograd` another kernel than 3x3, where
+        the form has none.
     """
     sides: Sides = ((padding, padding), (padding, padding)) if isinstance(padding, int) else padding
-    chosen = convolution_form(lowering, x.shape[2] + sum(sides[1]), kernel.shape, stride, groups)
-    if chosen == "banded":
-        return _banded(jnp.pad(x, ((0, 0), *sides, (0, 0))), kernel)
+    batch, height, width, _ = x.shape
+    padded = (batch, height + sum(sides[0]), width + sum(sides[1]))
+    chosen = convolution_form(lowering, padded, kernel.shape, stride, groups)
+    if chosen == "lax":
+        return _lax(x, kernel, stride, sides, groups=groups)
     if chosen == "canonical":
         if kernel.shape[:2] == (1, 1) and sides == ((0, 0), (0, 0)):
             return x[:, ::stride, ::stride] @ kernel[0, 0]
         return _canonical(x, kernel, stride, sides)
-    return _lax(x, kernel, stride, sides, groups=groups)
+    if chosen == "winograd":
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        return winograd(x.astype(wide), kernel.astype(wide), sides).astype(x.dtype)
+    x = jnp.pad(x, ((0, 0), *sides, (0, 0)))
+    if chosen == "banded":
+        return _banded(x, kernel)
+    # Patches are images several times over: made anew for the backward pass, not kept.
+    return jax.checkpoint(partial(_patches, stride=stride), prevent_cse=False)(x, kernel)
 
 
 def _lax(
@@ -106,6 +119,19 @@ def _forward(x: Array, kernel: Array, stride: int, sides: Sides) -> tuple[Array,
     return _canonical(x, kernel, stride, sides), (x, kernel)
 
 
+def _cut(x: Array, sides: Sides, dilation: int = 1) -> tuple[Array, Sides]:
+    """Cuts off what `sides` below 0 ask for of images with zeros between: XLA on CPU gets (-1, 1) wrong (JAX 0.10)."""
+    fewer = [[-(-max(0, -side) // dilation) for side in both] for both in sides]
+    (top, bottom), (left, right) = fewer
+    _, height, width, _ = x.shape
+    (above, below), (before, after) = sides
+    left_over = (
+        (above + top * dilation, below + bottom * dilation),
+        (before + left * dilation, after + right * dilation),
+    )
+    return x[:, top : height - bottom, left : width - right], left_over
+
+
 def _edges(
     size: int, span: int, outputs: int, stride: int, low: int
 ) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -128,8 +154,9 @@ def _backward(stride: int, sides: Sides, kept: tuple[Array, Array], pull: Array)
         _edges(x.shape[axis], kernel.shape[axis - 1], pull.shape[axis], stride, sides[axis - 1][0])
         for axis in (1, 2)
     )
-    to_images, to_kernel = (rows[0], columns[0]), (rows[1], columns[1])
-    images = _by_lane(partial(_lax, stride=1, sides=to_images, dilation=stride))(pull, flipped)
+    pulled, to_images = _cut(pull, (rows[0], columns[0]), stride)
+    images = _by_lane(partial(_lax, stride=1, sides=to_images, dilation=stride))(pulled, flipped)
+    x, to_kernel = _cut(x, (rows[1], columns[1]))
     weights = _by_lane(partial(_lax, stride=1, sides=to_kernel, kernel_dilation=stride))(
         x.transpose(3, 1, 2, 0), pull.transpose(1, 2, 0, 3)
     )
@@ -137,6 +164,24 @@ def _backward(stride: int, sides: Sides, kept: tuple[Array, Array], pull: Array)
 
 
 _canonical.defvjp(_forward, _backward)
+
+
+def _patches(
+    x: Float[Array, "batch height width in"], kernel: Float[Array, "kh kw in out"], stride: int
+) -> Float[Array, "batch height2 width2 out"]:
+    batch, height, width, channels = x.shape
+    kh, kw, _, out = kernel.shape
+    down, across = (height - kh) // stride, (width - kw) // stride
+    patches = jnp.concatenate(
+        [
+            x[:, i : i + down * stride + 1 : stride, j : j + across * stride + 1 : stride]
+            for i in range(kh)
+            for j in range(kw)
+        ],
+        axis=-1,
+    )
+    product = patches.reshape(-1, kh * kw * channels) @ kernel.reshape(-1, out)
+    return product.reshape(batch, down + 1, across + 1, out)
 
 
 def _banded(

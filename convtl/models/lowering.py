@@ -7,14 +7,16 @@ cores; all inside `lax.scan`, where training is):
 |---|---|---|
 | convolution, stride 1, up to 128 pairs of maps, 40 wide | `banded` | LeNet-5, an update of 32: 2.3 ms, `lax` 11.7 |
 | convolution, 1x1 without padding | matrix product | `lax` 3 to 10 times as long under `vmap` over kernels |
+| convolution, 3x3, stride 1, from 64 to 64 maps on | `winograd` | 4 of 14x14x256, update: 22 ms, `canonical` 37 |
+| convolution to at most 64 pixels, 128 maps on | `patches` | 4 of 7x7x512, update: 37 ms, `canonical` 45 |
+| convolution to fewer pixels than the kernel has | `patches` | 32 of 2x2x512: 9 ms, `canonical` 571 |
 | convolution, others without groups | `canonical` | 8 of 28x28, 128 to 128 maps, 3x3: 95 ms, `lax` 1,800 |
 | depthwise convolution | `shifted` | 112x112x32, forward: 2.4 ms, `lax` 209 |
 | 2x2 average pooling | sums of halves | LeNet-5: 68 us an image, 74 with a mean over reshaped axes |
 | 2x2 maximum; others | over reshaped axes; of slices | XLA's windowed reduction takes longer, its gradient more |
 | normalisation | Flax's own | no other form was tried |
-| inference from maps above 32x32 on | 2 images at a time | EfficientNet-Lite0: 144 images/s, 32 at a time 98 |
-| gradients of nets for images above 64x64 | 4 images at a time | EfficientNet-Lite0: 25 images/s, 32 at a time 14 |
-| gradients of nets for smaller images | 32 images at a time | LeNet-5, batch 64: 43 us an image, all at a time 51 |
+| inference from maps above 32x32 on | 100,352 pixels at a time | EfficientNet-Lite0: 144 images/s, 32 at a time 98 |
+| gradients | 200,704 pixels, 32 images at a time | EfficientNet-Lite0: 25 images/s, 32 at a time 14 |
 
 Gradients are taken in pieces only where a batch is no more than its images: with batch statistics held (`norm_mode`)
 or none in the net, and no dropout.
@@ -24,7 +26,9 @@ from typing import Literal
 
 import jax
 
-Lowering = Literal["auto", "lax", "banded", "canonical"]
+from convtl.models.winograd import tiles
+
+Lowering = Literal["auto", "lax", "banded", "canonical", "patches", "winograd"]
 DepthwiseLowering = Literal["auto", "lax", "shifted"]
 
 _BANDED_MAX_CHANNEL_PRODUCT = 128
@@ -33,15 +37,28 @@ _BANDED_MAX_WIDTH = 40
 # 24 and 32: 72, 42 and 32: 79, 24 and 80: 75, 42 and 80: 81, 42 and 16: 91, whole rows (168 and 160): 111.
 _BAND_COLUMNS = 32
 
+# Milliseconds on one core, forward and with both gradients, in a scan; `canonical` first:
+# 2 of 28x28x128 5.3 and 17, `winograd` 3.5 and 12; 2 of 56x56x64 5.1 and 17, 4.6 and 18; 4 of those 9.6 and 30, 10.9
+# and 48 (its tiles leave the cache); 32 of 8x8x64 1.7 and 5.4, 1.4 and 4.9; 32 of 16x16x32 1.7 and 6.4, 2.1 and 9.1;
+# 4 of 7x7x512 (64 tiles) 13 and 50, 17 and 44, `patches` 13 and 42; 16 of them 51 and 166, 36 and 112, 49 and 167.
+_WINOGRAD_MIN_MAPS, _WINOGRAD_TILES = 64, (96, 2048)
+# `canonical` first, then `patches`: 4 of 14x14x256 to 7x7x512 6.7 and 23, 6.0 and 18; 32 of 8x8x32 .5 and 1.5, .7 and
+# 2.4; 32 of 4x4x256 to 2x2x512 5.5 and 157, 4.2 and 12.
+_PATCHES_MIN_MAPS, _PATCHES_MAX_PIXELS = 128, 64
+
 # Maps of a whole batch leave the cache, and a program's memory comes anew from the system at each call. Features of
 # images of 224 px, images/s on 2 cores, 32, 4, 2 and 1 at a time: EfficientNet-Lite0 98, 132, 144, 148; MobileNetV2
-# 119, 183, 203, 200; ResNet-18 45, 49, 47, 27 (kernels are laid out anew each time); ResNet-50 18, 21, 20, 20.
-# LeNet-5 (28 px) and ResNet-20 (32 px) gain nothing.
+# 119, 183, 203, 200; ResNet-50 18, 21, 20, 20; 8, 4 and 2 at a time: ResNet-18 50, 51, 54. 32, 16, 8 and 2 at a time:
+# EfficientNet-Lite0, 96 px 457, 613, 654, 598, 64 px 1,197, 1,378, 1,252, 1,036; ResNet-18, 96 px 214, 265, 280, 207,
+# 64 px 672, 707, 604, 329. Where weights outweigh maps, they are read less often: AlexNet 113, 115, 108, 69; VGG-11 8
+# and 2 at a time 3.5, 2.0. LeNet-5 (28 px) and ResNet-20 (32 px) gain nothing.
 # Features as studies compute them (EfficientNet-Lite0): 143 in one program for all units, 90 with one for each.
-_INFERRED_AT_A_TIME, _INFERRED_ABOVE = 2, 32 * 32
-# Updates of all layers, images/s, 32, 4 and 2 at a time: EfficientNet-Lite0 14, 25, 28; ResNet-18 12, 15, 14.
+_INFERRED_PIXELS, _INFERRED_ABOVE = 2 * 224 * 224, 32 * 32
+_HEAVY, _HEAVY_AT_A_TIME = 32_000_000, 8
+# Updates of all layers, images/s, 224 px, 32, 4 and 2 at a time: EfficientNet-Lite0 14, 25, 28; ResNet-18 12, 15, 14;
+# 96 px, 16, 8 and 4 at a time: EfficientNet-Lite0 87, 82, 78.
 # LeNet-5, us an image, batch 64 whole and 32 at a time: 51 and 43; batch 128 whole, 32 and 16 at a time: 53, 39, 39.
-_TRAINED_AT_A_TIME, _SMALL_TRAINED_AT_A_TIME, _SMALL = 4, 32, 64 * 64
+_TRAINED_PIXELS, _TRAINED_AT_A_TIME = 4 * 224 * 224, 32
 
 
 def on_cpu() -> bool:
@@ -49,27 +66,42 @@ def on_cpu() -> bool:
 
 
 def convolution_form(
-    asked: Lowering, width: int, kernel: tuple[int, ...], stride: int, groups: int
+    asked: Lowering, padded: tuple[int, int, int], kernel: tuple[int, ...], stride: int, groups: int
 ) -> Lowering:
-    """`lax`, `banded` or `canonical`.
+    """Any of `Lowering` but `auto`.
 
     Args:
-      width: of the padded images.
+      padded: images, and their rows and columns with the padding.
       kernel: its shape, (kh, kw, in / groups, out).
 
     Raises:
-      ValueError: `banded` with a stride or groups, or `canonical` with groups: there is no such form.
+      ValueError: groups, or with `banded` or `winograd` a stride, or with `winograd` another kernel than 3x3, where
+        the form has none.
     """
-    if asked == "banded" and (stride, groups) != (1, 1):
-        raise ValueError(f"a banded convolution has no stride {stride} and no {groups} groups")
-    if asked == "canonical" and groups != 1:
-        raise ValueError(f"a canonical convolution has no {groups} groups")
+    winograd = (*kernel[:2], stride) == (3, 3, 1)
+    if asked not in ("auto", "lax") and groups != 1:
+        raise ValueError(f"a {asked} convolution has no {groups} groups")
+    if asked == "banded" and stride != 1:
+        raise ValueError(f"a banded convolution has no stride {stride}")
+    if asked == "winograd" and not winograd:
+        raise ValueError(f"a winograd convolution has no kernel {kernel[0]}x{kernel[1]} with stride {stride}")
     if asked != "auto":
         return asked
     if not on_cpu() or groups != 1:
         return "lax"
+    images, height, width = padded
     small = kernel[2] * kernel[3] <= _BANDED_MAX_CHANNEL_PRODUCT and width <= _BANDED_MAX_WIDTH
-    return "banded" if stride == 1 and small else "canonical"
+    if stride == 1 and small:
+        return "banded"
+    rows, columns = (height - kernel[0]) // stride + 1, (width - kernel[1]) // stride + 1
+    down, across = tiles(rows, columns)
+    fewest, most = _WINOGRAD_TILES
+    if winograd and min(kernel[2:]) >= _WINOGRAD_MIN_MAPS and fewest <= images * down * across <= most:
+        return "winograd"
+    many = kernel[2] >= _PATCHES_MIN_MAPS and rows * columns <= _PATCHES_MAX_PIXELS
+    if kernel[:2] != (1, 1) and (many or rows < kernel[0] or columns < kernel[1]):
+        return "patches"
+    return "canonical"
 
 
 def band_tile(width_out: int, out: int) -> int:
@@ -85,10 +117,16 @@ def depthwise_form(asked: DepthwiseLowering) -> DepthwiseLowering:
     return "shifted" if on_cpu() else "lax"
 
 
-def inferred_at_a_time(rows: int, shape: tuple[int, ...]) -> int:
-    """How many of `rows` maps of `shape` go through a net together in inference mode: all, or a divisor of `rows`."""
-    large = len(shape) == 3 and shape[0] * shape[1] > _INFERRED_ABOVE
-    return _divisor(rows, _INFERRED_AT_A_TIME) if on_cpu() and large else rows
+def inferred_at_a_time(rows: int, shape: tuple[int, ...], weights: int = 0) -> int:
+    """How many of `rows` maps of `shape` go through a net together in inference mode: all, or a divisor of `rows`.
+
+    Args:
+      weights: how many numbers the net has.
+    """
+    if not on_cpu() or len(shape) != 3 or shape[0] * shape[1] <= _INFERRED_ABOVE:
+        return rows
+    most = _INFERRED_PIXELS // (shape[0] * shape[1])
+    return _divisor(rows, max(most, _HEAVY_AT_A_TIME) if weights > _HEAVY else most)
 
 
 def trained_at_a_time(rows: int, input_shape: tuple[int, ...]) -> int:
@@ -98,10 +136,9 @@ def trained_at_a_time(rows: int, input_shape: tuple[int, ...]) -> int:
     """
     if not on_cpu():
         return rows
-    small = input_shape[0] * input_shape[1] <= _SMALL
-    return _divisor(rows, _SMALL_TRAINED_AT_A_TIME if small else _TRAINED_AT_A_TIME)
+    return _divisor(rows, min(_TRAINED_AT_A_TIME, _TRAINED_PIXELS // (input_shape[0] * input_shape[1])))
 
 
 def _divisor(rows: int, most: int) -> int:
     """The largest number from 2 to `most` that divides `rows`; `rows` if none does: single images are slow."""
-    return next((few for few in range(most, 1, -1) if rows % few == 0), rows)
+    return next((few for few in range(min(max(most, 2), rows), 1, -1) if rows % few == 0), rows)

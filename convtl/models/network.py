@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import prod
 from typing import Any
 
 import flax.linen as nn
@@ -59,6 +60,11 @@ class Network:
     def abstract_variables(self) -> Variables:
         """Shapes and dtypes of all variables; computes nothing."""
         return jax.eval_shape(self.init, jax.random.key(0))
+
+    @cached_property
+    def size(self) -> int:
+        """How many numbers all variables are."""
+        return sum(prod(leaf.shape) for leaf in jax.tree.leaves(self.abstract_variables))
 
     @cached_property
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -161,7 +167,7 @@ class Network:
         stop = len(self.units) if stop is None else stop
         if start == stop:
             return x
-        few = inferred_at_a_time(len(x), x.shape[1:])
+        few = inferred_at_a_time(len(x), x.shape[1:], self.size)
         return in_pieces(lambda some: self.apply(variables, some, start=start, stop=stop)[0], x, few)
 
     def mixes_batch(self, train: Collection[str], held: Collection[str] = ()) -> bool:

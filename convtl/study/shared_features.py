@@ -25,7 +25,7 @@ from convtl.training.features import Images, arrived, chunks, rows_at_once, thro
 
 KIND = "features"
 """Folder of prefix features in the cache."""
-VERSION = 2
+VERSION = 3
 """Raised whenever code changes the features."""
 _FILE = "rows.npy"
 _AHEAD = 2

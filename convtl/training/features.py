@@ -86,7 +86,7 @@ def through_units(network: Network, start: int, stop: int, variables: Variables,
             some = jax.lax.optimization_barrier(some)
         return some
 
-    return in_pieces(through, x, inferred_at_a_time(len(x), network.input_shape))
+    return in_pieces(through, x, inferred_at_a_time(len(x), network.input_shape, network.size))
 
 
 class Forward:

@@ -18,10 +18,23 @@ SIDES = st.integers(1, 300)
 @given(ROWS, SIDES)
 def test_pieces_of_a_batch_are_equal_and_never_single_images(rows: int, side: int) -> None:
     shape = (side, side, 3)
-    most_trained = 4 if side > 64 else 32
-    for few, most in ((inferred_at_a_time(rows, shape), 2), (trained_at_a_time(rows, shape), most_trained)):
+    for few, pixels in (
+        (inferred_at_a_time(rows, shape), 2 * 224 * 224),
+        (trained_at_a_time(rows, shape), 4 * 224 * 224),
+    ):
         assert rows % few == 0
-        assert few == rows or 1 < few <= most
+        assert few == rows or few > 1
+        assert few in (rows, 2) or few * side * side <= pixels
+
+
+def test_bigger_images_go_fewer_at_a_time() -> None:
+    assert [inferred_at_a_time(32, (side, side, 3)) for side in (32, 64, 96, 224, 299)] == [32, 16, 8, 2, 2]
+    assert [trained_at_a_time(64, (side, side, 3)) for side in (28, 64, 96, 224, 299)] == [32, 32, 16, 4, 2]
+
+
+def test_weights_that_outweigh_maps_are_read_less_often() -> None:
+    assert inferred_at_a_time(32, (224, 224, 3), 61_000_000) == 8
+    assert inferred_at_a_time(32, (64, 64, 3), 61_000_000) == 16
 
 
 @given(ROWS)

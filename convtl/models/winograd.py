@@ -1,0 +1,123 @@
+"""A 3x3 convolution of stride 1 with 16 products for 4 outputs instead of 36: Winograd's F(2x2, 3x3).
+
+Lavin & Gray (2016), "Fast Algorithms for Convolutional Neural Networks", equations 8 and 12: with d a tile of 4x4
+inputs (neighbours share two rows or columns), g the kernel and y its 2x2 outputs, y = A' [(G g G') * (B' d B)] A. At
+each of the 16 places the products of all tiles, summed over input maps, are one matrix product. Exact in real numbers;
+in float32 its errors are of the size of XLA's own.
+
+The backward pass is written out: images are pulled by a convolution of the same kind, the kernel by the products of
+the same tiles with A y A'. Differentiated line by line, it would take longer than XLA's convolutions.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Sides = tuple[tuple[int, int], tuple[int, int]]
+
+
+def tiles(rows_out: int, columns_out: int) -> tuple[int, int]:
+    """Tiles of 2x2 outputs, downwards and across."""
+    return -(-rows_out // 2), -(-columns_out // 2)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def winograd(
+    x: Float[Array, "batch height width in"], kernel: Float[Array, "3 3 in out"], sides: Sides
+) -> Float[Array, "batch height2 width2 out"]:
+    """Cross-correlation with rows and columns of zeros, ((top, bottom), (left, right)); fewer than 0 cut some off."""
+    return _convolved(x, _places(kernel), sides, transposed=False)
+
+
+def _convolved(x: Array, weights: Sequence[Array], sides: Sides, *, transposed: bool) -> Array:
+    """The convolution, given G g G' for the 16 places: (in, out), or (out, in)."""
+    rows, columns = x.shape[1] + sum(sides[0]) - 2, x.shape[2] + sum(sides[1]) - 2
+    down, across = tiles(rows, columns)
+    products = jax.lax.dot_general(
+        _tiles_of(x, sides),
+        jnp.stack(weights),
+        dimension_numbers=(((2,), (2 if transposed else 1,)), ((0,), (0,))),
+    ).reshape(4, 4, len(x), down, across, -1)
+    y = jnp.stack([jnp.stack(_output(line), axis=3) for line in _output(products)], axis=2)
+    return y.reshape(len(x), 2 * down, 2 * across, -1)[:, :rows, :columns]
+
+
+def _places(kernel: Float[Array, "3 3 in out"]) -> list[Float[Array, "in out"]]:
+    """G g G'; of a kernel that is flipped in a direction, the first place and the last change theirs."""
+    return [place for line in _kernel(kernel) for place in _kernel(line)]
+
+
+def _tiles_of(x: Float[Array, "batch height width in"], sides: Sides) -> Float[Array, "16 tiles in"]:
+    """B' d B of all tiles d."""
+    batch, height, width, channels = x.shape
+    down, across = tiles(height + sum(sides[0]) - 2, width + sum(sides[1]) - 2)
+    (top, _), (left, _) = sides
+    # 0 is JAX's word for the padding value; a last odd row or column is filled up to a tile.
+    below, right = 2 * down + 2 - height - top, 2 * across + 2 - width - left
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (top, below, 0), (left, right, 0), (0, 0, 0)))
+    places = [
+        place
+        for line in _input([x[:, row : row + 2 * down - 1 : 2] for row in range(4)])
+        for place in _input([line[:, :, column : column + 2 * across - 1 : 2] for column in range(4)])
+    ]
+    return jnp.stack(places).reshape(16, batch * down * across, channels)
+
+
+def _forward(x: Array, kernel: Array, sides: Sides) -> tuple[Array, tuple[Array, Array]]:
+    return winograd(x, kernel, sides), (x, kernel)
+
+
+def _backward(sides: Sides, kept: tuple[Array, Array], pull: Array) -> tuple[Array, Array]:
+    x, kernel = kept
+    back: Sides = tuple((2 - before, 2 - after) for before, after in sides)  # type: ignore[assignment]
+    places = _places(kernel)
+    flipped = [places[4 * i + j] for i in (3, 1, 2, 0) for j in (3, 1, 2, 0)]
+    images = _convolved(pull, flipped, back, transposed=True)
+
+    batch, rows, columns, out = pull.shape
+    down, across = tiles(rows, columns)
+    y = jnp.pad(pull, ((0, 0), (0, 2 * down - rows), (0, 2 * across - columns), (0, 0)))
+    y = y.reshape(batch, down, 2, across, 2, out)
+    pulled = [
+        place
+        for line in _output_back([y[:, :, 0], y[:, :, 1]])
+        for place in _output_back([line[:, :, :, 0], line[:, :, :, 1]])
+    ]
+    weights = jax.lax.dot_general(
+        _tiles_of(x, sides),
+        jnp.stack(pulled).reshape(16, batch * down * across, out),
+        dimension_numbers=(((1,), (1,)), ((0,), (0,))),
+    ).reshape(4, 4, *kernel.shape[2:])
+    lines = _kernel_back(weights)
+    return images, jnp.stack([jnp.stack(_kernel_back(line)) for line in lines])
+
+
+winograd.defvjp(_forward, _backward)
+
+
+def _input(d: Sequence[Array]) -> list[Array]:
+    """B' d"""
+    return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
+
+
+def _kernel(g: Array) -> list[Array]:
+    """G g"""
+    return [g[0], (g[0] + g[1] + g[2]) / 2, (g[0] - g[1] + g[2]) / 2, g[2]]
+
+
+def _kernel_back(u: Array) -> list[Array]:
+    """G' u"""
+    return [u[0] + (u[1] + u[2]) / 2, (u[1] - u[2]) / 2, (u[1] + u[2]) / 2 + u[3]]
+
+
+def _output(m: Array) -> list[Array]:
+    """A' m"""
+    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
+
+
+def _output_back(y: Sequence[Array]) -> list[Array]:
+    """A y"""
+    return [y[0], y[0] + y[1], y[0] - y[1], -y[1]]
