@@ -52,22 +52,23 @@ def conv2d(
     in reverse mode only.
 
     Raises:
-      ValueError: groups, or with `banded` or `winograd` a stride, or with `winograd` another kernel than 3x3, where
-        the form has none.
+      ValueError: the form asked for cannot do it; see `convolution_form`.
     """
     sides: Sides = ((padding, padding), (padding, padding)) if isinstance(padding, int) else padding
     batch, height, width, _ = x.shape
     padded = (batch, height + sum(sides[0]), width + sum(sides[1]))
     chosen = convolution_form(lowering, padded, kernel.shape, stride, groups)
     if chosen == "lax":
+        # As in `_apart`: its backward pass would cut where there is more padding than the kernel reaches.
+        if any(max(both) >= span for both, span in zip(sides, kernel.shape, strict=False)):
+            x, sides = jnp.pad(x, ((0, 0), *sides, (0, 0))), ((0, 0), (0, 0))
         return _lax(x, kernel, stride, sides, groups=groups)
     if chosen == "canonical":
         if kernel.shape[:2] == (1, 1) and sides == ((0, 0), (0, 0)):
             return x[:, ::stride, ::stride] @ kernel[0, 0]
         return _canonical(x, kernel, stride, sides)
     if chosen == "winograd":
-        wide = jnp.promote_types(x.dtype, jnp.float32)
-        return winograd(x.astype(wide), kernel.astype(wide), sides).astype(x.dtype)
+        return winograd(x, kernel, sides)
     x = jnp.pad(x, ((0, 0), *sides, (0, 0)))
     if chosen == "banded":
         return _banded(x, kernel)
@@ -119,17 +120,15 @@ def _forward(x: Array, kernel: Array, stride: int, sides: Sides) -> tuple[Array,
     return _canonical(x, kernel, stride, sides), (x, kernel)
 
 
-def _cut(x: Array, sides: Sides, dilation: int = 1) -> tuple[Array, Sides]:
-    """Cuts off what `sides` below 0 ask for of images with zeros between: XLA on CPU gets (-1, 1) wrong (JAX 0.10)."""
-    fewer = [[-(-max(0, -side) // dilation) for side in both] for both in sides]
-    (top, bottom), (left, right) = fewer
-    _, height, width, _ = x.shape
-    (above, below), (before, after) = sides
-    left_over = (
-        (above + top * dilation, below + bottom * dilation),
-        (before + left * dilation, after + right * dilation),
-    )
-    return x[:, top : height - bottom, left : width - right], left_over
+def _apart(x: Array, sides: Sides, dilation: int) -> tuple[Array, Sides, int]:
+    """Images to convolve with padding and zeros between, and what is left of both: none where `sides` cut off.
+
+    XLA on CPU is wrong about padding of -1 before and 1 after (JAX 0.10).
+    """
+    if min(map(min, sides)) >= 0:
+        return x, sides, dilation
+    edges = [(0, 0, 0), *((low, high, dilation - 1) for low, high in sides), (0, 0, 0)]
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), edges), ((0, 0), (0, 0)), 1
 
 
 def _edges(
@@ -154,9 +153,9 @@ def _backward(stride: int, sides: Sides, kept: tuple[Array, Array], pull: Array)
         _edges(x.shape[axis], kernel.shape[axis - 1], pull.shape[axis], stride, sides[axis - 1][0])
         for axis in (1, 2)
     )
-    pulled, to_images = _cut(pull, (rows[0], columns[0]), stride)
-    images = _by_lane(partial(_lax, stride=1, sides=to_images, dilation=stride))(pulled, flipped)
-    x, to_kernel = _cut(x, (rows[1], columns[1]))
+    pulled, to_images, dilation = _apart(pull, (rows[0], columns[0]), stride)
+    images = _by_lane(partial(_lax, stride=1, sides=to_images, dilation=dilation))(pulled, flipped)
+    x, to_kernel, _ = _apart(x, (rows[1], columns[1]), 1)
     weights = _by_lane(partial(_lax, stride=1, sides=to_kernel, kernel_dilation=stride))(
         x.transpose(3, 1, 2, 0), pull.transpose(1, 2, 0, 3)
     )

@@ -1,25 +1,26 @@
 """Which form an operation takes on which platform and for which shape: each choice beside what it was measured by.
 
-GPU and TPU keep XLA's own convolutions; pooling and 1x1 convolutions have one form everywhere. On CPU (JAX 0.10, 2
-cores; all inside `lax.scan`, where training is):
+GPU and TPU keep XLA's own convolutions; pooling has one form everywhere. On CPU (JAX 0.10, 2 cores; all inside
+`lax.scan`, where training is):
 
 | operation, shape | form | measured |
 |---|---|---|
 | convolution, stride 1, up to 128 pairs of maps, 40 wide | `banded` | LeNet-5, an update of 32: 2.3 ms, `lax` 11.7 |
 | convolution, 1x1 without padding | matrix product | `lax` 3 to 10 times as long under `vmap` over kernels |
 | convolution, 3x3, stride 1, from 64 to 64 maps on | `winograd` | 4 of 14x14x256, update: 22 ms, `canonical` 37 |
-| convolution to at most 64 pixels, 128 maps on | `patches` | 4 of 7x7x512, update: 37 ms, `canonical` 45 |
-| convolution to fewer pixels than the kernel has | `patches` | 32 of 2x2x512: 9 ms, `canonical` 571 |
+| convolution of 128 maps on, to at most 64 pixels | `patches` | 4 of 7x7x512, update: 42 ms, `canonical` 50 |
+| convolution to fewer rows or columns than the kernel's | `patches` | 32 of 2x2x512: 9 ms, `canonical` 571 |
 | convolution, others without groups | `canonical` | 8 of 28x28, 128 to 128 maps, 3x3: 95 ms, `lax` 1,800 |
 | depthwise convolution | `shifted` | 112x112x32, forward: 2.4 ms, `lax` 209 |
 | 2x2 average pooling | sums of halves | LeNet-5: 68 us an image, 74 with a mean over reshaped axes |
 | 2x2 maximum; others | over reshaped axes; of slices | XLA's windowed reduction takes longer, its gradient more |
 | normalisation | Flax's own | no other form was tried |
 | inference from maps above 32x32 on | 100,352 pixels at a time | EfficientNet-Lite0: 144 images/s, 32 at a time 98 |
-| gradients | 200,704 pixels, 32 images at a time | EfficientNet-Lite0: 25 images/s, 32 at a time 14 |
+| gradients | 200,704 pixels at a time | EfficientNet-Lite0: 25 images/s, 32 at a time 14 |
 
-Gradients are taken in pieces only where a batch is no more than its images: with batch statistics held (`norm_mode`)
-or none in the net, and no dropout.
+So many pixels at most, but 2 images at least; gradients are of 32 at most, and inference takes 8 where weights outweigh
+maps (more than 32 million below the head). Gradients are taken in pieces only where a batch is no more than its images:
+with batch statistics held (`norm_mode`) or none in the net, and no dropout.
 """
 
 from typing import Literal
@@ -38,12 +39,13 @@ _BANDED_MAX_WIDTH = 40
 _BAND_COLUMNS = 32
 
 # Milliseconds on one core, forward and with both gradients, in a scan; `canonical` first:
-# 2 of 28x28x128 5.3 and 17, `winograd` 3.5 and 12; 2 of 56x56x64 5.1 and 17, 4.6 and 18; 4 of those 9.6 and 30, 10.9
-# and 48 (its tiles leave the cache); 32 of 8x8x64 1.7 and 5.4, 1.4 and 4.9; 32 of 16x16x32 1.7 and 6.4, 2.1 and 9.1;
-# 4 of 7x7x512 (64 tiles) 13 and 50, 17 and 44, `patches` 13 and 42; 16 of them 51 and 166, 36 and 112, 49 and 167.
+# 4 of 14x14x256 11 and 37, `winograd` 7 and 22; 2 of 28x28x128 5.3 and 17, 3.5 and 12; 2 of 56x56x64 5.1 and 17, 4.6
+# and 18; 4 of those 9.6 and 30, 10.9 and 48; 2 of 112x112x128 85 and 410, 102 and 266; 32 of 8x8x64 1.7 and 5.4, 1.4
+# and 4.9; 32 of 16x16x32 1.7 and 6.4, 2.1 and 9.1; 4 of 7x7x512 (64 tiles) 15 and 50, 17 and 44, `patches` 13 and 42;
+# 16 of them 51 and 166, 36 and 112, 49 and 167.
 _WINOGRAD_MIN_MAPS, _WINOGRAD_TILES = 64, (96, 2048)
 # `canonical` first, then `patches`: 4 of 14x14x256 to 7x7x512 6.7 and 23, 6.0 and 18; 32 of 8x8x32 .5 and 1.5, .7 and
-# 2.4; 32 of 4x4x256 to 2x2x512 5.5 and 157, 4.2 and 12.
+# 2.4; 32 of 4x4x256 to 2x2x512 5.5 and 157, 4.2 and 12; 32 of 2x2x512 571 and 1,160, 9 and 26.
 _PATCHES_MIN_MAPS, _PATCHES_MAX_PIXELS = 128, 64
 
 # Maps of a whole batch leave the cache, and a program's memory comes anew from the system at each call. Features of
@@ -75,8 +77,8 @@ def convolution_form(
       kernel: its shape, (kh, kw, in / groups, out).
 
     Raises:
-      ValueError: groups, or with `banded` or `winograd` a stride, or with `winograd` another kernel than 3x3, where
-        the form has none.
+      ValueError: the form asked for cannot do it. Only `lax` has groups; `banded` and `winograd` have no stride, and
+        `winograd` has 3x3 kernels only.
     """
     winograd = (*kernel[:2], stride) == (3, 3, 1)
     if asked not in ("auto", "lax") and groups != 1:
@@ -117,15 +119,19 @@ def depthwise_form(asked: DepthwiseLowering) -> DepthwiseLowering:
     return "shifted" if on_cpu() else "lax"
 
 
-def inferred_at_a_time(rows: int, shape: tuple[int, ...], weights: int = 0) -> int:
-    """How many of `rows` maps of `shape` go through a net together in inference mode: all, or a divisor of `rows`.
+def inferred_at_a_time(
+    rows: int, entering: tuple[int, ...], input_shape: tuple[int, ...], weights: int = 0
+) -> int:
+    """How many of `rows` go together through a net, or a part of it, in inference mode: all, or a divisor of `rows`.
 
     Args:
-      weights: how many numbers the net has.
+      entering: shape of what enters that part, of one image.
+      input_shape: of an image for the whole net.
+      weights: how many the net has below its head.
     """
-    if not on_cpu() or len(shape) != 3 or shape[0] * shape[1] <= _INFERRED_ABOVE:
+    if not on_cpu() or len(entering) != 3 or entering[0] * entering[1] <= _INFERRED_ABOVE:
         return rows
-    most = _INFERRED_PIXELS // (shape[0] * shape[1])
+    most = _INFERRED_PIXELS // (input_shape[0] * input_shape[1])
     return _divisor(rows, max(most, _HEAVY_AT_A_TIME) if weights > _HEAVY else most)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
-from math import prod
 from typing import Any
 
 import flax.linen as nn
@@ -61,10 +60,14 @@ class Network:
         """Shapes and dtypes of all variables; computes nothing."""
         return jax.eval_shape(self.init, jax.random.key(0))
 
+    def inferred_at_a_time(self, rows: int, start: int = 0) -> int:
+        """How many of a batch of `rows` go together through units from `start` on; never a matter of the head."""
+        return inferred_at_a_time(rows, self.shape_before(start), self.input_shape, self._below_head)
+
     @cached_property
-    def size(self) -> int:
-        """How many numbers all variables are."""
-        return sum(prod(leaf.shape) for leaf in jax.tree.leaves(self.abstract_variables))
+    def _below_head(self) -> int:
+        """How many weights the units below the head have."""
+        return sum(weight_count(self.abstract_variables[name]) for name in self.names[:-1])
 
     @cached_property
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -167,7 +170,7 @@ class Network:
         stop = len(self.units) if stop is None else stop
         if start == stop:
             return x
-        few = inferred_at_a_time(len(x), x.shape[1:], self.size)
+        few = self.inferred_at_a_time(len(x), start)
         return in_pieces(lambda some: self.apply(variables, some, start=start, stop=stop)[0], x, few)
 
     def mixes_batch(self, train: Collection[str], held: Collection[str] = ()) -> bool:
@@ -195,7 +198,7 @@ def in_pieces(
     """What `through` makes of a batch in which images do not meet, `few` of them at a time.
 
     Args:
-      few: a divisor of the batch's size; see `inferred_at_a_time`.
+      few: a divisor of the batch's size; see `Network.inferred_at_a_time`.
     """
     if few == len(x):
         return through(x)

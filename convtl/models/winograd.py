@@ -28,12 +28,12 @@ def tiles(rows_out: int, columns_out: int) -> tuple[int, int]:
 def winograd(
     x: Float[Array, "batch height width in"], kernel: Float[Array, "3 3 in out"], sides: Sides
 ) -> Float[Array, "batch height2 width2 out"]:
-    """Cross-correlation with rows and columns of zeros, ((top, bottom), (left, right)); fewer than 0 cut some off."""
+    """Cross-correlation with rows and columns of zeros, ((top, bottom), (left, right))."""
     return _convolved(x, _places(kernel), sides, transposed=False)
 
 
 def _convolved(x: Array, weights: Sequence[Array], sides: Sides, *, transposed: bool) -> Array:
-    """The convolution, given G g G' for the 16 places: (in, out), or (out, in)."""
+    """The convolution, given G g G' for the 16 places: (in, out), or (out, in). Sides below 0 cut off."""
     rows, columns = x.shape[1] + sum(sides[0]) - 2, x.shape[2] + sum(sides[1]) - 2
     down, across = tiles(rows, columns)
     products = jax.lax.dot_general(
@@ -42,16 +42,21 @@ def _convolved(x: Array, weights: Sequence[Array], sides: Sides, *, transposed: 
         dimension_numbers=(((2,), (2 if transposed else 1,)), ((0,), (0,))),
     ).reshape(4, 4, len(x), down, across, -1)
     y = jnp.stack([jnp.stack(_output(line), axis=3) for line in _output(products)], axis=2)
-    return y.reshape(len(x), 2 * down, 2 * across, -1)[:, :rows, :columns]
+    return y.reshape(len(x), 2 * down, 2 * across, -1)[:, :rows, :columns].astype(x.dtype)
 
 
 def _places(kernel: Float[Array, "3 3 in out"]) -> list[Float[Array, "in out"]]:
     """G g G'; of a kernel that is flipped in a direction, the first place and the last change theirs."""
-    return [place for line in _kernel(kernel) for place in _kernel(line)]
+    return [place for line in _kernel(_wide(kernel)) for place in _kernel(line)]
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _tiles_of(x: Float[Array, "batch height width in"], sides: Sides) -> Float[Array, "16 tiles in"]:
-    """B' d B of all tiles d."""
+    """B' d B of all tiles d, in float32 at least."""
+    x = _wide(x)
     batch, height, width, channels = x.shape
     down, across = tiles(height + sum(sides[0]) - 2, width + sum(sides[1]) - 2)
     (top, _), (left, _) = sides
@@ -79,7 +84,7 @@ def _backward(sides: Sides, kept: tuple[Array, Array], pull: Array) -> tuple[Arr
 
     batch, rows, columns, out = pull.shape
     down, across = tiles(rows, columns)
-    y = jnp.pad(pull, ((0, 0), (0, 2 * down - rows), (0, 2 * across - columns), (0, 0)))
+    y = jnp.pad(_wide(pull), ((0, 0), (0, 2 * down - rows), (0, 2 * across - columns), (0, 0)))
     y = y.reshape(batch, down, 2, across, 2, out)
     pulled = [
         place
@@ -92,7 +97,7 @@ def _backward(sides: Sides, kept: tuple[Array, Array], pull: Array) -> tuple[Arr
         dimension_numbers=(((1,), (1,)), ((0,), (0,))),
     ).reshape(4, 4, *kernel.shape[2:])
     lines = _kernel_back(weights)
-    return images, jnp.stack([jnp.stack(_kernel_back(line)) for line in lines])
+    return images, jnp.stack([jnp.stack(_kernel_back(line)) for line in lines]).astype(kernel.dtype)
 
 
 winograd.defvjp(_forward, _backward)

@@ -2,8 +2,8 @@
 
 A net whose weights came from elsewhere is the same in every replicate, and so is what its frozen units say of
 an image. For each boundary that a study asks for, the features of a whole split are written to the cache, from
-where trials and processes map them into memory. Units are applied one by one, each by a program of its own, so
-that features do not depend on which other boundaries were asked for, or on where a pass began.
+where trials and processes map them into memory. Nothing is joined across units (`features.through_units`), so that
+features do not depend on which other boundaries were asked for, or on where a pass began.
 """
 
 from collections import deque

@@ -72,7 +72,7 @@ def _chunks(
         x = jnp.asarray(piece, jnp.float32)
         for index in range(base, stop):
             name, module = network.units[index]
-            x = through_unit(module, variables[name], x)
+            x = through_unit(module, variables[name], x, network.inferred_at_a_time(at_once, index))
         yield x, here
 
 

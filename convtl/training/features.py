@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Float
 
 from convtl.data.inputs import MOST_AT_ONCE
-from convtl.models.lowering import inferred_at_a_time
 from convtl.models.network import Network, Variables, in_pieces
 
 CHUNK = 256
@@ -65,10 +64,9 @@ def chunks(
         yield begin, piece, count
 
 
-@partial(jax.jit, static_argnums=0)
-def through_unit(module: nn.Module, variables: Any, x: jax.Array) -> jax.Array:
-    """One unit in inference mode; equal units share the program."""
-    few = inferred_at_a_time(len(x), x.shape[1:])
+@partial(jax.jit, static_argnums=(0, 3))
+def through_unit(module: nn.Module, variables: Any, x: jax.Array, few: int) -> jax.Array:
+    """One unit in inference mode, `few` images at a time; equal units share the program."""
     return in_pieces(lambda some: jnp.asarray(module.apply(variables, some, train=False)), x, few)
 
 
@@ -77,7 +75,7 @@ def through_units(network: Network, start: int, stop: int, variables: Variables,
     """Units `start` up to `stop` in inference mode, in one program; wherever it is cut, the bits are the same.
 
     So what enters a unit can be computed from what entered any unit before it: barriers keep XLA from joining
-    units, and how many images go at a time depends on the net's images alone.
+    units, and how many images go at a time depends on the net alone, not on where it is cut or on its head.
     """
 
     def through(some: jax.Array) -> jax.Array:
@@ -86,7 +84,7 @@ def through_units(network: Network, start: int, stop: int, variables: Variables,
             some = jax.lax.optimization_barrier(some)
         return some
 
-    return in_pieces(through, x, inferred_at_a_time(len(x), network.input_shape, network.size))
+    return in_pieces(through, x, network.inferred_at_a_time(len(x)))
 
 
 class Forward:

@@ -267,3 +267,26 @@ def test_shortcuts_without_weights_keep_every_second_pixel_between_maps_of_zeros
     np.testing.assert_array_equal(y[..., 2:6], x[:, ::2, ::2])
     assert not np.any(y[..., :2])
     assert not np.any(y[..., 6:])
+
+
+def test_convolutions_of_all_forms_compute_the_same() -> None:
+    """Of many maps, as ResNet-18 has them: values and gradients are those of XLA's own convolutions."""
+    config = ResNetConfig(layers=18)
+    network, plain = (build_network(own, (48, 48, 3), 5) for own in (config, with_plain_lowering(config)))
+    variables = network.init(jax.random.key(0))
+    images = np.random.default_rng(3).normal(size=(6, 48, 48, 3)).astype(np.float32)
+    pull = jnp.cos(jnp.arange(30.0)).reshape(6, 5)
+
+    def outcome(net: Network, variables: Variables) -> Any:
+        def pulled(params: Any) -> Any:
+            own = {name: variables[name] | {"params": params[name]} for name in params}
+            y = net.apply(variables | own, images)[0]
+            return jnp.vdot(y, pull), y
+
+        params = {name: own["params"] for name, own in variables.items() if "params" in own}
+        (_, y), gradients = jax.value_and_grad(pulled, has_aux=True)(params)
+        return y, gradients
+
+    found, expected = jax.jit(lambda v: [outcome(net, v) for net in (network, plain)])(variables)
+    for own, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-3, atol=1e-3 * float(jnp.abs(other).max()))

@@ -15,32 +15,48 @@ ROWS = st.integers(1, 600)
 SIDES = st.integers(1, 300)
 
 
+def _inferred(rows: int, side: int, weights: int = 0) -> int:
+    return inferred_at_a_time(rows, (side, side, 3), (side, side, 3), weights)
+
+
 @given(ROWS, SIDES)
 def test_pieces_of_a_batch_are_equal_and_never_single_images(rows: int, side: int) -> None:
-    shape = (side, side, 3)
-    for few, pixels in (
-        (inferred_at_a_time(rows, shape), 2 * 224 * 224),
-        (trained_at_a_time(rows, shape), 4 * 224 * 224),
+    """And the largest that may be."""
+    inferred = 2 * 224 * 224 // side**2 if side > 32 else rows
+    trained = min(32, 4 * 224 * 224 // side**2)
+    for few, allowed in (
+        (_inferred(rows, side), inferred),
+        (trained_at_a_time(rows, (side, side, 3)), trained),
     ):
-        assert rows % few == 0
-        assert few == rows or few > 1
-        assert few in (rows, 2) or few * side * side <= pixels
+        sizes = [size for size in range(2, max(2, allowed) + 1) if rows % size == 0]
+        assert few == max(sizes, default=rows)
 
 
 def test_bigger_images_go_fewer_at_a_time() -> None:
-    assert [inferred_at_a_time(32, (side, side, 3)) for side in (32, 64, 96, 224, 299)] == [32, 16, 8, 2, 2]
+    assert [_inferred(32, side) for side in (32, 64, 96, 224, 299)] == [32, 16, 8, 2, 2]
     assert [trained_at_a_time(64, (side, side, 3)) for side in (28, 64, 96, 224, 299)] == [32, 32, 16, 4, 2]
 
 
 def test_weights_that_outweigh_maps_are_read_less_often() -> None:
-    assert inferred_at_a_time(32, (224, 224, 3), 61_000_000) == 8
-    assert inferred_at_a_time(32, (64, 64, 3), 61_000_000) == 16
+    assert _inferred(32, 224, 61_000_000) == 8
+    assert _inferred(32, 64, 61_000_000) == 16
+
+
+def test_from_inner_maps_on_the_image_says_how_many_go_at_a_time() -> None:
+    assert inferred_at_a_time(32, (56, 56, 64), (224, 224, 3)) == 2
+    assert inferred_at_a_time(32, (28, 28, 128), (224, 224, 3)) == 32
+
+
+@pytest.mark.parametrize("classes", [2, 20_000])
+def test_a_head_changes_nothing_about_the_features_below(classes: int) -> None:
+    network = build_network(ResNetConfig(layers=18), (224, 224, 3), classes)
+    assert network.inferred_at_a_time(32) == 2
 
 
 @given(ROWS)
 def test_vectors_and_small_images_go_all_at_once_in_inference(rows: int) -> None:
-    assert inferred_at_a_time(rows, (1280,)) == rows
-    assert inferred_at_a_time(rows, (32, 32, 64)) == rows
+    assert inferred_at_a_time(rows, (1280,), (224, 224, 3)) == rows
+    assert _inferred(rows, 32) == rows
 
 
 def test_a_batch_of_the_default_size_of_small_images_is_one_piece() -> None:
@@ -48,15 +64,19 @@ def test_a_batch_of_the_default_size_of_small_images_is_one_piece() -> None:
 
 
 def test_an_accelerator_takes_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (inferred_at_a_time(32, (224, 224, 3)), trained_at_a_time(32, (224, 224, 3))) == (2, 4)
+    assert (_inferred(32, 224), trained_at_a_time(32, (224, 224, 3))) == (2, 4)
     monkeypatch.setattr(lowering, "on_cpu", lambda: False)
-    assert (inferred_at_a_time(32, (224, 224, 3)), trained_at_a_time(32, (224, 224, 3))) == (32, 32)
+    assert (_inferred(32, 224), trained_at_a_time(32, (224, 224, 3))) == (32, 32)
 
 
-@pytest.mark.parametrize("rows", [1, 4, 5])
+@pytest.mark.parametrize(("rows", "few"), [(1, 1), (4, 2), (5, 5)])
 @pytest.mark.parametrize("stop", [None, 3])
-def test_a_few_at_a_time_or_all_at_once_is_the_same(rows: int, stop: int | None) -> None:
+def test_a_few_at_a_time_or_all_at_once_is_the_same(
+    rows: int, few: int, stop: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lowering, "_INFERRED_PIXELS", 2 * 40 * 40)
     network = build_network(ResNetConfig(layers=18, width=8), (40, 40, 3), 5)
+    assert network.inferred_at_a_time(rows) == few
     variables = network.init(jax.random.key(0))
     images = np.random.default_rng(0).normal(size=(rows, 40, 40, 3)).astype(np.float32)
     wanted = network.apply(variables, images, stop=stop)[0]

@@ -4,6 +4,7 @@ import pytest
 from small_nets import CLASSES, LENET, Head, Normalised, drawn, same_bits
 
 from convtl.config import EfficientNetLiteConfig, ModelConfig, ResNetConfig
+from convtl.models import lowering
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.training.features import CHUNK, Forward, PrefixFeatures, rows_at_once, through_units
@@ -158,10 +159,15 @@ def test_images_are_made_chunk_by_chunk() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "side"), [(ResNetConfig(layers=18, width=8), 40), (EfficientNetLiteConfig(variant=0), 48)]
+    ("model", "side"), [(ResNetConfig(layers=18), 56), (EfficientNetLiteConfig(variant=0), 48)]
 )
-def test_wherever_a_net_is_cut_its_features_have_the_same_bits(model: ModelConfig, side: int) -> None:
+def test_wherever_a_net_is_cut_its_features_have_the_same_bits(
+    model: ModelConfig, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces of the input, and with convolutions of all forms."""
+    monkeypatch.setattr(lowering, "_INFERRED_PIXELS", 3 * side * side)
     network = build_network(model, (side, side, 3), 5)
+    assert network.inferred_at_a_time(6) == 3
     variables = network.init(jax.random.key(0))
     images = np.random.default_rng(0).normal(size=(6, side, side, 3)).astype(np.float32)
     stop = len(network.units) - 1

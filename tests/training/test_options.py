@@ -16,6 +16,7 @@ from convtl.config import FineTuneConfig, GradualConfig, LpFtConfig, OptimConfig
 from convtl.config.training import AugmentConfig, NormMode
 from convtl.errors import UserError
 from convtl.keys import digest_arrays
+from convtl.models import lowering
 from convtl.models.network import Network, Variables
 from convtl.training import step
 from convtl.training.adapt import adapt_statistics
@@ -241,6 +242,7 @@ def test_parts_of_a_batch_are_the_batch(parts: int) -> None:
 def test_big_images_go_a_few_at_a_time_where_nothing_looks_at_their_batch(
     held: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lowering, "_TRAINED_PIXELS", 4 * 66 * 66)
     big = Network((("maps", Pooled()), *CHAIN.units), (66, 66, 1))
     given = recipe(big, 3, optim=OptimConfig(kind="sgd"), lanes=1)
     given = dataclasses.replace(given, norm_mode="frozen" if held else "train")
