@@ -60,7 +60,7 @@ def _tiles_of(x: Float[Array, "batch height width in"], sides: Sides) -> Float[A
     batch, height, width, channels = x.shape
     down, across = tiles(height + sum(sides[0]) - 2, width + sum(sides[1]) - 2)
     (top, _), (left, _) = sides
-    # 0 is JAX's word for the padding value; a last odd row or column is filled up to a tile.
+    # An odd last row or column of outputs is filled up to a tile; what is computed for it is cut off afterwards.
     below, right = 2 * down + 2 - height - top, 2 * across + 2 - width - left
     x = jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (top, below, 0), (left, right, 0), (0, 0, 0)))
     places = [

@@ -178,7 +178,7 @@ def _in_many(context: Context, ours: float, theirs: Sequence[Any], rows: Sequenc
         ratio=Ratio(whole / ours, whole / ours, whole / ours),
         goal=20.0,
         wrong=_apart(here, there, len(paths)),
-        limit="there: starting Python and importing PyTorch for each trial, beside the training",
+        limit="there: training, most of it; then starting Python and importing PyTorch for each trial",
     )
 
 
