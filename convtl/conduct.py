@@ -21,6 +21,7 @@ from convtl.entry import folder
 from convtl.errors import UserError
 from convtl.reporting.build import build, save_samples
 from convtl.reporting.progress import Progress
+from convtl.stopping import on_signals
 from convtl.study.assignments import refuse_hidden
 from convtl.study.dry_run import describe_plan
 from convtl.study.grid import Trial, distinct, expand
@@ -50,7 +51,12 @@ def run_study(content: Mapping[str, Any], command: str) -> int:
     Raises:
       UserError: something that was asked for cannot be done; nothing was trained.
     """
-    use_all_cores()  # again, for jobs that a launcher starts here
+    with on_signals():  # again, for jobs that a launcher starts
+        return _study(content, command)
+
+
+def _study(content: Mapping[str, Any], command: str) -> int:
+    use_all_cores()  # as well
     config, trials = expand(content)
     out, cache = out_folder(config), cache_of(config)
     tuning = tuning_points(content)

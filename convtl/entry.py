@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from convtl.errors import UserError
+from convtl.stopping import Stopped
 
 REGISTRIES = ("models", "domains", "regimes", "weights")
 """Folders of conf/ of which every file is a named node."""
@@ -39,12 +40,13 @@ def folder(key: str, typed: str) -> Path:
 
 
 def guarded(main: Callable[[list[str]], int]) -> int:
-    """Runs an entry point: a user's mistake is one line and exit code 2, Ctrl-C is 130."""
+    """Runs an entry point: a user's mistake is one line and code 2, Ctrl-C 130, another signal 75: try again."""
     try:
         return main(sys.argv[1:])
     except UserError as error:
         print(f"convtl: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("convtl: stopped; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        by = f" by {error}" if isinstance(error, Stopped) else ""
+        print(f"convtl: stopped{by}; the same command goes on where it stopped", file=sys.stderr)
+        return error.code if isinstance(error, Stopped) else 130

@@ -1,9 +1,9 @@
 """`python -m convtl.run [+experiment=NAME] [KEY=VALUE ...]`: runs what is missing of a study and reports it."""
 
-import signal
 import sys
 
 from convtl.entry import guarded, options
+from convtl.stopping import on_signals
 
 HELP = """usage: python -m convtl.run [+experiment=NAME] [KEY=VALUE ...] [-m]
 
@@ -24,10 +24,10 @@ def _main(words: list[str]) -> int:
         )
         print(f"models: {', '.join(options('models'))}\nregimes: {', '.join(options('regimes'))}")
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from convtl.conduct import conduct  # Hydra and JAX: not for --help
+    with on_signals():
+        from convtl.conduct import conduct  # Hydra and JAX: not for --help
 
-    return conduct(words)
+        return conduct(words)
 
 
 def main() -> None:

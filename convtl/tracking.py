@@ -8,9 +8,9 @@ import math
 import netrc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlparse
 
 from convtl.config import TrackingConfig
@@ -23,8 +23,28 @@ _PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com", "forge.coreweave.com
 """names of the one public server; a login for one of them is a login for all"""
 
 
+class CurvePoint(NamedTuple):
+    """How one training run stands, on its way."""
+
+    trial: str
+    rate: float
+    update: int
+    updates: int
+    loss: float
+    val_accuracy: float
+
+
 class Tracker(Protocol):
-    """Listens to one process that works on a study."""
+    """Listens to one process that works on a study.
+
+    Attributes:
+      follows: whether it wants to see runs on their way.
+    """
+
+    follows: bool
+
+    def curve(self, points: Sequence[CurvePoint]) -> None:
+        """How all runs in flight stand, about ten times in a schedule."""
 
     def trial(self, row: dict[str, Any]) -> None:
         """A trial has ended and left `row`."""
@@ -43,6 +63,10 @@ class Tracker(Protocol):
 
 class _Silence:
     """Tells nobody."""
+
+    follows = False
+
+    def curve(self, points: Sequence[CurvePoint]) -> None: ...
 
     def trial(self, row: dict[str, Any]) -> None: ...
 
@@ -113,6 +137,10 @@ def open_tracker(
 
 class _WandbTracker:
     """One wandb run: every trial of this process, running means, and the results at the end."""
+
+    follows = False
+
+    def curve(self, points: Sequence[CurvePoint]) -> None: ...
 
     def __init__(self, run: Any, say: Callable[[str], None]) -> None:
         self._run = run

@@ -17,6 +17,7 @@ FLOORS = {
     "__init__": 0,
     "errors": 0,
     "cores": 0,
+    "stopping": 0,
     "entry": 1,
     "keys": 0,
     "config": 0,

@@ -1,6 +1,6 @@
 """A study so small that it runs in a second once its programs are compiled; every test shares them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from convtl.study.grid import Trial, expand
 from convtl.study.materials import Materials
 from convtl.study.runner import Outcome, run_trials
 from convtl.study.store import Row, RowStore
+from convtl.tracking import CurvePoint
 
 _IMAGES = "{train: 16,validation: 4,test: 8}"
 
@@ -56,12 +57,19 @@ def trials(*words: str) -> list[Trial]:
 
 
 class Witness:
-    """A watcher that keeps the rows it is told of."""
+    """A watcher that keeps what it is told of."""
 
-    def __init__(self) -> None:
+    def __init__(self, follows: bool = False) -> None:
+        self.follows = follows
         self.rows: list[Row] = []
+        self.curves: list[Sequence[CurvePoint]] = []
+        self.said: list[str] = []
 
-    def say(self, line: str) -> None: ...
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+    def curve(self, points: Sequence[CurvePoint]) -> None:
+        self.curves.append(points)
 
     def working_on(self, what: str) -> None: ...
 

@@ -68,6 +68,7 @@ from convtl.config.values import (
     Labels,
     Names,
     Natural,
+    NonNegative,
     Rates,
     Text,
     Values,
@@ -215,6 +216,8 @@ class Config:
     cache: Text | None
     data: DataConfig
     """what reading pictures may cost"""
+    checkpoint_minutes: NonNegative | None
+    """of training, after which what has come of it is kept on disk; null: only when the process is asked to stop"""
     dry_run: Flag
     tracking: TrackingConfig
     limits: LimitsConfig

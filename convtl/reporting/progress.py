@@ -3,11 +3,12 @@
 import re
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
 
-from convtl.tracking import Tracker
+from convtl.tracking import CurvePoint, Tracker
 
 _SECONDS_BETWEEN_LINES = 15.0
 
@@ -50,6 +51,14 @@ class Progress:
             self._bar.set_description_str(what)
         elif step or time.monotonic() - self._last > _SECONDS_BETWEEN_LINES:
             self._line()
+
+    @property
+    def follows(self) -> bool:
+        return self.tracker is not None and self.tracker.follows
+
+    def curve(self, points: Sequence[CurvePoint]) -> None:
+        if self.tracker is not None:
+            self.tracker.curve(points)
 
     def expect(self, flops: float) -> None:
         self._began, self._expected, self._finished = time.monotonic(), flops, 0.0

@@ -21,6 +21,7 @@ from convtl.study.grid import Trial, expand
 from convtl.study.materials import Materials
 from convtl.study.runner import run_trials
 from convtl.study.store import Row, RowStore
+from convtl.tracking import CurvePoint
 from convtl.training.devices import device_count
 from convtl.transfer.optim import schedule_values
 from convtl.transfer.plan import make_plan
@@ -34,10 +35,13 @@ _MANY = "The same, a PyTorch process for each trial, as many at once as there ar
 class Silent:
     """Watches a study and says nothing."""
 
+    follows = False
+
     def say(self, line: str) -> None: ...
     def working_on(self, what: str) -> None: ...
     def expect(self, flops: float) -> None: ...
     def trial(self, row: Row, flops: float) -> None: ...
+    def curve(self, points: Sequence[CurvePoint]) -> None: ...
 
 
 def default_study(context: Context) -> list[Result]:

@@ -3,12 +3,14 @@
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from convtl import stopping
 from convtl.config import ModelConfig, dump
 from convtl.data.inputs import MOST_AT_ONCE, Gathered
 from convtl.keys import digest
@@ -17,41 +19,23 @@ from convtl.measure.metrics import accuracy, nll
 from convtl.models.network import Network, Variables, weight_count
 from convtl.models.registry import build_network, with_plain_lowering
 from convtl.study.grid import Trial
-from convtl.study.materials import Materials, Start
+from convtl.study.in_flight import Running, kept, take_up
+from convtl.study.materials import Materials
 from convtl.study.movement import IMAGES, moved
-from convtl.study.rates import NO_SCORE, Score, at_edge, best_rate, next_rates
-from convtl.study.shared_features import Prefix
+from convtl.study.rates import NO_SCORE, at_edge, best_rate
 from convtl.study.similarity import first_of_each
 from convtl.study.store import Row
-from convtl.study.target_data import Images, TargetData
+from convtl.study.target_data import Images
+from convtl.tracking import CurvePoint
 from convtl.training.adapt import adapt_statistics
+from convtl.training.checkpoints import Checkpoints
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward, PrefixFeatures
-from convtl.training.lanes import Lane, Recipe, Trained, Trainer
+from convtl.training.lanes import Lane, Moment, Recipe, Trained, Trainer
 from convtl.transfer.plan import Plan, make_plan
 
 _FEATURES_KEPT = 96
 """Arrays of prefix features held in memory (three for each source net and target); older ones are recomputed."""
-
-
-@dataclass
-class Running:
-    """A trial in flight: the rates it has tried, and the variables of the best so far."""
-
-    trial: Trial
-    start: Start
-    data: TargetData
-    prefix: Prefix | None = None
-    """the frozen part, where its features are shared on disk"""
-    lane: Lane | None = None
-    """what its runs share, once it is known: all but their rates"""
-    scores: dict[float, Score] = field(default_factory=dict)
-    outstanding: int = 0
-    best: Variables | None = None
-    seconds: float = 0.0
-
-    def wanted(self) -> list[float]:
-        return next_rates(self.trial.settings.lr, self.scores, self.trial.settings.lr_extend)
 
 
 def trial_plan(network: Network, trial: Trial) -> Plan:
@@ -93,21 +77,50 @@ def trial_flops(trial: Trial, recipe: Recipe) -> int:
     return flops_per_update(plain, recipe.plan, trial.settings.batch_size, recipe.start)
 
 
+class Follower(Protocol):
+    """Whoever wants to see runs on their way, and not only their rows."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether it does at present."""
+
+    def curve(self, points: Sequence[CurvePoint]) -> None:
+        """How all runs that travel together stand after one update."""
+
+
 class Group:
     """Runs trials of one recipe.
 
     Args:
       flops: algorithmic cost of one update (`trial_flops`).
+      checkpoints: where what has come of trials in flight is kept; None keeps nothing.
+      follower: told of runs on their way, about ten times each.
     """
 
-    def __init__(self, recipe: Recipe, materials: Materials, flops: int) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        materials: Materials,
+        flops: int,
+        checkpoints: Checkpoints | None = None,
+        follower: Follower | None = None,
+    ) -> None:
         self.recipe = recipe
         self._materials, self._flops = materials, flops
+        self._checkpoints, self._follower = checkpoints, follower
         self._trainer = Trainer(recipe)
         self._prefix = Forward(recipe.network, 0, recipe.start)
         self._suffix = Forward(recipe.network, recipe.start)
         self._features: OrderedDict[tuple[str, str, str], PrefixFeatures] = OrderedDict()
-        self.in_flight: list[Trial] = []
+        self._running: list[Running] = []
+        self._unkept = False
+        """whether anything has come of the trials in flight that is not on disk"""
+        self._told = 0
+        """tenths of its schedule of which the follower was told, of the batch that is being trained"""
+
+    @property
+    def in_flight(self) -> list[Trial]:
+        return [running.trial for running in self._running]
 
     def run(self, claimed: Iterator[Trial]) -> Iterator[tuple[Trial, Row, Variables | None]]:
         """Trains, chooses and tests; yields each trial with its row and its tuned net as it is finished.
@@ -117,47 +130,103 @@ class Group:
         """
         queue: deque[tuple[Running, float]] = deque()
         while True:
+            complete: list[Running] = []
             while len(queue) < self._trainer.width and (trial := next(claimed, None)) is not None:
-                self.in_flight.append(trial)
-                queue.extend(self._enter(trial))
-            if not queue:
+                running, rates = self._enter(trial)
+                queue.extend((running, rate) for rate in rates)
+                if not rates:  # it was stopped when all of them were tried
+                    complete.append(running)
+            if queue:
+                complete += self._train(self._next(queue))
+            elif not complete:
                 return
-            batch = [queue.popleft() for _ in range(min(len(queue), self._trainer.width))]
-            for running in self._train(batch):
+            for running in complete:
                 more = running.wanted()
                 running.outstanding = len(more)
                 # Extensions go first, so that a trial's images stay in memory no longer than needed.
                 queue.extendleft((running, rate) for rate in reversed(more))
                 if not more:
                     yield running.trial, self._finish(running), self._whole(running)
-                    self.in_flight.remove(running.trial)  # after its row is on disk
+                    self._running.remove(running)  # after its row is on disk
 
-    def _enter(self, trial: Trial) -> list[tuple[Running, float]]:
+    def _next(self, queue: deque[tuple[Running, float]]) -> list[tuple[Running, float]]:
+        """Takes a batch of runs that are as far as the first."""
+        first, rate = queue[0]
+        batch = [run for run in queue if run[0].update(run[1]) == first.update(rate)][: self._trainer.width]
+        for run in batch:
+            queue.remove(run)
+        return batch
+
+    def keep(self) -> None:
+        """Has what has come of the trials in flight on disk when it returns."""
+        if self._checkpoints is not None and self._unkept:
+            self._write(wait=True)
+
+    def _write(self, wait: bool) -> None:
+        assert self._checkpoints is not None
+        found = {running.trial.id: kept(running) for running in self._running}
+        self._checkpoints.write({name: own for name, own in found.items() if own is not None}, wait)
+        self._unkept = False
+
+    def _between(self, batch: Sequence[tuple[Running, float]], moment: Moment) -> None:
+        """What happens between two chunks of updates of a batch."""
+        asked = stopping.asked()
+        if self._checkpoints is not None and (asked or self._checkpoints.due()):
+            for (running, rate), paused in zip(batch, moment.paused(), strict=True):
+                running.paused[rate] = paused
+            self._write(wait=asked)  # before it is obeyed: a launcher may have the job killed then
+        stopping.obey()
+        tenth = moment.update * 10 // moment.updates
+        if self._follower is not None and self._follower.follows and tenth > self._told:
+            self._told = tenth
+            self._follower.curve(self._curve(batch, moment))
+
+    def _curve(self, batch: Sequence[tuple[Running, float]], moment: Moment) -> list[CurvePoint]:
+        points = []
+        for (running, rate), stands in zip(batch, moment.trained(), strict=True):
+            right = 0.0
+            if stands.finite:
+                right = accuracy(*self._logits(running, stands.variables, "validation"))
+            loss = float(stands.losses[-1])
+            points.append(CurvePoint(running.trial.id, rate, moment.update, moment.updates, loss, right))
+        return points
+
+    def _enter(self, trial: Trial) -> tuple[Running, list[float]]:
+        """A trial begins, or goes on where it was kept; with the rates that it is to try."""
         prefix = self._materials.prefix(trial) if self.recipe.start else None
         running = Running(trial, self._materials.start(trial), self._materials.target_data(trial), prefix)
+        if self._checkpoints is not None and (found := self._checkpoints.read(trial.id)) is not None:
+            take_up(running, found, self._trainer.resumes)
+        self._running.append(running)
         rates = running.wanted()
         running.outstanding = len(rates)
-        return [(running, rate) for rate in rates]
+        return running, rates
 
     def _train(self, batch: Sequence[tuple[Running, float]]) -> list[Running]:
         """Trains one batch of lanes; returns the trials whose outstanding rates are all scored."""
         began = time.perf_counter()
-        trained = self._trainer.train([self._lane(running, rate) for running, rate in batch])
+        lanes = [self._lane(running, rate) for running, rate in batch]
+        if self._checkpoints is not None:
+            self._checkpoints.begin()
+        self._told = 0
         complete = []
-        for (running, rate), result in zip(batch, trained, strict=True):
-            self._score(running, rate, result)
-            running.outstanding -= 1
-            if running.outstanding == 0:
-                complete.append(running)
-        share = (time.perf_counter() - began) / len(batch)
-        for running, _ in batch:
-            running.seconds += share
+        with stopping.held_back():
+            trained = self._trainer.train(lanes, partial(self._between, batch))
+            for (running, rate), result in zip(batch, trained, strict=True):
+                self._score(running, rate, result)
+                running.outstanding -= 1
+                if running.outstanding == 0:
+                    complete.append(running)
+            share = (time.perf_counter() - began) / len(batch)
+            for running, _ in batch:
+                running.seconds += share
+            self._unkept = True
         return complete
 
     def _lane(self, running: Running, rate: float) -> Lane:
         if running.lane is None:
             running.lane = self._shared_by_rates(running)
-        return replace(running.lane, rate=rate)
+        return replace(running.lane, rate=rate, begun=running.paused.get(rate))
 
     def _shared_by_rates(self, running: Running) -> Lane:
         trial, data = running.trial, running.data
@@ -207,6 +276,7 @@ class Group:
             # Finite weights may still be too large for finite logits; nan would have no place in an order.
             score = (accuracy(logits, labels), -loss) if np.isfinite(loss) else NO_SCORE
         running.scores[rate] = score
+        running.paused.pop(rate, None)
         if best_rate(running.scores) == rate:
             running.best = result.variables
 

@@ -22,7 +22,7 @@ _PATHS = ("out", "cache", "rows_from", "replication", "publish", "path")
 """Keys of folders: where somebody keeps results is no part of how they are made."""
 _LATER: dict[str, Any] = {
     **Config.neutral, "weights": {}, "advice": False, "path": None, "speed": None,
-    "data": {"memory_gb": 4.0, "workers": None},
+    "data": {"memory_gb": 4.0, "workers": None}, "checkpoint_minutes": 5.0,
 }  # fmt: skip
 """Keys that studies did not always have -> values with which a study is what it was without them."""
 _PACKAGES = ("convtl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "hydra-core",

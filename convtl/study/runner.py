@@ -2,25 +2,31 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from convtl.errors import UserError
 from convtl.models.network import Variables
+from convtl.stopping import Stopped
 from convtl.study.claims import Claims
 from convtl.study.feature_maps import keep_maps
 from convtl.study.grid import Trial, distinct
-from convtl.study.group import Group, describe, trial_flops, trial_recipe
+from convtl.study.group import Follower, Group, describe, trial_flops, trial_recipe
 from convtl.study.materials import Materials
 from convtl.study.nets import net_name, save_net
 from convtl.study.store import FINAL, Row, RowStore
+from convtl.training.checkpoints import Checkpoints
 from convtl.training.lanes import Recipe
+
+CHECKPOINTS = "checkpoints"
+"""Folder in `out` of what has come of trials in flight, and in the cache of source nets on their way."""
 
 _POLL_SECONDS = 0.5  # how often to look whether another process has finished what it claimed
 
 
-class Watcher(Protocol):
+class Watcher(Follower, Protocol):
     """Whoever wants to know how a study goes on."""
 
     def say(self, line: str) -> None: ...
@@ -106,9 +112,13 @@ def run_trials(
     if not missing:
         return outcome
     watcher.working_on("preparing images")
-    materials.sources.prepare(
-        missing, lambda ready, of: watcher.working_on(f"pretraining source nets ({ready} of {of} ready)")
-    )
+    minutes = missing[0].settings.checkpoint_minutes
+    with closing(Checkpoints(materials.cache.root / CHECKPOINTS, minutes, watcher.say)) as kept:
+        materials.sources.prepare(
+            missing,
+            lambda ready, of: watcher.working_on(f"pretraining source nets ({ready} of {of} ready)"),
+            kept,
+        )
     groups: dict[Recipe, list[Trial]] = {}
     for trial in missing:
         groups.setdefault(trial_recipe(materials, trial), []).append(trial)
@@ -118,11 +128,12 @@ def run_trials(
                 materials.shared.announce(prefix, recipe.start)
     costs = {recipe: trial_flops(group[0], recipe) for recipe, group in groups.items()}
     watcher.expect(sum(_expected(t, costs[recipe]) for recipe, group in groups.items() for t in group))
-    worker = _Worker(store, Claims(store.out), materials, watcher, save_to, outcome)
-    try:
-        worker.run(groups, costs)
-    finally:
-        worker.claims.close()
+    with (
+        closing(Checkpoints(store.out / CHECKPOINTS, minutes, watcher.say)) as kept,
+        closing(Claims(store.out)) as claims,
+    ):
+        kept.sweep(store.finished())
+        _Worker(store, claims, kept, materials, watcher, save_to, outcome).run(groups, costs)
     return outcome
 
 
@@ -130,6 +141,7 @@ def run_trials(
 class _Worker:
     store: RowStore
     claims: Claims
+    checkpoints: Checkpoints
     materials: Materials
     watcher: Watcher
     save_to: Path | None
@@ -180,19 +192,23 @@ class _Worker:
             return
         depth = f"{first.depth} ({first.depth_unit})"
         self.watcher.working_on(f"{first.model}, depth {depth}")
-        in_flight = [first]
+        group = None
         try:
-            group = Group(recipe, self.materials, flops)
-            in_flight = group.in_flight
+            group = Group(recipe, self.materials, flops, self.checkpoints, self.watcher)
             for trial, row, net in group.run(_chain(first, claimed)):
                 self._write(trial, row, net, _expected(trial, flops))
-        except (KeyboardInterrupt, SystemExit):
-            self._give_up(in_flight, "interrupted", "stopped from outside")
+        except (KeyboardInterrupt, SystemExit) as error:
+            if group is not None:
+                group.keep()
+            by = f" ({error})" if isinstance(error, Stopped) else ""
+            self._give_up(_in_flight(group, first), "interrupted", f"stopped from outside{by}")
             raise
         except UserError:
             raise
         except Exception as error:
-            if len(in_flight) > 1:  # one of them may be to blame: each is tried alone
+            if (
+                len(in_flight := _in_flight(group, first)) > 1
+            ):  # one of them may be to blame: each is tried alone
                 self.alone |= {trial.id for trial in in_flight}
                 self.claims.release([trial.id for trial in in_flight])
             else:
@@ -205,6 +221,7 @@ class _Worker:
             save_net(self.save_to, trial, self.materials.network(trial), net, row)
         if trial.id not in self.store.finished() or row.get("moved"):  # else only its net was missing
             self.store.append(row)
+        self.checkpoints.remove(trial.id)
         self.claims.release([trial.id])
         self.outcome.ran += 1
         self.watcher.trial(row, flops)
@@ -215,6 +232,11 @@ class _Worker:
             self.given_up.add(trial.id)
             self.outcome.failed.append(reason)
         self.claims.release([trial.id for trial in trials])
+
+
+def _in_flight(group: Group | None, first: Trial) -> list[Trial]:
+    """The trials that a group has begun; `first` was claimed for it, and may not have got that far."""
+    return (group.in_flight if group is not None else []) or [first]
 
 
 def _expected(trial: Trial, flops: int) -> float:

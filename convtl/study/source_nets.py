@@ -17,6 +17,7 @@ from convtl.models.network import Network, Variables
 from convtl.models.weights import imported, imported_key, locate, network_of
 from convtl.study.grid import Trial
 from convtl.study.sources import SourceName, mixture_of, source_name
+from convtl.training.checkpoints import Checkpoints
 from convtl.training.features import CHUNK
 from convtl.training.pretrain import Source, SourceRequest, ensure_sources
 from convtl.transfer import controls
@@ -239,8 +240,18 @@ class SourceNets:
             if isinstance(request, ImportedRequest) and request.key not in self._sources:
                 locate(request.weights, request.model, self._cache, f"weights.{request.name}")
 
-    def prepare(self, trials: Iterable[Trial], on_ready: Callable[[int, int], None]) -> None:
-        """Makes sure that every source net of `trials` is at hand."""
+    def prepare(
+        self,
+        trials: Iterable[Trial],
+        on_ready: Callable[[int, int], None],
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        """Makes sure that every source net of `trials` is at hand.
+
+        Args:
+          on_ready: told how many of how many are.
+          checkpoints: where nets on their way are kept; None keeps none.
+        """
         requests = {r.key: r for trial in trials for r in self.requests(trial)}
         wanted = [request for name, request in requests.items() if name not in self._sources]
         trained = [request for request in wanted if isinstance(request, SourceRequest)]
@@ -248,7 +259,9 @@ class SourceNets:
             if isinstance(request, ImportedRequest):
                 self._sources[request.key] = _import(request, self._cache)
         if trained:
-            self._sources |= ensure_sources(trained, self._cache, lambda ready: on_ready(ready, len(trained)))
+            self._sources |= ensure_sources(
+                trained, self._cache, lambda ready: on_ready(ready, len(trained)), checkpoints
+            )
 
     def metadata(self, trial: Trial) -> dict[str, Any]:
         """What is known of the trial's source net; empty for a fresh one."""

@@ -6,8 +6,9 @@ depend on which others travel with it (tested bit for bit), so any grouping give
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,13 +17,16 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from convtl.models.lowering import on_cpu
 from convtl.models.network import Variables
-from convtl.training.recipe import Batches, Lane, Recipe, Trained
+from convtl.training.recipe import Batches, Between, Lane, Moment, Paused, Recipe, Trained
 from convtl.training.step import init_state, update
 from convtl.transfer.average import Averaged, averages
 from convtl.transfer.optim import carry_state, schedule_values
 from convtl.transfer.plan import Phase
 
-__all__ = ["Batches", "Lane", "Recipe", "Trained", "Trainer"]
+__all__ = ["Batches", "Between", "Lane", "Moment", "Paused", "Recipe", "Trained", "Trainer"]
+
+_CHUNKS_AHEAD = 2
+"""Chunks that may be on their way while a chunk is computed."""
 
 _BYTES_AT_ONCE = 2**26
 """Of one lane's images in one call of a program: fewer updates than `chunk` where images are big."""
@@ -53,41 +57,111 @@ class Trainer:
         fresh = partial(init_state, self.recipe.optim, phase, norm_mode=self.recipe.norm_mode)
         return jax.jit(jax.vmap(fresh), out_shardings=self._by_lane)
 
-    def train(self, lanes: Sequence[Lane]) -> list[Trained]:
-        """Trains up to `width` lanes through all phases."""
+    def train(self, lanes: Sequence[Lane], between: Between | None = None) -> list[Trained]:
+        """Trains up to `width` lanes through all phases.
+
+        Args:
+          lanes: all as far as each other: fresh, or paused after the same update.
+          between: called after every chunk of updates but the last.
+        """
         if not 0 < len(lanes) <= self.width:
             raise ValueError(f"{len(lanes)} lanes for a program of {self.width}")
         padded = [*lanes, *[lanes[0]] * (self.width - len(lanes))]
-        variables = self._stack([lane.variables for lane in padded])
+        runs = self._begin(padded)
         with np.errstate(over="ignore"):  # a rate beyond float32 is infinite: its lane diverges
             rates = jax.device_put(np.asarray([lane.rate for lane in padded], np.float32), self._by_lane)
         seeds = jax.device_put(np.asarray([lane.seed for lane in padded], np.uint32), self._by_lane)
-        losses, state = [], None
+        for piece in self._left(runs.update):
+            self._enter(runs, piece.phase)
+            images, labels = self._batches(padded, piece.first, piece.stop)
+            multipliers = schedule_values(self.recipe.schedule, piece.phase)[piece.within]
+            scale = jax.device_put(multipliers, self._shared)
+            numbers = jax.device_put(np.arange(piece.first, piece.stop, dtype=np.uint32), self._shared)
+            runs.variables, runs.state, loss = self._programs[piece.phase](
+                runs.variables, runs.state, rates, seeds, scale, numbers, images, labels
+            )
+            runs.losses.append(loss)
+            runs.update = piece.stop
+            if len(runs.losses) > _CHUNKS_AHEAD:  # else all chunks are on their way before anybody can look
+                jax.block_until_ready(runs.losses[-1 - _CHUNKS_AHEAD])
+            if between is not None and piece.stop < self._updates:
+                paused, trained = partial(self._paused, runs, lanes), partial(self._trained, runs, lanes)
+                between(Moment(piece.stop, self._updates, paused, trained))
+        return self._trained(runs, lanes)
+
+    @property
+    def _updates(self) -> int:
+        return self.recipe.plan.phases[-1].stop
+
+    def _pieces(self) -> list["_Piece"]:
+        at_once = updates_at_once(self.recipe)
+        return [_Piece(phase, *ends) for phase in self.recipe.plan.phases for ends in _chunks(phase, at_once)]
+
+    def _left(self, done: int) -> list["_Piece"]:
+        """What is left after so many updates."""
+        return [piece for piece in self._pieces() if piece.first >= done]
+
+    def resumes(self, paused: Paused) -> bool:
+        """Whether runs of this recipe can go on from there: it is between two of their chunks."""
+        return paused.update in {piece.stop for piece in self._pieces()}
+
+    def _begin(self, padded: Sequence[Lane]) -> "_Runs":
+        """All lanes on their devices, where they left off."""
+        begun = [lane.begun for lane in padded if lane.begun is not None]
+        if not begun:
+            return _Runs(self._stack([lane.variables for lane in padded]))
+        if len(begun) < len(padded) or len({paused.update for paused in begun}) > 1:
+            raise ValueError("lanes that travel together have done the same updates")
+        phase = next(piece.phase for piece in self._pieces() if piece.stop == begun[0].update)
+        variables = self._stack([paused.variables for paused in begun])
+        structure = jax.tree.structure(jax.eval_shape(partial(self._state_in, phase), variables))
+        leaves = self._stack([paused.state for paused in begun])
+        state = jax.tree.unflatten(structure, [leaves[name] for name in sorted(leaves)])
+        losses = [np.stack([paused.losses for paused in begun])]
+        return _Runs(variables, state, phase, losses, begun[0].update)
+
+    def _state_in(self, last: Phase, variables: Variables) -> Any:
+        """Shapes of the state in phase `last`, whatever was carried over to it."""
+        state = None
         for phase in self.recipe.plan.phases:
             fresh = self._fresh[phase](variables)
             state = fresh if state is None else carry_state(state, fresh, phase)
-            multipliers = schedule_values(self.recipe.schedule, phase)
-            for first, stop in _chunks(phase, updates_at_once(self.recipe)):
-                images, labels = self._batches(padded, first, stop)
-                scale = jax.device_put(multipliers[first - phase.first : stop - phase.first], self._shared)
-                numbers = jax.device_put(np.arange(first, stop, dtype=np.uint32), self._shared)
-                variables, state, loss = self._programs[phase](
-                    variables, state, rates, seeds, scale, numbers, images, labels
-                )
-                losses.append(loss)
-        lost = np.concatenate([np.asarray(loss) for loss in losses], axis=1)
-        variables = self._averaged(jax.tree.map(np.asarray, variables), state)
+            if phase == last:
+                break
+        return state
+
+    def _enter(self, runs: "_Runs", phase: Phase) -> None:
+        """Makes or carries over the optimiser's state where a phase begins."""
+        if phase == runs.phase:
+            return
+        fresh = self._fresh[phase](runs.variables)
+        runs.state = fresh if runs.state is None else carry_state(runs.state, fresh, phase)
+        runs.phase = phase
+
+    def _paused(self, runs: "_Runs", lanes: Sequence[Lane]) -> list[Paused]:
+        variables, state = jax.tree.map(np.asarray, (runs.variables, jax.tree.leaves(runs.state)))
+        lost = runs.lost()
         return [
-            Trained(jax.tree.map(lambda leaf, i=index: leaf[i].copy(), variables), lost[index])
+            Paused(
+                runs.update,
+                _lane_of(variables, index),
+                {f"{number:03}": leaf[index].copy() for number, leaf in enumerate(state)},
+                lost[index].copy(),
+            )
             for index in range(len(lanes))
         ]
 
-    def _averaged(self, variables: Variables, state: Any) -> Variables:
-        """The averages of what was trained, where there are any."""
+    def _trained(self, runs: "_Runs", lanes: Sequence[Lane]) -> list[Trained]:
+        lost = runs.lost()
+        variables = self._averaged(jax.tree.map(np.asarray, runs.variables), runs.state, runs.update)
+        return [Trained(_lane_of(variables, index), lost[index]) for index in range(len(lanes))]
+
+    def _averaged(self, variables: Variables, state: Any, done: int) -> Variables:
+        """The averages of what was trained in the updates that are done, where there are any."""
         decay = self.recipe.optim.ema
         if decay is None or not isinstance(state, Averaged):
             return variables
-        found = averages(state.totals, self.recipe.plan, decay)
+        found = averages(state.totals, self.recipe.plan, decay, done)
         return variables | {unit: variables[unit] | own for unit, own in found.items()}
 
     def _stack(self, trees: Sequence[Any]) -> Any:
@@ -100,6 +174,37 @@ class Trainer:
             jax.device_put(np.stack(images), self._by_lane),
             jax.device_put(np.stack(labels), self._by_lane),
         )
+
+
+class _Piece(NamedTuple):
+    """Updates of one phase that one call of a program makes."""
+
+    phase: Phase
+    first: int
+    stop: int
+
+    @property
+    def within(self) -> slice:
+        """The same, counted from the phase's first update."""
+        return slice(self.first - self.phase.first, self.stop - self.phase.first)
+
+
+@dataclass
+class _Runs:
+    """Lanes on their way."""
+
+    variables: Any
+    state: Any = None
+    phase: Phase | None = None
+    losses: list[Any] = field(default_factory=list)
+    update: int = 0
+
+    def lost(self) -> Float[np.ndarray, "lanes updates"]:
+        return np.concatenate([np.asarray(loss) for loss in self.losses], axis=1)
+
+
+def _lane_of(tree: Any, index: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index].copy(), tree)
 
 
 def _over_lanes(recipe: Recipe, chunk: Callable[..., Any]) -> Callable[..., Any]:

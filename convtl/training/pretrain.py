@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from convtl import checkpoint
+from convtl import checkpoint, stopping
 from convtl.cache import Cache
 from convtl.config import (
     PROTOCOL,
@@ -27,8 +27,9 @@ from convtl.errors import UserError
 from convtl.keys import digest, digest_arrays, generator, key
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
+from convtl.training.checkpoints import Checkpoints, Kept
 from convtl.training.features import Forward
-from convtl.training.lanes import Lane, Recipe, Trainer
+from convtl.training.lanes import Lane, Moment, Paused, Recipe, Trained, Trainer
 from convtl.transfer.graft import fresh_variables
 from convtl.transfer.plan import make_plan
 
@@ -107,7 +108,10 @@ class Source:
 
 
 def ensure_sources(
-    requests: Sequence[SourceRequest], cache: Cache, on_trained: Callable[[int], None] | None = None
+    requests: Sequence[SourceRequest],
+    cache: Cache,
+    on_trained: Callable[[int], None] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> dict[str, Source]:
     """Source nets by key, trained now where the cache does not have them.
 
@@ -117,6 +121,7 @@ def ensure_sources(
 
     Args:
       on_trained: told how many nets are ready, after each batch of them.
+      checkpoints: where nets on their way are kept; None keeps none.
     """
     wanted = {request.key: request for request in requests}
     ready: dict[str, Source] = {}
@@ -132,7 +137,7 @@ def ensure_sources(
 
     missing = collect()
     while missing:
-        trained = [_train_group(group, cache, collect) for group in _by_program(missing)]
+        trained = [_train_group(group, cache, collect, checkpoints) for group in _by_program(missing)]
         missing = collect()
         if missing and not any(trained):
             with cache.lock(KIND, missing[0].key, blocking=True):
@@ -173,7 +178,12 @@ def _recipe(request: SourceRequest) -> Recipe:
         raise UserError(f"pretrain.{error}") from None
 
 
-def _train_group(group: Sequence[SourceRequest], cache: Cache, after_batch: Callable[[], Any]) -> int:
+def _train_group(
+    group: Sequence[SourceRequest],
+    cache: Cache,
+    after_batch: Callable[[], Any],
+    checkpoints: Checkpoints | None,
+) -> int:
     """Trains what no other process is training, a program's width at a time; returns how many that were."""
     recipe = _recipe(group[0])
     trainer, forward = Trainer(recipe), Forward(recipe.network, 0)
@@ -183,12 +193,44 @@ def _train_group(group: Sequence[SourceRequest], cache: Cache, after_batch: Call
             batch = list(islice(_claimed(left, cache, locks), trainer.width))
             if not batch:
                 return count
-            trained = trainer.train([_lane(request) for request in batch])
-            for request, result in zip(batch, trained, strict=True):
-                metadata = _describe(request, result.variables, forward) | {"diverged": not result.finite}
-                cache.publish(KIND, request.key, partial(_save, result.variables, metadata))
+            for together in _equally_far(
+                [(request, _lane(request, trainer, checkpoints)) for request in batch]
+            ):
+                requests, lanes = zip(*together, strict=True)
+                with stopping.held_back():
+                    trained = trainer.train(lanes, partial(_between, requests, checkpoints))
+                    for request, result in zip(requests, trained, strict=True):
+                        _publish(request, result, forward, cache)
+                        if checkpoints is not None:
+                            checkpoints.remove(request.key)
         count += len(batch)
         after_batch()
+
+
+def _publish(request: SourceRequest, result: Trained, forward: Forward, cache: Cache) -> None:
+    metadata = _describe(request, result.variables, forward) | {"diverged": not result.finite}
+    cache.publish(KIND, request.key, partial(_save, result.variables, metadata))
+
+
+def _equally_far(
+    begun: Sequence[tuple[SourceRequest, Lane]],
+) -> list[list[tuple[SourceRequest, Lane]]]:
+    """What can travel together: fresh ones, and those that were kept after the same update."""
+    groups: dict[int, list[tuple[SourceRequest, Lane]]] = {}
+    for request, lane in begun:
+        groups.setdefault(lane.update, []).append((request, lane))
+    return list(groups.values())
+
+
+def _between(requests: Sequence[SourceRequest], checkpoints: Checkpoints | None, moment: Moment) -> None:
+    asked = stopping.asked()
+    if checkpoints is not None and (asked or checkpoints.due()):
+        kept = {
+            request.key: Kept(paused.arrays(), {"update": paused.update})
+            for request, paused in zip(requests, moment.paused(), strict=True)
+        }
+        checkpoints.write(kept, wait=asked)
+    stopping.obey()
 
 
 def _claimed(requests: Iterable[SourceRequest], cache: Cache, locks: ExitStack) -> Iterator[SourceRequest]:
@@ -203,7 +245,17 @@ def _claimed(requests: Iterable[SourceRequest], cache: Cache, locks: ExitStack) 
         yield request
 
 
-def _lane(request: SourceRequest) -> Lane:
+def _lane(request: SourceRequest, trainer: Trainer, checkpoints: Checkpoints | None) -> Lane:
+    """The run that makes a net: a fresh one, or one that goes on where it was kept."""
+    fresh = _fresh(request)
+    found = None if checkpoints is None else checkpoints.read(request.key)
+    if found is None:
+        return fresh
+    paused = Paused.of(found.metadata["update"], found.arrays)
+    return replace(fresh, begun=paused) if trainer.resumes(paused) else fresh
+
+
+def _fresh(request: SourceRequest) -> Lane:
     pixels, labels = request.images("train")
     images = standardise(pixels)
     if request.random_labels:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -62,6 +63,30 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Paused:
+    """A run between two chunks: all that it takes to go on with the same bits, as NumPy arrays.
+
+    Attributes:
+      update: how many updates are done.
+      state: leaves of the optimiser's state in the order of `jax.tree.leaves`, by number ("000", "001", ...).
+      losses: of the updates that are done.
+    """
+
+    update: int
+    variables: Variables
+    state: dict[str, np.ndarray]
+    losses: Float[np.ndarray, "done"]
+
+    def arrays(self) -> dict[str, Any]:
+        """What is to be kept on disk."""
+        return {"variables": self.variables, "state": self.state, "losses": self.losses}
+
+    @classmethod
+    def of(cls, update: int, arrays: dict[str, Any]) -> "Paused":
+        return cls(update, arrays["variables"], arrays["state"], arrays["losses"])
+
+
+@dataclass(frozen=True)
 class Lane:
     """One run to be trained.
 
@@ -69,12 +94,19 @@ class Lane:
       variables: of the units from `recipe.start` on.
       seed: of what is drawn in updates (augmentation, dropout of trained units), 0 to 2^32 - 1; each update
         draws anew. Runs that draw nothing ignore it; runs of one seed share what they draw.
+      begun: where it goes on; None begins with `variables`.
     """
 
     variables: Variables
     rate: float
     batches: Batches
     seed: int = 0
+    begun: Paused | None = None
+
+    @property
+    def update(self) -> int:
+        """How many updates are done."""
+        return 0 if self.begun is None else self.begun.update
 
 
 @dataclass(frozen=True)
@@ -92,3 +124,23 @@ class Trained:
         """Whether every loss and every weight is a number."""
         leaves = jax.tree.leaves(self.variables)
         return bool(np.isfinite(self.losses).all() and all(np.isfinite(leaf).all() for leaf in leaves))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Between two chunks of updates of some lanes.
+
+    Attributes:
+      update: how many updates are done, of `updates`.
+      paused: copies what it takes to go on from here, a lane each; waits for the devices.
+      trained: what the lanes would leave if they ended here.
+    """
+
+    update: int
+    updates: int
+    paused: Callable[[], list[Paused]]
+    trained: Callable[[], list[Trained]]
+
+
+Between = Callable[[Moment], None]
+"""Whoever looks at runs between chunks; what it raises ends them."""

@@ -44,14 +44,16 @@ def added(
     return totals | moved
 
 
-def averages(totals: Mapping[str, Any], plan: Plan, decay: float) -> dict[str, dict[str, Any]]:
+def averages(totals: Mapping[str, Any], plan: Plan, decay: float, done: int) -> dict[str, dict[str, Any]]:
     """Unit -> kind -> averages: the sums divided by those of their weights (Kingma & Ba 2015, section 3).
 
-    A unit's average is over the updates in which it was trained.
+    A unit's average is over the updates in which it was trained, of the first `done` ones.
     """
     found = {}
     for unit, own in totals.items():
-        updates = sum(phase.stop - phase.first for phase in plan.phases if unit in phase.trained)
+        updates = sum(
+            max(0, min(phase.stop, done) - phase.first) for phase in plan.phases if unit in phase.trained
+        )
         weight = np.float32(1 - decay**updates)
         found[unit] = jax.tree.map(lambda total, by=weight: np.asarray(total) / by, own)
     return found

@@ -1,0 +1,116 @@
+"""Being asked to stop: by Ctrl-C, by a scheduler that wants the machine back, by a job's time limit.
+
+Where work can be kept, a signal is held back until it is kept (`held_back`, `obey`); elsewhere it ends the process
+at once, as Ctrl-C does.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+REQUEUE = 75
+"""Exit code of who was stopped from outside and can go on later: EX_TEMPFAIL of sysexits.h."""
+
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
+"""Ctrl-C; what schedulers and spot machines send; what `sbatch --signal` and submitit send before a time limit."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was asked to stop.
+
+    Attributes:
+      number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(signal.Signals(number).name)
+
+    @property
+    def code(self) -> int:
+        """Exit code: 130 after Ctrl-C, as shells have it; else the one that says: try again."""
+        return 130 if self.number == signal.SIGINT else REQUEUE
+
+
+_earlier: dict[int, Any] = {}
+"""Handlers from before ours, by signal; those that a launcher (submitit) installed are called in the end."""
+_holding = 0
+_asked: int | None = None
+
+
+@contextmanager
+def on_signals() -> Iterator[None]:
+    """Handles the signals while this lasts; outside the main thread, where nobody can, changes nothing."""
+    global _asked
+    if threading.current_thread() is not threading.main_thread() or _earlier:
+        yield
+        return
+    try:
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
+                _earlier[number] = signal.signal(number, _handle)
+        yield
+    finally:
+        _asked = None
+        for number, handler in _earlier.items():
+            with suppress(TypeError):  # None: it was not installed from Python
+                signal.signal(number, handler)
+        _earlier.clear()
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """A signal that arrives in here is obeyed at its end, or wherever `obey` is called; a second one at once."""
+    global _holding
+    _holding += 1
+    try:
+        yield
+    finally:
+        _holding -= 1
+    if not _holding:
+        obey()
+
+
+def asked() -> bool:
+    """Whether a signal is being held back."""
+    return _asked is not None
+
+
+def obey() -> None:
+    """Does what a signal asks that was held back.
+
+    Raises:
+      Stopped: the process is to end.
+    """
+    global _asked
+    if _asked is not None:
+        number, _asked = _asked, None
+        _stop(number)
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    global _asked
+    if _holding and _asked is None:
+        _asked = number
+        return
+    _asked = None
+    _stop(number)
+
+
+def _stop(number: int) -> None:
+    """Hands the signal to the launcher that wanted it, which may have the process go on; else ends the process."""
+    earlier = _launchers(_earlier.get(number))
+    if earlier is None:
+        raise Stopped(number)
+    earlier(number, None)
+
+
+def _launchers(handler: Any) -> Callable[[int, FrameType | None], Any] | None:
+    """A handler that somebody installed, and not Python itself."""
+    ours = handler in (signal.SIG_DFL, signal.default_int_handler, None)
+    return None if ours else handler

@@ -1,0 +1,221 @@
+"""A study that is stopped in the middle of a run goes on there, and its rows are those of an unbroken one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from convtl.cache import Cache, default_root
+from convtl.checkpoint import digests
+from convtl.stopping import Stopped, on_signals
+from convtl.study.materials import Materials
+from convtl.study.runner import CHECKPOINTS
+from convtl.training import pretrain
+from convtl.training.lanes import Trainer
+from convtl.training.pretrain import ensure_sources
+
+STUDY = ("updates=12", "chunk=2", "depth=5", "source=random", "replicates=2", "lr_extend=0", "optim.ema=0.9",
+         "augment={crop: 2,flip: true,colour: 0.2,mixup: 0.2}")  # fmt: skip
+"""Two trials at three rates, four lanes wide: of two batches, the second holds what is left of the second trial."""
+
+Happens = Callable[[int], None]
+
+
+class Killed(BaseException):
+    """Nothing in the package handles it, as nothing handles SIGKILL."""
+
+
+@pytest.fixture
+def at_batches(monkeypatch: pytest.MonkeyPatch) -> Callable[[Happens], list[int]]:
+    """Has something happen before a chunk of updates, counted over all batches; returns where chunks began."""
+
+    def install(happens: Happens) -> list[int]:
+        asked: list[int] = []
+        original = Trainer._batches
+
+        def watched(self: Trainer, lanes: Any, first: int, stop: int) -> Any:
+            asked.append(first)
+            happens(len(asked))
+            return original(self, lanes, first, stop)
+
+        monkeypatch.setattr(Trainer, "_batches", watched)
+        return asked
+
+    return install
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("unbroken")
+    tiny.run(out, tiny.trials(*STUDY))
+    return tiny.table(out)
+
+
+def _rows(out: Path) -> list[dict[str, Any]]:
+    return [
+        json.loads(line) for path in (out / "rows").glob("*.jsonl") for line in path.read_text().splitlines()
+    ]
+
+
+def _term(at: int) -> Happens:
+    return lambda count: os.kill(os.getpid(), signal.SIGTERM) if count == at else None
+
+
+@pytest.mark.parametrize("at", [1, 3, 6, 7, 9])
+def test_after_a_signal_runs_go_on_where_they_were(tmp_path, at_batches, unbroken, at: int) -> None:
+    """In the first batch, at its end, in the second."""
+    asked = at_batches(_term(at))
+    with pytest.raises(Stopped), on_signals():
+        tiny.run(tmp_path, tiny.trials(*STUDY))
+    assert len(asked) == at  # it ends with the chunk in which the signal came
+    left = [row for row in _rows(tmp_path) if row["status"] == "interrupted"]
+    assert {row["reason"] for row in left} == {"stopped from outside (SIGTERM)"}
+    assert any((tmp_path / CHECKPOINTS).iterdir())
+    assert tiny.run(tmp_path, tiny.trials(*STUDY)).ran == 2 - (len(unbroken) - len(left))
+    assert tiny.table(tmp_path) == unbroken
+    assert len(asked) == 12  # nothing was trained twice
+    assert not (tmp_path / CHECKPOINTS).exists()
+
+
+def test_after_a_kill_runs_go_on_from_what_was_kept_last(tmp_path, at_batches, unbroken) -> None:
+    def kill(count: int) -> None:
+        if count in (4, 9):
+            raise Killed
+
+    asked = at_batches(kill)
+    words = (*STUDY, "checkpoint_minutes=0")
+    for _ in range(2):
+        with pytest.raises(Killed):
+            tiny.run(tmp_path, tiny.trials(*words))
+    tiny.run(tmp_path, tiny.trials(*words))
+    assert tiny.table(tmp_path) == unbroken
+    assert asked.count(0) == 2  # both batches began once
+    assert not (tmp_path / CHECKPOINTS).exists()
+
+
+def test_without_a_checkpoint_runs_begin_anew(tmp_path, at_batches, unbroken) -> None:
+    def kill(count: int) -> None:
+        if count == 4:
+            raise Killed
+
+    asked = at_batches(kill)
+    with pytest.raises(Killed):
+        tiny.run(tmp_path, tiny.trials(*STUDY))
+    tiny.run(tmp_path, tiny.trials(*STUDY))
+    assert tiny.table(tmp_path) == unbroken
+    assert asked.count(0) == 3
+
+
+def test_a_damaged_checkpoint_is_told_and_not_used(tmp_path, at_batches, unbroken) -> None:
+    at_batches(_term(3))
+    with pytest.raises(Stopped), on_signals():
+        tiny.run(tmp_path, tiny.trials(*STUDY))
+    for path in (tmp_path / CHECKPOINTS).glob("*/metadata.json"):
+        path.write_text(path.read_text().replace("0.", "1.", 1))
+    witness = tiny.Witness()
+    tiny.run(tmp_path, tiny.trials(*STUDY), witness)
+    assert tiny.table(tmp_path) == unbroken
+    assert len([line for line in witness.said if line.endswith("is damaged; it is not used")]) == 2
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_nothing(tmp_path, unbroken) -> None:
+    (tmp_path / CHECKPOINTS).write_text("in the way")
+    witness = tiny.Witness()
+    tiny.run(tmp_path, tiny.trials(*STUDY, "checkpoint_minutes=0"), witness)
+    assert tiny.table(tmp_path) == unbroken
+    assert any("cannot be written" in line and "work goes on without it" in line for line in witness.said)
+
+
+def test_a_launcher_that_takes_the_signal_may_have_the_run_go_on(tmp_path, at_batches, unbroken) -> None:
+    """As submitit does with SIGTERM; what was kept by then is there, should a kill follow."""
+    heard: list[bool] = []
+    at_batches(_term(3))
+    before = signal.signal(
+        signal.SIGTERM, lambda *given: heard.append(any((tmp_path / CHECKPOINTS).iterdir()))
+    )
+    try:
+        with on_signals():
+            tiny.run(tmp_path, tiny.trials(*STUDY))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [True]
+    assert tiny.table(tmp_path) == unbroken
+
+
+def test_source_nets_go_on_as_well(tmp_path, at_batches, monkeypatch) -> None:
+    trials = tiny.trials("chunk=2", "pretrain.updates=8")
+    materials = Materials(Cache(default_root()), lambda what: None)
+    requests = [request for trial in trials for request in materials.sources.requests(trial)]
+    expected = ensure_sources(requests, Cache(tmp_path / "unbroken"))
+    asked = at_batches(_term(2))
+    cache = Cache(tmp_path / "cache")
+
+    def checkpoints() -> Any:
+        return pretrain.Checkpoints(tmp_path / "cache" / CHECKPOINTS, None, lambda line: pytest.fail(line))
+
+    with pytest.raises(Stopped), on_signals():
+        ensure_sources(requests, cache, checkpoints=checkpoints())
+    assert asked == [0, 2]
+    found = ensure_sources(requests, cache, checkpoints=checkpoints())
+    assert asked == [0, 2, 4, 6]
+    assert {name: net.metadata for name, net in found.items()} == {
+        name: net.metadata for name, net in expected.items()
+    }
+    (one,), (other,) = found.values(), expected.values()
+    assert digests(one.variables) == digests(other.variables)
+
+
+def test_whoever_follows_sees_every_tenth(tmp_path) -> None:
+    witness = tiny.Witness(follows=True)
+    tiny.run(tmp_path, tiny.trials(*STUDY), witness)
+    seen = [(points[0].update, len(points)) for points in witness.curves]
+    assert seen == [(update, runs) for runs in (4, 2) for update in (2, 4, 6, 8, 10)]
+    ids = {row["trial"] for row in witness.rows}
+    for points in witness.curves:
+        assert all(
+            0 <= point.val_accuracy <= 1 and point.loss > 0 and point.updates == 12 for point in points
+        )
+        assert {point.trial for point in points} <= ids
+
+
+@pytest.mark.slow
+def test_a_real_net_with_statistics_goes_on_bit_for_bit(tmp_path, at_batches) -> None:
+    """Batch normalisation that moves, augmentation, an average, clipping; in phases (head first)."""
+    words = (
+        "model=resnet20", "updates=6", "chunk=2", "depth=all", "source=random", "lr=1e-2", "regime=lp_ft", "optim.ema=0.9",
+        "optim.clip=1.0", "lanes=1", "augment={crop: 2,flip: true,colour: 0.2}",
+    )  # fmt: skip
+    tiny.run(tmp_path / "unbroken", tiny.trials(*words))
+    asked = at_batches(lambda count: os.kill(os.getpid(), signal.SIGTERM) if count in (1, 3) else None)
+    for _ in range(2):
+        with pytest.raises(Stopped), on_signals():
+            tiny.run(tmp_path / "o", tiny.trials(*words))
+    tiny.run(tmp_path / "o", tiny.trials(*words))
+    assert tiny.table(tmp_path / "o") == tiny.table(tmp_path / "unbroken")
+    assert len(asked) == len(set(asked))
+
+
+def test_a_scheduler_that_stops_the_command_is_told_to_try_again(tmp_path) -> None:
+    """A real process, stopped by SIGTERM as soon as it trains."""
+    words = ["updates=4000", "chunk=2", "source=random", "depth=5", "lr=1e-2", f"out={tmp_path / 'o'}"]
+    command = [sys.executable, "-m", "convtl.run", *tiny.WORDS, *words, f"cache={default_root()}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        told = []
+        for line in process.stderr:
+            told.append(line)
+            if "lenet5, depth 5" in line:
+                time.sleep(2)
+                process.send_signal(signal.SIGTERM)
+        code = process.wait()
+    assert code == 75, told
+    assert told[-1] == "convtl: stopped by SIGTERM; the same command goes on where it stopped\n"
+    assert [row["status"] for row in _rows(tmp_path / "o")] == ["interrupted"]

@@ -1,0 +1,123 @@
+"""Signals are held back where work can be kept, and obeyed at once elsewhere."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from convtl import stopping
+from convtl.entry import guarded
+from convtl.stopping import Stopped, asked, held_back, obey, on_signals
+
+
+def send(number: int = signal.SIGTERM) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_ends_what_is_being_done(number: int) -> None:
+    with pytest.raises(Stopped, match=signal.Signals(number).name), on_signals():
+        send(number)
+
+
+def doing(what: Callable[[], None]) -> None:
+    with on_signals(), held_back():
+        what()
+
+
+def test_held_back_it_waits_for_the_end() -> None:
+    reached = []
+
+    def what() -> None:
+        send()
+        assert asked()
+        reached.append("the end")
+
+    with pytest.raises(Stopped):
+        doing(what)
+    assert reached == ["the end"]
+    assert not asked()
+
+
+def test_held_back_it_is_obeyed_where_that_is_said() -> None:
+    def what() -> None:
+        obey()
+        send()
+        obey()
+        pytest.fail("went on")
+
+    with pytest.raises(Stopped):
+        doing(what)
+
+
+def test_a_second_one_is_obeyed_at_once() -> None:
+    def what() -> None:
+        send()
+        send(signal.SIGINT)
+        pytest.fail("went on")
+
+    with pytest.raises(Stopped, match="SIGINT"):
+        doing(what)
+    assert not asked()
+
+
+def test_an_error_meanwhile_is_not_covered_up() -> None:
+    def what() -> None:
+        send()
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        doing(what)
+
+
+def test_handlers_from_before_are_put_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with on_signals(), on_signals():
+        assert signal.getsignal(signal.SIGTERM) is stopping._handle
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.fixture
+def launcher(monkeypatch: pytest.MonkeyPatch):
+    """A launcher that has its own handler of a signal, and lets the process go on."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: heard.append(number))
+    yield heard
+    signal.signal(signal.SIGUSR2, before)
+
+
+def test_a_launchers_own_handler_decides(launcher: list[int]) -> None:
+    with on_signals():
+        with held_back():
+            send(signal.SIGUSR2)
+            assert launcher == []  # not before work is kept
+        assert launcher == [signal.SIGUSR2]
+        send(signal.SIGUSR2)
+    assert len(launcher) == 2
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    """As by `nohup`, and in the background of a shell without job control."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with on_signals():
+            send(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)]
+)
+def test_exit_codes(number: int, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def main(words: list[str]) -> int:
+        with on_signals():
+            send(number)
+        return 0
+
+    assert guarded(main) == code
+    name = signal.Signals(number).name
+    assert (
+        capsys.readouterr().err == f"convtl: stopped by {name}; the same command goes on where it stopped\n"
+    )

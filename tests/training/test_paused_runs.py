@@ -1,0 +1,111 @@
+"""A run that is paused between two chunks goes on to the very bits of an unbroken one."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import pytest
+from small_nets import CHAIN, LENET, drawn, lane, recipe, same_bits
+
+from convtl import checkpoint
+from convtl.config import AugmentConfig, FineTuneConfig, GradualConfig, L2SpConfig, LpFtConfig, OptimConfig
+from convtl.training.lanes import Lane, Moment, Paused, Recipe, Trained, Trainer
+
+EMA = OptimConfig(ema=0.9)
+CASES = {
+    "Adam": recipe(CHAIN, 2, updates=8),
+    "momentum": recipe(CHAIN, 3, updates=8, optim=OptimConfig(kind="sgd")),
+    "decay and clipping": recipe(CHAIN, 3, updates=8, optim=OptimConfig(kind="adamw", weight_decay=0.1, clip=1.0)),
+    "an average": recipe(CHAIN, 3, updates=8, optim=EMA),
+    "accumulation": recipe(CHAIN, 3, updates=8, optim=OptimConfig(accumulate=2)),
+    "head first": recipe(CHAIN, 3, updates=8, regime=LpFtConfig(), optim=EMA),
+    "unit by unit": recipe(CHAIN, 3, updates=12, regime=GradualConfig(rate_factor=2.0), optim=EMA),
+    "pulled to the source": recipe(CHAIN, 3, updates=8, regime=L2SpConfig()),
+    "on features": recipe(CHAIN, 1, updates=8, start=2),
+    "maps, augmented": dataclasses.replace(
+        recipe(LENET, 5, updates=8, regime=FineTuneConfig(), optim=EMA),
+        augment=AugmentConfig(crop=2, flip=True, colour=0.2, mixup=0.2),
+    ),
+}  # fmt: skip
+
+
+def _lanes(given: Recipe, count: int = 3) -> list[Lane]:
+    made = [lane(given.network, seed, rate=0.003 * (seed + 1)) for seed in range(count)]
+    if not given.start:
+        return [dataclasses.replace(own, seed=7) for own in made]
+    features = [lane(CHAIN, seed) for seed in range(count)]
+    shape = given.network.shape_before(given.start)
+    from small_nets import batches
+
+    return [
+        Lane({"head": drawn(CHAIN, seed)["head"]}, own.rate, batches(shape, seed))
+        for seed, own in enumerate(features)
+    ]
+
+
+def _unbroken(trainer: Trainer, lanes: Sequence[Lane]) -> tuple[list[Trained], dict[int, list[Paused]]]:
+    """What lanes leave, and how they stood after each chunk."""
+    stood: dict[int, list[Paused]] = {}
+
+    def between(moment: Moment) -> None:
+        stood[moment.update] = moment.paused()
+
+    return trainer.train(lanes, between), stood
+
+
+def _same(one: Trained, other: Trained) -> bool:
+    return same_bits((one.variables, one.losses), (other.variables, other.losses))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_paused_run_goes_on_bit_for_bit(case: str, tmp_path) -> None:
+    trainer = Trainer(CASES[case])
+    lanes = _lanes(CASES[case])
+    left, stood = _unbroken(trainer, lanes)
+    assert all(_same(one, other) for one, other in zip(trainer.train(lanes), left, strict=True))
+    updates = CASES[case].plan.phases[-1].stop
+    assert list(stood) == list(range(2, updates, 2))
+    for update, paused in stood.items():
+        assert all(trainer.resumes(one) for one in paused)
+        # In another order and company, and by way of the disk.
+        kept = []
+        for number, one in enumerate(paused):
+            checkpoint.save(tmp_path / f"{update}-{number}", one.arrays(), {})
+            kept.append(Paused.of(update, checkpoint.load(tmp_path / f"{update}-{number}")[0]))
+        again = trainer.train([dataclasses.replace(lanes[index], begun=kept[index]) for index in (2, 0)])
+        assert _same(again[0], left[2])
+        assert _same(again[1], left[0])
+
+
+def test_what_is_seen_between_is_what_a_shorter_run_leaves() -> None:
+    """With a constant rate; averages are those of the updates that are done."""
+    from convtl.config import ScheduleConfig
+
+    seen: dict[int, list[Trained]] = {}
+    constant = ScheduleConfig(kind="constant")
+    lanes = [lane(CHAIN, 0), lane(CHAIN, 1)]
+
+    def between(moment: Moment) -> None:
+        assert moment.updates == 8
+        seen[moment.update] = moment.trained()
+
+    Trainer(recipe(CHAIN, 2, updates=8, optim=EMA, schedule=constant)).train(lanes, between)
+    shorter = Trainer(recipe(CHAIN, 2, updates=4, optim=EMA, schedule=constant)).train(lanes)
+    assert all(_same(one, other) for one, other in zip(shorter, seen[4], strict=True))
+
+
+def test_lanes_at_different_updates_do_not_travel_together() -> None:
+    trainer = Trainer(recipe(CHAIN, 2, updates=8))
+    lanes = [lane(CHAIN, 0), lane(CHAIN, 1)]
+    _, stood = _unbroken(trainer, lanes)
+    for begun in ((stood[2][0], stood[4][1]), (stood[2][0], None)):
+        mixed = [dataclasses.replace(own, begun=paused) for own, paused in zip(lanes, begun, strict=True)]
+        with pytest.raises(ValueError, match="have done the same updates"):
+            trainer.train(mixed)
+
+
+def test_a_pause_that_is_not_between_two_chunks_is_known() -> None:
+    trainer = Trainer(recipe(CHAIN, 2, updates=8))
+    _, stood = _unbroken(trainer, [lane(CHAIN, 0)])
+    assert not trainer.resumes(dataclasses.replace(stood[4][0], update=3))
+    assert jax.tree.leaves(stood[4][0].state)
