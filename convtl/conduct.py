@@ -32,7 +32,7 @@ from convtl.study.runner import Outcome, check_trials, run_trials, take_over, un
 from convtl.study.store import RowStore
 from convtl.study.tuning import frozen, tuning_points
 from convtl.tracking import Tracker, open_tracker
-from convtl.training.devices import device_line, keep_programs, peak_memory_gib, use_all_cores
+from convtl.training.devices import device_line, keep_programs, peak_memory_gib, use_all_cores, use_devices
 from convtl.training.probes.run import run_gradients
 
 
@@ -58,6 +58,7 @@ def run_study(content: Mapping[str, Any], command: str) -> int:
 def _study(content: Mapping[str, Any], command: str) -> int:
     use_all_cores()  # as well
     config, trials = expand(content)
+    use_devices(config.devices)
     out, cache = out_folder(config), cache_of(config)
     tuning = tuning_points(content)
     if config.speed is not None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, Strict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from convtl.config.around import ClaimConfig, LimitsConfig, TrackingConfig
+from convtl.config.around import ClaimConfig, DevicesConfig, LimitsConfig, TrackingConfig, devices_of
 from convtl.config.data import DataConfig
 from convtl.config.domains import (
     Caps,
@@ -84,6 +84,7 @@ __all__ = [
     "ClaimConfig",
     "ConvNeXtConfig",
     "DataConfig",
+    "DevicesConfig",
     "DigitsConfig",
     "DiscriminativeConfig",
     "DomainConfig",
@@ -216,6 +217,8 @@ class Config:
     cache: Text | None
     data: DataConfig
     """what reading pictures may cost"""
+    devices: Annotated[DevicesConfig, BeforeValidator(devices_of)]
+    """a number, `trials`, `batch`, or both as count and split"""
     checkpoint_minutes: NonNegative | None
     """of training, after which what has come of it is kept on disk; null: only when the process is asked to stop"""
     dry_run: Flag

@@ -1,6 +1,6 @@
 """What happens around the trials: claims, tracking, limits."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic.dataclasses import dataclass
 
@@ -13,6 +13,24 @@ class TrackingConfig:
     project: Text = "convtl"
     entity: Text | None = None
     group: Text | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class DevicesConfig:
+    """On what runs are trained; changes numbers in their last bits at most, and no trial's identity."""
+
+    count: Count | None = None
+    """null: all that there are, on a CPU one for each core"""
+    split: Literal["trials", "batch"] = "trials"
+    """trials: each device trains its share of the runs; batch: all devices train every run together, each on its
+    share of every batch, for nets that are too big for one"""
+
+
+def devices_of(value: Any) -> Any:
+    """`devices=4` and `devices=batch` are short for a node with one key."""
+    if type(value) is int:
+        return {"count": value}
+    return {"split": value} if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -23,7 +23,10 @@ maps (more than 32 million below the head). Gradients are taken in pieces only w
 with batch statistics held (`norm_mode`) or none in the net, and no dropout.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, Literal
 
 import jax
 
@@ -63,8 +66,26 @@ _HEAVY, _HEAVY_AT_A_TIME = 32_000_000, 8
 _TRAINED_PIXELS, _TRAINED_AT_A_TIME = 4 * 224 * 224, 32
 
 
+_PLAIN = ContextVar("plain", default=False)
+
+
 def on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
+    """Whether what is traced now is to take the forms that are fast on a CPU."""
+    return jax.default_backend() == "cpu" and not _PLAIN.get()
+
+
+def as_on_accelerators(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, traced with the forms that accelerators have: XLA can share only these out over devices."""
+
+    @wraps(function)
+    def plain(*arguments: Any) -> Any:
+        token = _PLAIN.set(True)
+        try:
+            return function(*arguments)
+        finally:
+            _PLAIN.reset(token)
+
+    return plain
 
 
 def convolution_form(

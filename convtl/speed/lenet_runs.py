@@ -11,6 +11,7 @@ from convtl.models.registry import build_network, with_plain_lowering
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward
 from convtl.training.lanes import Lane, Recipe, Trained, Trainer
+from convtl.training.layout import Layout
 from convtl.transfer.optim import schedule_values
 from convtl.transfer.plan import make_plan
 
@@ -57,7 +58,7 @@ class LeNetRuns:
             lanes=lanes,
             chunk=settings.chunk,
         )
-        self._trainer = Trainer(self.recipe, devices)
+        self._trainer = Trainer(self.recipe, Layout(tuple(devices)) if devices else None)
         self.width, self.updates = self._trainer.width, updates
         plain = build_network(with_plain_lowering(model), _SHAPE, classes)
         self.flops = flops_per_update(plain, plan, batch_size, start)

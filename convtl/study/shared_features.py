@@ -21,6 +21,7 @@ from convtl.data.domains import Domain
 from convtl.data.inputs import Gathered, LazyImages, Normalisation
 from convtl.keys import digest
 from convtl.models.network import Network, Variables
+from convtl.training.devices import devices
 from convtl.training.features import Images, arrived, chunks, rows_at_once, through_units
 
 KIND = "features"
@@ -137,15 +138,15 @@ def passes(
     Args:
       first: index of the unit that `images` enter.
     """
-    devices = jax.local_devices()
+    used = devices()
     names = network.names[first:boundary]
-    own = [jax.device_put({name: variables[name] for name in names}, device) for device in devices]
+    own = [jax.device_put({name: variables[name] for name in names}, device) for device in used]
     ahead: deque[tuple[jax.Array, int]] = deque()
     for number, (_, values, there) in enumerate(chunks(images, rows_at_once(network.input_shape))):
-        place = number % len(devices)
-        x = jax.device_put(values, devices[place])
+        place = number % len(used)
+        x = jax.device_put(values, used[place])
         ahead.append((through_units(network, first, boundary, own[place], x), there))
-        if len(ahead) > _AHEAD * len(devices):
+        if len(ahead) > _AHEAD * len(used):
             yield arrived(*ahead.popleft())
     while ahead:
         yield arrived(*ahead.popleft())

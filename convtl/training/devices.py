@@ -7,7 +7,12 @@ from pathlib import Path
 
 import jax
 
+from convtl.config import DevicesConfig
 from convtl.cores import core_count
+from convtl.errors import UserError
+from convtl.training.layout import Layout
+
+_config = DevicesConfig()
 
 
 def use_all_cores() -> None:
@@ -15,9 +20,39 @@ def use_all_cores() -> None:
 
     Lanes spread over devices, so that the same code serves several cores and several accelerators.
     """
+    _cpu_devices(core_count())
+
+
+def _cpu_devices(count: int) -> None:
     # JAX may be in use already (a notebook, a test): then its devices are taken as they are.
     with suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", core_count())
+        jax.config.update("jax_num_cpu_devices", count)
+
+
+def use_devices(config: DevicesConfig) -> None:
+    """Chooses on which devices, and how, this process trains from now on.
+
+    Raises:
+      UserError: there are not so many; a CPU is as many as are asked for, unless JAX was in use before.
+    """
+    global _config
+    if config.count is not None:
+        _cpu_devices(config.count)
+        if config.count > (there := jax.local_device_count()):
+            raise UserError(f"devices: got {config.count}; accepted: 1 to {there}, as many as there are here")
+    _config = config
+
+
+def devices() -> list[jax.Device]:
+    """Those that this process uses."""
+    return jax.local_devices()[: _config.count]
+
+
+def chosen() -> Layout:
+    """How training runs lie on devices."""
+    if _config.split == "batch" and jax.process_count() > 1:
+        return Layout(tuple(jax.devices()), "batch")
+    return Layout(tuple(devices()), _config.split)
 
 
 def keep_programs(cache_root: Path) -> None:
@@ -28,14 +63,15 @@ def keep_programs(cache_root: Path) -> None:
 
 
 def device_count() -> int:
-    """Devices of this process, over which lanes spread."""
-    return jax.local_device_count()
+    """How many devices this process uses."""
+    return len(devices())
 
 
 def device_line() -> str:
     """Number and kind of the devices, for records."""
-    devices = jax.local_devices()
-    return f"{len(devices)} x {devices[0].device_kind}"
+    used = devices()
+    each = ", each batch over all of them" if _config.split == "batch" else ""
+    return f"{len(used)} x {used[0].device_kind}{each}"
 
 
 def peak_memory_gib() -> float:

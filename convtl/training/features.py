@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from convtl.data.inputs import MOST_AT_ONCE
 from convtl.models.network import Network, Variables, in_pieces
+from convtl.training.devices import devices
 
 CHUNK = 256
 """Small images in one forward pass; part of the protocol (`convtl.config.PROTOCOL`)."""
@@ -109,15 +110,15 @@ class Forward:
         if first % self.chunk:
             raise ValueError(f"first={first} is no multiple of {self.chunk}")
         names = self.network.names[self.start : self.stop]
-        devices = jax.local_devices() if self.chunk < CHUNK else [None]
-        own = [jax.device_put({name: variables[name] for name in names}, device) for device in devices]
+        used = devices() if self.chunk < CHUNK else [None]
+        own = [jax.device_put({name: variables[name] for name in names}, device) for device in used]
         outputs: list[np.ndarray] = []
         ahead: list[tuple[jax.Array, int]] = []  # images are made while others are computed with
         for number, (_, piece, count) in enumerate(chunks(images, self.chunk, first, stop)):
-            place = number % len(devices)
-            there = piece if devices[place] is None else jax.device_put(piece, devices[place])
+            place = number % len(used)
+            there = piece if used[place] is None else jax.device_put(piece, used[place])
             ahead.append((self._apply(own[place], there), count))
-            if len(ahead) > len(devices):
+            if len(ahead) > len(used):
                 outputs.append(arrived(*ahead.pop(0)))
         outputs += [arrived(*last) for last in ahead]
         return np.concatenate(outputs) if outputs else np.zeros((0, *self._output_shape()), np.float32)

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, UInt32
 
 from convtl.models.lowering import on_cpu
 from convtl.models.network import Variables
+from convtl.training.devices import chosen
+from convtl.training.layout import Layout
 from convtl.training.recipe import Batches, Between, Lane, Moment, Paused, Recipe, Trained
 from convtl.training.step import init_state, update
 from convtl.transfer.average import Averaged, averages
@@ -35,27 +36,29 @@ _BYTES_AT_ONCE = 2**26
 class Trainer:
     """The compiled programs of one recipe, one for each phase."""
 
-    def __init__(self, recipe: Recipe, devices: Sequence[jax.Device] | None = None) -> None:
+    def __init__(self, recipe: Recipe, layout: Layout | None = None) -> None:
+        """Nothing is compiled before it is used.
+
+        Args:
+          layout: None takes the devices as `use_devices` has chosen them.
+
+        Raises:
+          UserError: the batch cannot be shared evenly.
+        """
         self.recipe = recipe
-        devices = jax.local_devices() if devices is None else list(devices)
-        self.width = recipe.lanes * len(devices)
-        mesh = Mesh(np.asarray(devices), ("lanes",))
-        self._by_lane = NamedSharding(mesh, PartitionSpec("lanes"))
-        self._shared = NamedSharding(mesh, PartitionSpec())
-        self._programs = {phase: self._compile(phase, mesh) for phase in recipe.plan.phases}
+        self.layout = chosen() if layout is None else layout
+        self.layout.check(recipe.batch_size)
+        self.width = recipe.lanes * self.layout.copies
+        self._programs = {phase: self._compile(phase) for phase in recipe.plan.phases}
         self._fresh = {phase: self._compile_fresh(phase) for phase in recipe.plan.phases}
 
-    def _compile(self, phase: Phase, mesh: Mesh) -> Any:
-        lanes = PartitionSpec("lanes")
-        shared = PartitionSpec()
-        chunk = _over_lanes(self.recipe, partial(_run_chunk, self.recipe, phase))
-        specs = (lanes, lanes, lanes, lanes, shared, shared, lanes, lanes)
-        sharded = jax.shard_map(chunk, mesh=mesh, in_specs=specs, out_specs=lanes)
-        return jax.jit(sharded, donate_argnums=(0, 1))
+    def _compile(self, phase: Phase) -> Any:
+        return self.layout.program(_over_lanes(self.recipe, partial(_run_chunk, self.recipe, phase)))
 
     def _compile_fresh(self, phase: Phase) -> Any:
-        fresh = partial(init_state, self.recipe.optim, phase, norm_mode=self.recipe.norm_mode)
-        return jax.jit(jax.vmap(fresh), out_shardings=self._by_lane)
+        return self.layout.fresh(
+            partial(init_state, self.recipe.optim, phase, norm_mode=self.recipe.norm_mode)
+        )
 
     def train(self, lanes: Sequence[Lane], between: Between | None = None) -> list[Trained]:
         """Trains up to `width` lanes through all phases.
@@ -69,14 +72,14 @@ class Trainer:
         padded = [*lanes, *[lanes[0]] * (self.width - len(lanes))]
         runs = self._begin(padded)
         with np.errstate(over="ignore"):  # a rate beyond float32 is infinite: its lane diverges
-            rates = jax.device_put(np.asarray([lane.rate for lane in padded], np.float32), self._by_lane)
-        seeds = jax.device_put(np.asarray([lane.seed for lane in padded], np.uint32), self._by_lane)
+            rates = self.layout.by_lane([np.float32(lane.rate) for lane in padded])
+        seeds = self.layout.by_lane([np.uint32(lane.seed) for lane in padded])
         for piece in self._left(runs.update):
             self._enter(runs, piece.phase)
             images, labels = self._batches(padded, piece.first, piece.stop)
             multipliers = schedule_values(self.recipe.schedule, piece.phase)[piece.within]
-            scale = jax.device_put(multipliers, self._shared)
-            numbers = jax.device_put(np.arange(piece.first, piece.stop, dtype=np.uint32), self._shared)
+            scale = self.layout.shared(multipliers)
+            numbers = self.layout.shared(np.arange(piece.first, piece.stop, dtype=np.uint32))
             runs.variables, runs.state, loss = self._programs[piece.phase](
                 runs.variables, runs.state, rates, seeds, scale, numbers, images, labels
             )
@@ -109,13 +112,13 @@ class Trainer:
         """All lanes on their devices, where they left off."""
         begun = [lane.begun for lane in padded if lane.begun is not None]
         if not begun:
-            return _Runs(self._stack([lane.variables for lane in padded]))
+            return _Runs(self.layout.by_lane([lane.variables for lane in padded]))
         if len(begun) < len(padded) or len({paused.update for paused in begun}) > 1:
             raise ValueError("lanes that travel together have done the same updates")
         phase = next(piece.phase for piece in self._pieces() if piece.stop == begun[0].update)
-        variables = self._stack([paused.variables for paused in begun])
+        variables = self.layout.by_lane([paused.variables for paused in begun])
         structure = jax.tree.structure(jax.eval_shape(partial(self._state_in, phase), variables))
-        leaves = self._stack([paused.state for paused in begun])
+        leaves = self.layout.by_lane([paused.state for paused in begun])
         state = jax.tree.unflatten(structure, [leaves[name] for name in sorted(leaves)])
         losses = [np.stack([paused.losses for paused in begun])]
         return _Runs(variables, state, phase, losses, begun[0].update)
@@ -164,15 +167,15 @@ class Trainer:
         found = averages(state.totals, self.recipe.plan, decay, done)
         return variables | {unit: variables[unit] | own for unit, own in found.items()}
 
-    def _stack(self, trees: Sequence[Any]) -> Any:
-        return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves), self._by_lane), *trees)
-
     def _batches(self, lanes: Sequence[Lane], first: int, stop: int) -> tuple[jax.Array, jax.Array]:
-        drawn = {batches: batches(first, stop) for batches in dict.fromkeys(lane.batches for lane in lanes)}
+        size = self.recipe.batch_size
+        own = self.layout.own_rows(size)
+        asked = (first, stop) if own == slice(0, size) else (first, stop, own)
+        drawn = {batches: batches(*asked) for batches in dict.fromkeys(lane.batches for lane in lanes)}
         images, labels = zip(*(drawn[lane.batches] for lane in lanes), strict=True)
         return (
-            jax.device_put(np.stack(images), self._by_lane),
-            jax.device_put(np.stack(labels), self._by_lane),
+            self.layout.put_batches(np.stack(images), size),
+            self.layout.put_batches(np.stack(labels), size),
         )
 
 

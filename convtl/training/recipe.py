@@ -15,8 +15,9 @@ from convtl.models.network import Network, Variables
 from convtl.training.step import Options
 from convtl.transfer.plan import Plan
 
-Batches = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
-"""(first, stop) -> images (updates, batch, ...) float32 and labels (updates, batch) int32."""
+Batches = Callable[..., tuple[np.ndarray, np.ndarray]]
+"""(first, stop) -> images (updates, batch, ...) float32 and labels (updates, batch) int32; (first, stop, slice) ->
+those places of the batches only."""
 
 
 @dataclass(frozen=True)

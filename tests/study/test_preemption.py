@@ -190,8 +190,8 @@ def test_whoever_follows_sees_every_tenth(tmp_path) -> None:
 def test_a_real_net_with_statistics_goes_on_bit_for_bit(tmp_path, at_batches) -> None:
     """Batch normalisation that moves, augmentation, an average, clipping; in phases (head first)."""
     words = (
-        "model=resnet20", "updates=6", "chunk=2", "depth=all", "source=random", "lr=1e-2", "regime=lp_ft", "optim.ema=0.9",
-        "optim.clip=1.0", "lanes=1", "augment={crop: 2,flip: true,colour: 0.2}",
+        "model=resnet20", "updates=8", "chunk=2", "depth=all", "source=random", "lr=1e-2", "regime=lp_ft",
+        "optim.ema=0.9", "optim.clip=1.0", "lanes=1", "augment={crop: 2,flip: true,colour: 0.2}",
     )  # fmt: skip
     tiny.run(tmp_path / "unbroken", tiny.trials(*words))
     asked = at_batches(lambda count: os.kill(os.getpid(), signal.SIGTERM) if count in (1, 3) else None)

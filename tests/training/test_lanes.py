@@ -12,6 +12,7 @@ from convtl.config import LpFtConfig, OptimConfig, ScheduleConfig
 from convtl.training import lanes as lanes_module
 from convtl.training.features import Forward, PrefixFeatures
 from convtl.training.lanes import Lane, Trained, Trainer
+from convtl.training.layout import Layout
 from convtl.transfer.plan import Phase, Plan
 
 CONSTANT = ScheduleConfig(kind="constant")
@@ -85,7 +86,9 @@ def test_chunks_change_no_bit() -> None:
 def test_one_lane_at_a_time_gives_the_same_run() -> None:
     four = [_lane(seed) for seed in range(4)]
     together = Trainer(recipe(LENET, 5, updates=20, chunk=10)).train(four)
-    one_at_a_time = Trainer(recipe(LENET, 5, updates=20, lanes=1, chunk=10), jax.local_devices()[:1])
+    one_at_a_time = Trainer(
+        recipe(LENET, 5, updates=20, lanes=1, chunk=10), Layout(tuple(jax.local_devices()[:1]))
+    )
     images = batches(LENET.input_shape, 99)(0, 25)[0].reshape(200, 28, 28, 1)
     predict = Forward(LENET, 0)
     for own, batched in zip(four, together, strict=True):

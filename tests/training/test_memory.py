@@ -10,6 +10,7 @@ from small_nets import BATCH, LENET, lane, recipe
 from convtl.config import OptimConfig
 from convtl.training import memory
 from convtl.training.lanes import Recipe, Trainer, one_after_another
+from convtl.training.layout import Layout
 from convtl.training.memory import device_bytes, lane_bytes, most_lanes
 from convtl.training.step import params_of
 
@@ -17,7 +18,7 @@ from convtl.training.step import params_of
 @pytest.mark.parametrize("depth", [1, 5])
 def test_what_lanes_take_is_about_what_xla_reserves(depth: int) -> None:
     given = recipe(LENET, depth, lanes=3)
-    trainer = Trainer(given, jax.local_devices()[:1])
+    trainer = Trainer(given, Layout(tuple(jax.local_devices()[:1])))
     (phase,) = given.plan.phases
     program, seen = trainer._programs[phase], list[Any]()
 

@@ -18,6 +18,7 @@ from convtl.data.subsets import draw_target, relabel
 from convtl.errors import UserError
 from convtl.keys import key
 from convtl.models.network import Network, Variables
+from convtl.training.devices import devices
 from convtl.training.step import init_state, update
 from convtl.transfer.optim import carry_state
 from convtl.transfer.plan import Phase
@@ -213,9 +214,9 @@ def spread(tree: Any) -> Any:
 
 def _mesh(replicates: int) -> Mesh:
     """As many devices as share the replicates evenly."""
-    devices = jax.local_devices()
-    used = max(number for number in range(1, len(devices) + 1) if replicates % number == 0)
-    return Mesh(np.asarray(devices[:used]), ("replicates",))
+    there = devices()
+    used = max(number for number in range(1, len(there) + 1) if replicates % number == 0)
+    return Mesh(np.asarray(there[:used]), ("replicates",))
 
 
 # --- one replicate ------------------------------------------------------------------------------------
