@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from convtl.errors import UserError
@@ -156,10 +157,22 @@ def _checkpointer() -> Iterator[Any]:
     log.addFilter(_worth_telling)
     try:
         # The plain Checkpointer saves in the calling thread; what its event loop started ends by itself.
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
+        alone = _without_others(ocp)
+        handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, multiprocessing_options=alone)
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
             yield checkpointer
     finally:
         log.removeFilter(_worth_telling)
+
+
+def _without_others(ocp: Any) -> Any:
+    """Whoever writes has all of it: of several processes (`jax.distributed`) none waits for the others."""
+    if not jax.distributed.is_initialized():
+        return ocp.options.MultiprocessingOptions()
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process-{own}"
+    )
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:

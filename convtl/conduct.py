@@ -19,6 +19,7 @@ from convtl.cli import (
 from convtl.config import Config
 from convtl.entry import folder
 from convtl.errors import UserError
+from convtl.parsing import parse
 from convtl.reporting.build import build, save_samples
 from convtl.reporting.progress import Progress
 from convtl.stopping import on_signals
@@ -34,6 +35,7 @@ from convtl.study.tuning import frozen, tuning_points
 from convtl.tracking import Tracker, open_tracker
 from convtl.training.devices import device_line, keep_programs, peak_memory_gib, use_all_cores, use_devices
 from convtl.training.probes.run import run_gradients
+from convtl.training.processes import agreed, join, leading, several, watched
 
 
 def out_folder(config: Config) -> Path:
@@ -57,8 +59,37 @@ def run_study(content: Mapping[str, Any], command: str) -> int:
 
 def _study(content: Mapping[str, Any], command: str) -> int:
     use_all_cores()  # as well
+    around = parse(content)
+    join(around.distributed)  # before anything touches JAX, as `expand` does
+    use_devices(around.devices)
     config, trials = expand(content)
-    use_devices(config.devices)
+    if several():
+        return _together(config, trials, content, command)
+    return _alone(config, trials, content, command)
+
+
+def _together(config: Config, trials: Sequence[Trial], content: Mapping[str, Any], command: str) -> int:
+    """As one of several processes on every run: process 0 does what one alone does, the others only train."""
+    with watched(out_folder(config) / "claims"):
+        if leading():
+            return _alone(config, trials, content, command)
+        if config.dry_run or config.speed is not None:
+            return 0
+        store = RowStore(out_folder(config))
+        progress = Progress(len(distinct(trials)), 0, silent=True)
+        materials = Materials(cache_of(config), progress.working_on)
+        tuning = tuning_points(content)
+        keep_programs(materials.cache.root)
+        check_trials([*tuning, *trials], materials)
+        agreed(lambda: "ready")
+        tuned = run_trials(tuning, store, materials, progress)
+        trials = frozen(trials, tuning, store.read())
+        save_to = store.out / "nets" if config.save == "best" else None
+        outcome = tuned + run_trials(trials, store, materials, progress, save_to)
+    return 1 if outcome.failed else 0
+
+
+def _alone(config: Config, trials: Sequence[Trial], content: Mapping[str, Any], command: str) -> int:
     out, cache = out_folder(config), cache_of(config)
     tuning = tuning_points(content)
     if config.speed is not None:
@@ -100,6 +131,7 @@ def _run(
             config.tracking, config.study or "trials", dict(content), out
         )
         take_over(tuning, store, others)
+        agreed(lambda: "ready")  # what the others read is written
         tuned = _train(tuning, store, materials, progress, tracker, None)
         trials = frozen(trials, tuning, store.read())
         take_over(trials, store, others)

@@ -45,7 +45,7 @@ def guarded(main: Callable[[list[str]], int]) -> int:
         return main(sys.argv[1:])
     except UserError as error:
         print(f"convtl: {error}", file=sys.stderr)
-        return 2
+        return error.code
     except KeyboardInterrupt as error:
         by = f" by {error}" if isinstance(error, Stopped) else ""
         print(f"convtl: stopped{by}; the same command goes on where it stopped", file=sys.stderr)

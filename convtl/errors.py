@@ -6,7 +6,10 @@ from typing import Any
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: shown as one plain line, never as a traceback (exit code 2)."""
+    """A mistake that the user can mend: shown as one plain line, never as a traceback."""
+
+    code = 2
+    """exit code of the command"""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -93,6 +93,14 @@ def obey() -> None:
         _stop(number)
 
 
+def obey_with_others() -> None:
+    """As `obey`, where another process may have been asked and this one not."""
+    here = asked()
+    obey()
+    if not here:
+        raise Stopped(signal.SIGTERM)
+
+
 def _handle(number: int, frame: FrameType | None) -> None:
     global _asked
     if _holding and _asked is None:

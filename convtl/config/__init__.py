@@ -11,7 +11,15 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, Strict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from convtl.config.around import ClaimConfig, DevicesConfig, LimitsConfig, TrackingConfig, devices_of
+from convtl.config.around import (
+    ClaimConfig,
+    DevicesConfig,
+    DistributedConfig,
+    LimitsConfig,
+    TrackingConfig,
+    devices_of,
+    distributed_of,
+)
 from convtl.config.data import DataConfig
 from convtl.config.domains import (
     Caps,
@@ -87,6 +95,7 @@ __all__ = [
     "DevicesConfig",
     "DigitsConfig",
     "DiscriminativeConfig",
+    "DistributedConfig",
     "DomainConfig",
     "EfficientNetLiteConfig",
     "FileWeights",
@@ -219,6 +228,8 @@ class Config:
     """what reading pictures may cost"""
     devices: Annotated[DevicesConfig, BeforeValidator(devices_of)]
     """a number, `trials`, `batch`, or both as count and split"""
+    distributed: Annotated[DistributedConfig | None, BeforeValidator(distributed_of)]
+    """several processes on every run: auto, or where they meet; with devices=batch"""
     checkpoint_minutes: NonNegative | None
     """of training, after which what has come of it is kept on disk; null: only when the process is asked to stop"""
     dry_run: Flag

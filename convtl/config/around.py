@@ -3,8 +3,9 @@
 from typing import Any, Literal
 
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
-from convtl.config.values import STRICT, Count, Positive, Text
+from convtl.config.values import STRICT, Count, Natural, Positive, Text
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -24,6 +25,31 @@ class DevicesConfig:
     split: Literal["trials", "batch"] = "trials"
     """trials: each device trains its share of the runs; batch: all devices train every run together, each on its
     share of every batch, for nets that are too big for one"""
+
+
+@dataclass(frozen=True, config=STRICT)
+class DistributedConfig:
+    """Several processes that train every run together, on all their devices (`jax.distributed`)."""
+
+    coordinator: Text | None = None
+    """host:port of process 0; null: where and how many they are is told by SLURM, Open MPI, Kubernetes or a TPU pod"""
+    processes: Count | None = None
+    process: Natural | None = None
+    """the number of this one, from 0"""
+
+
+def distributed_of(value: Any) -> Any:
+    """`distributed=auto` has JAX find the other processes."""
+    if value == "auto":
+        return {}
+    whole = (
+        value is None or not isinstance(value, dict) or set(value) == {"coordinator", "processes", "process"}
+    )
+    if not whole:
+        raise PydanticCustomError(
+            "distributed", "auto, or {coordinator: 'HOST:PORT', processes: COUNT, process: NUMBER}"
+        )
+    return value
 
 
 def devices_of(value: Any) -> Any:

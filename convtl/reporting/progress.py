@@ -19,26 +19,27 @@ class Progress:
     Args:
       total: trials of the study.
       done: trials finished before.
+      silent: says nothing, where another process does.
 
     Attributes:
       tracker: told of every trial, once there is one.
     """
 
-    def __init__(self, total: int, done: int) -> None:
+    def __init__(self, total: int, done: int, silent: bool = False) -> None:
         self.tracker: Tracker | None = None
-        self._total, self._done = total, done
+        self._total, self._done, self._silent = total, done, silent
         self._began = self._last = time.monotonic()
         self._expected, self._finished = 0.0, 0.0
         self._what = ""
         self._bar: Any = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not silent:
             form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} trials, {elapsed} gone{postfix}"
             self._bar = tqdm(total=total, initial=done, bar_format=form, leave=False, dynamic_ncols=True)
 
     def say(self, line: str) -> None:
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
-        else:
+        elif not self._silent:
             print(line, file=sys.stderr, flush=True)
 
     def working_on(self, what: str) -> None:
@@ -87,6 +88,8 @@ class Progress:
 
     def _line(self) -> None:
         self._last = time.monotonic()
+        if self._silent:
+            return
         left = self._left()
         text = f"{self._done}/{self._total} trials, {self._what}" + (f", {left}" if left else "")
         print(text, file=sys.stderr, flush=True)

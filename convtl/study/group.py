@@ -13,6 +13,7 @@ import numpy as np
 from convtl import stopping
 from convtl.config import ModelConfig, dump
 from convtl.data.inputs import MOST_AT_ONCE, Gathered
+from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.measure.calibration import expected_calibration_error
 from convtl.measure.metrics import accuracy, nll
@@ -22,7 +23,7 @@ from convtl.study.grid import Trial
 from convtl.study.in_flight import Running, kept, take_up
 from convtl.study.materials import Materials
 from convtl.study.movement import IMAGES, moved
-from convtl.study.rates import NO_SCORE, at_edge, best_rate
+from convtl.study.rates import NO_SCORE, Score, at_edge, best_rate
 from convtl.study.similarity import first_of_each
 from convtl.study.store import Row
 from convtl.study.target_data import Images
@@ -32,6 +33,7 @@ from convtl.training.checkpoints import Checkpoints
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward, PrefixFeatures
 from convtl.training.lanes import Lane, Moment, Recipe, Trained, Trainer
+from convtl.training.processes import agreed, anyone, leading
 from convtl.transfer.plan import Plan, make_plan
 
 _FEATURES_KEPT = 96
@@ -146,7 +148,8 @@ class Group:
                 # Extensions go first, so that a trial's images stay in memory no longer than needed.
                 queue.extendleft((running, rate) for rate in reversed(more))
                 if not more:
-                    yield running.trial, self._finish(running), self._whole(running)
+                    row = self._finish(running) if leading() else {}
+                    yield running.trial, row, self._whole(running)
                     self._running.remove(running)  # after its row is on disk
 
     def _next(self, queue: deque[tuple[Running, float]]) -> list[tuple[Running, float]]:
@@ -164,18 +167,21 @@ class Group:
 
     def _write(self, wait: bool) -> None:
         assert self._checkpoints is not None
+        self._unkept = False
+        if not leading():
+            return
         found = {running.trial.id: kept(running) for running in self._running}
         self._checkpoints.write({name: own for name, own in found.items() if own is not None}, wait)
-        self._unkept = False
 
     def _between(self, batch: Sequence[tuple[Running, float]], moment: Moment) -> None:
         """What happens between two chunks of updates of a batch."""
-        asked = stopping.asked()
-        if self._checkpoints is not None and (asked or self._checkpoints.due()):
+        asked = anyone(stopping.asked())
+        if self._checkpoints is not None and (asked or agreed(self._checkpoints.due)):
             for (running, rate), paused in zip(batch, moment.paused(), strict=True):
                 running.paused[rate] = paused
             self._write(wait=asked)  # before it is obeyed: a launcher may have the job killed then
-        stopping.obey()
+        if asked:
+            stopping.obey_with_others()
         tenth = moment.update * 10 // moment.updates
         if self._follower is not None and self._follower.follows and tenth > self._told:
             self._told = tenth
@@ -197,10 +203,20 @@ class Group:
         running = Running(trial, self._materials.start(trial), self._materials.target_data(trial), prefix)
         if self._checkpoints is not None and (found := self._checkpoints.read(trial.id)) is not None:
             take_up(running, found, self._trainer.resumes)
+        self._same_everywhere(running)
         self._running.append(running)
         rates = running.wanted()
         running.outstanding = len(rates)
         return running, rates
+
+    def _same_everywhere(self, running: Running) -> None:
+        """Refuses to go on from somewhere else than process 0 does."""
+        here = [[rate, paused.update] for rate, paused in running.paused.items()] + [*running.scores]
+        if agreed(lambda: here) != here:
+            raise UserError(
+                "out: process 0 has found checkpoints there that this one has not; accepted: a folder that all "
+                "processes share"
+            )
 
     def _train(self, batch: Sequence[tuple[Running, float]]) -> list[Running]:
         """Trains one batch of lanes; returns the trials whose outstanding rates are all scored."""
@@ -234,9 +250,9 @@ class Group:
         images = data.train_images(trial.n_per_class)
         inputs = self._inputs(running, "train", images)
 
-        def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        def batches(first: int, stop: int, own: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
             size = trial.settings.batch_size
-            positions = data.batch_positions(len(labels), size, first, stop)
+            positions = data.batch_positions(len(labels), size, first, stop)[:, own]
             return inputs[positions], labels[positions]
 
         return Lane(self._suffix_of(running, inputs), 0.0, batches, _draws_of(trial))
@@ -269,16 +285,19 @@ class Group:
         return self._suffix(variables, self._inputs(running, split, images)), labels
 
     def _score(self, running: Running, rate: float, result: Trained) -> None:
-        score = NO_SCORE
-        if result.finite:
-            logits, labels = self._logits(running, result.variables, "validation")
-            loss = nll(logits, labels)
-            # Finite weights may still be too large for finite logits; nan would have no place in an order.
-            score = (accuracy(logits, labels), -loss) if np.isfinite(loss) else NO_SCORE
-        running.scores[rate] = score
+        right, minus_loss = agreed(lambda: self._scored(running, result))
+        running.scores[rate] = (right, minus_loss)
         running.paused.pop(rate, None)
         if best_rate(running.scores) == rate:
             running.best = result.variables
+
+    def _scored(self, running: Running, result: Trained) -> Score:
+        if not result.finite:
+            return NO_SCORE
+        logits, labels = self._logits(running, result.variables, "validation")
+        loss = nll(logits, labels)
+        # Finite weights may still be too large for finite logits; nan would have no place in an order.
+        return (accuracy(logits, labels), -loss) if np.isfinite(loss) else NO_SCORE
 
     def _whole(self, running: Running) -> Variables | None:
         """The tuned net from its first unit on."""

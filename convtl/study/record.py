@@ -23,7 +23,7 @@ _PATHS = ("out", "cache", "rows_from", "replication", "publish", "path")
 _LATER: dict[str, Any] = {
     **Config.neutral, "weights": {}, "advice": False, "path": None, "speed": None,
     "data": {"memory_gb": 4.0, "workers": None}, "checkpoint_minutes": 5.0,
-    "devices": {"count": None, "split": "trials"},
+    "devices": {"count": None, "split": "trials"}, "distributed": None,
 }  # fmt: skip
 """Keys that studies did not always have -> values with which a study is what it was without them."""
 _PACKAGES = ("convtl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "hydra-core",

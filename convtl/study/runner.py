@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from convtl.study.nets import net_name, save_net
 from convtl.study.store import FINAL, Row, RowStore
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.lanes import Recipe
+from convtl.training.processes import agreed, leading
 
 CHECKPOINTS = "checkpoints"
 """Folder in `out` of what has come of trials in flight, and in the cache of source nets on their way."""
@@ -107,7 +109,7 @@ def run_trials(
     Raises:
       UserError: a folder cannot be written, or the data do not suffice (see `check_trials`).
     """
-    missing = unfinished(trials, store, save_to)
+    missing = _named(trials, agreed(lambda: _ids(unfinished(trials, store, save_to))))
     outcome = Outcome()
     if not missing:
         return outcome
@@ -132,7 +134,8 @@ def run_trials(
         closing(Checkpoints(store.out / CHECKPOINTS, minutes, watcher.say)) as kept,
         closing(Claims(store.out)) as claims,
     ):
-        kept.sweep(store.finished())
+        if leading():
+            kept.sweep(store.finished())
         _Worker(store, claims, kept, materials, watcher, save_to, outcome).run(groups, costs)
     return outcome
 
@@ -174,16 +177,22 @@ class _Worker:
         return [together, *alone] if together else alone
 
     def _open(self, trials: Sequence[Trial]) -> list[Trial]:
-        return [t for t in unfinished(trials, self.store, self.save_to) if t.id not in self.given_up]
+        left = agreed(lambda: _ids(unfinished(trials, self.store, self.save_to)))
+        return [trial for trial in _named(trials, left) if trial.id not in self.given_up]
 
     def _claimed(self, trials: Sequence[Trial]) -> Iterator[Trial]:
         for trial in self._open(trials):
-            if self.claims.take(trial.id):
-                # Its owner may have finished it between the look and the claim.
-                if unfinished([trial], self.store, self.save_to):
-                    yield trial
-                else:
-                    self.claims.release([trial.id])
+            if agreed(partial(self._take, trial)):
+                yield trial
+
+    def _take(self, trial: Trial) -> bool:
+        if not self.claims.take(trial.id):
+            return False
+        # Its owner may have finished it between the look and the claim.
+        if unfinished([trial], self.store, self.save_to):
+            return True
+        self.claims.release([trial.id])
+        return False
 
     def _run_group(self, recipe: Recipe, trials: Sequence[Trial], flops: int) -> None:
         claimed = self._claimed(trials)
@@ -215,6 +224,9 @@ class _Worker:
                 self._give_up(in_flight, "failed", f"{type(error).__name__}: {error}".splitlines()[0])
 
     def _write(self, trial: Trial, row: Row, net: Variables | None, flops: float) -> None:
+        self.outcome.ran += 1
+        if not leading():
+            return
         if net is not None:
             keep_maps(self.store.out, trial, self.materials, net)
         if self.save_to is not None and net is not None:
@@ -223,12 +235,12 @@ class _Worker:
             self.store.append(row)
         self.checkpoints.remove(trial.id)
         self.claims.release([trial.id])
-        self.outcome.ran += 1
         self.watcher.trial(row, flops)
 
     def _give_up(self, trials: Sequence[Trial], status: str, reason: str) -> None:
         for trial in trials:
-            self.store.append(describe(trial) | {"status": status, "reason": reason})
+            if leading():
+                self.store.append(describe(trial) | {"status": status, "reason": reason})
             self.given_up.add(trial.id)
             self.outcome.failed.append(reason)
         self.claims.release([trial.id for trial in trials])
@@ -237,6 +249,16 @@ class _Worker:
 def _in_flight(group: Group | None, first: Trial) -> list[Trial]:
     """The trials that a group has begun; `first` was claimed for it, and may not have got that far."""
     return (group.in_flight if group is not None else []) or [first]
+
+
+def _ids(trials: Iterable[Trial]) -> list[str]:
+    return [trial.id for trial in trials]
+
+
+def _named(trials: Iterable[Trial], ids: Sequence[str]) -> list[Trial]:
+    """Those of the trials that have the ids, each once, in the order of the ids."""
+    by_id = {trial.id: trial for trial in trials}
+    return [by_id[name] for name in ids]
 
 
 def _expected(trial: Trial, flops: int) -> float:

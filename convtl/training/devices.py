@@ -36,6 +36,11 @@ def use_devices(config: DevicesConfig) -> None:
       UserError: there are not so many; a CPU is as many as are asked for, unless JAX was in use before.
     """
     global _config
+    if jax.distributed.is_initialized() and config.split != "batch":
+        raise UserError(
+            f"devices: got '{config.split}' with distributed; accepted: batch (for a study of many trials start each "
+            "process by itself, with shards=N shard=I)"
+        )
     if config.count is not None:
         _cpu_devices(config.count)
         if config.count > (there := jax.local_device_count()):

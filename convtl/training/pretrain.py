@@ -30,6 +30,7 @@ from convtl.models.registry import build_network
 from convtl.training.checkpoints import Checkpoints, Kept
 from convtl.training.features import Forward
 from convtl.training.lanes import Lane, Moment, Paused, Recipe, Trained, Trainer
+from convtl.training.processes import agreed, anyone, leading
 from convtl.transfer.graft import fresh_variables
 from convtl.transfer.plan import make_plan
 
@@ -127,10 +128,8 @@ def ensure_sources(
     ready: dict[str, Source] = {}
 
     def collect() -> list[SourceRequest]:
-        for name in wanted.keys() - ready.keys():
-            entry = cache.get(KIND, name)
-            if entry is not None:
-                ready[name] = _load(entry)
+        there = agreed(lambda: [name for name in wanted if name not in ready and cache.get(KIND, name)])
+        ready.update({name: _load(cache.path(KIND, name)) for name in there})
         if on_trained is not None:
             on_trained(len(ready))
         return [request for name, request in wanted.items() if name not in ready]
@@ -140,9 +139,15 @@ def ensure_sources(
         trained = [_train_group(group, cache, collect, checkpoints) for group in _by_program(missing)]
         missing = collect()
         if missing and not any(trained):
-            with cache.lock(KIND, missing[0].key, blocking=True):
-                missing = collect()
+            agreed(partial(_wait, cache, missing[0].key))
+            missing = collect()
     return ready
+
+
+def _wait(cache: Cache, key: str) -> None:
+    """Until whoever trains that net has done so, or died."""
+    with cache.lock(KIND, key, blocking=True):
+        return
 
 
 def _save(variables: Variables, metadata: dict[str, Any], folder: Path) -> None:
@@ -200,16 +205,19 @@ def _train_group(
                 with stopping.held_back():
                     trained = trainer.train(lanes, partial(_between, requests, checkpoints))
                     for request, result in zip(requests, trained, strict=True):
-                        _publish(request, result, forward, cache)
-                        if checkpoints is not None:
-                            checkpoints.remove(request.key)
+                        if leading():
+                            _publish(request, result, forward, cache, checkpoints)
         count += len(batch)
         after_batch()
 
 
-def _publish(request: SourceRequest, result: Trained, forward: Forward, cache: Cache) -> None:
+def _publish(
+    request: SourceRequest, result: Trained, forward: Forward, cache: Cache, checkpoints: Checkpoints | None
+) -> None:
     metadata = _describe(request, result.variables, forward) | {"diverged": not result.finite}
     cache.publish(KIND, request.key, partial(_save, result.variables, metadata))
+    if checkpoints is not None:
+        checkpoints.remove(request.key)
 
 
 def _equally_far(
@@ -223,26 +231,33 @@ def _equally_far(
 
 
 def _between(requests: Sequence[SourceRequest], checkpoints: Checkpoints | None, moment: Moment) -> None:
-    asked = stopping.asked()
-    if checkpoints is not None and (asked or checkpoints.due()):
+    asked = anyone(stopping.asked())
+    if checkpoints is not None and (asked or agreed(checkpoints.due)):
         kept = {
             request.key: Kept(paused.arrays(), {"update": paused.update})
             for request, paused in zip(requests, moment.paused(), strict=True)
         }
-        checkpoints.write(kept, wait=asked)
-    stopping.obey()
+        if leading():
+            checkpoints.write(kept, wait=asked)
+    if asked:
+        stopping.obey_with_others()
 
 
 def _claimed(requests: Iterable[SourceRequest], cache: Cache, locks: ExitStack) -> Iterator[SourceRequest]:
     """Those of the requests that are ours to train; `locks` takes the lock of each."""
     for request in requests:
-        with ExitStack() as own:
-            held = own.enter_context(cache.lock(KIND, request.key, blocking=False))
-            # Somebody may have published between the look and the lock.
-            if not held or cache.get(KIND, request.key) is not None:
-                continue
-            locks.push(own.pop_all())
-        yield request
+        if agreed(partial(_take, request.key, cache, locks)):
+            yield request
+
+
+def _take(key: str, cache: Cache, locks: ExitStack) -> bool:
+    with ExitStack() as own:
+        held = own.enter_context(cache.lock(KIND, key, blocking=False))
+        # Somebody may have published between the look and the lock.
+        if not held or cache.get(KIND, key) is not None:
+            return False
+        locks.push(own.pop_all())
+    return True
 
 
 def _lane(request: SourceRequest, trainer: Trainer, checkpoints: Checkpoints | None) -> Lane:
@@ -255,6 +270,17 @@ def _lane(request: SourceRequest, trainer: Trainer, checkpoints: Checkpoints | N
     return replace(fresh, begun=paused) if trainer.resumes(paused) else fresh
 
 
+def _begun(request: SourceRequest, trainer: Trainer, checkpoints: Checkpoints | None) -> Lane:
+    """As `_lane`, the same on all processes."""
+    lane = _lane(request, trainer, checkpoints)
+    if agreed(lambda: lane.update) != lane.update:
+        raise UserError(
+            "cache: process 0 has found checkpoints there that this one has not; accepted: a folder that all processes "
+            "share"
+        )
+    return lane
+
+
 def _fresh(request: SourceRequest) -> Lane:
     pixels, labels = request.images("train")
     images = standardise(pixels)
@@ -263,10 +289,10 @@ def _fresh(request: SourceRequest) -> Lane:
     init = key(request.seed, "source-init", request.replicate)
     variables = jax.tree.map(np.asarray, fresh_variables(request.network(), init, request.recipe.head_init))
 
-    def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    def batches(first: int, stop: int, own: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         stream = ("source-order", request.replicate)
         index = batch_indices(request.seed, stream, len(images), request.recipe.batch_size, first, stop)
-        return images[index], labels[index]
+        return images[index[:, own]], labels[index[:, own]]
 
     return Lane(variables, request.recipe.lr, batches)
 

@@ -1,0 +1,192 @@
+"""Several processes on one net (`jax.distributed`): they do the same, one decides, and none waits for the dead.
+
+All processes go through a study in the same order, since each takes part in every update. Whatever depends on
+more than the config (what is done already, which trial can be claimed, whether it is time to stop) is decided by
+process 0 and told to the others (`agreed`); only process 0 writes.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from convtl.config import DistributedConfig
+from convtl.errors import UserError
+from convtl.stopping import REQUEUE
+
+_JOIN_SECONDS = 120
+_REPORT_SECONDS = 3600
+"""So long the others wait for process 0, which makes the report, before they end."""
+_BEAT_SECONDS, _SILENT_SECONDS = 2.0, 30.0
+"""Each process counts in a file of its own; a count that stays for so long is that of a dead or lost process."""
+
+_ENDED = "ended"
+
+Decided = TypeVar("Decided")
+
+
+class PeerLost(UserError):
+    """Another process is gone, so that no update can be finished; started again, all go on where they were."""
+
+    code = REQUEUE
+
+
+def join(config: DistributedConfig | None) -> None:
+    """Has this process become one of several; to be called before JAX is first used. Without effect later.
+
+    Raises:
+      UserError: the others do not come.
+    """
+    if config is None or jax.distributed.is_initialized():
+        return
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `convtl.stopping`
+    jax.config.update("jax_enable_recoverability", True)  # else JAX aborts this process when another ends
+    try:
+        jax.distributed.initialize(
+            config.coordinator,
+            config.processes,
+            config.process,
+            cluster_detection_method=None if config.coordinator is None else "deactivate",
+            initialization_timeout=_JOIN_SECONDS,
+            shutdown_timeout_seconds=_REPORT_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        where = config.coordinator or "found by JAX"
+        raise UserError(
+            f"distributed: the processes did not come together within {_JOIN_SECONDS} s (coordinator {where}: {reason})"
+        ) from None
+
+
+def several() -> bool:
+    """Whether there are other processes; never starts JAX."""
+    return jax.distributed.is_initialized()
+
+
+def leading() -> bool:
+    """Whether this process decides and writes."""
+    return not several() or jax.process_index() == 0
+
+
+def agreed(decide: Callable[[], Decided]) -> Decided:
+    """What process 0 decides, on every process; with others, it is made of what JSON knows."""
+    if not several():
+        return decide()
+    text = json.dumps(decide()).encode() if leading() else b""
+    with _peers_alive():
+        size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+        room = np.zeros(
+            1 << (size - 1).bit_length(), np.uint8
+        )  # few sizes, so that few programs are compiled
+        room[: len(text)] = np.frombuffer(text, np.uint8)
+        told = np.asarray(multihost_utils.broadcast_one_to_all(room))[:size]
+    return json.loads(bytes(told))
+
+
+def anyone(here: bool) -> bool:
+    """Whether it is so on any process."""
+    if not several():
+        return here
+    with _peers_alive():
+        return bool(np.any(multihost_utils.process_allgather(np.asarray(here))))
+
+
+@contextmanager
+def _peers_alive() -> Iterator[None]:
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        raise lost(error) from None
+
+
+def lost(error: Exception) -> Exception:
+    """What an error in an update means: with other processes, that one of them is gone."""
+    if not several() or not isinstance(error, jax.errors.JaxRuntimeError):
+        return error
+    count = jax.process_count()
+    return PeerLost(
+        f"distributed: another of the {count} processes is gone ({str(error).partition(chr(10))[0][:120]}); start all "
+        f"{count} again, they go on from what was kept last"
+    )
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[None]:
+    """Ends this process, in one line, when another has been silent for too long; whatever ends it ends it at once.
+
+    A dead process is noticed at once by the others' connections; one that hangs, or whose machine is gone, only by
+    its silence. JAX's own way out would wait for the others, who may be waiting for this one.
+
+    Args:
+      folder: that all processes see.
+    """
+    if not several():
+        yield
+        return
+    ended = threading.Event()
+    watching = threading.Thread(target=_watch, args=(folder, ended), daemon=True)
+    watching.start()
+    try:
+        yield
+    except UserError as error:
+        leave(str(error), error.code)
+    except KeyboardInterrupt as error:
+        leave(f"stopped by {error}; the same commands go on where they stopped", getattr(error, "code", 130))
+    except BaseException:
+        traceback.print_exc()
+        leave("stopped by an error of its own", 1)
+    finally:
+        ended.set()
+        watching.join()
+        _say(folder, _ENDED)
+
+
+def leave(line: str, code: int = REQUEUE) -> None:
+    """Ends the process at once."""
+    print(f"convtl: {line}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _beat_file(folder: Path, process: int) -> Path:
+    return folder / f"process-{process}"
+
+
+def _say(folder: Path, text: str) -> None:
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        _beat_file(folder, jax.process_index()).write_text(text)
+
+
+def _heard(folder: Path, process: int) -> str:
+    try:
+        return _beat_file(folder, process).read_text()
+    except OSError:
+        return ""
+
+
+def _watch(folder: Path, ended: threading.Event) -> None:
+    own, count, beat = jax.process_index(), jax.process_count(), 0
+    heard = {process: ("", time.monotonic()) for process in range(count) if process != own}
+    while not ended.wait(_BEAT_SECONDS):
+        beat += 1
+        _say(folder, f"{os.getpid()} {beat}")
+        for process, (before, since) in heard.items():
+            said = _heard(folder, process)
+            if said != before or said == _ENDED:
+                heard[process] = (said, time.monotonic())
+            elif time.monotonic() - since > _SILENT_SECONDS:
+                leave(
+                    f"distributed: process {process} of {count} has been silent for {_SILENT_SECONDS:.0f} s; start all "
+                    f"{count} again, they go on from what was kept last"
+                )

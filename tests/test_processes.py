@@ -1,0 +1,175 @@
+"""Two processes on every run, on this machine's loopback."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from convtl.cache import default_root
+from convtl.study.store import RowStore
+from convtl.training.processes import agreed, anyone, leading, several
+
+STUDY = (
+    "source=[latin,scratch]",
+    "depth=[1,5]",
+    "updates=12",
+    "chunk=4",
+    "lr=1e-2",
+    "lanes=1",
+    "cache_prefix=false",
+)
+LONG = ("source=random", "depth=5", "lr=1e-2", "updates=100000", "chunk=4", "lanes=1", "checkpoint_minutes=0")
+WITHIN = 60.0
+"""Seconds within which who is left ends."""
+
+
+def test_alone_this_process_decides() -> None:
+    assert not several()
+    assert leading()
+    assert agreed(lambda: {"any": ("thing",)}) == {"any": ("thing",)}
+    assert [anyone(here) for here in (True, False)] == [True, False]
+
+
+class Pair:
+    """Both processes of a study, and what they say."""
+
+    def __init__(self, out: Path, *words: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.out = out
+        self._said = [out.with_name(f"{out.name}-{port}-{index}") for index in range(2)]
+        self.processes = [self._start(index, port, words) for index in range(2)]
+
+    def _start(self, index: int, port: int, words: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        where = f"distributed={{coordinator: '127.0.0.1:{port}',processes: 2,process: {index}}}"
+        command = [
+            sys.executable,
+            "-m",
+            "convtl.run",
+            *tiny.WORDS,
+            *words,
+            where,
+            "devices={count: 1,split: batch}",
+        ]
+        with self._said[index].open("wb") as said:
+            return subprocess.Popen(
+                [*command, f"out={self.out}", f"cache={default_root()}"],
+                stderr=said,
+                stdout=subprocess.DEVNULL,
+            )
+
+    def said(self, index: int) -> list[str]:
+        return self._said[index].read_text().splitlines()
+
+    def wait(self, seconds: float) -> list[int]:
+        until = time.monotonic() + seconds
+        return [process.wait(max(0.1, until - time.monotonic())) for process in self.processes]
+
+    def until_kept(self) -> int:
+        """Waits until a run has a checkpoint; returns after which update."""
+        for _ in range(900):
+            for path in (self.out / "checkpoints").glob("*/metadata.json"):
+                try:
+                    return int(json.loads(path.read_text())["metadata"]["runs"][0][1])
+                except (OSError, ValueError):  # it is being replaced
+                    pass
+            time.sleep(0.2)
+        raise AssertionError(self.said(0) + self.said(1))
+
+    def end(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Any]:
+    pairs: list[Pair] = []
+
+    def start(name: str, *words: str) -> Pair:
+        pairs.append(Pair(tmp_path / name, *words))
+        return pairs[-1]
+
+    yield start
+    for one in pairs:
+        one.end()
+
+
+def _rows(out: Path) -> dict[str, Mapping[str, Any]]:
+    return {name: tiny.untimed(row) for name, row in RowStore(out).read().items()}
+
+
+@pytest.mark.slow
+def test_two_processes_leave_the_rows_of_one(pair, tmp_path) -> None:
+    both = pair("both", *STUDY)
+    assert both.wait(300) == [0, 0], both.said(0) + both.said(1)
+    assert len(list((both.out / "rows").iterdir())) == 1  # only process 0 writes
+    assert (both.out / "report.html").is_file()
+    assert both.said(1) == []
+    command = [sys.executable, "-m", "convtl.run", *tiny.WORDS, *STUDY, "devices={count: 2,split: batch}"]
+    alone = tmp_path / "alone"
+    subprocess.run([*command, f"out={alone}", f"cache={default_root()}"], check=True, capture_output=True)
+    one, two = _rows(alone), _rows(both.out)
+    assert one.keys() == two.keys()
+    assert len(one) == 3
+    for name, row in one.items():
+        # Source nets are the same: whoever trains them first leaves them in the cache.
+        assert two[name]["subset_digest"] == row["subset_digest"]
+        assert two[name]["test_nll"] == pytest.approx(row["test_nll"], rel=1e-3)
+        assert two[name]["frozen_ok"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_dead_peer_ends_the_other_and_a_restart_goes_on(pair, gone: int) -> None:
+    first = pair("o", *LONG)
+    first.until_kept()
+    first.processes[gone].kill()
+    began = time.monotonic()
+    assert first.processes[1 - gone].wait(WITHIN) == 75, first.said(1 - gone)
+    assert time.monotonic() - began < WITHIN
+    last = first.said(1 - gone)[-1]
+    assert last.startswith("convtl: distributed: another of the 2 processes is gone (")
+    assert last.endswith("); start all 2 again, they go on from what was kept last")
+    assert not [line for line in first.said(1 - gone) if "Traceback" in line]
+    kept = first.until_kept()
+    again = pair("o", *LONG)
+    time.sleep(1)
+    while again.until_kept() <= kept:
+        assert all(process.poll() is None for process in again.processes), again.said(0) + again.said(1)
+        time.sleep(0.5)
+
+
+@pytest.mark.slow
+def test_a_silent_peer_ends_the_other(pair) -> None:
+    both = pair("o", *LONG)
+    both.until_kept()
+    os.kill(both.processes[1].pid, signal.SIGSTOP)
+    assert both.processes[0].wait(WITHIN) == 75, both.said(0)
+    assert "process 1 of 2 has been silent for 30 s; start all 2 again" in both.said(0)[-1]
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_stops_both_and_they_go_on_to_the_same_rows(pair) -> None:
+    words = (*LONG[:3], "updates=600", "chunk=4", "lanes=1")
+    whole = pair("whole", *words)
+    assert whole.wait(300) == [0, 0], whole.said(0) + whole.said(1)
+    broken = pair("broken", *words, "checkpoint_minutes=0")
+    broken.until_kept()
+    broken.processes[1].terminate()
+    assert broken.wait(60) == [75, 75], broken.said(0) + broken.said(1)
+    assert broken.said(0)[-1] == "convtl: stopped by SIGTERM; the same commands go on where they stopped"
+    assert broken.until_kept() < 600
+    again = pair("broken", *words)
+    assert again.wait(300) == [0, 0], again.said(0) + again.said(1)
+    assert _rows(broken.out) == _rows(whole.out)
