@@ -1,9 +1,10 @@
 """`python -m convtl.run [+experiment=NAME] [KEY=VALUE ...]`: runs what is missing of a study and reports it."""
 
+import os
 import sys
 
 from convtl.entry import guarded, options
-from convtl.stopping import on_signals
+from convtl.stopping import STOPPED, on_signals
 
 HELP = """usage: python -m convtl.run [+experiment=NAME] [KEY=VALUE ...] [-m]
 
@@ -32,7 +33,13 @@ def _main(words: list[str]) -> int:
 
 def main() -> None:
     """Entry point of `convtl-run`."""
-    sys.exit(guarded(_main))
+    code = guarded(_main)
+    if (
+        code in STOPPED
+    ):  # threads of XLA may be at work: the interpreter's way out would pull their memory away
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

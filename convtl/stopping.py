@@ -14,6 +14,9 @@ from typing import Any
 REQUEUE = 75
 """Exit code of who was stopped from outside and can go on later: EX_TEMPFAIL of sysexits.h."""
 
+STOPPED = (REQUEUE, 130)
+"""Exit codes after a signal; 130 after Ctrl-C, as shells have it."""
+
 _SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 )
@@ -33,7 +36,7 @@ class Stopped(KeyboardInterrupt):
 
     @property
     def code(self) -> int:
-        """Exit code: 130 after Ctrl-C, as shells have it; else the one that says: try again."""
+        """Exit code: 130 after Ctrl-C, else the one that says: try again."""
         return 130 if self.number == signal.SIGINT else REQUEUE
 
 

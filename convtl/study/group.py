@@ -6,24 +6,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from math import prod
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from convtl import stopping
-from convtl.config import ModelConfig, dump
+from convtl.config import ModelConfig
 from convtl.data.inputs import MOST_AT_ONCE, Gathered
 from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.measure.calibration import expected_calibration_error
 from convtl.measure.metrics import accuracy, nll
-from convtl.models.network import Network, Variables, weight_count
+from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network, with_plain_lowering
 from convtl.study.grid import Trial
 from convtl.study.in_flight import Running, kept, take_up
 from convtl.study.materials import Materials
 from convtl.study.movement import IMAGES, moved
-from convtl.study.rates import NO_SCORE, Score, at_edge, best_rate
+from convtl.study.rates import NO_SCORE, Score, best_rate
+from convtl.study.rows import tried
 from convtl.study.similarity import first_of_each
 from convtl.study.store import Row
 from convtl.study.target_data import Images
@@ -305,39 +306,9 @@ class Group:
 
     def _finish(self, running: Running) -> Row:
         """The row of a trial whose rate is chosen: here, and only here, its test images are read."""
-        trial, settings, data = running.trial, running.trial.settings, running.data
-        plan, network = self.recipe.plan, self.recipe.network
-        source = self._materials.sources.metadata(trial)
+        settings, data, network = running.trial.settings, running.data, self.recipe.network
+        row = tried(running, self.recipe, self._materials.sources.metadata(running.trial), self._flops)
         rate, whole = best_rate(running.scores), self._whole(running)
-        row: Row = (
-            describe(trial)
-            | {
-                "n_train": len(data.positions("train", trial.n_per_class)),
-                "lr": rate,
-                "lr_at_edge": at_edge(running.scores),
-                "n_rates": len(running.scores),
-                "scores": [
-                    [tried, *((score[0], -score[1]) if score != NO_SCORE else (None, None))]
-                    for tried, score in sorted(running.scores.items())
-                ],
-                "val_regime": "other_target" if settings.tuning else settings.validation.regime,
-                "n_val": len(data.draw.validation),
-                "n_test": len(data.draw.test),
-                "source_accuracy": source.get("accuracy"),
-                "source_classes": len(source["classes"]) if source else None,
-                "source_images": source.get("images"),
-                "trained_weights": sum(
-                    weight_count(network.abstract_variables[unit]) for unit in plan.trained
-                ),
-                "flops_per_update": self._flops,
-                "subset_digest": data.subset_digest(trial.n_per_class),
-                "classes": [data.domain.class_names[index] for index in data.draw.classes],
-                "source_accuracy_by_part": source.get("accuracy_by_part", []),
-            }
-            | dict(trial.tuned)
-        )
-        if settings.augment is not None:
-            row["augmented"] = self.recipe.augment is not None
         if rate is None or whole is None or running.best is None:
             reason = "loss or weights were not finite at any learning rate"
             return row | {"status": "diverged", "reason": reason, "seconds": running.seconds}
@@ -351,7 +322,7 @@ class Group:
             "test_accuracy": accuracy(logits, labels),
             "test_nll": nll(logits, labels),
             "test_ece": expected_calibration_error(logits, labels),
-            "frozen_ok": running.start.frozen_ok(whole, plan.trained),
+            "frozen_ok": running.start.frozen_ok(whole, self.recipe.plan.trained),
             "status": "done",
             "seconds": running.seconds,
         }
@@ -360,26 +331,3 @@ class Group:
 def _draws_of(trial: Trial) -> int:
     """Seed of what is drawn in updates (augmentation, dropout): that of all arms of a replicate."""
     return int(digest([trial.settings.seed, "updates", trial.replicate], 8), 16)
-
-
-def describe(trial: Trial) -> dict[str, Any]:
-    """The part of a row that is known before a trial is run."""
-    return {
-        "study": trial.settings.study or "trials",
-        "trial": trial.id,
-        "config": trial.config,
-        "contents": dict(trial.contents),
-        "model": trial.model,
-        "source": trial.source,
-        "target": trial.target,
-        "regime": trial.regime,
-        "depth": trial.depth,
-        "depth_unit": trial.depth_unit,
-        "trained_units": "+".join(trial.trained_units),
-        "n_per_class": trial.n_per_class,
-        "updates": trial.updates,
-        "similarity": trial.similarity,
-        "replicate": trial.replicate,
-        "axes": dict(trial.axes),
-        "declared": [digest(dump(claim)) for claim in trial.settings.claims],
-    }

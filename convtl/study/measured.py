@@ -17,8 +17,8 @@ import numpy as np
 from convtl.data.inputs import normalised
 from convtl.keys import digest
 from convtl.study.grid import Trial
-from convtl.study.group import describe
 from convtl.study.materials import Materials
+from convtl.study.rows import describe
 from convtl.study.similarity import PER_CLASS, data_distances, transferability_of, unused_images
 from convtl.study.sources import source_name
 from convtl.study.store import Row, accessible

@@ -14,9 +14,10 @@ from convtl.stopping import Stopped
 from convtl.study.claims import Claims
 from convtl.study.feature_maps import keep_maps
 from convtl.study.grid import Trial, distinct
-from convtl.study.group import Follower, Group, describe, trial_flops, trial_recipe
+from convtl.study.group import Follower, Group, trial_flops, trial_recipe
 from convtl.study.materials import Materials
 from convtl.study.nets import net_name, save_net
+from convtl.study.rows import describe
 from convtl.study.store import FINAL, Row, RowStore
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.lanes import Recipe

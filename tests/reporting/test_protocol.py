@@ -6,8 +6,8 @@ from convtl.reporting.build import comparable
 from convtl.reporting.protocol import commits_said, facts, tuned_edges, tuning_stages, unfinished
 from convtl.study.arms import frame
 from convtl.study.grid import expand
-from convtl.study.group import describe
 from convtl.study.record import named_contents, planned
+from convtl.study.rows import describe
 from convtl.study.tuning import tuning_points
 
 TUNING = "tuning={targets: [cyrillic, latin], replicates: 2, first: 5}"

@@ -7,8 +7,9 @@ import tiny
 from convtl.cache import Cache, default_root
 from convtl.config import LeNet5Config
 from convtl.models.lenet import lenet5
-from convtl.study.group import Group, describe, trial_flops, trial_recipe
+from convtl.study.group import Group, trial_flops, trial_recipe
 from convtl.study.materials import Materials, Start, TargetData
+from convtl.study.rows import describe
 from convtl.study.similarity import DISTANCES, ESTIMATORS
 from convtl.study.store import COLUMNS
 
