@@ -3,11 +3,12 @@
 import re
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
 
-from convtl.tracking import Tracker
+from convtl.tracking import CurvePoint, Tracker
 
 _SECONDS_BETWEEN_LINES = 15.0
 
@@ -20,7 +21,7 @@ class Progress:
       done: trials finished before.
 
     Attributes:
-      tracker: told of every trial, once there is one.
+      tracker: told of every trial, and of training while it follows, once there is one.
     """
 
     def __init__(self, total: int, done: int) -> None:
@@ -53,6 +54,16 @@ class Progress:
 
     def expect(self, flops: float) -> None:
         self._began, self._expected, self._finished = time.monotonic(), flops, 0.0
+
+    @property
+    def follows(self) -> bool:
+        """Whether anybody wants `curve`."""
+        return self.tracker is not None and self.tracker.follows
+
+    def curve(self, points: Sequence[CurvePoint]) -> None:
+        """All runs in flight at one update."""
+        if self.tracker is not None:
+            self.tracker.curve(points)
 
     def trial(self, row: dict[str, Any], flops: float) -> None:
         self._done += 1

@@ -1,3 +1,5 @@
+"""What wandb is told, read from what it keeps."""
+
 import contextlib
 import json
 import math
@@ -5,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +17,7 @@ import pytest
 from PIL import Image
 
 from convtl.errors import UserError
-from convtl.tracking import _require_login, _WandbTracker
+from convtl.tracking.wandb_run import WandbTracker, _require_login
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -40,6 +43,10 @@ from pathlib import Path
 from convtl.config import TrackingConfig
 from convtl.tracking import open_tracker
 tracker = open_tracker(TrackingConfig(), "study", {}, Path(sys.argv[1]))
+assert not tracker.follows
+tracker.begin(iter(lambda: 1 / 0, None))
+tracker.curve([])
+tracker.preempted("x")
 tracker.trial({"val_accuracy": 0.5})
 tracker.progress(1, 2)
 tracker.finish([{}], [], None, {})
@@ -61,7 +68,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from convtl.config import TrackingConfig
-from convtl.tracking import open_tracker
+from convtl.tracking import CurvePoint, open_tracker
 
 out, ending = Path(sys.argv[1]), sys.argv[2]
 config = TrackingConfig(mode="offline", project="depths")
@@ -72,11 +79,22 @@ rows = [
      "lr": None, "frozen_ok": True, "status": "done"},
     {"study": "s", "trial": "t3", "depth": 2, "val_accuracy": float("nan"), "status": "diverged"},
 ]
+assert tracker.follows
+tuning = {"study": "s", "trial": "u1", "val_accuracy": 0.1, "status": "done"}
+tracker.curve([CurvePoint("u1", 1e-3, 3, 6, 1.5, 0.05)])
+tracker.trial(tuning)
+tracker.begin([{"trial": "t0", "val_accuracy": 0.25, "status": "done"}])
+for accuracy in (0.25, 0.5):
+    tracker.curve([CurvePoint("t1", 1e-3, 3, 6, 1.5, accuracy), CurvePoint("t1", 1e-2, 3, 6, 0.5, 0.125)])
 for number, row in enumerate(rows):
     tracker.trial(row)
     tracker.progress(number + 8, 10)
 if ending == "finish":
     tracker.finish(rows, [out / "depth.png"], out / "report.html", {"best_depth": "all", "effect": 0.25})
+elif ending == "failures":
+    tracker.finish(rows, [], None, {}, ["no memory", "no memory", "no luck"])
+elif ending == "preempted":
+    tracker.preempted("spot machine")
 else:
     tracker.fail("Ctrl-C")
 """
@@ -143,16 +161,18 @@ def test_offline_keeps_config_project_and_group(offline: tuple[Path, str]) -> No
 
 def test_offline_keeps_every_trial_and_running_means(offline: tuple[Path, str]) -> None:
     history = [_items(record.history.item) for record in _log(offline[0]) if record.HasField("history")]
-    trials = [step for step in history if "trial/id" in step]
+    tuning, *trials = [step for step in history if "trial/id" in step]
+    assert tuning["trial/id"] == "u1"
+    assert not [name for name in tuning if name.startswith("study/")]  # no trial of the study's own
     assert [step["trial/id"] for step in trials] == ["t1", "t2", "t3"]
-    assert [step["trials_done"] for step in trials] == [1, 2, 3]
+    assert [step["trials_done"] for step in trials] == [2, 3, 4]
     assert [step["trial/depth"] for step in trials] == [1, "all", 2]
     assert [step.get("trial/test_accuracy") for step in trials] == [0.4, 0.6, None]
     assert trials[1]["trial/frozen_ok"] is True
     assert "trial/lr" not in trials[1]
     assert "trial/study" not in trials[0]
     # running means leave the diverged trial out and hold nothing of the test split
-    assert [step["study/mean_val_accuracy"] for step in trials] == [0.5, 0.625, 0.625]
+    assert [step["study/mean_val_accuracy"] for step in trials] == [0.375, 0.5, 0.5]
     assert [step["study/best_val_accuracy"] for step in trials] == [0.5, 0.75, 0.75]
     assert [step["study/diverged"] for step in trials] == [0, 0, 1]
     assert not [name for step in history for name in step if name.startswith("study/") and "test" in name]
@@ -163,10 +183,21 @@ def test_offline_keeps_every_trial_and_running_means(offline: tuple[Path, str]) 
     ]
 
 
+def test_offline_keeps_the_metric_of_sweeps_while_it_trains(offline: tuple[Path, str]) -> None:
+    history = [_items(record.history.item) for record in _log(offline[0]) if record.HasField("history")]
+    values = [step["study/mean_val_accuracy"] for step in history if "study/mean_val_accuracy" in step]
+    # what was there, two looks at a trial in flight, three trials, and the table that all processes made
+    assert values == [0.25, 0.25, 0.375, 0.375, 0.5, 0.5, 0.625]
+    curves = [step for step in history if "curve/loss" in step]
+    assert [step["curve/val_accuracy"] for step in curves] == [0.05, 0.1875, 0.3125]
+    assert [step["curve/loss"] for step in curves] == [1.5, 1.0, 1.0]
+
+
 def test_offline_counts_trials_on_the_axis(offline: tuple[Path, str]) -> None:
     metrics = [record.metric for record in _log(offline[0]) if record.HasField("metric")]
     steps = {metric.glob_name: metric.step_metric for metric in metrics if metric.glob_name}
-    assert steps["trial/*"] == steps["study/*"] == "trials_done"
+    assert steps["trial/*"] == steps["progress/*"] == "trials_done"
+    assert "study/*" not in steps  # many values while a trial trains
 
 
 def test_offline_keeps_results_figures_report_and_summary(offline: tuple[Path, str]) -> None:
@@ -203,6 +234,39 @@ def test_a_failed_study_says_why(tmp_path: Path) -> None:
     told = [_items(record.summary.update) for record in records if record.HasField("summary")]
     assert {"failure": "Ctrl-C"} in told
     assert [record.exit.exit_code for record in records if record.HasField("exit")] == [1]
+
+
+def test_failed_trials_fail_the_run_with_their_reasons(tmp_path: Path) -> None:
+    done = _python(OFFLINE, str(tmp_path / "out"), "failures", HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    records = _log(tmp_path / "out")
+    told = [_items(record.summary.update) for record in records if record.HasField("summary")]
+    assert {"failure": "2 trials failed: no memory; 1 trial failed: no luck"} in told
+    assert [record.exit.exit_code for record in records if record.HasField("exit")] == [1]
+
+
+def _run_ids(out: Path) -> list[str]:
+    return [path.stem.removeprefix("run-") for path in sorted(out.glob("wandb/offline-run-*/run-*.wandb"))]
+
+
+def test_a_preempted_run_goes_on_and_a_failed_one_does_not(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for ending in ("preempted", "fail"):
+        done = _python(OFFLINE, str(out), ending, HOME=str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        assert len(list((out / "claims").iterdir())) == (ending == "preempted")
+        time.sleep(1)  # names of folders are seconds
+    first, second = sorted(out.glob("wandb/offline-run-*/run-*.wandb"))
+    assert first.stem == second.stem
+    records = _records(first)
+    assert [record for record in records if record.HasField("preempting")]
+    assert [record.exit.exit_code for record in records if record.HasField("exit")] == [255]
+
+
+def test_the_id_that_an_agent_gives_wins(tmp_path: Path) -> None:
+    done = _python(OFFLINE, str(tmp_path / "out"), "fail", HOME=str(tmp_path), WANDB_RUN_ID="agents")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "out").glob("wandb/*/run-*")] == ["run-agents.wandb"]
 
 
 # --- online -----------------------------------------------------------------------------------------
@@ -287,7 +351,9 @@ class _BrokenRun:
 def test_a_tracker_that_breaks_down_is_told_once_and_ends_nothing() -> None:
     said: list[str] = []
     run = _BrokenRun()
-    tracker = _WandbTracker(run, said.append)
+    tracker = WandbTracker(run, said.append)
+    tracker.begin([])
+    tracker.curve([])
     tracker.trial({"val_accuracy": math.nan})
     tracker.trial({"val_accuracy": 0.5})
     tracker.progress(2, 2)
