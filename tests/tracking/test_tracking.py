@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from wandb_server import ENTITY, PROJECT, Server, serving
 
 from convtl.errors import UserError
 from convtl.tracking.wandb_run import WandbTracker, _require_login
@@ -63,15 +65,15 @@ def test_disabled_does_nothing_and_does_not_import_wandb(tmp_path: Path) -> None
 
 # --- offline ----------------------------------------------------------------------------------------
 
-OFFLINE = """
+TOLD = """
 import sys
 from pathlib import Path
 import numpy as np
 from convtl.config import TrackingConfig
 from convtl.tracking import CurvePoint, open_tracker
 
-out, ending = Path(sys.argv[1]), sys.argv[2]
-config = TrackingConfig(mode="offline", project="depths")
+out, ending, mode = Path(sys.argv[1]), *sys.argv[2:]
+config = TrackingConfig(mode=mode, project="depths")
 tracker = open_tracker(config, "finetune_depth", {"depth": ["all"], "optim": {"kind": "adam"}}, out)
 rows = [
     {"study": "s", "trial": "t1", "depth": 1, "val_accuracy": 0.5, "test_accuracy": 0.4, "status": "done"},
@@ -133,7 +135,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out.mkdir()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(out / "depth.png")
     (out / "report.html").write_text("<html><body>depth report</body></html>")
-    done = _python(OFFLINE, str(out), "finish", HOME=str(home), WANDB_API_KEY=KEY)
+    done = _python(TOLD, str(out), "finish", "offline", HOME=str(home), WANDB_API_KEY=KEY)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     return out, done.stderr
@@ -221,14 +223,14 @@ def test_offline_keeps_results_figures_report_and_summary(offline: tuple[Path, s
 
 
 def test_offline_keeps_no_key_no_code_no_git(offline: tuple[Path, str]) -> None:
-    files = [path for path in offline[0].rglob("*") if path.is_file()]
+    files = [path for path in offline[0].parent.rglob("*") if path.is_file()]
     assert len(files) > 4
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
     assert not [path for path in files if path.suffix in (".py", ".patch")]
 
 
 def test_a_failed_study_says_why(tmp_path: Path) -> None:
-    done = _python(OFFLINE, str(tmp_path / "new" / "out"), "fail", HOME=str(tmp_path))
+    done = _python(TOLD, str(tmp_path / "new" / "out"), "fail", "offline", HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
     records = _log(tmp_path / "new" / "out")
     told = [_items(record.summary.update) for record in records if record.HasField("summary")]
@@ -237,7 +239,7 @@ def test_a_failed_study_says_why(tmp_path: Path) -> None:
 
 
 def test_failed_trials_fail_the_run_with_their_reasons(tmp_path: Path) -> None:
-    done = _python(OFFLINE, str(tmp_path / "out"), "failures", HOME=str(tmp_path))
+    done = _python(TOLD, str(tmp_path / "out"), "failures", "offline", HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
     records = _log(tmp_path / "out")
     told = [_items(record.summary.update) for record in records if record.HasField("summary")]
@@ -252,7 +254,7 @@ def _run_ids(out: Path) -> list[str]:
 def test_a_preempted_run_goes_on_and_a_failed_one_does_not(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for ending in ("preempted", "fail"):
-        done = _python(OFFLINE, str(out), ending, HOME=str(tmp_path))
+        done = _python(TOLD, str(out), ending, "offline", HOME=str(tmp_path))
         assert done.returncode == 0, done.stderr
         assert len(list((out / "claims").iterdir())) == (ending == "preempted")
         time.sleep(1)  # names of folders are seconds
@@ -264,9 +266,11 @@ def test_a_preempted_run_goes_on_and_a_failed_one_does_not(tmp_path: Path) -> No
 
 
 def test_the_id_that_an_agent_gives_wins(tmp_path: Path) -> None:
-    done = _python(OFFLINE, str(tmp_path / "out"), "fail", HOME=str(tmp_path), WANDB_RUN_ID="agents")
+    done = _python(TOLD, str(tmp_path / "out"), "fail", "offline", HOME=str(tmp_path), WANDB_RUN_ID="agents")
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in (tmp_path / "out").glob("wandb/*/run-*")] == ["run-agents.wandb"]
+    assert [path.name for path in (tmp_path / "out").glob("wandb/offline-run-*/run-*.wandb")] == [
+        "run-agents.wandb"
+    ]
 
 
 # --- online -----------------------------------------------------------------------------------------
@@ -300,6 +304,102 @@ def test_online_with_a_key_that_is_none_is_one_line(tmp_path: Path) -> None:
     assert done.stdout.startswith("tracking.mode: online does not work (")
     assert done.stdout.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+    assert running.unknown == []
+
+
+def _secrets(root: Path, done: subprocess.CompletedProcess[str], server: Server | None = None) -> list[str]:
+    """Where the key has gone to."""
+    files = [path for path in root.rglob("*") if path.is_file()]
+    assert files
+    found = [str(path) for path in files if KEY.encode() in path.read_bytes()]
+    found += ["said"] * (KEY in done.stdout + done.stderr)
+    return found + ["sent"] * (server is not None and any(KEY.encode() in body for body in server.bodies))
+
+
+def test_online_tells_the_server_the_same(server: Server, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(out / "depth.png")
+    (out / "report.html").write_text("<html><body>depth report</body></html>")
+    environment = {"HOME": str(tmp_path), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    done = _python(TOLD, str(out), "finish", "online", **environment)
+    assert done.returncode == 0, done.stderr
+    (run,) = server.runs.values()
+    assert f"tracking: {server.url}/{ENTITY}/{PROJECT}/runs/{run.name}" in done.stderr
+    assert (run.group, run.exit_codes, run.preempting) == ("finetune_depth", [0], False)
+    assert run.config["optim"] == {"kind": "adam"}
+    values = [step["study/mean_val_accuracy"] for step in run.history if "study/mean_val_accuracy" in step]
+    assert values == [0.25, 0.25, 0.375, 0.375, 0.5, 0.5, 0.625]
+    assert (run.summary["best_depth"], run.summary["study/mean_val_accuracy"]) == ("all", 0.625)
+    assert [name for name in server.uploads if name.endswith(".png")]
+    assert [b"depth report" in body for name, body in server.uploads.items() if "report" in name] == [True]
+    assert _secrets(tmp_path, done, server) == []
+
+
+def test_online_a_killed_run_goes_on_with_its_next_process(server: Server, tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    killed = (
+        TOLD.partition("if ending")[0]
+        + "import os, signal, time\ntime.sleep(3)\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    often = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "0.1"}  # seconds
+    assert _python(killed, str(tmp_path / "out"), "", "online", **environment, **often).returncode == -9
+    (run,) = server.runs.values()
+    before = run.history
+    assert before
+    done = _python(TOLD, str(tmp_path / "out"), "fail", "online", **environment)
+    assert done.returncode == 0, done.stderr
+    assert (run.begun, run.exit_codes[-1], run.summary["failure"]) == (2, 1, "Ctrl-C")
+    assert run.history[: len(before)] == before
+    steps = [step["_step"] for step in run.history]
+    assert steps == sorted(set(steps))
+    assert list(server.runs) == [run.name]
+
+
+def test_online_a_run_that_the_server_refuses_to_go_on_with_is_left(server: Server, tmp_path: Path) -> None:
+    """As when somebody has deleted it: its name cannot be used again."""
+    environment = {"HOME": str(tmp_path), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    done = _python(TOLD, str(tmp_path / "out"), "preempted", "online", **environment)
+    assert done.returncode == 0, done.stderr
+    (first,) = server.runs
+    server.deleted.append(first)
+    done = _python(TOLD, str(tmp_path / "out"), "fail", "online", **environment)
+    assert done.returncode == 0, done.stderr
+    assert f"tracking: run {first} does not go on (" in done.stderr
+    assert len(server.runs) == 2
+
+
+@pytest.mark.slow
+def test_sync_puts_the_two_parts_of_a_preempted_run_together(server: Server, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for ending in ("preempted", "fail"):
+        done = _python(TOLD, str(out), ending, "offline", HOME=str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        time.sleep(1)  # names of folders are seconds
+    told = [
+        _items(record.history.item)
+        for log in sorted(out.glob("wandb/offline-run-*/run-*.wandb"))
+        for record in _records(log)
+        if record.HasField("history")
+    ]
+    environment = {"HOME": str(tmp_path), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    sync = "import sys; from wandb.cli.cli import cli; sys.argv = ['wandb', 'sync', *sys.argv[1:]]; sys.exit(cli())"
+    done = _python(sync, *map(str, reversed(list(out.glob("wandb/offline-run-*")))), **environment)
+    assert done.returncode == 0, done.stderr + done.stdout
+    (run,) = server.runs.values()
+    assert (run.begun, run.exit_codes, run.preempting) == (2, [255, 1], True)
+    assert [step["_step"] for step in run.history] == list(range(len(told)))
+    name = "study/mean_val_accuracy"
+    assert [step.get(name) for step in run.history] == [step.get(name) for step in told]
+    assert run.config["optim"] == {"kind": "adam"}
+    assert run.summary["failure"] == "Ctrl-C"
+    assert _secrets(tmp_path, done, server) == []
 
 
 @pytest.mark.parametrize(
