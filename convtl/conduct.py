@@ -30,14 +30,18 @@ from convtl.study.record import make_record, write_record
 from convtl.study.runner import Outcome, check_trials, run_trials, take_over, unfinished
 from convtl.study.store import FINAL, Row, RowStore
 from convtl.study.tuning import frozen, tuning_points
-from convtl.tracking import open_tracker, told_of_errors
+from convtl.tracking import open_tracker, told_of_errors, told_to_agent
 from convtl.training.devices import device_line, keep_programs, peak_memory_gib, use_all_cores
 from convtl.training.probes.run import run_gradients
 
 
 def out_folder(config: Config) -> Path:
     """Where a study's results are: `out`, or outputs/<study>."""
-    return folder("out", config.out) if config.out else Path.cwd() / "outputs" / (config.study or "trials")
+    return _out_folder(config.out, config.study)
+
+
+def _out_folder(out: str | None, study: str | None) -> Path:
+    return folder("out", out) if out else Path.cwd() / "outputs" / (study or "trials")
 
 
 def cache_of(config: Config) -> Cache:
@@ -180,8 +184,9 @@ def conduct(words: Sequence[str]) -> int:
     if {"-m", "--multirun"} & set(words):
         return _sweep([word for word in words if word not in ("-m", "--multirun")])
     content = compose(words)
-    refuse_hidden(typed_keys(words), content)
-    return run_study(content, _command(words))
+    with told_to_agent(content, lambda: _out_folder(content["out"], content["study"])):
+        refuse_hidden(typed_keys(words), content)
+        return run_study(content, _command(words))
 
 
 def _command(words: Sequence[str]) -> str:

@@ -8,6 +8,9 @@ from typing import Any
 class UserError(Exception):
     """A mistake that the user can mend: shown as one plain line, never as a traceback (exit code 2)."""
 
+    told = False
+    """whether it was told where the study is tracked"""
+
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean A or B?` for the known names nearest to `word`, or nothing."""

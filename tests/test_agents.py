@@ -1,12 +1,13 @@
 """`wandb sweep` and `wandb agent` as they are installed, against a W&B server on this machine."""
 
 import csv
+import json
 import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,6 @@ class Place:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "WANDB_BASE_URL": server.url,
             "WANDB_API_KEY": KEY,
-            "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "0.5",  # seconds
         }
         self.said = ""
 
@@ -103,6 +103,17 @@ def rows_of(out: Path) -> list[dict[str, str]]:
         return [row | {"seconds": ""} for row in csv.DictReader(file)]
 
 
+def lines_of(out: Path) -> list[dict[str, Any]]:
+    """All rows as they were written."""
+    files = (out / "rows").glob("*.jsonl")
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def mean_of(rows: Iterable[dict[str, str]]) -> float:
+    own = [float(row["val_accuracy"]) for row in rows]
+    return math.fsum(own) / len(own)
+
+
 def report_of(out: Path) -> list[str]:
     """Its lines, without what they cost and how they were asked for."""
     text = (out / "report.md").read_text(encoding="utf-8")
@@ -135,9 +146,9 @@ def test_three_agents_run_each_point_of_a_grid_once_and_their_reports_merge(plac
         fixed = {
             key: str(value) for key, value in point.items() if point["source"] != "scratch" or key != "depth"
         }
-        own = [float(row["val_accuracy"]) for row in rows if fixed.items() <= row.items()]
+        own = [row for row in rows if fixed.items() <= row.items()]
         assert metrics(run), name  # also where another agent had run its trials
-        assert metrics(run)[-1] == pytest.approx(math.fsum(own) / len(own))
+        assert metrics(run)[-1] == pytest.approx(mean_of(own))
         assert run.summary[METRIC] == metrics(run)[-1]
     assert place.secrets() == []
 
@@ -156,21 +167,44 @@ def test_a_preempted_run_of_an_agent_goes_on_as_the_same_run(place: Place) -> No
     agent = place.start(*place.sweep({"depth": [5]}, *LONG))
     server = place.server
     place.wait(lambda: "run0" in server.runs and metrics(server.runs["run0"]), agent)
-    server.to_stop.append("run0")  # what the agent passes on as SIGTERM
-    place.wait(lambda: server.ended == ["run0"], agent)
-    run = server.runs["run0"]
-    assert (run.preempting, run.exit_codes) == (True, [255])
-    assert run.summary["preempted"]
-    before = len(rows_of(place.out))
-    server.to_stop.clear()
-    server.again.append("run0")
+    server.to_stop.add("run0")  # what the agent passes on as SIGTERM
     code, said = place.end(agent)
     assert code == 0, said
-    assert (run.begun, run.exit_codes[-1]) == (2, 0)
-    steps = [step["_step"] for step in run.history]
-    assert steps == list(range(len(steps)))
-    rows = rows_of(place.out)
-    assert 0 < before < len(rows) == 8
-    assert [row["status"] for row in rows] == ["done"] * 8
-    assert metrics(run)[-1] == pytest.approx(math.fsum(float(row["val_accuracy"]) for row in rows) / 8)
+    run = server.runs["run0"]
+    assert server.ended == ["run0", "run0"]
+    assert (run.begun, run.exit_codes) == (2, [255, 0])
+    assert run.summary["preempted"]
+    assert [step["_step"] for step in run.history] == list(range(len(run.history)))
+    written = [row["status"] for row in lines_of(place.out)]
+    assert written.count("done") == len(rows_of(place.out)) == 8
+    assert "interrupted" in written
+    assert metrics(run)[-1] == pytest.approx(mean_of(rows_of(place.out)))
     assert not list((place.out / "claims").glob("wandb-*"))
+    assert place.secrets() == []
+
+
+@pytest.mark.slow
+def test_a_run_that_wandb_stops_early_is_not_run_again(place: Place) -> None:
+    agent = place.start(*place.sweep({"depth": [5]}, *LONG))
+    server = place.server
+    place.wait(lambda: "run0" in server.runs and metrics(server.runs["run0"]), agent)
+    server.runs["run0"].stopped = True
+    code, said = place.end(agent)
+    assert code == 0, said
+    run = server.runs["run0"]
+    assert (run.begun, run.exit_codes, run.preempting) == (1, [255], False)
+    assert run.summary["failure"] == "stopped by W&B"
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_under_an_agent_says_why(place: Place) -> None:
+    agent = place.start(*place.sweep({"n_per_class": [2, 1000]}))
+    code, said = place.end(agent)
+    assert code == 0, said
+    server = place.server
+    good, bad = (server.runs[f"run{number}"] for number in (0, 1))
+    assert (good.exit_codes, bad.exit_codes) == ([0], [1])
+    assert "failure" not in good.summary
+    assert bad.summary["failure"].startswith("n_per_class: got 1000; accepted: ")
+    assert bad.config["n_per_class"] == 1000
+    assert place.secrets() == []

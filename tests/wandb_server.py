@@ -36,6 +36,7 @@ class Run:
     """lines of its streamed files"""
     exit_codes: list[int] = field(default_factory=list)
     preempting: bool = False
+    """whether the process that ran it last was about to be taken away"""
     stopped: bool = False
     """the server wants it to end"""
 
@@ -58,7 +59,7 @@ class Server:
       points: of the sweep, in the order of the grid.
       handed: run id -> its point, as agents got them.
       ended: run ids in the order in which agents told that their processes were gone.
-      again: run ids that the next agents get once more, as W&B does with preempted ones.
+      again: run ids of preempted runs, which the next agents get once more.
       to_stop: run ids whose agents are told to stop them.
       deleted: run ids that nobody may use any more.
       asked: names of all operations, as they came.
@@ -71,7 +72,7 @@ class Server:
     handed: dict[str, dict[str, Any]] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
     again: list[str] = field(default_factory=list)
-    to_stop: list[str] = field(default_factory=list)
+    to_stop: set[str] = field(default_factory=set)
     runs: dict[str, Run] = field(default_factory=dict)
     deleted: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -98,7 +99,12 @@ class Server:
     def Heartbeat(self, given: dict[str, Any]) -> Any:
         """Tells one agent what to do; it has one run at a time."""
         alive, own = set(json.loads(given["runState"])), self._agents[given["id"]]
-        self.ended += sorted(own - alive)
+        for name in sorted(own - alive):
+            self.ended.append(name)
+            self.to_stop.discard(name)
+            run = self.runs.get(name)
+            if run is not None and run.preempting and run.exit_codes[-1]:
+                self.again.append(name)
         own &= alive
         commands: list[dict[str, Any]] = [
             {"type": "stop", "run_id": name} for name in self.to_stop if name in alive
@@ -146,6 +152,7 @@ class Server:
         run = self.runs.setdefault(given["name"], Run(given["name"]))
         if given.get("host"):  # later ones change its config alone
             run.begun += 1
+            run.preempting = False
         if given.get("config"):
             run.config = {key: item.get("value") for key, item in json.loads(given["config"]).items()}
         run.group, run.sweep = given.get("groupName") or run.group, given.get("sweep") or run.sweep

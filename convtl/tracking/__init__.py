@@ -4,9 +4,10 @@ Rows on disk are the results; tracking only mirrors them. So once a study runs, 
 told once and the study goes on.
 """
 
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from convtl.config import TrackingConfig
 from convtl.errors import UserError
 from convtl.tracking.tracker import CurvePoint, Silence, Tracker
 
-__all__ = ["CurvePoint", "Tracker", "open_tracker", "told_of_errors"]
+__all__ = ["CurvePoint", "Tracker", "open_tracker", "told_of_errors", "told_to_agent"]
 
 
 def _to_stderr(line: str) -> None:
@@ -59,7 +60,27 @@ def told_of_errors(tracker: Tracker) -> Iterator[None]:
         raise
     except UserError as error:
         tracker.fail(str(error))
+        error.told = True
         raise
     except BaseException as error:
         tracker.fail(f"{type(error).__name__}: {error}")
+        raise
+
+
+@contextmanager
+def told_to_agent(content: Mapping[str, Any], out: Callable[[], Path]) -> Iterator[None]:
+    """What is refused in here, before it is tracked, fails the W&B run for which an agent has started this process.
+
+    Args:
+      content: the composed config, which may be what is wrong.
+      out: where the study's folder would be.
+    """
+    try:
+        yield
+    except UserError as error:
+        if os.environ.get("WANDB_RUN_ID") and not error.told:
+            with suppress(UserError, TypeError, ValueError):
+                config = TrackingConfig(**content["tracking"])
+                tracker = open_tracker(config, str(content["study"] or "trials"), dict(content), out())
+                tracker.fail(str(error))
         raise

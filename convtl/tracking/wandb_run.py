@@ -76,7 +76,9 @@ def begin_run(
             say(f"tracking: run {earlier} does not go on ({_first_line(error)}); another one is begun")
     except (wandb.Error, OSError, ValueError) as error:
         kept.release()
-        raise UserError(f"tracking.mode: {config.mode} does not work ({_first_line(error)})") from None
+        refused = UserError(f"tracking.mode: {config.mode} does not work ({_first_line(error)})")
+        refused.told = True  # as far as it can be
+        raise refused from None
     kept.keep(run.id)
     run.define_metric("trials_done")
     for pattern in ("trial/*", "progress/*"):
