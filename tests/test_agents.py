@@ -1,5 +1,6 @@
 """`wandb sweep` and `wandb agent` as they are installed, against a W&B server on this machine."""
 
+import contextlib
 import csv
 import json
 import math
@@ -41,12 +42,25 @@ class Place:
             "WANDB_API_KEY": KEY,
         }
         self.said = ""
+        self._started: list[subprocess.Popen[str]] = []
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             words, cwd=self.folder, env=self.environment, text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        """After a failure: nothing goes on."""
+        self.server.closing = True
+        for process in self._started:
+            if process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.communicate(timeout=30)
+                process.kill()
+                process.communicate()
 
     def end(self, process: subprocess.Popen[str]) -> tuple[int, str]:
         """Exit code and what was said."""
@@ -74,7 +88,7 @@ class Place:
         return agent
 
     def wait(self, until: Callable[[], Any], agent: subprocess.Popen[str]) -> None:
-        ends = time.monotonic() + 120
+        ends = time.monotonic() + 240
         while not until():
             assert agent.poll() is None, self.end(agent)
             assert time.monotonic() < ends
@@ -93,7 +107,9 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     with serving() as server:
-        yield Place(tmp_path, server)
+        found = Place(tmp_path, server)
+        with contextlib.closing(found):
+            yield found
     assert server.unknown == []
 
 
@@ -185,9 +201,9 @@ def test_a_preempted_run_of_an_agent_goes_on_as_the_same_run(place: Place) -> No
 
 @pytest.mark.slow
 def test_a_run_that_wandb_stops_early_is_not_run_again(place: Place) -> None:
-    agent = place.start(*place.sweep({"depth": [5]}, *LONG))
+    agent = place.start(*place.sweep({"depth": [5]}, *LONG, "updates=200000"))
     server = place.server
-    place.wait(lambda: "run0" in server.runs and metrics(server.runs["run0"]), agent)
+    place.wait(lambda: "run0" in server.runs, agent)
     server.runs["run0"].stopped = True
     code, said = place.end(agent)
     assert code == 0, said
@@ -207,4 +223,20 @@ def test_a_run_that_fails_under_an_agent_says_why(place: Place) -> None:
     assert "failure" not in good.summary
     assert bad.summary["failure"].startswith("n_per_class: got 1000; accepted: ")
     assert bad.config["n_per_class"] == 1000
+    assert place.secrets() == []
+
+
+@pytest.mark.slow
+def test_a_point_that_is_tracked_offline_can_be_synced(place: Place) -> None:
+    agent = place.sweep({"depth": [1]}, "tracking.mode=offline")
+    place.run(*agent)
+    server = place.server
+    assert (list(server.handed), server.runs) == (["run0"], {})
+    (folder,) = (place.out / "wandb").glob("offline-run-*")
+    place.run("wandb", "sync", str(folder))
+    (run,) = server.runs.values()
+    assert (run.name, run.sweep, run.exit_codes) == ("run0", "sweep1", [0])
+    assert run.config["depth"] == 1
+    assert metrics(run)[-1] == pytest.approx(mean_of(rows_of(place.out)))
+    assert [b"<html" in body for name, body in server.uploads.items() if "media/html" in name] == [True]
     assert place.secrets() == []

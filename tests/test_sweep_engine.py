@@ -52,6 +52,7 @@ def test_a_grid_ends_after_each_of_its_points(path: Path) -> None:
     assert len({tuple(map(str, point.values())) for point in seen}) == len(seen)
 
 
+@pytest.mark.filterwarnings("ignore")  # of the Gaussian process, about six points
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_search_stays_within_its_ranges_and_stops_what_lags_behind(path: Path) -> None:
     sweep = sweep_of(path)

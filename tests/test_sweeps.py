@@ -28,10 +28,13 @@ def values_of(spec: dict[str, Any]) -> list[Any]:
 
 
 def points_of(sweep: dict[str, Any]) -> list[dict[str, Any]]:
-    """Points that have every value of every parameter among them, the first of the grid first."""
-    lists = {name: values_of(spec) for name, spec in sweep["parameters"].items()}
-    most = max(map(len, lists.values()))
-    return [{name: own[min(place, len(own) - 1)] for name, own in lists.items()} for place in range(most)]
+    """The first and the last one."""
+    return [{name: values_of(spec)[end] for name, spec in sweep["parameters"].items()} for end in (0, -1)]
+
+
+def lists_of(sweep: dict[str, Any]) -> dict[str, str]:
+    """All points at once, each axis as one list."""
+    return {name: str(values_of(spec)).replace("'", "") for name, spec in sweep["parameters"].items()}
 
 
 def words_of(sweep: dict[str, Any], point: dict[str, Any]) -> list[str]:
@@ -50,7 +53,7 @@ def trials_of(words: list[str]) -> list[Trial]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_point_of_a_sweep_is_a_study(path: Path) -> None:
+def test_the_points_of_a_sweep_are_studies(path: Path) -> None:
     sweep = sweep_of(path)
     assert sweep["program"] == "convtl.run"
     assert sweep["project"] == compose([])["tracking"]["project"]  # where `wandb agent` looks for the sweep
@@ -59,6 +62,13 @@ def test_every_point_of_a_sweep_is_a_study(path: Path) -> None:
     assert sweep["metric"]["name"] in LOGGED
     for point in points_of(sweep):
         assert trials_of(words_of(sweep, point)), point
+
+
+def test_a_search_draws_no_value_that_is_refused() -> None:
+    (path,) = [path for path in FILES if path.stem == "my_target"]
+    sweep = sweep_of(path)
+    drawn = {(trial.regime, trial.depth) for trial in trials_of(words_of(sweep, lists_of(sweep)))}
+    assert len(drawn) == 5 * len(sweep["parameters"]["regime"]["values"])
 
 
 @pytest.mark.parametrize(
@@ -70,8 +80,7 @@ def test_the_points_of_a_grid_are_trials_of_its_study(name: str, part: str | Non
     """So the study takes them over, and its report is that of one process."""
     (path,) = [path for path in FILES if path.stem == name]
     sweep = sweep_of(path)
-    lists = {key: str(values_of(spec)).replace("'", "") for key, spec in sweep["parameters"].items()}
-    together = {trial.id for trial in trials_of(words_of(sweep, lists))}
+    together = {trial.id for trial in trials_of(words_of(sweep, lists_of(sweep)))}
     blocks = compose([f"+experiment={name}"])["blocks"] or {}
     study = trials_of([f"+experiment={name}", *(f"~blocks.{other}" for other in blocks if other != part)])
     assert {trial.id for trial in study} <= together

@@ -61,6 +61,7 @@ class Server:
       ended: run ids in the order in which agents told that their processes were gone.
       again: run ids of preempted runs, which the next agents get once more.
       to_stop: run ids whose agents are told to stop them.
+      closing: whether agents are told to kill what they run, and to end.
       deleted: run ids that nobody may use any more.
       asked: names of all operations, as they came.
       bodies: all that was sent, for those who look for what must not be there.
@@ -74,6 +75,7 @@ class Server:
     again: list[str] = field(default_factory=list)
     to_stop: set[str] = field(default_factory=set)
     runs: dict[str, Run] = field(default_factory=dict)
+    closing: bool = False
     deleted: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
@@ -109,7 +111,9 @@ class Server:
         commands: list[dict[str, Any]] = [
             {"type": "stop", "run_id": name} for name in self.to_stop if name in alive
         ]
-        if not own:
+        if self.closing:
+            commands = [{"type": "exit"}]
+        elif not own:
             commands = [self._next()]
             own |= {command["run_id"] for command in commands if "run_id" in command}
         agent = {"agent": {"id": given["id"]}, "commands": json.dumps(commands)}
