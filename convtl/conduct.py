@@ -3,8 +3,8 @@
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ from convtl.study.materials import Materials
 from convtl.study.measured import measure
 from convtl.study.record import make_record, write_record
 from convtl.study.runner import Outcome, check_trials, run_trials, take_over, unfinished
-from convtl.study.store import RowStore
+from convtl.study.store import FINAL, Row, RowStore
 from convtl.study.tuning import frozen, tuning_points
-from convtl.tracking import Tracker, open_tracker
+from convtl.tracking import open_tracker, told_of_errors, told_to_agent
 from convtl.training.devices import device_line, keep_programs, peak_memory_gib, use_all_cores, use_devices
 from convtl.training.probes.run import run_gradients
 from convtl.training.processes import agreed, join, leading, several, watched
@@ -40,7 +40,11 @@ from convtl.training.processes import agreed, join, leading, several, watched
 
 def out_folder(config: Config) -> Path:
     """Where a study's results are: `out`, or outputs/<study>."""
-    return folder("out", config.out) if config.out else Path.cwd() / "outputs" / (config.study or "trials")
+    return _out_folder(config.out, config.study)
+
+
+def _out_folder(out: str | None, study: str | None) -> Path:
+    return folder("out", out) if out else Path.cwd() / "outputs" / (study or "trials")
 
 
 def cache_of(config: Config) -> Cache:
@@ -123,21 +127,23 @@ def _run(
     total = len(distinct([*tuning, *trials]))
     done = total - left
     progress = Progress(total, done)
-    with closing(progress):
+    with closing(progress), ExitStack() as tracked:
         materials = Materials(cache, progress.working_on)
         check_trials([*unfinished(tuning, store), *trials] if left else [], materials)
         store.prepare()
         progress.tracker = tracker = open_tracker(
             config.tracking, config.study or "trials", dict(content), out
         )
+        tracked.enter_context(told_of_errors(tracker))
         take_over(tuning, store, others)
         agreed(lambda: "ready")  # what the others read is written
-        tuned = _train(tuning, store, materials, progress, tracker, None)
+        tuned = _train(tuning, store, materials, progress, None)
         trials = frozen(trials, tuning, store.read())
         take_over(trials, store, others)
         record = make_record(content, trials, command, device_line())
         write_record(out, record)
-        outcome = tuned + _train(trials, store, materials, progress, tracker, save_to)
+        tracker.begin(_there(store, trials))
+        outcome = tuned + _train(trials, store, materials, progress, save_to)
         if outcome.ran or not (out / "samples.npz").exists():
             save_samples(out, trials, materials)
         if config.gradients is not None:
@@ -145,7 +151,8 @@ def _run(
         if config.distances:
             measure(trials, materials, out, progress.working_on)
     wall = time.perf_counter() - began
-    report, lines = build(store, config, record, wall if outcome.ran else None)
+    with told_of_errors(tracker):
+        report, lines = build(store, config, record, wall if outcome.ran else None)
     print(lines)
     print(
         f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, peak memory {peak_memory_gib():.1f} GiB"
@@ -153,7 +160,7 @@ def _run(
     print(f"rows: {out / 'results.csv'}\nreport: {report}")
     rows = [row for name, row in store.read().items() if name in {trial.id for trial in trials}]
     summary = {"trials": len(rows), "failed": len(outcome.failed), "seconds": wall}
-    tracker.finish(rows, sorted((out / "figures").glob("*.png")), report, summary)
+    tracker.finish(rows, sorted((out / "figures").glob("*.png")), report, summary, outcome.failed)
     for reason in dict.fromkeys(outcome.failed):
         print(f"convtl: {outcome.failed.count(reason)} trials failed: {reason}", file=sys.stderr)
     return 1 if outcome.failed else 0
@@ -172,16 +179,20 @@ def _train(
     store: RowStore,
     materials: Materials,
     progress: Progress,
-    tracker: Tracker,
     save_to: Path | None,
 ) -> Outcome:
     """Runs what is missing; whatever happens, the table is left as the rows are."""
     try:
         return run_trials(trials, store, materials, progress, save_to)
-    except BaseException as error:
+    except BaseException:
         store.write_table(store.read().values())
-        tracker.fail(f"{type(error).__name__}: {error}")
         raise
+
+
+def _there(store: RowStore, trials: Sequence[Trial]) -> Iterator[Row]:
+    """Rows of the trials that are done; read only if somebody asks."""
+    own = {trial.id for trial in trials}
+    yield from (row for name, row in store.read().items() if name in own and row.get("status") in FINAL)
 
 
 def _sweep(words: Sequence[str]) -> int:
@@ -212,8 +223,9 @@ def conduct(words: Sequence[str]) -> int:
     if {"-m", "--multirun"} & set(words):
         return _sweep([word for word in words if word not in ("-m", "--multirun")])
     content = compose(words)
-    refuse_hidden(typed_keys(words), content)
-    return run_study(content, _command(words))
+    with told_to_agent(content, lambda: _out_folder(content["out"], content["study"])):
+        refuse_hidden(typed_keys(words), content)
+        return run_study(content, _command(words))
 
 
 def _command(words: Sequence[str]) -> str:

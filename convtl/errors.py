@@ -11,6 +11,9 @@ class UserError(Exception):
     code = 2
     """exit code of the command"""
 
+    told = False
+    """whether it was told where the study is tracked"""
+
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean A or B?` for the known names nearest to `word`, or nothing."""

@@ -47,7 +47,7 @@ DOORS = {
     "tensorflow": ("data/",),
     "tensorflow_datasets": ("data/",),
     "orbax": ("checkpoint",),
-    "wandb": ("tracking",),
+    "wandb": ("tracking/wandb_run",),
     "torch": ("models/weights/readers", "speed/pytorch/"),
     "safetensors": ("models/weights/readers", "speed/pytorch/"),
     "huggingface_hub": ("models/weights/locating",),

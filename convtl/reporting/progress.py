@@ -22,7 +22,7 @@ class Progress:
       silent: says nothing, where another process does.
 
     Attributes:
-      tracker: told of every trial, once there is one.
+      tracker: told of every trial, and of training while it follows, once there is one.
     """
 
     def __init__(self, total: int, done: int, silent: bool = False) -> None:
@@ -53,16 +53,18 @@ class Progress:
         elif step or time.monotonic() - self._last > _SECONDS_BETWEEN_LINES:
             self._line()
 
+    def expect(self, flops: float) -> None:
+        self._began, self._expected, self._finished = time.monotonic(), flops, 0.0
+
     @property
     def follows(self) -> bool:
+        """Whether anybody wants `curve`."""
         return self.tracker is not None and self.tracker.follows
 
     def curve(self, points: Sequence[CurvePoint]) -> None:
+        """All runs in flight at one update."""
         if self.tracker is not None:
             self.tracker.curve(points)
-
-    def expect(self, flops: float) -> None:
-        self._began, self._expected, self._finished = time.monotonic(), flops, 0.0
 
     def trial(self, row: dict[str, Any], flops: float) -> None:
         self._done += 1

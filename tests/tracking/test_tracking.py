@@ -1,3 +1,5 @@
+"""What wandb is told, read from what it keeps."""
+
 import contextlib
 import json
 import math
@@ -5,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from wandb_server import ENTITY, PROJECT, Server, serving
 
 from convtl.errors import UserError
-from convtl.tracking import _require_login, _WandbTracker
+from convtl.tracking.wandb_run import WandbTracker, _require_login
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -40,6 +45,10 @@ from pathlib import Path
 from convtl.config import TrackingConfig
 from convtl.tracking import open_tracker
 tracker = open_tracker(TrackingConfig(), "study", {}, Path(sys.argv[1]))
+assert not tracker.follows
+tracker.begin(iter(lambda: 1 / 0, None))
+tracker.curve([])
+tracker.preempted("x")
 tracker.trial({"val_accuracy": 0.5})
 tracker.progress(1, 2)
 tracker.finish([{}], [], None, {})
@@ -56,15 +65,15 @@ def test_disabled_does_nothing_and_does_not_import_wandb(tmp_path: Path) -> None
 
 # --- offline ----------------------------------------------------------------------------------------
 
-OFFLINE = """
+TOLD = """
 import sys
 from pathlib import Path
 import numpy as np
 from convtl.config import TrackingConfig
-from convtl.tracking import open_tracker
+from convtl.tracking import CurvePoint, open_tracker
 
-out, ending = Path(sys.argv[1]), sys.argv[2]
-config = TrackingConfig(mode="offline", project="depths")
+out, ending, mode = Path(sys.argv[1]), *sys.argv[2:]
+config = TrackingConfig(mode=mode, project="depths")
 tracker = open_tracker(config, "finetune_depth", {"depth": ["all"], "optim": {"kind": "adam"}}, out)
 rows = [
     {"study": "s", "trial": "t1", "depth": 1, "val_accuracy": 0.5, "test_accuracy": 0.4, "status": "done"},
@@ -72,11 +81,22 @@ rows = [
      "lr": None, "frozen_ok": True, "status": "done"},
     {"study": "s", "trial": "t3", "depth": 2, "val_accuracy": float("nan"), "status": "diverged"},
 ]
+assert tracker.follows
+tuning = {"study": "s", "trial": "u1", "val_accuracy": 0.1, "status": "done"}
+tracker.curve([CurvePoint("u1", 1e-3, 3, 6, 1.5, 0.05)])
+tracker.trial(tuning)
+tracker.begin([{"trial": "t0", "val_accuracy": 0.25, "status": "done"}])
+for accuracy in (0.25, 0.5):
+    tracker.curve([CurvePoint("t1", 1e-3, 3, 6, 1.5, accuracy), CurvePoint("t1", 1e-2, 3, 6, 0.5, 0.125)])
 for number, row in enumerate(rows):
     tracker.trial(row)
     tracker.progress(number + 8, 10)
 if ending == "finish":
     tracker.finish(rows, [out / "depth.png"], out / "report.html", {"best_depth": "all", "effect": 0.25})
+elif ending == "failures":
+    tracker.finish(rows, [], None, {}, ["no memory", "no memory", "no luck"])
+elif ending == "preempted":
+    tracker.preempted("spot machine")
 else:
     tracker.fail("Ctrl-C")
 """
@@ -115,7 +135,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out.mkdir()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(out / "depth.png")
     (out / "report.html").write_text("<html><body>depth report</body></html>")
-    done = _python(OFFLINE, str(out), "finish", HOME=str(home), WANDB_API_KEY=KEY)
+    done = _python(TOLD, str(out), "finish", "offline", HOME=str(home), WANDB_API_KEY=KEY)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     return out, done.stderr
@@ -143,16 +163,18 @@ def test_offline_keeps_config_project_and_group(offline: tuple[Path, str]) -> No
 
 def test_offline_keeps_every_trial_and_running_means(offline: tuple[Path, str]) -> None:
     history = [_items(record.history.item) for record in _log(offline[0]) if record.HasField("history")]
-    trials = [step for step in history if "trial/id" in step]
+    tuning, *trials = [step for step in history if "trial/id" in step]
+    assert tuning["trial/id"] == "u1"
+    assert not [name for name in tuning if name.startswith("study/")]  # no trial of the study's own
     assert [step["trial/id"] for step in trials] == ["t1", "t2", "t3"]
-    assert [step["trials_done"] for step in trials] == [1, 2, 3]
+    assert [step["trials_done"] for step in trials] == [2, 3, 4]
     assert [step["trial/depth"] for step in trials] == [1, "all", 2]
     assert [step.get("trial/test_accuracy") for step in trials] == [0.4, 0.6, None]
     assert trials[1]["trial/frozen_ok"] is True
     assert "trial/lr" not in trials[1]
     assert "trial/study" not in trials[0]
     # running means leave the diverged trial out and hold nothing of the test split
-    assert [step["study/mean_val_accuracy"] for step in trials] == [0.5, 0.625, 0.625]
+    assert [step["study/mean_val_accuracy"] for step in trials] == [0.375, 0.5, 0.5]
     assert [step["study/best_val_accuracy"] for step in trials] == [0.5, 0.75, 0.75]
     assert [step["study/diverged"] for step in trials] == [0, 0, 1]
     assert not [name for step in history for name in step if name.startswith("study/") and "test" in name]
@@ -163,10 +185,21 @@ def test_offline_keeps_every_trial_and_running_means(offline: tuple[Path, str]) 
     ]
 
 
+def test_offline_keeps_the_metric_of_sweeps_while_it_trains(offline: tuple[Path, str]) -> None:
+    history = [_items(record.history.item) for record in _log(offline[0]) if record.HasField("history")]
+    values = [step["study/mean_val_accuracy"] for step in history if "study/mean_val_accuracy" in step]
+    # what was there, two looks at a trial in flight, three trials, and the table that all processes made
+    assert values == [0.25, 0.25, 0.375, 0.375, 0.5, 0.5, 0.625]
+    curves = [step for step in history if "curve/loss" in step]
+    assert [step["curve/val_accuracy"] for step in curves] == [0.05, 0.1875, 0.3125]
+    assert [step["curve/loss"] for step in curves] == [1.5, 1.0, 1.0]
+
+
 def test_offline_counts_trials_on_the_axis(offline: tuple[Path, str]) -> None:
     metrics = [record.metric for record in _log(offline[0]) if record.HasField("metric")]
     steps = {metric.glob_name: metric.step_metric for metric in metrics if metric.glob_name}
-    assert steps["trial/*"] == steps["study/*"] == "trials_done"
+    assert steps["trial/*"] == steps["progress/*"] == "trials_done"
+    assert "study/*" not in steps  # many values while a trial trains
 
 
 def test_offline_keeps_results_figures_report_and_summary(offline: tuple[Path, str]) -> None:
@@ -190,19 +223,54 @@ def test_offline_keeps_results_figures_report_and_summary(offline: tuple[Path, s
 
 
 def test_offline_keeps_no_key_no_code_no_git(offline: tuple[Path, str]) -> None:
-    files = [path for path in offline[0].rglob("*") if path.is_file()]
+    files = [path for path in offline[0].parent.rglob("*") if path.is_file()]
     assert len(files) > 4
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
     assert not [path for path in files if path.suffix in (".py", ".patch")]
 
 
 def test_a_failed_study_says_why(tmp_path: Path) -> None:
-    done = _python(OFFLINE, str(tmp_path / "new" / "out"), "fail", HOME=str(tmp_path))
+    done = _python(TOLD, str(tmp_path / "new" / "out"), "fail", "offline", HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
     records = _log(tmp_path / "new" / "out")
     told = [_items(record.summary.update) for record in records if record.HasField("summary")]
     assert {"failure": "Ctrl-C"} in told
     assert [record.exit.exit_code for record in records if record.HasField("exit")] == [1]
+
+
+def test_failed_trials_fail_the_run_with_their_reasons(tmp_path: Path) -> None:
+    done = _python(TOLD, str(tmp_path / "out"), "failures", "offline", HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    records = _log(tmp_path / "out")
+    told = [_items(record.summary.update) for record in records if record.HasField("summary")]
+    assert {"failure": "2 trials failed: no memory; 1 trial failed: no luck"} in told
+    assert [record.exit.exit_code for record in records if record.HasField("exit")] == [1]
+
+
+def _run_ids(out: Path) -> list[str]:
+    return [path.stem.removeprefix("run-") for path in sorted(out.glob("wandb/offline-run-*/run-*.wandb"))]
+
+
+def test_a_preempted_run_goes_on_and_a_failed_one_does_not(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for ending in ("preempted", "fail"):
+        done = _python(TOLD, str(out), ending, "offline", HOME=str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        assert len(list((out / "claims").iterdir())) == (ending == "preempted")
+        time.sleep(1)  # names of folders are seconds
+    first, second = sorted(out.glob("wandb/offline-run-*/run-*.wandb"))
+    assert first.stem == second.stem
+    records = _records(first)
+    assert [record for record in records if record.HasField("preempting")]
+    assert [record.exit.exit_code for record in records if record.HasField("exit")] == [255]
+
+
+def test_the_id_that_an_agent_gives_wins(tmp_path: Path) -> None:
+    done = _python(TOLD, str(tmp_path / "out"), "fail", "offline", HOME=str(tmp_path), WANDB_RUN_ID="agents")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "out").glob("wandb/offline-run-*/run-*.wandb")] == [
+        "run-agents.wandb"
+    ]
 
 
 # --- online -----------------------------------------------------------------------------------------
@@ -236,6 +304,106 @@ def test_online_with_a_key_that_is_none_is_one_line(tmp_path: Path) -> None:
     assert done.stdout.startswith("tracking.mode: online does not work (")
     assert done.stdout.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+KILLED = """
+import os, signal, time
+time.sleep(17)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+    assert running.unknown == []
+
+
+def _secrets(root: Path, done: subprocess.CompletedProcess[str], server: Server | None = None) -> list[str]:
+    """Where the key has gone to."""
+    files = [path for path in root.rglob("*") if path.is_file()]
+    assert files
+    found = [str(path) for path in files if KEY.encode() in path.read_bytes()]
+    found += ["said"] * (KEY in done.stdout + done.stderr)
+    return found + ["sent"] * (server is not None and any(KEY.encode() in body for body in server.bodies))
+
+
+def test_online_tells_the_server_the_same(server: Server, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(out / "depth.png")
+    (out / "report.html").write_text("<html><body>depth report</body></html>")
+    environment = {"HOME": str(tmp_path), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    done = _python(TOLD, str(out), "finish", "online", **environment)
+    assert done.returncode == 0, done.stderr
+    (run,) = server.runs.values()
+    assert f"tracking: {server.url}/{ENTITY}/{PROJECT}/runs/{run.name}" in done.stderr
+    assert (run.group, run.exit_codes, run.preempting) == ("finetune_depth", [0], False)
+    assert run.config["optim"] == {"kind": "adam"}
+    values = [step["study/mean_val_accuracy"] for step in run.history if "study/mean_val_accuracy" in step]
+    assert values == [0.25, 0.25, 0.375, 0.375, 0.5, 0.5, 0.625]
+    assert (run.summary["best_depth"], run.summary["study/mean_val_accuracy"]) == ("all", 0.625)
+    assert [name for name in server.uploads if name.endswith(".png")]
+    assert [b"depth report" in body for name, body in server.uploads.items() if "report" in name] == [True]
+    assert _secrets(tmp_path, done, server) == []
+
+
+@pytest.mark.slow  # wandb sends what it has every 15 s
+def test_online_a_killed_run_goes_on_with_its_next_process(server: Server, tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    killed = TOLD.partition("if ending")[0] + KILLED
+    assert _python(killed, str(tmp_path / "out"), "", "online", **environment).returncode == -9
+    (run,) = server.runs.values()
+    before = run.history
+    assert before
+    done = _python(TOLD, str(tmp_path / "out"), "fail", "online", **environment)
+    assert done.returncode == 0, done.stderr
+    assert (run.begun, run.exit_codes[-1], run.summary["failure"]) == (2, 1, "Ctrl-C")
+    assert run.history[: len(before)] == before
+    steps = [step["_step"] for step in run.history]
+    assert steps == sorted(set(steps))
+    assert list(server.runs) == [run.name]
+
+
+def test_online_a_run_that_the_server_refuses_to_go_on_with_is_left(server: Server, tmp_path: Path) -> None:
+    """As when somebody has deleted it: its name cannot be used again."""
+    environment = {"HOME": str(tmp_path), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    done = _python(TOLD, str(tmp_path / "out"), "preempted", "online", **environment)
+    assert done.returncode == 0, done.stderr
+    (first,) = server.runs
+    server.deleted.append(first)
+    done = _python(TOLD, str(tmp_path / "out"), "fail", "online", **environment)
+    assert done.returncode == 0, done.stderr
+    assert f"tracking: run {first} does not go on (" in done.stderr
+    assert len(server.runs) == 2
+
+
+@pytest.mark.slow
+def test_sync_puts_the_two_parts_of_a_preempted_run_together(server: Server, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for ending in ("preempted", "fail"):
+        done = _python(TOLD, str(out), ending, "offline", HOME=str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        time.sleep(1)  # names of folders are seconds
+    told = [
+        _items(record.history.item)
+        for log in sorted(out.glob("wandb/offline-run-*/run-*.wandb"))
+        for record in _records(log)
+        if record.HasField("history")
+    ]
+    environment = {"HOME": str(tmp_path), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    sync = "import sys; from wandb.cli.cli import cli; sys.argv = ['wandb', 'sync', *sys.argv[1:]]; sys.exit(cli())"
+    done = _python(sync, *map(str, reversed(list(out.glob("wandb/offline-run-*")))), **environment)
+    assert done.returncode == 0, done.stderr + done.stdout
+    (run,) = server.runs.values()
+    assert (run.begun, run.exit_codes, run.preempting) == (2, [255, 1], True)
+    assert [step["_step"] for step in run.history] == list(range(len(told)))
+    name = "study/mean_val_accuracy"
+    assert [step.get(name) for step in run.history] == [step.get(name) for step in told]
+    assert run.config["optim"] == {"kind": "adam"}
+    assert run.summary["failure"] == "Ctrl-C"
+    assert _secrets(tmp_path, done, server) == []
 
 
 @pytest.mark.parametrize(
@@ -287,7 +455,9 @@ class _BrokenRun:
 def test_a_tracker_that_breaks_down_is_told_once_and_ends_nothing() -> None:
     said: list[str] = []
     run = _BrokenRun()
-    tracker = _WandbTracker(run, said.append)
+    tracker = WandbTracker(run, said.append)
+    tracker.begin([])
+    tracker.curve([])
     tracker.trial({"val_accuracy": math.nan})
     tracker.trial({"val_accuracy": 0.5})
     tracker.progress(2, 2)

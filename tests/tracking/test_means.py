@@ -1,0 +1,87 @@
+"""Validation accuracy over a study, as a sweep sees it."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convtl.tracking import CurvePoint
+from convtl.tracking.means import Means, curve_values, plain
+
+MEAN = "study/mean_val_accuracy"
+
+
+def row(trial: str, accuracy: float | None, **more: Any) -> dict[str, Any]:
+    return {"trial": trial, "status": "done", "val_accuracy": accuracy, "test_accuracy": 0.99} | more
+
+
+def point(trial: str, rate: float, accuracy: float, update: int = 3, loss: float = 1.0) -> CurvePoint:
+    return CurvePoint(trial, rate, update, 6, loss, accuracy)
+
+
+def test_nothing_is_told_of_nothing() -> None:
+    assert Means().values() == {"study/trials": 0, "study/diverged": 0}
+
+
+def test_a_trial_in_flight_counts_with_its_best_rate_and_then_with_its_row() -> None:
+    means = Means()
+    means.add_row(row("a", 0.5))
+    means.add_points([point("b", 1e-3, 0.1), point("b", 1e-2, 0.3)])
+    assert means.values()[MEAN] == pytest.approx(0.4)
+    means.add_points(
+        [point("b", 1e-3, 0.2), point("b", 1e-2, 0.1)]
+    )  # as it is now, not as it was at its best
+    assert means.values()[MEAN] == pytest.approx(0.35)
+    means.add_row(row("b", 0.7))
+    assert means.values()[MEAN] == pytest.approx(0.6)
+    assert means.done == 2
+
+
+def test_what_is_finished_is_not_in_flight_again() -> None:
+    means = Means()
+    means.add_row(row("a", 0.5))
+    means.add_points([point("a", 1e-3, 0.1)])
+    assert means.values()[MEAN] == 0.5
+
+
+def test_diverged_trials_are_counted_and_left_out() -> None:
+    means = Means()
+    means.add_points([point("a", 1e-3, 0.9), point("b", 1e-3, math.nan)])
+    means.add_row({"trial": "a", "status": "diverged"})
+    means.add_row(row("c", np.float32(0.25)))
+    assert means.values() == {
+        "study/trials": 2,
+        "study/diverged": 1,
+        MEAN: 0.25,
+        "study/best_val_accuracy": 0.25,
+        "study/worst_val_accuracy": 0.25,
+    }
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.floats(0, 1)), max_size=20), st.randoms())
+def test_the_end_does_not_depend_on_order_or_on_what_was_in_flight(rows: list[Any], random: Any) -> None:
+    final = {f"t{number}": accuracy for number, accuracy in rows}
+    plain, told = Means(), Means()
+    for trial, accuracy in final.items():
+        plain.add_row(row(trial, accuracy))
+    for trial in random.sample(sorted(final), len(final)):
+        told.add_points([point(trial, 1e-3, random.random())])
+        told.add_row(row(trial, final[trial]))
+        told.add_row(row(trial, final[trial]))
+    assert told.values() == plain.values()
+
+
+def test_a_curve_is_the_mean_of_what_is_finite() -> None:
+    told = curve_values([point("a", 1e-3, 0.5, 3, math.inf), point("a", 1e-2, 0.25, 3, 2.0)])
+    assert told == {"curve/runs": 2, "curve/update": 3, "curve/loss": 2.0, "curve/val_accuracy": 0.375}
+    assert "curve/loss" not in curve_values([point("a", 1e-3, 0.5, 3, math.nan)])
+
+
+def test_plain_values_are_pythons_own() -> None:
+    assert [plain(value) for value in (np.float32(0.5), np.int64(3), True, "x", None, [1], {})] == [
+        0.5, 3, True, "x", None, None, None,
+    ]  # fmt: skip
+    assert type(plain(np.float32(0.5))) is float
