@@ -21,6 +21,7 @@ FLOORS = {
     "keys": 0,
     "config": 0,
     "cache": 0,
+    "files": 0,
     "parsing": 1,
     "models": 2,
     "data": 2,

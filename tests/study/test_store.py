@@ -147,7 +147,7 @@ def refuse(monkeypatch, code: int, name: str) -> None:
 def test_a_full_or_forbidden_disk_is_one_line(tmp_path, monkeypatch, code) -> None:
     store = RowStore(tmp_path)
     with monkeypatch.context() as patch:
-        refuse(patch, code, "write_bytes")
+        refuse(patch, code, "open")
         with pytest.raises(UserError, match=f"out: cannot write in '{tmp_path}': {os.strerror(code)}"):
             store.prepare()
     store.prepare()
