@@ -21,6 +21,7 @@ from convtl.entry import folder
 from convtl.errors import UserError
 from convtl.reporting.build import build, save_samples
 from convtl.reporting.progress import Progress
+from convtl.secrets import redacted, refuse_typed_secrets
 from convtl.study.assignments import refuse_hidden
 from convtl.study.dry_run import describe_plan
 from convtl.study.grid import Trial, distinct, expand
@@ -31,8 +32,9 @@ from convtl.study.runner import Outcome, check_trials, run_trials, take_over, un
 from convtl.study.store import RowStore
 from convtl.study.tuning import frozen, tuning_points
 from convtl.tracking import Tracker, open_tracker
-from convtl.training.devices import device_line, keep_programs, peak_memory_gib, use_all_cores
+from convtl.training.devices import device_line, peak_memory_gib, use_all_cores
 from convtl.training.probes.run import run_gradients
+from convtl.training.programs import keep_programs
 
 
 def out_folder(config: Config) -> Path:
@@ -141,7 +143,7 @@ def _train(
         return run_trials(trials, store, materials, progress, save_to)
     except BaseException as error:
         store.write_table(store.read().values())
-        tracker.fail(f"{type(error).__name__}: {error}")
+        tracker.fail(redacted(f"{type(error).__name__}: {error}"))
         raise
 
 
@@ -170,6 +172,7 @@ def conduct(words: Sequence[str]) -> int:
       UserError: it cannot be done; nothing was trained.
     """
     use_all_cores()
+    refuse_typed_secrets(words)
     if {"-m", "--multirun"} & set(words):
         return _sweep([word for word in words if word not in ("-m", "--multirun")])
     content = compose(words)

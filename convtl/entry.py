@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from convtl.errors import UserError
+from convtl.secrets import redacted
 
 REGISTRIES = ("models", "domains", "regimes", "weights")
 """Folders of conf/ of which every file is a named node."""
@@ -43,7 +44,7 @@ def guarded(main: Callable[[list[str]], int]) -> int:
     try:
         return main(sys.argv[1:])
     except UserError as error:
-        print(f"convtl: {error}", file=sys.stderr)
+        print(f"convtl: {redacted(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("convtl: stopped; the same command goes on where it stopped", file=sys.stderr)

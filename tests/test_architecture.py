@@ -22,6 +22,8 @@ FLOORS = {
     "config": 0,
     "cache": 0,
     "files": 0,
+    "secrets": 0,
+    "inert": 0,
     "parsing": 1,
     "models": 2,
     "data": 2,

@@ -33,12 +33,21 @@ def test_a_file_appears_at_the_end_and_whole(tmp_path) -> None:
 
 def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path) -> None:
     (tmp_path / "table.csv").write_bytes(b"one")
-    with pytest.raises(OSError, match="full"), written(tmp_path / "table.csv") as file:
-        file.write(b"half")
-        raise OSError(errno.ENOSPC, "full")
-    with pytest.raises(ValueError, match="no"), folder_for(tmp_path / "net") as folder:
-        (folder / "arrays").write_bytes(b"half")
-        raise ValueError("no")
+
+    def half_a_file() -> None:
+        with written(tmp_path / "table.csv") as file:
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, "full")
+
+    def half_a_folder() -> None:
+        with folder_for(tmp_path / "net") as folder:
+            (folder / "arrays").write_bytes(b"half")
+            raise ValueError("no")
+
+    with pytest.raises(OSError, match="full"):
+        half_a_file()
+    with pytest.raises(ValueError, match="no"):
+        half_a_folder()
     assert names(tmp_path) == ["table.csv"]
     assert (tmp_path / "table.csv").read_bytes() == b"one"
 

@@ -25,6 +25,7 @@ from convtl.reporting import (
 )
 from convtl.reporting.page import PAGE
 from convtl.reporting.summary import Cell, cells
+from convtl.secrets import redacted
 from convtl.study.arms import Block, blocks, frame
 from convtl.study.principles import Outcome, Verdict, judge
 
@@ -317,5 +318,5 @@ def publish(text: str, title: str, out: Path, finish: Callable[[str], str] | Non
 
 def _written(path: Path, text: str) -> Path:
     with written(path) as file:
-        file.write(text.encode())
+        file.write(redacted(text).encode())
     return path

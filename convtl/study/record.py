@@ -14,6 +14,7 @@ from convtl.config import Config
 from convtl.errors import UserError
 from convtl.files import written
 from convtl.keys import digest
+from convtl.secrets import redact
 from convtl.study.grid import Trial
 from convtl.study.program import commit
 from convtl.study.store import RowStore, accessible
@@ -64,7 +65,7 @@ def write_record(out: Path, record: Mapping[str, Any]) -> Path:
     with suppress(UserError):
         earlier = _read(path) if path.is_file() else record
         record = {**record, "first_commit": earlier.get("first_commit", earlier.get("commit"))}
-    text = yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(redact(dict(record)), sort_keys=False, allow_unicode=True)
     with accessible(out), written(path) as file:
         file.write(text.encode())
     return path

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from convtl.errors import UserError
 from convtl.models.network import Variables
+from convtl.secrets import redacted
 from convtl.study.claims import Claims
 from convtl.study.feature_maps import keep_maps
 from convtl.study.grid import Trial, distinct
@@ -196,7 +197,9 @@ class _Worker:
                 self.alone |= {trial.id for trial in in_flight}
                 self.claims.release([trial.id for trial in in_flight])
             else:
-                self._give_up(in_flight, "failed", f"{type(error).__name__}: {error}".splitlines()[0])
+                self._give_up(
+                    in_flight, "failed", redacted(f"{type(error).__name__}: {error}".splitlines()[0])
+                )
 
     def _write(self, trial: Trial, row: Row, net: Variables | None, flops: float) -> None:
         if net is not None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from convtl.errors import UserError
 from convtl.files import sweep, try_writing, written
+from convtl.secrets import redacted
 from convtl.study.program import commit
 
 COLUMNS = (
@@ -89,7 +90,7 @@ class RowStore:
           UserError: it cannot be written, and no part of it is.
         """
         row = {"commit": commit(), **row}
-        line = json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+        line = redacted(json.dumps(row, sort_keys=True, ensure_ascii=False)).encode() + b"\n"
         with accessible(self.out):
             if self._file is None:
                 name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
