@@ -19,7 +19,7 @@ from pathlib import Path
 
 import filelock
 
-from convtl.errors import UserError
+from convtl.errors import StorageError, UserError
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
@@ -226,12 +226,12 @@ class Cache:
         try:
             yield
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
             ours = inside is None or str(error.filename or "").startswith(str(inside))
             if not (full or ours):
                 raise
             reason = (error.strerror or str(error)).lower()
-            raise UserError(
+            raise StorageError(
                 f"cache: cannot write in {self.root} ({reason}); choose another folder with cache=..."
             ) from None
 

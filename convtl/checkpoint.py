@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from convtl.errors import UserError
+from convtl.errors import StorageError, UserError
 from convtl.files import folder_for
 from convtl.keys import digest, digest_arrays
 
@@ -53,7 +53,7 @@ def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> 
             _read_back(folder, path)
             _put(folder, path)
     except OSError as error:
-        raise UserError(
+        raise StorageError(
             f"checkpoint {path}: cannot be written ({(error.strerror or str(error)).lower()})"
         ) from None
 

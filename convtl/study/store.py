@@ -10,13 +10,13 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from convtl.errors import UserError
+from convtl.errors import StorageError
 from convtl.files import sweep, try_writing, written
 from convtl.secrets import redacted
 from convtl.study.program import commit
@@ -46,7 +46,28 @@ def accessible(out: Path, doing: str = "write in") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"out: cannot {doing} '{out}': {error.strerror or error}") from None
+        raise StorageError(f"out: cannot {doing} '{out}': {error.strerror or error}") from None
+
+
+@contextmanager
+def saying_what_is_saved(store: "RowStore", saved: Callable[[], tuple[int, int]]) -> Iterator[None]:
+    """Adds what is saved to the line of what the file system refuses, once a study is at work.
+
+    Args:
+      saved: how many trials need not be run again, and how many there are.
+    """
+    try:
+        yield
+    except StorageError as error:
+        if not store.prepared:
+            raise
+        try:
+            done, of = saved()
+        except StorageError:
+            gone = f"nothing is found there any more of what was saved in '{store.out}'"
+            raise StorageError(f"{error}; {gone}") from None
+        goes_on = "the same command goes on from there"
+        raise StorageError(f"{error}; {done} of {of} trials are saved, {goes_on}") from None
 
 
 class RowStore:
@@ -54,13 +75,14 @@ class RowStore:
 
     Attributes:
       diverged: those of the finished trials that left no net, as of the last call of `finished`.
+      prepared: whether the folder was there and could be written to.
     """
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self._folder = out / "rows"
         self._file: Path | None = None
-        self._prepared = False
+        self.prepared = False
         self._read_until: dict[Path, int] = {}
         self._finished: set[str] = set()
         self.diverged: set[str] = set()
@@ -74,12 +96,13 @@ class RowStore:
         with accessible(self.out):
             self._folder.mkdir(parents=True, exist_ok=True)
             try_writing(self.out)
-            self._prepared = True
+            self.prepared = True
             self.sweep()
 
     def sweep(self) -> None:
         """Removes what killed processes left half written."""
-        sweep([self.out, *(path for path in self.out.iterdir() if path.is_dir())])
+        with suppress(OSError):
+            sweep([self.out, *(path for path in self.out.iterdir() if path.is_dir())])
 
     def append(self, row: Row) -> None:
         """Adds one row; when this returns, the row survives a kill of the process.
@@ -142,7 +165,7 @@ class RowStore:
 
     def _paths(self) -> list[Path]:
         """The files of rows, in the order of their names."""
-        if self._prepared:  # a glob would take a folder that has vanished for an empty one
+        if self.prepared:  # a glob would take a folder that has vanished for an empty one
             self._folder.stat()
         return sorted(self._folder.glob("*.jsonl"))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from convtl.errors import UserError
+from convtl.errors import StorageError, UserError
 from convtl.files import written
 from convtl.keys import digest
 
@@ -101,4 +101,4 @@ def _publish(path: Path, text: str) -> None:
         with written(path) as file:
             file.write(text.encode())
     except OSError as error:
-        raise UserError(f"out: cannot write in '{path.parent}': {error.strerror or error}") from None
+        raise StorageError(f"out: cannot write in '{path.parent}': {error.strerror or error}") from None
