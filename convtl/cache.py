@@ -22,6 +22,8 @@ import filelock
 from convtl.errors import StorageError, UserError
 
 MANIFEST = "manifest.json"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What a file system answers that takes nothing more, whatever is written."""
 _FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _WORTH_A_WORD = 2.0
@@ -226,7 +228,7 @@ class Cache:
         try:
             yield
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+            full = error.errno in FULL
             ours = inside is None or str(error.filename or "").startswith(str(inside))
             if not (full or ours):
                 raise

@@ -88,7 +88,7 @@ def main(root: Path) -> None:
     whole, cache = root / "whole", root / "cache"
     found["whole"] = run(whole, cache)
 
-    disk = small(root / "small", "96k")
+    disk = small(root / "small", "44k")
     found["full"] = run(disk / "out", cache)
     found["full rows"] = tiny.row_lines(disk / "out")
     mount("-o", "remount,size=20m", disk)
@@ -114,7 +114,9 @@ def main(root: Path) -> None:
     found["cache that is only read"] = run(root / "b", read_only(root / "read cache", cache))
     found["cache that is only read is whole"] = tiny.table(root / "b") == tiny.table(whole)
     (root / "nothing").mkdir()
-    found["empty cache that is only read"] = run(root / "c", read_only(root / "empty cache", root / "nothing"))
+    found["empty cache that is only read"] = run(
+        root / "c", read_only(root / "empty cache", root / "nothing")
+    )
     found["out that is only read"] = run(read_only(root / "read out", root / "nothing") / "o", cache)
 
     disk = small(root / "unmounted", "20m")

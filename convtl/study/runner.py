@@ -148,7 +148,9 @@ class _Worker:
                     self._run_group(recipe, share, costs[recipe])
             if not self.claims.supported and not told:
                 told = True
-                self.watcher.say("no file locks here: processes on one `out` may do the same work twice")
+                self.watcher.say(
+                    "no file locks here: what a killed process was at is taken over after a minute"
+                )
             if not any(self._open(trials) for trials in groups.values()):
                 return
             if self.outcome.ran + len(self.outcome.failed) + len(self.alone) == before:

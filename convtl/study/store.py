@@ -59,13 +59,9 @@ def saying_what_is_saved(store: "RowStore", saved: Callable[[], tuple[int, int]]
     try:
         yield
     except StorageError as error:
-        if not store.prepared:
-            raise
-        try:
-            done, of = saved()
-        except StorageError:
-            gone = f"nothing is found there any more of what was saved in '{store.out}'"
-            raise StorageError(f"{error}; {gone}") from None
+        if not store.prepared and not (store.out / "rows").is_dir():
+            raise  # nothing has begun
+        done, of = saved()  # says so itself where all is gone
         goes_on = "the same command goes on from there"
         raise StorageError(f"{error}; {done} of {of} trials are saved, {goes_on}") from None
 
@@ -165,8 +161,10 @@ class RowStore:
 
     def _paths(self) -> list[Path]:
         """The files of rows, in the order of their names."""
-        if self.prepared:  # a glob would take a folder that has vanished for an empty one
-            self._folder.stat()
+        if self.prepared and not self._folder.is_dir():  # a glob would take it for an empty one
+            raise StorageError(
+                f"out: '{self.out}' is gone, and what was saved in it; once it is back, the same command goes on"
+            )
         return sorted(self._folder.glob("*.jsonl"))
 
     def write_table(self, rows: Iterable[Row]) -> Path:

@@ -44,7 +44,7 @@ def _write_whole_entries() -> None:
                 file.write(val)
 
     def get_file_cache(path: str) -> Any:
-        if jax.config.read("jax_compilation_cache_max_size") != -1:  # JAX's own, with its eviction
+        if compilation_cache.config.compilation_cache_max_size.value != -1:  # JAX's own, with its eviction
             return original(path)
         return WholeEntries(path, max_size=-1), path
 
