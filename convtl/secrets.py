@@ -21,7 +21,8 @@ _SHORTEST = 8
 """Characters of a secret at least: shorter ones would be found in innocent texts."""
 _SHAPES = re.compile(
     r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user:password in an address
-    r"|\b(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|xox[abprs]-|AKIA|wandb_v\d+_)[A-Za-z0-9_-]{16,}"
+    r"|\b(?:hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{50,}|glpat-[\w-]{20,}"
+    r"|sk-(?:\w+-)?[A-Za-z0-9]{20,}|xox[abprs]-\d{6,}[\w-]+|AKIA[0-9A-Z]{16}|wandb_v\d+_\w{40,})\b"
 )
 """What is a secret by its looks, whether it is known here or not."""
 _GONE = "[secret]"

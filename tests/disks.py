@@ -88,7 +88,7 @@ def main(root: Path) -> None:
     whole, cache = root / "whole", root / "cache"
     found["whole"] = run(whole, cache)
 
-    disk = small(root / "small", "32k")
+    disk = small(root / "small", "20k")
     found["full"] = run(disk / "out", cache)
     found["full rows"] = tiny.row_lines(disk / "out")
     mount("-o", "remount,size=20m", disk)

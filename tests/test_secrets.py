@@ -53,7 +53,14 @@ def test_names_of_no_secrets(name) -> None:
         (f"a {PASSWORD} b", "a [secret] b"),
         ("s3://me:topsecret@host/x", "s3://[secret]@host/x"),
         (f"hf_{'a' * 34} and ghp_{'B' * 36}", "[secret] and [secret]"),
-        ("true https://host:80/a@b task-forces sk-learn", "true https://host:80/a@b task-forces sk-learn"),
+        *[
+            (text, text)
+            for text in ("true", "https://host:80/a@b", "sk-learn/sk-fine-tuned-over-night-again")
+        ],
+        *[
+            (text, text)
+            for text in ("hf_resnet50_pretrained_on_imagenet", "AKIAaBc" * 9, "wandb_v2_settings")
+        ],
     ],
 )
 def test_texts_are_redacted(text, left) -> None:
