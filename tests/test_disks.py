@@ -45,7 +45,7 @@ def test_a_disk_that_fills_up_keeps_whole_rows_and_the_next_run_goes_on(cases) -
     line = refused(cases["full"])
     found = re.fullmatch(
         r"out: cannot write in '.*': No space left on device; (\d+) of 12 trials are saved, "
-        r"and the same command goes on from there",
+        r"the same command goes on from there",
         line,
     )
     assert found, line
@@ -57,7 +57,7 @@ def test_a_disk_that_fills_up_keeps_whole_rows_and_the_next_run_goes_on(cases) -
 def test_a_report_that_finds_no_room_is_written_later(cases) -> None:
     line = refused(cases["no room for the report"])
     assert line.startswith("out: cannot write in ")
-    assert line.endswith("12 of 12 trials are saved, and the same command goes on from there")
+    assert line.endswith("12 of 12 trials are saved, the same command goes on from there")
     assert cases["room for the report"]["code"] == 0
     assert {"report.html", "report.md", "figures"} <= set(cases["room for the report"]["left"])
 
