@@ -13,17 +13,24 @@ import os
 import re
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
 
-from convtl.errors import UserError
+from convtl.errors import StorageError, UserError
 
 MANIFEST = "manifest.json"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What a file system answers that takes nothing more, whatever is written."""
 _FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What a file system answers that has no locks."""
+_OLD = 24 * 3600.0
+"""Seconds after which what is half built there is nobody's."""
 _WORTH_A_WORD = 2.0
 """seconds of waiting for another process after which the user is told why nothing happens"""
 
@@ -80,6 +87,7 @@ class Cache:
     def __init__(self, root: Path, say: Callable[[str], None] = _to_stderr) -> None:
         self.root = Path(root)
         self._say = say
+        self._has_locks = True
 
     def path(self, kind: str, key: str) -> Path:
         """Folder of an entry, whether it exists or not.
@@ -131,7 +139,8 @@ class Cache:
     def lock(self, kind: str, key: str, blocking: bool = True) -> Iterator[bool]:
         """Holds the lock of an entry; the kernel releases it when the process dies, however it dies.
 
-        Yields True while it is held. With `blocking=False`, yields False at once if another has it.
+        Yields True while it is held. With `blocking=False`, yields False at once if another has it. On a file
+        system without locks everyone has it: the same may be built twice, and one of them is kept.
 
         Raises:
           UserError: the lock file cannot be made.
@@ -189,7 +198,7 @@ class Cache:
         """Removes what killed processes left half built."""
         for lock in self._locks.glob("building.*"):
             with contextlib.suppress(OSError), self._os_lock(lock.name, blocking=False) as held:
-                if held:
+                if held and (self._has_locks or time.time() - lock.stat().st_mtime > _OLD):
                     shutil.rmtree(
                         self.root / ".building" / lock.name.removeprefix("building."), ignore_errors=True
                     )
@@ -212,6 +221,12 @@ class Cache:
                     return
                 self._say(f"cache: waiting for another process ({name})")
                 lock.acquire()
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                if self._has_locks:
+                    self._say(f"cache: no file locks in {self.root}: processes may build the same twice")
+                self._has_locks = False
         try:
             yield True
         finally:
@@ -226,12 +241,12 @@ class Cache:
         try:
             yield
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            full = error.errno in FULL
             ours = inside is None or str(error.filename or "").startswith(str(inside))
             if not (full or ours):
                 raise
             reason = (error.strerror or str(error)).lower()
-            raise UserError(
+            raise StorageError(
                 f"cache: cannot write in {self.root} ({reason}); choose another folder with cache=..."
             ) from None
 

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from convtl.errors import UserError
+from convtl.errors import StorageError, UserError
+from convtl.files import folder_for
 from convtl.keys import digest, digest_arrays
 
 _KIND = "convtl checkpoint 1"
@@ -47,19 +47,16 @@ def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> 
     path = Path(path).absolute()
     if os.path.lexists(path):
         _require_checkpoint(path)
-    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
-        folder.mkdir(parents=True)
-        _write_arrays(folder / _ARRAYS, arrays)
-        _write_metadata(folder, arrays, metadata)
-        _read_back(folder, path)
-        _put(folder, path)
+        with folder_for(path) as folder:
+            _write_arrays(folder / _ARRAYS, arrays)
+            _write_metadata(folder, arrays, metadata)
+            _read_back(folder, path)
+            _put(folder, path)
     except OSError as error:
-        raise UserError(
+        raise StorageError(
             f"checkpoint {path}: cannot be written ({(error.strerror or str(error)).lower()})"
         ) from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def load(path: Path, expected: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:

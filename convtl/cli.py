@@ -4,6 +4,7 @@ Nothing but this file knows Hydra. It composes, and leaves every check of keys, 
 `convtl.config` and `convtl.study.grid`, which know what is accepted.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -20,11 +21,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from convtl.entry import GROUPS, REGISTRIES, conf_folders, options
 from convtl.errors import UserError, unknown_name
+from convtl.inert import refuse_code
+from convtl.secrets import looks_secret, refuse_secrets
 
 _APPENDED = ("experiment", "protocol")
 """Groups that are not in the defaults list; their files hold differences, and later ones win."""
@@ -42,13 +45,37 @@ class _UsersConf(SearchPathPlugin):
 
 
 def _prepare() -> None:
-    """Stores the nodes of the registries, one for each file, and the user's search path."""
+    """Stores the nodes of the registries, one for each file, and the user's search path; sets resolvers up."""
+    for resolver in (
+        "oc.create",
+        "oc.decode",
+    ):  # with these, text could become configs that nobody has checked
+        OmegaConf.register_new_resolver(resolver, lambda *given: _no_resolver(), replace=True)
+    OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
     nodes = {
         name: {path.stem: _load(path) for folder in conf_folders() for path in _files(folder / name)}
         for name in REGISTRIES
     }
     ConfigStore.instance().store(name="registry", node=nodes)
     Plugins.instance().register(_UsersConf)
+
+
+def _no_resolver() -> Any:
+    raise UserError("configuration: ${oc.create:...} and ${oc.decode:...} are not accepted")
+
+
+def _environment(*given: Any) -> Any:
+    """As OmegaConf's own `oc.env`, but for secrets."""
+    name = str(given[0]) if given else ""
+    if looks_secret(name):
+        raise UserError(
+            f"configuration: ${{oc.env:{name}}} is not accepted: what it holds must not be written down"
+        )
+    if name in os.environ:
+        return os.environ[name]
+    if len(given) < 2:
+        raise UserError(f"configuration: ${{oc.env:{name}}}: there is no such environment variable")
+    return None if given[1] is None else str(given[1])
 
 
 def _load(path: Path) -> Any:
@@ -90,6 +117,8 @@ def _override(word: str, sweep: bool) -> str:
             f"'{word}': not understood; accepted: key=value, such as depth=3 or 'n_per_class=[5,50]'"
         )
     prefix, key, value = match["prefix"] or "", match["key"], match["value"]
+    if key == "hydra.searchpath":  # it could name a Python package, which is imported to be searched
+        raise UserError("hydra.searchpath: not accepted; a folder conf/ where convtl is started is read")
     if prefix == "~" or key.startswith("hydra"):
         return word
     if key in GROUPS:
@@ -137,27 +166,53 @@ def compose_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """As `compose`, for overrides that are Hydra's already."""
     _prepare()
     try:
-        GlobalHydra.instance().clear()
-        with hydra.initialize_config_dir(str(conf_folders()[0]), version_base="1.3"):
-            config = hydra.compose("config", overrides=list(overrides))
-        content = OmegaConf.to_container(config, resolve=True)
+        content = OmegaConf.to_container(_composed(overrides), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_plain(error)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:  # a file of the user's
         raise UserError(f"configuration: {' '.join(str(error).split())}") from None
     assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
+    found = {str(key): value for key, value in content.items()}
+    refuse_secrets(found)
+    return found
+
+
+def _composed(overrides: Sequence[str]) -> Any:
+    """What Hydra composes, once it is known that nothing in it would be executed."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(conf_folders()[0]), version_base="1.3"):
+        config = hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
+    raw = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(raw, dict)
+    refuse_code({str(key): value for key, value in raw.items()}, _plugins())
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def _plugins() -> set[str]:
+    """What the installed launchers and sweepers have as their `_target_`."""
+    found = set()
+    for group in ("launcher", "sweeper"):
+        for stored in ConfigStore.instance().repo.get("hydra", {}).get(group, {}).values():
+            found.add(str(OmegaConf.select(stored.node, "_target_")))
+    return found
 
 
 def _plain(error: Exception) -> str:
     """The first telling line of a Hydra error."""
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, UserError):  # of a resolver
+            return str(below)
+        below = below.__cause__ or below.__context__
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return f"configuration: {lines[0]}" if lines else f"configuration: {type(error).__name__}"
 
 
 def points(words: Sequence[str]) -> list[list[str]]:
-    """Overrides of every point of a `-m` sweep, in Hydra's order.
+    """Overrides of every point of a `-m` sweep, in Hydra's order, with those of Hydra's own keys.
 
     Raises:
       UserError: an override cannot be parsed.
@@ -171,9 +226,17 @@ def points(words: Sequence[str]) -> list[list[str]]:
         if item.is_sweep_override()
         else [str(item.input_line)]
         for item in parsed
-        if not item.get_key_element().startswith("hydra")
     ]
     return [list(point) for point in product(*choices)]
+
+
+def _refuse_code_of_the_whole(overrides: Sequence[str]) -> None:
+    """Checks what a launcher is made from: all that does not differ from point to point (each is checked as such)."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        _composed([str(item.input_line) for item in parsed if not item.is_sweep_override()])
+    except HydraException as error:
+        raise UserError(_plain(error)) from None
 
 
 def multirun(words: Sequence[str], task: Callable[[dict[str, Any]], None], out: Path) -> None:
@@ -186,7 +249,9 @@ def multirun(words: Sequence[str], task: Callable[[dict[str, Any]], None], out: 
         "hydra/job_logging=none",
         "hydra/hydra_logging=none",
     ]
-    sys.argv = [sys.argv[0], "-m", *overrides_from(words, sweep=True), *quiet]
+    overrides = [*overrides_from(words, sweep=True), *quiet]
+    _refuse_code_of_the_whole(overrides)
+    sys.argv = [sys.argv[0], "-m", *overrides]
 
     def run(config: Any) -> None:
         content = OmegaConf.to_container(config, resolve=True)

@@ -4,7 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from convtl.cli import (
 )
 from convtl.config import Config
 from convtl.entry import folder
-from convtl.errors import UserError
+from convtl.errors import StorageError, UserError
 from convtl.parsing import parse
 from convtl.reporting.build import build, save_samples
 from convtl.reporting.progress import Progress
+from convtl.secrets import refuse_typed_secrets
 from convtl.stopping import on_signals
 from convtl.study.assignments import refuse_hidden
 from convtl.study.dry_run import describe_plan
@@ -30,12 +31,13 @@ from convtl.study.materials import Materials
 from convtl.study.measured import measure
 from convtl.study.record import make_record, write_record
 from convtl.study.runner import Outcome, check_trials, run_trials, take_over, unfinished
-from convtl.study.store import FINAL, Row, RowStore
+from convtl.study.store import FINAL, Row, RowStore, saying_what_is_saved
 from convtl.study.tuning import frozen, tuning_points
 from convtl.tracking import open_tracker, told_of_errors, told_to_agent
-from convtl.training.devices import device_line, keep_programs, peak_memory_gib, use_all_cores, use_devices
+from convtl.training.devices import device_line, peak_memory_gib, use_all_cores, use_devices
 from convtl.training.probes.run import run_gradients
 from convtl.training.processes import agreed, join, leading, several, watched
+from convtl.training.programs import keep_programs
 
 
 def out_folder(config: Config) -> Path:
@@ -105,7 +107,26 @@ def _alone(config: Config, trials: Sequence[Trial], content: Mapping[str, Any], 
         if tuning:
             print(f"then {len(distinct(trials))} trials at the rates that {len(tuning)} tuning trials choose")
         return 0
-    return _run(config, tuning, trials, content, command, out, cache)
+    store = RowStore(out)
+    with saying_what_is_saved(store, lambda: _done(config, tuning, trials, store)):
+        code = _run(config, tuning, trials, content, command, store, cache)
+        store.sweep()  # what others left that were killed at the end
+    return code
+
+
+def _nets(config: Config, store: RowStore) -> Path | None:
+    return store.out / "nets" if config.save == "best" else None
+
+
+def _done(
+    config: Config, tuning: Sequence[Trial], trials: Sequence[Trial], store: RowStore
+) -> tuple[int, int]:
+    """How many trials are done, and how many there are."""
+    ready = frozen(trials, tuning, store.read())  # a trial whose rate is not chosen yet is open too
+    waiting = len(distinct(trials)) - len(distinct(ready))
+    left = len(unfinished(tuning, store)) + len(unfinished(ready, store, _nets(config, store))) + waiting
+    total = len(distinct([*tuning, *trials]))
+    return total - left, total
 
 
 def _run(
@@ -114,22 +135,17 @@ def _run(
     trials: Sequence[Trial],
     content: Mapping[str, Any],
     command: str,
-    out: Path,
+    store: RowStore,
     cache: Cache,
 ) -> int:
     began = time.perf_counter()
     keep_programs(cache.root)
-    store, others = RowStore(out), _other_stores(config)
-    save_to = out / "nets" if config.save == "best" else None
-    ready = frozen(trials, tuning, store.read())  # a trial whose rate is not chosen yet is open too
-    waiting = len(distinct(trials)) - len(distinct(ready))
-    left = len(unfinished(tuning, store)) + len(unfinished(ready, store, save_to)) + waiting
-    total = len(distinct([*tuning, *trials]))
-    done = total - left
+    out, others, save_to = store.out, _other_stores(config), _nets(config, store)
+    done, total = _done(config, tuning, trials, store)
     progress = Progress(total, done)
     with closing(progress), ExitStack() as tracked:
         materials = Materials(cache, progress.working_on)
-        check_trials([*unfinished(tuning, store), *trials] if left else [], materials)
+        check_trials([*unfinished(tuning, store), *trials] if done < total else [], materials)
         store.prepare()
         progress.tracker = tracker = open_tracker(
             config.tracking, config.study or "trials", dict(content), out
@@ -185,7 +201,8 @@ def _train(
     try:
         return run_trials(trials, store, materials, progress, save_to)
     except BaseException:
-        store.write_table(store.read().values())
+        with suppress(StorageError):  # then there is something else to be told
+            store.write_table(store.read().values())
         raise
 
 
@@ -220,6 +237,7 @@ def conduct(words: Sequence[str]) -> int:
       UserError: it cannot be done; nothing was trained.
     """
     use_all_cores()
+    refuse_typed_secrets(words)
     if {"-m", "--multirun"} & set(words):
         return _sweep([word for word in words if word not in ("-m", "--multirun")])
     content = compose(words)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from convtl.errors import UserError
+from convtl.secrets import redacted
 from convtl.stopping import Stopped
 
 REGISTRIES = ("models", "domains", "regimes", "weights")
@@ -44,7 +45,7 @@ def guarded(main: Callable[[list[str]], int]) -> int:
     try:
         return main(sys.argv[1:])
     except UserError as error:
-        print(f"convtl: {error}", file=sys.stderr)
+        print(f"convtl: {redacted(str(error))}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt as error:
         by = f" by {error}" if isinstance(error, Stopped) else ""

@@ -15,6 +15,10 @@ class UserError(Exception):
     """whether it was told where the study is tracked"""
 
 
+class StorageError(UserError):
+    """The file system does not do what is needed: a full disk, no rights, a folder that has vanished."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean A or B?` for the known names nearest to `word`, or nothing."""
     close = difflib.get_close_matches(str(word), [str(name) for name in known], n=2, cutoff=0.6)

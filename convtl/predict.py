@@ -26,8 +26,8 @@ from convtl.cache import default_root
 from convtl.entry import folder, guarded
 from convtl.errors import UserError
 from convtl.study.nets import SavedNet, load_net
-from convtl.training.devices import keep_programs
 from convtl.training.features import rows_at_once
+from convtl.training.programs import keep_programs
 
 HELP = """usage: python -m convtl.predict net=DIR images=PATH [top=3] [format=text|csv]
 

@@ -184,6 +184,36 @@ def test_of_many_threads_one_builds(cache: Cache) -> None:
     assert len(builds) == 1
 
 
+def test_without_locks_the_same_is_built_twice_and_one_is_kept(
+    cache: Cache, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def refused(*_given: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    other, left = Cache(cache.root, said.append), cache.root / ".building" / "images.old.0123456789ab"
+
+    def build(folder: Path) -> None:
+        left.mkdir()
+        for path in (left, lock := cache.root / ".locks" / f"building.{left.name}"):
+            path.touch()
+        os.utime(lock, (0, 0))  # since long nobody's
+        assert other.get_or_build("images", "abc", _two_files).is_dir()
+        assert folder.is_dir(), "a process that lives has lost what it builds"
+        assert not left.exists()
+        (folder / "a.bin").write_bytes(b"mine")
+
+    entry = cache.get_or_build("images", "abc", build)
+    assert (entry / "a.bin").read_bytes() == b"first" * 100
+    with cache.lock("images", "abc") as held, other.lock("images", "abc", blocking=False) as too:
+        assert held
+        assert too
+    assert list((cache.root / ".building").iterdir()) == []
+    assert said == [f"cache: no file locks in {cache.root}: processes may build the same twice"] * 2
+
+
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -206,48 +236,54 @@ def test_a_killed_process_gives_its_lock_back(cache: Cache) -> None:
 
 
 WORKER = """
-import sys, time
+import random, sys, time
 from pathlib import Path
 from convtl.cache import Cache
 
-def build(folder):
+def build(key, folder):
     for name in range(8):
         with (folder / f"{name}.bin").open("wb") as file:
             for _ in range(8):
-                file.write(bytes([name]) * 4096)
+                file.write(bytes([key, name]) * 2048)
                 file.flush()
                 time.sleep(0.0005)
 
 cache = Cache(Path(sys.argv[1]))
+keys = list(range(24))
+random.Random(sys.argv[2]).shuffle(keys)  # each builds another entry first, and meets the others
 for _ in range(2):
-    for key in range(20):
-        entry = cache.path("images", f"key{key}")
-        cache.get_or_build("images", f"key{key}", build)
-        present = sorted(path.name for path in entry.glob("*.bin"))
-        assert len(present) == 8, present
-        assert all((entry / name).stat().st_size == 8 * 4096 for name in present)
+    for key in keys:
+        entry = cache.get_or_build("images", f"key{key}", lambda folder: build(key, folder))
+        found = {path.name: path.read_bytes() for path in entry.glob("*.bin")}
+        assert found == {f"{name}.bin": bytes([key, name]) * 16384 for name in range(8)}, key
 """
 
 
-def test_four_processes_and_random_kills_leave_entries_complete_or_absent(
+def test_eight_processes_and_random_kills_leave_entries_complete_or_absent(
     cache: Cache, said: list[str]
 ) -> None:
-    command = [sys.executable, "-c", WORKER, str(cache.root)]
     draw = random.Random(0)
-    workers = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(4)]
-    for _ in range(12):
-        time.sleep(draw.uniform(0.05, 0.3))
+
+    def start(place: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", WORKER, str(cache.root), str(place)]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    workers = [start(place) for place in range(8)]
+    for _ in range(24):
+        time.sleep(draw.uniform(0.02, 0.3))
         for entry in (cache.root / "images").glob("key*"):
             assert cache.get("images", entry.name) == entry  # whatever is there is complete
-        place = draw.randrange(4)
+        place = draw.randrange(8)
         workers[place].send_signal(signal.SIGKILL)
-        workers[place].communicate()
-        workers[place] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        _, errors = workers[place].communicate()
+        assert workers[place].returncode in (0, -signal.SIGKILL), errors.decode()
+        workers[place] = start(place)
     for worker in workers:
         _, errors = worker.communicate(timeout=60)
         assert worker.returncode == 0, errors.decode()
-    assert len(list((cache.root / "images").iterdir())) == 20
-    assert all(cache.get("images", f"key{key}") for key in range(20))
+    assert len(list((cache.root / "images").iterdir())) == 24
+    assert all(cache.get("images", f"key{key}") for key in range(24))
     assert said == []
     cache.get_or_build("images", "last", _two_files)
     assert list((cache.root / ".building").iterdir()) == []  # what killed builders left is swept
+    assert not list((cache.root / ".locks").glob("building.*"))

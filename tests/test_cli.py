@@ -168,7 +168,10 @@ def test_hydras_own_words_are_left_to_hydra() -> None:
         "hydra/launcher=basic",
         "hydra.sweep.dir=x",
     ]
-    assert points(["hydra/launcher=basic", "depth=1,2"]) == [["++depth=1"], ["++depth=2"]]
+    assert points(["hydra/launcher=basic", "depth=1,2"]) == [
+        ["hydra/launcher=basic", "++depth=1"],
+        ["hydra/launcher=basic", "++depth=2"],
+    ]
 
 
 # --- a user's own conf/ -----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from absl import logging as absl_logging
 
 from convtl import keys
-from convtl.cache import Cache
+from convtl.cache import FULL, Cache
 from convtl.config import TypedScriptConfig
 from convtl.data import typed_script as data_set
 from convtl.data.split import SPLITS, Split
@@ -75,8 +76,23 @@ def _prepare(
             builder = data_set.builder(content, data_dir)
         if not builder.is_prepared():
             builder.progress, builder.drawn = tell, drawn.add
-            builder.download_and_prepare()
+            for left in Path(builder.data_dir).parent.glob("incomplete.*"):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            with _full_disk_as_such():
+                builder.download_and_prepare()
     return builder
+
+
+@contextlib.contextmanager
+def _full_disk_as_such() -> Iterator[None]:
+    """ArrayRecord tells of a full disk in the text of a RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        for code in FULL:
+            if os.strerror(code) in str(error):
+                raise OSError(code, os.strerror(code)) from None
+        raise
 
 
 def _read(source: Any) -> Split:

@@ -1,6 +1,5 @@
 """From the rows of a folder to its table and report."""
 
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -11,6 +10,7 @@ import numpy as np
 
 from convtl.config import Config, ImageFolderConfig, TfdsConfig, TypedScriptConfig, dump
 from convtl.data.domains import Domain
+from convtl.files import written
 from convtl.keys import digest
 from convtl.reporting import advice
 from convtl.reporting.costs import uncached
@@ -276,11 +276,8 @@ def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> No
             split, chosen = domain.split("train"), np.asarray(draw.classes)[:_SAMPLES]
             first = [int(np.argmax(split.labels == label)) for label in chosen]
             _keep(arrays, trial.source, split.images[first], domain, chosen)
-    with accessible(out):
-        out.mkdir(parents=True, exist_ok=True)
-        temporary = out / f".samples-{uuid.uuid4().hex}.npz"
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-        temporary.replace(out / "samples.npz")
+    with accessible(out), written(out / "samples.npz") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def _keep(

@@ -1,7 +1,6 @@
 """The report of a study: Markdown, a self-contained HTML page with the same content, and figures."""
 
 import base64
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import pandas as pd
 from markdown_it import MarkdownIt
 
 from convtl.config import ClaimConfig
+from convtl.files import written
 from convtl.reporting import (
     captions,
     caveats,
@@ -25,6 +25,7 @@ from convtl.reporting import (
 )
 from convtl.reporting.page import PAGE
 from convtl.reporting.summary import Cell, cells
+from convtl.secrets import redacted
 from convtl.study.arms import Block, blocks, frame
 from convtl.study.principles import Outcome, Verdict, judge
 
@@ -316,7 +317,6 @@ def publish(text: str, title: str, out: Path, finish: Callable[[str], str] | Non
 
 
 def _written(path: Path, text: str) -> Path:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with written(path) as file:
+        file.write(redacted(text).encode())
     return path

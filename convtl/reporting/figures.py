@@ -7,7 +7,6 @@ import contextlib
 import functools
 import io
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
+from convtl.files import written
 from convtl.reporting import numbers
 
 COLOURS = (
@@ -96,14 +96,12 @@ def canvas(
 @styled
 def save(figure: Figure, path: Path) -> Path:
     """Writes a PNG under a temporary name, then renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
     # 256 colours are enough for lines and letters, and halve the size of a report
     flat = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    flat.save(part, format="PNG", optimize=True)
-    part.replace(path)
+    with written(path) as file:
+        flat.save(file, format="PNG", optimize=True)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Who works on what: a trial is claimed by an OS lock that the kernel releases when its process dies.
+"""Who works on what: a trial is claimed by an OS lock that the kernel releases when its process dies, or by a lease.
 
 Claims only keep work from being done twice; that results are right never depends on them.
 """
@@ -7,16 +7,21 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from convtl.study.leases import Leases
 from convtl.study.store import accessible
 
 try:
     import fcntl
-except ImportError:  # no POSIX record locks on this platform: everyone may claim everything
+except ImportError:  # no POSIX record locks on this platform
     fcntl = None  # type: ignore[assignment]
 
 
 class Claims:
-    """Record locks in one file, a byte for each trial: no files to clean up, no limit on open files."""
+    """Record locks in one file, a byte for each trial: no files to clean up, no limit on open files.
+
+    Attributes:
+      supported: whether there are locks; where there are none, claims are leases.
+    """
 
     def __init__(self, out: Path) -> None:
         folder = out / "claims"
@@ -24,6 +29,7 @@ class Claims:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = os.open(folder / "trials.lock", os.O_RDWR | os.O_CREAT, 0o666)
         self._mine: set[str] = set()
+        self._leases = Leases(folder)
         self.supported = fcntl is not None
 
     def take(self, trial: str) -> bool:
@@ -37,6 +43,8 @@ class Claims:
                 return False
             except OSError:  # a file system without locks
                 self.supported = False
+        if not self.supported and not self._leases.take(trial):
+            return False
         self._mine.add(trial)
         return True
 
@@ -45,9 +53,12 @@ class Claims:
             self._mine.discard(trial)
             if self.supported:
                 fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _byte(trial))
+            else:
+                self._leases.release([trial])
 
     def close(self) -> None:
         os.close(self._file)
+        self._leases.close()
         self._mine.clear()
 
 

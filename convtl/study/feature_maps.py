@@ -4,7 +4,6 @@
 the pictures of a report again when data and nets are gone.
 """
 
-import uuid
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from convtl.files import written
 from convtl.models.network import Network, Variables
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
@@ -146,16 +146,8 @@ def _leaves(tree: Any) -> list[np.ndarray]:
 
 
 def _publish(out: Path, trial: str, arrays: dict[str, np.ndarray]) -> None:
-    folder = out / FOLDER
-    with accessible(out):
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{trial}.{uuid.uuid4().hex}.part"
-        try:
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-            temporary.replace(folder / f"{trial}.npz")
-        finally:
-            temporary.unlink(missing_ok=True)
+    with accessible(out), written(out / FOLDER / f"{trial}.npz") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def read_maps(out: Path, trial: str) -> FeatureMaps | None:

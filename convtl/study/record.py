@@ -2,7 +2,6 @@
 
 import platform
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +12,9 @@ import yaml
 
 from convtl.config import Config
 from convtl.errors import UserError
+from convtl.files import written
 from convtl.keys import digest
+from convtl.secrets import redact
 from convtl.study.grid import Trial
 from convtl.study.program import commit
 from convtl.study.store import RowStore, accessible
@@ -65,12 +66,9 @@ def write_record(out: Path, record: Mapping[str, Any]) -> Path:
     with suppress(UserError):
         earlier = _read(path) if path.is_file() else record
         record = {**record, "first_commit": earlier.get("first_commit", earlier.get("commit"))}
-    with accessible(out):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        text = yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+    text = yaml.safe_dump(redact(dict(record)), sort_keys=False, allow_unicode=True)
+    with accessible(out), written(path) as file:
+        file.write(text.encode())
     return path
 
 

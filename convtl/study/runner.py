@@ -10,6 +10,7 @@ from typing import Protocol
 
 from convtl.errors import UserError
 from convtl.models.network import Variables
+from convtl.secrets import redacted
 from convtl.stopping import Stopped
 from convtl.study.claims import Claims
 from convtl.study.feature_maps import keep_maps
@@ -163,7 +164,9 @@ class _Worker:
                     self._run_group(recipe, share, costs[recipe])
             if not self.claims.supported and not told:
                 told = True
-                self.watcher.say("no file locks here: processes on one `out` may do the same work twice")
+                self.watcher.say(
+                    "no file locks here: what a killed process was at is taken over after a minute"
+                )
             if not any(self._open(trials) for trials in groups.values()):
                 return
             if self.outcome.ran + len(self.outcome.failed) + len(self.alone) == before:
@@ -222,7 +225,9 @@ class _Worker:
                 self.alone |= {trial.id for trial in in_flight}
                 self.claims.release([trial.id for trial in in_flight])
             else:
-                self._give_up(in_flight, "failed", f"{type(error).__name__}: {error}".splitlines()[0])
+                self._give_up(
+                    in_flight, "failed", redacted(f"{type(error).__name__}: {error}".splitlines()[0])
+                )
 
     def _write(self, trial: Trial, row: Row, net: Variables | None, flops: float) -> None:
         self.outcome.ran += 1

@@ -5,17 +5,20 @@ the first by (file, line) counts, so that everyone who reads the folder sees the
 """
 
 import csv
+import io
 import json
 import os
 import socket
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from convtl.errors import UserError
+from convtl.errors import StorageError
+from convtl.files import sweep, try_writing, written
+from convtl.secrets import redacted
 from convtl.study.program import commit
 
 COLUMNS = (
@@ -43,7 +46,24 @@ def accessible(out: Path, doing: str = "write in") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"out: cannot {doing} '{out}': {error.strerror or error}") from None
+        raise StorageError(f"out: cannot {doing} '{out}': {error.strerror or error}") from None
+
+
+@contextmanager
+def saying_what_is_saved(store: "RowStore", saved: Callable[[], tuple[int, int]]) -> Iterator[None]:
+    """Adds what is saved to the line of what the file system refuses, once a study is at work.
+
+    Args:
+      saved: how many trials need not be run again, and how many there are.
+    """
+    try:
+        yield
+    except StorageError as error:
+        if not store.prepared and not (store.out / "rows").is_dir():
+            raise  # nothing has begun
+        done, of = saved()  # says so itself where all is gone
+        goes_on = "the same command goes on from there"
+        raise StorageError(f"{error}; {done} of {of} trials are saved, {goes_on}") from None
 
 
 class RowStore:
@@ -51,12 +71,14 @@ class RowStore:
 
     Attributes:
       diverged: those of the finished trials that left no net, as of the last call of `finished`.
+      prepared: whether the folder was there and could be written to.
     """
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self._folder = out / "rows"
         self._file: Path | None = None
+        self.prepared = False
         self._read_until: dict[Path, int] = {}
         self._finished: set[str] = set()
         self.diverged: set[str] = set()
@@ -69,25 +91,40 @@ class RowStore:
         """
         with accessible(self.out):
             self._folder.mkdir(parents=True, exist_ok=True)
-            probe = self.out / f".probe-{uuid.uuid4().hex}"
-            probe.write_bytes(b"convtl")
-            probe.unlink()
+            try_writing(self.out)
+            self.prepared = True
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Removes what killed processes left half written."""
+        with suppress(OSError):
+            sweep([self.out, *(path for path in self.out.iterdir() if path.is_dir())])
 
     def append(self, row: Row) -> None:
         """Adds one row; when this returns, the row survives a kill of the process.
 
         A row that does not say so yet gets the commit of the program that made it: this one.
+
+        Raises:
+          UserError: it cannot be written, and no part of it is.
         """
         row = {"commit": commit(), **row}
+        line = redacted(json.dumps(row, sort_keys=True, ensure_ascii=False)).encode() + b"\n"
         with accessible(self.out):
             if self._file is None:
                 name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
                 self._file = self._folder / name
-            line = json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n"
-            with self._file.open("ab") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
+            with self._file.open("ab", buffering=0) as file:
+                before = file.tell()
+                try:
+                    while line:  # a disk that is nearly full takes the beginning of it
+                        line = line[file.write(line) :]
+                    os.fsync(file.fileno())
+                except OSError:
+                    self._file = None  # should half a row stay, the next one begins another file
+                    with suppress(OSError):
+                        os.ftruncate(file.fileno(), before)
+                    raise
 
     def read(self) -> dict[str, Row]:
         """Trial id -> its row: the first final one, or the first that says what moved; else the last one."""
@@ -105,13 +142,13 @@ class RowStore:
     def files(self) -> Iterator[list[Row]]:
         """The rows of each file as they were written, repeated ones too: what one process did."""
         with accessible(self.out, "read"):
-            for path in sorted(self._folder.glob("*.jsonl")):
+            for path in self._paths():
                 yield list(_parse(path.read_bytes()))
 
     def finished(self) -> set[str]:
         """Ids of the trials with a final row, from any process; reads only what is new since the last call."""
         with accessible(self.out, "read"):
-            for path in sorted(self._folder.glob("*.jsonl")):
+            for path in self._paths():
                 with path.open("rb") as file:
                     file.seek(self._read_until.get(path, 0))
                     new = file.read()
@@ -122,21 +159,25 @@ class RowStore:
                 self.diverged |= {row["trial"] for row in final if row["status"] == "diverged"}
         return self._finished
 
+    def _paths(self) -> list[Path]:
+        """The files of rows, in the order of their names."""
+        if self.prepared and not self._folder.is_dir():  # a glob would take it for an empty one
+            raise StorageError(
+                f"out: '{self.out}' is gone, and what was saved in it; once it is back, the same command goes on"
+            )
+        return sorted(self._folder.glob("*.jsonl"))
+
     def write_table(self, rows: Iterable[Row]) -> Path:
         """Writes results.csv, sorted by the axes, in one step."""
         listed = sorted(rows, key=_order)
         extra = sorted({key for row in listed for key in row.get("axes", {})})
         path = self.out / "results.csv"
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        with accessible(self.out):
-            try:
-                with temporary.open("w", newline="", encoding="utf-8") as file:
-                    writer = csv.writer(file)
-                    writer.writerow([*COLUMNS, *extra])
-                    writer.writerows(_cells(row, extra) for row in listed)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with accessible(self.out), written(path) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+            writer = csv.writer(text)
+            writer.writerow([*COLUMNS, *extra])
+            writer.writerows(_cells(row, extra) for row in listed)
+            text.detach()
         return path
 
 

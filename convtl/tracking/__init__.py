@@ -13,6 +13,7 @@ from typing import Any
 
 from convtl.config import TrackingConfig
 from convtl.errors import UserError
+from convtl.secrets import redact, redacted
 from convtl.tracking.tracker import CurvePoint, Silence, Tracker
 
 __all__ = ["CurvePoint", "Tracker", "open_tracker", "told_of_errors", "told_to_agent"]
@@ -59,11 +60,11 @@ def told_of_errors(tracker: Tracker) -> Iterator[None]:
         tracker.preempted("stopped from outside")
         raise
     except UserError as error:
-        tracker.fail(str(error))
+        tracker.fail(redacted(str(error)))
         error.told = True
         raise
     except BaseException as error:
-        tracker.fail(f"{type(error).__name__}: {error}")
+        tracker.fail(redacted(f"{type(error).__name__}: {error}"))
         raise
 
 
@@ -81,6 +82,6 @@ def told_to_agent(content: Mapping[str, Any], out: Callable[[], Path]) -> Iterat
         if os.environ.get("WANDB_RUN_ID") and not error.told:
             with suppress(UserError, TypeError, ValueError):
                 config = TrackingConfig(**content["tracking"])
-                tracker = open_tracker(config, str(content["study"] or "trials"), dict(content), out())
-                tracker.fail(str(error))
+                tracker = open_tracker(config, str(content["study"] or "trials"), redact(content), out())
+                tracker.fail(redacted(str(error)))
         raise

@@ -1,9 +1,8 @@
-"""One place that sets JAX up, devices and the compilation cache, and says what this process runs on."""
+"""One place that sets JAX's devices up, and says what this process runs on."""
 
 import resource
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 import jax
 
@@ -58,13 +57,6 @@ def chosen() -> Layout:
     if _config.split == "batch" and jax.process_count() > 1:
         return Layout(tuple(jax.devices()), "batch")
     return Layout(tuple(devices()), _config.split)
-
-
-def keep_programs(cache_root: Path) -> None:
-    """Keeps compiled programs on disk, for the next process."""
-    jax.config.update("jax_compilation_cache_dir", str(cache_root / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def device_count() -> int:

@@ -22,6 +22,7 @@ from jax.experimental import multihost_utils
 
 from convtl.config import DistributedConfig
 from convtl.errors import UserError
+from convtl.secrets import redacted
 from convtl.stopping import REQUEUE
 
 _JOIN_SECONDS = 120
@@ -153,7 +154,7 @@ def watched(folder: Path) -> Iterator[None]:
 
 def leave(line: str, code: int = REQUEUE) -> None:
     """Ends the process at once."""
-    print(f"convtl: {line}", file=sys.stderr, flush=True)
+    print(f"convtl: {redacted(line)}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(code)
 

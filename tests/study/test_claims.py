@@ -1,5 +1,7 @@
 """Claims keep two processes from doing the same trial; a dead process holds none."""
 
+import errno
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -85,26 +87,29 @@ def test_another_folder_is_another_matter(tmp_path) -> None:
     other.close()
 
 
-def test_without_locks_everyone_may_claim(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "fcntl", None)
+def refused(*_args):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+@pytest.mark.parametrize("platform", ["without locks", "with locks that this file system refuses"])
+def test_without_locks_claims_are_leases(tmp_path, monkeypatch, platform) -> None:
+    if platform == "without locks":
+        monkeypatch.setattr(module, "fcntl", None)
+    else:
+        monkeypatch.setattr(module.fcntl, "lockf", refused)
     one, other = Claims(tmp_path), Claims(tmp_path)
     assert one.take(A)
-    assert other.take(A)
+    assert one.take(A), "a process keeps what it has"
+    assert not one.supported
+    assert not other.take(A)
+    assert other.take(B)
     one.release([A])
-    one.close()
+    assert other.take(A)
+    assert not one.take(A)
     other.close()
-
-
-def test_a_file_system_that_refuses_locks_does_not_stop_anyone(tmp_path, monkeypatch) -> None:
-    claims = Claims(tmp_path)
-
-    def refused(*_args):
-        raise OSError(37, "No locks available")
-
-    monkeypatch.setattr(module.fcntl, "lockf", refused)
-    assert claims.take(A)
-    claims.release([A])
-    claims.close()
+    assert one.take(A)
+    one.close()
+    assert [path.name for path in (tmp_path / "claims").iterdir()] == ["trials.lock"]
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path) -> None:

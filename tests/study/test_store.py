@@ -4,15 +4,16 @@ import csv
 import errno
 import json
 import os
+import resource
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.errors import UserError
+from convtl.errors import StorageError, UserError
 from convtl.study.program import commit
-from convtl.study.store import COLUMNS, RowStore
+from convtl.study.store import COLUMNS, RowStore, saying_what_is_saved
 
 
 def row(trial: str, status: str = "done", **more) -> dict:
@@ -147,7 +148,7 @@ def refuse(monkeypatch, code: int, name: str) -> None:
 def test_a_full_or_forbidden_disk_is_one_line(tmp_path, monkeypatch, code) -> None:
     store = RowStore(tmp_path)
     with monkeypatch.context() as patch:
-        refuse(patch, code, "write_bytes")
+        refuse(patch, code, "open")
         with pytest.raises(UserError, match=f"out: cannot write in '{tmp_path}': {os.strerror(code)}"):
             store.prepare()
     store.prepare()
@@ -237,3 +238,55 @@ def test_accuracies_of_a_mixture_are_named(tmp_path) -> None:
     table = {line["trial"]: line for line in lines(RowStore(tmp_path).write_table(rows))}
     cells = [table[name]["source_accuracy_by_part"] for name in "xyz"]
     assert cells == ['{"near": 0.93, "far": 0.7}', "", ""]
+
+
+def test_a_row_that_fits_only_in_part_leaves_no_part(tmp_path) -> None:
+    store = RowStore(tmp_path)
+    store.prepare()
+    store.append(row("x"))
+    (path,) = (tmp_path / "rows").iterdir()
+    size = path.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, hard))
+    try:
+        with pytest.raises(StorageError, match="File too large"):
+            store.append(row("y"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.stat().st_size == size
+    store.append(row("z"))
+    assert set(store.read()) == {"x", "z"}
+
+
+def test_a_folder_that_goes_away_is_missed_and_not_made_anew(tmp_path) -> None:
+    store = RowStore(tmp_path / "out")
+    store.prepare()
+    store.append(row("x"))
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    for ask in (store.read, store.finished):
+        with pytest.raises(
+            StorageError, match=r"^out: '.*out' is gone, and what was saved in it; once it is back"
+        ):
+            ask()
+    with pytest.raises(StorageError, match=r"^out: cannot write in '.*out': No such file or directory"):
+        store.append(row("y"))
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "elsewhere").rename(tmp_path / "out")
+    store.append(row("y"))
+    assert set(store.read()) == {"x", "y"}
+
+
+def test_what_is_saved_is_said_once_something_can_be(tmp_path) -> None:
+    def fails(store: RowStore) -> str:
+        with pytest.raises(StorageError) as told, saying_what_is_saved(store, lambda: (37, 135)):
+            raise StorageError("out: cannot write")
+        return str(told.value)
+
+    store = RowStore(tmp_path)
+    assert fails(store) == "out: cannot write"
+    store.prepare()
+    assert (
+        fails(store) == "out: cannot write; 37 of 135 trials are saved, the same command goes on from there"
+    )
+    with pytest.raises(UserError, match=r"^depth$"), saying_what_is_saved(store, lambda: (1, 2)):
+        raise UserError("depth")

@@ -1,9 +1,7 @@
 """Results of probes on disk: a part for each configuration, written whole, and the table made of them."""
 
-import contextlib
 import json
 import math
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from convtl.errors import UserError
+from convtl.errors import StorageError, UserError
+from convtl.files import written
 from convtl.keys import digest
 
 TABLE = "gradients.csv"
@@ -98,13 +97,8 @@ def _plain(value: float) -> float | None:
 
 
 def _publish(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        with written(path) as file:
+            file.write(text.encode())
     except OSError as error:
-        raise UserError(f"out: cannot write in '{path.parent}': {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        raise StorageError(f"out: cannot write in '{path.parent}': {error.strerror or error}") from None

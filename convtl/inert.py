@@ -1,0 +1,65 @@
+"""Configs are data: whatever they hold, nothing in them is executed.
+
+Hydra makes objects of what a config names: launchers, sweepers and callbacks by `_target_`, logging by
+`logging.config.dictConfig`. A conf/ folder that came with somebody's data could name any function there.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from convtl.errors import UserError
+
+_LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
+_STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+_CLASSES = ("logging.StreamHandler", "logging.FileHandler", "logging.Formatter")
+
+
+def refuse_code(config: Mapping[str, Any], plugins: Collection[str]) -> None:
+    """Refuses a config that names code to be executed.
+
+    Args:
+      config: as composed, nothing resolved, with the node `hydra`.
+      plugins: what the installed launchers and sweepers give as their `_target_`, whole: a name that only begins
+        like one could lead through its module to anything that is imported there.
+
+    Raises:
+      UserError: it does; nothing was executed.
+    """
+    for path, value in _items(config):
+        key = path.rpartition(".")[2]
+        if key == "_target_" and value not in plugins:
+            raise _refused(path, value, "configs that name no code, and the launchers that are installed")
+        if path.startswith("hydra.callbacks."):
+            raise _refused(path, value, "no callbacks")
+        if path.startswith(_LOGGING) and not _harmless(key, value):
+            raise _refused(path, value, "Hydra's own logging")
+
+
+def _harmless(key: str, value: Any) -> bool:
+    """Whether `dictConfig` imports and calls nothing but handlers of the standard library for it."""
+    if key in ("()", ".", "queue", "listener"):
+        return False
+    if key == "class":
+        return value in _CLASSES
+    if not isinstance(value, str) or value in _STREAMS:
+        return True
+    return "://" not in value and ("${" not in value or key == "filename")
+
+
+def _items(node: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, value) of everything in nested mappings and lists."""
+    if isinstance(node, Mapping):
+        pairs: Any = node.items()
+    elif isinstance(node, list):
+        pairs = enumerate(node)
+    else:
+        return
+    for key, value in pairs:
+        path = f"{above}.{key}" if above else str(key)
+        yield path, value
+        yield from _items(value, path)
+
+
+def _refused(path: str, value: Any, accepted: str) -> UserError:
+    shown = f"'{value}'" if isinstance(value, str) else "keys with values"
+    return UserError(f"{path}: got {shown}, which is never executed; accepted: {accepted}")

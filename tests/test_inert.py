@@ -1,0 +1,129 @@
+"""Whatever a config names is not executed."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from commands import Commands
+
+from convtl.cli import compose, points
+
+EVIL = """
+import pathlib
+pathlib.Path({witness!r}).touch()
+
+class Thing:
+    def __init__(self, *given, **named):
+        pass
+
+stream = None
+"""
+
+
+@pytest.fixture
+def witness(tmp_path) -> Path:
+    """A file that is there once any of the code has run."""
+    return tmp_path / "executed"
+
+
+@pytest.fixture
+def commands(monkeypatch, capfd, tmp_path, witness) -> Commands:
+    """Commands in a folder whose module touches a file when it is imported."""
+    work = tmp_path / "work"
+    (work / "conf" / "experiment").mkdir(parents=True)
+    (work / "evil_module.py").write_text(EVIL.format(witness=str(witness)))
+    (work / "evil_package").mkdir()
+    (work / "evil_package" / "__init__.py").write_text(EVIL.format(witness=str(witness)))
+    monkeypatch.chdir(work)
+    monkeypatch.syspath_prepend(str(work))  # as `python -m` does
+    for name in ("evil_module", "evil_package"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return Commands(monkeypatch, capfd)
+
+
+TARGET = "_target_: evil_module.Thing"
+FILES = {
+    "a callback": f"hydra: {{callbacks: {{mine: {{{TARGET}}}}}}}",
+    "a callback of Hydra's": "hydra: {callbacks: {mine: "
+    "{_target_: hydra.experimental.callbacks.PickleJobInfoCallback}}}",
+    "a callback from elsewhere": f"else: {{{TARGET}}}\nhydra: {{callbacks: {{mine: '${{else}}'}}}}",
+    "a callback out of text": f"hydra: {{callbacks: {{mine: '${{oc.decode:\"{{{TARGET}}}\"}}'}}}}",
+    "a launcher": f"hydra: {{launcher: {{{TARGET}}}}}",
+    "a launcher through a module of Hydra's": "hydra: {launcher: {_target_: hydra._internal.utils.os.system}}",
+    "a launcher from elsewhere": "else: evil_module.Thing\nhydra: {launcher: {_target_: '${else}'}}",
+    "a launcher's part": f"hydra: {{launcher: {{part: {{{TARGET}}}}}}}",
+    "a launcher's list": f"hydra: {{launcher: {{part: [{{{TARGET}}}]}}}}",
+    "a launcher's part out of text": f"hydra: {{launcher: {{part: '${{oc.create:{{{TARGET}}}}}'}}}}",
+    "a sweeper": f"hydra: {{sweeper: {{{TARGET}}}}}",
+    "a factory of logging": "hydra: {job_logging: {root: {handlers: [x]}, handlers: {x: {(): evil_module.Thing}}}}",
+    "a class of logging": "hydra: {hydra_logging: {root: {handlers: [x]}, handlers: {x: {class: evil_module.Thing}}}}",
+    "a stream of logging": "hydra: {job_logging: {root: {handlers: [x]}, handlers: {x: {class: logging.StreamHandler, "
+    "stream: 'ext://evil_module.stream'}}}}",
+    "a stream from elsewhere": "else: 'ext://evil_module.stream'\nhydra: {job_logging: {root: {handlers: [x]}, "
+    "handlers: {x: {class: logging.StreamHandler, stream: '${else}'}}}}",
+    "a domain": f"domains: {{mine: {{{TARGET}}}}}",
+    "a search path": "hydra: {searchpath: ['pkg://evil_package']}",
+}
+
+
+@pytest.mark.parametrize("multirun", [(), ("-m",)], ids=["run", "multirun"])
+@pytest.mark.parametrize("name", FILES)
+def test_an_experiment_of_the_user_executes_nothing(commands, witness, name, multirun) -> None:
+    Path("conf/experiment/mine.yaml").write_text(f"# @package _global_\n{FILES[name]}\n", encoding="utf-8")
+    line = commands.tiny(*multirun, "+experiment=mine", "out=o").line
+    assert "executed" in line or "configuration: " in line, line
+    assert not witness.exists()
+    assert not Path("o").exists()
+
+
+@pytest.mark.parametrize("multirun", [(), ("-m",)], ids=["run", "multirun"])
+@pytest.mark.parametrize("group", ["launcher", "sweeper", "callbacks", "job_logging", "hydra_logging"])
+def test_a_group_of_hydras_from_the_user_executes_nothing(commands, witness, group, multirun) -> None:
+    folder = Path("conf/hydra") / group
+    folder.mkdir(parents=True)
+    inside = "version: 1\nroot: {handlers: [x]}\nhandlers: {x: {(): evil_module.Thing}}"
+    text = {"launcher": TARGET, "sweeper": TARGET, "callbacks": f"mine: {{{TARGET}}}"}.get(group, inside)
+    (folder / "mine.yaml").write_text(text, encoding="utf-8")
+    done = commands.tiny(*multirun, f"{'+' if group == 'callbacks' else ''}hydra/{group}=mine", "out=o")
+    assert "convtl: " in done.line or done.code == 2
+    assert not witness.exists()
+    assert not Path("o").exists()
+
+
+WORDS = [
+    "+hydra.callbacks.mine._target_=evil_module.Thing",
+    "++hydra.callbacks.mine={_target_: evil_module.Thing}",
+    "hydra.launcher._target_=evil_module.Thing",
+    "hydra.sweeper._target_=evil_module.Thing",
+    "+hydra.launcher.part._target_=evil_module.Thing",
+    "++hydra.job_logging.handlers={x: {(): evil_module.Thing}}",
+    "++hydra.job_logging.handlers.x.class=evil_module.Thing",
+    "hydra.searchpath=[pkg://evil_package]",
+    "++hydra.searchpath=[pkg://evil_package]",
+    "+mine._target_=evil_module.Thing",
+    "domains.mine._target_=evil_module.Thing",
+    "--config-dir=conf",
+    "--experimental-rerun=evil.pickle",
+    "--config-path=pkg://evil_package",
+]
+
+
+@pytest.mark.parametrize("multirun", [(), ("-m",)], ids=["run", "multirun"])
+@pytest.mark.parametrize("word", WORDS)
+def test_a_command_line_executes_nothing(commands, witness, word, multirun) -> None:
+    assert commands.tiny(*multirun, word, "out=o").line
+    assert not witness.exists()
+    assert not Path("o").exists()
+
+
+def test_a_file_that_only_one_point_takes_is_looked_at_too(commands, witness) -> None:
+    Path("conf/experiment/good.yaml").write_text("# @package _global_\nseed: 1\n")
+    Path("conf/experiment/mine.yaml").write_text(f"# @package _global_\n{FILES['a callback']}\n")
+    assert "never executed" in commands.tiny("-m", "+experiment=good,mine", "out=o").line
+    assert not witness.exists()
+
+
+def test_hydras_own_launchers_and_words_are_taken() -> None:
+    words = ["hydra/launcher=basic", "hydra.sweep.subdir=x", "depth=1,2"]
+    assert [compose(point)["depth"] for point in ([*words[:2], "depth=1"], [*words[:2], "depth=2"])] == [1, 2]
+    assert len(points(words)) == 2
