@@ -9,7 +9,7 @@ import pandas as pd
 from convtl.reporting import numbers
 from convtl.study.arms import Block, arm_names
 from convtl.study.principles import Verdict, at_floor
-from convtl.study.store import PARTS, by_part
+from convtl.study.results import PARTS, by_part
 
 _EQUALLY_LEARNED = 0.05
 """Differences of source accuracy that are not worth a word."""

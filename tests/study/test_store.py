@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from convtl.errors import UserError
 from convtl.study.program import commit
-from convtl.study.store import COLUMNS, RowStore
+from convtl.study.results import COLUMNS
+from convtl.study.store import RowStore
 
 
 def row(trial: str, status: str = "done", **more) -> dict:
