@@ -30,7 +30,7 @@ from convtl.study.record import make_record, write_record
 from convtl.study.runner import Outcome, check_trials, run_trials, take_over, unfinished
 from convtl.study.store import RowStore
 from convtl.study.tuning import frozen, tuning_points
-from convtl.tracking import Tracker, open_tracker
+from convtl.tracking import MOST_ROWS, Tracker, open_tracker
 from convtl.training.devices import device_line, keep_programs, peak_memory_gib, use_all_cores
 from convtl.training.probes.run import run_gradients
 
@@ -59,7 +59,7 @@ def run_study(content: Mapping[str, Any], command: str) -> int:
 
         return run_speed(config, content, command, out, cache, lambda line: print(line, file=sys.stderr))
     if config.dry_run:
-        print(describe_plan([*tuning, *frozen(trials, tuning, RowStore(out).read())], out, cache))
+        print(describe_plan([*tuning, *frozen(trials, tuning, RowStore(out).read() if tuning else {})], out, cache))
         if tuning:
             print(f"then {len(distinct(trials))} trials at the rates that {len(tuning)} tuning trials choose")
         return 0
@@ -79,7 +79,7 @@ def _run(
     keep_programs(cache.root)
     store, others = RowStore(out), _other_stores(config)
     save_to = out / "nets" if config.save == "best" else None
-    ready = frozen(trials, tuning, store.read())  # a trial whose rate is not chosen yet is open too
+    ready = frozen(trials, tuning, store.read() if tuning else {})  # a trial whose rate is not chosen yet is open too
     waiting = len(distinct(trials)) - len(distinct(ready))
     left = len(unfinished(tuning, store)) + len(unfinished(ready, store, save_to)) + waiting
     total = len(distinct([*tuning, *trials]))
@@ -94,7 +94,7 @@ def _run(
         )
         take_over(tuning, store, others)
         tuned = _train(tuning, store, materials, progress, tracker, None)
-        trials = frozen(trials, tuning, store.read())
+        trials = frozen(trials, tuning, store.read() if tuning else {})
         take_over(trials, store, others)
         record = make_record(content, trials, command, device_line())
         write_record(out, record)
@@ -112,9 +112,11 @@ def _run(
         f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, peak memory {peak_memory_gib():.1f} GiB"
     )
     print(f"rows: {out / 'results.csv'}\nreport: {report}")
-    rows = [row for name, row in store.read().items() if name in {trial.id for trial in trials}]
-    summary = {"trials": len(rows), "failed": len(outcome.failed), "seconds": wall}
-    tracker.finish(rows, sorted((out / "figures").glob("*.png")), report, summary)
+    rows = store.read()
+    own = [name for name in dict.fromkeys(trial.id for trial in trials) if name in rows]
+    summary = {"trials": len(own), "failed": len(outcome.failed), "seconds": wall}
+    shown = [rows[name] for name in own[:MOST_ROWS]]
+    tracker.finish(shown, sorted((out / "figures").glob("*.png")), report, summary)
     for reason in dict.fromkeys(outcome.failed):
         print(f"convtl: {outcome.failed.count(reason)} trials failed: {reason}", file=sys.stderr)
     return 1 if outcome.failed else 0

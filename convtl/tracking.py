@@ -19,6 +19,9 @@ from convtl.errors import UserError
 _UNTOLD = ("study", "config")
 """columns that are the same in all rows of a run"""
 
+MOST_ROWS = 10_000
+"""rows of the table that a finished study sends: wandb shows no more (`wandb.Table.MAX_ROWS`); the disk has them all"""
+
 _PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com", "forge.coreweave.com")
 """names of the one public server; a login for one of them is a login for all"""
 
@@ -35,7 +38,7 @@ class Tracker(Protocol):
     def finish(
         self, table: list[dict[str, Any]], figures: list[Path], report: Path | None, summary: dict[str, Any]
     ) -> None:
-        """The study is complete: all rows, PNG files, the HTML report, the headline numbers."""
+        """The study is complete: its rows (`MOST_ROWS` at most), PNG files, the HTML report, the headline numbers."""
 
     def fail(self, reason: str) -> None:
         """The process ends before the study does."""

@@ -153,7 +153,8 @@ def _by_part(rows: pd.DataFrame) -> str:
     """` (near 92%, far 70%)` of a mixture: among its near classes, and among its far ones."""
     if "source_accuracy_by_part" not in rows:
         return ""
-    found = [own for _, row in rows.iterrows() if (own := by_part(dict(row)))]
+    parts = (value for value in rows["source_accuracy_by_part"] if isinstance(value, list | tuple))
+    found = [own for value in parts if (own := by_part({"source_accuracy_by_part": value}))]
     if not found:
         return ""
     means = ", ".join(f"{name} {sum(own[name] for own in found) / len(found):.0%}" for name in PARTS)

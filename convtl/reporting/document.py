@@ -35,6 +35,8 @@ Parts = Sequence[tuple[Block, list[Cell]]]
 
 _WIDEST = 1460
 """Pixels of the widest usual figure, which fills the page."""
+_MOST_DRAWN = 12
+"""With more settings than this, only the first few are drawn: nobody looks at hundreds of figures."""
 _ALL_FIGURES = 4
 """With more settings than this, only the first gets the figures on cost, rates and calibration."""
 
@@ -179,7 +181,7 @@ def _headline_sections(parts: Parts) -> list[str]:
 
 def _figure_sections(parts: Parts, out: Path, samples: Samples | None) -> list[str]:
     text = ["## Figures\n"] if parts or samples else []
-    for index, (block, found) in enumerate(parts):
+    for index, (block, found) in enumerate(parts[: _drawn(parts)]):
         text += _titled(block, "###")
         suffix = "" if index == 0 else f"_{index + 1}"
         for name, what, draw, caption, bars in _figures(
@@ -187,6 +189,10 @@ def _figure_sections(parts: Parts, out: Path, samples: Samples | None) -> list[s
         ):
             path = figures.save(draw(), out / "figures" / f"{name}{suffix}.png")
             text += picture(path.name, what, caption, bars)
+    if _drawn(parts) < len(parts):
+        text.append(
+            f"The first {_drawn(parts)} of {len(parts)} settings are drawn; the tables have them all.\n"
+        )
     if len(parts) > _ALL_FIGURES:
         text.append("Figures on cost, learning rates and calibration are drawn for the first setting only.\n")
     targets = {block.target for block, _ in parts}
@@ -200,6 +206,10 @@ def _figure_sections(parts: Parts, out: Path, samples: Samples | None) -> list[s
         names = f"{', '.join(shown)}, with the labels of the classes."
         text += picture(path.name, "What the nets see", names, "")
     return text
+
+
+def _drawn(parts: Parts) -> int:
+    return len(parts) if len(parts) <= _MOST_DRAWN else _ALL_FIGURES
 
 
 _Drawn = tuple[str, str, Callable[[], figures.Figure], str, str]

@@ -176,16 +176,26 @@ class Block:
     @cached_property
     def _arms(self) -> dict[tuple[str, int, int], pd.DataFrame]:
         arms = {}
-        for key, part in self.both.groupby(["source", "n_per_class", "depth"], sort=False):
+        both = self.both.assign(replicate=self.both["replicate"].astype(int))
+        places = ["source", "n_per_class", "depth", "replicate"]
+        both = both.drop_duplicates(places).set_index("replicate").sort_index(kind="stable")
+        for key, part in both.groupby(places[:3], sort=False):
             source, n, depth = cast(tuple[str, float, float], key)
-            indexed = part.assign(replicate=part["replicate"].astype(int)).set_index("replicate").sort_index()
-            arms[source, int(n), int(depth)] = indexed[~indexed.index.duplicated()]
+            arms[source, int(n), int(depth)] = part
         return arms
 
     def arm(self, source: str, n: int, depth: int, column: str = "z") -> pd.Series:
         """One number per replicate (index); empty if the arm was not run."""
-        part = self._arms.get((source, n, depth))
-        return part[column].dropna() if part is not None else pd.Series(dtype=float)
+        place = source, n, depth, column
+        if place not in self._series:
+            part = self._arms.get((source, n, depth))
+            self._series[place] = part[column].dropna() if part is not None else pd.Series(dtype=float)
+        return self._series[place]
+
+    @cached_property
+    def _series(self) -> dict[tuple[str, int, int, str], pd.Series]:
+        """What `arm` has given, as reports ask for the same arms again and again."""
+        return {}
 
     def scratch_arm(self, n: int, column: str = "z") -> pd.Series:
         return self.arm(SCRATCH, n, self.full, column)
