@@ -59,7 +59,11 @@ def run_study(content: Mapping[str, Any], command: str) -> int:
 
         return run_speed(config, content, command, out, cache, lambda line: print(line, file=sys.stderr))
     if config.dry_run:
-        print(describe_plan([*tuning, *frozen(trials, tuning, RowStore(out).read() if tuning else {})], out, cache))
+        print(
+            describe_plan(
+                [*tuning, *frozen(trials, tuning, RowStore(out).read() if tuning else {})], out, cache
+            )
+        )
         if tuning:
             print(f"then {len(distinct(trials))} trials at the rates that {len(tuning)} tuning trials choose")
         return 0
@@ -79,7 +83,9 @@ def _run(
     keep_programs(cache.root)
     store, others = RowStore(out), _other_stores(config)
     save_to = out / "nets" if config.save == "best" else None
-    ready = frozen(trials, tuning, store.read() if tuning else {})  # a trial whose rate is not chosen yet is open too
+    ready = frozen(
+        trials, tuning, store.read() if tuning else {}
+    )  # a trial whose rate is not chosen yet is open too
     waiting = len(distinct(trials)) - len(distinct(ready))
     left = len(unfinished(tuning, store)) + len(unfinished(ready, store, save_to)) + waiting
     total = len(distinct([*tuning, *trials]))

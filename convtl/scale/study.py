@@ -54,27 +54,27 @@ def words_for(rows: int) -> list[str]:
     return [*base, f"replicates={max(2, round(rows / one))}"]
 
 
-def lines_of(trials: Sequence[Trial], commit: str) -> Iterator[tuple[str, Row]]:
-    """Each trial's rows in the order in which a process may have written them, with what befell the trial.
+def lines_of(trials: Sequence[Trial], commit: str) -> Iterator[tuple[int, bool, Row]]:
+    """Rows of all trials, as `_ODD` says; interrupted and repeated trials have two.
 
     Yields:
-      Fate (`done`, or a key of `_ODD`) and row; of an interrupted and of a repeated trial two rows.
+      The trial's place, whether this is the second row, and the row.
     """
     draw = generator(0, "scale", len(trials))
     fates = draw.choice([*_ODD, "done"], len(trials), p=[*_ODD.values(), 1 - sum(_ODD.values())])
     levels: dict[str, float] = {}
     noise = draw.normal(0, 0.25, (len(trials), 6))
-    for trial, fate, drawn in zip(trials, fates.tolist(), noise, strict=True):
+    for place, (trial, fate, drawn) in enumerate(zip(trials, fates.tolist(), noise, strict=True)):
         if fate == "not run":
             continue
         known = describe(trial) | {"commit": commit}
         if fate == "interrupted":
-            yield fate, known | {"status": "interrupted", "reason": "stopped from outside"}
+            yield place, False, known | {"status": "interrupted", "reason": "stopped from outside"}
         level = levels.setdefault(trial.source, float(generator(0, "source", trial.source).normal(0, 0.4)))
         row = known | _measured(trial, level, drawn, fate == "diverged")
-        yield fate, row
+        yield place, fate == "interrupted", row
         if fate == "repeated":
-            yield fate, row | {"seconds": row["seconds"] * 1.25}
+            yield place, True, row | {"seconds": row["seconds"] * 1.25}
 
 
 def _measured(trial: Trial, level: float, drawn: np.ndarray, diverged: bool) -> Row:

@@ -19,7 +19,7 @@ from convtl.study.columns import Gathering, Row, Rows, Signatures, Table
 from convtl.study.program import commit
 from convtl.study.results import in_order, write_csv
 
-__all__ = ["FINAL", "Row", "RowStore", "accessible"]
+__all__ = ["FINAL", "Row", "RowStore", "accessible", "line_of"]
 
 FINAL = ("done", "diverged")
 """Statuses that are not tried again."""
@@ -71,7 +71,7 @@ class RowStore:
             if self._file is None:
                 name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
                 self._file = self._folder / name
-            line = json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+            line = line_of(row)
             with self._file.open("ab") as file:
                 file.write(line)
                 file.flush()
@@ -148,6 +148,11 @@ class RowStore:
             finally:
                 temporary.unlink(missing_ok=True)
         return path
+
+
+def line_of(row: Row) -> bytes:
+    """A row as it stands in a file."""
+    return json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
 def _parse(lines: Iterable[bytes]) -> Iterator[Row]:
