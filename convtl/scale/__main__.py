@@ -17,6 +17,7 @@ from pathlib import Path
 
 from convtl.entry import folder, guarded
 from convtl.errors import UserError
+from convtl.scale.measuring import UNIT
 from convtl.scale.page import Line, page
 from convtl.study.store import accessible
 
@@ -95,11 +96,11 @@ def _measured(rows: str, writers: str, out: Path) -> list[Line]:
         Line("look", "and at each look after that, nothing new", _milli(look["again"])),
     ]
     for number in ("1", "8", "32"):
-        found = _step("append", number)["rows a second"]
+        found = _step("append", place, number)["rows a second"]
         what = f"rows a second on disk, {number} {'processes' if number != '1' else 'process'} on one `out`"
         lines.append(Line(f"append {number}", what, f"{found:,.0f}"))
     for number in ("0", "1000", "20000"):
-        each = _step("claim", number)["seconds"]
+        each = _step("claim", place, number)["seconds"]
         lines.append(Line(f"claim {number}", f"a claim, while {int(number):,} others are held", _milli(each)))
     sizes = _step("cache", "")
     for name, size in sizes.items():
@@ -115,7 +116,8 @@ def _measured(rows: str, writers: str, out: Path) -> list[Line]:
 
 def _step(name: str, *arguments: str) -> dict[str, float]:
     print(f"{name} {' '.join(arguments)}".strip(), file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "convtl.scale.steps", name, *arguments]
+    module = "writers" if name in ("append", "claim") else "steps"
+    command = [sys.executable, "-m", f"convtl.scale.{module}", name, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -132,7 +134,7 @@ def _report(out: Path) -> tuple[float, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise UserError(f"out: the report of '{out}' could not be made (exit code {process.returncode})")
-    return time.perf_counter() - began, used.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    return time.perf_counter() - began, used.ru_maxrss / UNIT
 
 
 def _write(lines: list[Line], path: Path) -> None:

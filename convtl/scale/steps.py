@@ -3,35 +3,25 @@
 `python -m convtl.scale.steps NAME ARGUMENTS` runs one and prints its figures as JSON.
 """
 
-import json
-import multiprocessing
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from convtl import checkpoint
 from convtl.cli import compose
-from convtl.keys import digest
 from convtl.models.registry import build_network
 from convtl.parsing import parse
+from convtl.scale.measuring import Figures, measure
 from convtl.scale.study import hash_of, lines_of, words_for
-from convtl.study.claims import Claims
 from convtl.study.grid import distinct, expand
 from convtl.study.record import make_record, write_record
 from convtl.study.store import RowStore, line_of
-from convtl.training.devices import device_line, peak_memory_gib
+from convtl.training.devices import device_line
 
-Figures = dict[str, Any]
 _TORN = b'{"axes": {}, "trial": "torn by a ki'
-_APPENDS = 200
-_ROW = {"trial": "0" * 16, "status": "done", "seconds": 0.04, "reason": "x" * 1250}
-"""As long as a row of LeNet-5."""
 
 
 def plan(rows: str, out: str) -> Figures:
@@ -105,64 +95,6 @@ def look(out: str) -> Figures:
     return {"finished": found, "first": first, "again": (time.perf_counter() - began) / 20}
 
 
-def append(writers: str) -> Figures:
-    """Processes that append to one folder, each row flushed to disk."""
-    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".convtl-scale-") as folder:
-        context = multiprocessing.get_context("spawn")
-        start = context.Barrier(int(writers) + 1)
-        workers = [context.Process(target=_append, args=(folder, start)) for _ in range(int(writers))]
-        for worker in workers:
-            worker.start()
-        start.wait()
-        began = time.perf_counter()
-        for worker in workers:
-            worker.join()
-        taken = time.perf_counter() - began
-        there = len(RowStore(Path(folder)).read())
-    if there != int(writers) * _APPENDS:
-        raise RuntimeError(f"{there} rows of {int(writers) * _APPENDS} are there")
-    return {"rows a second": there / taken}
-
-
-def _append(folder: str, start: Any) -> None:
-    store = RowStore(Path(folder))
-    store.prepare()
-    me = multiprocessing.current_process().name
-    rows = [_ROW | {"trial": digest([me, number])} for number in range(_APPENDS)]
-    start.wait()
-    for row in rows:
-        store.append(row)
-
-
-def claim(held: str) -> Figures:
-    """Taking and giving back a claim while others hold so many in the one lock file."""
-    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".convtl-scale-") as folder:
-        context = multiprocessing.get_context("spawn")
-        ready, done = context.Event(), context.Event()
-        holder = context.Process(target=_hold, args=(folder, int(held), ready, done))
-        holder.start()
-        ready.wait()
-        claims, names = Claims(Path(folder)), [digest(["mine", number]) for number in range(500)]
-        began = time.perf_counter()
-        taken = [name for name in names if claims.take(name)]
-        claims.release(taken)
-        each = (time.perf_counter() - began) / len(names)
-        claims.close()
-        done.set()
-        holder.join()
-    if len(taken) != len(names):
-        raise RuntimeError("a claim was refused that nobody held")
-    return {"seconds": each}
-
-
-def _hold(folder: str, held: int, ready: Any, done: Any) -> None:
-    claims = Claims(Path(folder))
-    for number in range(held):
-        claims.take(digest(["other", number]))
-    ready.set()
-    done.wait()
-
-
 def cache(_: str) -> Figures:
     """What entries of the cache weigh: nets as they are saved, features by their shape."""
     settings = parse(compose([]))
@@ -181,17 +113,5 @@ def cache(_: str) -> Figures:
     return found
 
 
-STEPS: Mapping[str, Callable[..., Figures]] = {
-    step.__name__: step for step in (plan, generate, consolidate, look, append, claim, cache)
-}
-
-
-def main(words: list[str]) -> None:
-    name, *arguments = words
-    began = time.perf_counter()
-    found = STEPS[name](*arguments)
-    print(json.dumps(found | {"wall": time.perf_counter() - began, "gib": peak_memory_gib()}))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    measure([plan, generate, consolidate, look, cache])
