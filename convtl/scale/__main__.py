@@ -110,7 +110,7 @@ def _measured(rows: str, writers: str, out: Path) -> list[Line]:
                 if "features" in name
                 else f"cache: a {name} source net"
             )
-            lines.append(Line(f"cache {name}", f"cache: {what}", _size(size)))
+            lines.append(Line(f"cache {name}", what, _size(size)))
     return lines
 
 

@@ -260,6 +260,15 @@ def test_headline_is_plain_text():
     assert "No trial is finished yet" in headline(results_of([], (), {}))
 
 
+def test_of_many_settings_the_first_are_drawn_and_the_tables_have_all(tmp_path, undrawn) -> None:
+    rows = [row for updates in range(100, 1400, 100) for row in study(2, updates=updates)]
+    text = report(tmp_path, rows)
+    assert "The first 4 of 13 settings are drawn; the tables have them all." in text
+    assert len(list((tmp_path / "figures").glob("learning_curves*.png"))) == 4
+    assert "1300 updates" in section(text, "Headline table")
+    assert "drawn; the tables" not in report(tmp_path / "fewer", rows[: 12 * len(rows) // 13])
+
+
 def test_markdown_without_pictures_becomes_a_page(tmp_path):
     page = to_html("# A\n\n**contradicted**\n", "A & B", tmp_path)
     assert '<strong class="outcome contradicted">' in page
