@@ -72,6 +72,8 @@ def build(
         "rows of other studies": shared_said(config, set(rows.objects("trial"))),
     }
     scope = _scope(config, record, rows, wall) | {name: text for name, text in program.items() if text}
+    not_run = unfinished(record, everything) if config.scorecard else []
+    del found, everything, made_by, signed  # of a million trials each is hundreds of megabytes
     if late := _added_later(config, rows):
         scope["claims added later"] = late
     asks = "claims and verdicts" if config.scorecard else "how many layers to fine-tune"
@@ -97,7 +99,7 @@ def build(
             names=config.scorecard,
             targets=config.target,
             scope=facts(config, record, scope, frame(rows)),
-            left_out=[*unfinished(record, everything), *left_out],
+            left_out=[*not_run, *left_out],
             probes=read_gradients(store.out) if (store.out / TABLE).exists() else None,
             uncached=partial(_uncached, config, shared["samples"]),
             seed=config.seed,

@@ -60,7 +60,7 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         & (data["trial"] != "")
         & data[data["usable"]].duplicated(["trial", *places]).reindex(data.index, fill_value=False)
     )
-    return data[~repeated].reset_index(drop=True)
+    return data[~repeated].reset_index(drop=True) if repeated.any() else data
 
 
 def arm_names(data: pd.DataFrame) -> pd.Series:
@@ -228,6 +228,7 @@ def blocks(data: pd.DataFrame, order: Sequence[str] = ()) -> list[Block]:
     keyed = usable.assign(**{name: usable[name].map(_text) for name in columns})
     pretrained, fresh = keyed[keyed["source"] != SCRATCH], keyed[keyed["source"] == SCRATCH]
     varying = _telling(pretrained if "axes.upper_init" in keyed and len(pretrained) else keyed, columns)
+    del usable, keyed  # of a million trials each copy is hundreds of megabytes
     found = []
     for key, part in _groups(pretrained if len(pretrained) else fresh, [*columns, "target"]):
         content = dict(zip([*columns, "target"], key, strict=True))
