@@ -33,7 +33,7 @@ from convtl.study.record import make_record, write_record
 from convtl.study.runner import Outcome, check_trials, run_trials, take_over, unfinished
 from convtl.study.store import FINAL, Row, RowStore, saying_what_is_saved
 from convtl.study.tuning import frozen, tuning_points
-from convtl.tracking import open_tracker, told_of_errors, told_to_agent
+from convtl.tracking import MOST_ROWS, open_tracker, told_of_errors, told_to_agent
 from convtl.training.devices import device_line, peak_memory_gib, use_all_cores, use_devices
 from convtl.training.probes.run import run_gradients
 from convtl.training.processes import agreed, join, leading, several, watched
@@ -103,7 +103,11 @@ def _alone(config: Config, trials: Sequence[Trial], content: Mapping[str, Any], 
 
         return run_speed(config, content, command, out, cache, lambda line: print(line, file=sys.stderr))
     if config.dry_run:
-        print(describe_plan([*tuning, *frozen(trials, tuning, RowStore(out).read())], out, cache))
+        print(
+            describe_plan(
+                [*tuning, *frozen(trials, tuning, RowStore(out).read() if tuning else {})], out, cache
+            )
+        )
         if tuning:
             print(f"then {len(distinct(trials))} trials at the rates that {len(tuning)} tuning trials choose")
         return 0
@@ -122,7 +126,9 @@ def _done(
     config: Config, tuning: Sequence[Trial], trials: Sequence[Trial], store: RowStore
 ) -> tuple[int, int]:
     """How many trials are done, and how many there are."""
-    ready = frozen(trials, tuning, store.read())  # a trial whose rate is not chosen yet is open too
+    ready = frozen(
+        trials, tuning, store.read() if tuning else {}
+    )  # a trial whose rate is not chosen yet is open too
     waiting = len(distinct(trials)) - len(distinct(ready))
     left = len(unfinished(tuning, store)) + len(unfinished(ready, store, _nets(config, store))) + waiting
     total = len(distinct([*tuning, *trials]))
@@ -154,7 +160,7 @@ def _run(
         take_over(tuning, store, others)
         agreed(lambda: "ready")  # what the others read is written
         tuned = _train(tuning, store, materials, progress, None)
-        trials = frozen(trials, tuning, store.read())
+        trials = frozen(trials, tuning, store.read() if tuning else {})
         take_over(trials, store, others)
         record = make_record(content, trials, command, device_line())
         write_record(out, record)
@@ -174,9 +180,11 @@ def _run(
         f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, peak memory {peak_memory_gib():.1f} GiB"
     )
     print(f"rows: {out / 'results.csv'}\nreport: {report}")
-    rows = [row for name, row in store.read().items() if name in {trial.id for trial in trials}]
-    summary = {"trials": len(rows), "failed": len(outcome.failed), "seconds": wall}
-    tracker.finish(rows, sorted((out / "figures").glob("*.png")), report, summary, outcome.failed)
+    rows = store.read()
+    own = [name for name in dict.fromkeys(trial.id for trial in trials) if name in rows]
+    summary = {"trials": len(own), "failed": len(outcome.failed), "seconds": wall}
+    shown = [rows[name] for name in own[:MOST_ROWS]]
+    tracker.finish(shown, sorted((out / "figures").glob("*.png")), report, summary, outcome.failed)
     for reason in dict.fromkeys(outcome.failed):
         print(f"convtl: {outcome.failed.count(reason)} trials failed: {reason}", file=sys.stderr)
     return 1 if outcome.failed else 0

@@ -36,6 +36,7 @@ FLOORS = {
     "study": 5,
     "reporting": 6,
     "speed": 6,
+    "scale": 7,
     "cli": 6,
     "conduct": 7,
     "run": 8,

@@ -13,16 +13,18 @@ from convtl.data.domains import Domain
 from convtl.files import written
 from convtl.keys import digest
 from convtl.reporting import advice
+from convtl.reporting.comparable import comparable
 from convtl.reporting.costs import uncached
-from convtl.reporting.document import headline, write_report
+from convtl.reporting.document import headline, results_of, write_report
 from convtl.reporting.principles import write_report as write_scorecard
-from convtl.reporting.protocol import commits_said, facts, tuned_edges, tuning_stages, unfinished
+from convtl.reporting.protocol import commits_said, facts, tuned_edges, unfinished
 from convtl.reporting.replication import Second
 from convtl.reporting.shared_rows import shared_said
 from convtl.reporting.ways import setting_name
 from convtl.study.advised import advise
 from convtl.study.arms import blocks, frame
-from convtl.study.grid import Trial, accepts
+from convtl.study.columns import Rows, Table, column_of
+from convtl.study.grid import Trial
 from convtl.study.materials import Materials
 from convtl.study.measured import not_measured, read_measured, with_measures
 from convtl.study.program import commit, short
@@ -56,19 +58,22 @@ def build(
       The path of report.html, and the headline to be printed.
     """
     found = store.read()
-    made_by = commits_of(store)
-    everything = {name: row | {"commit": made_by[name]} for name, row in found.items()}
+    made_by = commits_of(store, found)
+    signed = column_of([made_by[trial] for trial in found], {})
+    everything = Rows(found.table.with_columns({"commit": signed}))
     measured = read_measured(store.out)
-    store.write_table(with_measures(everything.values(), measured))
+    store.write_table(with_measures(everything.table, measured))
     rows, left_out = comparable(everything, config, record)
     left_out += not_measured(store.out) if config.distances else []
     program = {
         "rows made by": commits_said(made_by, everything),
         "commit of this report": short(commit() or ""),
         "rates at an edge": tuned_edges(record, everything),
-        "rows of other studies": shared_said(config, {row["trial"] for row in rows}),
+        "rows of other studies": shared_said(config, set(rows.objects("trial"))),
     }
     scope = _scope(config, record, rows, wall) | {name: text for name, text in program.items() if text}
+    not_run = unfinished(record, everything) if config.scorecard else []
+    del found, everything, made_by, signed  # of a million trials each is hundreds of megabytes
     if late := _added_later(config, rows):
         scope["claims added later"] = late
     asks = "claims and verdicts" if config.scorecard else "how many layers to fine-tune"
@@ -82,10 +87,9 @@ def build(
             given = advise(blocks(frame(rows), config.source)) if config.advice else []
             if config.advice:
                 shared["opening"] = advice.section(given, config, store.out)
-            path = write_report(
-                rows, store.out, claims=config.claims, scope=scope, left_out=left_out, **shared
-            )
-            lines = [headline(rows, config.claims)]
+            results = results_of(rows, config.claims, scope)
+            path = write_report(results, store.out, scope=scope, left_out=left_out, **shared)
+            lines = [headline(results)]
             lines += [advice.console(given, config, store.out)] if config.advice else []
             return path, "\n\n".join(lines)
         rows = with_measures(rows, measured)
@@ -95,7 +99,7 @@ def build(
             names=config.scorecard,
             targets=config.target,
             scope=facts(config, record, scope, frame(rows)),
-            left_out=[*unfinished(record, everything), *left_out],
+            left_out=[*not_run, *left_out],
             probes=read_gradients(store.out) if (store.out / TABLE).exists() else None,
             uncached=partial(_uncached, config, shared["samples"]),
             seed=config.seed,
@@ -110,59 +114,16 @@ def _uncached(config: Config, samples: Samples | None, units: Mapping[int, str])
     return {} if images is None else uncached(config, (*images.shape[1:3], 1), units)
 
 
-def _added_later(config: Config, rows: Sequence[Row]) -> list[str]:
+def _added_later(config: Config, rows: Table) -> list[str]:
     """Claims that some of the rows were run without: for those it is not known that they came first."""
     return [
         claim.statement
         for claim in config.claims
-        if any(digest(dump(claim)) not in row.get("declared", []) for row in rows)
+        if any(digest(dump(claim)) not in declared for declared in rows.distinct("declared", []))
     ]
 
 
-def comparable(
-    everything: Mapping[str, Row], config: Config, record: Mapping[str, Any]
-) -> tuple[list[Row], list[str]]:
-    """Rows of the same protocol whose names stand for the same things; and what was left out, in words.
-
-    A planned trial has a row for each of its places in the study: one that another protocol or another
-    value of an axis does not concern (scratch, with sources pretrained in two ways) serves all of them.
-    """
-    kept, planned = [], set()
-    for point in record["points"]:
-        planned.add(point["trial"])
-        if point["trial"] in everything:
-            place = {key: value for key, value in point.items() if key != "trial"}
-            kept.append(everything[point["trial"]] | place)
-    protocols = {point["config"] for point in record["points"]}
-    tuned_on = tuning_stages(record)
-    other_protocol, other_content, tuning = 0, 0, 0
-    for name, row in everything.items():
-        if name in planned:
-            continue
-        if (row.get("config"), row.get("target"), row.get("replicate")) in tuned_on:
-            tuning += 1
-        elif row.get("config") not in protocols:
-            other_protocol += 1
-        elif not accepts(config, record["contents"], row):
-            other_content += 1
-        else:
-            kept.append(row)
-    left_out = []
-    if tuning:
-        numbers = ", ".join(map(str, sorted({replicate for *_, replicate in tuned_on})))
-        left_out.append(f"{tuning} tuning trials (replicates {numbers}), which chose the learning rates")
-    if other_protocol:
-        left_out.append(
-            f"{other_protocol} rows of another protocol (other updates, rates, seed, classes, ...)"
-        )
-    if other_content:
-        left_out.append(f"{other_content} rows whose model, regime or domain has other parameters now")
-    return kept, left_out
-
-
-def _scope(
-    config: Config, record: Mapping[str, Any], rows: Sequence[Row], wall: float | None
-) -> dict[str, Any]:
+def _scope(config: Config, record: Mapping[str, Any], rows: Table, wall: float | None) -> dict[str, Any]:
     faces, sources = set[str](), _sources(config, rows)
     for name in config.target:
         domain = config.domains.get(name)
@@ -186,7 +147,7 @@ def _scope(
         "seed": config.seed,
         "device": record.get("device"),
         "versions": ", ".join(f"{name} {number}" for name, number in record.get("versions", {}).items()),
-        "training time, all trials (s)": round(sum(float(row.get("seconds") or 0) for row in rows), 1),
+        "training time, all trials (s)": round(sum(float(own or 0) for own in rows.objects("seconds")), 1),
     }
     if unmatched := _unmatched(config, rows):
         scope["sources are not matched"] = unmatched
@@ -200,9 +161,9 @@ def _scope(
     return {key: value for key, value in scope.items() if value is not None}
 
 
-def _sources(config: Config, rows: Sequence[Row]) -> list[str]:
+def _sources(config: Config, rows: Iterable[Row]) -> list[str]:
     """Those that trials have, which with blocks need not be those beside them; in the config's order first."""
-    there = dict.fromkeys(str(row["source"]) for row in rows)
+    there = dict.fromkeys(map(str, Table.of(rows).distinct("source")))
     return [*(name for name in config.source if name in there), *(n for n in there if n not in config.source)]
 
 
@@ -236,15 +197,16 @@ def _resized(config: Config, sources: Sequence[str]) -> list[str]:
     return said
 
 
-def _unmatched(config: Config, rows: Sequence[Row]) -> str:
+def _unmatched(config: Config, rows: Table) -> str:
     """Sources with other numbers of classes or images than the recipe asks for, or than most of them have.
 
     `self` is one by design.
     """
+    columns = [rows.objects(name) for name in ("source", "source_classes", "source_images")]
     sizes = {
-        str(row["source"]): (int(row["source_classes"]), int(row["source_images"]))
-        for row in rows
-        if row.get("source_images") and source_name(str(row["source"])).base != "self"
+        str(source): (int(classes), int(images))
+        for source, classes, images in dict.fromkeys(zip(*columns, strict=True))
+        if images and source_name(str(source)).base != "self"
     }
     asked = config.pretrain.images_per_class
     usual = Counter(classes for classes, _ in sizes.values()).most_common(1)

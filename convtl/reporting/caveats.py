@@ -9,7 +9,7 @@ import pandas as pd
 from convtl.reporting import numbers
 from convtl.study.arms import Block, arm_names
 from convtl.study.principles import Verdict, at_floor
-from convtl.study.store import PARTS, by_part
+from convtl.study.results import PARTS, by_part
 
 _EQUALLY_LEARNED = 0.05
 """Differences of source accuracy that are not worth a word."""
@@ -153,7 +153,8 @@ def _by_part(rows: pd.DataFrame) -> str:
     """` (near 92%, far 70%)` of a mixture: among its near classes, and among its far ones."""
     if "source_accuracy_by_part" not in rows:
         return ""
-    found = [own for _, row in rows.iterrows() if (own := by_part(dict(row)))]
+    parts = (value for value in rows["source_accuracy_by_part"] if isinstance(value, list | tuple))
+    found = [own for value in parts if (own := by_part({"source_accuracy_by_part": value}))]
     if not found:
         return ""
     means = ", ".join(f"{name} {sum(own[name] for own in found) / len(found):.0%}" for name in PARTS)

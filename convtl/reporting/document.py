@@ -2,7 +2,8 @@
 
 import base64
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,6 +28,7 @@ from convtl.reporting.page import PAGE
 from convtl.reporting.summary import Cell, cells
 from convtl.secrets import redacted
 from convtl.study.arms import Block, blocks, frame
+from convtl.study.columns import Table
 from convtl.study.principles import Outcome, Verdict, judge
 
 Samples = Mapping[str, tuple[np.ndarray, Sequence[str]]]
@@ -34,17 +36,18 @@ Parts = Sequence[tuple[Block, list[Cell]]]
 
 _WIDEST = 1460
 """Pixels of the widest usual figure, which fills the page."""
+_MOST_DRAWN = 12
+"""With more settings than this, only the first few are drawn: nobody looks at hundreds of figures."""
 _ALL_FIGURES = 4
 """With more settings than this, only the first gets the figures on cost, rates and calibration."""
 
 
 def write_report(
-    rows: list[dict[str, Any]],
+    results: "Results",
     out: Path,
     *,
     title: str,
     question: str,
-    claims: Sequence[ClaimConfig],
     scope: Mapping[str, Any],
     samples: Samples | None,
     left_out: Sequence[str],
@@ -53,7 +56,7 @@ def write_report(
     """Writes `out/report.md`, `out/report.html` and `out/figures/*.png` from the rows of a study.
 
     Args:
-      rows: one dictionary a trial, with the columns of results.csv; any of them may be missing.
+      results: of the study's rows, from `results_of`.
       scope: facts of the protocol for the methods section. Some are also used: `command` (how to reproduce),
         `faces` (what the test images are), `sources` (the order in which sources are shown).
       samples: domain -> (uint8 images, labels), shown as pictures.
@@ -64,8 +67,7 @@ def write_report(
       The path of report.html. Every file is written under a temporary name and then renamed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    data, parts = _parts(rows, scope)
-    verdicts = judge(claims, data)
+    data, parts, verdicts = results.data, results.parts, results.verdicts
     text = "\n".join(
         [
             f"# {one_line(title)}\n",
@@ -78,7 +80,7 @@ def write_report(
             _claims(verdicts),
             *_headline_sections(parts),
             *_figure_sections(parts, out, samples),
-            *feature_maps.section(out, rows, scope),
+            *feature_maps.section(out, results.rows, scope),
             _methods(parts, scope),
             "## Missing, diverged, failed, left out\n",
             tables.missing_table(data, [block for block, _ in parts], left_out),
@@ -88,28 +90,47 @@ def write_report(
     return publish(text, title, out)
 
 
-def headline(rows: list[dict[str, Any]], claims: Sequence[ClaimConfig]) -> str:
+def headline(results: "Results") -> str:
     """The plain-text table and verdict lines that a run prints at its end."""
-    data, parts = _parts(rows, {})
-    if not parts:
+    if not results.parts:
         return sentences.NOTHING
     lines = []
-    for block, found in parts:
-        lines += [block.title or f"target {block.target}", tables.plain(block, found), ""]
+    for block, found in results.parts:
+        shown = list(dict.fromkeys(block.data["source"]))  # as they came
+        table = tables.plain(block, sorted(found, key=lambda cell: shown.index(cell.source)))
+        lines += [block.title or f"target {block.target}", table, ""]
     lines.append(
         "G, D: differences of log-odds (logits) [sign-flip interval]; * holds after adjustment over the table"
     )
-    lines += [sentences.claim(verdict).replace("**", "") for verdict in judge(claims, data)]
+    lines += [sentences.claim(verdict).replace("**", "") for verdict in results.verdicts]
     return "\n".join(lines)
 
 
-def _parts(
-    rows: list[dict[str, Any]], scope: Mapping[str, Any]
-) -> tuple[pd.DataFrame, list[tuple[Block, list[Cell]]]]:
-    data = frame(rows)
+@dataclass(frozen=True)
+class Results:
+    """What is reported of a study: its rows, the blocks of them with their cells, the verdicts."""
+
+    rows: Table
+    data: pd.DataFrame
+    parts: Parts
+    verdicts: Sequence[Verdict]
+
+
+def results_of(
+    rows: Iterable[Mapping[str, Any]], claims: Sequence[ClaimConfig], scope: Mapping[str, Any]
+) -> Results:
+    """Computes everything that a report tells.
+
+    Args:
+      rows: one dictionary a trial, with the columns of results.csv; any of them may be missing.
+      scope: `sources` is the order in which sources are shown.
+    """
+    table = Table.of(rows)
+    data = frame(table)
     order = scope.get("sources", ())
     names = [str(name) for name in order] if isinstance(order, list | tuple) else []
-    return data, [(block, cells(block)) for block in blocks(data, names)]
+    found = blocks(data, names)
+    return Results(table, data, [(block, cells(block)) for block in found], judge(claims, data, found))
 
 
 # --- sections -----------------------------------------------------------------------------------------
@@ -161,7 +182,7 @@ def _headline_sections(parts: Parts) -> list[str]:
 
 def _figure_sections(parts: Parts, out: Path, samples: Samples | None) -> list[str]:
     text = ["## Figures\n"] if parts or samples else []
-    for index, (block, found) in enumerate(parts):
+    for index, (block, found) in enumerate(parts[: _drawn(parts)]):
         text += _titled(block, "###")
         suffix = "" if index == 0 else f"_{index + 1}"
         for name, what, draw, caption, bars in _figures(
@@ -169,6 +190,10 @@ def _figure_sections(parts: Parts, out: Path, samples: Samples | None) -> list[s
         ):
             path = figures.save(draw(), out / "figures" / f"{name}{suffix}.png")
             text += picture(path.name, what, caption, bars)
+    if _drawn(parts) < len(parts):
+        text.append(
+            f"The first {_drawn(parts)} of {len(parts)} settings are drawn; the tables have them all.\n"
+        )
     if len(parts) > _ALL_FIGURES:
         text.append("Figures on cost, learning rates and calibration are drawn for the first setting only.\n")
     targets = {block.target for block, _ in parts}
@@ -182,6 +207,10 @@ def _figure_sections(parts: Parts, out: Path, samples: Samples | None) -> list[s
         names = f"{', '.join(shown)}, with the labels of the classes."
         text += picture(path.name, "What the nets see", names, "")
     return text
+
+
+def _drawn(parts: Parts) -> int:
+    return len(parts) if len(parts) <= _MOST_DRAWN else _ALL_FIGURES
 
 
 _Drawn = tuple[str, str, Callable[[], figures.Figure], str, str]

@@ -1,6 +1,6 @@
 """The section of a report on what each unit computes, before and after tuning, and how far it moved."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,11 @@ _OTHER_RATES = (
 )
 
 
-def section(out: Path, rows: Sequence[Mapping[str, Any]], scope: Mapping[str, Any]) -> list[str]:
+def section(out: Path, rows: Iterable[Mapping[str, Any]], scope: Mapping[str, Any]) -> list[str]:
     """Markdown on how far units moved, with figures written to out/figures; empty for studies without `movement`.
 
     Args:
-      rows: of the study, some of them with `moved`.
+      rows: of the study, some of them with `moved`; read more than once.
       scope: `sources` (their order), and `movement` if the study asked for it.
     """
     found = movement_frame(rows)

@@ -1,6 +1,6 @@
 """The report of a study of declared claims: the scorecard first, then depths, figures, methods."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ _SAID = (
 
 
 def write_report(
-    rows: list[dict[str, Any]],
+    rows: Iterable[Mapping[str, Any]],
     out: Path,
     *,
     title: str,

@@ -11,6 +11,7 @@ from convtl.config import Config, TypedScriptConfig
 from convtl.errors import UserError
 from convtl.reporting import numbers
 from convtl.study.arms import SCRATCH
+from convtl.study.columns import Table
 from convtl.study.edges import edges_of, tuned_arms
 from convtl.study.grid import expand, settings_of, trials_of
 from convtl.study.program import short
@@ -193,10 +194,12 @@ def _span(values: pd.Series) -> str:
 
 def unfinished(record: Mapping[str, Any], everything: Collection[str]) -> list[str]:
     """Planned trials without a row, counted by source."""
+    points = Table.of(record["points"])
+    sources = points.mapped("source", str, "")
     open_ones = {
-        point["trial"]: str(point.get("source", ""))
-        for point in record["points"]
-        if point["trial"] not in everything
+        trial: source
+        for trial, source in zip(points.objects("trial"), sources, strict=True)
+        if trial not in everything
     }
     if not open_ones:
         return []

@@ -7,7 +7,7 @@ from typing import Any
 from convtl.config import Config, dump
 from convtl.errors import UserError
 from convtl.parsing import parse
-from convtl.reporting.build import comparable
+from convtl.reporting.comparable import comparable
 from convtl.reporting.protocol import commits_said
 from convtl.reporting.replication import Second
 from convtl.study.arms import frame
@@ -51,7 +51,7 @@ def read_second(out: Path, config: Config) -> Second:
     probes = read_gradients(out) if (out / TABLE).exists() else None
     scores = scorecard(config.scorecard, frame(rows), probes, config.target)
     command = without_paths(str(record.get("command", "")))
-    made_by = commits_said(commits_of(store), everything)
+    made_by = commits_said(commits_of(store, everything), everything)
     return Second(other.seed, tuple(scores), command, made_by, _differs(dump(config), dump(other)))
 
 

@@ -1,5 +1,6 @@
 """The numbers of a block's headline table: one cell per source and labels a class."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 from convtl.study import statistics
 from convtl.study.arms import Block
 from convtl.study.principles import ALPHA, at_floor
-from convtl.study.statistics import Estimate, estimate
+from convtl.study.statistics import Estimate, estimates
 
 
 @dataclass(frozen=True)
@@ -75,17 +76,19 @@ def cells(block: Block) -> list[Cell]:
     ]
     benefits = [block.benefit(source, n) for source, n in grid]
     adjusted = _adjusted([*gains, *benefits])
-    return [
-        _cell(
-            block,
-            source,
-            n,
-            chosen[index],
-            _contrast(gains[index], adjusted[index]),
-            _contrast(benefits[index], adjusted[len(grid) + index]),
+    reached = [_accuracies(block, source, n, depth) for (source, n), depth in zip(grid, chosen, strict=True)]
+    fresh = {n: block.scratch_arm(n, "test_accuracy") for n in block.counts}
+    known = _estimates([*gains, *benefits, *reached, *fresh.values()])
+    scratch = dict(zip(fresh, known[3 * len(grid) :], strict=True))
+    found = []
+    for index, (source, n) in enumerate(grid):
+        gain, benefit = (
+            Contrast(own, adjusted[place]) if (own := known[place]) is not None else None
+            for place in (index, len(grid) + index)
         )
-        for index, (source, n) in enumerate(grid)
-    ]
+        accuracy = known[2 * len(grid) + index]
+        found.append(_cell(block, source, n, chosen[index], accuracy, scratch[n], gain, benefit))
+    return found
 
 
 def chosen_depth(block: Block, source: str, n: int) -> int | None:
@@ -96,18 +99,33 @@ def chosen_depth(block: Block, source: str, n: int) -> int | None:
 
 def accuracy_at(block: Block, source: str, n: int, depth: int | None) -> Estimate | None:
     """Test accuracy of an arm with its interval over replicates; None if it was not run."""
-    values = block.arm(source, n, depth, "test_accuracy") if depth is not None else ()
-    return estimate(np.asarray(values)) if len(values) else None
+    return _estimates([_accuracies(block, source, n, depth)])[0]
+
+
+def _accuracies(block: Block, source: str, n: int, depth: int | None) -> pd.Series:
+    return block.arm(source, n, depth, "test_accuracy") if depth is not None else pd.Series(dtype=float)
+
+
+def _estimates(contrasts: Sequence[pd.Series]) -> list[Estimate | None]:
+    """One for each contrast; None for an empty one."""
+    found = iter(estimates([values for values in contrasts if len(values)]))
+    return [next(found) if len(values) else None for values in contrasts]
 
 
 def _cell(
-    block: Block, source: str, n: int, depth: int | None, gain: Contrast | None, benefit: Contrast | None
+    block: Block,
+    source: str,
+    n: int,
+    depth: int | None,
+    accuracy: Estimate | None,
+    scratch: Estimate | None,
+    gain: Contrast | None,
+    benefit: Contrast | None,
 ) -> Cell:
     curve = block.curve(source, n)
     z = curve.to_numpy()
     split = statistics.half_split_depths(z) if len(z) else None
     head, full = (block.arm(source, n, k, "test_accuracy").mean() for k in (1, block.full))
-    scratch = block.scratch_arm(n, "test_accuracy")
     return Cell(
         source=source,
         n=n,
@@ -115,19 +133,15 @@ def _cell(
         share=tuple(map(float, statistics.depth_distribution(z))) if len(z) else (),
         split=(tuple(map(float, split[0])), split[1]) if split else None,
         chosen=depth,
-        accuracy=accuracy_at(block, source, n, depth),
+        accuracy=accuracy,
         head=float(head),
         full=float(full),
-        scratch=estimate(scratch) if len(scratch) else None,
+        scratch=scratch,
         gain=gain,
         benefit=benefit,
         floor=at_floor(block, source, n),
         m=len(z),
     )
-
-
-def _contrast(values: pd.Series, adjusted: float) -> Contrast | None:
-    return Contrast(estimate(values), adjusted) if len(values) else None
 
 
 def _adjusted(contrasts: list[pd.Series]) -> np.ndarray:

@@ -137,11 +137,12 @@ def absent(block: Block) -> list[tuple[str, str, str, int]]:
     replicates = sorted({int(value) for value in block.both["replicate"]})
     arms = [(source, n, k) for source in block.sources for n in block.counts for k in block.depths]
     arms += [("scratch", n, block.full) for n in block.counts if block.full_known]
+    there = {(source, n, k): set(block.arm(source, n, k).index) for source, n, k in arms}
     return [
         (source, str(n), block.depth_name(k), replicate)
         for source, n, k in arms
         for replicate in replicates
-        if replicate not in block.arm(source, n, k).index
+        if replicate not in there[source, n, k]
     ]
 
 

@@ -6,12 +6,13 @@ arm is (source, labels a class, depth), one number per replicate.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
+from convtl.study.columns import Table
 from convtl.study.statistics import logit_accuracy
 
 SCRATCH = "scratch"
@@ -26,6 +27,8 @@ _TEXTS = (
     "study", "trial", "config", "model", "source", "target", "regime", "depth_unit", "val_regime",
     "subset_digest", "status",
 )  # fmt: skip
+_LONG = ("scores", "classes", "declared")
+"""Lists that no arm is compared by."""
 _FLAGS = ("lr_at_edge", "frozen_ok")
 _SETTING = ("model", "regime", "updates", "val_regime", "config")
 _NOT_OF_SCRATCH = ("regime", "axes.upper_init", "axes.kept")
@@ -39,7 +42,7 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     two usable rows of one trial in one place (config, source, additional axes) the first counts; a mixture of
     one kind of classes only is the very trial of another source, and so has two places.
     """
-    data = pd.DataFrame([_flat(row) for row in rows])
+    data = _flat(Table.of(rows))
     for name in _NUMBERS:
         data[name] = pd.to_numeric(data[name], errors="coerce") if name in data else np.nan
     for name in _TEXTS:
@@ -57,7 +60,7 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         & (data["trial"] != "")
         & data[data["usable"]].duplicated(["trial", *places]).reindex(data.index, fill_value=False)
     )
-    return data[~repeated].reset_index(drop=True)
+    return data[~repeated].reset_index(drop=True) if repeated.any() else data
 
 
 def arm_names(data: pd.DataFrame) -> pd.Series:
@@ -67,11 +70,25 @@ def arm_names(data: pd.DataFrame) -> pd.Series:
     return pd.Series(names, data.index, dtype=object)
 
 
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with its additional axes as columns `axes.NAME`."""
-    axes = row.get("axes")
-    added = {f"axes.{name}": str(value) for name, value in axes.items()} if isinstance(axes, Mapping) else {}
-    return {**{name: value for name, value in row.items() if not isinstance(value, Mapping)}, **added}
+def _flat(table: Table) -> pd.DataFrame:
+    """Rows with their additional axes as columns `axes.NAME`; other mappings are left out, and what is long."""
+    columns: dict[str, Any] = {}
+    for name in table.names:
+        numbers = table.column(name).floats()
+        if numbers is None and name not in _LONG:
+            values = table.mapped(name, lambda value: np.nan if isinstance(value, Mapping) else value, np.nan)
+            if any(value is not np.nan for value in values):
+                columns[name] = values
+        elif numbers is not None:
+            columns[name] = numbers
+    axes = [own for own in table.distinct("axes") if isinstance(own, Mapping)]
+    for axis in dict.fromkeys(name for own in axes for name in own):
+        columns[f"axes.{axis}"] = table.mapped("axes", partial(_said, axis))
+    return pd.DataFrame(columns, index=range(len(table)))
+
+
+def _said(axis: str, axes: Any) -> Any:
+    return str(axes[axis]) if isinstance(axes, Mapping) and axis in axes else np.nan
 
 
 def _flag(value: Any) -> bool | None:
@@ -159,16 +176,26 @@ class Block:
     @cached_property
     def _arms(self) -> dict[tuple[str, int, int], pd.DataFrame]:
         arms = {}
-        for key, part in self.both.groupby(["source", "n_per_class", "depth"], sort=False):
+        both = self.both.assign(replicate=self.both["replicate"].astype(int))
+        places = ["source", "n_per_class", "depth", "replicate"]
+        both = both.drop_duplicates(places).set_index("replicate").sort_index(kind="stable")
+        for key, part in both.groupby(places[:3], sort=False):
             source, n, depth = cast(tuple[str, float, float], key)
-            indexed = part.assign(replicate=part["replicate"].astype(int)).set_index("replicate").sort_index()
-            arms[source, int(n), int(depth)] = indexed[~indexed.index.duplicated()]
+            arms[source, int(n), int(depth)] = part
         return arms
 
     def arm(self, source: str, n: int, depth: int, column: str = "z") -> pd.Series:
         """One number per replicate (index); empty if the arm was not run."""
-        part = self._arms.get((source, n, depth))
-        return part[column].dropna() if part is not None else pd.Series(dtype=float)
+        place = source, n, depth, column
+        if place not in self._series:
+            part = self._arms.get((source, n, depth))
+            self._series[place] = part[column].dropna() if part is not None else pd.Series(dtype=float)
+        return self._series[place]
+
+    @cached_property
+    def _series(self) -> dict[tuple[str, int, int, str], pd.Series]:
+        """What `arm` has given, as reports ask for the same arms again and again."""
+        return {}
 
     def scratch_arm(self, n: int, column: str = "z") -> pd.Series:
         return self.arm(SCRATCH, n, self.full, column)
@@ -201,6 +228,7 @@ def blocks(data: pd.DataFrame, order: Sequence[str] = ()) -> list[Block]:
     keyed = usable.assign(**{name: usable[name].map(_text) for name in columns})
     pretrained, fresh = keyed[keyed["source"] != SCRATCH], keyed[keyed["source"] == SCRATCH]
     varying = _telling(pretrained if "axes.upper_init" in keyed and len(pretrained) else keyed, columns)
+    del usable, keyed  # of a million trials each copy is hundreds of megabytes
     found = []
     for key, part in _groups(pretrained if len(pretrained) else fresh, [*columns, "target"]):
         content = dict(zip([*columns, "target"], key, strict=True))

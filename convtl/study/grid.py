@@ -10,7 +10,7 @@ from convtl.config import content as identified
 from convtl.data.counts import largest_class
 from convtl.data.domains import identity
 from convtl.errors import UserError
-from convtl.keys import digest
+from convtl.keys import digest, digests
 from convtl.models.network import Network
 from convtl.models.registry import build_network
 from convtl.models.weights import origin_identity
@@ -189,11 +189,14 @@ def trials_of(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
                 place["similarity"] = similarity
             elif stands_for != source:  # the very trial of that source
                 own = contents | {"source": _source_content(settings, stands_for, target)}
+            identify = digests({"protocol": protocol, "contents": own, **place}, "replicate")
+            arm, depth_unit = digest([names, place]), _depth_unit(network, plan)
+            units = tuple(unit for unit in network.weighted if unit in plan.trained)
             trials += [
                 Trial(
-                    id=digest({"protocol": protocol, "contents": own, "replicate": replicate, **place}),
+                    id=identify(replicate),
                     config=shared,
-                    arm=digest([names, place]),
+                    arm=arm,
                     contents=own,
                     settings=settings,
                     model=model,
@@ -201,8 +204,8 @@ def trials_of(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
                     target=target,
                     regime=regime,
                     depth=len(plan.trained),
-                    depth_unit=_depth_unit(network, plan),
-                    trained_units=tuple(unit for unit in network.weighted if unit in plan.trained),
+                    depth_unit=depth_unit,
+                    trained_units=units,
                     n_per_class=n,
                     updates=updates,
                     similarity=similarity,

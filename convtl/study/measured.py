@@ -16,6 +16,7 @@ import numpy as np
 
 from convtl.data.inputs import normalised
 from convtl.keys import digest
+from convtl.study.columns import Table, column_of
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
 from convtl.study.rows import describe
@@ -98,9 +99,17 @@ def _open(entry: Mapping[str, Any] | None, n_used: int) -> bool:
     return "without" not in entry or n_used < int(entry["without"]["n_used"])
 
 
-def with_measures(rows: Iterable[Row], measured: Mapping[str, Mapping[str, float]]) -> list[Row]:
+def with_measures(rows: Iterable[Row], measured: Mapping[str, Mapping[str, float]]) -> Table:
     """Rows with the measures of their source and target as columns."""
-    return [row | dict(measured.get(place_of(row), {})) if "contents" in row else row for row in rows]
+    table = Table.of(rows)
+    if not measured:
+        return table
+    found = [measured.get(place_of(row), {}) if "contents" in row else {} for row in table]
+    columns = {}
+    for name in dict.fromkeys(name for own in measured.values() for name in own):
+        before = table.column(name).objects()
+        columns[name] = column_of([own.get(name, old) for own, old in zip(found, before, strict=True)])
+    return table.with_columns(columns)
 
 
 def measure(

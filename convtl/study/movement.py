@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from convtl.measure.representation import linear_cka, weight_displacement
 from convtl.models.network import Network, Variables
+from convtl.study.columns import Table
 from convtl.training.features import chunks, rows_at_once
 
 IMAGES = 240
@@ -89,7 +90,10 @@ def movement_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
     `position` is a unit's place from the input (0, 1, ...), `trained` whether the trial trained it.
     """
-    measured = [row for row in rows if isinstance(row.get("moved"), Mapping)]
+    known = Table.of(rows).only("trial", "model", "moved", "trained_units")
+    measured = (
+        [row for row in known if isinstance(row.get("moved"), Mapping)] if "moved" in known.names else []
+    )
     order = {model: _order([r for r in measured if r.get("model") == model]) for model in _models(measured)}
     lines = []
     for row in measured:

@@ -116,13 +116,18 @@ ESTIMANDS: dict[str, Estimand] = {
 # --- verdicts -----------------------------------------------------------------------------------------
 
 
-def judge(claims: Sequence[ClaimConfig], data: pd.DataFrame) -> list[Verdict]:
+def judge(
+    claims: Sequence[ClaimConfig], data: pd.DataFrame, parts: Sequence[Block] | None = None
+) -> list[Verdict]:
     """Verdicts of all claims in every setting (model, regime, schedule) of a frame of `arms.frame`.
 
     Holm runs over all verdicts that have a p, so a claim judged in two settings counts as two.
+
+    Args:
+      parts: the frame's blocks, where they were made already.
     """
     settings: dict[tuple[tuple[str, str], ...], list[Block]] = {}
-    for block in blocks(data):
+    for block in blocks(data) if parts is None else parts:
         settings.setdefault(block.setting, []).append(block)
     names = _setting_names(list(settings))
     found = [_judge(claim, parts, names[key]) for claim in claims for key, parts in settings.items()]

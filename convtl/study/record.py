@@ -1,5 +1,12 @@
-"""What was asked for, kept beside the results: one resolved config for each distinct invocation."""
+"""What was asked for, kept beside the results: one resolved config for each distinct invocation.
 
+Where each trial stands in its study is part of the record; of more than some thousand trials it is a table of its
+own beside it, since YAML of a million takes minutes to read.
+"""
+
+import csv
+import io
+import json
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +22,7 @@ from convtl.errors import UserError
 from convtl.files import written
 from convtl.keys import digest
 from convtl.secrets import redact
+from convtl.study.columns import Column, Rows, Table, column_of
 from convtl.study.grid import Trial
 from convtl.study.program import commit
 from convtl.study.store import RowStore, accessible
@@ -27,6 +35,9 @@ _LATER: dict[str, Any] = {
     "devices": {"count": None, "split": "trials"}, "distributed": None,
 }  # fmt: skip
 """Keys that studies did not always have -> values with which a study is what it was without them."""
+_IN_RECORD = 5_000
+"""Most trials whose places are written in the record itself."""
+_POINT = ("trial", "config", "axes", "source", "similarity")
 _PACKAGES = ("convtl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "hydra-core",
              "numpy", "matplotlib", "scikit-image")  # fmt: skip
 
@@ -62,19 +73,54 @@ def write_record(out: Path, record: Mapping[str, Any]) -> Path:
 
     Where a study goes on under another commit, its record keeps the one that it began with (`first_commit`).
     """
-    path = out / "configs" / f"{digest(record['config'])}.yaml"
+    name = digest(record["config"])
+    path = out / "configs" / f"{name}.yaml"
     with suppress(UserError):
         earlier = _read(path) if path.is_file() else record
         record = {**record, "first_commit": earlier.get("first_commit", earlier.get("commit"))}
+    points = Table.of(record["points"])
+    if len(points) > _IN_RECORD:
+        beside = path.with_name(f"{name}.points.csv")
+        with accessible(out):
+            _write_points(points, beside)
+        record = {**record, "points": beside.name}
+    else:
+        record = {**record, "points": list(points)}
     text = yaml.safe_dump(redact(dict(record)), sort_keys=False, allow_unicode=True)
     with accessible(out), written(path) as file:
         file.write(text.encode())
     return path
 
 
-def planned(points: Sequence[Trial]) -> list[dict[str, Any]]:
+def _write_points(points: Table, path: Path) -> None:
+    with written(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        writer = csv.writer(text)
+        writer.writerow(_POINT)
+        spelt = {"axes": points.mapped("axes", lambda axes: json.dumps(axes, ensure_ascii=False), {})}
+        columns = [spelt.get(name) or points.objects(name) for name in _POINT]
+        writer.writerows(zip(*columns, strict=True))
+        text.detach()
+
+
+def _read_points(path: Path) -> Table:
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = csv.reader(file)
+        names = next(lines, [])
+        cells = list(zip(*lines, strict=True))
+    known: dict[Any, Any] = {}
+    values = dict(zip(names, cells, strict=True))
+    shares = {text: float(text) if text else None for text in set(values["similarity"])}
+    axes = {text: json.loads(text) for text in set(values["axes"])}
+    columns: dict[str, Column] = {name: column_of(values[name], known) for name in _POINT}
+    columns["similarity"] = column_of([shares[text] for text in values["similarity"]])
+    columns["axes"] = column_of([axes[text] for text in values["axes"]])
+    return Table(columns, len(values["trial"]))
+
+
+def planned(points: Sequence[Trial]) -> Table:
     """Where each trial stands in the study: enough to report it without its data at hand."""
-    return [
+    return Table.of(
         {
             "trial": point.id,
             "config": point.config,
@@ -83,7 +129,7 @@ def planned(points: Sequence[Trial]) -> list[dict[str, Any]]:
             "similarity": point.similarity,
         }
         for point in points
-    ]
+    )
 
 
 def named_contents(points: Sequence[Trial]) -> dict[str, dict[str, str]]:
@@ -121,28 +167,30 @@ def _read(path: Path) -> dict[str, Any]:
     with accessible(path.parent.parent, "read"):
         try:
             record = yaml.load(path.read_text(encoding="utf-8"), loader)
-        except (yaml.YAMLError, UnicodeDecodeError):
+            if isinstance(record, dict) and isinstance(record.get("points"), str):
+                record["points"] = _read_points(path.with_name(record["points"]))
+        except (yaml.YAMLError, ValueError, KeyError):
             record = None
     if not _complete(record):
         raise UserError(f"out: '{path}' is no record of a run")
     return record
 
 
-def commits_of(store: RowStore) -> dict[str, str | None]:
+def commits_of(store: RowStore, rows: Rows | None = None) -> dict[str, str | None]:
     """Trial id -> commit of the program that made its row; None where nothing is known.
 
     A row says it. One from before rows did was made, as all others of its file, by one invocation: the
     earliest that planned them.
+
+    Args:
+      rows: of the store, where they were read already.
     """
-    found: dict[str, str | None] = {}
-    unsigned: list[set[str]] = []
-    for rows in store.files():
-        found |= {row["trial"]: row["commit"] for row in rows if "commit" in row}
-        unsigned.append({row["trial"] for row in rows if "commit" not in row})
+    signatures = (store.read() if rows is None else rows).signatures
+    found, unsigned = dict(signatures.signed), signatures.unsigned
     if not any(unsigned):
         return found
     records = [_read(path) for path in _records(store.out)]
-    plans = [({point["trial"] for point in record["points"]}, record) for record in records]
+    plans = [(set(Table.of(record["points"]).objects("trial")), record) for record in records]
     planned = {trial for plan, _ in plans for trial in plan}
     for trials in unsigned:
         own = trials & planned  # the others chose learning rates
@@ -159,5 +207,5 @@ def without_paths(command: str) -> str:
 
 
 def _complete(record: Any) -> bool:
-    kinds = {"config": dict, "points": list, "contents": dict}
+    kinds = {"config": dict, "points": list | Table, "contents": dict}
     return isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in kinds.items())

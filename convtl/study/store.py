@@ -4,40 +4,28 @@ A row is one line of JSON. A torn last line (a killed writer) is skipped. Of two
 the first by (file, line) counts, so that everyone who reads the folder sees the same table.
 """
 
-import csv
 import io
 import json
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from convtl.errors import StorageError
 from convtl.files import sweep, try_writing, written
 from convtl.secrets import redacted
+from convtl.study.columns import Gathering, Row, Rows, Signatures, Table
 from convtl.study.program import commit
+from convtl.study.results import in_order, write_csv
 
-COLUMNS = (
-    "study", "trial", "config", "model", "source", "similarity", "target", "regime", "depth", "depth_unit",
-    "trained_units", "n_per_class", "n_train", "replicate", "lr", "lr_at_edge", "n_rates", "updates",
-    "val_regime", "n_val", "val_accuracy", "test_accuracy", "test_nll", "test_ece", "n_test",
-    "source_accuracy", "source_accuracy_by_part", "source_classes", "source_images", "trained_weights",
-    "flops_per_update", "seconds", "frozen_ok", "augmented", "moved", "subset_digest", "mmd2", "frechet",
-    "otdd", "leep", "nce", "logme", "h_score", "knn", "linear_probe", "status", "reason", "commit",
-)  # fmt: skip
-"""Columns of results.csv; those of additional axes come after them."""
-
-PARTS = ("near", "far")
-"""The two kinds of classes of a mixture, in the order of `source_accuracy_by_part`."""
+__all__ = ["FINAL", "Row", "RowStore", "accessible", "line_of"]
 
 FINAL = ("done", "diverged")
 """Statuses that are not tried again."""
-
-Row = dict[str, Any]
 
 
 @contextmanager
@@ -79,7 +67,7 @@ class RowStore:
         self._folder = out / "rows"
         self._file: Path | None = None
         self.prepared = False
-        self._read_until: dict[Path, int] = {}
+        self._read_until: dict[str, int] = {}
         self._finished: set[str] = set()
         self.diverged: set[str] = set()
 
@@ -109,7 +97,7 @@ class RowStore:
           UserError: it cannot be written, and no part of it is.
         """
         row = {"commit": commit(), **row}
-        line = redacted(json.dumps(row, sort_keys=True, ensure_ascii=False)).encode() + b"\n"
+        line = redacted(line_of(row).decode()).encode()
         with accessible(self.out):
             if self._file is None:
                 name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
@@ -126,85 +114,103 @@ class RowStore:
                         os.ftruncate(file.fileno(), before)
                     raise
 
-    def read(self) -> dict[str, Row]:
+    def read(self) -> Rows:
         """Trial id -> its row: the first final one, or the first that says what moved; else the last one."""
-        rows: dict[str, Row] = {}
-        for row in chain.from_iterable(self.files()):
-            known = rows.get(row["trial"])
-            again = bool(row.get("moved")) and known is not None and not known.get("moved")
-            if known is None or known.get("status") not in FINAL or again:
-                rows[row["trial"]] = {
-                    "commit": None,
-                    **row,
-                }  # from before rows were signed: not this program's
-        return rows
+        places: dict[str, int] = {}
+        open_ones, with_moved = set[str](), set[str]()
+        signatures = Signatures()
+        gathered = Gathering(pack=True)
+        for path in self._files():
+            signatures.unsigned.append(set())
+            for row in self._rows_of(path):
+                trial = row["trial"]
+                again = trial not in with_moved and bool(row.get("moved"))
+                signatures.see(row)
+                if trial in places and trial not in open_ones and not again:
+                    continue
+                places[trial] = len(gathered)
+                (open_ones.discard if row.get("status") in FINAL else open_ones.add)(trial)
+                (with_moved.add if row.get("moved") else with_moved.discard)(trial)
+                # one from before rows were signed is not this program's
+                gathered.add(row if "commit" in row else {"commit": None, **row})
+        table = gathered.table()
+        if len(places) < len(table):
+            table = table.take(np.fromiter(places.values(), np.int64, len(places)))
+        return Rows(table, signatures)
 
-    def files(self) -> Iterator[list[Row]]:
-        """The rows of each file as they were written, repeated ones too: what one process did."""
+    def _files(self) -> list[Path]:
         with accessible(self.out, "read"):
-            for path in self._paths():
-                yield list(_parse(path.read_bytes()))
+            return self._paths()
+
+    def _rows_of(self, path: Path) -> Iterator[Row]:
+        """The rows of a file as they were written, repeated ones too: what one process did."""
+        with accessible(self.out, "read"), path.open("rb") as file:
+            yield from _parse(file)
 
     def finished(self) -> set[str]:
         """Ids of the trials with a final row, from any process; reads only what is new since the last call."""
         with accessible(self.out, "read"):
-            for path in self._paths():
-                with path.open("rb") as file:
-                    file.seek(self._read_until.get(path, 0))
-                    new = file.read()
-                whole = new[: new.rfind(b"\n") + 1]
-                self._read_until[path] = self._read_until.get(path, 0) + len(whole)
-                final = [row for row in _parse(whole) if row.get("status") in FINAL]
-                self._finished |= {row["trial"] for row in final}
-                self.diverged |= {row["trial"] for row in final if row["status"] == "diverged"}
+            for entry in self._grown():
+                with Path(entry.path).open("rb") as file:
+                    self._read_until[entry.name] = begin = self._read_until.get(entry.name, 0)
+                    file.seek(begin)
+                    whole = [line for line in file if line.endswith(b"\n")]
+                self._read_until[entry.name] += sum(map(len, whole))
+                for row in _parse(whole):
+                    if row.get("status") in FINAL:
+                        self._finished.add(row["trial"])
+                    if row.get("status") == "diverged":
+                        self.diverged.add(row["trial"])
         return self._finished
+
+    def _grown(self) -> list[os.DirEntry[str]]:
+        """Files that hold more than was read of them: asking for sizes is cheaper than opening a thousand files."""
+        try:
+            with os.scandir(self._folder) as entries:
+                there = [entry for entry in entries if entry.name.endswith(".jsonl")]
+        except (FileNotFoundError, NotADirectoryError):
+            self._missed()
+            return []
+        return [entry for entry in there if entry.stat().st_size > self._read_until.get(entry.name, 0)]
 
     def _paths(self) -> list[Path]:
         """The files of rows, in the order of their names."""
-        if self.prepared and not self._folder.is_dir():  # a glob would take it for an empty one
+        if not self._folder.is_dir():
+            self._missed()
+        return sorted(self._folder.glob("*.jsonl"))
+
+    def _missed(self) -> None:
+        """There is no folder of rows: nothing was written yet, or what was is gone.
+
+        Raises:
+          StorageError: it is gone.
+        """
+        if self.prepared:
             raise StorageError(
                 f"out: '{self.out}' is gone, and what was saved in it; once it is back, the same command goes on"
             )
-        return sorted(self._folder.glob("*.jsonl"))
 
-    def write_table(self, rows: Iterable[Row]) -> Path:
+    def write_table(self, rows: Table | Iterable[Row]) -> Path:
         """Writes results.csv, sorted by the axes, in one step."""
-        listed = sorted(rows, key=_order)
-        extra = sorted({key for row in listed for key in row.get("axes", {})})
+        table = in_order(Table.of(rows))
         path = self.out / "results.csv"
         with accessible(self.out), written(path) as file:
             text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-            writer = csv.writer(text)
-            writer.writerow([*COLUMNS, *extra])
-            writer.writerows(_cells(row, extra) for row in listed)
+            write_csv(table, text)
             text.detach()
         return path
 
 
-def _parse(content: bytes) -> Iterator[Row]:
+def line_of(row: Row) -> bytes:
+    """A row as it stands in a file."""
+    return json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def _parse(lines: Iterable[bytes]) -> Iterator[Row]:
     """The rows in whole lines; what was torn by a kill is skipped."""
-    for line in content.splitlines(keepends=True):
+    for line in lines:
         if line.endswith(b"\n"):
             with suppress(ValueError):
                 row = json.loads(line)
                 if isinstance(row, dict) and "trial" in row:
                     yield row
-
-
-def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    names = tuple(str(row.get(key, "")) for key in ("study", "model", "regime", "target", "source"))
-    numbers = tuple(int(row.get(key) or 0) for key in ("depth", "n_per_class", "updates", "replicate"))
-    return (*names, *numbers, json.dumps(row.get("axes", {}), sort_keys=True), row["trial"])
-
-
-def _cells(row: Mapping[str, Any], extra: Sequence[str]) -> list[Any]:
-    """Cells of one line; what is nested (`moved`, a mixture's accuracies) as JSON."""
-    flat = {**row, "source_accuracy_by_part": by_part(row)}
-    own = [flat.get(key) for key in COLUMNS] + [row.get("axes", {}).get(key) for key in extra]
-    return [json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value for value in own]
-
-
-def by_part(row: Mapping[str, Any]) -> dict[str, float] | None:
-    """Accuracies of a source net on the near and the far classes of its mixture; None where it is of one kind."""
-    parts = row.get("source_accuracy_by_part") or ()
-    return dict(zip(PARTS, parts, strict=True)) if len(parts) == len(PARTS) else None

@@ -16,7 +16,10 @@ from convtl.errors import UserError
 from convtl.secrets import redact, redacted
 from convtl.tracking.tracker import CurvePoint, Silence, Tracker
 
-__all__ = ["CurvePoint", "Tracker", "open_tracker", "told_of_errors", "told_to_agent"]
+__all__ = ["MOST_ROWS", "CurvePoint", "Tracker", "open_tracker", "told_of_errors", "told_to_agent"]
+
+MOST_ROWS = 10_000
+"""rows of the table that a finished study sends: wandb shows no more (`wandb.Table.MAX_ROWS`); the disk has them all"""
 
 
 def _to_stderr(line: str) -> None:

@@ -48,7 +48,7 @@ class Tracker(Protocol):
         summary: dict[str, Any],
         failures: Sequence[str] = (),
     ) -> None:
-        """All was tried: all rows, PNG files, the HTML report, the headline numbers, why trials failed if any did."""
+        """All was tried: its rows (`MOST_ROWS` at most), PNG files, the HTML report, the headline numbers, failures."""
 
     def fail(self, reason: str) -> None:
         """The process ends before the study does, by an error."""

@@ -6,6 +6,7 @@ cannot disagree with an unbroken one.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -68,7 +69,7 @@ class Plan:
     def updates(self) -> int:
         return self.phases[-1].stop
 
-    @property
+    @cached_property
     def trained(self) -> frozenset[str]:
         return frozenset(unit for phase in self.phases for unit in phase.trained)
 

@@ -17,7 +17,7 @@ from convtl.cli import compose
 from convtl.config import Config
 from convtl.parsing import parse
 from convtl.reporting import advice
-from convtl.reporting.document import write_report
+from convtl.reporting.document import results_of, write_report
 from convtl.study.advised import advise
 from convtl.study.arms import blocks, frame
 
@@ -189,10 +189,10 @@ def test_several_sources_are_told_apart(config, tmp_path) -> None:
 
 def test_the_section_opens_the_report(config, tmp_path) -> None:
     rows = [row for row in study(3, truth=TRUTH) if row["n_per_class"] < 40]
-    empty = {"claims": (), "scope": {}, "samples": None, "left_out": ()}
+    empty = {"scope": {}, "samples": None, "left_out": ()}
     opening = advice.section(advise(blocks(frame(rows))), config, tmp_path)
     page = write_report(
-        rows, tmp_path, title="mine", question="how deep?", opening=opening, **empty
+        results_of(rows, (), {}), tmp_path, title="mine", question="how deep?", opening=opening, **empty
     ).read_text()
     assert (
         page.index("How deep to fine-tune</h2>")

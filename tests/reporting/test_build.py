@@ -12,7 +12,8 @@ from convtl import report, run
 from convtl.cli import compose
 from convtl.parsing import parse
 from convtl.reporting import caveats
-from convtl.reporting.build import _resized, _source_nets, _sources, comparable
+from convtl.reporting.build import _resized, _source_nets, _sources
+from convtl.reporting.comparable import comparable
 from convtl.study.arms import blocks, frame
 from convtl.study.limits import apply_limits
 from convtl.study.program import commit, short

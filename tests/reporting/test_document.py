@@ -9,7 +9,7 @@ from PIL import Image
 from synthetic_rows import CLAIM, TRUTH, pictures, row, study
 
 from convtl.reporting import figures
-from convtl.reporting.document import headline, to_html, write_report
+from convtl.reporting.document import headline, results_of, to_html, write_report
 
 SCOPE = {"command": "python -m convtl.run +experiment=finetune_depth", "classes": 12, "faces": "DejaVu Sans"}
 
@@ -18,8 +18,8 @@ def report(
     tmp_path, rows, *, claims=(CLAIM,), scope=SCOPE, samples=None, left_out=(), title="How many layers"
 ):
     path = write_report(
-        rows, tmp_path, title=title, question="How many?", claims=claims, scope=scope, samples=samples,
-        left_out=left_out,
+        results_of(rows, claims, scope), tmp_path, title=title, question="How many?", scope=scope,
+        samples=samples, left_out=left_out,
     )  # fmt: skip
     assert path == tmp_path / "report.html"
     assert not [item for item in tmp_path.rglob("*") if item.name.startswith(".") or item.suffix == ".part"]
@@ -209,10 +209,10 @@ def test_degenerate_studies_have_a_report(name, tmp_path):
     assert re.findall(r"^- ", section(text, "Answer"), re.M)
     if name in ("no rows", "nothing done"):
         assert "No trial is finished yet" in text
-        assert "No trial is finished yet" in headline(rows, (CLAIM,))
+        assert "No trial is finished yet" in headline(results_of(rows, (CLAIM,), {}))
     if name not in ("one replicate", "no spread", "ceiling", "bare rows", "no scratch"):
         assert "not enough data" in text
-    assert headline(rows, (CLAIM,))
+    assert headline(results_of(rows, (CLAIM,), {}))
 
 
 def test_several_settings_are_reported_apart(tmp_path, undrawn):
@@ -251,13 +251,22 @@ def test_a_report_can_be_written_again(tmp_path):
 
 
 def test_headline_is_plain_text():
-    lines = headline(study(), (CLAIM,)).splitlines()
+    lines = headline(results_of(study(), (CLAIM,), {})).splitlines()
     assert lines[0] == "target cyrillic"
     assert lines[1].split()[:2] == ["source", "n"]
     assert sum(line.startswith(("latin", "textures")) for line in lines) == 6
     assert "supported" in lines[-1]
     assert "**" not in "\n".join(lines)
-    assert "No trial is finished yet" in headline([], ())
+    assert "No trial is finished yet" in headline(results_of([], (), {}))
+
+
+def test_of_many_settings_the_first_are_drawn_and_the_tables_have_all(tmp_path, undrawn) -> None:
+    rows = [row for updates in range(100, 1400, 100) for row in study(2, updates=updates)]
+    text = report(tmp_path, rows)
+    assert "The first 4 of 13 settings are drawn; the tables have them all." in text
+    assert len(list((tmp_path / "figures").glob("learning_curves*.png"))) == 4
+    assert "1300 updates" in section(text, "Headline table")
+    assert "drawn; the tables" not in report(tmp_path / "fewer", rows[: 12 * len(rows) // 13])
 
 
 def test_markdown_without_pictures_becomes_a_page(tmp_path):

@@ -2,7 +2,7 @@
 
 import tiny
 
-from convtl.reporting.build import comparable
+from convtl.reporting.comparable import comparable
 from convtl.reporting.protocol import commits_said, facts, tuned_edges, tuning_stages, unfinished
 from convtl.study.arms import frame
 from convtl.study.grid import expand
@@ -24,7 +24,7 @@ def test_tuning_trials_are_no_other_protocol():
     other = tuning_points(tiny.content(TUNING, "batch_size=2"))
     everything = {trial.id: describe(trial) | {"status": "done"} for trial in (*tuning, *other)}
     rows, left_out = comparable(everything, config, record_of(content, points))
-    assert rows == []
+    assert list(rows) == []
     assert left_out == [
         "2 tuning trials (replicates 5, 6), which chose the learning rates",
         "2 rows of another protocol (other updates, rates, seed, classes, ...)",

@@ -9,9 +9,9 @@ from convtl.config import LeNet5Config
 from convtl.models.lenet import lenet5
 from convtl.study.group import Group, trial_flops, trial_recipe
 from convtl.study.materials import Materials, Start, TargetData
+from convtl.study.results import COLUMNS
 from convtl.study.rows import describe
 from convtl.study.similarity import DISTANCES, ESTIMATORS
-from convtl.study.store import COLUMNS
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+import tiny
 import yaml
 
 from convtl.cli import compose
 from convtl.errors import UserError
 from convtl.parsing import parse
+from convtl.study import record
 from convtl.study.grid import expand
 from convtl.study.program import DIRTY, commit, short
 from convtl.study.record import (
@@ -28,11 +30,11 @@ def test_a_record_can_be_run_again(tmp_path) -> None:
     content = compose(["+experiment=finetune_depth", "question=Почему?"])
     path = write_record(tmp_path, make_record(content, (), "python -m convtl.run", "2 x cpu"))
     assert path.parent == tmp_path / "configs"
-    record = newest_record(tmp_path)
-    assert record["config"] == content
-    assert record["command"] == "python -m convtl.run"
-    assert record["device"] == "2 x cpu"
-    assert [trial.id for trial in expand(record["config"])[1]] == [trial.id for trial in expand(content)[1]]
+    found = newest_record(tmp_path)
+    assert found["config"] == content
+    assert found["command"] == "python -m convtl.run"
+    assert found["device"] == "2 x cpu"
+    assert [trial.id for trial in expand(found["config"])[1]] == [trial.id for trial in expand(content)[1]]
     assert "Почему?" in path.read_text(encoding="utf-8")
 
 
@@ -64,13 +66,13 @@ def test_a_commit_is_forty_digits_or_nothing() -> None:
 
 def planned(out: Path, commit: str | None, *trials: str, when: int, **config: int) -> None:
     """A record of an invocation, written at a time of its own."""
-    record = {
+    kept = {
         "commit": commit,
         "config": config,
         "points": [{"trial": trial} for trial in trials],
         "contents": {},
     }
-    os.utime(write_record(out, record), ns=(when, when))
+    os.utime(write_record(out, kept), ns=(when, when))
 
 
 def rows_of(out: Path, **files: list[dict]) -> dict[str, str | None]:
@@ -102,8 +104,8 @@ def test_rows_from_before_they_were_signed_are_of_the_invocation_that_planned_th
 def test_a_study_that_goes_on_under_another_commit_keeps_the_first(tmp_path) -> None:
     for when, name in enumerate(("old", "new", "newest")):
         planned(tmp_path, name, "a", "b", when=when)
-    record = newest_record(tmp_path)
-    assert (record["commit"], record["first_commit"]) == ("newest", "old")
+    found = newest_record(tmp_path)
+    assert (found["commit"], found["first_commit"]) == ("newest", "old")
     assert rows_of(tmp_path, one=unsigned("a"), two=[{"trial": "b", "commit": "new"}]) == {
         "a": "old",
         "b": "new",
@@ -117,6 +119,33 @@ def test_commands_lose_their_folders() -> None:
         without_paths("`python -m convtl.report out=/a replication=/b` it was")
         == "`python -m convtl.report` it was"
     )
+
+
+def test_the_places_of_many_trials_are_a_table_beside_the_record(tmp_path, monkeypatch) -> None:
+    content = tiny.content("source=[latin,scratch]", "axes={pretrain.updates:[4,6]}", "replicates=3")
+    points = expand(content)[1]
+    made = make_record(content, points, "python -m convtl.run", "2 x cpu")
+    write_record(tmp_path / "few", made)
+    monkeypatch.setattr(record, "_IN_RECORD", 2)
+    path = write_record(tmp_path / "many", made)
+    beside = path.with_name(f"{path.stem}.points.csv")
+    assert beside.name in path.read_text()
+    few, many = (newest_record(tmp_path / name)["points"] for name in ("few", "many"))
+    assert len(few) == 12
+    assert list(many) == few
+    beside.unlink()
+    with pytest.raises(UserError, match="out: cannot read"):
+        newest_record(tmp_path / "many")
+
+
+@pytest.mark.parametrize("text", ["", "trial\n1\n", "trial,config,source,similarity,axes\n1,2,3,x,y\n"])
+def test_a_foreign_table_of_places_is_one_line(tmp_path, monkeypatch, text) -> None:
+    monkeypatch.setattr(record, "_IN_RECORD", 0)
+    content = tiny.content()
+    path = write_record(tmp_path, make_record(content, expand(content)[1], "", ""))
+    path.with_name(f"{path.stem}.points.csv").write_text(text)
+    with pytest.raises(UserError, match="is no record of a run"):
+        newest_record(tmp_path)
 
 
 @pytest.mark.parametrize("text", [None, "- 1", "a: [", "seed: 1", "\x00", ""])

@@ -86,6 +86,22 @@ def test_the_interval_of_many_replicates_is_near_that_of_the_t_test():
     assert found.level == pytest.approx(0.95, abs=1e-4)
 
 
+def test_several_estimates_are_those_of_each() -> None:
+    """Of few replicates the same bits; of many, whose draws are shared, up to the last of them."""
+    draw = generator(0, "several")
+    few, many = [draw.normal(0.3, 1, 9) for _ in range(3)], [draw.normal(0.1, 1, 25) for _ in range(70)]
+    mixed = [few[0], *many, few[1], many[0], few[2]]
+    found = s.estimates(mixed)
+    for one, values in zip(found, mixed, strict=True):
+        own = s.estimate(values)
+        if len(values) == 9:
+            assert one == own
+        assert (one.effect, one.m, one.interval.level) == (own.effect, own.m, own.interval.level)
+        assert one.p == pytest.approx(own.p, abs=2e-5)
+        assert (one.interval.low, one.interval.high) == pytest.approx((own.interval.low, own.interval.high))
+    assert s.estimates([]) == []
+
+
 def test_values_must_be_finite_numbers_one_a_replicate():
     for wrong in ([], [1, float("nan")], [[1, 2]]):
         with pytest.raises(ValueError, match="per replicate"):

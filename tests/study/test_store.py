@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from convtl.errors import StorageError, UserError
 from convtl.study.program import commit
-from convtl.study.store import COLUMNS, RowStore, saying_what_is_saved
+from convtl.study.results import COLUMNS
+from convtl.study.store import RowStore, saying_what_is_saved
 
 
 def row(trial: str, status: str = "done", **more) -> dict:

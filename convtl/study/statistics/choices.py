@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -18,9 +19,12 @@ SPLITS = 14
 """Up to this many replicates all half-splits are counted (3,432 of 14); beyond it as many are drawn."""
 
 
+@lru_cache(maxsize=4)
 def resamples(m: int, draws: int = BOOTSTRAP) -> Int[np.ndarray, "draws replicates"]:
     """Indices of whole replicates, the same for every arm that has m of them (so draws are joint)."""
-    return generator(0, "bootstrap", m).integers(0, m, (draws, m))
+    found = generator(0, "bootstrap", m).integers(0, m, (draws, m))
+    found.flags.writeable = False  # others are given it too
+    return found
 
 
 def bootstrap_interval(
@@ -37,15 +41,18 @@ def bootstrap_interval(
     return low, high
 
 
+@lru_cache(maxsize=4)
 def half_splits(m: int) -> Bool[np.ndarray, "splits replicates"]:
     """Which m // 2 of m replicates choose (True); the others score. All splits up to `SPLITS` replicates."""
     size = m // 2
     if m > SPLITS:
         ranks = generator(0, "half splits", m).random((math.comb(SPLITS, SPLITS // 2), m)).argsort(axis=1)
-        return ranks < size
-    member = np.zeros((math.comb(m, size), m), bool)
-    for row, half in enumerate(itertools.combinations(range(m), size)):
-        member[row, list(half)] = True
+        member = ranks < size
+    else:
+        member = np.zeros((math.comb(m, size), m), bool)
+        for row, half in enumerate(itertools.combinations(range(m), size)):
+            member[row, list(half)] = True
+    member.flags.writeable = False  # others are given it too
     return member
 
 

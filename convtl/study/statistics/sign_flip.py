@@ -5,8 +5,9 @@ numbers are symmetric about what is tested; how it fares where they are not is i
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,8 @@ EXACT = 20
 """Up to this many replicates all 2^m sign flips are counted; beyond it they are drawn."""
 DRAWS = 100_000
 """Sign flips (or subsets) drawn where they are not counted."""
+_TOGETHER = 64
+"""Contrasts that are computed at once: 50 MB of subset means."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,11 @@ def sign_flip_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     range, and the level that is returned is below what was asked for (m=5: 93.8 %; m=1: 0).
     """
     x = vector(values)
-    means, flips = _subset_means(x)
+    return _inverted(*_subset_means(x), level)
+
+
+def _inverted(means: np.ndarray, flips: int, level: float) -> Interval:
+    """The interval whose ends are order statistics of subset means."""
     rank = max(1, math.floor((1 - level) * flips / 2 + 1e-9))
     ordered = np.partition(means, [rank - 1, len(means) - rank])
     attained = max(0.0, 1 - 2 * rank / flips)
@@ -100,6 +107,31 @@ def estimate(values: ArrayLike, level: float = 0.95) -> Estimate:
     """Mean, interval and p of one contrast."""
     x = vector(values)
     return Estimate(float(x.mean()), sign_flip_interval(x, level), sign_flip_p(x), len(x))
+
+
+def estimates(contrasts: Sequence[ArrayLike], level: float = 0.95) -> list[Estimate]:
+    """`estimate` of each; contrasts with as many replicates share the draws, where flips are drawn."""
+    vectors = [vector(values) for values in contrasts]
+    found: dict[int, Estimate] = {}
+    for m in {len(x) for x in vectors if len(x) > EXACT}:
+        alike = [place for place, x in enumerate(vectors) if len(x) == m]
+        for first in range(0, len(alike), _TOGETHER):
+            places = alike[first : first + _TOGETHER]
+            drawn = _drawn_estimates(np.stack([vectors[place] for place in places]), level)
+            found |= dict(zip(places, drawn, strict=True))
+    return [found[place] if place in found else estimate(x, level) for place, x in enumerate(vectors)]
+
+
+def _drawn_estimates(x: Float[np.ndarray, "contrasts replicates"], level: float) -> list[Estimate]:
+    chosen = _drawn_subsets(x.shape[1])
+    means = np.concatenate(
+        [part @ x.T / part.sum(axis=1, keepdims=True) for part in np.array_split(chosen, 10)]
+    )
+    ps = sign_flip_ps(x)
+    return [
+        Estimate(float(own.mean()), _inverted(subsets, len(chosen) + 1, level), float(p), len(own))
+        for own, subsets, p in zip(x, means.T, ps, strict=True)
+    ]
 
 
 # --- margins ----------------------------------------------------------------------------------------
@@ -176,13 +208,31 @@ def vector(values: ArrayLike) -> np.ndarray:
 def _subset_means(x: np.ndarray) -> tuple[np.ndarray, int]:
     """Means of the non-empty subsets, all or drawn, and how many flips they stand for."""
     if len(x) > EXACT:
-        chosen = generator(0, "subsets", len(x)).random((DRAWS, len(x))) < 0.5
-        chosen = chosen[chosen.any(axis=1)]
+        chosen = _drawn_subsets(len(x))
         return chosen @ x / chosen.sum(axis=1), len(chosen) + 1
     sums, counts = np.zeros(1), np.zeros(1)
     for value in x:
         sums, counts = np.concatenate([sums, sums + value]), np.concatenate([counts, counts + 1])
     return sums[1:] / counts[1:], 2 ** len(x)
+
+
+@lru_cache(maxsize=2)
+def _drawn_subsets(m: int) -> np.ndarray:
+    """The same for every contrast of m replicates, and slow to draw."""
+    chosen = generator(0, "subsets", m).random((DRAWS, m)) < 0.5
+    return _kept(chosen[chosen.any(axis=1)])
+
+
+@lru_cache(maxsize=2)
+def _drawn_signs(m: int, rows: int) -> tuple[np.ndarray, ...]:
+    draw = generator(0, "signs", m)
+    return tuple(_kept(draw.choice([-1.0, 1.0], (rows, m)).astype(np.int8)) for _ in range(DRAWS // rows))
+
+
+def _kept(draws: np.ndarray) -> np.ndarray:
+    """An array that others are given too."""
+    draws.flags.writeable = False
+    return draws
 
 
 def all_signs(m: int, rows: int = 2**15) -> Iterator[np.ndarray]:
@@ -194,6 +244,5 @@ def all_signs(m: int, rows: int = 2**15) -> Iterator[np.ndarray]:
 
 def drawn_signs(m: int, rows: int = 10_000) -> Iterator[np.ndarray]:
     """Chunks of `DRAWS` random sign vectors."""
-    draw = generator(0, "signs", m)
-    for _ in range(DRAWS // rows):
-        yield draw.choice([-1.0, 1.0], (rows, m))
+    for signs in _drawn_signs(m, rows):
+        yield signs.astype(float)
