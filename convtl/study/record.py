@@ -21,7 +21,7 @@ from convtl.study.store import RowStore, accessible
 _PATHS = ("out", "cache", "rows_from", "replication", "publish", "path")
 """Keys of folders: where somebody keeps results is no part of how they are made."""
 _LATER: dict[str, Any] = {
-    **Config.neutral, "weights": {}, "advice": False, "path": None, "speed": None,
+    **Config.neutral, "weights": {}, "advice": False, "path": None, "speed": None, "shards": 1, "shard": None,
     "data": {"memory_gb": 4.0, "workers": None},
 }  # fmt: skip
 """Keys that studies did not always have -> values with which a study is what it was without them."""
@@ -71,6 +71,14 @@ def write_record(out: Path, record: Mapping[str, Any]) -> Path:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     return path
+
+
+def run_on(out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the processes that ran a study said of themselves; empty if they left no record of it."""
+    path = out / "configs" / f"{digest(record['config'])}.yaml"
+    if not path.is_file():
+        return {}
+    return {key: value for key, value in _read(path).items() if key in ("device", "versions")}
 
 
 def planned(points: Sequence[Trial]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """One place that sets JAX up, devices and the compilation cache, and says what this process runs on."""
 
+import os
 import resource
 import sys
 from contextlib import suppress
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from convtl.cores import core_count
+from convtl.cores import core_count, visible_cores
 
 
 def use_all_cores() -> None:
@@ -15,9 +16,17 @@ def use_all_cores() -> None:
 
     Lanes spread over devices, so that the same code serves several cores and several accelerators.
     """
+    if core_count() < visible_cores():  # XLA's own threads know of no cluster's or launcher's limit
+        os.environ.setdefault("NPROC", str(core_count()))
     # JAX may be in use already (a notebook, a test): then its devices are taken as they are.
     with suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", core_count())
+
+
+def leave_accelerators() -> None:
+    """Keeps a process that trains nothing from taking the memory of an accelerator that others need."""
+    with suppress(RuntimeError):
+        jax.config.update("jax_platforms", "cpu")
 
 
 def keep_programs(cache_root: Path) -> None:
