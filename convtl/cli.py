@@ -181,7 +181,7 @@ def points(words: Sequence[str]) -> list[list[str]]:
     return [list(point) for point in product(*choices)]
 
 
-_LAUNCHERS = {"processes": "joblib", "submitit": "submitit", "slurm": "submitit", "ray_tasks": "ray"}
+LAUNCHERS = {"processes": "joblib", "submitit": "submitit", "slurm": "submitit", "ray_tasks": "ray"}
 """Launchers in conf/ -> the extra that each needs; its plugin is `hydra_plugins.hydra_EXTRA_launcher`."""
 
 
@@ -196,9 +196,9 @@ def launcher_of(words: Sequence[str]) -> str:
         return "basic"
     Plugins.instance()  # finds those that are installed
     installed = ConfigStore.instance().list("hydra/launcher")
-    extra = _LAUNCHERS.get(named[-1])
+    extra = LAUNCHERS.get(named[-1])
     if extra is None and f"{named[-1]}.yaml" not in installed and named[-1] not in options("hydra/launcher"):
-        raise unknown_name("hydra/launcher", named[-1], ["basic", *_LAUNCHERS])
+        raise unknown_name("hydra/launcher", named[-1], ["basic", *LAUNCHERS])
     if extra is not None and find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
         raise UserError(f"hydra/launcher: '{named[-1]}' is not installed: pip install -e '.[{extra}]'")
     return named[-1]

@@ -125,9 +125,14 @@ def _run(
                 _around(config, trials, materials, out, bool(outcome.ran), progress.working_on)
     wall = time.perf_counter() - began
     report = _report(config, part, trials, store, record, wall if outcome.ran else None)
-    print(
-        f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, peak memory {peak_memory_gib():.1f} GiB"
-    )
+    if part.works:
+        print(
+            f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, "
+            f"peak memory {peak_memory_gib():.1f} GiB"
+        )
+    else:
+        print(f"\n{len(distinct(trials)) - len(unfinished(trials, store))} trials are there")
+        outcome.failed += _failures([*tuning, *trials], store)
     if report is not None:
         print(f"rows: {out / 'results.csv'}\nreport: {report}")
     listed = {trial.id for trial in (own if part.works else trials)}
@@ -139,6 +144,13 @@ def _run(
     for reason in dict.fromkeys(outcome.failed):
         print(f"convtl: {outcome.failed.count(reason)} trials failed: {reason}", file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def _failures(trials: Sequence[Trial], store: RowStore) -> list[str]:
+    """Reasons of the trials that some process has given up."""
+    rows = store.read()
+    found = [rows.get(trial.id, {}) for trial in distinct(trials)]
+    return [str(row["reason"]) for row in found if row.get("status") == "failed"]
 
 
 def _around(
@@ -244,28 +256,31 @@ def _sweep(words: Sequence[str]) -> int:
     apart = launcher_of(words) != "basic"
     if apart:
         leave_accelerators()
-    studies = {repr(content): content for content in map(compose_overrides, points(words))}
-    for content in studies.values():
-        refuse_hidden(typed_keys(words), content)
-        check_shard(parse(content))
-    studies = {repr(unshared(content)): unshared(content) for content in studies.values()}
-    expanded = [expand(content) for content in studies.values()]
+    jobs = list(map(compose_overrides, points(words)))
+    for job in jobs:
+        refuse_hidden(typed_keys(words), job)
+        check_shard(parse(job))
+    studies = list({repr(unshared(job)): unshared(job) for job in jobs}.values())
+    expanded = [expand(study) for study in studies]
     everywhere = [trial for _, trials in expanded for trial in trials]
-    everywhere += [trial for content in studies.values() for trial in tuning_points(content)]
+    everywhere += [trial for study in studies for trial in tuning_points(study)]
     config = expanded[0][0]
-    whole = whole_of(words, list(studies.values()), everywhere)
+    whole = whole_of(words, studies, everywhere)
     content, command = (None, _command(["-m", *words])) if whole is None else (compose(whole), _command(whole))
     if config.dry_run:
-        return max(run_study(own, command) for own in ([content] if content else studies.values()))
+        shares = {key: jobs[0][key] for key in ("shards", "shard")}
+        return max(run_study({**own, **shares}, command) for own in ([content] if content else studies))
     check_trials(
         unfinished(everywhere, RowStore(out_folder(config))), Materials(cache_of(config), lambda what: None)
     )
-    code = _launch(words, _Job(content, command, str(Path.cwd())), out_folder(config))
-    return code if content is None else max(code, run_study(content, command, REPORT))
+    codes = _launch(words, _Job(content, command, str(Path.cwd())), out_folder(config))
+    if content is not None and any(code != 2 for code in codes):
+        codes.append(run_study(content, command, REPORT))
+    return max(codes)
 
 
-def _launch(words: Sequence[str], job: _Job, out: Path) -> int:
-    """Runs every point; returns the largest exit code, after a line for each thing that went wrong."""
+def _launch(words: Sequence[str], job: _Job, out: Path) -> list[int]:
+    """Runs every point; returns the exit codes, after a line for each thing that went wrong."""
     try:
         ended = multirun(words, job, out)
     except UserError:
@@ -274,7 +289,7 @@ def _launch(words: Sequence[str], job: _Job, out: Path) -> int:
         ended = [(1, f"hydra/launcher: {type(error).__name__}: {error}".splitlines()[0])]
     for line in dict.fromkeys(line for _, line in ended if line):
         print(f"convtl: {line}", file=sys.stderr)
-    return max((code for code, _ in ended), default=0)
+    return [code for code, _ in ended]
 
 
 def conduct(words: Sequence[str]) -> int:

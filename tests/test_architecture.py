@@ -33,6 +33,7 @@ FLOORS = {
     "reporting": 6,
     "speed": 6,
     "cli": 6,
+    "sweep": 7,
     "conduct": 7,
     "run": 8,
     "report": 7,
