@@ -227,7 +227,7 @@ def multirun(words: Sequence[str], task: Callable[[dict[str, Any]], Any], out: P
     overrides = [*overrides_from(words, sweep=True), *quiet]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(conf_folders()[0]), version_base="1.3", job_name="convtl"):
-        app = GlobalHydra.instance().hydra
+        app: Any = GlobalHydra.instance().hydra
         try:
             app.compose_config("config", overrides, run_mode=RunMode.MULTIRUN)
         except (HydraException, OmegaConfBaseException) as error:

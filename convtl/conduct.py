@@ -138,9 +138,7 @@ def _run(
     listed = {trial.id for trial in (own if part.works else trials)}
     summary = {"trials": len(listed), "failed": len(outcome.failed), "seconds": wall}
     figures = [] if report is None else sorted((out / "figures").glob("*.png"))
-    tracker.finish(
-        [row for name, row in store.read().items() if name in listed], figures, report, summary
-    )
+    tracker.finish([row for name, row in store.read().items() if name in listed], figures, report, summary)
     for reason in dict.fromkeys(outcome.failed):
         print(f"convtl: {outcome.failed.count(reason)} trials failed: {reason}", file=sys.stderr)
     return 1 if outcome.failed else 0
@@ -266,7 +264,9 @@ def _sweep(words: Sequence[str]) -> int:
     everywhere += [trial for study in studies for trial in tuning_points(study)]
     config = expanded[0][0]
     whole = whole_of(words, studies, everywhere)
-    content, command = (None, _command(["-m", *words])) if whole is None else (compose(whole), _command(whole))
+    content, command = (
+        (None, _command(["-m", *words])) if whole is None else (compose(whole), _command(whole))
+    )
     if config.dry_run:
         shares = {key: jobs[0][key] for key in ("shards", "shard")}
         return max(run_study({**own, **shares}, command) for own in ([content] if content else studies))

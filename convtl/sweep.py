@@ -71,13 +71,15 @@ def _varied(studies: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Dotted key -> its values, in order, for every key in which the studies differ."""
     found: dict[str, list[Any]] = {}
     for key in dict.fromkeys(key for study in studies for key in study):
-        values = [study.get(key) for study in studies]
+        values: list[Any] = [study.get(key) for study in studies]
         if all(value == values[0] for value in values):
             continue
         if key not in AXES and all(isinstance(value, Mapping) for value in values):
             found |= {f"{key}.{inner}": own for inner, own in _varied(values).items()}
         else:
-            listed = [v for value in values for v in (value if isinstance(value, list) and key in AXES else [value])]
+            listed = [
+                v for value in values for v in (value if isinstance(value, list) and key in AXES else [value])
+            ]
             found[key] = [value for index, value in enumerate(listed) if value not in listed[:index]]
     return found
 

@@ -9,7 +9,14 @@ from pathlib import Path
 import tiny
 
 ROOT = Path(__file__).parent.parent
-STUDY = (*tiny.WORDS, "source=[random,scratch]", "n_per_class=[2,4]", "replicates=2", "lr=[1e-3,1e-2]", "lr_extend=0")
+STUDY = (
+    *tiny.WORDS,
+    "source=[random,scratch]",
+    "n_per_class=[2,4]",
+    "replicates=2",
+    "lr=[1e-3,1e-2]",
+    "lr_extend=0",
+)
 """8 trials in two programs."""
 
 BROKEN = """

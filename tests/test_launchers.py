@@ -46,9 +46,19 @@ def test_a_launchers_jobs_end_in_the_unsplit_study(plain, tmp_path, launcher, ex
         ("ray_tasks", "ray", "", ("rows_from=[nowhere]",), 2, "rows_from: got "),
     ],
 )
-def test_how_jobs_end_is_told_where_they_were_launched(tmp_path, launcher, extra, how, words, code, line) -> None:
+def test_how_jobs_end_is_told_where_they_were_launched(
+    tmp_path, launcher, extra, how, words, code, line
+) -> None:
     needs(extra)
-    study = ("-m", *launched.STUDY, "source=random", "out=o", "shards=2", f"hydra/launcher={launcher}", *words)
+    study = (
+        "-m",
+        *launched.STUDY,
+        "source=random",
+        "out=o",
+        "shards=2",
+        f"hydra/launcher={launcher}",
+        *words,
+    )
     done = launched.run(tmp_path, *study, **launched.changed(tmp_path, how))
     assert done.returncode == code, done.stderr
     (told,) = [said for said in done.stderr.splitlines() if said.startswith("convtl: ")]

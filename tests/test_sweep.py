@@ -79,9 +79,9 @@ def test_shards_alone_are_a_job_each() -> None:
 
 
 def test_words_of_the_study_itself() -> None:
-    assert unshared_words(["depth=1", "shards=3", "++shard=1", "hydra.verbose=true", "hydra/launcher=slurm"]) == [
-        "depth=1"
-    ]
+    assert unshared_words(
+        ["depth=1", "shards=3", "++shard=1", "hydra.verbose=true", "hydra/launcher=slurm"]
+    ) == ["depth=1"]
 
 
 # --- wrong input ------------------------------------------------------------------------------------
@@ -143,7 +143,9 @@ def test_shares_one_after_another_end_in_the_unsplit_study(commands) -> None:
         assert ("trials of other shares are not finished" in done.out) == (index == 1)
     assert commands.tiny(*STUDY, "out=plain").code == 0
     assert table("shared") == table("plain")
-    assert records("shared") == [{**r, "command": r["command"].replace("plain", "shared")} for r in records("plain")]
+    assert records("shared") == [
+        {**r, "command": r["command"].replace("plain", "shared")} for r in records("plain")
+    ]
     again = commands.tiny(*STUDY, "out=shared", "shards=2", "shard=0")
     assert "0 trials run" in again.out
 
@@ -173,7 +175,14 @@ def test_points_in_a_protocol_key_are_an_axis_of_the_table(commands) -> None:
 
 def test_shares_help_each_other_to_tune(commands) -> None:
     commands.without_reports()
-    words = (*tiny.MORE, "source=random", "depth=[1,5]", "target=[cyrillic,armenian]", "lr=[1e-3,1e-2]", "lr_extend=0")
+    words = (
+        *tiny.MORE,
+        "source=random",
+        "depth=[1,5]",
+        "target=[cyrillic,armenian]",
+        "lr=[1e-3,1e-2]",
+        "lr_extend=0",
+    )
     words += ("tuning={targets: [cyrillic,armenian],replicates: 1}",)
     for index in (0, 1):
         done = commands.tiny(*words, "out=shared", "shards=2", f"shard={index}")

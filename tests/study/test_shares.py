@@ -14,7 +14,9 @@ from convtl.study.grid import expand
 from convtl.study.materials import Materials
 from convtl.study.shares import Part, check_shard, costs, own_trials, split, unshared
 
-COSTS = st.dictionaries(st.text("abcdef0123456789", min_size=4, max_size=8), st.integers(1, 10**12), max_size=60)
+COSTS = st.dictionaries(
+    st.text("abcdef0123456789", min_size=4, max_size=8), st.integers(1, 10**12), max_size=60
+)
 SHARES = st.integers(1, 12)
 
 
@@ -88,7 +90,10 @@ def test_a_share_is_no_part_of_a_trial_nor_of_what_is_recorded() -> None:
         (("shard=1",), "shard: got 1; accepted: with shards=N"),
         (("shards=3", "shard=3"), "shard: got 3; accepted: 0 to 2 with shards=3"),
         (("shards=3",), "shard: missing; accepted: 0 to 2, or -m"),
-        (("shards=3", "shard=0", "+experiment=speed"), "shards: got 3; accepted: 1 for measurements of speed"),
+        (
+            ("shards=3", "shard=0", "+experiment=speed"),
+            "shards: got 3; accepted: 1 for measurements of speed",
+        ),
     ],
 )
 def test_a_share_that_there_is_not_is_refused(words, line) -> None:
