@@ -77,7 +77,7 @@ def test_a_killed_and_a_preempted_job_of_submitits_go_on(plain, tmp_path) -> Non
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="extra `submitit` is not installed")
     words = ("shards=2", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1")
     out = tmp_path / "o"
-    given = launched.changed(tmp_path, launched.SLOW)
+    given = launched.changed(tmp_path, launched.HELD)
     parent = launched.start(tmp_path, "-m", *launched.STUDY, "out=o", *words, **given)
     try:
         until(lambda: len(list(out.glob("rows/*.jsonl"))) == 2, "row of each job")

@@ -150,7 +150,14 @@ def test_shares_one_after_another_end_in_the_unsplit_study(commands) -> None:
     assert "0 trials run" in again.out
 
 
-@pytest.mark.parametrize("words", [("shards=9",), ("depth=1,5",), ("shards=2", "depth=1,5")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("shards=9",), marks=pytest.mark.slow),
+        ("depth=1,5",),
+        pytest.param(("shards=2", "depth=1,5"), marks=pytest.mark.slow),
+    ],
+)
 def test_a_sweep_ends_in_the_unsplit_study(commands, words) -> None:
     commands.without_reports()
     study = [word for word in STUDY if not word.startswith("depth") or "depth=1,5" not in words]
@@ -165,6 +172,7 @@ def test_a_sweep_ends_in_the_unsplit_study(commands, words) -> None:
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["plain", "swept"]
 
 
+@pytest.mark.slow
 def test_points_in_a_protocol_key_are_an_axis_of_the_table(commands) -> None:
     words = ("source=random", "lr=1e-2", "out=o")
     done = commands.run("-m", *tiny.WORDS, *words, "validation.per_class=2,3")
@@ -173,6 +181,7 @@ def test_points_in_a_protocol_key_are_an_axis_of_the_table(commands) -> None:
     assert "rows of another protocol" not in Path("o/report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_shares_help_each_other_to_tune(commands) -> None:
     commands.without_reports()
     words = (

@@ -14,7 +14,6 @@ from convtl.errors import UserError
 from convtl.study.grid import Trial, distinct
 from convtl.study.group import trial_flops, trial_recipe
 from convtl.study.materials import Materials
-from convtl.training.lanes import Recipe
 
 _A_RUN = 40_000_000
 """What a training run costs beside its updates, as arithmetic: LeNet-5 took 1.3 ms for it at 3e10 a second."""
@@ -76,14 +75,22 @@ def own_trials(config: Config, trials: Sequence[Trial], materials: Materials) ->
 
 def costs(trials: Sequence[Trial], materials: Materials) -> dict[str, int]:
     """Trial id -> its arithmetic at the rates that it tries at least, and what its runs cost beside that."""
-    per_update: dict[Recipe, int] = {}
+    per_update: dict[tuple[Any, ...], int] = {}
     found = {}
     for trial in distinct(trials):
-        recipe = trial_recipe(materials, trial)
-        if recipe not in per_update:
-            per_update[recipe] = trial_flops(trial, recipe)
+        # All that an update's arithmetic depends on; how it is found takes milliseconds, too long for every trial.
+        same = (
+            id(trial.settings),
+            trial.model,
+            trial.target,
+            trial.regime,
+            trial.trained_units,
+            trial.updates,
+        )
+        if same not in per_update:
+            per_update[same] = trial_flops(trial, trial_recipe(materials, trial))
         runs = 1 if trial.settings.tuning else len(trial.settings.lr)
-        found[trial.id] = runs * (per_update[recipe] * trial.updates + _A_RUN)
+        found[trial.id] = runs * (per_update[same] * trial.updates + _A_RUN)
     return found
 
 
