@@ -92,14 +92,14 @@ def test_a_killed_and_a_preempted_job_of_submitits_go_on(plain, tmp_path) -> Non
     assert len(list((out / "rows").iterdir())) == 4, "both jobs have started again"
 
 
-def test_the_readmes_array_goes_on_where_a_job_was_killed(plain, tmp_path) -> None:
+def test_the_readmes_array_goes_on_where_jobs_were_killed_or_asked_to_stop(plain, tmp_path) -> None:
     (script,) = re.findall(r"^```sh\n(#!/bin/bash\n.*?)^```", _README, re.MULTILINE | re.DOTALL)
-    given = launched.changed(tmp_path, launched.KILLED)
+    given = launched.changed(tmp_path, launched.HELD)
     study = " ".join(f"'{word}'" for word in (*launched.STUDY, "out=o"))
     script = script.replace("+experiment=finetune_depth", study).replace(
         "srun python", f"srun {sys.executable}"
     )
-    variables = f"export PYTHONPATH='{given['first_on_path']}:{launched.ROOT}' MARK='{given['MARK']}'\n"
+    variables = f"export PYTHONPATH='{given['first_on_path']}:{launched.ROOT}'\n"
     (tmp_path / "array.sh").write_text(script.replace("srun", f"{variables}srun", 1))
     sent = subprocess.run(
         ["sbatch", "--parsable", "array.sh"],
@@ -109,7 +109,9 @@ def test_the_readmes_array_goes_on_where_a_job_was_killed(plain, tmp_path) -> No
         timeout=20,
         check=True,
     )
-    until(lambda: not queue(tmp_path), f"end of array {sent.stdout}")
-    assert (tmp_path / "mark").exists()
+    until(lambda: len(list(tmp_path.glob("o/rows/*.jsonl"))) == 4, f"row of each job of array {sent.stdout}")
+    for job, signal in zip(sorted(queue(tmp_path)), ("KILL", "TERM", "KILL", "TERM"), strict=True):
+        subprocess.run(["scancel", f"--signal={signal}", f"{job}.0"], check=True, timeout=20)
+    until(lambda: not queue(tmp_path), "end of the array")
     ends_as(plain, tmp_path / "o")
-    assert len(list((tmp_path / "o" / "rows").iterdir())) == 5, "the job that was killed has started again"
+    assert len(list((tmp_path / "o" / "rows").iterdir())) == 8, "all jobs have started again"
