@@ -6,8 +6,9 @@ Nothing but this file knows Hydra. It composes, and leaves every check of keys, 
 
 import os
 import re
-import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,16 @@ import yaml
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from convtl.cores import LIMIT, core_count
 from convtl.entry import GROUPS, REGISTRIES, conf_folders, options
 from convtl.errors import UserError, unknown_name
 from convtl.inert import refuse_code
@@ -239,8 +243,41 @@ def _refuse_code_of_the_whole(overrides: Sequence[str]) -> None:
         raise UserError(_plain(error)) from None
 
 
-def multirun(words: Sequence[str], task: Callable[[dict[str, Any]], None], out: Path) -> None:
-    """Hands every point of a sweep to Hydra's launcher; its own folders go under `out`."""
+LAUNCHERS = {"processes": "joblib", "submitit": "submitit", "slurm": "submitit", "ray_tasks": "ray"}
+"""Launchers in conf/ -> the extra that each needs; its plugin is `hydra_plugins.hydra_EXTRA_launcher`."""
+
+
+def launcher_of(words: Sequence[str]) -> str:
+    """The name of Hydra's launcher that words ask for: `basic`, which runs jobs here, if they do not say.
+
+    Raises:
+      UserError: there is none of this name, or its package is not installed.
+    """
+    named = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("hydra/launcher=")]
+    if not named or named[-1] == "basic":
+        return "basic"
+    Plugins.instance()  # finds those that are installed
+    installed = ConfigStore.instance().list("hydra/launcher")
+    extra = LAUNCHERS.get(named[-1])
+    if extra is None and f"{named[-1]}.yaml" not in installed and named[-1] not in options("hydra/launcher"):
+        raise unknown_name("hydra/launcher", named[-1], ["basic", *LAUNCHERS])
+    if extra is not None and find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
+        raise UserError(f"hydra/launcher: '{named[-1]}' is not installed: pip install -e '.[{extra}]'")
+    return named[-1]
+
+
+def multirun(words: Sequence[str], task: Callable[[dict[str, Any]], Any], out: Path) -> list[Any]:
+    """Hands every point of a sweep to Hydra's launcher; its own folders go under `out`.
+
+    Args:
+      task: takes a composed config; pickled where a launcher starts processes.
+
+    Returns:
+      What `task` returned, in the order of the points.
+
+    Raises:
+      UserError: the launcher's own keys are not understood.
+    """
     _prepare()
     quiet = [
         f"hydra.sweep.dir={_quoted(str(out / 'launch'))}",
@@ -251,11 +288,36 @@ def multirun(words: Sequence[str], task: Callable[[dict[str, Any]], None], out: 
     ]
     overrides = [*overrides_from(words, sweep=True), *quiet]
     _refuse_code_of_the_whole(overrides)
-    sys.argv = [sys.argv[0], "-m", *overrides]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(conf_folders()[0]), version_base="1.3", job_name="convtl"):
+        app: Any = GlobalHydra.instance().hydra
+        try:
+            app.compose_config("config", overrides, run_mode=RunMode.MULTIRUN)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(_plain(error)) from None
+        batches = app.multirun("config", task_function=_Task(task), overrides=overrides)
+    return [job.return_value for batch in batches for job in batch]
 
-    def run(config: Any) -> None:
+
+@dataclass(frozen=True)
+class _Task:
+    """What Hydra calls for a job: plain data in, and no more cores taken than the launcher gives it."""
+
+    run: Callable[[dict[str, Any]], Any]
+
+    def __call__(self, config: Any) -> Any:
+        if (cores := _cores_of_job(HydraConfig.get().launcher)) is not None:
+            os.environ.setdefault(LIMIT, str(cores))  # a process that takes one job after another keeps it
         content = OmegaConf.to_container(config, resolve=True)
         assert isinstance(content, dict)
-        task({str(key): value for key, value in content.items()})
+        return self.run({str(key): value for key, value in content.items()})
 
-    hydra.main(config_path=str(conf_folders()[0]), config_name="config", version_base="1.3")(run)()
+
+def _cores_of_job(launcher: Any) -> int | None:
+    """What a launcher's config says of it; None where the system does, or where jobs run one after another."""
+    if (jobs := OmegaConf.select(launcher, "n_jobs")) is not None:
+        return max(1, core_count() // jobs) if jobs > 0 else 1
+    for key in ("cpus_per_task", "ray.remote.num_cpus"):
+        if (cores := OmegaConf.select(launcher, key)) is not None:
+            return max(1, int(cores))
+    return None

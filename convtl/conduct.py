@@ -1,39 +1,33 @@
-"""Conducts a study from words or a composed config: runs what is missing, and reports it."""
+"""Conducts one composed study: runs what is missing of it, or of a part of it, and reports it."""
 
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convtl.cache import Cache, default_root
-from convtl.cli import (
-    compose,
-    compose_overrides,
-    multirun,
-    points,
-    typed_keys,
-)
 from convtl.config import Config
 from convtl.entry import folder
 from convtl.errors import StorageError, UserError
 from convtl.parsing import parse
 from convtl.reporting.build import build, save_samples
 from convtl.reporting.progress import Progress
-from convtl.secrets import refuse_typed_secrets
 from convtl.stopping import on_signals
-from convtl.study.assignments import refuse_hidden
+from convtl.study.claims import one_at_a_time
 from convtl.study.dry_run import describe_plan
 from convtl.study.grid import Trial, distinct, expand
 from convtl.study.materials import Materials
 from convtl.study.measured import measure
-from convtl.study.record import make_record, write_record
+from convtl.study.record import make_record, run_on, write_record
 from convtl.study.runner import Outcome, check_trials, run_trials, take_over, unfinished
+from convtl.study.shares import ALL, Part, check_shard, describe_shares, own_trials, unshared
 from convtl.study.store import FINAL, Row, RowStore, saying_what_is_saved
 from convtl.study.tuning import frozen, tuning_points
-from convtl.tracking import MOST_ROWS, open_tracker, told_of_errors, told_to_agent
+from convtl.tracking import MOST_ROWS, Tracker, open_tracker, told_of_errors
 from convtl.training.devices import device_line, peak_memory_gib, use_all_cores, use_devices
 from convtl.training.probes.run import run_gradients
 from convtl.training.processes import agreed, join, leading, several, watched
@@ -42,10 +36,10 @@ from convtl.training.programs import keep_programs
 
 def out_folder(config: Config) -> Path:
     """Where a study's results are: `out`, or outputs/<study>."""
-    return _out_folder(config.out, config.study)
+    return folder_of(config.out, config.study)
 
 
-def _out_folder(out: str | None, study: str | None) -> Path:
+def folder_of(out: str | None, study: str | None) -> Path:
     return folder("out", out) if out else Path.cwd() / "outputs" / (study or "trials")
 
 
@@ -53,141 +47,247 @@ def cache_of(config: Config) -> Cache:
     return Cache(folder("cache", config.cache) if config.cache else default_root())
 
 
-def run_study(content: Mapping[str, Any], command: str) -> int:
-    """Runs one composed study; returns the exit code (1 if trials failed).
+@dataclass(frozen=True)
+class _Study:
+    """What is to be done.
+
+    Attributes:
+      trials: all of the study, whatever part of them this process runs.
+      content: the composed config of the whole study, to be recorded.
+    """
+
+    config: Config
+    part: Part
+    tuning: list[Trial]
+    trials: list[Trial]
+    content: dict[str, Any]
+    command: str
+    store: RowStore
+    cache: Cache
+
+    @property
+    def helped(self) -> list[Trial]:
+        """Tuning trials, which are for every process to run."""
+        return self.tuning if self.part.works else []
+
+    @property
+    def nets(self) -> Path | None:
+        """Folder for tuned nets, if they are kept."""
+        return self.store.out / "nets" if self.config.save == "best" else None
+
+    def at_their_rates(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Those whose rates are chosen; all without tuning."""
+        return frozen(trials, self.tuning, self.store.read() if self.tuning else {})
+
+    def done(self) -> tuple[int, int]:
+        """How many of the trials of this process are done, and how many there are."""
+        own = self.part.of(self.trials)
+        ready = self.at_their_rates(own)  # a trial whose rate is not chosen yet is open too
+        waiting = len(distinct(own)) - len(distinct(ready))
+        left = (
+            len(unfinished(self.helped, self.store)) + len(unfinished(ready, self.store, self.nets)) + waiting
+        )
+        total = len(distinct([*self.helped, *own]))
+        return total - left, total
+
+
+def run_study(content: Mapping[str, Any], command: str, part: Part | None = None) -> int:
+    """Runs one composed study, or a part of it; returns the exit code (1 if trials failed).
+
+    Args:
+      part: what this process does; by default what `shards` and `shard` say.
 
     Raises:
       UserError: something that was asked for cannot be done; nothing was trained.
     """
     with on_signals():  # again, for jobs that a launcher starts
-        return _study(content, command)
+        use_all_cores()  # as well
+        around = parse(content)
+        join(around.distributed)  # before anything touches JAX, as `expand` does
+        use_devices(around.devices)
+        config, trials = expand(content)
+        check_shard(config)
+        cache, store = cache_of(config), RowStore(out_folder(config))
+        if part is None:
+            part = _share(config, trials, cache)
+        study = _Study(config, part, tuning_points(content), trials, unshared(content), command, store, cache)
+        if not several():
+            return _alone(study)
+        with watched(store.out / "claims"):
+            return _alone(study) if leading() else _along(study)
 
 
-def _study(content: Mapping[str, Any], command: str) -> int:
-    use_all_cores()  # as well
-    around = parse(content)
-    join(around.distributed)  # before anything touches JAX, as `expand` does
-    use_devices(around.devices)
-    config, trials = expand(content)
-    if several():
-        return _together(config, trials, content, command)
-    return _alone(config, trials, content, command)
+def _share(config: Config, trials: Sequence[Trial], cache: Cache) -> Part:
+    if config.shards == 1 or config.dry_run:
+        return ALL
+    return Part(own_trials(config, trials, Materials(cache, lambda what: None)), reports="last")
 
 
-def _together(config: Config, trials: Sequence[Trial], content: Mapping[str, Any], command: str) -> int:
-    """As one of several processes on every run: process 0 does what one alone does, the others only train."""
-    with watched(out_folder(config) / "claims"):
-        if leading():
-            return _alone(config, trials, content, command)
-        if config.dry_run or config.speed is not None:
-            return 0
-        store = RowStore(out_folder(config))
-        progress = Progress(len(distinct(trials)), 0, silent=True)
-        materials = Materials(cache_of(config), progress.working_on)
-        tuning = tuning_points(content)
-        keep_programs(materials.cache.root)
-        check_trials([*tuning, *trials], materials)
-        agreed(lambda: "ready")
-        tuned = run_trials(tuning, store, materials, progress)
-        trials = frozen(trials, tuning, store.read())
-        save_to = store.out / "nets" if config.save == "best" else None
-        outcome = tuned + run_trials(trials, store, materials, progress, save_to)
+def _along(study: _Study) -> int:
+    """What another than process 0 does where several train every run together: it only trains."""
+    if study.config.dry_run or study.config.speed is not None:
+        return 0
+    progress = Progress(len(distinct(study.trials)), 0, silent=True)
+    materials = Materials(study.cache, progress.working_on)
+    keep_programs(study.cache.root)
+    own = study.part.of(study.trials)
+    check_trials([*study.helped, *own], materials)
+    agreed(lambda: "ready")
+    outcome = run_trials(study.helped, study.store, materials, progress)
+    outcome += run_trials(study.at_their_rates(own), study.store, materials, progress, study.nets)
     return 1 if outcome.failed else 0
 
 
-def _alone(config: Config, trials: Sequence[Trial], content: Mapping[str, Any], command: str) -> int:
-    out, cache = out_folder(config), cache_of(config)
-    tuning = tuning_points(content)
+def _alone(study: _Study) -> int:
+    config, store, cache = study.config, study.store, study.cache
     if config.speed is not None:
         from convtl.speed.run import run_speed  # nobody else needs what it imports
 
-        return run_speed(config, content, command, out, cache, lambda line: print(line, file=sys.stderr))
+        say = lambda line: print(line, file=sys.stderr)  # noqa: E731
+        return run_speed(config, study.content, study.command, store.out, cache, say)
     if config.dry_run:
-        print(
-            describe_plan(
-                [*tuning, *frozen(trials, tuning, RowStore(out).read() if tuning else {})], out, cache
-            )
-        )
-        if tuning:
-            print(f"then {len(distinct(trials))} trials at the rates that {len(tuning)} tuning trials choose")
-        return 0
-    store = RowStore(out)
-    with saying_what_is_saved(store, lambda: _done(config, tuning, trials, store)):
-        code = _run(config, tuning, trials, content, command, store, cache)
+        return _dry_run(study)
+    with saying_what_is_saved(store, study.done):
+        code = _run(study)
         store.sweep()  # what others left that were killed at the end
     return code
 
 
-def _nets(config: Config, store: RowStore) -> Path | None:
-    return store.out / "nets" if config.save == "best" else None
+def _dry_run(study: _Study) -> int:
+    trials, tuning = study.trials, study.tuning
+    print(describe_plan([*tuning, *study.at_their_rates(trials)], study.store.out, study.cache))
+    for line in describe_shares(study.config, trials, Materials(study.cache, lambda what: None)):
+        print(line)
+    if tuning:
+        print(f"then {len(distinct(trials))} trials at the rates that {len(tuning)} tuning trials choose")
+    return 0
 
 
-def _done(
-    config: Config, tuning: Sequence[Trial], trials: Sequence[Trial], store: RowStore
-) -> tuple[int, int]:
-    """How many trials are done, and how many there are."""
-    ready = frozen(
-        trials, tuning, store.read() if tuning else {}
-    )  # a trial whose rate is not chosen yet is open too
-    waiting = len(distinct(trials)) - len(distinct(ready))
-    left = len(unfinished(tuning, store)) + len(unfinished(ready, store, _nets(config, store))) + waiting
-    total = len(distinct([*tuning, *trials]))
-    return total - left, total
-
-
-def _run(
-    config: Config,
-    tuning: Sequence[Trial],
-    trials: Sequence[Trial],
-    content: Mapping[str, Any],
-    command: str,
-    store: RowStore,
-    cache: Cache,
-) -> int:
+def _run(study: _Study) -> int:
     began = time.perf_counter()
-    keep_programs(cache.root)
-    out, others, save_to = store.out, _other_stores(config), _nets(config, store)
-    done, total = _done(config, tuning, trials, store)
+    config, store = study.config, study.store
+    keep_programs(study.cache.root)
+    others = _other_stores(config)
+    done, total = study.done()
     progress = Progress(total, done)
-    with closing(progress), ExitStack() as tracked:
-        materials = Materials(cache, progress.working_on)
-        check_trials([*unfinished(tuning, store), *trials] if done < total else [], materials)
+    with closing(progress):
+        materials = Materials(study.cache, progress.working_on)
+        own = study.part.of(study.trials)
+        check_trials([*unfinished(study.helped, store), *own] if done < total else [], materials)
         store.prepare()
         progress.tracker = tracker = open_tracker(
-            config.tracking, config.study or "trials", dict(content), out
+            config.tracking, config.study or "trials", study.content, store.out
         )
-        tracked.enter_context(told_of_errors(tracker))
-        take_over(tuning, store, others)
-        agreed(lambda: "ready")  # what the others read is written
-        tuned = _train(tuning, store, materials, progress, None)
-        trials = frozen(trials, tuning, store.read() if tuning else {})
-        take_over(trials, store, others)
-        record = make_record(content, trials, command, device_line())
-        write_record(out, record)
-        tracker.begin(_there(store, trials))
-        outcome = tuned + _train(trials, store, materials, progress, save_to)
-        if outcome.ran or not (out / "samples.npz").exists():
-            save_samples(out, trials, materials)
-        if config.gradients is not None:
-            run_gradients(config, out, cache, progress.working_on)
-        if config.distances:
-            measure(trials, materials, out, progress.working_on)
+        with told_of_errors(tracker):
+            outcome, trials, record = _trained(study, own, others, materials, progress, tracker)
     wall = time.perf_counter() - began
     with told_of_errors(tracker):
-        report, lines = build(store, config, record, wall if outcome.ran else None)
-    print(lines)
-    print(
-        f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, peak memory {peak_memory_gib():.1f} GiB"
-    )
-    print(f"rows: {out / 'results.csv'}\nreport: {report}")
-    rows = store.read()
-    own = [name for name in dict.fromkeys(trial.id for trial in trials) if name in rows]
-    summary = {"trials": len(own), "failed": len(outcome.failed), "seconds": wall}
-    shown = [rows[name] for name in own[:MOST_ROWS]]
-    tracker.finish(shown, sorted((out / "figures").glob("*.png")), report, summary, outcome.failed)
+        report = _report(study, trials, record, wall if outcome.ran else None)
+    if study.part.works:
+        print(
+            f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, peak memory {peak_memory_gib():.1f} GiB"
+        )
+    else:
+        print(f"\n{len(distinct(trials)) - len(unfinished(trials, store))} trials are there")
+        outcome.failed += _failures([*study.tuning, *trials], store)
+    if report is not None:
+        print(f"rows: {store.out / 'results.csv'}\nreport: {report}")
+    _tell(study, tracker, trials, outcome, report, wall)
     for reason in dict.fromkeys(outcome.failed):
         print(f"convtl: {outcome.failed.count(reason)} trials failed: {reason}", file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def _trained(
+    study: _Study,
+    own: Sequence[Trial],
+    others: Sequence[RowStore],
+    materials: Materials,
+    progress: Progress,
+    tracker: Tracker,
+) -> tuple[Outcome, list[Trial], dict[str, Any]]:
+    """Trains what is missing; returns what came of it, the study's trials at their rates, and its record."""
+    store = study.store
+    take_over(study.tuning, store, others)
+    agreed(lambda: "ready")  # what other processes read is written
+    outcome = _train(study.helped, store, materials, progress, None)
+    own, trials = study.at_their_rates(own), study.at_their_rates(study.trials)
+    take_over(own, store, others)
+    record = make_record(study.content, trials, study.command, device_line())
+    record |= {} if study.part.works else run_on(store.out, record)
+    write_record(store.out, record)
+    tracker.begin(_there(store, own))
+    outcome += _train(own, store, materials, progress, study.nets)
+    if study.part.works:
+        with one_at_a_time(store.out, "around"):  # the first process does it, others find it done
+            _around(study.config, trials, materials, store.out, bool(outcome.ran), progress.working_on)
+    return outcome, trials, record
+
+
+def _tell(
+    study: _Study,
+    tracker: Tracker,
+    trials: Sequence[Trial],
+    outcome: Outcome,
+    report: Path | None,
+    wall: float,
+) -> None:
+    """The results, for whoever follows the study."""
+    rows = study.store.read()
+    listed = study.part.of(trials) if study.part.works else trials
+    own = [name for name in dict.fromkeys(trial.id for trial in listed) if name in rows]
+    summary = {"trials": len(own), "failed": len(outcome.failed), "seconds": wall}
+    figures = [] if report is None else sorted((study.store.out / "figures").glob("*.png"))
+    tracker.finish([rows[name] for name in own[:MOST_ROWS]], figures, report, summary, outcome.failed)
+
+
+def _failures(trials: Sequence[Trial], store: RowStore) -> list[str]:
+    """Reasons of the trials that some process has given up."""
+    rows = store.read()
+    found = [rows.get(trial.id, {}) for trial in distinct(trials)]
+    return [str(row["reason"]) for row in found if row.get("status") == "failed"]
+
+
+def _around(
+    config: Config,
+    trials: Sequence[Trial],
+    materials: Materials,
+    out: Path,
+    ran: bool,
+    working_on: Callable[[str], None],
+) -> None:
+    """What belongs to a study beside its trials."""
+    if ran or not (out / "samples.npz").exists():
+        save_samples(out, trials, materials)
+    if config.gradients is not None:
+        run_gradients(config, out, materials.cache, working_on)
+    if config.distances:
+        measure(trials, materials, out, working_on)
+
+
+def _report(
+    study: _Study, trials: Sequence[Trial], record: Mapping[str, Any], wall: float | None
+) -> Path | None:
+    """Builds the report, if that is for this process to do; processes on one folder take turns."""
+    part, store = study.part, study.store
+    if part.reports == "never":
+        return None
+    with one_at_a_time(store.out, "report"):
+        if part.reports == "last" and (left := _left_open(trials, store)):
+            print(
+                f"{left} trials of other shares are not finished: the last share to end makes the report; "
+                f"python -m convtl.report out={shlex.quote(str(store.out))} makes one of what there is"
+            )
+            return None
+        report, lines = build(store, study.config, record, wall if part.trials is None else None)
+    print(lines)
+    return report
+
+
+def _left_open(trials: Sequence[Trial], store: RowStore) -> int:
+    """How many trials nobody has finished or given up."""
+    rows = store.read()
+    return len({t.id for t in trials if rows.get(t.id, {}).get("status") not in (*FINAL, "failed")})
 
 
 def _other_stores(config: Config) -> list[RowStore]:
@@ -218,41 +318,3 @@ def _there(store: RowStore, trials: Sequence[Trial]) -> Iterator[Row]:
     """Rows of the trials that are done; read only if somebody asks."""
     own = {trial.id for trial in trials}
     yield from (row for name, row in store.read().items() if name in own and row.get("status") in FINAL)
-
-
-def _sweep(words: Sequence[str]) -> int:
-    """A `-m` sweep: every point is checked before the first is launched."""
-    studies = [compose_overrides(point) for point in points(words)]
-    typed = typed_keys(words)
-    for content in studies:
-        refuse_hidden(typed, content)
-    expanded = [expand(content) for content in studies]
-    everywhere = [trial for _, trials in expanded for trial in trials]
-    everywhere += [trial for content in studies for trial in tuning_points(content)]
-    out = out_folder(expanded[0][0])
-    missing = unfinished(everywhere, RowStore(out))
-    check_trials(missing, Materials(cache_of(expanded[0][0]), lambda what: None))
-    codes: list[int] = []
-    command = _command(["-m", *words])
-    multirun(words, lambda content: codes.append(run_study(content, command)), out)
-    return max(codes, default=0)
-
-
-def conduct(words: Sequence[str]) -> int:
-    """Runs what the words of a command line ask for; returns the exit code.
-
-    Raises:
-      UserError: it cannot be done; nothing was trained.
-    """
-    use_all_cores()
-    refuse_typed_secrets(words)
-    if {"-m", "--multirun"} & set(words):
-        return _sweep([word for word in words if word not in ("-m", "--multirun")])
-    content = compose(words)
-    with told_to_agent(content, lambda: _out_folder(content["out"], content["study"])):
-        refuse_hidden(typed_keys(words), content)
-        return run_study(content, _command(words))
-
-
-def _command(words: Sequence[str]) -> str:
-    return "python -m convtl.run " + " ".join(shlex.quote(word) for word in words)

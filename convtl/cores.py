@@ -4,13 +4,23 @@ import os
 from pathlib import Path
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
+LIMIT = "CONVTL_CORES"
+"""Variable in which a launcher says how many cores a job has; SLURM says it in its own."""
+
+
+def visible_cores() -> int:
+    """Those that the system lets this process run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def core_count() -> int:
-    """Its affinity, and a container's quota where there is one; at least one."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Its affinity, and what a container, a cluster or a launcher gives it where they say so; at least one."""
+    limits = [visible_cores()]
     try:
         quota, period = _QUOTA.read_text().split()
-        return max(1, min(allowed, int(quota) // int(period)))
+        limits.append(int(quota) // int(period))
     except (OSError, ValueError):  # no control groups, or no limit ("max")
-        return allowed
+        pass
+    said = (os.environ.get(name, "") for name in (LIMIT, "SLURM_CPUS_PER_TASK"))
+    limits += [int(text) for text in said if text.isdecimal()]
+    return max(1, min(limits))

@@ -36,7 +36,7 @@ ONE_A_STUDY = (
     "claims", "scorecard", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study",
     "replicates", "axes", "blocks", "gradients", "movement", "distances", "rows_from", "seed", "tuning", "path",
     "advice",
-    "data", "speed",
+    "data", "speed", "shards", "shard",
 )  # fmt: skip
 """Keys that are no axis: what they say holds for all of a study."""
 

@@ -26,7 +26,7 @@ def _main(words: list[str]) -> int:
         print(f"models: {', '.join(options('models'))}\nregimes: {', '.join(options('regimes'))}")
         return 0
     with on_signals():
-        from convtl.conduct import conduct  # Hydra and JAX: not for --help
+        from convtl.command import conduct  # Hydra and JAX: not for --help
 
         return conduct(words)
 

@@ -17,7 +17,7 @@ import jax
 import tiny
 from jax.experimental.compilation_cache import compilation_cache
 
-from convtl import conduct
+from convtl import command, conduct
 from convtl.entry import guarded
 from convtl.study.store import RowStore
 
@@ -57,7 +57,7 @@ def run(out: Path, cache: Path, *words: str, report: bool = False) -> dict[str, 
     try:
         with said.open("wb") as file:
             os.dup2(file.fileno(), 2)
-            code = guarded(conduct.conduct)  # type: ignore[arg-type]
+            code = guarded(command.conduct)  # type: ignore[arg-type]
             sys.stderr.flush()
     finally:
         os.dup2(before, 2)

@@ -62,7 +62,7 @@ WRONG = [
     ("~depth", "depth: missing"),
     ("models=null", "models: got 'null'; accepted: models.NAME.KEY=VALUE"),
     ("model=${nosuch}", "configuration: Interpolation key 'nosuch' not found"),
-    ("hydra/launcher=nosuch", "configuration: "),
+    ("hydra/launcher=nosuch", "hydra/launcher: unknown name 'nosuch'; known: basic, .*slurm, submitit."),
     ("out=", "out: got ''; accepted: text that is not empty"),
     ("cache=", "cache: got ''; accepted: text that is not empty"),
 ]  # fmt: skip

@@ -9,7 +9,7 @@ import tiny
 import yaml
 from PIL import Image
 
-from convtl.cli import compose
+from convtl.cli import LAUNCHERS, compose
 from convtl.conduct import run_study
 from convtl.entry import GROUPS, REGISTRIES, conf_folders, options
 from convtl.parsing import known_keys, parse
@@ -34,7 +34,7 @@ def test_the_packages_conf_is_the_one_beside_it() -> None:
 
 
 def test_every_folder_of_conf_is_a_group_or_a_registry() -> None:
-    assert {path.name for path in CONF.iterdir() if path.is_dir()} <= {*FOLDERS, "tracking"}
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} <= {*FOLDERS, "tracking", "hydra"}
     assert all(options(folder) for folder in FOLDERS)
 
 
@@ -42,6 +42,9 @@ def test_every_folder_of_conf_is_a_group_or_a_registry() -> None:
 def test_every_file_is_used(path) -> None:
     folder = path.parent.name
     if path.parent == CONF:
+        content = compose([])
+    elif folder == "launcher":
+        assert path.stem in LAUNCHERS
         content = compose([])
     elif folder in REGISTRIES:
         content = compose([])

@@ -222,6 +222,10 @@ class Config:
     rows_from: Annotated[tuple[Text, ...], BeforeValidator(listed)]
     """folders of other studies whose finished trials need not be run again"""
     save: Literal["none", "best"]
+    shards: Annotated[int, Strict(), Field(ge=1, le=10_000)]
+    """shares of the trials, for as many processes; the study, its rows and its report are the same"""
+    shard: Natural | None
+    """which share this process runs, from 0; null: all, or with -m one job for each"""
     out: Text | None
     cache: Text | None
     data: DataConfig

@@ -4,7 +4,8 @@ Claims only keep work from being done twice; that results are right never depend
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from convtl.study.leases import Leases
@@ -65,3 +66,19 @@ class Claims:
 def _byte(trial: str) -> int:
     """Offset of a trial's lock: 60 bits of its id, so that two trials hardly ever share one."""
     return int(trial[:15], 16)
+
+
+@contextmanager
+def one_at_a_time(out: Path, doing: str) -> Iterator[None]:
+    """Makes processes that work on one folder do something after one another; where locks are missing, it does not."""
+    folder = out / "claims"
+    with accessible(out):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / f"{doing}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)

@@ -37,7 +37,7 @@ _AROUND = (
     "claims", "scorecard", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study",
     "replicates", "axes", "blocks", "gradients", "movement", "distances", "rows_from",
     "path", "advice", "data", "speed", "checkpoint_minutes", "devices",
-    "distributed",
+    "distributed", "shards", "shard",
 )  # fmt: skip
 _OWN_COLUMNS = (*AXES, "replicates", "tuning", "movement")
 """Keys of which a row says the value anyway; any other that a block or an axis sets is an additional axis."""

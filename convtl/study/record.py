@@ -30,7 +30,7 @@ from convtl.study.store import RowStore, accessible
 _PATHS = ("out", "cache", "rows_from", "replication", "publish", "path")
 """Keys of folders: where somebody keeps results is no part of how they are made."""
 _LATER: dict[str, Any] = {
-    **Config.neutral, "weights": {}, "advice": False, "path": None, "speed": None,
+    **Config.neutral, "weights": {}, "advice": False, "path": None, "speed": None, "shards": 1, "shard": None,
     "data": {"memory_gb": 4.0, "workers": None}, "checkpoint_minutes": 5.0,
     "devices": {"count": None, "split": "trials"}, "distributed": None,
 }  # fmt: skip
@@ -116,6 +116,14 @@ def _read_points(path: Path) -> Table:
     columns["similarity"] = column_of([shares[text] for text in values["similarity"]])
     columns["axes"] = column_of([axes[text] for text in values["axes"]])
     return Table(columns, len(values["trial"]))
+
+
+def run_on(out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the processes that ran a study said of themselves; empty if they left no record of it."""
+    path = out / "configs" / f"{digest(record['config'])}.yaml"
+    if not path.is_file():
+        return {}
+    return {key: value for key, value in _read(path).items() if key in ("device", "versions")}
 
 
 def planned(points: Sequence[Trial]) -> Table:

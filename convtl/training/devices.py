@@ -1,5 +1,6 @@
 """One place that sets JAX's devices up, and says what this process runs on."""
 
+import os
 import resource
 import sys
 from contextlib import suppress
@@ -7,7 +8,7 @@ from contextlib import suppress
 import jax
 
 from convtl.config import DevicesConfig
-from convtl.cores import core_count
+from convtl.cores import core_count, visible_cores
 from convtl.errors import UserError
 from convtl.training.layout import Layout
 
@@ -19,6 +20,8 @@ def use_all_cores() -> None:
 
     Lanes spread over devices, so that the same code serves several cores and several accelerators.
     """
+    if core_count() < visible_cores():  # XLA's own threads know of no cluster's or launcher's limit
+        os.environ.setdefault("NPROC", str(core_count()))
     _cpu_devices(core_count())
 
 
@@ -57,6 +60,12 @@ def chosen() -> Layout:
     if _config.split == "batch" and jax.process_count() > 1:
         return Layout(tuple(jax.devices()), "batch")
     return Layout(tuple(devices()), _config.split)
+
+
+def leave_accelerators() -> None:
+    """Keeps a process that trains nothing from taking the memory of an accelerator that others need."""
+    with suppress(RuntimeError):
+        jax.config.update("jax_platforms", "cpu")
 
 
 def device_count() -> int:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import tiny
 
-import convtl.conduct
+import convtl.command
+import convtl.command
 from convtl.entry import guarded
 
 _AT_FIRST, _AT_LAST = 0.15, 0.25
@@ -37,7 +38,7 @@ def _start(log: Path, words: list[str]) -> int:
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         sys.argv = ["convtl", *words]
-        code = guarded(convtl.conduct.conduct)  # type: ignore[arg-type]
+        code = guarded(convtl.command.conduct)  # type: ignore[arg-type]
         sys.stdout.flush()
     finally:
         os._exit(code)

@@ -1,0 +1,83 @@
+"""Every launcher really runs a study in shares, and says how it went; SLURM is in `test_slurm`."""
+
+from pathlib import Path
+
+import launched
+import pytest
+
+pytestmark = pytest.mark.slow
+
+LAUNCHERS = [("processes", "joblib"), ("submitit", "submitit"), ("ray_tasks", "ray")]
+
+
+def needs(extra: str) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{extra}_launcher", reason=f"extra `{extra}` is not installed")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Path:
+    """The study, run by one process."""
+    folder = tmp_path_factory.mktemp("plain")
+    done = launched.run(folder, *launched.STUDY, "out=o")
+    assert done.returncode == 0, done.stderr
+    return folder / "o"
+
+
+@pytest.mark.parametrize(("launcher", "extra"), LAUNCHERS)
+def test_a_launchers_jobs_end_in_the_unsplit_study(plain, tmp_path, launcher, extra) -> None:
+    needs(extra)
+    done = launched.run(tmp_path, "-m", *launched.STUDY, "out=o", "shards=2", f"hydra/launcher={launcher}")
+    assert done.returncode == 0, done.stderr
+    assert launched.table(tmp_path / "o") == launched.table(plain)
+    assert len(launched.final_rows(tmp_path / "o")) == 8, "something was done twice"
+    assert len(list((tmp_path / "o" / "rows").iterdir())) == 2
+    assert "8 trials are there" in done.stdout
+    assert (tmp_path / "o" / "report.html").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["o"], "Hydra left something"
+    left = {path.name for path in (tmp_path / "o").iterdir()} - {path.name for path in plain.iterdir()}
+    assert left == {"launch"}
+
+
+@pytest.mark.parametrize(
+    ("launcher", "extra", "how", "words", "code", "line"),
+    [
+        ("submitit", "submitit", launched.BROKEN, (), 1, "4 trials failed: RuntimeError: device lost"),
+        ("processes", "joblib", "", ("rows_from=[nowhere]",), 2, "rows_from: got "),
+        ("ray_tasks", "ray", "", ("rows_from=[nowhere]",), 2, "rows_from: got "),
+    ],
+)
+def test_how_jobs_end_is_told_where_they_were_launched(
+    tmp_path, launcher, extra, how, words, code, line
+) -> None:
+    needs(extra)
+    study = (
+        "-m",
+        *launched.STUDY,
+        "source=random",
+        "out=o",
+        "shards=2",
+        f"hydra/launcher={launcher}",
+        *words,
+    )
+    done = launched.run(tmp_path, *study, **launched.changed(tmp_path, how))
+    assert done.returncode == code, done.stderr
+    (told,) = [said for said in done.stderr.splitlines() if said.startswith("convtl: ")]
+    assert told.removeprefix("convtl: ").startswith(line)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("launcher", "extra"), LAUNCHERS[1:])
+def test_a_job_that_is_killed_is_started_again_or_told(plain, tmp_path, launcher, extra) -> None:
+    needs(extra)
+    given = launched.changed(tmp_path, launched.KILLED)
+    words = ("-m", *launched.STUDY, "out=o", "shards=2", f"hydra/launcher={launcher}")
+    done = launched.run(tmp_path, *words, **given)
+    assert (tmp_path / "mark").exists()
+    if launcher != "ray_tasks":  # Ray starts a task that died again
+        assert done.returncode == 1
+        assert "convtl: hydra/launcher: " in done.stderr
+        assert "Traceback" not in done.stderr
+        done = launched.run(tmp_path, *words, **given)
+    assert done.returncode == 0, done.stderr
+    assert launched.table(tmp_path / "o") == launched.table(plain)
+    assert len(launched.final_rows(tmp_path / "o")) == 8, "something was done twice"

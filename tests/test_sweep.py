@@ -1,0 +1,220 @@
+"""`-m` and shares: many jobs on one `out`, and afterwards the table, record and report of the unsplit study."""
+
+import csv
+import shlex
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+from commands import Commands
+
+from convtl.cli import compose, compose_overrides, points
+from convtl.study.grid import expand
+from convtl.study.shares import unshared
+from convtl.study.tuning import tuning_points
+from convtl.sweep import unshared_words, whole_of, with_shards
+
+
+@pytest.fixture
+def commands(monkeypatch, capfd, tmp_path) -> Commands:
+    monkeypatch.chdir(tmp_path)
+    return Commands(monkeypatch, capfd)
+
+
+STUDY = ("source=[random,scratch]", "depth=[1,5]", "lr=1e-2")
+
+
+def table(out: str) -> list[dict[str, str]]:
+    with (Path(out) / "results.csv").open(newline="", encoding="utf-8") as file:
+        return [{**line, "seconds": ""} for line in csv.DictReader(file)]
+
+
+def records(out: str) -> list[dict]:
+    """What was recorded of the study, but for the folder."""
+    found = [yaml.safe_load(path.read_text()) for path in sorted(Path(out, "configs").glob("*.yaml"))]
+    return [{**record, "config": {**record["config"], "out": None}} for record in found]
+
+
+# --- the study that a sweep's points are parts of ---------------------------------------------------
+
+
+def whole(*words: str) -> list[str] | None:
+    studies = [unshared(compose_overrides(point)) for point in points(words)]
+    trials = [trial for own in studies for trial in [*expand(own)[1], *tuning_points(own)]]
+    return whole_of(words, list({repr(own): own for own in studies}.values()), trials)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (("target=cyrillic,greek",), ("target=[cyrillic,greek]",)),
+        (("target=cyrillic,greek", "depth=[1,2],3"), ("target=[cyrillic,greek]", "depth=[1,2,3]")),
+        (("depth=1,2", "shards=2", "shard=0,1", "hydra/launcher=basic"), ("depth=[1,2]",)),
+        (("depth=1",), ("depth=1",)),
+        (("norm_mode=train,frozen",), ("axes={norm_mode:[train,frozen]}",)),
+        (("optim.clip=1.0,2.0", "axes={norm_mode:[train,frozen]}"),
+         ("axes={norm_mode:[train,frozen],optim.clip:[1.0,2.0]}",)),
+        (("source=own,latin:shuffled",), ("source=[own,'latin:shuffled']",)),
+        (("+experiment=finetune_depth", "replicate=0,[1,2]"), ("+experiment=finetune_depth", "replicate=[0,1,2]")),
+        (("seed=0,1",), None),
+        (("optim=adam,sgd",), None),
+        (("+experiment=finetune_depth,layer_transfer",), None),
+        (("replicates=1,2",), None),
+    ],
+)  # fmt: skip
+def test_points_of_a_sweep_are_parts_of_one_study_where_there_is_one(words, found) -> None:
+    assert whole(*words) == (None if found is None else list(found))
+
+
+def test_tuned_studies_are_merged_with_what_tunes_them() -> None:
+    words = ("target=cyrillic,armenian", "tuning={targets: [cyrillic,armenian]}")
+    assert whole(*words) == ["tuning={targets: [cyrillic,armenian]}", "target=[cyrillic,armenian]"]
+
+
+def test_shards_alone_are_a_job_each() -> None:
+    assert with_shards(["depth=1", "shards=3"]) == ["depth=1", "shards=3", "shard=0,1,2"]
+    for words in (["depth=1"], ["shards=3", "shard=0,2"], ["shards=1"], ["shards=3", "dry_run=true"]):
+        assert with_shards(words) == words
+
+
+def test_words_of_the_study_itself() -> None:
+    assert unshared_words(
+        ["depth=1", "shards=3", "++shard=1", "hydra.verbose=true", "hydra/launcher=slurm"]
+    ) == ["depth=1"]
+
+
+# --- wrong input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("shards=2", "shard: missing; accepted: 0 to 1, or -m, which makes a job of each"),
+        ("shards=2 shard=2", "shard: got 2; accepted: 0 to 1 with shards=2"),
+        ("shard=1", "shard: got 1; accepted: with shards=N, from 0 to N-1"),
+        ("shards=0", "shards: got 0; accepted: at least 1"),
+        ("shards=x", "shards: got 'x'; accepted: a whole number"),
+        ("shards=2 shard=-1", "shard: got -1; accepted: at least 0"),
+        ("-m shards=2 shard=0,2", "shard: got 2; accepted: 0 to 1 with shards=2"),
+        ("-m shards=2,3", "shards: got '2,3'; accepted: one number"),
+        ("-m shards=x", "shards: got 'x'; accepted: a whole number"),
+        ("-m hydra/launcher=slrm", "hydra/launcher: unknown name 'slrm'; known: basic, processes, ray_tasks, slurm, "
+         "submitit. Did you mean slurm?"),
+        ("hydra/launcher=processes", "hydra/launcher: got 'processes' without -m; accepted: with -m"),
+        ("-m hydra/launcher=processes hydra.launcher.nosuch=1", "configuration: "),
+    ],
+)  # fmt: skip
+def test_wrong_shares_and_launchers_are_one_line(commands, tmp_path, words, line) -> None:
+    if "processes" in words:
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="extra `joblib` is not installed")
+    assert commands.tiny(*STUDY, "out=o", *words.split()).line.startswith(line)
+    assert not list(tmp_path.rglob("*.jsonl")), "something was run"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "extra"),
+    [("processes", "joblib"), ("submitit", "submitit"), ("slurm", "submitit"), ("ray_tasks", "ray")],
+)
+def test_a_launcher_that_is_not_installed_names_its_extra(commands, monkeypatch, launcher, extra) -> None:
+    monkeypatch.setattr("convtl.cli.find_spec", lambda name: None)
+    said = commands.tiny(*STUDY, "-m", "shards=2", f"hydra/launcher={launcher}").line
+    assert said == f"hydra/launcher: '{launcher}' is not installed: pip install -e '.[{extra}]'"
+
+
+def test_a_dry_run_shows_the_shares(commands, tmp_path) -> None:
+    for words in (("shards=2",), ("-m", "shards=2"), ("-m", "shards=2", "depth=1,5")):
+        said = commands.tiny(*STUDY, "out=o", "dry_run=true", *words).out
+        assert "3 trials: 0 done, 3 to run" in said
+        assert "shard=0: " in said
+        assert "shard=1: " in said
+        assert "% of the study's cost" in said
+    assert not list(tmp_path.iterdir())
+
+
+# --- what is left behind ----------------------------------------------------------------------------
+
+
+def test_shares_one_after_another_end_in_the_unsplit_study(commands) -> None:
+    for index in (1, 0):
+        done = commands.tiny(*STUDY, "out=shared", "shards=2", f"shard={index}")
+        assert done.code == 0, done.err
+        assert Path("shared/report.html").exists() == (index == 0), "the last share makes the report"
+        assert ("trials of other shares are not finished" in done.out) == (index == 1)
+    assert commands.tiny(*STUDY, "out=plain").code == 0
+    assert table("shared") == table("plain")
+    assert records("shared") == [
+        {**r, "command": r["command"].replace("plain", "shared")} for r in records("plain")
+    ]
+    again = commands.tiny(*STUDY, "out=shared", "shards=2", "shard=0")
+    assert "0 trials run" in again.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("shards=9",), marks=pytest.mark.slow),
+        ("depth=1,5",),
+        pytest.param(("shards=2", "depth=1,5"), marks=pytest.mark.slow),
+    ],
+)
+def test_a_sweep_ends_in_the_unsplit_study(commands, words) -> None:
+    commands.without_reports()
+    study = [word for word in STUDY if not word.startswith("depth") or "depth=1,5" not in words]
+    done = commands.run("-m", *tiny.WORDS[:2], *tiny.WORDS[3:], *study, "out=swept", *words)
+    assert done.code == 0, done.err
+    assert commands.run(*tiny.WORDS[:2], *tiny.WORDS[3:], *STUDY, "out=plain").code == 0
+    assert table("swept") == table("plain")
+    (swept,), (plain,) = records("swept"), records("plain")
+    assert swept["config"] == plain["config"]
+    assert swept["points"] == plain["points"]
+    assert compose(shlex.split(swept["command"])[3:])["depth"] == [1, 5]
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["plain", "swept"]
+
+
+@pytest.mark.slow
+def test_points_in_a_protocol_key_are_an_axis_of_the_table(commands) -> None:
+    words = ("source=random", "lr=1e-2", "out=o")
+    done = commands.run("-m", *tiny.WORDS, *words, "validation.per_class=2,3")
+    assert done.code == 0, done.err
+    assert [line["validation.per_class"] for line in table("o")] == ["2", "3"]
+    assert "rows of another protocol" not in Path("o/report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_shares_help_each_other_to_tune(commands) -> None:
+    commands.without_reports()
+    words = (
+        *tiny.MORE,
+        "source=random",
+        "depth=[1,5]",
+        "target=[cyrillic,armenian]",
+        "lr=[1e-3,1e-2]",
+        "lr_extend=0",
+    )
+    words += ("tuning={targets: [cyrillic,armenian],replicates: 1}",)
+    for index in (0, 1):
+        done = commands.tiny(*words, "out=shared", "shards=2", f"shard={index}")
+        assert done.code == 0, done.err
+    assert commands.tiny(*words, "out=plain").code == 0
+    assert table("shared") == table("plain")
+    assert records("shared")[0]["points"] == records("plain")[0]["points"]
+    assert len(table("plain")) == 8
+    assert tiny.row_lines(Path("shared")) == 8, "something was done twice"
+
+
+def test_points_that_are_no_one_study_are_studies_of_their_own(commands) -> None:
+    commands.without_reports()
+    done = commands.run("-m", *tiny.WORDS, "source=random", "lr=1e-2", "study=one,two")
+    assert done.code == 0, done.err
+    assert sorted(path.name for path in Path("outputs").iterdir()) == ["one", "two"]
+    assert all(len(table(str(path))) == 1 for path in Path("outputs").iterdir())
+
+
+def test_a_mistake_that_only_a_job_meets_is_one_line_and_exit_code_2(commands) -> None:
+    done = commands.tiny("-m", *STUDY, "out=o", "shards=2", "rows_from=[nowhere]")
+    assert done.code == 2
+    assert [line for line in done.err.splitlines() if line.startswith("convtl: ")] == [
+        f"convtl: rows_from: got '{Path.cwd() / 'nowhere'}'; accepted: folders that convtl.run has written"
+    ]
+    assert "Traceback" not in done.err
