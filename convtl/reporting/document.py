@@ -3,6 +3,7 @@
 import base64
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -12,6 +13,7 @@ import pandas as pd
 from markdown_it import MarkdownIt
 
 from convtl.config import ClaimConfig
+from convtl.cores import core_count
 from convtl.files import written
 from convtl.reporting import (
     captions,
@@ -130,7 +132,9 @@ def results_of(
     order = scope.get("sources", ())
     names = [str(name) for name in order] if isinstance(order, list | tuple) else []
     found = blocks(data, names)
-    return Results(table, data, [(block, cells(block)) for block in found], judge(claims, data, found))
+    with ThreadPoolExecutor(core_count()) as pool:  # most of it is NumPy's, which runs beside Python
+        parts = list(zip(found, pool.map(cells, found), strict=True))
+    return Results(table, data, parts, judge(claims, data, found))
 
 
 # --- sections -----------------------------------------------------------------------------------------

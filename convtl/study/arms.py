@@ -176,8 +176,10 @@ class Block:
     @cached_property
     def _arms(self) -> dict[tuple[str, int, int], pd.DataFrame]:
         arms = {}
-        both = self.both.assign(replicate=self.both["replicate"].astype(int))
         places = ["source", "n_per_class", "depth", "replicate"]
+        known = ["trial", "z", *_NUMBERS, *_FLAGS]
+        both = self.both[list(dict.fromkeys([*places, *known]))]
+        both = both.assign(replicate=both["replicate"].astype(int))
         both = both.drop_duplicates(places).set_index("replicate").sort_index(kind="stable")
         for key, part in both.groupby(places[:3], sort=False):
             source, n, depth = cast(tuple[str, float, float], key)

@@ -20,7 +20,6 @@ from pathlib import Path
 import tiny
 
 import convtl.command
-import convtl.command
 from convtl.entry import guarded
 
 _AT_FIRST, _AT_LAST = 0.15, 0.25

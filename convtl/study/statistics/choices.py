@@ -56,6 +56,16 @@ def half_splits(m: int) -> Bool[np.ndarray, "splits replicates"]:
     return member
 
 
+@lru_cache(maxsize=4)
+def _halves(m: int) -> tuple[np.ndarray, np.ndarray]:
+    """`half_splits`, and their other halves, as the numbers that a product takes."""
+    member = half_splits(m)
+    found = member.astype(float), (~member).astype(float)
+    for half in found:
+        half.flags.writeable = False
+    return found
+
+
 def sufficient_depth(z: Float[np.ndarray, "... depths"], eps: float = EPSILON) -> Int[np.ndarray, "..."]:
     """Position of the first (smallest) depth whose score is within eps of the best."""
     z = np.asarray(z, float)
@@ -83,9 +93,9 @@ def half_split_depths(
     z = np.asarray(z, float)
     if len(z) < 4:
         return None
-    member = half_splits(len(z))
-    chosen = sufficient_depth(_half_means(member, z), eps)
-    others = _half_means(~member, z)
+    choosing, scoring = _halves(len(z))
+    chosen = sufficient_depth(choosing @ z / choosing.sum(axis=1, keepdims=True), eps)
+    others = scoring @ z / scoring.sum(axis=1, keepdims=True)
     share = np.bincount(chosen, minlength=z.shape[1]) / len(chosen)
     return share, float(others[np.arange(len(chosen)), chosen].mean())
 
