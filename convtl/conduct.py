@@ -28,7 +28,7 @@ from convtl.study.shares import ALL, Part, check_shard, describe_shares, own_tri
 from convtl.study.store import FINAL, Row, RowStore, saying_what_is_saved
 from convtl.study.tuning import frozen, tuning_points
 from convtl.tracking import MOST_ROWS, Tracker, open_tracker, told_of_errors
-from convtl.training.devices import device_line, peak_memory_gib, use_all_cores, use_devices
+from convtl.training.devices import device_line, devices_as, peak_memory_gib, use_all_cores
 from convtl.training.probes.run import run_gradients
 from convtl.training.processes import agreed, join, leading, several, watched
 from convtl.training.programs import keep_programs
@@ -104,17 +104,20 @@ def run_study(content: Mapping[str, Any], command: str, part: Part | None = None
         use_all_cores()  # as well
         around = parse(content)
         join(around.distributed)  # before anything touches JAX, as `expand` does
-        use_devices(around.devices)
-        config, trials = expand(content)
-        check_shard(config)
-        cache, store = cache_of(config), RowStore(out_folder(config))
-        if part is None:
-            part = _share(config, trials, cache)
-        study = _Study(config, part, tuning_points(content), trials, unshared(content), command, store, cache)
-        if not several():
-            return _alone(study)
-        with watched(store.out / "claims"):
-            return _alone(study) if leading() else _along(study)
+        with devices_as(around.devices):
+            study = _asked(content, command, part)
+            if not several():
+                return _alone(study)
+            with watched(study.store.out / "claims"):
+                return _alone(study) if leading() else _along(study)
+
+
+def _asked(content: Mapping[str, Any], command: str, part: Part | None) -> _Study:
+    config, trials = expand(content)
+    check_shard(config)
+    cache, store = cache_of(config), RowStore(out_folder(config))
+    part = _share(config, trials, cache) if part is None else part
+    return _Study(config, part, tuning_points(content), trials, unshared(content), command, store, cache)
 
 
 def _share(config: Config, trials: Sequence[Trial], cache: Cache) -> Part:

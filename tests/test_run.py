@@ -197,6 +197,10 @@ def test_dry_run_tells_and_writes_nothing(commands) -> None:
     assert "1 source nets" in done.out
     assert "min at" in done.out
     assert "lanes=2 on 2 devices: about" in done.out
+    done = commands.tiny("source=random", "depth=[1,5]", "dry_run=true", "devices=batch")
+    assert "lanes=2 over 2 devices together: about" in done.out
+    done = commands.tiny("source=random", "dry_run=true", "devices=batch", "batch_size=5")
+    assert done.line == "batch_size: got 5 with devices.split=batch on 2 devices; accepted: a multiple of 2"
     assert here() == []
     assert commands.tiny("source=random", "lr=1e-2", "out=o").code == 0
     done = commands.tiny("source=random", "lr=1e-2", "n_per_class=[2,4]", "out=o", "dry_run=true")

@@ -1,6 +1,7 @@
 """What a study would do, without doing it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from convtl.cache import Cache
@@ -10,8 +11,9 @@ from convtl.study.group import trial_flops, trial_recipe
 from convtl.study.materials import Materials
 from convtl.study.runner import check_trials, unfinished
 from convtl.study.store import RowStore
-from convtl.training.devices import device_count
+from convtl.training.devices import chosen
 from convtl.training.lanes import Recipe
+from convtl.training.layout import Layout
 from convtl.training.memory import device_bytes, most_lanes
 from convtl.training.pretrain import KIND, SourceRequest
 
@@ -57,13 +59,29 @@ def _lanes(recipes: Sequence[Recipe], missing: Sequence[Trial]) -> list[str]:
     """What the largest program takes, and how many lanes the budget of memory would hold."""
     if not recipes:
         return []
-    largest = max(recipes, key=lambda recipe: device_bytes(recipe, recipe.lanes))
+    layout = chosen()
+    shares = [_share_of_a_device(recipe, layout) for recipe in recipes]
+    largest = max(shares, key=lambda recipe: device_bytes(recipe, recipe.lanes))
     budget = missing[0].settings.data.memory_gb
-    devices = device_count()
+    devices = len(layout.devices)
+    over = f"over {devices} devices together" if layout.split == "batch" else f"on {devices} devices"
     taken = devices * device_bytes(largest, largest.lanes) / 1e9
     most = most_lanes(largest, 1e9 * budget / devices)
     gain = "; on a CPU more lanes are no faster" if on_cpu() else ""
     return [
-        f"lanes={largest.lanes} on {devices} devices: about {taken:.2g} GB at once; data.memory_gb={budget:g} holds "
+        f"lanes={largest.lanes} {over}: about {taken:.2g} GB at once; data.memory_gb={budget:g} holds "
         f"up to lanes={most}{gain}"
     ]
+
+
+def _share_of_a_device(recipe: Recipe, layout: Layout) -> Recipe:
+    """What one device has to hold: all of a batch, or its share of it.
+
+    Raises:
+      UserError: the batch cannot be shared evenly.
+    """
+    layout.check(recipe.batch_size)
+    if layout.split == "trials":
+        return recipe
+    share = recipe.batch_size // len(layout.devices)
+    return replace(recipe, batch_size=share, optim=replace(recipe.optim, accumulate=1))

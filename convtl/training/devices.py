@@ -3,7 +3,8 @@
 import os
 import resource
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import jax
 
@@ -31,8 +32,9 @@ def _cpu_devices(count: int) -> None:
         jax.config.update("jax_num_cpu_devices", count)
 
 
-def use_devices(config: DevicesConfig) -> None:
-    """Chooses on which devices, and how, this process trains from now on.
+@contextmanager
+def devices_as(config: DevicesConfig) -> Iterator[None]:
+    """Chooses on which devices, and how, this process trains while this lasts.
 
     Raises:
       UserError: there are not so many; a CPU is as many as are asked for, unless JAX was in use before.
@@ -47,7 +49,11 @@ def use_devices(config: DevicesConfig) -> None:
         _cpu_devices(config.count)
         if config.count > (there := jax.local_device_count()):
             raise UserError(f"devices: got {config.count}; accepted: 1 to {there}, as many as there are here")
-    _config = config
+    before, _config = _config, config
+    try:
+        yield
+    finally:
+        _config = before
 
 
 def devices() -> list[jax.Device]:

@@ -40,7 +40,7 @@ class Trainer:
         """Nothing is compiled before it is used.
 
         Args:
-          layout: None takes the devices as `use_devices` has chosen them.
+          layout: None takes the devices as `devices_as` has chosen them.
 
         Raises:
           UserError: the batch cannot be shared evenly.
