@@ -49,13 +49,15 @@ store.RowStore.append = killed
 HELD = """
 import os, time
 import convtl.training.lanes as lanes
+from convtl import stopping
 
 train, calls = lanes.Trainer.train, []
 
 def held(self, *given):
     calls.append(1)
-    if len(calls) > 1 and os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
-        time.sleep(200)
+    end = time.monotonic() + 200 * (len(calls) > 1 and os.environ.get("SLURM_RESTART_COUNT", "0") == "0")
+    while time.monotonic() < end and not stopping.asked():
+        time.sleep(0.1)
     return train(self, *given)
 
 lanes.Trainer.train = held

@@ -1,5 +1,6 @@
 """On a real SLURM of one node: job arrays end in the table of the unsplit study, whatever is killed on the way."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -115,3 +116,16 @@ def test_the_readmes_array_goes_on_where_jobs_were_killed_or_asked_to_stop(plain
     until(lambda: not queue(tmp_path), "end of the array")
     ends_as(plain, tmp_path / "o")
     assert len(list((tmp_path / "o" / "rows").iterdir())) == 8, "all jobs have started again"
+
+
+def test_the_tasks_of_a_step_find_each_other(tmp_path) -> None:
+    """`distributed=auto`: two processes train every run together."""
+    words = (*launched.STUDY, "out=o", "devices={count: 1,split: batch}", "distributed=auto")
+    step = ["srun", "--ntasks=2", "--cpus-per-task=1", "--time=5", sys.executable, "-m", "convtl.run", *words]
+    environment = {**os.environ, "PYTHONPATH": str(launched.ROOT)}
+    done = subprocess.run(step, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert len(launched.final_rows(tmp_path / "o")) == 8
+    assert len(list((tmp_path / "o" / "rows").iterdir())) == 1, "one process writes"
+    (record,) = (tmp_path / "o" / "configs").glob("*.yaml")
+    assert "each batch over all of them" in record.read_text()
