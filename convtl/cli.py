@@ -188,10 +188,16 @@ def _composed(overrides: Sequence[str]) -> Any:
         config = hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
     raw = OmegaConf.to_container(config, resolve=False)
     assert isinstance(raw, dict)
-    refuse_code({str(key): value for key, value in raw.items()}, _plugins())
+    refuse_code({str(k): v for k, v in raw.items()}, _plugins(), typed_keys(overrides), _handed_to_shells())
     with open_dict(config):
         del config["hydra"]
     return config
+
+
+def _handed_to_shells() -> list[Any]:
+    """Values in the package's own files for launchers."""
+    files = _files(conf_folders()[0] / "hydra" / "launcher")
+    return [value for path in files for value in OmegaConf.to_container(_load(path)).values()]  # type: ignore[union-attr]
 
 
 def _plugins() -> set[str]:

@@ -13,6 +13,7 @@ from convtl.cache import Cache, default_root
 from convtl.config import Config
 from convtl.entry import folder
 from convtl.errors import StorageError, UserError
+from convtl.keys import digest
 from convtl.parsing import parse
 from convtl.reporting.build import build, save_samples
 from convtl.reporting.progress import Progress
@@ -74,6 +75,13 @@ class _Study:
     def nets(self) -> Path | None:
         """Folder for tuned nets, if they are kept."""
         return self.store.out / "nets" if self.config.save == "best" else None
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The content, and which part of the study this is: each part is tracked by a run of its own."""
+        if self.part.trials is None or not self.part.works:
+            return self.content
+        return self.content | {"part": digest(sorted(self.part.trials))}
 
     def at_their_rates(self, trials: Sequence[Trial]) -> list[Trial]:
         """Those whose rates are chosen; all without tuning."""
@@ -179,7 +187,7 @@ def _run(study: _Study) -> int:
         check_trials([*unfinished(study.helped, store), *own] if done < total else [], materials)
         store.prepare()
         progress.tracker = tracker = open_tracker(
-            config.tracking, config.study or "trials", study.content, store.out
+            config.tracking, config.study or "trials", study.told, store.out
         )
         with told_of_errors(tracker):
             outcome, trials, record = _trained(study, own, others, materials, progress, tracker)

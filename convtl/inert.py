@@ -14,13 +14,27 @@ _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 _CLASSES = ("logging.StreamHandler", "logging.FileHandler", "logging.Formatter")
 
 
-def refuse_code(config: Mapping[str, Any], plugins: Collection[str]) -> None:
+_SHELL = tuple(
+    f"hydra.launcher.{key}"
+    for key in ("setup", "python", "srun_args", "additional_parameters", "ray.init.runtime_env")
+)
+"""What launchers hand to a shell, or run before a job."""
+
+
+def refuse_code(
+    config: Mapping[str, Any],
+    plugins: Collection[str],
+    typed: Collection[str] = (),
+    ours: Collection[Any] = (),
+) -> None:
     """Refuses a config that names code to be executed.
 
     Args:
       config: as composed, nothing resolved, with the node `hydra`.
       plugins: what the installed launchers and sweepers give as their `_target_`, whole: a name that only begins
         like one could lead through its module to anything that is imported there.
+      typed: keys that somebody has typed, who may have commands of a shell executed anyway.
+      ours: what the package's own files hand to a shell.
 
     Raises:
       UserError: it does; nothing was executed.
@@ -31,6 +45,12 @@ def refuse_code(config: Mapping[str, Any], plugins: Collection[str]) -> None:
             raise _refused(path, value, "configs that name no code, and the launchers that are installed")
         if path.startswith("hydra.callbacks."):
             raise _refused(path, value, "no callbacks")
+        if path.startswith("hydra.job.env_set") and value:
+            raise _refused(path, value, "variables of the shell that convtl is started from")
+        if path in ("hydra.launcher.ray", "hydra.launcher.ray.init") and isinstance(value, str):
+            raise _refused(path, value, "keys with values")
+        if path in _SHELL and value and value not in ours and path not in typed:
+            raise _refused(path, value, f"typed: {path}=...")
         if path.startswith(_LOGGING) and not _harmless(key, value):
             raise _refused(path, value, "Hydra's own logging")
 

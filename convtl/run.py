@@ -11,6 +11,7 @@ HELP = """usage: python -m convtl.run [+experiment=NAME] [KEY=VALUE ...] [-m]
 Any axis takes one value or a list; the study is their product, and only what is missing is run.
   model source target regime depth n_per_class updates replicate   axes
   replicates=N out=DIR cache=DIR debug=smoke dry_run=true save=best tracking.mode=offline   around them
+  shards=4 -m hydra/launcher=slurm, devices=2, checkpoint_minutes=5   where and how it runs
 Examples:
   python -m convtl.run +experiment=finetune_depth
   python -m convtl.run +experiment=finetune_depth depth=3 'n_per_class=[5,50]'

@@ -109,8 +109,9 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if _holding and _asked is None:
         _asked = number
         return
-    _asked = None
+    first, _asked = _asked, None
     _stop(number)
+    _asked = first  # a launcher has the process go on: what was asked before is still to be done
 
 
 def _stop(number: int) -> None:

@@ -61,6 +61,11 @@ FILES = {
     "stream: 'ext://evil_module.stream'}}}}",
     "a stream from elsewhere": "else: 'ext://evil_module.stream'\nhydra: {job_logging: {root: {handlers: [x]}, "
     "handlers: {x: {class: logging.StreamHandler, stream: '${else}'}}}}",
+    "variables of jobs": "hydra: {job: {env_set: {PATH: .}}}",
+    "variables of jobs from elsewhere": "else: {PATH: .}\nhydra: {job: {env_set: '${else}'}}",
+    "lines for a shell": "hydra: {launcher: {setup: ['touch executed']}}",
+    "a worker's first task": "hydra: {launcher: {ray: {init: {runtime_env: "
+    "{worker_process_setup_hook: evil_module.Thing}}}}}",
     "a domain": f"domains: {{mine: {{{TARGET}}}}}",
     "a search path": "hydra: {searchpath: ['pkg://evil_package']}",
 }

@@ -7,10 +7,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import launched
 import pytest
 import tiny
 
@@ -42,30 +43,25 @@ def test_alone_this_process_decides() -> None:
 class Pair:
     """Both processes of a study, and what they say."""
 
-    def __init__(self, out: Path, *words: str) -> None:
+    def __init__(self, out: Path, *words: str, started: Sequence[int] = (0, 1), changed: str = "") -> None:
+        """Process 1 may be changed by a folder with a `sitecustomize`."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.out = out
         self._said = [out.with_name(f"{out.name}-{port}-{index}") for index in range(2)]
-        self.processes = [self._start(index, port, words) for index in range(2)]
+        self.processes = [self._start(index, port, words, changed) for index in started]
 
-    def _start(self, index: int, port: int, words: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    def _start(self, index: int, port: int, words: tuple[str, ...], changed: str) -> subprocess.Popen[bytes]:
         where = f"distributed={{coordinator: '127.0.0.1:{port}',processes: 2,process: {index}}}"
-        command = [
-            sys.executable,
-            "-m",
-            "convtl.run",
-            *tiny.WORDS,
-            *words,
-            where,
-            "devices={count: 1,split: batch}",
-        ]
+        around = (f"cache={default_root()}", f"out={self.out}", "devices={count: 1,split: batch}", where)
+        path = os.pathsep.join(filter(None, (changed if index else "", str(launched.ROOT))))
         with self._said[index].open("wb") as said:
             return subprocess.Popen(
-                [*command, f"out={self.out}", f"cache={default_root()}"],
+                [sys.executable, "-m", "convtl.run", *tiny.WORDS, *around, *words],
                 stderr=said,
                 stdout=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": path},
             )
 
     def said(self, index: int) -> list[str]:
@@ -74,6 +70,12 @@ class Pair:
     def wait(self, seconds: float) -> list[int]:
         until = time.monotonic() + seconds
         return [process.wait(max(0.1, until - time.monotonic())) for process in self.processes]
+
+    def until(self, done: Callable[[], Any]) -> None:
+        end = time.monotonic() + 180
+        while not done():
+            assert time.monotonic() < end, self.said(0) + self.said(1)
+            time.sleep(0.2)
 
     def until_kept(self) -> int:
         """Waits until a run has a checkpoint; returns after which update."""
@@ -96,8 +98,8 @@ class Pair:
 def pair(tmp_path: Path) -> Iterator[Any]:
     pairs: list[Pair] = []
 
-    def start(name: str, *words: str) -> Pair:
-        pairs.append(Pair(tmp_path / name, *words))
+    def start(name: str, *words: str, **how: Any) -> Pair:
+        pairs.append(Pair(tmp_path / name, *words, **how))
         return pairs[-1]
 
     yield start
@@ -173,3 +175,40 @@ def test_a_signal_to_one_stops_both_and_they_go_on_to_the_same_rows(pair) -> Non
     again = pair("broken", *words)
     assert again.wait(300) == [0, 0], again.said(0) + again.said(1)
     assert _rows(broken.out) == _rows(whole.out)
+
+
+@pytest.mark.slow
+def test_a_peer_that_dies_in_the_only_chunk_or_in_a_source_net_is_missed_too(pair, tmp_path) -> None:
+    cache = tmp_path / "cache"
+    words = ("pretrain.updates=100000", "chunk=4", "lanes=1", "checkpoint_minutes=0", f"cache={cache}")
+    both = pair("source", *words)
+    both.until(lambda: list((cache / "checkpoints").glob("*/metadata.json")))
+    both.processes[1].kill()
+    assert both.processes[0].wait(WITHIN) == 75, both.said(0)
+    assert "another of the 2 processes is gone" in both.said(0)[-1]
+    both = pair("chunk", *LONG[:3], "updates=20000", "chunk=20000", "lanes=1")
+    both.until(lambda: any("depth 5" in line for line in both.said(0)))
+    time.sleep(8)  # it compiles, and trains
+    assert both.processes[0].poll() is None
+    both.processes[1].kill()
+    assert both.processes[0].wait(WITHIN) == 75, both.said(0)
+    assert {row["status"] for row in RowStore(both.out).read().values()} == {"interrupted"}
+
+
+@pytest.mark.slow
+def test_an_error_of_one_ends_both_and_each_says_its_reason(pair, tmp_path) -> None:
+    changed = launched.changed(tmp_path, launched.BROKEN)["first_on_path"]
+    both = pair("o", *LONG, changed=changed)
+    assert both.processes[1].wait(120) == 1
+    assert "RuntimeError: device lost" in both.said(1)
+    assert both.processes[0].wait(WITHIN) == 75, both.said(0)
+    assert "another of the 2 processes is gone" in both.said(0)[-1]
+
+
+@pytest.mark.slow
+def test_who_is_left_alone_at_the_start_says_so(pair, tmp_path) -> None:
+    early = "import convtl.training.processes as processes\nprocesses._JOIN_SECONDS = 5\n"
+    alone = pair("o", *LONG, started=[1], changed=launched.changed(tmp_path, early)["first_on_path"])
+    assert alone.processes[0].wait(60) == 75
+    line = "convtl: distributed: the processes did not come together within 5 s (coordinator 127.0.0.1:"
+    assert alone.said(1)[-1].startswith(line), alone.said(1)

@@ -97,6 +97,17 @@ def test_a_launchers_own_handler_decides(launcher: list[int]) -> None:
     assert len(launcher) == 2
 
 
+def test_what_a_launcher_lets_pass_does_not_cover_what_was_asked_before(launcher: list[int]) -> None:
+    def what() -> None:
+        send()
+        send(signal.SIGUSR2)  # obeyed at once, by a launcher that goes on
+        assert launcher == [signal.SIGUSR2]
+        assert asked()
+
+    with pytest.raises(Stopped, match="SIGTERM"):
+        doing(what)
+
+
 def test_what_is_ignored_stays_ignored() -> None:
     """As by `nohup`, and in the background of a shell without job control."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -34,7 +34,7 @@ from convtl.training.checkpoints import Checkpoints
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward, PrefixFeatures
 from convtl.training.lanes import Lane, Moment, Recipe, Trained, Trainer
-from convtl.training.processes import agreed, anyone, leading
+from convtl.training.processes import agreed, anyone, leading, peers_alive
 from convtl.transfer.plan import Plan, make_plan
 
 _FEATURES_KEPT = 96
@@ -116,6 +116,8 @@ class Group:
         self._suffix = Forward(recipe.network, recipe.start)
         self._features: OrderedDict[tuple[str, str, str], PrefixFeatures] = OrderedDict()
         self._running: list[Running] = []
+        self._entering: list[Trial] = []
+        """the trial that is being made ready, if one is"""
         self._unkept = False
         """whether anything has come of the trials in flight that is not on disk"""
         self._told = 0
@@ -123,7 +125,7 @@ class Group:
 
     @property
     def in_flight(self) -> list[Trial]:
-        return [running.trial for running in self._running]
+        return [running.trial for running in self._running] + self._entering
 
     def run(self, claimed: Iterator[Trial]) -> Iterator[tuple[Trial, Row, Variables | None]]:
         """Trains, chooses and tests; yields each trial with its row and its tuned net as it is finished.
@@ -200,12 +202,14 @@ class Group:
 
     def _enter(self, trial: Trial) -> tuple[Running, list[float]]:
         """A trial begins, or goes on where it was kept; with the rates that it is to try."""
+        self._entering = [trial]
         prefix = self._materials.prefix(trial) if self.recipe.start else None
         running = Running(trial, self._materials.start(trial), self._materials.target_data(trial), prefix)
         if self._checkpoints is not None and (found := self._checkpoints.read(trial.id)) is not None:
             take_up(running, found, self._trainer.resumes)
         self._same_everywhere(running)
         self._running.append(running)
+        self._entering = []
         rates = running.wanted()
         running.outstanding = len(rates)
         return running, rates
@@ -228,7 +232,8 @@ class Group:
         self._told = 0
         complete = []
         with stopping.held_back():
-            trained = self._trainer.train(lanes, partial(self._between, batch))
+            with peers_alive():
+                trained = self._trainer.train(lanes, partial(self._between, batch))
             for (running, rate), result in zip(batch, trained, strict=True):
                 self._score(running, rate, result)
                 running.outstanding -= 1

@@ -67,15 +67,20 @@ def take_up(running: Running, found: Kept, resumes: Callable[[Paused], bool]) ->
     Args:
       resumes: whether a run can go on from there; one that cannot begins anew.
     """
-    if found.metadata.get("trial") != running.trial.id:
+    said = found.metadata
+    try:
+        runs = {
+            rate: Paused.of(update, found.arrays["runs"][str(number)])
+            for number, (rate, update) in enumerate(said["runs"])
+        }
+        scores: dict[float, Score] = {
+            rate: NO_SCORE if accuracy is None else (accuracy, minus_loss)
+            for rate, accuracy, minus_loss in said["scores"]
+        }
+        seconds, trial = float(said["seconds"]), said["trial"]
+    except (KeyError, TypeError, ValueError):  # another version's
         return
-    running.seconds = found.metadata["seconds"]
-    running.scores = {
-        rate: NO_SCORE if accuracy is None else (accuracy, minus_loss)
-        for rate, accuracy, minus_loss in found.metadata["scores"]
-    }
-    running.best = found.arrays.get("best")
-    for number, (rate, update) in enumerate(found.metadata["runs"]):
-        paused = Paused.of(update, found.arrays["runs"][str(number)])
-        if resumes(paused):
-            running.paused[rate] = paused
+    if trial != running.trial.id:
+        return
+    running.seconds, running.scores, running.best = seconds, scores, found.arrays.get("best")
+    running.paused = {rate: paused for rate, paused in runs.items() if resumes(paused)}

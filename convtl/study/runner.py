@@ -22,7 +22,7 @@ from convtl.study.rows import describe
 from convtl.study.store import FINAL, Row, RowStore
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.lanes import Recipe
-from convtl.training.processes import agreed, leading
+from convtl.training.processes import PeerLost, agreed, leading, several
 
 CHECKPOINTS = "checkpoints"
 """Folder in `out` of what has come of trials in flight, and in the cache of source nets on their way."""
@@ -216,18 +216,21 @@ class _Worker:
             by = f" ({error})" if isinstance(error, Stopped) else ""
             self._give_up(_in_flight(group, first), "interrupted", f"stopped from outside{by}")
             raise
-        except UserError:
+        except UserError as error:
+            if isinstance(error, PeerLost):
+                self._give_up(_in_flight(group, first), "interrupted", "another process is gone")
             raise
         except Exception as error:
-            if (
-                len(in_flight := _in_flight(group, first)) > 1
-            ):  # one of them may be to blame: each is tried alone
+            in_flight = _in_flight(group, first)
+            if len(in_flight) > 1 and not several():  # one of them may be to blame: each is tried alone
                 self.alone |= {trial.id for trial in in_flight}
                 self.claims.release([trial.id for trial in in_flight])
             else:
                 self._give_up(
                     in_flight, "failed", redacted(f"{type(error).__name__}: {error}".splitlines()[0])
                 )
+            if several():  # the others are in the middle of an update, which they cannot end without this one
+                raise
 
     def _write(self, trial: Trial, row: Row, net: Variables | None, flops: float) -> None:
         self.outcome.ran += 1

@@ -17,7 +17,7 @@ import numpy as np
 
 from convtl.errors import StorageError
 from convtl.files import sweep, try_writing, written
-from convtl.secrets import redacted
+from convtl.secrets import redact
 from convtl.study.columns import Gathering, Row, Rows, Signatures, Table
 from convtl.study.program import commit
 from convtl.study.results import in_order, write_csv
@@ -97,7 +97,7 @@ class RowStore:
           UserError: it cannot be written, and no part of it is.
         """
         row = {"commit": commit(), **row}
-        line = redacted(line_of(row).decode()).encode()
+        line = line_of(redact(row))
         with accessible(self.out):
             if self._file is None:
                 name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"

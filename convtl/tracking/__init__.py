@@ -14,6 +14,7 @@ from typing import Any
 from convtl.config import TrackingConfig
 from convtl.errors import UserError
 from convtl.secrets import redact, redacted
+from convtl.stopping import REQUEUE
 from convtl.tracking.tracker import CurvePoint, Silence, Tracker
 
 __all__ = ["MOST_ROWS", "CurvePoint", "Tracker", "open_tracker", "told_of_errors", "told_to_agent"]
@@ -63,7 +64,8 @@ def told_of_errors(tracker: Tracker) -> Iterator[None]:
         tracker.preempted("stopped from outside")
         raise
     except UserError as error:
-        tracker.fail(redacted(str(error)))
+        tell = tracker.preempted if error.code == REQUEUE else tracker.fail
+        tell(redacted(str(error)))
         error.told = True
         raise
     except BaseException as error:

@@ -66,8 +66,11 @@ class Checkpoints:
 
     def read(self, name: str) -> Kept | None:
         """The checkpoint of that name, if there is one that is whole; what a kill left half written goes."""
-        for torn in self._folder.glob(f".{name}.*"):
-            shutil.rmtree(torn, ignore_errors=True)
+        parts = sorted(self._folder.glob(f".{name}.*"))  # the new one, then the old one that made room for it
+        for part in parts:
+            if not (self._folder / name).exists() and _whole(part):
+                part.rename(self._folder / name)
+            shutil.rmtree(part, ignore_errors=True)
         if not (self._folder / name).is_dir():
             return None
         try:
@@ -96,3 +99,11 @@ class Checkpoints:
             self._writer.shutdown()
         with suppress(OSError):  # not there, or another process keeps something in it
             self._folder.rmdir()
+
+
+def _whole(path: Path) -> bool:
+    try:
+        checkpoint.load(path)
+    except UserError:
+        return False
+    return True

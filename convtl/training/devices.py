@@ -64,8 +64,15 @@ def devices() -> list[jax.Device]:
 def chosen() -> Layout:
     """How training runs lie on devices."""
     if _config.split == "batch" and jax.process_count() > 1:
-        return Layout(tuple(jax.devices()), "batch")
+        return Layout(_of_all_processes(), "batch")
     return Layout(tuple(devices()), _config.split)
+
+
+def _of_all_processes() -> tuple[jax.Device, ...]:
+    """As many of each process as this one uses."""
+    count = jax.process_count()
+    each = [[device for device in jax.devices() if device.process_index == index] for index in range(count)]
+    return tuple(device for own in each for device in own[: _config.count])
 
 
 def leave_accelerators() -> None:
@@ -81,9 +88,9 @@ def device_count() -> int:
 
 def device_line() -> str:
     """Number and kind of the devices, for records."""
-    used = devices()
-    each = ", each batch over all of them" if _config.split == "batch" else ""
-    return f"{len(used)} x {used[0].device_kind}{each}"
+    layout = chosen()
+    each = ", each batch over all of them" if layout.split == "batch" else ""
+    return f"{len(layout.devices)} x {layout.devices[0].device_kind}{each}"
 
 
 def peak_memory_gib() -> float:

@@ -105,8 +105,16 @@ class Trainer:
         return [piece for piece in self._pieces() if piece.first >= done]
 
     def resumes(self, paused: Paused) -> bool:
-        """Whether runs of this recipe can go on from there: it is between two of their chunks."""
-        return paused.update in {piece.stop for piece in self._pieces()}
+        """Whether runs of this recipe can go on from there: it is between two of their chunks, with their state."""
+        phase = next((piece.phase for piece in self._pieces() if piece.stop == paused.update), None)
+        if phase is None:
+            return False
+        names = self.recipe.network.names[self.recipe.start :]
+        own = {name: self.recipe.network.abstract_variables[name] for name in names}
+        stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((self.width, *leaf.shape), leaf.dtype), own)
+        state = jax.tree.leaves(jax.eval_shape(partial(self._state_in, phase), stacked))
+        shapes = {f"{number:03}": (leaf.shape[1:], leaf.dtype) for number, leaf in enumerate(state)}
+        return _shapes(paused.variables) == _shapes(own) and _shapes(paused.state) == shapes
 
     def _begin(self, padded: Sequence[Lane]) -> "_Runs":
         """All lanes on their devices, where they left off."""
@@ -204,6 +212,10 @@ class _Runs:
 
     def lost(self) -> Float[np.ndarray, "lanes updates"]:
         return np.concatenate([np.asarray(loss) for loss in self.losses], axis=1)
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
 def _lane_of(tree: Any, index: int) -> Any:

@@ -30,7 +30,7 @@ from convtl.models.registry import build_network
 from convtl.training.checkpoints import Checkpoints, Kept
 from convtl.training.features import Forward
 from convtl.training.lanes import Lane, Moment, Paused, Recipe, Trained, Trainer
-from convtl.training.processes import agreed, anyone, leading
+from convtl.training.processes import agreed, anyone, leading, peers_alive
 from convtl.transfer.graft import fresh_variables
 from convtl.transfer.plan import make_plan
 
@@ -130,6 +130,9 @@ def ensure_sources(
     def collect() -> list[SourceRequest]:
         there = agreed(lambda: [name for name in wanted if name not in ready and cache.get(KIND, name)])
         ready.update({name: _load(cache.path(KIND, name)) for name in there})
+        if checkpoints is not None and leading():
+            for name in there:  # left by who was killed when it had published the net
+                checkpoints.remove(name)
         if on_trained is not None:
             on_trained(len(ready))
         return [request for name, request in wanted.items() if name not in ready]
@@ -199,11 +202,12 @@ def _train_group(
             if not batch:
                 return count
             for together in _equally_far(
-                [(request, _lane(request, trainer, checkpoints)) for request in batch]
+                [(request, _begun(request, trainer, checkpoints)) for request in batch]
             ):
                 requests, lanes = zip(*together, strict=True)
                 with stopping.held_back():
-                    trained = trainer.train(lanes, partial(_between, requests, checkpoints))
+                    with peers_alive():
+                        trained = trainer.train(lanes, partial(_between, requests, checkpoints))
                     for request, result in zip(requests, trained, strict=True):
                         if leading():
                             _publish(request, result, forward, cache, checkpoints)

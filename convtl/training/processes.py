@@ -26,8 +26,6 @@ from convtl.secrets import redacted
 from convtl.stopping import REQUEUE
 
 _JOIN_SECONDS = 120
-_REPORT_SECONDS = 3600
-"""So long the others wait for process 0, which makes the report, before they end."""
 _BEAT_SECONDS, _SILENT_SECONDS = 2.0, 30.0
 """Each process counts in a file of its own; a count that stays for so long is that of a dead or lost process."""
 
@@ -52,21 +50,26 @@ def join(config: DistributedConfig | None) -> None:
         return
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `convtl.stopping`
     jax.config.update("jax_enable_recoverability", True)  # else JAX aborts this process when another ends
+    where = config.coordinator or "found by JAX"
+    apart = f"distributed: the processes did not come together within {_JOIN_SECONDS} s (coordinator {where})"
+    late = threading.Timer(_JOIN_SECONDS, leave, [apart])  # JAX's own way is an abort with a trace of C++
+    late.daemon = True
+    late.start()
     try:
         jax.distributed.initialize(
             config.coordinator,
             config.processes,
             config.process,
             cluster_detection_method=None if config.coordinator is None else "deactivate",
-            initialization_timeout=_JOIN_SECONDS,
-            shutdown_timeout_seconds=_REPORT_SECONDS,
+            initialization_timeout=_JOIN_SECONDS + 60,
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        where = config.coordinator or "found by JAX"
         raise UserError(
-            f"distributed: the processes did not come together within {_JOIN_SECONDS} s (coordinator {where}: {reason})"
+            f"distributed: the processes do not come together (coordinator {where}: {reason})"
         ) from None
+    finally:
+        late.cancel()
 
 
 def several() -> bool:
@@ -84,7 +87,7 @@ def agreed(decide: Callable[[], Decided]) -> Decided:
     if not several():
         return decide()
     text = json.dumps(decide()).encode() if leading() else b""
-    with _peers_alive():
+    with peers_alive():
         size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
         room = np.zeros(
             1 << (size - 1).bit_length(), np.uint8
@@ -98,22 +101,33 @@ def anyone(here: bool) -> bool:
     """Whether it is so on any process."""
     if not several():
         return here
-    with _peers_alive():
+    with peers_alive():
         return bool(np.any(multihost_utils.process_allgather(np.asarray(here))))
 
 
 @contextmanager
-def _peers_alive() -> Iterator[None]:
+def peers_alive() -> Iterator[None]:
+    """For what all processes do together.
+
+    Raises:
+      PeerLost: another process has not done its part.
+    """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        raise lost(error) from None
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # gloo says it in either way
+        if not several() or not _by_others(str(error)):
+            raise
+        raise _lost(error) from None
 
 
-def lost(error: Exception) -> Exception:
-    """What an error in an update means: with other processes, that one of them is gone."""
-    if not several() or not isinstance(error, jax.errors.JaxRuntimeError):
-        return error
+def _by_others(told: str) -> bool:
+    """Whether an error of XLA is about other processes; any other is this one's own."""
+    return any(
+        word in told.lower() for word in ("gloo", "nccl", "coordination", "connection", "peer", "unavailable")
+    )
+
+
+def _lost(error: Exception) -> PeerLost:
     count = jax.process_count()
     return PeerLost(
         f"distributed: another of the {count} processes is gone ({str(error).partition(chr(10))[0][:120]}); start all "
@@ -139,7 +153,10 @@ def watched(folder: Path) -> Iterator[None]:
     watching.start()
     try:
         yield
+    except PeerLost as error:
+        _leave_after(error, folder)
     except UserError as error:
+        _say(folder, f"{_ENDED} {error.code}")
         leave(str(error), error.code)
     except KeyboardInterrupt as error:
         leave(f"stopped by {error}; the same commands go on where they stopped", getattr(error, "code", 130))
@@ -150,6 +167,16 @@ def watched(folder: Path) -> Iterator[None]:
         ended.set()
         watching.join()
         _say(folder, _ENDED)
+
+
+def _leave_after(error: PeerLost, folder: Path) -> None:
+    """Ends the process as the other one ended, if that has said how; such a refusal is not to be tried again."""
+    time.sleep(0.5)
+    for process in range(jax.process_count()):
+        said = _heard(folder, process).split()
+        if process != jax.process_index() and said[:1] == [_ENDED] and len(said) > 1:
+            leave(f"distributed: process {process} refuses to go on, and says why", int(said[1]))
+    leave(str(error))
 
 
 def leave(line: str, code: int = REQUEUE) -> None:
@@ -184,7 +211,7 @@ def _watch(folder: Path, ended: threading.Event) -> None:
         _say(folder, f"{os.getpid()} {beat}")
         for process, (before, since) in heard.items():
             said = _heard(folder, process)
-            if said != before or said == _ENDED:
+            if said != before or said.startswith(_ENDED):
                 heard[process] = (said, time.monotonic())
             elif time.monotonic() - since > _SILENT_SECONDS:
                 leave(
