@@ -78,8 +78,8 @@ In this order:
 5. *Claims.* They are POSIX record locks in one file, which the kernel keeps in a list: the table shows what a claim
    costs while others hold many. A process holds no more than its batch. On NFS the server has to do locks, on Lustre
    the clients have to be mounted with `flock`, since `localflock` reaches one node only
-   ([manual](https://doc.lustre.org/lustre_manual.xhtml)); a file system without locks is told, and trials may then
-   be run twice.
+   ([manual](https://doc.lustre.org/lustre_manual.xhtml)); on a file system without locks claims are leases with
+   a heartbeat, for which a process that was killed is waited for a minute.
 6. *A file of rows that two hosts share* would be damaged: NFS has no atomic append
    ([open(2)](https://man7.org/linux/man-pages/man2/open.2.html)). It does not happen: a file's name holds host,
    process and a random part.
