@@ -128,7 +128,8 @@ AROUND = [
     ("scorecard", ["similarity"]), ("movement", True), ("distances", True), ("gradients", {}), ("blocks", {"one": {}}),
     ("rows_from", ["elsewhere"]), ("shift.blend_with", "noise"), ("domains.textures.size", 14),
     ("path", "elsewhere"), ("advice", True), ("speed", {}),
-    ("data.memory_gb", 1.0), ("weights.imagenet_mobilenet_v2.size", 160),
+    ("devices", "batch"), ("devices.count", 3), ("distributed", "auto"), ("checkpoint_minutes", None), ("shards", 4),
+    ("shard", 2), ("data.memory_gb", 1.0), ("weights.imagenet_mobilenet_v2.size", 160),
 ]  # fmt: skip
 NUMBERS = [
     ("seed", 1), ("classes", 11), ("classes", None), ("batch_size", 16), ("lr", [1e-3, 1e-2]), ("lr_extend", 1),

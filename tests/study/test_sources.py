@@ -257,7 +257,7 @@ def test_random_labels_keep_images_and_the_number_of_each_label(materials, conte
     random = request(materials, only(content, source="latin:random_labels"))
     assert plain.key != random.key
     epoch = 16 // plain.recipe.batch_size
-    (images, labels), (same, others) = (pretrain._lane(own).batches(0, epoch) for own in (plain, random))
+    (images, labels), (same, others) = (pretrain._fresh(own).batches(0, epoch) for own in (plain, random))
     np.testing.assert_array_equal(images, same)
     assert Counter(labels.ravel().tolist()) == Counter(others.ravel().tolist()) == dict.fromkeys(range(4), 4)
     assert (labels != others).any()
