@@ -23,7 +23,7 @@ _SHORTEST = 8
 _SHAPES = re.compile(
     r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user:password in an address
     r"|\b(?:hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{50,}|glpat-[\w-]{20,}"
-    r"|sk-(?:\w+-)*[\w-]{20,}|xox[abprs]-\d{6,}[\w-]+|AKIA[0-9A-Z]{16}|wandb_v\d+_\w{40,})\b"
+    r"|sk-(?:\w+-)?[A-Za-z0-9]{20,}|sk-ant-[\w-]{30,}|xox[abprs]-\d{6,}[\w-]+|AKIA[0-9A-Z]{16}|wandb_v\d+_\w{40,})\b"
 )
 """What is a secret by its looks, whether it is known here or not."""
 _GONE = "[secret]"
