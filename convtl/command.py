@@ -76,8 +76,9 @@ class _Job:
 
 def _sweep(words: Sequence[str]) -> int:
     """A `-m` sweep: every point is checked before the first is launched, and one report made of all of them."""
+    launcher = launcher_of(words)
     words = with_shards(words)
-    if launcher_of(words) != "basic":
+    if launcher != "basic":
         leave_accelerators()
     jobs = list(map(compose_overrides, points(words)))
     for job in jobs:

@@ -5,8 +5,10 @@ more than the config (what is done already, which trial can be claimed, whether 
 process 0 and told to the others (`agreed`); only process 0 writes.
 """
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -14,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -148,6 +150,7 @@ def watched(folder: Path) -> Iterator[None]:
     if not several():
         yield
         return
+    kept = _end_abortions_in_a_line()
     ended = threading.Event()
     watching = threading.Thread(target=_watch, args=(folder, ended), daemon=True)
     watching.start()
@@ -167,6 +170,7 @@ def watched(folder: Path) -> Iterator[None]:
         ended.set()
         watching.join()
         _say(folder, _ENDED)
+        del kept
 
 
 def _leave_after(error: PeerLost, folder: Path) -> None:
@@ -177,6 +181,21 @@ def _leave_after(error: PeerLost, folder: Path) -> None:
         if process != jax.process_index() and said[:1] == [_ENDED] and len(said) > 1:
             leave(f"distributed: process {process} refuses to go on, and says why", int(said[1]))
     leave(str(error))
+
+
+def _end_abortions_in_a_line() -> Any:
+    """Has SIGABRT end the process as a lost peer does; the handler lives as long as what is returned.
+
+    Where process 0 is gone, JAX's client aborts from a thread of its own, maybe before gloo has said anything; it has
+    no switch for that, and Python's own handlers wait for the main thread.
+    """
+
+    def aborted(number: int) -> None:
+        leave("distributed: process 0 is gone; start all again, they go on from what was kept last")
+
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)
+    ctypes.CDLL(None).signal(int(signal.SIGABRT), handler)
+    return handler
 
 
 def leave(line: str, code: int = REQUEUE) -> None:
