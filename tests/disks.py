@@ -23,7 +23,7 @@ from convtl.study.store import RowStore
 
 WORDS = ("source=[latin,scratch]", "depth=[1,5]", "n_per_class=[2,4]", "replicates=2")
 TRIALS = 12
-_SAID = Path(sys.argv[1]) / "said"
+_SAID = Path(sys.argv[-1]) / "said"
 _build, _save_samples = conduct.build, conduct.save_samples
 
 
