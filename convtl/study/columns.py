@@ -30,6 +30,8 @@ class _Absent:
 
 ABSENT = _Absent()
 _THERE, _NONE, _LACKING = 0, 1, 2
+_WORDS = {str, bytes, bool, type(None), _Absent}
+"""Types of values that are often equal, and never equal to one of another of these types."""
 _NUMBERS = {float: np.dtype(np.float64), int: np.dtype(np.int64)}
 
 
@@ -96,7 +98,7 @@ def column_of(values: Sequence[Any], known: dict[Any, Any] | None = None, *, pac
     if pack and kinds & {list, dict}:
         values = [marshal.dumps(value, 2) if isinstance(value, list | dict) else value for value in values]
         kinds = kinds - {list, dict} | {bytes}
-    if known is not None and kinds <= {str, bytes, type(None), bool, _Absent}:
+    if known is not None and kinds <= _WORDS:
         words = set(values)
         if 2 * len(words) < len(values):
             own = {word: known.setdefault(word, word) for word in words}
@@ -155,23 +157,17 @@ class Table:
 
     def objects(self, name: str, default: Any = None) -> list[Any]:
         """`row.get(name, default)` of each row; equal nested values may be one object."""
-        column = self.column(name)
-        if column.values.dtype != object and column.kinds is None:
-            return column.values.tolist()
-        return self.mapped(name, lambda value: value, default)
+        if self.column(name).values.dtype == object:
+            return self.mapped(name, lambda value: value, default)
+        return [default if value is ABSENT else value for value in self.column(name).objects()]
 
     def mapped(self, name: str, change: Callable[[Any], Any], default: Any = None) -> list[Any]:
         """`change(row.get(name, default))` of each row, computed once for equal words and nested values."""
-        seen: dict[Any, Any] = {}
-        found = []
-        for value in self.column(name).objects():
-            if isinstance(value, str | bytes):
-                if value not in seen:
-                    seen[value] = change(unpacked(value))
-                found.append(seen[value])
-            else:
-                found.append(change(default if value is ABSENT else value))
-        return found
+        found = self.column(name).objects()
+        if set(map(type, found)) <= _WORDS:
+            own = {v: change(default if v is ABSENT else unpacked(v)) for v in set(found)}
+            return list(map(own.__getitem__, found))
+        return [change(default if value is ABSENT else unpacked(value)) for value in found]
 
     def keys(self, name: str) -> list[Any]:
         """Something hashable for each row's value, the same for equal values of one type."""
