@@ -22,7 +22,7 @@ from convtl.reporting.replication import Second
 from convtl.reporting.shared_rows import shared_said
 from convtl.reporting.ways import setting_name
 from convtl.study.advised import advise
-from convtl.study.arms import blocks, frame
+from convtl.study.arms import LONG, blocks, frame
 from convtl.study.columns import Rows, Table, column_of
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
@@ -76,6 +76,7 @@ def build(
     del found, everything, made_by, signed  # of a million trials each is hundreds of megabytes
     if late := _added_later(config, rows):
         scope["claims added later"] = late
+    rows = rows.only(*(name for name in rows.names if name not in LONG))
     asks = "claims and verdicts" if config.scorecard else "how many layers to fine-tune"
     title = f"{config.study or 'trials'}: {asks}"
     if config.limits.suffix:

@@ -88,8 +88,8 @@ def _one_of_a_kind(parts: Sequence[Block], targets: Sequence[str]) -> list[str]:
 
 
 def _validation(data: pd.DataFrame) -> list[str]:
-    usable = data[data["usable"]]
-    oracle = usable[usable["val_regime"] == "oracle"]
+    wanted = data["usable"] & (data["val_regime"] == "oracle")
+    oracle = data.loc[wanted, ["n_val", "n_per_class", "n_train"]]
     if not len(oracle):
         return []
     per_class = (oracle["n_val"] * oracle["n_per_class"] / oracle["n_train"]).median()
@@ -136,7 +136,14 @@ def augmented(data: pd.DataFrame) -> list[str]:
 
 def learned(data: pd.DataFrame) -> list[str]:
     """Whether the sources were learned equally well; if not, similarity is not all that differs."""
-    known = data[data["usable"].astype(bool) & data["source_accuracy"].notna()].assign(arm=arm_names)
+    columns = [
+        "source",
+        "similarity",
+        "source_accuracy",
+        *data.columns.intersection(["source_accuracy_by_part"]),
+    ]
+    wanted = data["usable"].astype(bool) & data["source_accuracy"].notna()
+    known = data.loc[wanted, columns].assign(arm=arm_names)
     named = set(known["arm"]) - set(stand_ins(data))  # a rung's own trials are not named twice
     groups = {str(name): part for name, part in known.groupby("arm", sort=False) if name in named}
     means = {name: float(part["source_accuracy"].mean()) for name, part in groups.items()}
@@ -163,8 +170,10 @@ def _by_part(rows: pd.DataFrame) -> str:
 
 def stand_ins(data: pd.DataFrame) -> dict[str, str]:
     """Mixture of one kind of classes only -> the source whose very trials its rows are."""
-    usable = data[data["usable"].astype(bool)].assign(arm=arm_names)
-    mixed = usable["arm"].str.contains("@") if len(usable) else usable["usable"].astype(bool)
+    if not data["similarity"].notna().any():
+        return {}
+    usable = data.loc[data["usable"].astype(bool), ["source", "similarity", "trial"]].assign(arm=arm_names)
+    mixed = usable["arm"].str.contains("@") if len(usable) else data["usable"].iloc[:0].astype(bool)
     plain = dict(zip(usable.loc[~mixed, "trial"], usable.loc[~mixed, "arm"], strict=True))
     found: dict[str, str] = {}
     for name, part in usable[mixed].groupby("arm", sort=False):

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 from markdown_it import MarkdownIt
+from threadpoolctl import threadpool_limits
 
 from convtl.config import ClaimConfig
 from convtl.cores import core_count
@@ -132,7 +133,8 @@ def results_of(
     order = scope.get("sources", ())
     names = [str(name) for name in order] if isinstance(order, list | tuple) else []
     found = blocks(data, names)
-    with ThreadPoolExecutor(core_count()) as pool:  # most of it is NumPy's, which runs beside Python
+    # Most of it is NumPy's, which runs beside Python; small products only wait for each other's threads.
+    with threadpool_limits(1), ThreadPoolExecutor(core_count()) as pool:
         parts = list(zip(found, pool.map(cells, found), strict=True))
     return Results(table, data, parts, judge(claims, data, found))
 

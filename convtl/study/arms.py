@@ -27,7 +27,7 @@ _TEXTS = (
     "study", "trial", "config", "model", "source", "target", "regime", "depth_unit", "val_regime",
     "subset_digest", "status",
 )  # fmt: skip
-_LONG = ("scores", "classes", "declared")
+LONG = ("scores", "classes", "declared")
 """Lists that no arm is compared by."""
 _FLAGS = ("lr_at_edge", "frozen_ok")
 _SETTING = ("model", "regime", "updates", "val_regime", "config")
@@ -75,7 +75,7 @@ def _flat(table: Table) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     for name in table.names:
         numbers = table.column(name).floats()
-        if numbers is None and name not in _LONG:
+        if numbers is None and name not in LONG:
             values = table.mapped(name, lambda value: np.nan if isinstance(value, Mapping) else value, np.nan)
             if any(value is not np.nan for value in values):
                 columns[name] = values
@@ -224,21 +224,22 @@ def blocks(data: pd.DataFrame, order: Sequence[str] = ()) -> list[Block]:
     Scratch has no regime of its own: where a regime has no scratch rows it is compared with those of
     another regime that are otherwise alike.
     """
-    usable = data[data["usable"]].assign(source=arm_names)
     columns = [*_SETTING, *(str(name) for name in data if str(name).startswith("axes."))]
+    # Only what tells blocks apart is looked at whole: of a million trials a copy of all is a gigabyte.
+    told_by = data.loc[data["usable"], list(dict.fromkeys([*columns, "target", "source", "similarity"]))]
     # Trials in which a free column is empty still belong together, so empty is a value like any other.
-    keyed = usable.assign(**{name: usable[name].map(_text) for name in columns})
+    texts = {name: told_by[name].map(_text) for name in columns}
+    keyed = told_by.assign(source=arm_names).drop(columns="similarity").assign(**texts)
     pretrained, fresh = keyed[keyed["source"] != SCRATCH], keyed[keyed["source"] == SCRATCH]
     varying = _telling(pretrained if "axes.upper_init" in keyed and len(pretrained) else keyed, columns)
-    del usable, keyed  # of a million trials each copy is hundreds of megabytes
     found = []
     for key, part in _groups(pretrained if len(pretrained) else fresh, [*columns, "target"]):
         content = dict(zip([*columns, "target"], key, strict=True))
         title = ", ".join(_phrase(name, content[name]) for name in varying if content[name])
         rows = part if len(pretrained) else part.iloc[:0]
-        alike = _scratch_of(fresh, content)
+        whole = [data.loc[own.index].assign(**own) for own in (rows, _scratch_of(fresh, content))]
         setting = tuple((name, content[name]) for name in columns)
-        found.append(Block(setting, content["target"], title, rows, alike, tuple(order)))
+        found.append(Block(setting, content["target"], title, whole[0], whole[1], tuple(order)))
     return found
 
 

@@ -5,11 +5,10 @@ one object, and what is nested is kept packed until somebody asks for it.
 """
 
 import marshal
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
-from typing import Any, cast
+from operator import methodcaller
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +24,14 @@ class _Absent:
     def __repr__(self) -> str:
         return "ABSENT"
 
+    def __reduce__(self) -> str:
+        return "ABSENT"  # the one of this module, in other processes too
+
 
 ABSENT = _Absent()
 _THERE, _NONE, _LACKING = 0, 1, 2
+_WORDS = {str, bytes, bool, type(None), _Absent}
+"""Types of values that are often equal, and never equal to one of another of these types."""
 _NUMBERS = {float: np.dtype(np.float64), int: np.dtype(np.int64)}
 
 
@@ -94,7 +98,7 @@ def column_of(values: Sequence[Any], known: dict[Any, Any] | None = None, *, pac
     if pack and kinds & {list, dict}:
         values = [marshal.dumps(value, 2) if isinstance(value, list | dict) else value for value in values]
         kinds = kinds - {list, dict} | {bytes}
-    if known is not None and kinds <= {str, bytes, type(None), bool, _Absent}:
+    if known is not None and kinds <= _WORDS:
         words = set(values)
         if 2 * len(words) < len(values):
             own = {word: known.setdefault(word, word) for word in words}
@@ -102,6 +106,9 @@ def column_of(values: Sequence[Any], known: dict[Any, Any] | None = None, *, pac
     found = np.empty(len(values), object)
     found[:] = values
     return Column(found)
+
+
+_values = methodcaller("values")
 
 
 class Table:
@@ -150,23 +157,17 @@ class Table:
 
     def objects(self, name: str, default: Any = None) -> list[Any]:
         """`row.get(name, default)` of each row; equal nested values may be one object."""
-        column = self.column(name)
-        if column.values.dtype != object and column.kinds is None:
-            return column.values.tolist()
-        return self.mapped(name, lambda value: value, default)
+        if self.column(name).values.dtype == object:
+            return self.mapped(name, lambda value: value, default)
+        return [default if value is ABSENT else value for value in self.column(name).objects()]
 
     def mapped(self, name: str, change: Callable[[Any], Any], default: Any = None) -> list[Any]:
         """`change(row.get(name, default))` of each row, computed once for equal words and nested values."""
-        seen: dict[Any, Any] = {}
-        found = []
-        for value in self.column(name).objects():
-            if isinstance(value, str | bytes):
-                if value not in seen:
-                    seen[value] = change(unpacked(value))
-                found.append(seen[value])
-            else:
-                found.append(change(default if value is ABSENT else value))
-        return found
+        found = self.column(name).objects()
+        if set(map(type, found)) <= _WORDS:
+            own = {v: change(default if v is ABSENT else unpacked(v)) for v in set(found)}
+            return list(map(own.__getitem__, found))
+        return [change(default if value is ABSENT else unpacked(value)) for value in found]
 
     def keys(self, name: str) -> list[Any]:
         """Something hashable for each row's value, the same for equal values of one type."""
@@ -217,31 +218,28 @@ class Gathering:
         if len(self._open) == _PART:
             self._close()
 
+    def extend(self, table: Table) -> None:
+        """Adds rows that are columns already."""
+        if self._open:
+            self._close()
+        self._names.update(dict.fromkeys(table.names))
+        self._parts.append((len(table), {name: table.column(name) for name in table.names}))
+        self._closed += len(table)
+
     def _close(self) -> None:
-        for row in self._open:
-            if not row.keys() <= self._names.keys():
-                self._names.update(dict.fromkeys(row))
-        cells = zip(*map(self._cells(list(self._names)), self._open), strict=True)
+        blank = dict.fromkeys(self._names, ABSENT)
+        rows: list[Row] = [{**blank, **row} for row in self._open]
+        if any(len(row) > len(blank) for row in rows):
+            self._names.update({name: None for row in rows for name in row})
+            blank = dict.fromkeys(self._names, ABSENT)
+            rows = [{**blank, **row} for row in self._open]
         columns = {
             name: column_of(values, self._known, pack=self._pack)
-            for name, values in zip(self._names, cells, strict=True)
+            for name, values in zip(self._names, zip(*map(_values, rows), strict=True), strict=True)
         }
-        self._parts.append((len(self._open), columns))
-        self._closed += len(self._open)
+        self._parts.append((len(rows), columns))
+        self._closed += len(rows)
         self._open = []
-
-    @staticmethod
-    def _cells(names: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-        """From a row to its values, fast where it has all of the keys."""
-        whole = itemgetter(*names, names[0])  # of two keys at least, so that it gives a tuple
-
-        def cells(row: Mapping[str, Any]) -> tuple[Any, ...]:
-            try:
-                return cast(tuple[Any, ...], whole(row))[:-1]
-            except KeyError:
-                return tuple(row.get(name, ABSENT) for name in names)
-
-        return cells
 
     def table(self) -> Table:
         """All rows that were added."""
@@ -276,17 +274,17 @@ class Signatures:
       unsigned: trials of the rows that have none, by file.
     """
 
-    def __init__(self) -> None:
-        self.signed: dict[str, str | None] = {}
+    def __init__(self, table: Table, counts: Iterable[int] = ()) -> None:
+        """Of all rows, repeated ones too, and how many of them each file has."""
+        trials, commits = table.objects("trial"), table.objects("commit", ABSENT)
+        signed = zip(trials, commits, strict=True)
+        self.signed: dict[str, str | None] = {trial: own for trial, own in signed if own is not ABSENT}
         self.unsigned: list[set[str]] = []
-
-    def see(self, row: Row) -> None:
-        """Takes the next row of the last file."""
-        if "commit" in row:
-            name = row["commit"]
-            self.signed[row["trial"]] = sys.intern(name) if isinstance(name, str) else name
-        else:
-            self.unsigned[-1].add(row["trial"])
+        first = 0
+        for count in counts:
+            own = zip(trials[first : first + count], commits[first : first + count], strict=True)
+            self.unsigned.append({trial for trial, commit in own if commit is ABSENT})
+            first += count
 
 
 class Rows(Mapping[str, Row]):
@@ -298,7 +296,7 @@ class Rows(Mapping[str, Row]):
     """
 
     def __init__(self, table: Table, signatures: Signatures | None = None) -> None:
-        self.table, self.signatures = table, signatures or Signatures()
+        self.table, self.signatures = table, signatures or Signatures(table.take(slice(0)))
         self._places = {trial: place for place, trial in enumerate(table.objects("trial"))}
 
     def __getitem__(self, trial: str) -> Row:

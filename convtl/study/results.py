@@ -50,9 +50,15 @@ def write_csv(table: Table, file: TextIO) -> None:
     writer.writerow([*COLUMNS, *extra])
     for start in range(0, len(table), _AT_ONCE):
         part = table.take(slice(start, start + _AT_ONCE))
-        cells = [part.mapped(name, _changes.get(name, _cell)) for name in COLUMNS]
+        cells = [_cells(part, name) for name in COLUMNS]
         cells += [part.mapped("axes", partial(_of_axis, key), {}) for key in extra]
         writer.writerows(zip(*cells, strict=True))
+
+
+def _cells(part: Table, name: str) -> list[Any]:
+    if part.column(name).values.dtype != object:
+        return part.objects(name)  # numbers stand as they are
+    return part.mapped(name, _changes.get(name, _cell))
 
 
 def _of_axis(key: str, axes: Mapping[str, Any]) -> Any:

@@ -18,8 +18,9 @@ import numpy as np
 from convtl.errors import StorageError
 from convtl.files import sweep, try_writing, written
 from convtl.secrets import redact
-from convtl.study.columns import Gathering, Row, Rows, Signatures, Table
+from convtl.study.columns import Row, Rows, Signatures, Table, column_of
 from convtl.study.program import commit
+from convtl.study.reading import parse, read_files
 from convtl.study.results import in_order, write_csv
 
 __all__ = ["FINAL", "Row", "RowStore", "accessible", "line_of"]
@@ -116,36 +117,12 @@ class RowStore:
 
     def read(self) -> Rows:
         """Trial id -> its row: the first final one, or the first that says what moved; else the last one."""
-        places: dict[str, int] = {}
-        open_ones, with_moved = set[str](), set[str]()
-        signatures = Signatures()
-        gathered = Gathering(pack=True)
-        for path in self._files():
-            signatures.unsigned.append(set())
-            for row in self._rows_of(path):
-                trial = row["trial"]
-                again = trial not in with_moved and bool(row.get("moved"))
-                signatures.see(row)
-                if trial in places and trial not in open_ones and not again:
-                    continue
-                places[trial] = len(gathered)
-                (open_ones.discard if row.get("status") in FINAL else open_ones.add)(trial)
-                (with_moved.add if row.get("moved") else with_moved.discard)(trial)
-                # one from before rows were signed is not this program's
-                gathered.add(row if "commit" in row else {"commit": None, **row})
-        table = gathered.table()
-        if len(places) < len(table):
-            table = table.take(np.fromiter(places.values(), np.int64, len(places)))
-        return Rows(table, signatures)
-
-    def _files(self) -> list[Path]:
         with accessible(self.out, "read"):
-            return self._paths()
-
-    def _rows_of(self, path: Path) -> Iterator[Row]:
-        """The rows of a file as they were written, repeated ones too: what one process did."""
-        with accessible(self.out, "read"), path.open("rb") as file:
-            yield from _parse(file)
+            table, counts = read_files(self._paths())
+        signatures = Signatures(table, counts)
+        if any(signatures.unsigned):  # rows from before they were signed are not this program's
+            table = table.with_columns({"commit": column_of(table.objects("commit"), {})})
+        return Rows(table.take(_counting(table)), signatures)
 
     def finished(self) -> set[str]:
         """Ids of the trials with a final row, from any process; reads only what is new since the last call."""
@@ -156,7 +133,7 @@ class RowStore:
                     file.seek(begin)
                     whole = [line for line in file if line.endswith(b"\n")]
                 self._read_until[entry.name] += sum(map(len, whole))
-                for row in _parse(whole):
+                for row in parse(whole):
                     if row.get("status") in FINAL:
                         self._finished.add(row["trial"])
                     if row.get("status") == "diverged":
@@ -206,11 +183,16 @@ def line_of(row: Row) -> bytes:
     return json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
-def _parse(lines: Iterable[bytes]) -> Iterator[Row]:
-    """The rows in whole lines; what was torn by a kill is skipped."""
-    for line in lines:
-        if line.endswith(b"\n"):
-            with suppress(ValueError):
-                row = json.loads(line)
-                if isinstance(row, dict) and "trial" in row:
-                    yield row
+def _counting(table: Table) -> np.ndarray:
+    """Of all rows in the order of their files those that count, one a trial."""
+    places: dict[str, int] = {}
+    open_ones, with_moved = set[str](), set[str]()
+    trials = table.objects("trial")
+    final, moves = table.mapped("status", FINAL.__contains__), table.mapped("moved", bool)
+    for place, (trial, ended, moved) in enumerate(zip(trials, final, moves, strict=True)):
+        if trial in places and trial not in open_ones and (trial in with_moved or not moved):
+            continue
+        places[trial] = place
+        (open_ones.discard if ended else open_ones.add)(trial)
+        (with_moved.add if moved else with_moved.discard)(trial)
+    return np.fromiter(places.values(), np.int64, len(places))

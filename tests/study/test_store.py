@@ -224,12 +224,12 @@ def test_the_table_is_replaced_in_one_step(tmp_path, monkeypatch) -> None:
     store = RowStore(tmp_path)
     before = store.write_table([row("x")]).read_bytes()
 
-    class Broken(dict):
-        def get(self, *_args):
+    class Broken:
+        def __str__(self):
             raise RuntimeError("killed in the middle")
 
     with pytest.raises(RuntimeError):
-        store.write_table([row("y"), Broken(trial="z")])
+        store.write_table([row("y"), row("z", reason=Broken())])
     assert (tmp_path / "results.csv").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
 

@@ -21,6 +21,8 @@ EXACT = 20
 """Up to this many replicates all 2^m sign flips are counted; beyond it they are drawn."""
 DRAWS = 100_000
 """Sign flips (or subsets) drawn where they are not counted."""
+_NUMBERS = 6
+"""Numbers of replicates whose draws are kept: arms lack a few of a study's replicates, each others."""
 _TOGETHER = 64
 """Contrasts that are computed at once: 50 MB of subset means."""
 
@@ -124,13 +126,15 @@ def estimates(contrasts: Sequence[ArrayLike], level: float = 0.95) -> list[Estim
 
 def _drawn_estimates(x: Float[np.ndarray, "contrasts replicates"], level: float) -> list[Estimate]:
     chosen = _drawn_subsets(x.shape[1])
-    means = np.concatenate(
-        [part @ x.T / part.sum(axis=1, keepdims=True) for part in np.array_split(chosen, 10)]
-    )
+    means, first = np.empty((len(x), len(chosen))), 0
+    for part in np.array_split(chosen, 50):  # few enough to lie in the processor's cache
+        taken = part.astype(float)
+        means[:, first : first + len(part)] = x @ taken.T / taken.sum(axis=1)
+        first += len(part)
     ps = sign_flip_ps(x)
     return [
         Estimate(float(own.mean()), _inverted(subsets, len(chosen) + 1, level), float(p), len(own))
-        for own, subsets, p in zip(x, means.T, ps, strict=True)
+        for own, subsets, p in zip(x, means, ps, strict=True)
     ]
 
 
@@ -216,14 +220,14 @@ def _subset_means(x: np.ndarray) -> tuple[np.ndarray, int]:
     return sums[1:] / counts[1:], 2 ** len(x)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(_NUMBERS)
 def _drawn_subsets(m: int) -> np.ndarray:
     """The same for every contrast of m replicates, and slow to draw."""
     chosen = generator(0, "subsets", m).random((DRAWS, m)) < 0.5
     return _kept(chosen[chosen.any(axis=1)])
 
 
-@lru_cache(maxsize=2)
+@lru_cache(_NUMBERS)
 def _drawn_signs(m: int, rows: int) -> tuple[np.ndarray, ...]:
     draw = generator(0, "signs", m)
     return tuple(_kept(draw.choice([-1.0, 1.0], (rows, m)).astype(np.int8)) for _ in range(DRAWS // rows))
