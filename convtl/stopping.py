@@ -5,6 +5,7 @@ at once, as Ctrl-C does.
 """
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -44,12 +45,14 @@ _earlier: dict[int, Any] = {}
 """Handlers from before ours, by signal; those that a launcher (submitit) installed are called in the end."""
 _holding = 0
 _asked: int | None = None
+_raised: Stopped | None = None
+"""What the last signal that was obeyed has raised."""
 
 
 @contextmanager
 def on_signals() -> Iterator[None]:
     """Handles the signals while this lasts; outside the main thread, where nobody can, changes nothing."""
-    global _asked
+    global _asked, _raised
     if threading.current_thread() is not threading.main_thread() or _earlier:
         yield
         return
@@ -59,7 +62,7 @@ def on_signals() -> Iterator[None]:
                 _earlier[number] = signal.signal(number, _handle)
         yield
     finally:
-        _asked = None
+        _asked = _raised = None
         for number, handler in _earlier.items():
             with suppress(TypeError):  # None: it was not installed from Python
                 signal.signal(number, handler)
@@ -80,17 +83,20 @@ def held_back() -> Iterator[None]:
 
 
 def asked() -> bool:
-    """Whether a signal is being held back."""
-    return _asked is not None
+    """Whether a signal is being held back, or was lost on its way."""
+    return _asked is not None or _lost()
 
 
 def obey() -> None:
-    """Does what a signal asks that was held back.
+    """Does what a signal asks that was held back, or lost.
 
     Raises:
       Stopped: the process is to end.
     """
     global _asked
+    if _lost():
+        assert _raised is not None
+        raise _raised
     if _asked is not None:
         number, _asked = _asked, None
         _stop(number)
@@ -114,11 +120,21 @@ def _handle(number: int, frame: FrameType | None) -> None:
     _asked = first  # a launcher has the process go on: what was asked before is still to be done
 
 
+def _lost() -> bool:
+    """Whether `Stopped` was raised and is not on its way: Python drops what is raised in callbacks and destructors."""
+    on_its_way = sys.exception()
+    while on_its_way is not None and on_its_way is not _raised:
+        on_its_way = on_its_way.__context__
+    return on_its_way is not _raised
+
+
 def _stop(number: int) -> None:
     """Hands the signal to the launcher that wanted it, which may have the process go on; else ends the process."""
+    global _raised
     earlier = _launchers(_earlier.get(number))
     if earlier is None:
-        raise Stopped(number)
+        _raised = Stopped(number)
+        raise _raised
     earlier(number, None)
 
 

@@ -179,20 +179,27 @@ def test_three_agents_run_each_point_of_a_grid_once_and_their_reports_merge(plac
     assert report_of(place.out) == report_of(alone)
 
 
+def _works_of(agent: subprocess.Popen[str]) -> list[int]:
+    """The processes that an agent has started for its points."""
+    found = Path(f"/proc/{agent.pid}/task").glob("*/children")
+    children = [child for path in found for child in path.read_text().split()]
+    return [int(c) for c in children if "convtl.run" in Path(f"/proc/{c}/cmdline").read_text()]
+
+
 @pytest.mark.slow
 def test_a_preempted_run_of_an_agent_goes_on_as_the_same_run(place: Place) -> None:
     agent = place.start(*place.sweep({"depth": [5]}, *LONG))
     server = place.server
-    place.wait(lambda: "run0" in server.runs and metrics(server.runs["run0"]), agent)
-    for child in Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split():
-        if "convtl.run" in Path(f"/proc/{child}/cmdline").read_text():
-            os.kill(int(child), signal.SIGTERM)  # as a scheduler does that wants the machine back
+    place.wait(lambda: lines_of(place.out), agent)  # the first of eight
+    (work,) = _works_of(agent)
+    os.kill(work, signal.SIGTERM)  # as a scheduler does that wants the machine back
     code, said = place.end(agent)
     assert code == 0, said
     run = server.runs["run0"]
     assert server.ended == ["run0", "run0"]
     assert (run.begun, run.exit_codes) == (2, [255, 0])
     assert run.summary["preempted"]
+    assert metrics(run)
     assert [step["_step"] for step in run.history] == list(range(len(run.history)))
     written = [row["status"] for row in lines_of(place.out)]
     assert written.count("done") == len(rows_of(place.out)) == 8

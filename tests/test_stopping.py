@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -132,3 +133,47 @@ def test_exit_codes(number: int, code: int, capsys: pytest.CaptureFixture[str]) 
     assert (
         capsys.readouterr().err == f"convtl: stopped by {name}; the same command goes on where it stopped\n"
     )
+
+
+class Clumsy:
+    """Somebody's destructor, in which a signal arrives."""
+
+    def __del__(self) -> None:
+        send()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_one_that_python_drops_is_obeyed_at_the_next_place() -> None:
+    reached = []
+
+    def what() -> None:
+        Clumsy()
+        with held_back():
+            assert asked()
+            reached.append("the end")
+
+    with pytest.raises(Stopped, match="SIGTERM"), on_signals():
+        what()
+    assert reached == ["the end"]
+    assert not asked()
+
+
+def test_one_on_its_way_is_not_raised_again() -> None:
+    cleaned = []
+
+    @contextmanager
+    def resource() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            with held_back():
+                cleaned.append(asked())
+            try:
+                raise ValueError
+            except ValueError:
+                obey()
+            cleaned.append(asked())
+
+    with pytest.raises(Stopped), on_signals(), resource():
+        send()
+    assert cleaned == [False, False]
