@@ -210,11 +210,15 @@ def test_a_preempted_run_of_an_agent_goes_on_as_the_same_run(place: Place) -> No
 
 
 @pytest.mark.slow
-def test_a_run_that_wandb_stops_early_is_not_run_again(place: Place) -> None:
+@pytest.mark.parametrize("told", ["the run", "its agent"])
+def test_a_run_that_wandb_stops_early_is_not_run_again(place: Place, told: str) -> None:
     agent = place.start(*place.sweep({"depth": [5]}, *LONG, "updates=200000"))
     server = place.server
     place.wait(lambda: "run0" in server.runs, agent)
-    server.runs["run0"].stopped = True
+    if told == "the run":
+        server.runs["run0"].stopped = True
+    else:
+        server.to_stop.add("run0")  # it sends SIGTERM
     code, said = place.end(agent)
     assert code == 0, said
     run = server.runs["run0"]

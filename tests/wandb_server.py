@@ -197,6 +197,10 @@ class Server:
         }
         return {"model": {"id": PARENT["id"], "name": PROJECT, "entity": PARENT["entity"], "bucket": bucket}}
 
+    def RunStoppedStatus(self, given: dict[str, Any]) -> Any:
+        name = given["runId"]
+        return {"project": {"run": {"stopped": self.runs[name].stopped or name in self.to_stop}}}
+
     def CreateRunFiles(self, given: dict[str, Any]) -> Any:
         files = [
             {"name": name, "uploadUrl": f"{self.url}/upload/{given['run']}/{name}"} for name in given["files"]

@@ -26,6 +26,9 @@ _PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com", "forge.coreweave.com
 _FAILED, _STOPPED = 1, 255
 """exit codes that W&B is told: it calls a run that ends with the second one killed"""
 
+_SECONDS = 5
+"""how long W&B may take to answer a process that is about to be taken away"""
+
 
 def begin_run(
     config: TrackingConfig, study: str, resolved: dict[str, Any], out: Path, say: Callable[[str], None]
@@ -166,12 +169,24 @@ class WandbTracker:
         self._end(_FAILED, reason)
 
     def preempted(self, reason: str) -> None:
-        if self._stop is not None and self._stop.asked:
+        if (self._stop is not None and self._stop.asked) or self._unwanted():
             self._end(_STOPPED, "stopped by W&B")  # early, as bad as it is, or by hand: not to be run again
             return
         self._try(self._run.mark_preempting)
         self._try(lambda: self._run.summary.update({"preempted": reason}))
         self._end(_STOPPED, later=True)
+
+    def _unwanted(self) -> bool:
+        """Whether W&B wants this run to end: an agent says so by the signal that a scheduler sends, too."""
+        if self._broken or self._run.offline or not os.environ.get("WANDB_SWEEP_ID"):
+            return False
+        try:
+            from wandb.sdk.launch.api import LaunchApi  # the one place of wandb that asks for it
+
+            asking = LaunchApi(timeout=_SECONDS)
+            return asking.check_stop_requested(self._run.project, self._run.entity, self._run.id)
+        except Exception:  # a network that is gone, another wandb: then it is to go on
+            return False
 
     def _study_values(self) -> dict[str, float]:
         return {} if self._tuning else self._means.values()
