@@ -8,16 +8,13 @@ Keys:
 
 import csv
 import json
-import os
 import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 from convtl.entry import folder, guarded
 from convtl.errors import UserError
-from convtl.scale.measuring import UNIT
+from convtl.scale.measuring import run_measured
 from convtl.scale.page import Line, page
 from convtl.study.store import accessible
 
@@ -118,23 +115,20 @@ def _step(name: str, *arguments: str) -> dict[str, float]:
     print(f"{name} {' '.join(arguments)}".strip(), file=sys.stderr, flush=True)
     module = "writers" if name in ("append", "claim") else "steps"
     command = [sys.executable, "-m", f"convtl.scale.{module}", name, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    ended, said, _, held = run_measured(command)
+    if ended:
+        raise UserError(f"scale: the step '{name}' has failed (exit code {ended})")
+    found: dict[str, float] = json.loads(said.splitlines()[-1])
+    return found | {"gib": held}
 
 
 def _report(out: Path) -> tuple[float, float]:
-    """Seconds and GiB of the command as a user types it."""
+    """Seconds and GiB of the command as a user types it, with the processes that it starts."""
     print("report", file=sys.stderr, flush=True)
-    began = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, "-m", "convtl.report", f"out={out}"], stdout=subprocess.DEVNULL
-    ) as process:
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise UserError(f"out: the report of '{out}' could not be made (exit code {process.returncode})")
-    return time.perf_counter() - began, used.ru_maxrss / UNIT
+    ended, _, seconds, held = run_measured([sys.executable, "-m", "convtl.report", f"out={out}"])
+    if ended:
+        raise UserError(f"out: the report of '{out}' could not be made (exit code {ended})")
+    return seconds, held
 
 
 def _write(lines: list[Line], path: Path) -> None:

@@ -158,10 +158,15 @@ def test_what_can_change_numbers_changes_the_id(key, value) -> None:
     assert not set(ids(put(SMALL, key, value))) & set(ids(SMALL))
 
 
+_CHOICES = ("source", "target", "regime")
+"""What decides whether keys of some domain or regime change numbers or not."""
+APART = [item for item in NUMBERS if item[0] not in _CHOICES]
+
+
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.sampled_from(NUMBERS), unique_by=lambda item: item[0], max_size=3),
-       st.lists(st.sampled_from(NUMBERS), unique_by=lambda item: item[0], max_size=3),
-       st.lists(st.sampled_from(AROUND), max_size=2))  # fmt: skip
+@given(st.lists(st.sampled_from(APART), unique_by=lambda item: item[0], max_size=3),
+       st.lists(st.sampled_from(APART), unique_by=lambda item: item[0], max_size=3),
+       st.lists(st.sampled_from(AROUND), unique_by=lambda item: item[0].split(".")[0], max_size=2))  # fmt: skip
 def test_two_configs_share_an_id_only_if_their_numbers_are_the_same(one, other, around) -> None:
     first, second = SMALL, SMALL
     for key, value in one:
