@@ -4,11 +4,12 @@ Where work can be kept, a signal is held back until it is kept (`held_back`, `ob
 at once, as Ctrl-C does.
 """
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -35,6 +36,9 @@ class Stopped(KeyboardInterrupt):
         self.number = number
         super().__init__(signal.Signals(number).name)
 
+    def __reduce__(self) -> tuple[type["Stopped"], tuple[int]]:
+        return Stopped, (self.number,)
+
     @property
     def code(self) -> int:
         """Exit code: 130 after Ctrl-C, else the one that says: try again."""
@@ -44,15 +48,19 @@ class Stopped(KeyboardInterrupt):
 _earlier: dict[int, Any] = {}
 """Handlers from before ours, by signal; those that a launcher (submitit) installed are called in the end."""
 _holding = 0
-_asked: int | None = None
+_asked: list[int] = []
+"""Signals that are held back, each once."""
 _raised: Stopped | None = None
 """What the last signal that was obeyed has raised."""
+_hand_on: Callable[[], None] | None = None
+_for_good = ExitStack()
+_between_jobs = False
 
 
 @contextmanager
 def on_signals() -> Iterator[None]:
     """Handles the signals while this lasts; outside the main thread, where nobody can, changes nothing."""
-    global _asked, _raised
+    global _raised
     if threading.current_thread() is not threading.main_thread() or _earlier:
         yield
         return
@@ -62,7 +70,8 @@ def on_signals() -> Iterator[None]:
                 _earlier[number] = signal.signal(number, _handle)
         yield
     finally:
-        _asked = _raised = None
+        _raised = None
+        _asked.clear()
         for number, handler in _earlier.items():
             with suppress(TypeError):  # None: it was not installed from Python
                 signal.signal(number, handler)
@@ -70,8 +79,29 @@ def on_signals() -> Iterator[None]:
 
 
 @contextmanager
+def job() -> Iterator[None]:
+    """One of the jobs of a process that takes one after another: who is asked to stop does none that comes after.
+
+    From the first job on signals are handled until the process ends; between two of them they are held back.
+    """
+    global _raised, _between_jobs
+    if not _earlier:
+        _for_good.enter_context(on_signals())
+    _between_jobs = False
+    try:
+        obey()
+        yield
+    except Stopped as stopped:
+        _raised = None
+        _asked.append(stopped.number)
+        raise
+    finally:
+        _between_jobs = True
+
+
+@contextmanager
 def held_back() -> Iterator[None]:
-    """A signal that arrives in here is obeyed at its end, or wherever `obey` is called; a second one at once."""
+    """A signal that arrives in here is obeyed at its end, or wherever `obey` is called; a second Ctrl-C at once."""
     global _holding
     _holding += 1
     try:
@@ -82,9 +112,21 @@ def held_back() -> Iterator[None]:
         obey()
 
 
+@contextmanager
+def handed_on(tell: Callable[[], None]) -> Iterator[None]:
+    """As `held_back`, for who waits for others: as soon as a signal arrives, `tell` is called."""
+    global _hand_on
+    _hand_on = tell
+    try:
+        with held_back():
+            yield
+    finally:
+        _hand_on = None
+
+
 def asked() -> bool:
     """Whether a signal is being held back, or was lost on its way."""
-    return _asked is not None or _lost()
+    return (bool(_asked) or _raised is not None) and not _on_its_way()
 
 
 def obey() -> None:
@@ -93,13 +135,13 @@ def obey() -> None:
     Raises:
       Stopped: the process is to end.
     """
-    global _asked
-    if _lost():
-        assert _raised is not None
+    if _on_its_way():
+        return
+    if _raised is not None:
         raise _raised
-    if _asked is not None:
-        number, _asked = _asked, None
-        _stop(number)
+    _asked.sort(key=lambda number: _launchers(number) is None)
+    while _asked:  # a launcher may have the process go on: then the next one is to be done
+        _stop(_asked.pop(0))
 
 
 def obey_with_others() -> None:
@@ -111,34 +153,45 @@ def obey_with_others() -> None:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    global _asked
-    if _holding and _asked is None:
-        _asked = number
+    impatient = number == signal.SIGINT and bool(_asked)
+    if _on_its_way() and number != signal.SIGINT:
+        return  # schedulers ask more than once
+    held = _holding or (_between_jobs and _launchers(number) is None)
+    if not held or impatient:
+        _stop(number)
         return
-    first, _asked = _asked, None
-    _stop(number)
-    _asked = first  # a launcher has the process go on: what was asked before is still to be done
+    if number not in _asked:
+        _asked.append(number)
+    if _hand_on is not None:
+        _hand_on()
 
 
-def _lost() -> bool:
-    """Whether `Stopped` was raised and is not on its way: Python drops what is raised in callbacks and destructors."""
-    on_its_way = sys.exception()
-    while on_its_way is not None and on_its_way is not _raised:
-        on_its_way = on_its_way.__context__
-    return on_its_way is not _raised
+def _on_its_way() -> bool:
+    """Whether `Stopped` was raised and is being handled, by us or by those below."""
+    if _raised is None:
+        return False
+    handled = sys.exception()
+    while handled is not None and handled is not _raised:
+        handled = handled.__context__
+    return (
+        handled is _raised
+    )  # if not, it was dropped, as Python does with what is raised in callbacks, destructors
 
 
 def _stop(number: int) -> None:
     """Hands the signal to the launcher that wanted it, which may have the process go on; else ends the process."""
     global _raised
-    earlier = _launchers(_earlier.get(number))
-    if earlier is None:
+    launchers = _launchers(number)
+    if launchers is None:
         _raised = Stopped(number)
         raise _raised
-    earlier(number, None)
+    launchers(number, None)
 
 
-def _launchers(handler: Any) -> Callable[[int, FrameType | None], Any] | None:
-    """A handler that somebody installed, and not Python itself."""
+def _launchers(number: int) -> Callable[[int, FrameType | None], Any] | None:
+    """The handler that somebody installed, and not Python itself."""
+    handler = _earlier.get(number)
     ours = handler in (signal.SIG_DFL, signal.default_int_handler, None)
-    return None if ours else handler
+    # submitit passes over SIGTERM, which on SLURM comes beside its own signal, and on one machine means what it says
+    passed_over = number == signal.SIGTERM and os.environ.get("SUBMITIT_EXECUTOR") == "local"
+    return None if ours or passed_over else handler

@@ -1,6 +1,7 @@
 """Signals are held back where work can be kept, and obeyed at once elsewhere."""
 
 import os
+import pickle
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ import pytest
 
 from convtl import stopping
 from convtl.entry import guarded
-from convtl.stopping import Stopped, asked, held_back, obey, on_signals
+from convtl.stopping import Stopped, asked, handed_on, held_back, job, obey, on_signals
 
 
 def send(number: int = signal.SIGTERM) -> None:
@@ -50,6 +51,105 @@ def test_held_back_it_is_obeyed_where_that_is_said() -> None:
 
     with pytest.raises(Stopped):
         doing(what)
+
+
+def test_schedulers_ask_more_than_once() -> None:
+    reached = []
+
+    def what() -> None:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1):
+            send(number)
+        reached.append("the end")
+
+    with pytest.raises(Stopped, match="SIGTERM"):
+        doing(what)
+    assert reached == ["the end"]
+
+
+def test_another_one_does_not_disturb_who_is_stopping_already() -> None:
+    cleaned = []
+
+    def what() -> None:
+        try:
+            send()
+        finally:
+            send(signal.SIGUSR1)
+            with held_back():
+                send()
+            cleaned.append(asked())
+
+    with pytest.raises(Stopped, match="SIGTERM"), on_signals():
+        what()
+    assert cleaned == [False]
+
+
+def test_only_the_impatient_is_obeyed_while_stopping() -> None:
+    def what() -> None:
+        try:
+            send()
+        finally:
+            send(signal.SIGINT)
+            pytest.fail("went on")
+
+    with pytest.raises(Stopped, match="SIGINT"), on_signals():
+        what()
+
+
+def test_it_travels_between_processes() -> None:
+    found = pickle.loads(pickle.dumps(Stopped(signal.SIGTERM)))
+    assert (found.code, str(found)) == (75, "SIGTERM")
+
+
+def test_whom_it_waits_for_is_told_at_once() -> None:
+    told = []
+    with pytest.raises(Stopped, match="SIGTERM"), on_signals(), handed_on(lambda: told.append(asked())):
+        send()
+    assert told == [True]
+
+
+def in_a_child(what: Callable[[], None]) -> int:
+    """Exit code of a forked process that does it; 0 if it comes to the end."""
+    child = os.fork()
+    if not child:
+        try:
+            what()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_process_of_many_jobs_does_none_after_it_was_asked_to_stop() -> None:
+    def what() -> None:
+        done = []
+        with job():
+            done.append("one")
+        send()  # between jobs
+        for _ in range(2):
+            with pytest.raises(Stopped), job():
+                done.append("another")
+        assert done == ["one"]
+
+    assert in_a_child(what) == 0
+
+
+def test_a_job_that_is_stopped_is_the_last(launcher: list[int]) -> None:
+    def what() -> None:
+        done = []
+        for number in range(3):
+            try:
+                with job():
+                    done.append(number)
+                    if number == 1:
+                        send()
+                        done.append("went on")
+            except Stopped:
+                done.append("stopped")
+        assert done == [0, 1, "stopped", "stopped"]
+        send(signal.SIGUSR2)  # a launcher ends its idle processes as it likes
+        assert launcher == [signal.SIGUSR2]
+
+    assert in_a_child(what) == 0
 
 
 def test_a_second_one_is_obeyed_at_once() -> None:
@@ -101,12 +201,13 @@ def test_a_launchers_own_handler_decides(launcher: list[int]) -> None:
 def test_what_a_launcher_lets_pass_does_not_cover_what_was_asked_before(launcher: list[int]) -> None:
     def what() -> None:
         send()
-        send(signal.SIGUSR2)  # obeyed at once, by a launcher that goes on
-        assert launcher == [signal.SIGUSR2]
+        send(signal.SIGUSR2)  # for a launcher that goes on
+        assert launcher == []
         assert asked()
 
     with pytest.raises(Stopped, match="SIGTERM"):
         doing(what)
+    assert launcher == [signal.SIGUSR2]
 
 
 def test_what_is_ignored_stays_ignored() -> None:
