@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from convtl.cores import LIMIT, core_count
 from convtl.entry import GROUPS, REGISTRIES, conf_folders, options
 from convtl.errors import UserError, unknown_name
-from convtl.inert import refuse_code
+from convtl.inert import refuse_code, texts_in
 from convtl.secrets import looks_secret, refuse_secrets
 
 _APPENDED = ("experiment", "protocol")
@@ -188,16 +188,20 @@ def _composed(overrides: Sequence[str]) -> Any:
         config = hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
     raw = OmegaConf.to_container(config, resolve=False)
     assert isinstance(raw, dict)
-    refuse_code({str(k): v for k, v in raw.items()}, _plugins(), typed_keys(overrides), _handed_to_shells())
+    refuse_code({str(k): v for k, v in raw.items()}, _plugins(), typed_keys(overrides), _known_to_launchers())
+    refuse_secrets({"hydra": {key: value for key, value in raw["hydra"].items() if key != "runtime"}})
     with open_dict(config):
         del config["hydra"]
     return config
 
 
-def _handed_to_shells() -> list[Any]:
-    """Values in the package's own files for launchers."""
-    files = _files(conf_folders()[0] / "hydra" / "launcher")
-    return [value for path in files for value in OmegaConf.to_container(_load(path)).values()]  # type: ignore[union-attr]
+def _known_to_launchers() -> set[tuple[str, Any]]:
+    """(key, value) of the texts in the package's own files for launchers, and in the installed launchers' defaults."""
+    stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {}).values()
+    nodes = [item.node for item in stored] + list(
+        map(_load, _files(conf_folders()[0] / "hydra" / "launcher"))
+    )
+    return {pair for node in nodes for pair in texts_in(OmegaConf.to_container(node), "hydra.launcher")}
 
 
 def _plugins() -> set[str]:

@@ -5,15 +5,19 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from convtl.cli import compose, compose_overrides, launcher_of, multirun, points, typed_keys
 from convtl.conduct import cache_of, folder_of, out_folder, run_study
 from convtl.errors import UserError
 from convtl.parsing import parse
 from convtl.secrets import redacted, refuse_typed_secrets
+from convtl.stopping import Stopped, handed_on, one_job
 from convtl.study.assignments import refuse_hidden
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
@@ -25,6 +29,9 @@ from convtl.sweep import unshared_words, whole_of, with_shards
 from convtl.tracking import told_to_agent
 from convtl.training.devices import leave_accelerators, use_all_cores
 
+_ON_THIS_MACHINE = ("joblib", "processes", "submitit", "submitit_local")
+"""Launchers whose jobs are processes that this one has started."""
+
 
 def conduct(words: Sequence[str]) -> int:
     """Runs what the words of a command line ask for; returns the exit code.
@@ -33,6 +40,12 @@ def conduct(words: Sequence[str]) -> int:
       UserError: it cannot be done; nothing was trained.
     """
     use_all_cores()
+    typed = _typed(words)
+    with told_to_agent(typed, lambda: folder_of(typed["out"], typed["study"])):
+        return _conduct(words)
+
+
+def _conduct(words: Sequence[str]) -> int:
     refuse_typed_secrets(words)
     if {"-m", "--multirun"} & set(words):
         return _sweep([word for word in words if word not in ("-m", "--multirun")])
@@ -51,27 +64,38 @@ class _Job:
     Attributes:
       whole: the composed study that all points are parts of; None where they are studies of their own.
       folder: where the sweep was started; relative paths are meant from there.
+      sweep: the process that waits for the jobs, and runs them itself where no launcher does.
     """
 
     whole: dict[str, Any] | None
     command: str
     folder: str
+    sweep: int
 
     def __call__(self, content: dict[str, Any]) -> tuple[int, str]:
         """Returns the exit code, and a line where the job could not be done; exceptions may not travel."""
+        apart = os.getpid() != self.sweep
         try:
-            os.chdir(self.folder)
-            if self.whole is None:
-                return run_study(content, self.command), ""
-            use_all_cores()  # before `expand` touches JAX
-            config, trials = expand(content)
-            mine = own_trials(config, trials, Materials(cache_of(config), lambda what: None))
-            return run_study(self.whole, self.command, Part(mine, reports="never")), ""
+            with one_job() if apart else nullcontext():
+                os.chdir(self.folder)
+                return self._run(content), ""
         except UserError as error:
             return error.code, redacted(str(error))
+        except Stopped as error:
+            if not apart:
+                raise
+            return error.code, f"jobs were stopped by {error}; the same command goes on where they stopped"
         except Exception as error:
-            traceback.print_exc()
+            print(redacted(traceback.format_exc()), file=sys.stderr)
             return 1, redacted(f"{type(error).__name__}: {error}".splitlines()[0])
+
+    def _run(self, content: dict[str, Any]) -> int:
+        if self.whole is None:
+            return run_study(content, self.command)
+        use_all_cores()  # before `expand` touches JAX
+        config, trials = expand(content)
+        mine = own_trials(config, trials, Materials(cache_of(config), lambda what: None))
+        return run_study(self.whole, self.command, Part(mine, reports="never"))
 
 
 def _sweep(words: Sequence[str]) -> int:
@@ -99,23 +123,45 @@ def _sweep(words: Sequence[str]) -> int:
     check_trials(
         unfinished(everywhere, RowStore(out_folder(config))), Materials(cache_of(config), lambda what: None)
     )
-    codes = _launch(words, _Job(content, command, str(Path.cwd())), out_folder(config))
+    codes = _launch(words, _Job(content, command, str(Path.cwd()), os.getpid()), out_folder(config))
     if content is not None and any(code != 2 for code in codes):
         codes.append(run_study(content, command, REPORT))
     return max(codes)
 
 
-def _launch(words: Sequence[str], job: _Job, out: Path) -> list[int]:
+def _stop_jobs() -> None:
+    """Has the jobs keep what they are at, and end; this process goes on waiting for them."""
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            child.terminate()
+
+
+def _launch(words: Sequence[str], task: _Job, out: Path) -> list[int]:
     """Runs every point; returns the exit codes, after a line for each thing that went wrong."""
+    launcher = launcher_of(words)
     try:
-        ended = multirun(words, job, out)
+        with handed_on(_stop_jobs) if launcher in _ON_THIS_MACHINE else nullcontext():
+            ended = multirun(words, task, out)
     except UserError:
+        raise
+    except Stopped:
+        if launcher == "slurm":
+            print("convtl: jobs that are in the queue go on; `scancel` ends them", file=sys.stderr)
         raise
     except Exception as error:  # a worker that was killed, a cluster that refuses: whatever a launcher raises
         ended = [(1, redacted(f"hydra/launcher: {type(error).__name__}: {error}".splitlines()[0]))]
     for line in dict.fromkeys(line for _, line in ended if line):
         print(f"convtl: {line}", file=sys.stderr)
     return [code for code, _ in ended]
+
+
+def _typed(words: Sequence[str]) -> dict[str, Any]:
+    """What words say of where a study is tracked, should nothing else be known of it."""
+    given = dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
+    tracking = {
+        key.removeprefix("tracking."): text for key, text in given.items() if key.startswith("tracking.")
+    }
+    return {"tracking": {"mode": "disabled"} | tracking, "study": given.get("study"), "out": given.get("out")}
 
 
 def _command(words: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ from convtl.study.runner import Outcome, check_trials, run_trials, take_over, un
 from convtl.study.shares import ALL, Part, check_shard, describe_shares, own_trials, unshared
 from convtl.study.store import FINAL, Row, RowStore, saying_what_is_saved
 from convtl.study.tuning import frozen, tuning_points
-from convtl.tracking import MOST_ROWS, Tracker, open_tracker, told_of_errors
+from convtl.tracking import MOST_ROWS, Silence, Tracker, open_tracker, told_of_errors
 from convtl.training.devices import device_line, devices_as, peak_memory_gib, use_all_cores
 from convtl.training.probes.run import run_gradients
 from convtl.training.processes import agreed, join, leading, several, watched
@@ -203,7 +203,8 @@ def _run(study: _Study) -> int:
         outcome.failed += _failures([*study.tuning, *trials], store)
     if report is not None:
         print(f"rows: {store.out / 'results.csv'}\nreport: {report}")
-    _tell(study, tracker, trials, outcome, report, wall)
+    with told_of_errors(tracker):
+        _tell(study, tracker, trials, outcome, report, wall)
     for reason in dict.fromkeys(outcome.failed):
         print(f"convtl: {outcome.failed.count(reason)} trials failed: {reason}", file=sys.stderr)
     return 1 if outcome.failed else 0
@@ -244,6 +245,8 @@ def _tell(
     wall: float,
 ) -> None:
     """The results, for whoever follows the study."""
+    if isinstance(tracker, Silence):  # rows of a large study take long to read
+        return
     rows = study.store.read()
     listed = study.part.of(trials) if study.part.works else trials
     own = [name for name in dict.fromkeys(trial.id for trial in listed) if name in rows]
@@ -297,8 +300,7 @@ def _report(
 
 def _left_open(trials: Sequence[Trial], store: RowStore) -> int:
     """How many trials nobody has finished or given up."""
-    rows = store.read()
-    return len({t.id for t in trials if rows.get(t.id, {}).get("status") not in (*FINAL, "failed")})
+    return len({trial.id for trial in trials} - store.finished() - store.failed)
 
 
 def _other_stores(config: Config) -> list[RowStore]:

@@ -1,6 +1,7 @@
 """What every command begins with, and all that `--help` needs: quick to import, since it knows no Hydra and no JAX."""
 
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +42,10 @@ def folder(key: str, typed: str) -> Path:
 
 
 def guarded(main: Callable[[list[str]], int]) -> int:
-    """Runs an entry point: a user's mistake is one line and code 2, Ctrl-C 130, another signal 75: try again."""
+    """Runs an entry point: a user's mistake is one line and code 2, Ctrl-C 130, another signal 75: try again.
+
+    What nobody has thought of is code 1, with its trace but without secrets.
+    """
     try:
         return main(sys.argv[1:])
     except UserError as error:
@@ -51,3 +55,6 @@ def guarded(main: Callable[[list[str]], int]) -> int:
         by = f" by {error}" if isinstance(error, Stopped) else ""
         print(f"convtl: stopped{by}; the same command goes on where it stopped", file=sys.stderr)
         return error.code if isinstance(error, Stopped) else 130
+    except Exception:
+        print(redacted(traceback.format_exc()), file=sys.stderr)
+        return 1

@@ -4,6 +4,7 @@ Hydra makes objects of what a config names: launchers, sweepers and callbacks by
 `logging.config.dictConfig`. A conf/ folder that came with somebody's data could name any function there.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -14,18 +15,17 @@ _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 _CLASSES = ("logging.StreamHandler", "logging.FileHandler", "logging.Formatter")
 
 
-_SHELL = tuple(
-    f"hydra.launcher.{key}"
-    for key in ("setup", "python", "srun_args", "additional_parameters", "ray.init.runtime_env")
-)
-"""What launchers hand to a shell, or run before a job."""
+_NAMES_ONLY = ("account", "backend", "comment", "constraint", "exclude", "gres", "name", "partition", "qos")
+"""Keys of launchers whose texts a file may set, where they look like names; all others could become code: lines of
+a job's script, a command, an environment of a worker, an address or a folder that objects are unpickled from."""
+_NAME = re.compile(r"[\w.,:@%+=/-]*(?: [\w.,:@%+=/-]+)*", re.ASCII)
 
 
 def refuse_code(
     config: Mapping[str, Any],
     plugins: Collection[str],
     typed: Collection[str] = (),
-    ours: Collection[Any] = (),
+    known: Collection[tuple[str, Any]] = (),
 ) -> None:
     """Refuses a config that names code to be executed.
 
@@ -34,7 +34,7 @@ def refuse_code(
       plugins: what the installed launchers and sweepers give as their `_target_`, whole: a name that only begins
         like one could lead through its module to anything that is imported there.
       typed: keys that somebody has typed, who may have commands of a shell executed anyway.
-      ours: what the package's own files hand to a shell.
+      known: (path, text) that launchers take as they are: their own defaults, and what the package's files hold.
 
     Raises:
       UserError: it does; nothing was executed.
@@ -47,12 +47,27 @@ def refuse_code(
             raise _refused(path, value, "no callbacks")
         if path.startswith("hydra.job.env_set") and value:
             raise _refused(path, value, "variables of the shell that convtl is started from")
-        if path in ("hydra.launcher.ray", "hydra.launcher.ray.init") and isinstance(value, str):
-            raise _refused(path, value, "keys with values")
-        if path in _SHELL and value and value not in ours and path not in typed:
+        if path.startswith("hydra.launcher") and not _harmless_to_launchers(path, value, typed, known):
             raise _refused(path, value, f"typed: {path}=...")
         if path.startswith(_LOGGING) and not _harmless(key, value):
             raise _refused(path, value, "Hydra's own logging")
+
+
+def texts_in(node: Any, above: str) -> Iterator[tuple[str, str]]:
+    """(path, text) of all texts in nested mappings and lists."""
+    yield from ((path, value) for path, value in _items(node, above) if isinstance(value, str))
+
+
+def _harmless_to_launchers(
+    path: str, value: Any, typed: Collection[str], known: Collection[tuple[str, Any]]
+) -> bool:
+    """Whether a launcher makes no more of it than an option with a number or a name."""
+    key = path.rpartition(".")[2]
+    if any(path == own or path.startswith(f"{own}.") for own in typed) or key == "_target_":
+        return True
+    if not isinstance(value, str):
+        return re.fullmatch(r"\w+", key, re.ASCII) is not None
+    return (path, value) in known or (key in _NAMES_ONLY and _NAME.fullmatch(value) is not None)
 
 
 def _harmless(key: str, value: Any) -> bool:

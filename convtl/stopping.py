@@ -79,7 +79,7 @@ def on_signals() -> Iterator[None]:
 
 
 @contextmanager
-def job() -> Iterator[None]:
+def one_job() -> Iterator[None]:
     """One of the jobs of a process that takes one after another: who is asked to stop does none that comes after.
 
     From the first job on signals are handled until the process ends; between two of them they are held back.

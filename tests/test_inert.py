@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from commands import Commands
 
-from convtl.cli import compose, points
+from convtl.cli import LAUNCHERS, compose, points
 
 EVIL = """
 import pathlib
@@ -66,6 +66,15 @@ FILES = {
     "lines for a shell": "hydra: {launcher: {setup: ['touch executed']}}",
     "a worker's first task": "hydra: {launcher: {ray: {init: {runtime_env: "
     "{worker_process_setup_hook: evil_module.Thing}}}}}",
+    "an environment of workers": "hydra: {launcher: {ray: {remote: {runtime_env: "
+    "{py_executable: 'touch executed; python'}}}}}",
+    "an environment from elsewhere": "else: {py_executable: x}\n"
+    "hydra: {launcher: {ray: {remote: {runtime_env: '${else}'}}}}",
+    "somebody's cluster": "hydra: {launcher: {ray: {init: {address: 'ray://evil.example:1'}}}}",
+    "a folder to unpickle from": "hydra: {launcher: {submitit_folder: evil_package}}",
+    "a line in the script of a job": 'hydra: {launcher: {partition: "main\\ntouch executed #"}}',
+    "a key in the script of a job": 'hydra: {launcher: {additional_parameters: {"a\\ntouch executed #": 1}}}',
+    "a substitution in the script of a job": "hydra: {launcher: {comment: '$(touch executed)'}}",
     "a domain": f"domains: {{mine: {{{TARGET}}}}}",
     "a search path": "hydra: {searchpath: ['pkg://evil_package']}",
 }
@@ -126,6 +135,30 @@ def test_a_file_that_only_one_point_takes_is_looked_at_too(commands, witness) ->
     Path("conf/experiment/mine.yaml").write_text(f"# @package _global_\n{FILES['a callback']}\n")
     assert "never executed" in commands.tiny("-m", "+experiment=good,mine", "out=o").line
     assert not witness.exists()
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_names_and_numbers_for_a_launcher_are_taken_from_a_file(commands, name) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{LAUNCHERS[name]}_launcher")
+    given = {"slurm": ("partition", "mem_gb"), "submitit": ("mem_gb",), "processes": ("n_jobs",)}.get(
+        name, ("ray",)
+    )
+    lines = {
+        "partition": "partition: gpu-a100",
+        "mem_gb": "mem_gb: 16",
+        "n_jobs": "n_jobs: 4",
+        "ray": "ray: {init: {num_cpus: 2}}",
+    }
+    inside = ", ".join(lines[key] for key in given)
+    Path("conf/experiment/mine.yaml").write_text(f"# @package _global_\nhydra: {{launcher: {{{inside}}}}}\n")
+    assert compose([f"hydra/launcher={name}", "+experiment=mine", "depth=2"])["depth"] == 2
+    assert compose([f"hydra/launcher={name}", "depth=2"])["depth"] == 2
+
+
+def test_lines_of_a_shell_that_somebody_types_are_taken() -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    words = ["hydra/launcher=slurm", "hydra.launcher.setup=[module load cuda]", "depth=2"]
+    assert compose(words)["depth"] == 2
 
 
 def test_hydras_own_launchers_and_words_are_taken() -> None:

@@ -1,11 +1,17 @@
 """Every launcher really runs a study in shares, and says how it went; SLURM is in `test_slurm`."""
 
+import json
+import time
 from pathlib import Path
 
 import launched
+import psutil
 import pytest
 
 pytestmark = pytest.mark.slow
+
+ENDLESS = ("updates=1000000", "chunk=10", "lanes=1", "lr=1e-2", "source=random", "n_per_class=2")
+"""Two trials of hours; nothing is kept of them unless a signal asks for it."""
 
 LAUNCHERS = [("processes", "joblib"), ("submitit", "submitit"), ("ray_tasks", "ray")]
 
@@ -81,3 +87,37 @@ def test_a_job_that_is_killed_is_started_again_or_told(plain, tmp_path, launcher
     assert done.returncode == 0, done.stderr
     assert launched.table(tmp_path / "o") == launched.table(plain)
     assert len(launched.final_rows(tmp_path / "o")) == 8, "something was done twice"
+
+
+@pytest.mark.parametrize(("launcher", "extra"), LAUNCHERS[:2])
+def test_a_signal_has_the_jobs_of_this_machine_keep_their_runs_and_end(tmp_path, launcher, extra) -> None:
+    needs(extra)
+    given = launched.changed(tmp_path, launched.TOLD)
+    words = ("-m", *launched.STUDY, *ENDLESS, "out=o", "shards=2", f"hydra/launcher={launcher}")
+    sweep = launched.start(tmp_path, *words, **given)
+    try:
+        jobs = _until_two_train(tmp_path)
+        sweep.terminate()
+        said = sweep.communicate(timeout=60)[1]
+    finally:
+        sweep.kill()
+        sweep.communicate()
+    assert sweep.returncode == 75, said
+    assert "convtl: stopped by SIGTERM; the same command goes on where it stopped" in said
+    assert "Traceback" not in said
+    assert not any(psutil.pid_exists(job) for job in jobs)
+    kept = [json.loads(path.read_text()) for path in (tmp_path / "o" / "checkpoints").glob("*/metadata.json")]
+    assert len(kept) == 2
+    assert all(one["metadata"]["runs"][0][1] > 0 for one in kept)
+    lines = [line for path in (tmp_path / "o" / "rows").iterdir() for line in path.read_text().splitlines()]
+    assert [json.loads(line)["status"] for line in lines] == ["interrupted"] * 2
+
+
+def _until_two_train(folder: Path) -> list[int]:
+    """Processes of the jobs, some updates after the last of them has begun."""
+    end = time.monotonic() + 120
+    while len(found := list(folder.glob("mark*"))) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    time.sleep(5)
+    return [int(path.name.removeprefix("mark")) for path in found]

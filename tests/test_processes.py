@@ -17,6 +17,7 @@ import tiny
 
 from convtl.cache import default_root
 from convtl.study.store import RowStore
+from convtl.training import processes
 from convtl.training.processes import agreed, anyone, leading, several
 
 STUDY = (
@@ -38,6 +39,17 @@ def test_alone_this_process_decides() -> None:
     assert leading()
     assert agreed(lambda: {"any": ("thing",)}) == {"any": ("thing",)}
     assert [anyone(here) for here in (True, False)] == [True, False]
+
+
+def test_words_of_an_earlier_start_do_not_count(tmp_path, monkeypatch) -> None:
+    """Else a process that dies before its first word would pass for one that refuses, as it did the last time."""
+    monkeypatch.setattr(processes, "_start", "first")
+    processes._say(tmp_path, "ended 2")
+    assert processes._heard(tmp_path, 0) == "ended 2"
+    monkeypatch.setattr(processes, "_start", "second")
+    assert processes._heard(tmp_path, 0) == ""
+    processes._say(tmp_path, "77 1")
+    assert processes._heard(tmp_path, 0) == "77 1"
 
 
 class Pair:

@@ -10,7 +10,7 @@ import pytest
 
 from convtl import stopping
 from convtl.entry import guarded
-from convtl.stopping import Stopped, asked, handed_on, held_back, job, obey, on_signals
+from convtl.stopping import Stopped, asked, handed_on, held_back, obey, on_signals, one_job
 
 
 def send(number: int = signal.SIGTERM) -> None:
@@ -122,11 +122,11 @@ def in_a_child(what: Callable[[], None]) -> int:
 def test_a_process_of_many_jobs_does_none_after_it_was_asked_to_stop() -> None:
     def what() -> None:
         done = []
-        with job():
+        with one_job():
             done.append("one")
         send()  # between jobs
         for _ in range(2):
-            with pytest.raises(Stopped), job():
+            with pytest.raises(Stopped), one_job():
                 done.append("another")
         assert done == ["one"]
 
@@ -138,7 +138,7 @@ def test_a_job_that_is_stopped_is_the_last(launcher: list[int]) -> None:
         done = []
         for number in range(3):
             try:
-                with job():
+                with one_job():
                     done.append(number)
                     if number == 1:
                         send()

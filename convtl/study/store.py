@@ -26,6 +26,7 @@ from convtl.study.results import in_order, write_csv
 __all__ = ["FINAL", "Row", "RowStore", "accessible", "line_of"]
 
 FINAL = ("done", "diverged")
+CHECKPOINTS = "checkpoints"
 """Statuses that are not tried again."""
 
 
@@ -60,6 +61,7 @@ class RowStore:
 
     Attributes:
       diverged: those of the finished trials that left no net, as of the last call of `finished`.
+      failed: trials that somebody has given up, as of that call; they may have been finished later.
       prepared: whether the folder was there and could be written to.
     """
 
@@ -71,6 +73,7 @@ class RowStore:
         self._read_until: dict[str, int] = {}
         self._finished: set[str] = set()
         self.diverged: set[str] = set()
+        self.failed: set[str] = set()
 
     def prepare(self) -> None:
         """Makes the folder and proves that it can be written to.
@@ -85,9 +88,10 @@ class RowStore:
             self.sweep()
 
     def sweep(self) -> None:
-        """Removes what killed processes left half written."""
+        """Removes what killed processes left half written; a checkpoint's parts may still be of use (`Checkpoints`)."""
         with suppress(OSError):
-            sweep([self.out, *(path for path in self.out.iterdir() if path.is_dir())])
+            folders = [path for path in self.out.iterdir() if path.is_dir() and path.name != CHECKPOINTS]
+            sweep([self.out, *folders])
 
     def append(self, row: Row) -> None:
         """Adds one row; when this returns, the row survives a kill of the process.
@@ -138,6 +142,7 @@ class RowStore:
                         self._finished.add(row["trial"])
                     if row.get("status") == "diverged":
                         self.diverged.add(row["trial"])
+                    (self.failed.add if row.get("status") == "failed" else self.failed.discard)(row["trial"])
         return self._finished
 
     def _grown(self) -> list[os.DirEntry[str]]:

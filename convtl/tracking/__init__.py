@@ -17,10 +17,14 @@ from convtl.secrets import redact, redacted
 from convtl.stopping import REQUEUE
 from convtl.tracking.tracker import CurvePoint, Silence, Tracker
 
-__all__ = ["MOST_ROWS", "CurvePoint", "Tracker", "open_tracker", "told_of_errors", "told_to_agent"]
+__all__ = ["MOST_ROWS", "CurvePoint", "Silence", "Tracker", "open_tracker", "told_of_errors", "told_to_agent"]
 
 MOST_ROWS = 10_000
 """rows of the table that a finished study sends: wandb shows no more (`wandb.Table.MAX_ROWS`); the disk has them all"""
+
+
+_opened = 0
+"""How often this process has begun a run."""
 
 
 def _to_stderr(line: str) -> None:
@@ -48,8 +52,10 @@ def open_tracker(
     Raises:
       UserError: `online` without a login, or wandb refuses the run.
     """
+    global _opened
     if config.mode == "disabled":
         return Silence()
+    _opened += 1
     from convtl.tracking.wandb_run import begin_run  # here: wandb takes half a second
 
     return begin_run(config, study, resolved, Path(out).absolute(), say)
@@ -75,18 +81,31 @@ def told_of_errors(tracker: Tracker) -> Iterator[None]:
 
 @contextmanager
 def told_to_agent(content: Mapping[str, Any], out: Callable[[], Path]) -> Iterator[None]:
-    """What is refused in here, before it is tracked, fails the W&B run for which an agent has started this process.
+    """What ends the work in here before it is tracked ends the W&B run for which an agent has started this process.
 
     Args:
       content: the composed config, which may be what is wrong.
       out: where the study's folder would be.
     """
+    if not os.environ.get("WANDB_RUN_ID"):
+        yield
+        return
+    opened = _opened
     try:
         yield
     except UserError as error:
-        if os.environ.get("WANDB_RUN_ID") and not error.told:
-            with suppress(UserError, TypeError, ValueError):
-                config = TrackingConfig(**content["tracking"])
-                tracker = open_tracker(config, str(content["study"] or "trials"), redact(content), out())
-                tracker.fail(redacted(str(error)))
+        if not error.told:
+            reason = redacted(str(error))
+            _tell(content, out, lambda tracker: tracker.fail(reason))
+            error.told = True
         raise
+    except KeyboardInterrupt:
+        if opened == _opened:
+            _tell(content, out, lambda tracker: tracker.preempted("stopped from outside"))
+        raise
+
+
+def _tell(content: Mapping[str, Any], out: Callable[[], Path], what: Callable[[Tracker], None]) -> None:
+    with suppress(UserError, TypeError, ValueError):
+        config = TrackingConfig(**content["tracking"])
+        what(open_tracker(config, str(content["study"] or "trials"), redact(content), out()))

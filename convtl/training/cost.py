@@ -4,6 +4,7 @@ XLA's own figure is another matter: a banded convolution multiplies zeros, too.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -29,6 +30,10 @@ def multiply_adds(network: Network) -> dict[str, int]:
         )
         counts[name] = _count(traced.jaxpr)
     return counts
+
+
+_multiply_adds = lru_cache(32)(multiply_adds)
+"""Tracing takes long, and plans are many more than nets."""
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
@@ -66,7 +71,7 @@ def flops_per_update(network: Network, plan: Plan, batch_size: int, start: int) 
     batch costs. Not counted: what costs less than a forward pass (augmentation, averages of weights) or is done
     once (`convtl.training.adapt`).
     """
-    counts = multiply_adds(network)
+    counts = _multiply_adds(network)
     total = sum(
         _phase_cost(network, counts, phase, start) * (phase.stop - phase.first) for phase in plan.phases
     )

@@ -5,9 +5,10 @@ device; missing lanes are padded with copies and thrown away. At a fixed width a
 depend on which others travel with it (tested bit for bit), so any grouping gives the same results.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from convtl.models.lowering import on_cpu
 from convtl.models.network import Variables
+from convtl.training.cost import flops_per_update
 from convtl.training.devices import chosen
 from convtl.training.layout import Layout
 from convtl.training.recipe import Batches, Between, Lane, Moment, Paused, Recipe, Trained
@@ -31,6 +33,12 @@ _CHUNKS_AHEAD = 2
 
 _BYTES_AT_ONCE = 2**26
 """Of one lane's images in one call of a program: fewer updates than `chunk` where images are big."""
+
+_FLOPS_AT_ONCE = 10**12
+"""Of all lanes of a device in one call: a signal waits for its end, some seconds on a core."""
+
+_QUICK_SECONDS = 2.0
+"""A chunk that takes longer than this has no other on its way behind it, for which a signal would wait too."""
 
 
 class Trainer:
@@ -51,6 +59,7 @@ class Trainer:
         self.width = recipe.lanes * self.layout.copies
         self._programs = {phase: self._compile(phase) for phase in recipe.plan.phases}
         self._fresh = {phase: self._compile_fresh(phase) for phase in recipe.plan.phases}
+        self._quick = False
 
     def _compile(self, phase: Phase) -> Any:
         return self.layout.program(_over_lanes(self.recipe, partial(_run_chunk, self.recipe, phase)))
@@ -75,6 +84,7 @@ class Trainer:
             rates = self.layout.by_lane([np.float32(lane.rate) for lane in padded])
         seeds = self.layout.by_lane([np.uint32(lane.seed) for lane in padded])
         for piece in self._left(runs.update):
+            began = time.monotonic()
             self._enter(runs, piece.phase)
             images, labels = self._batches(padded, piece.first, piece.stop)
             multipliers = schedule_values(self.recipe.schedule, piece.phase)[piece.within]
@@ -85,8 +95,10 @@ class Trainer:
             )
             runs.losses.append(loss)
             runs.update = piece.stop
-            if len(runs.losses) > _CHUNKS_AHEAD:  # else all chunks are on their way before anybody can look
-                jax.block_until_ready(runs.losses[-1 - _CHUNKS_AHEAD])
+            ahead = _CHUNKS_AHEAD if self._quick else 0
+            if len(runs.losses) > ahead:  # else all chunks are on their way before anybody can look
+                jax.block_until_ready(runs.losses[-1 - ahead])
+            self._quick |= time.monotonic() - began < _QUICK_SECONDS
             if between is not None and piece.stop < self._updates:
                 paused, trained = partial(self._paused, runs, lanes), partial(self._trained, runs, lanes)
                 between(Moment(piece.stop, self._updates, paused, trained))
@@ -247,13 +259,15 @@ def one_after_another(recipe: Recipe) -> bool:
     return on_cpu() and recipe.network.has_maps(recipe.start)
 
 
+@lru_cache
 def updates_at_once(recipe: Recipe) -> int:
-    """The chunk, or less where its images would be too many; two at least.
+    """The chunk, or less where its images would be too many, or their updates take too long; two at least.
 
     XLA compiles a loop of one step as none, which gives other last bits.
     """
     update = 4 * recipe.batch_size * int(np.prod(recipe.network.shape_before(recipe.start)))
-    return max(2, min(recipe.chunk, _BYTES_AT_ONCE // update))
+    flops = recipe.lanes * flops_per_update(recipe.network, recipe.plan, recipe.batch_size, recipe.start)
+    return max(2, min(recipe.chunk, _BYTES_AT_ONCE // update, _FLOPS_AT_ONCE // max(1, flops)))
 
 
 def _chunks(phase: Phase, chunk: int) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, TypeVar
 
 import jax
@@ -32,6 +33,8 @@ _BEAT_SECONDS, _SILENT_SECONDS = 2.0, 30.0
 """Each process counts in a file of its own; a count that stays for so long is that of a dead or lost process."""
 
 _ENDED = "ended"
+_start = ""
+"""What tells this start of the processes from earlier ones, whose words may still be there."""
 
 Decided = TypeVar("Decided")
 
@@ -48,6 +51,7 @@ def join(config: DistributedConfig | None) -> None:
     Raises:
       UserError: the others do not come.
     """
+    global _start
     if config is None or jax.distributed.is_initialized():
         return
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `convtl.stopping`
@@ -72,6 +76,19 @@ def join(config: DistributedConfig | None) -> None:
         ) from None
     finally:
         late.cancel()
+    _start = _agree_on_start()
+
+
+def _agree_on_start() -> str:
+    """A word of process 0 for all, by way of JAX's coordinator: no process has touched a device yet."""
+    from jax._src.distributed import global_state  # the store has no public name
+
+    key, client = "convtl/start", global_state.client
+    assert client is not None
+    if global_state.process_id == 0:
+        client.key_value_set(key, token_hex(4))
+    word: str = client.blocking_key_value_get(key, 1000 * _JOIN_SECONDS)
+    return word
 
 
 def several() -> bool:
@@ -164,7 +181,7 @@ def watched(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt as error:
         leave(f"stopped by {error}; the same commands go on where they stopped", getattr(error, "code", 130))
     except BaseException:
-        traceback.print_exc()
+        print(redacted(traceback.format_exc()), file=sys.stderr)
         leave("stopped by an error of its own", 1)
     finally:
         ended.set()
@@ -212,14 +229,16 @@ def _beat_file(folder: Path, process: int) -> Path:
 def _say(folder: Path, text: str) -> None:
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        _beat_file(folder, jax.process_index()).write_text(text)
+        _beat_file(folder, jax.process_index()).write_text(f"{_start} {text}")
 
 
 def _heard(folder: Path, process: int) -> str:
+    """The last word of a process; none where it has not said anything since it was started."""
     try:
-        return _beat_file(folder, process).read_text()
+        start, _, text = _beat_file(folder, process).read_text().partition(" ")
     except OSError:
         return ""
+    return text if start == _start else ""
 
 
 def _watch(folder: Path, ended: threading.Event) -> None:
