@@ -145,6 +145,12 @@ def _launch(words: Sequence[str], task: _Job, out: Path) -> list[int]:
     except UserError:
         raise
     except Stopped:
+        if launcher in ("joblib", "processes"):
+            from joblib.externals.loky import get_reusable_executor
+
+            get_reusable_executor().shutdown(
+                kill_workers=True
+            )  # they have nothing to do, and would wait for more
         if launcher == "slurm":
             print("convtl: jobs that are in the queue go on; `scancel` ends them", file=sys.stderr)
         raise

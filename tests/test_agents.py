@@ -20,7 +20,7 @@ from wandb_server import ENTITY, PROJECT, Run, Server, serving
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"
 KEY = "fedcba9876543210fedcba9876543210fedcba98"
-LONG = ("replicates=8", "updates=8000", "lanes=1", "chunk=200")
+LONG = ("replicates=4", "updates=8000", "lanes=1", "chunk=200")
 """a study that takes some seconds a trial"""
 METRIC = "study/mean_val_accuracy"
 
@@ -190,7 +190,7 @@ def _works_of(agent: subprocess.Popen[str]) -> list[int]:
 def test_a_preempted_run_of_an_agent_goes_on_as_the_same_run(place: Place) -> None:
     agent = place.start(*place.sweep({"depth": [5]}, *LONG))
     server = place.server
-    place.wait(lambda: lines_of(place.out), agent)  # the first of eight
+    place.wait(lambda: lines_of(place.out), agent)  # the first of four
     (work,) = _works_of(agent)
     os.kill(work, signal.SIGTERM)  # as a scheduler does that wants the machine back
     code, said = place.end(agent)
@@ -202,7 +202,7 @@ def test_a_preempted_run_of_an_agent_goes_on_as_the_same_run(place: Place) -> No
     assert metrics(run)
     assert [step["_step"] for step in run.history] == list(range(len(run.history)))
     written = [row["status"] for row in lines_of(place.out)]
-    assert written.count("done") == len(rows_of(place.out)) == 8
+    assert written.count("done") == len(rows_of(place.out)) == 4
     assert set(written) <= {"done", "interrupted"}
     assert metrics(run)[-1] == pytest.approx(mean_of(rows_of(place.out)))
     assert not list((place.out / "claims").glob("wandb-*"))
@@ -210,7 +210,7 @@ def test_a_preempted_run_of_an_agent_goes_on_as_the_same_run(place: Place) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", ["the run", "its agent"])
+@pytest.mark.parametrize("told", [pytest.param("the run", marks=pytest.mark.long), "its agent"])
 def test_a_run_that_wandb_stops_early_is_not_run_again(place: Place, told: str) -> None:
     agent = place.start(*place.sweep({"depth": [5]}, *LONG, "updates=200000"))
     server = place.server

@@ -48,8 +48,12 @@ def test_a_launchers_jobs_end_in_the_unsplit_study(plain, tmp_path, launcher, ex
     ("launcher", "extra", "how", "words", "code", "line"),
     [
         ("submitit", "submitit", launched.BROKEN, (), 1, "4 trials failed: RuntimeError: device lost"),
-        ("processes", "joblib", "", ("rows_from=[nowhere]",), 2, "rows_from: got "),
-        ("ray_tasks", "ray", "", ("rows_from=[nowhere]",), 2, "rows_from: got "),
+        pytest.param(
+            "processes", "joblib", "", ("rows_from=[nowhere]",), 2, "rows_from: got ", marks=pytest.mark.long
+        ),
+        pytest.param(
+            "ray_tasks", "ray", "", ("rows_from=[nowhere]",), 2, "rows_from: got ", marks=pytest.mark.long
+        ),
     ],
 )
 def test_how_jobs_end_is_told_where_they_were_launched(

@@ -129,7 +129,9 @@ def test_every_part_of_a_study_of_imagenet_expands(name, prepared, folder, weigh
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", IMAGENET)
+@pytest.mark.parametrize(
+    "name", [IMAGENET[0], *(pytest.param(name, marks=pytest.mark.long) for name in IMAGENET[1:])]
+)
 def test_photographs_with_a_net_from_elsewhere(name, prepared, folder, weights, tmp_path) -> None:
     words = [
         *CUT,

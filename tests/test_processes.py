@@ -177,7 +177,7 @@ def test_a_silent_peer_ends_the_other(pair) -> None:
 
 @pytest.mark.slow
 def test_a_signal_to_one_stops_both_and_they_go_on_to_the_same_rows(pair) -> None:
-    words = (*LONG[:3], "updates=600", "chunk=4", "lanes=1")
+    words = (*LONG[:3], "updates=300", "chunk=4", "lanes=1")
     whole = pair("whole", *words)
     assert whole.wait(300) == [0, 0], whole.said(0) + whole.said(1)
     broken = pair("broken", *words, "checkpoint_minutes=0")
@@ -185,13 +185,13 @@ def test_a_signal_to_one_stops_both_and_they_go_on_to_the_same_rows(pair) -> Non
     broken.processes[1].terminate()
     assert broken.wait(60) == [75, 75], broken.said(0) + broken.said(1)
     assert broken.said(0)[-1] == "convtl: stopped by SIGTERM; the same commands go on where they stopped"
-    assert broken.until_kept() < 600
+    assert broken.until_kept() < 300
     again = pair("broken", *words)
     assert again.wait(300) == [0, 0], again.said(0) + again.said(1)
     assert _rows(broken.out) == _rows(whole.out)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_peer_that_dies_in_the_only_chunk_or_in_a_source_net_is_missed_too(pair, tmp_path) -> None:
     cache = tmp_path / "cache"
     words = ("pretrain.updates=100000", "chunk=4", "lanes=1", "checkpoint_minutes=0", f"cache={cache}")

@@ -98,6 +98,7 @@ CONF = {
     f"question: my key is {KEY}": "question: holds the value of WANDB_API_KEY",
     f"tracking: {{entity: netrc-{KEY}}}": "tracking.entity: holds the ",
     f"axes: {{seed: [{KEY}]}}": "axes.seed: holds the value of WANDB_API_KEY",
+    f"hydra: {{sweep: {{dir: {KEY}}}}}": "hydra.sweep.dir: holds the value of WANDB_API_KEY",
 }
 
 
@@ -150,6 +151,18 @@ def test_reasons_of_failures_are_redacted_wherever_they_go(commands, monkeypatch
         for secret in (KEY.encode(), PASSWORD.encode(), b"netrc-"):
             assert secret not in content, path
     assert b"401 unauthorised" in b"".join(path.read_bytes() for path in Path("o/rows").iterdir())
+
+
+def test_a_trace_is_redacted(commands, monkeypatch) -> None:
+    def broken(*given) -> None:
+        raise RuntimeError(f"https://me:{KEY}@host/x is gone")
+
+    monkeypatch.setattr("convtl.conduct.expand", broken)
+    done = commands.tiny("out=o")
+    assert done.code == 1
+    assert KEY not in done.err
+    assert "RuntimeError: https://[secret]@host/x is gone" in done.err
+    assert "in broken" in done.err
 
 
 def test_a_refusal_that_quotes_what_was_given_is_redacted(commands, tmp_path) -> None:

@@ -96,7 +96,7 @@ def _source_accuracy(source: str, target: str, replicates: int) -> float:
     return float(np.mean([materials.sources.metadata(trial)["accuracy"] for trial in trials]))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_noise_is_as_hard_to_learn_as_letters() -> None:
     """As calibrated with other seeds: so that similarity is not confounded with how good a source net is."""
     letters = [_source_accuracy(script, script, 8) for script in ("cyrillic", "armenian")]

@@ -97,7 +97,7 @@ def test_many_rows_of_many_settings_are_reported_in_time_and_memory(
     assert (tmp_path / "report.html").stat().st_size < 20e6
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_measures_and_publishes(tmp_path: Path) -> None:
     out, kept = tmp_path / "out", tmp_path / "kept"
     assert scale._main(["rows=400", "writers=5", f"out={out}", f"publish={kept}"]) == 0

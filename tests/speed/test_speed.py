@@ -109,6 +109,7 @@ def test_the_first_lanes_rates_are_those_of_its_schedule() -> None:
 # --- the command ------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_without_pytorch_the_rest_is_measured(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(speed_run, "_no_torch", lambda: NEEDS_TORCH)
     content = compose([*WORDS, f"out={tmp_path}"])

@@ -10,6 +10,7 @@ from small_nets import CHAIN, LENET, batches, drawn, lane, recipe, same_bits
 
 from convtl.config import LpFtConfig, OptimConfig, ScheduleConfig
 from convtl.training import lanes as lanes_module
+from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward, PrefixFeatures
 from convtl.training.lanes import Lane, Trained, Trainer
 from convtl.training.layout import Layout
@@ -221,3 +222,45 @@ def test_a_run_can_be_stopped_between_chunks() -> None:
 def test_more_lanes_than_there_are_and_none_are_refused(count: int) -> None:
     with pytest.raises(ValueError, match=f"{count} lanes for a program of 4"):
         Trainer(recipe(CHAIN, 1)).train([lane(CHAIN, seed) for seed in range(count)])
+
+
+def test_updates_that_cost_much_are_few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal waits for the end of a call."""
+    own = dataclasses.replace(recipe(LENET, 5), chunk=1000, lanes=4)
+    update = flops_per_update(own.network, own.plan, own.batch_size, own.start)
+    lanes_module.updates_at_once.cache_clear()
+    assert lanes_module.updates_at_once(own) == 1000
+    lanes_module.updates_at_once.cache_clear()
+    monkeypatch.setattr(lanes_module, "_FLOPS_AT_ONCE", 4 * 7 * update)
+    assert lanes_module.updates_at_once(own) == 7
+    lanes_module.updates_at_once.cache_clear()
+
+
+@pytest.mark.parametrize(("quick", "waited"), [(60.0, 2), (0.0, 0)])
+def test_slow_chunks_have_none_on_their_way_behind_them(
+    monkeypatch: pytest.MonkeyPatch, quick: float, waited: int
+) -> None:
+    monkeypatch.setattr(lanes_module, "_QUICK_SECONDS", quick)
+    trainer = Trainer(recipe(LENET, 1, updates=8))
+    trainer.train([_lane(0)])
+    behind, wait = [], jax.block_until_ready
+    losses: list[Any] = []
+    program = trainer._programs
+
+    def block(loss: Any) -> Any:
+        behind.append(len(losses) - 1 - next(n for n, own in enumerate(losses) if own is loss))
+        return wait(loss)
+
+    def watched(call: Any) -> Any:
+        def inner(*given: Any) -> Any:
+            found = call(*given)
+            losses.append(found[2])
+            return found
+
+        return inner
+
+    trainer._programs = {phase: watched(call) for phase, call in program.items()}
+    monkeypatch.setattr(jax, "block_until_ready", block)
+    trainer.train([_lane(0)])
+    assert len(losses) > 2
+    assert set(behind) == {waited}
