@@ -12,6 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from convtl.cores import core_count
 from convtl.entry import folder, guarded
 from convtl.errors import UserError
 from convtl.scale.measuring import run_measured
@@ -67,6 +68,7 @@ def _measured(rows: str, writers: str, out: Path) -> list[Line]:
     report = _report(out)
     look = _step("look", place)
     lines = [
+        Line("cores", "cores that were used", f"{core_count()}"),
         Line("trials", "trials of the study", f"{plan['trials']:,}"),
         Line("expand", "planning: axes to trials", _seconds(plan["expand"])),
         Line("record", "planning: the record of what was asked for is written", _seconds(plan["record"])),

@@ -75,6 +75,7 @@ In this order:
    `acregmax`, 60 s, old: [nfs(5)](https://man7.org/linux/man-pages/man5/nfs.5.html)), so that a trial may be run
    twice; the first row counts, and the table is the same. With thousands of writers give each share its own trials
    (they then hardly ever wait for each other), or its own `out`, and join these with `rows_from`.
+   A process that W&B follows also reads all rows once, at its end: leave `tracking` to few of them.
 5. *Claims.* They are POSIX record locks in one file, which the kernel keeps in a list: the table shows what a claim
    costs while others hold many. A process holds no more than its batch. On NFS the server has to do locks, on Lustre
    the clients have to be mounted with `flock`, since `localflock` reaches one node only
