@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -30,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from convtl.cores import LIMIT, core_count
 from convtl.entry import GROUPS, REGISTRIES, conf_folders, options
 from convtl.errors import UserError, unknown_name
-from convtl.inert import refuse_code, texts_in
+from convtl.inert import leaves, refuse_code
 from convtl.secrets import looks_secret, refuse_secrets
 
 _APPENDED = ("experiment", "protocol")
@@ -43,8 +44,10 @@ _OVERRIDE = re.compile(r"^(?P<prefix>\+\+|\+|~)?(?P<key>[\w./@:-]+)(=(?P<value>.
 class _UsersConf(SearchPathPlugin):
     """Searches `conf/` of the working directory after the package's own."""
 
+    wanted = True
+
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for folder in conf_folders()[1:]:
+        for folder in conf_folders()[1:] if self.wanted else []:
             search_path.append("convtl-user", f"file://{folder}")
 
 
@@ -183,31 +186,62 @@ def compose_overrides(overrides: Sequence[str]) -> dict[str, Any]:
 
 def _composed(overrides: Sequence[str]) -> Any:
     """What Hydra composes, once it is known that nothing in it would be executed."""
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(conf_folders()[0]), version_base="1.3"):
-        config = hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
-    raw = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(raw, dict)
-    refuse_code({str(k): v for k, v in raw.items()}, _plugins(), typed_keys(overrides), _known_to_launchers())
+    config = _hydras(overrides)
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    plugins, known = _accepted(overrides)
+    refuse_code({str(k): v for k, v in raw.items()}, plugins, typed_keys(overrides), known)
     refuse_secrets({"hydra": {key: value for key, value in raw["hydra"].items() if key != "runtime"}})
     with open_dict(config):
         del config["hydra"]
     return config
 
 
-def _known_to_launchers() -> set[tuple[str, Any]]:
-    """(key, value) of the texts in the package's own files for launchers, and in the installed launchers' defaults."""
-    stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {}).values()
-    nodes = [item.node for item in stored] + list(
-        map(_load, _files(conf_folders()[0] / "hydra" / "launcher"))
-    )
-    return {pair for node in nodes for pair in texts_in(OmegaConf.to_container(node), "hydra.launcher")}
+def _hydras(overrides: Sequence[str]) -> Any:
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(conf_folders()[0]), version_base="1.3"):
+        try:
+            return hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
+        except (AttributeError, AssertionError, TypeError) as error:  # Hydra's own keys, of a wrong type
+            raise UserError(_plain(error)) from None
 
 
-def _plugins() -> set[str]:
+def _accepted(overrides: Sequence[str]) -> tuple[set[str], set[tuple[tuple[str, ...], Any]] | None]:
+    """Launchers and sweepers, and (path, value) of all below `hydra`, that do not come out of the user's files."""
+    if not conf_folders()[1:]:
+        return _plugins(), None
+    chosen = [word for word in overrides if word.lstrip("+").startswith("hydra/")]
+    own = [word for word in chosen if not _users(word)]
+    plain = _without_users(tuple(own))
+    known = set(leaves(plain, ("hydra",)))
+    for path in _files(conf_folders()[0] / "hydra" / "launcher"):
+        known |= set(leaves(OmegaConf.to_container(_load(path)), ("hydra", "launcher")))
+    for stored in ConfigStore.instance().repo["hydra"]["launcher"].values():
+        known |= set(leaves(OmegaConf.to_container(stored.node), ("hydra", "launcher")))
+    any_launcher = chosen != own
+    return _plugins() if any_launcher else _plugins("sweeper") | {plain["launcher"]["_target_"]}, known
+
+
+def _users(override: str) -> bool:
+    """Whether what it chooses is a file of the user's."""
+    group, _, name = override.lstrip("+").partition("=")
+    return any((folder / group / f"{name}.yaml").exists() for folder in conf_folders()[1:])
+
+
+@lru_cache
+def _without_users(overrides: tuple[str, ...]) -> dict[str, Any]:
+    """The node `hydra` as it is without any of the user's files."""
+    _UsersConf.wanted = False
+    try:
+        found: Any = OmegaConf.to_container(_hydras(overrides).hydra, resolve=False)
+    finally:
+        _UsersConf.wanted = True
+    return {str(key): value for key, value in found.items()}
+
+
+def _plugins(*groups: str) -> set[str]:
     """What the installed launchers and sweepers have as their `_target_`."""
     found = set()
-    for group in ("launcher", "sweeper"):
+    for group in groups or ("launcher", "sweeper"):
         for stored in ConfigStore.instance().repo.get("hydra", {}).get(group, {}).values():
             found.add(str(OmegaConf.select(stored.node, "_target_")))
     return found
@@ -274,6 +308,14 @@ def launcher_of(words: Sequence[str]) -> str:
     if extra is not None and find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
         raise UserError(f"hydra/launcher: '{named[-1]}' is not installed: pip install -e '.[{extra}]'")
     return named[-1]
+
+
+def class_of_launcher(words: Sequence[str]) -> str:
+    """Name of the class of the launcher that a `-m` sweep gets, whatever its file is called."""
+    _prepare()
+    parsed = OverridesParser.create().parse_overrides(overrides_from(words, sweep=True))
+    found = _hydras([str(item.input_line) for item in parsed if not item.is_sweep_override()])
+    return str(found.hydra.launcher._target_).rpartition(".")[2]
 
 
 def multirun(words: Sequence[str], task: Callable[[dict[str, Any]], Any], out: Path) -> list[Any]:

@@ -5,19 +5,26 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from convtl.cli import compose, compose_overrides, launcher_of, multirun, points, typed_keys
+from convtl.cli import (
+    class_of_launcher,
+    compose,
+    compose_overrides,
+    launcher_of,
+    multirun,
+    points,
+    typed_keys,
+)
 from convtl.conduct import cache_of, folder_of, out_folder, run_study
 from convtl.errors import UserError
+from convtl.jobs import announced, asking_jobs
 from convtl.parsing import parse
 from convtl.secrets import redacted, refuse_typed_secrets
-from convtl.stopping import Stopped, handed_on, one_job
+from convtl.stopping import Stopped, let_go, one_job
 from convtl.study.assignments import refuse_hidden
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
@@ -29,7 +36,7 @@ from convtl.sweep import unshared_words, whole_of, with_shards
 from convtl.tracking import told_to_agent
 from convtl.training.devices import leave_accelerators, use_all_cores
 
-_ON_THIS_MACHINE = ("joblib", "processes", "submitit", "submitit_local")
+_ON_THIS_MACHINE = ("JoblibLauncher", "LocalLauncher")
 """Launchers whose jobs are processes that this one has started."""
 
 
@@ -40,15 +47,16 @@ def conduct(words: Sequence[str]) -> int:
       UserError: it cannot be done; nothing was trained.
     """
     use_all_cores()
+    if {"-m", "--multirun"} & set(words):
+        refuse_typed_secrets(words)
+        return _sweep([word for word in words if word not in ("-m", "--multirun")])
     typed = _typed(words)
     with told_to_agent(typed, lambda: folder_of(typed["out"], typed["study"])):
-        return _conduct(words)
+        return _one_study(words)
 
 
-def _conduct(words: Sequence[str]) -> int:
+def _one_study(words: Sequence[str]) -> int:
     refuse_typed_secrets(words)
-    if {"-m", "--multirun"} & set(words):
-        return _sweep([word for word in words if word not in ("-m", "--multirun")])
     if (launcher := launcher_of(words)) != "basic":
         raise UserError(f"hydra/launcher: got '{launcher}' without -m; accepted: with -m")
     content = compose(words)
@@ -65,18 +73,20 @@ class _Job:
       whole: the composed study that all points are parts of; None where they are studies of their own.
       folder: where the sweep was started; relative paths are meant from there.
       sweep: the process that waits for the jobs, and runs them itself where no launcher does.
+      jobs: folder in which jobs in processes of this machine say that they are there.
     """
 
     whole: dict[str, Any] | None
     command: str
     folder: str
     sweep: int
+    jobs: Path | None
 
     def __call__(self, content: dict[str, Any]) -> tuple[int, str]:
         """Returns the exit code, and a line where the job could not be done; exceptions may not travel."""
         apart = os.getpid() != self.sweep
         try:
-            with one_job() if apart else nullcontext():
+            with let_go() if not apart else one_job() if self.jobs is None else announced(self.jobs):
                 os.chdir(self.folder)
                 return self._run(content), ""
         except UserError as error:
@@ -123,39 +133,32 @@ def _sweep(words: Sequence[str]) -> int:
     check_trials(
         unfinished(everywhere, RowStore(out_folder(config))), Materials(cache_of(config), lambda what: None)
     )
-    codes = _launch(words, _Job(content, command, str(Path.cwd()), os.getpid()), out_folder(config))
+    kind, out = class_of_launcher(words), out_folder(config)
+    task = _Job(content, command, str(Path.cwd()), os.getpid(), _announcements(kind, out))
+    codes = _launch(words, task, kind, out)
     if content is not None and any(code != 2 for code in codes):
         codes.append(run_study(content, command, REPORT))
     return max(codes)
 
 
-def _stop_jobs() -> None:
-    """Has the jobs keep what they are at, and end; this process goes on waiting for them."""
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            child.terminate()
+def _announcements(kind: str, out: Path) -> Path | None:
+    return out / "launch" / f"jobs-{os.getpid()}" if kind in _ON_THIS_MACHINE else None
 
 
-def _launch(words: Sequence[str], task: _Job, out: Path) -> list[int]:
+def _launch(words: Sequence[str], task: _Job, kind: str, out: Path) -> list[int]:
     """Runs every point; returns the exit codes, after a line for each thing that went wrong."""
-    launcher = launcher_of(words)
     try:
-        with handed_on(_stop_jobs) if launcher in _ON_THIS_MACHINE else nullcontext():
-            ended = multirun(words, task, out)
-    except UserError:
-        raise
+        with nullcontext() if task.jobs is None else asking_jobs(task.jobs):
+            ended = _ended(words, task, out)
     except Stopped:
-        if launcher in ("joblib", "processes"):
+        if kind == "JoblibLauncher":
             from joblib.externals.loky import get_reusable_executor
 
-            get_reusable_executor().shutdown(
-                kill_workers=True
-            )  # they have nothing to do, and would wait for more
-        if launcher == "slurm":
+            # its processes have nothing to do any more, and would wait
+            get_reusable_executor().shutdown(kill_workers=True)
+        if kind == "SlurmLauncher":
             print("convtl: jobs that are in the queue go on; `scancel` ends them", file=sys.stderr)
         raise
-    except Exception as error:  # a worker that was killed, a cluster that refuses: whatever a launcher raises
-        ended = [(1, redacted(f"hydra/launcher: {type(error).__name__}: {error}".splitlines()[0]))]
     for line in dict.fromkeys(line for _, line in ended if line):
         print(f"convtl: {line}", file=sys.stderr)
     return [code for code, _ in ended]
@@ -168,6 +171,15 @@ def _typed(words: Sequence[str]) -> dict[str, Any]:
         key.removeprefix("tracking."): text for key, text in given.items() if key.startswith("tracking.")
     }
     return {"tracking": {"mode": "disabled"} | tracking, "study": given.get("study"), "out": given.get("out")}
+
+
+def _ended(words: Sequence[str], task: _Job, out: Path) -> list[tuple[int, str]]:
+    try:
+        return multirun(words, task, out)
+    except UserError:
+        raise
+    except Exception as error:  # a worker that was killed, a cluster that refuses: whatever a launcher raises
+        return [(1, redacted(f"hydra/launcher: {type(error).__name__}: {error}".splitlines()[0]))]
 
 
 def _command(words: Sequence[str]) -> str:

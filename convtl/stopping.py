@@ -79,6 +79,19 @@ def on_signals() -> Iterator[None]:
 
 
 @contextmanager
+def let_go() -> Iterator[None]:
+    """For work that the process does itself where it meant to wait for others: nothing is held back or handed on."""
+    global _holding, _hand_on
+    holding, hand_on = _holding, _hand_on
+    _holding, _hand_on = 0, None
+    try:
+        obey()
+        yield
+    finally:
+        _holding, _hand_on = holding, hand_on
+
+
+@contextmanager
 def one_job() -> Iterator[None]:
     """One of the jobs of a process that takes one after another: who is asked to stop does none that comes after.
 

@@ -63,6 +63,18 @@ FILES = {
     "handlers: {x: {class: logging.StreamHandler, stream: '${else}'}}}}",
     "variables of jobs": "hydra: {job: {env_set: {PATH: .}}}",
     "variables of jobs from elsewhere": "else: {PATH: .}\nhydra: {job: {env_set: '${else}'}}",
+    "a sweeper's words": "hydra: {sweeper: {params: {'++hydra.job_logging.handlers.x.class': evil_module.Thing}}}",
+    "a file of logging": "hydra: {job_logging: {root: {handlers: [x]}, handlers: {x: {class: logging.FileHandler, "
+    "filename: executed}}}}",
+    "a launcher that nobody asked for": "hydra: {launcher: {_target_: "
+    "hydra_plugins.hydra_ray_launcher.ray_aws_launcher.RayAWSLauncher}}",
+    "a name of jobs": 'hydra: {job: {name: "x\\ntouch executed #"}}',
+    "a domain": f"domains: {{mine: {{{TARGET}}}}}",
+    "a search path": "hydra: {searchpath: ['pkg://evil_package']}",
+}
+
+
+OF_LAUNCHERS = {
     "lines for a shell": "hydra: {launcher: {setup: ['touch executed']}}",
     "a worker's first task": "hydra: {launcher: {ray: {init: {runtime_env: "
     "{worker_process_setup_hook: evil_module.Thing}}}}}",
@@ -75,9 +87,26 @@ FILES = {
     "a line in the script of a job": 'hydra: {launcher: {partition: "main\\ntouch executed #"}}',
     "a key in the script of a job": 'hydra: {launcher: {additional_parameters: {"a\\ntouch executed #": 1}}}',
     "a substitution in the script of a job": "hydra: {launcher: {comment: '$(touch executed)'}}",
-    "a domain": f"domains: {{mine: {{{TARGET}}}}}",
-    "a search path": "hydra: {searchpath: ['pkg://evil_package']}",
+    "a key with a dot in the script of a job": "hydra: {launcher: {additional_parameters: "
+    '{"a\\ntouch executed #.x": 1}}}',
+    "an object that becomes a text": "hydra: {launcher: {additional_parameters: {comment: "
+    "!!python/object/apply:pathlib.PosixPath ['a\\ntouch executed #']}}}",
+    "a name from elsewhere": 'else: "a\\ntouch executed #"\nhydra: {launcher: {partition: "${else}"}}',
 }
+"""For launchers with keys that could become code."""
+
+
+@pytest.mark.parametrize("name", OF_LAUNCHERS)
+def test_nothing_for_a_launcher_is_executed(commands, witness, name) -> None:
+    launcher = "ray_tasks" if "ray:" in OF_LAUNCHERS[name] else "slurm"
+    pytest.importorskip(f"hydra_plugins.hydra_{LAUNCHERS[launcher]}_launcher")
+    Path("conf/experiment/mine.yaml").write_text(
+        f"# @package _global_\n{OF_LAUNCHERS[name]}\n", encoding="utf-8"
+    )
+    line = commands.tiny("-m", f"hydra/launcher={launcher}", "+experiment=mine", "out=o").line
+    assert "which is never executed" in line
+    assert not witness.exists()
+    assert not Path("executed").exists()
 
 
 @pytest.mark.parametrize("multirun", [(), ("-m",)], ids=["run", "multirun"])
@@ -85,6 +114,7 @@ FILES = {
 def test_an_experiment_of_the_user_executes_nothing(commands, witness, name, multirun) -> None:
     Path("conf/experiment/mine.yaml").write_text(f"# @package _global_\n{FILES[name]}\n", encoding="utf-8")
     line = commands.tiny(*multirun, "+experiment=mine", "out=o").line
+    assert not Path("executed").exists()
     assert "executed" in line or "configuration: " in line, line
     assert not witness.exists()
     assert not Path("o").exists()
@@ -105,6 +135,7 @@ def test_a_group_of_hydras_from_the_user_executes_nothing(commands, witness, gro
 
 
 WORDS = [
+    "hydra.sweeper.params={++hydra.job_logging.handlers.x.class: evil_module.Thing}",
     "+hydra.callbacks.mine._target_=evil_module.Thing",
     "++hydra.callbacks.mine={_target_: evil_module.Thing}",
     "hydra.launcher._target_=evil_module.Thing",
@@ -153,6 +184,15 @@ def test_names_and_numbers_for_a_launcher_are_taken_from_a_file(commands, name) 
     Path("conf/experiment/mine.yaml").write_text(f"# @package _global_\nhydra: {{launcher: {{{inside}}}}}\n")
     assert compose([f"hydra/launcher={name}", "+experiment=mine", "depth=2"])["depth"] == 2
     assert compose([f"hydra/launcher={name}", "depth=2"])["depth"] == 2
+
+
+def test_a_launcher_of_the_users_own_is_taken(commands) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    Path("conf/hydra/launcher").mkdir(parents=True)
+    Path("conf/hydra/launcher/mine.yaml").write_text(
+        "defaults: [submitit_slurm]\npartition: gpu\ntimeout_min: 30\n"
+    )
+    assert compose(["hydra/launcher=mine", "depth=2"])["depth"] == 2
 
 
 def test_lines_of_a_shell_that_somebody_types_are_taken() -> None:

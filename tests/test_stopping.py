@@ -5,6 +5,7 @@ import pickle
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -107,49 +108,43 @@ def test_whom_it_waits_for_is_told_at_once() -> None:
     assert told == [True]
 
 
-def in_a_child(what: Callable[[], None]) -> int:
-    """Exit code of a forked process that does it; 0 if it comes to the end."""
-    child = os.fork()
-    if not child:
-        try:
-            what()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+@pytest.fixture
+def a_process_of_jobs() -> Iterator[None]:
+    """This process is one that takes one job after another, for once."""
+    yield
+    stopping._for_good.close()
+    stopping._between_jobs = False
 
 
+@pytest.mark.usefixtures("a_process_of_jobs")
 def test_a_process_of_many_jobs_does_none_after_it_was_asked_to_stop() -> None:
-    def what() -> None:
-        done = []
+    done = []
+    with one_job():
+        done.append("one")
+    send()  # between jobs
+    for _ in range(2):
+        with pytest.raises(Stopped), one_job():
+            done.append("another")
+    assert done == ["one"]
+
+
+def test_a_job_that_is_stopped_is_the_last(launcher: list[int], a_process_of_jobs: None) -> None:
+    done: list[Any] = []
+
+    def work(number: int) -> None:
         with one_job():
-            done.append("one")
-        send()  # between jobs
-        for _ in range(2):
-            with pytest.raises(Stopped), one_job():
-                done.append("another")
-        assert done == ["one"]
+            done.append(number)
+            if number == 1:
+                send()
+                done.append("went on")
 
-    assert in_a_child(what) == 0
-
-
-def test_a_job_that_is_stopped_is_the_last(launcher: list[int]) -> None:
-    def what() -> None:
-        done = []
-        for number in range(3):
-            try:
-                with one_job():
-                    done.append(number)
-                    if number == 1:
-                        send()
-                        done.append("went on")
-            except Stopped:
-                done.append("stopped")
-        assert done == [0, 1, "stopped", "stopped"]
-        send(signal.SIGUSR2)  # a launcher ends its idle processes as it likes
-        assert launcher == [signal.SIGUSR2]
-
-    assert in_a_child(what) == 0
+    work(0)
+    for number in (1, 2):
+        with pytest.raises(Stopped, match="SIGTERM"):
+            work(number)
+    assert done == [0, 1]
+    send(signal.SIGUSR2)  # a launcher ends its idle processes as it likes
+    assert launcher == [signal.SIGUSR2]
 
 
 def test_a_second_one_is_obeyed_at_once() -> None:

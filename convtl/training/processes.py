@@ -69,6 +69,7 @@ def join(config: DistributedConfig | None) -> None:
             cluster_detection_method=None if config.coordinator is None else "deactivate",
             initialization_timeout=_JOIN_SECONDS + 60,
         )
+        _start = _agree_on_start()
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(
@@ -76,7 +77,6 @@ def join(config: DistributedConfig | None) -> None:
         ) from None
     finally:
         late.cancel()
-    _start = _agree_on_start()
 
 
 def _agree_on_start() -> str:

@@ -92,8 +92,8 @@ def test_many_rows_of_many_settings_are_reported_in_time_and_memory(
     command = [sys.executable, "-m", "convtl.report", f"out={tmp_path}"]
     ended, _, seconds, held = run_measured(command)
     assert ended == 0
-    assert seconds < 100
-    assert held < 1.2
+    assert seconds < 200
+    assert held < 1.5
     assert (tmp_path / "report.html").stat().st_size < 20e6
 
 
