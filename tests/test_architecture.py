@@ -18,6 +18,7 @@ FLOORS = {
     "errors": 0,
     "cores": 0,
     "stopping": 0,
+    "jobs": 1,
     "entry": 1,
     "keys": 0,
     "config": 0,
