@@ -188,9 +188,9 @@ def _composed(overrides: Sequence[str]) -> Any:
     """What Hydra composes, once it is known that nothing in it would be executed."""
     config = _hydras(overrides)
     raw: Any = OmegaConf.to_container(config, resolve=False)
+    refuse_secrets({"hydra": {key: value for key, value in raw["hydra"].items() if key != "runtime"}})
     plugins, known = _accepted(overrides)
     refuse_code({str(k): v for k, v in raw.items()}, plugins, typed_keys(overrides), known)
-    refuse_secrets({"hydra": {key: value for key, value in raw["hydra"].items() if key != "runtime"}})
     with open_dict(config):
         del config["hydra"]
     return config

@@ -15,7 +15,7 @@ from convtl.entry import folder
 from convtl.errors import StorageError, UserError
 from convtl.keys import digest
 from convtl.parsing import parse
-from convtl.reporting.build import build, save_samples
+from convtl.reporting.build import build, lacks_samples, save_samples
 from convtl.reporting.progress import Progress
 from convtl.stopping import on_signals
 from convtl.study.claims import one_at_a_time
@@ -271,7 +271,7 @@ def _around(
     working_on: Callable[[str], None],
 ) -> None:
     """What belongs to a study beside its trials."""
-    if ran or not (out / "samples.npz").exists():
+    if ran or lacks_samples(out, trials, config.domains):
         save_samples(out, trials, materials)
     if config.gradients is not None:
         run_gradients(config, out, materials.cache, working_on)

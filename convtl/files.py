@@ -69,7 +69,7 @@ def try_writing(folder: Path) -> None:
         with file:
             file.write(b"convtl")
     finally:
-        part.unlink()
+        part.unlink(missing_ok=True)  # once it is closed, a sweep may take it for a dead process's
 
 
 def sweep(folders: Iterable[Path]) -> None:

@@ -118,7 +118,7 @@ def one_done(tmp_path, words) -> None:
 
 
 # Of the others `test_describe` sees that they can be built, and `models/` that they train, made narrow.
-@pytest.mark.parametrize("name", ["lenet5", "plain", pytest.param("resnet20", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["lenet5", "plain", pytest.param("resnet20", marks=pytest.mark.long)])
 def test_every_small_model_runs(name, tmp_path) -> None:
     one_done(tmp_path, [*tiny.WORDS, f"model={name}", "lr=1e-3"])
 
@@ -168,7 +168,7 @@ def run_whole(out: Path, values: int, *words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in TRIED]
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in LARGE else name for name in TRIED]
 )
 def test_every_block_of_an_experiment_runs(name, tmp_path) -> None:
     run_whole(tmp_path, 1, f"+experiment={name}")

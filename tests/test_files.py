@@ -140,6 +140,19 @@ def test_without_locks_only_what_is_old_is_swept(tmp_path, monkeypatch) -> None:
     assert names(tmp_path) == [".new.0123456789ab.part", "a"]
 
 
+def test_a_sweep_at_the_end_of_trying_does_no_harm(tmp_path, monkeypatch) -> None:
+    unlink = Path.unlink
+
+    def swept_first(path: Path, missing_ok: bool = False) -> None:
+        monkeypatch.setattr(Path, "unlink", unlink)
+        sweep([tmp_path])
+        path.unlink(missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", swept_first)
+    try_writing(tmp_path)
+    assert names(tmp_path) == []
+
+
 def test_trying_leaves_nothing(tmp_path) -> None:
     try_writing(tmp_path)
     assert names(tmp_path) == []

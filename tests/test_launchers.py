@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 pytestmark = pytest.mark.slow
+LONG = pytest.mark.long
 
 ENDLESS = ("updates=1000000", "chunk=10", "lanes=1", "lr=1e-2", "source=random", "n_per_class=2")
 """Two trials of hours; nothing is kept of them unless a signal asks for it."""
@@ -47,7 +48,15 @@ def test_a_launchers_jobs_end_in_the_unsplit_study(plain, tmp_path, launcher, ex
 @pytest.mark.parametrize(
     ("launcher", "extra", "how", "words", "code", "line"),
     [
-        ("submitit", "submitit", launched.BROKEN, (), 1, "4 trials failed: RuntimeError: device lost"),
+        pytest.param(
+            "submitit",
+            "submitit",
+            launched.BROKEN,
+            (),
+            1,
+            "4 trials failed: RuntimeError: device lost",
+            marks=LONG,
+        ),
         pytest.param(
             "processes", "joblib", "", ("rows_from=[nowhere]",), 2, "rows_from: got ", marks=pytest.mark.long
         ),
@@ -76,7 +85,7 @@ def test_how_jobs_end_is_told_where_they_were_launched(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("launcher", "extra"), LAUNCHERS[1:])
+@pytest.mark.parametrize(("launcher", "extra"), [LAUNCHERS[1], pytest.param(*LAUNCHERS[2], marks=LONG)])
 def test_a_job_that_is_killed_is_started_again_or_told(plain, tmp_path, launcher, extra) -> None:
     needs(extra)
     given = launched.changed(tmp_path, launched.KILLED)

@@ -106,7 +106,7 @@ CUT = ["replicates=1", "updates=4", "chunk=4", "lr=1e-3", "batch_size=4", "n_per
        "validation.per_class=3", "pretrain={images_per_class: 8,updates: 4}"]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["cifar10_split", "glyphs_to_photos"])
+@pytest.mark.parametrize("name", ["cifar10_split", pytest.param("glyphs_to_photos", marks=pytest.mark.long)])
 def test_photographs_with_a_net_trained_here(name, prepared, folder, weights, tmp_path) -> None:
     content = _content(name, [*CUT, "depth=[1,2]", f"out={tmp_path}"], prepared, folder, weights)
     for domain in ("latin", "textures"):

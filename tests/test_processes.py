@@ -143,8 +143,9 @@ def test_two_processes_leave_the_rows_of_one(pair, tmp_path) -> None:
         assert two[name]["frozen_ok"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("gone", [0, 1])
+@pytest.mark.parametrize(
+    "gone", [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.long)]
+)
 def test_a_dead_peer_ends_the_other_and_a_restart_goes_on(pair, gone: int) -> None:
     first = pair("o", *LONG)
     first.until_kept()
@@ -177,7 +178,7 @@ def test_a_silent_peer_ends_the_other(pair) -> None:
 
 @pytest.mark.slow
 def test_a_signal_to_one_stops_both_and_they_go_on_to_the_same_rows(pair) -> None:
-    words = (*LONG[:3], "updates=300", "chunk=4", "lanes=1")
+    words = (*LONG[:3], "updates=120", "chunk=4", "lanes=1")
     whole = pair("whole", *words)
     assert whole.wait(300) == [0, 0], whole.said(0) + whole.said(1)
     broken = pair("broken", *words, "checkpoint_minutes=0")
@@ -185,7 +186,7 @@ def test_a_signal_to_one_stops_both_and_they_go_on_to_the_same_rows(pair) -> Non
     broken.processes[1].terminate()
     assert broken.wait(60) == [75, 75], broken.said(0) + broken.said(1)
     assert broken.said(0)[-1] == "convtl: stopped by SIGTERM; the same commands go on where they stopped"
-    assert broken.until_kept() < 300
+    assert broken.until_kept() < 120
     again = pair("broken", *words)
     assert again.wait(300) == [0, 0], again.said(0) + again.said(1)
     assert _rows(broken.out) == _rows(whole.out)

@@ -81,6 +81,13 @@ def test_a_study_leaves_rows_a_table_a_report_and_nothing_else(commands) -> None
     assert here() == ["my results"]
 
 
+def test_pictures_are_of_the_whole_study_whoever_ran_its_parts(commands) -> None:
+    for source in ("latin", "scratch", "[latin,scratch]"):  # the last one runs nothing
+        assert commands.tiny(f"source={source}", "out=o").code == 0
+    assert "0 trials run, 2 were there" in commands.tiny("source=[latin,scratch]", "out=o").out
+    assert "latin (source)" in Path("o/report.md").read_text(encoding="utf-8")
+
+
 def test_without_out_the_results_are_named_after_the_study(commands) -> None:
     done = commands.tiny("study=letters", "source=random", "lr=1e-2")
     assert done.code == 0, done.err

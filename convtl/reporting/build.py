@@ -1,7 +1,7 @@
 """From the rows of a folder to its table and report."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -255,6 +255,12 @@ def _seen_as(trial: Trial) -> str:
     changes = {f"axes.{key}": str(value) for key, value in trial.axes.items() if key.startswith("shift.")}
     said = setting_name(changes, {})
     return trial.target if said in ("", "no shift") else f"{trial.target}, {said}"
+
+
+def lacks_samples(out: Path, trials: Sequence[Trial], domains: Container[str]) -> bool:
+    """Whether pictures are missing of a target or of a source domain: what other processes ran had fewer."""
+    wanted = {_seen_as(trial) for trial in trials} | {t.source for t in trials if t.source in domains}
+    return not wanted <= (_read_samples(out) or {}).keys()
 
 
 def _read_samples(out: Path) -> Samples | None:

@@ -81,7 +81,7 @@ def test_a_missed_goal_is_told() -> None:
     assert "| three | 1 |  |" in text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_many_rows_of_many_settings_are_reported_in_time_and_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

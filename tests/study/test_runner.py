@@ -88,7 +88,7 @@ def test_a_killed_study_ends_as_an_unbroken_one(tmp_path, unbroken) -> None:
     assert tiny.row_lines(tmp_path) == TRIALS, "a row is there twice"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kills_at_random_moments_from_an_empty_cache_on(tmp_path, unbroken) -> None:
     out, cache = tmp_path / "out", tmp_path / "cache"
     moments = random.Random(0)

@@ -159,7 +159,11 @@ def test_images_are_made_chunk_by_chunk() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "side"), [(ResNetConfig(layers=18), 56), (EfficientNetLiteConfig(variant=0), 48)]
+    ("model", "side"),
+    [
+        (ResNetConfig(layers=18), 56),
+        pytest.param(EfficientNetLiteConfig(variant=0), 48, marks=pytest.mark.long),
+    ],
 )
 def test_wherever_a_net_is_cut_its_features_have_the_same_bits(
     model: ModelConfig, side: int, monkeypatch: pytest.MonkeyPatch
