@@ -212,13 +212,19 @@ def _accepted(overrides: Sequence[str]) -> tuple[set[str], set[tuple[tuple[str, 
     chosen = [word for word in overrides if word.lstrip("+").startswith("hydra/")]
     own = [word for word in chosen if not _users(word)]
     plain = _without_users(tuple(own))
-    known = set(leaves(plain, ("hydra",)))
-    for path in _files(conf_folders()[0] / "hydra" / "launcher"):
-        known |= set(leaves(OmegaConf.to_container(_load(path)), ("hydra", "launcher")))
-    for stored in ConfigStore.instance().repo["hydra"]["launcher"].values():
-        known |= set(leaves(OmegaConf.to_container(stored.node), ("hydra", "launcher")))
+    known = {*leaves(plain, ("hydra",)), *_of_launchers()}
     any_launcher = chosen != own
     return _plugins() if any_launcher else _plugins("sweeper") | {plain["launcher"]["_target_"]}, known
+
+
+@lru_cache
+def _of_launchers() -> frozenset[tuple[tuple[str, ...], Any]]:
+    """(path, value) of all in the package's own files for launchers, and in the installed launchers' defaults."""
+    stored = ConfigStore.instance().repo["hydra"]["launcher"].values()
+    nodes = [*(item.node for item in stored), *map(_load, _files(conf_folders()[0] / "hydra" / "launcher"))]
+    return frozenset(
+        pair for node in nodes for pair in leaves(OmegaConf.to_container(node), ("hydra", "launcher"))
+    )
 
 
 def _users(override: str) -> bool:
@@ -278,11 +284,16 @@ def points(words: Sequence[str]) -> list[list[str]]:
     return [list(point) for point in product(*choices)]
 
 
+def _of_the_whole(overrides: Sequence[str]) -> list[str]:
+    """The overrides of a sweep that do not differ from point to point."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [str(item.input_line) for item in parsed if not item.is_sweep_override()]
+
+
 def _refuse_code_of_the_whole(overrides: Sequence[str]) -> None:
     """Checks what a launcher is made from: all that does not differ from point to point (each is checked as such)."""
     try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        _composed([str(item.input_line) for item in parsed if not item.is_sweep_override()])
+        _composed(_of_the_whole(overrides))
     except HydraException as error:
         raise UserError(_plain(error)) from None
 
@@ -313,8 +324,7 @@ def launcher_of(words: Sequence[str]) -> str:
 def class_of_launcher(words: Sequence[str]) -> str:
     """Name of the class of the launcher that a `-m` sweep gets, whatever its file is called."""
     _prepare()
-    parsed = OverridesParser.create().parse_overrides(overrides_from(words, sweep=True))
-    found = _hydras([str(item.input_line) for item in parsed if not item.is_sweep_override()])
+    found = _hydras(_of_the_whole(overrides_from(words, sweep=True)))
     return str(found.hydra.launcher._target_).rpartition(".")[2]
 
 

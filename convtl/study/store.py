@@ -26,8 +26,10 @@ from convtl.study.results import in_order, write_csv
 __all__ = ["FINAL", "Row", "RowStore", "accessible", "line_of"]
 
 FINAL = ("done", "diverged")
-CHECKPOINTS = "checkpoints"
 """Statuses that are not tried again."""
+
+CHECKPOINTS = "checkpoints"
+"""Folder of the runs in flight."""
 
 
 @contextmanager
