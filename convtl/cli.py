@@ -28,10 +28,10 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from convtl.cores import LIMIT, core_count
 from convtl.entry import GROUPS, REGISTRIES, conf_folders, options
 from convtl.errors import UserError, unknown_name
 from convtl.inert import leaves, refuse_code
+from convtl.runtime.cores import LIMIT, core_count
 from convtl.secrets import looks_secret, refuse_secrets
 
 _APPENDED = ("experiment", "protocol")
@@ -60,7 +60,9 @@ def _prepare() -> None:
         OmegaConf.register_new_resolver(resolver, lambda *given: _no_resolver(), replace=True)
     OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
     nodes = {
-        name: {path.stem: _load(path) for folder in conf_folders() for path in _files(folder / name)}
+        name: {
+            path.stem: _load(path) for folder in conf_folders() for path in _files(folder / name)
+        }
         for name in REGISTRIES
     }
     ConfigStore.instance().store(name="registry", node=nodes)
@@ -124,8 +126,12 @@ def _override(word: str, sweep: bool) -> str:
             f"'{word}': not understood; accepted: key=value, such as depth=3 or 'n_per_class=[5,50]'"
         )
     prefix, key, value = match["prefix"] or "", match["key"], match["value"]
-    if key == "hydra.searchpath":  # it could name a Python package, which is imported to be searched
-        raise UserError("hydra.searchpath: not accepted; a folder conf/ where convtl is started is read")
+    if (
+        key == "hydra.searchpath"
+    ):  # it could name a Python package, which is imported to be searched
+        raise UserError(
+            "hydra.searchpath: not accepted; a folder conf/ where convtl is started is read"
+        )
     if prefix == "~" or key.startswith("hydra"):
         return word
     if key in GROUPS:
@@ -148,10 +154,14 @@ def _value(key: str, value: str, sweep: bool) -> str:
         parsed = OverridesParser.create().parse_override(f"++{key}={value}")
     except HydraException:
         if value[:1] in "[{'\"":
-            raise UserError(f"{key}: got {value}; not understood: are brackets and quotes closed?") from None
+            raise UserError(
+                f"{key}: got {value}; not understood: are brackets and quotes closed?"
+            ) from None
         return _quoted(value)
     if parsed.is_sweep_override() and not sweep:
-        raise UserError(f"{key}: got '{value}'; accepted: one value or a list, such as '{key}=[{value}]'")
+        raise UserError(
+            f"{key}: got '{value}'; accepted: one value or a list, such as '{key}=[{value}]'"
+        )
     return value
 
 
@@ -188,7 +198,9 @@ def _composed(overrides: Sequence[str]) -> Any:
     """What Hydra composes, once it is known that nothing in it would be executed."""
     config = _hydras(overrides)
     raw: Any = OmegaConf.to_container(config, resolve=False)
-    refuse_secrets({"hydra": {key: value for key, value in raw["hydra"].items() if key != "runtime"}})
+    refuse_secrets(
+        {"hydra": {key: value for key, value in raw["hydra"].items() if key != "runtime"}}
+    )
     plugins, known = _accepted(overrides)
     refuse_code({str(k): v for k, v in raw.items()}, plugins, typed_keys(overrides), known)
     with open_dict(config):
@@ -201,7 +213,11 @@ def _hydras(overrides: Sequence[str]) -> Any:
     with hydra.initialize_config_dir(str(conf_folders()[0]), version_base="1.3"):
         try:
             return hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
-        except (AttributeError, AssertionError, TypeError) as error:  # Hydra's own keys, of a wrong type
+        except (
+            AttributeError,
+            AssertionError,
+            TypeError,
+        ) as error:  # Hydra's own keys, of a wrong type
             raise UserError(_plain(error)) from None
 
 
@@ -214,16 +230,23 @@ def _accepted(overrides: Sequence[str]) -> tuple[set[str], set[tuple[tuple[str, 
     plain = _without_users(tuple(own))
     known = {*leaves(plain, ("hydra",)), *_of_launchers()}
     any_launcher = chosen != own
-    return _plugins() if any_launcher else _plugins("sweeper") | {plain["launcher"]["_target_"]}, known
+    return _plugins() if any_launcher else _plugins("sweeper") | {
+        plain["launcher"]["_target_"]
+    }, known
 
 
 @lru_cache
 def _of_launchers() -> frozenset[tuple[tuple[str, ...], Any]]:
     """(path, value) of all in the package's own files for launchers, and in the installed launchers' defaults."""
     stored = ConfigStore.instance().repo["hydra"]["launcher"].values()
-    nodes = [*(item.node for item in stored), *map(_load, _files(conf_folders()[0] / "hydra" / "launcher"))]
+    nodes = [
+        *(item.node for item in stored),
+        *map(_load, _files(conf_folders()[0] / "hydra" / "launcher")),
+    ]
     return frozenset(
-        pair for node in nodes for pair in leaves(OmegaConf.to_container(node), ("hydra", "launcher"))
+        pair
+        for node in nodes
+        for pair in leaves(OmegaConf.to_container(node), ("hydra", "launcher"))
     )
 
 
@@ -308,16 +331,24 @@ def launcher_of(words: Sequence[str]) -> str:
     Raises:
       UserError: there is none of this name, or its package is not installed.
     """
-    named = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("hydra/launcher=")]
+    named = [
+        word.partition("=")[2] for word in words if word.lstrip("+").startswith("hydra/launcher=")
+    ]
     if not named or named[-1] == "basic":
         return "basic"
     Plugins.instance()  # finds those that are installed
     installed = ConfigStore.instance().list("hydra/launcher")
     extra = LAUNCHERS.get(named[-1])
-    if extra is None and f"{named[-1]}.yaml" not in installed and named[-1] not in options("hydra/launcher"):
+    if (
+        extra is None
+        and f"{named[-1]}.yaml" not in installed
+        and named[-1] not in options("hydra/launcher")
+    ):
         raise unknown_name("hydra/launcher", named[-1], ["basic", *LAUNCHERS])
     if extra is not None and find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
-        raise UserError(f"hydra/launcher: '{named[-1]}' is not installed: pip install -e '.[{extra}]'")
+        raise UserError(
+            f"hydra/launcher: '{named[-1]}' is not installed: pip install -e '.[{extra}]'"
+        )
     return named[-1]
 
 
@@ -369,7 +400,9 @@ class _Task:
 
     def __call__(self, config: Any) -> Any:
         if (cores := _cores_of_job(HydraConfig.get().launcher)) is not None:
-            os.environ.setdefault(LIMIT, str(cores))  # a process that takes one job after another keeps it
+            os.environ.setdefault(
+                LIMIT, str(cores)
+            )  # a process that takes one job after another keeps it
         content = OmegaConf.to_container(config, resolve=True)
         assert isinstance(content, dict)
         return self.run({str(key): value for key, value in content.items()})

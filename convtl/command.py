@@ -21,10 +21,10 @@ from convtl.cli import (
 )
 from convtl.conduct import cache_of, folder_of, out_folder, run_study
 from convtl.errors import UserError
-from convtl.jobs import announced, asking_jobs
 from convtl.parsing import parse
+from convtl.runtime.jobs import announced, asking_jobs
+from convtl.runtime.stopping import Stopped, let_go, one_job
 from convtl.secrets import redacted, refuse_typed_secrets
-from convtl.stopping import Stopped, let_go, one_job
 from convtl.study.assignments import refuse_hidden
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
@@ -86,7 +86,9 @@ class _Job:
         """Returns the exit code, and a line where the job could not be done; exceptions may not travel."""
         apart = os.getpid() != self.sweep
         try:
-            with let_go() if not apart else one_job() if self.jobs is None else announced(self.jobs):
+            with (
+                let_go() if not apart else one_job() if self.jobs is None else announced(self.jobs)
+            ):
                 os.chdir(self.folder)
                 return self._run(content), ""
         except UserError as error:
@@ -94,7 +96,10 @@ class _Job:
         except Stopped as error:
             if not apart:
                 raise
-            return error.code, f"jobs were stopped by {error}; the same command goes on where they stopped"
+            return (
+                error.code,
+                f"jobs were stopped by {error}; the same command goes on where they stopped",
+            )
         except Exception as error:
             print(redacted(traceback.format_exc()), file=sys.stderr)
             return 1, redacted(f"{type(error).__name__}: {error}".splitlines()[0])
@@ -129,9 +134,12 @@ def _sweep(words: Sequence[str]) -> int:
     )
     if config.dry_run:
         shares = {key: jobs[0][key] for key in ("shards", "shard")}
-        return max(run_study({**own, **shares}, command) for own in ([content] if content else studies))
+        return max(
+            run_study({**own, **shares}, command) for own in ([content] if content else studies)
+        )
     check_trials(
-        unfinished(everywhere, RowStore(out_folder(config))), Materials(cache_of(config), lambda what: None)
+        unfinished(everywhere, RowStore(out_folder(config))),
+        Materials(cache_of(config), lambda what: None),
     )
     kind, out = class_of_launcher(words), out_folder(config)
     task = _Job(content, command, str(Path.cwd()), os.getpid(), _announcements(kind, out))
@@ -168,9 +176,15 @@ def _typed(words: Sequence[str]) -> dict[str, Any]:
     """What words say of where a study is tracked, should nothing else be known of it."""
     given = dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
     tracking = {
-        key.removeprefix("tracking."): text for key, text in given.items() if key.startswith("tracking.")
+        key.removeprefix("tracking."): text
+        for key, text in given.items()
+        if key.startswith("tracking.")
     }
-    return {"tracking": {"mode": "disabled"} | tracking, "study": given.get("study"), "out": given.get("out")}
+    return {
+        "tracking": {"mode": "disabled"} | tracking,
+        "study": given.get("study"),
+        "out": given.get("out"),
+    }
 
 
 def _ended(words: Sequence[str], task: _Job, out: Path) -> list[tuple[int, str]]:
@@ -178,7 +192,9 @@ def _ended(words: Sequence[str], task: _Job, out: Path) -> list[tuple[int, str]]
         return multirun(words, task, out)
     except UserError:
         raise
-    except Exception as error:  # a worker that was killed, a cluster that refuses: whatever a launcher raises
+    except (
+        Exception
+    ) as error:  # a worker that was killed, a cluster that refuses: whatever a launcher raises
         return [(1, redacted(f"hydra/launcher: {type(error).__name__}: {error}".splitlines()[0]))]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convtl.cache import Cache, default_root
+from convtl.analysis.declared import claims_of
 from convtl.config import Config
 from convtl.entry import folder
 from convtl.errors import StorageError, UserError
@@ -17,7 +17,10 @@ from convtl.keys import digest
 from convtl.parsing import parse
 from convtl.reporting.build import build, lacks_samples, save_samples
 from convtl.reporting.progress import Progress
-from convtl.stopping import on_signals
+from convtl.runtime.processes import agreed, join, leading, several, watched
+from convtl.runtime.programs import keep_programs
+from convtl.runtime.stopping import on_signals
+from convtl.storage.cache import Cache, default_root
 from convtl.study.claims import one_at_a_time
 from convtl.study.dry_run import describe_plan
 from convtl.study.grid import Trial, distinct, expand
@@ -31,8 +34,6 @@ from convtl.study.tuning import frozen, tuning_points
 from convtl.tracking import MOST_ROWS, Silence, Tracker, open_tracker, told_of_errors
 from convtl.training.devices import device_line, devices_as, peak_memory_gib, use_all_cores
 from convtl.training.probes.run import run_gradients
-from convtl.training.processes import agreed, join, leading, several, watched
-from convtl.training.programs import keep_programs
 
 
 def out_folder(config: Config) -> Path:
@@ -93,7 +94,9 @@ class _Study:
         ready = self.at_their_rates(own)  # a trial whose rate is not chosen yet is open too
         waiting = len(distinct(own)) - len(distinct(ready))
         left = (
-            len(unfinished(self.helped, self.store)) + len(unfinished(ready, self.store, self.nets)) + waiting
+            len(unfinished(self.helped, self.store))
+            + len(unfinished(ready, self.store, self.nets))
+            + waiting
         )
         total = len(distinct([*self.helped, *own]))
         return total - left, total
@@ -122,10 +125,13 @@ def run_study(content: Mapping[str, Any], command: str, part: Part | None = None
 
 def _asked(content: Mapping[str, Any], command: str, part: Part | None) -> _Study:
     config, trials = expand(content)
+    claims_of(config.scorecard)
     check_shard(config)
     cache, store = cache_of(config), RowStore(out_folder(config))
     part = _share(config, trials, cache) if part is None else part
-    return _Study(config, part, tuning_points(content), trials, unshared(content), command, store, cache)
+    return _Study(
+        config, part, tuning_points(content), trials, unshared(content), command, store, cache
+    )
 
 
 def _share(config: Config, trials: Sequence[Trial], cache: Cache) -> Part:
@@ -170,7 +176,9 @@ def _dry_run(study: _Study) -> int:
     for line in describe_shares(study.config, trials, Materials(study.cache, lambda what: None)):
         print(line)
     if tuning:
-        print(f"then {len(distinct(trials))} trials at the rates that {len(tuning)} tuning trials choose")
+        print(
+            f"then {len(distinct(trials))} trials at the rates that {len(tuning)} tuning trials choose"
+        )
     return 0
 
 
@@ -232,7 +240,9 @@ def _trained(
     outcome += _train(own, store, materials, progress, study.nets)
     if study.part.works:
         with one_at_a_time(store.out, "around"):  # the first process does it, others find it done
-            _around(study.config, trials, materials, store.out, bool(outcome.ran), progress.working_on)
+            _around(
+                study.config, trials, materials, store.out, bool(outcome.ran), progress.working_on
+            )
     return outcome, trials, record
 
 
@@ -252,7 +262,9 @@ def _tell(
     own = [name for name in dict.fromkeys(trial.id for trial in listed) if name in rows]
     summary = {"trials": len(own), "failed": len(outcome.failed), "seconds": wall}
     figures = [] if report is None else sorted((study.store.out / "figures").glob("*.png"))
-    tracker.finish([rows[name] for name in own[:MOST_ROWS]], figures, report, summary, outcome.failed)
+    tracker.finish(
+        [rows[name] for name in own[:MOST_ROWS]], figures, report, summary, outcome.failed
+    )
 
 
 def _failures(trials: Sequence[Trial], store: RowStore) -> list[str]:
@@ -307,7 +319,9 @@ def _other_stores(config: Config) -> list[RowStore]:
     folders = [folder("rows_from", path) for path in config.rows_from]
     for path in folders:
         if not (path / "rows").is_dir():
-            raise UserError(f"rows_from: got '{path}'; accepted: folders that convtl.run has written")
+            raise UserError(
+                f"rows_from: got '{path}'; accepted: folders that convtl.run has written"
+            )
     return [RowStore(path) for path in folders]
 
 
@@ -330,4 +344,6 @@ def _train(
 def _there(store: RowStore, trials: Sequence[Trial]) -> Iterator[Row]:
     """Rows of the trials that are done; read only if somebody asks."""
     own = {trial.id for trial in trials}
-    yield from (row for name, row in store.read().items() if name in own and row.get("status") in FINAL)
+    yield from (
+        row for name, row in store.read().items() if name in own and row.get("status") in FINAL
+    )

@@ -43,7 +43,9 @@ def table(words: Sequence[str]) -> str:
 def _built(model: ModelConfig, own: Mapping[str, int]) -> Network:
     height, width, channels = usual_images(model)
     shape = (own.get("size", height), own.get("size", width), own.get("channels", channels))
-    return build_network(with_plain_lowering(model), shape, own.get("classes", usual_classes(model)))
+    return build_network(
+        with_plain_lowering(model), shape, own.get("classes", usual_classes(model))
+    )
 
 
 def _one(name: str, network: Network) -> str:
@@ -57,8 +59,12 @@ def _one(name: str, network: Network) -> str:
     ]
     for unit, shape in zip(network.names, network.output_shapes, strict=True):
         depth = depths.get(unit, "")
-        lines.append(f"{unit:<{first}}{_shape(shape):>14}{weights[unit]:>14,}{costs[unit]:>17,}{depth:>8}")
-    lines.append(f"{'total':<{first}}{'':>14}{sum(weights.values()):>14,}{sum(costs.values()):>17,}")
+        lines.append(
+            f"{unit:<{first}}{_shape(shape):>14}{weights[unit]:>14,}{costs[unit]:>17,}{depth:>8}"
+        )
+    lines.append(
+        f"{'total':<{first}}{'':>14}{sum(weights.values()):>14,}{sum(costs.values()):>17,}"
+    )
     return "\n".join(lines)
 
 

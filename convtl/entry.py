@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from convtl.errors import UserError
+from convtl.runtime.stopping import Stopped
 from convtl.secrets import redacted
-from convtl.stopping import Stopped
 
 REGISTRIES = ("models", "domains", "regimes", "weights")
 """Folders of conf/ of which every file is a named node."""
@@ -26,7 +26,9 @@ def conf_folders() -> list[Path]:
 
 def options(group: str) -> list[str]:
     """Names of the files in one folder of conf/."""
-    return sorted({path.stem for folder in conf_folders() for path in (folder / group).glob("*.yaml")})
+    return sorted(
+        {path.stem for folder in conf_folders() for path in (folder / group).glob("*.yaml")}
+    )
 
 
 def folder(key: str, typed: str) -> Path:

@@ -29,7 +29,9 @@ def unknown_name(key: str, word: str, known: Iterable[str]) -> UserError:
     """The error for a name that no registry holds: the key, what was given, what is accepted."""
     names = sorted(str(name) for name in known)
     listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    return UserError(f"{key}: unknown name '{word}'; known: {listed or 'none'}.{nearest(word, names)}")
+    return UserError(
+        f"{key}: unknown name '{word}'; known: {listed or 'none'}.{nearest(word, names)}"
+    )
 
 
 _SINGLETONS = {None: "null", True: "true", False: "false"}

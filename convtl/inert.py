@@ -14,11 +14,25 @@ _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 _CLASSES = ("logging.StreamHandler", "logging.FileHandler", "logging.Formatter")
 
 
-_NAMES_ONLY = ("account", "backend", "comment", "constraint", "exclude", "gres", "name", "partition", "qos")
+_NAMES_ONLY = (
+    "account",
+    "backend",
+    "comment",
+    "constraint",
+    "exclude",
+    "gres",
+    "name",
+    "partition",
+    "qos",
+)
 """Keys of launchers whose texts a file may set, where they look like names; all others could become code: lines of
 a job's script, a command, an environment of a worker, an address or a folder that objects are unpickled from."""
 _NAME = re.compile(r"[\w.,:@%+=/-]*(?: [\w.,:@%+=/-]+)*", re.ASCII)
-_OF_THE_COMMAND = (("hydra", "overrides"), ("hydra", "runtime"), ("hydra", "job", "override_dirname"))
+_OF_THE_COMMAND = (
+    ("hydra", "overrides"),
+    ("hydra", "runtime"),
+    ("hydra", "job", "override_dirname"),
+)
 """What Hydra says of a command, and takes from no file."""
 
 Path = tuple[str, ...]
@@ -46,17 +60,23 @@ def refuse_code(
     own = [tuple(key.split(".")) for key in typed]
     for path, value in _items(config):
         if path[-1] == "_target_" and value not in plugins:
-            raise _refused(path, value, "configs that name no code, and the launcher that is asked for")
+            raise _refused(
+                path, value, "configs that name no code, and the launcher that is asked for"
+            )
         if path[:1] == ("hydra",) and not any(path[: len(of)] == of for of in _OF_THE_COMMAND):
             _refuse_of_hydra(path, value, any(path[: len(key)] == key for key in own), known)
 
 
-def _refuse_of_hydra(path: Path, value: Any, typed: bool, known: Collection[tuple[Path, Any]] | None) -> None:
+def _refuse_of_hydra(
+    path: Path, value: Any, typed: bool, known: Collection[tuple[Path, Any]] | None
+) -> None:
     if path[:2] == ("hydra", "callbacks") and len(path) > 2:
         raise _refused(path, value, "no callbacks")
     if path[:3] == ("hydra", "job", "env_set") and value:
         raise _refused(path, value, "variables of the shell that convtl is started from")
-    if path[:3] == ("hydra", "sweeper", "params") and value:  # composed where nobody looks at it any more
+    if (
+        path[:3] == ("hydra", "sweeper", "params") and value
+    ):  # composed where nobody looks at it any more
         raise _refused(path, value, "values typed after one another")
     if path[1:2] in (("job_logging",), ("hydra_logging",)) and not _harmless(path[-1], value):
         raise _refused(path, value, "Hydra's own logging")
@@ -65,7 +85,9 @@ def _refuse_of_hydra(path: Path, value: Any, typed: bool, known: Collection[tupl
     if isinstance(value, Mapping | list):
         harmless = re.fullmatch(r"[\w/.-]+", path[-1], re.ASCII) is not None
     else:
-        harmless = (path, value) in known or (path[1] == "launcher" and _harmless_to_launchers(path, value))
+        harmless = (path, value) in known or (
+            path[1] == "launcher" and _harmless_to_launchers(path, value)
+        )
     if not harmless:
         raise _refused(path, value, f"typed: {'.'.join(path)}=...")
 

@@ -21,14 +21,20 @@ _PLACE = "\0number\0"
 
 def digest(content: Any, length: int = 16) -> str:
     """Hex digest of JSON-like content; equal content gives equal digests whatever the order of keys."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    text = json.dumps(
+        content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def digests(content: Mapping[str, Any], key: str, length: int = 16) -> Callable[[int], str]:
     """From a number to the digest of content in which `key` has that value; fast for many numbers."""
     text = json.dumps(
-        {**content, key: _PLACE}, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+        {**content, key: _PLACE},
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=True,
+        allow_nan=False,
     )
     before, after = text.split(json.dumps(_PLACE))
     begun, rest = hashlib.sha256(before.encode()), after.encode()

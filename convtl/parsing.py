@@ -33,11 +33,32 @@ def parse(content: Mapping[str, Any]) -> Config:
 
 
 ONE_A_STUDY = (
-    "claims", "scorecard", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study",
-    "replicates", "axes", "blocks", "gradients", "movement", "distances", "rows_from", "seed", "tuning", "path",
+    "claims",
+    "scorecard",
+    "question",
+    "save",
+    "out",
+    "cache",
+    "dry_run",
+    "tracking",
+    "limits",
+    "study",
+    "replicates",
+    "axes",
+    "blocks",
+    "gradients",
+    "movement",
+    "distances",
+    "rows_from",
+    "seed",
+    "tuning",
+    "path",
     "advice",
-    "data", "speed", "shards", "shard",
-)  # fmt: skip
+    "data",
+    "speed",
+    "shards",
+    "shard",
+)
 """Keys that are no axis: what they say holds for all of a study."""
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
@@ -88,7 +109,12 @@ def _path(location: Iterable[int | str], content: Any) -> str:
     return "".join(parts)
 
 
-_UNIONS = {"domains": DomainConfig, "models": ModelConfig, "regimes": RegimeConfig, "weights": WeightsConfig}
+_UNIONS = {
+    "domains": DomainConfig,
+    "models": ModelConfig,
+    "regimes": RegimeConfig,
+    "weights": WeightsConfig,
+}
 """Registries whose entries are of several kinds."""
 
 
@@ -117,4 +143,6 @@ def _siblings(path: str, content: Mapping[str, Any]) -> list[str]:
     registry = parent.split(".")[0]
     if registry in _UNIONS and isinstance(node, Mapping) and "kind" in node:
         return [item.name for item in fields(_kinds(_UNIONS[registry])[node["kind"]])]
-    return [name.removeprefix(f"{parent}.") for name in known_keys() if name.startswith(f"{parent}.")]
+    return [
+        name.removeprefix(f"{parent}.") for name in known_keys() if name.startswith(f"{parent}.")
+    ]

@@ -22,12 +22,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, UnidentifiedImageError
 
-from convtl.cache import default_root
 from convtl.entry import folder, guarded
 from convtl.errors import UserError
+from convtl.runtime.programs import keep_programs
+from convtl.storage.cache import default_root
 from convtl.study.nets import SavedNet, load_net
 from convtl.training.features import rows_at_once
-from convtl.training.programs import keep_programs
 
 HELP = """usage: python -m convtl.predict net=DIR images=PATH [top=3] [format=text|csv]
 
@@ -52,7 +52,9 @@ def asked(words: Sequence[str]) -> dict[str, str]:
         raise UserError(f"got '{unknown[0]}'; accepted: {', '.join(f'{key}=...' for key in _KEYS)}")
     for key in ("net", "images"):
         if not given.get(key):
-            raise UserError(f"{key}: missing; accepted: net=DIR images=PATH [top=3] [format=text|csv]")
+            raise UserError(
+                f"{key}: missing; accepted: net=DIR images=PATH [top=3] [format=text|csv]"
+            )
     known = _KEYS | given
     if not (known["top"].isdecimal() and int(known["top"]) > 0):
         raise UserError(f"top: got '{known['top']}'; accepted: a whole number from 1")
@@ -73,8 +75,14 @@ def files_of(typed: str) -> list[Path]:
     found = [Path(match) for match in matches]
     files = [file for one in found for file in _in(one)]
     if not files:
-        what = "holds no file" if path.is_dir() else "is no file and no folder, and matches none as a pattern"
-        raise UserError(f"images: got '{typed}', which {what}; accepted: a picture, a folder or a pattern")
+        what = (
+            "holds no file"
+            if path.is_dir()
+            else "is no file and no folder, and matches none as a pattern"
+        )
+        raise UserError(
+            f"images: got '{typed}', which {what}; accepted: a picture, a folder or a pattern"
+        )
     return list(dict.fromkeys(files))
 
 
@@ -88,7 +96,9 @@ def _in(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     inside = [file for file in path.rglob("*") if file.is_file()]
-    return sorted(f for f in inside if not any(part.startswith(".") for part in f.relative_to(path).parts))
+    return sorted(
+        f for f in inside if not any(part.startswith(".") for part in f.relative_to(path).parts)
+    )
 
 
 def predictions(
@@ -142,7 +152,9 @@ def _text(found: Iterable[tuple[Path, np.ndarray]], classes: Sequence[str], top:
 def _csv(found: Iterable[tuple[Path, np.ndarray]], classes: Sequence[str], top: int) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     places = ["", *(f"_{place}" for place in range(2, min(top, len(classes)) + 1))]
-    writer.writerow(["image", *(f"{name}{place}" for place in places for name in ("label", "probability"))])
+    writer.writerow(
+        ["image", *(f"{name}{place}" for place in places for name in ("label", "probability"))]
+    )
     for file, shares in found:
         likely = [(classes[index], f"{shares[index]:.6f}") for index in _first(shares, top)]
         writer.writerow([_shown(file), *(cell for pair in likely for cell in pair)])
@@ -165,7 +177,9 @@ def _main(words: list[str]) -> int:
     known = asked(words)
     path = folder("net", known["net"])
     if not path.is_dir():
-        raise UserError(f"net: got '{known['net']}'; accepted: a folder in nets/ of a run with save=best")
+        raise UserError(
+            f"net: got '{known['net']}'; accepted: a folder in nets/ of a run with save=best"
+        )
     files = files_of(known["images"])
     keep_programs(default_root())
     try:

@@ -71,9 +71,13 @@ def _main(words: list[str]) -> int:
     try:
         config = apply_limits(parse(record["config"]))
     except UserError as error:
-        raise UserError(f"out: the study in '{store.out}' cannot be reported again: {error}") from None
+        raise UserError(
+            f"out: the study in '{store.out}' cannot be reported again: {error}"
+        ) from None
     second = (
-        read_second(folder("replication", given["replication"]), config) if "replication" in given else None
+        read_second(folder("replication", given["replication"]), config)
+        if "replication" in given
+        else None
     )
     report, lines = build(store, config, record, second=second)
     print(f"{lines}\nreport: {report}")
@@ -121,9 +125,13 @@ def publish(out: Path, target: Path) -> None:
 
 def _rounded(table: Path) -> pd.DataFrame:
     """The trials with numbers to four digits, without what only says how they were run: small enough to keep."""
-    frame = pd.read_csv(table, dtype=str, keep_default_na=False).drop(columns=[*_OF_THE_RUN], errors="ignore")
+    frame = pd.read_csv(table, dtype=str, keep_default_na=False).drop(
+        columns=[*_OF_THE_RUN], errors="ignore"
+    )
     for name in frame.columns:
-        frame[name] = [f"{float(text):.4g}" if _LONG.fullmatch(text) else text for text in frame[name]]
+        frame[name] = [
+            f"{float(text):.4g}" if _LONG.fullmatch(text) else text for text in frame[name]
+        ]
     return frame
 
 

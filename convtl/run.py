@@ -4,7 +4,7 @@ import os
 import sys
 
 from convtl.entry import guarded, options
-from convtl.stopping import STOPPED, on_signals
+from convtl.runtime.stopping import STOPPED, on_signals
 
 HELP = """usage: python -m convtl.run [+experiment=NAME] [KEY=VALUE ...] [-m]
 

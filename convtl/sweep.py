@@ -14,7 +14,9 @@ _SHARES = ("shards", "shard")
 
 def unshared_words(words: Sequence[str]) -> list[str]:
     """The words of the study itself: without shares, and without what is said to Hydra."""
-    return [word for word in words if _key(word) not in _SHARES and not _key(word).startswith("hydra")]
+    return [
+        word for word in words if _key(word) not in _SHARES and not _key(word).startswith("hydra")
+    ]
 
 
 def _key(word: str) -> str:
@@ -52,7 +54,9 @@ def whole_of(
     """
     varied = _varied(studies)
     others = {key: values for key, values in varied.items() if key not in AXES}
-    if "axes" in {key.split(".")[0] for key in others} or any(k.split(".")[0] in ONE_A_STUDY for k in others):
+    if "axes" in {key.split(".")[0] for key in others} or any(
+        k.split(".")[0] in ONE_A_STUDY for k in others
+    ):
         return None
     kept = [word for word in unshared_words(words) if _key(word) not in varied]
     merged = [f"{key}={_flow(values)}" for key, values in varied.items() if key in AXES]
@@ -64,7 +68,11 @@ def whole_of(
         found = [*expand(content)[1], *tuning_points(content)]
     except UserError:
         return None
-    return [*kept, *merged] if {trial.id for trial in found} == {trial.id for trial in trials} else None
+    return (
+        [*kept, *merged]
+        if {trial.id for trial in found} == {trial.id for trial in trials}
+        else None
+    )
 
 
 def _varied(studies: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -78,9 +86,13 @@ def _varied(studies: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
             found |= {f"{key}.{inner}": own for inner, own in _varied(values).items()}
         else:
             listed = [
-                v for value in values for v in (value if isinstance(value, list) and key in AXES else [value])
+                v
+                for value in values
+                for v in (value if isinstance(value, list) and key in AXES else [value])
             ]
-            found[key] = [value for index, value in enumerate(listed) if value not in listed[:index]]
+            found[key] = [
+                value for index, value in enumerate(listed) if value not in listed[:index]
+            ]
     return found
 
 

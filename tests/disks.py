@@ -49,7 +49,9 @@ def run(out: Path, cache: Path, *words: str, report: bool = False) -> dict[str, 
     """Exit code, and what was said on stderr, of one run; programs are looked up on disk anew."""
     compilation_cache.reset_cache()
     jax.clear_caches()
-    conduct.build = _build if report else lambda store, *_: (store.write_table(store.read().values()), "")
+    conduct.build = (
+        _build if report else lambda store, *_: (store.write_table(store.read().values()), "")
+    )
     conduct.save_samples = _save_samples if report else lambda *_: None
     sys.argv = ["convtl", *tiny.WORDS, *WORDS, *words, f"out={out}", f"cache={cache}"]
     said = _SAID
@@ -117,7 +119,9 @@ def main(root: Path) -> None:
     found["empty cache that is only read"] = run(
         root / "c", read_only(root / "empty cache", root / "nothing")
     )
-    found["out that is only read"] = run(read_only(root / "read out", root / "nothing") / "o", cache)
+    found["out that is only read"] = run(
+        read_only(root / "read out", root / "nothing") / "o", cache
+    )
 
     disk = small(root / "unmounted", "20m")
     stop = after_rows(4, lambda: subprocess.run(["umount", "-l", str(disk)], check=True))

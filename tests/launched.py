@@ -63,7 +63,7 @@ lanes.Trainer.train = told
 HELD = """
 import os, time
 import convtl.training.lanes as lanes
-from convtl import stopping
+from convtl.runtime import stopping
 
 train, calls = lanes.Trainer.train, []
 
@@ -92,9 +92,12 @@ def start(folder: Path, *words: str, **variables: str) -> "subprocess.Popen[str]
     path = os.pathsep.join(filter(None, (variables.pop("first_on_path", ""), str(ROOT))))
     return subprocess.Popen(
         [sys.executable, "-m", "convtl.run", *words],
-        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": path, **variables},
-    )  # fmt: skip
+    )
 
 
 def run(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -117,5 +120,7 @@ def final_rows(out: Path) -> list[str]:
     """Ids of the trials of all rows that are final, as often as they are there."""
     import json
 
-    lines = [line for path in (out / "rows").glob("*.jsonl") for line in path.read_text().splitlines()]
+    lines = [
+        line for path in (out / "rows").glob("*.jsonl") for line in path.read_text().splitlines()
+    ]
     return [row["trial"] for row in map(json.loads, lines) if row["status"] in ("done", "diverged")]

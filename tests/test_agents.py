@@ -33,7 +33,9 @@ class Place:
         self.folder = root / "some where"
         self.folder.mkdir()
         (root / "home").mkdir()
-        (root / "home" / ".netrc").write_text(f"machine {server.url[7:]} login user password {KEY}\n")
+        (root / "home" / ".netrc").write_text(
+            f"machine {server.url[7:]} login user password {KEY}\n"
+        )
         (root / "home" / ".netrc").chmod(0o600)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
         self.environment = kept | {
@@ -47,9 +49,14 @@ class Place:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            words, cwd=self.folder, env=self.environment, text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            words,
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         self._started.append(process)
         return process
 
@@ -123,7 +130,9 @@ def rows_of(out: Path) -> list[dict[str, str]]:
 def lines_of(out: Path) -> list[dict[str, Any]]:
     """All rows as they were written."""
     files = (out / "rows").glob("*.jsonl")
-    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def mean_of(rows: Iterable[dict[str, str]]) -> float:
@@ -151,17 +160,28 @@ def test_three_agents_run_each_point_of_a_grid_once_and_their_reports_merge(plac
         code, said = place.end(process)
         assert code == 0, said
     server = place.server
-    points = [{"source": s, "depth": d, "n_per_class": 2} for s in axes["source"] for d in axes["depth"]]
+    points = [
+        {"source": s, "depth": d, "n_per_class": 2} for s in axes["source"] for d in axes["depth"]
+    ]
     assert sorted(server.handed.values(), key=points.index) == points
     assert sorted(server.ended) == sorted(server.handed) == sorted(server.runs)
     rows = rows_of(place.out)
-    assert len(rows) == len({row["trial"] for row in rows}) == tiny.row_lines(place.out) == 3  # scratch once
+    assert (
+        len(rows) == len({row["trial"] for row in rows}) == tiny.row_lines(place.out) == 3
+    )  # scratch once
     for name, run in server.runs.items():
         point = server.handed[name]
-        assert (run.begun, run.exit_codes, run.sweep, run.group) == (1, [0], "sweep1", "finetune_depth"), name
+        assert (run.begun, run.exit_codes, run.sweep, run.group) == (
+            1,
+            [0],
+            "sweep1",
+            "finetune_depth",
+        ), name
         assert {key: run.config[key] for key in point} == point
         fixed = {
-            key: str(value) for key, value in point.items() if point["source"] != "scratch" or key != "depth"
+            key: str(value)
+            for key, value in point.items()
+            if point["source"] != "scratch" or key != "depth"
         }
         own = [row for row in rows if fixed.items() <= row.items()]
         assert metrics(run), name  # also where another agent had run its trials
@@ -169,7 +189,9 @@ def test_three_agents_run_each_point_of_a_grid_once_and_their_reports_merge(plac
         assert run.summary[METRIC] == metrics(run)[-1]
     assert place.secrets() == []
 
-    words = [word for word in server.sweep["command"][4:-1] if not word.startswith(("out=", "tracking."))]
+    words = [
+        word for word in server.sweep["command"][4:-1] if not word.startswith(("out=", "tracking."))
+    ]
     words += [f"{key}=[{','.join(map(str, values))}]" for key, values in axes.items()]
     merged = place.run(sys.executable, "-m", "convtl.run", *words, f"out={place.out}")
     assert "0 trials run, 3 were there" in merged
@@ -249,5 +271,7 @@ def test_a_point_that_is_tracked_offline_can_be_synced(place: Place) -> None:
     assert (run.name, run.sweep, run.exit_codes) == ("run0", "sweep1", [0])
     assert run.config["depth"] == 1
     assert metrics(run)[-1] == pytest.approx(mean_of(rows_of(place.out)))
-    assert [b"<html" in body for name, body in server.uploads.items() if "media/html" in name] == [True]
+    assert [b"<html" in body for name, body in server.uploads.items() if "media/html" in name] == [
+        True
+    ]
     assert place.secrets() == []

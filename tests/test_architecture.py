@@ -16,36 +16,33 @@ PACKAGE = Path(__file__).parent.parent / "convtl"
 FLOORS = {
     "__init__": 0,
     "errors": 0,
-    "cores": 0,
-    "stopping": 0,
-    "jobs": 1,
-    "entry": 1,
+    "entry": 3,
     "keys": 0,
     "config": 0,
-    "cache": 0,
-    "files": 0,
     "secrets": 0,
     "inert": 0,
+    "storage": 1,
+    "runtime": 2,
     "parsing": 1,
-    "models": 2,
-    "data": 2,
-    "measure": 2,
-    "transfer": 3,
-    "checkpoint": 1,
-    "training": 4,
-    "tracking": 4,
-    "study": 5,
-    "reporting": 6,
-    "speed": 6,
-    "scale": 7,
-    "cli": 6,
-    "sweep": 7,
-    "conduct": 7,
-    "command": 8,
-    "run": 9,
-    "report": 7,
-    "describe": 7,
-    "predict": 7,
+    "models": 3,
+    "data": 3,
+    "measure": 3,
+    "transfer": 4,
+    "training": 5,
+    "tracking": 5,
+    "study": 6,
+    "analysis": 7,
+    "reporting": 8,
+    "speed": 8,
+    "scale": 9,
+    "cli": 8,
+    "sweep": 9,
+    "conduct": 9,
+    "command": 10,
+    "run": 11,
+    "report": 9,
+    "describe": 9,
+    "predict": 9,
 }
 
 DOORS = {
@@ -53,7 +50,7 @@ DOORS = {
     "omegaconf": ("cli",),
     "tensorflow": ("data/",),
     "tensorflow_datasets": ("data/",),
-    "orbax": ("checkpoint",),
+    "orbax": ("storage/checkpoint",),
     "wandb": ("tracking/wandb_run",),
     "torch": ("models/weights/readers", "speed/pytorch/"),
     "safetensors": ("models/weights/readers", "speed/pytorch/"),
@@ -67,7 +64,9 @@ MOST_LINES = 400
 
 def _files() -> list[str]:
     """Every file of the package, as `folder/name`."""
-    return sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
+    return sorted(
+        path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py")
+    )
 
 
 def _room(file: str) -> str:
@@ -81,7 +80,9 @@ def _imports(file: str) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"convtl/{file}.py:{node.lineno}: import by full name, not relatively"
+            assert not node.level, (
+                f"convtl/{file}.py:{node.lineno}: import by full name, not relatively"
+            )
             module = str(node.module)
             for alias in node.names:
                 submodule = f"{module}.{alias.name}"
@@ -110,14 +111,19 @@ def test_a_file_imports_only_from_lower_floors_or_its_own_folder(file: str) -> N
         if other is None or other == "__init__":
             continue
         target = _room(other)
-        same_folder = target == room if "/" in file else "/" not in other and FLOORS[target] == FLOORS[room]
+        same_folder = (
+            target == room if "/" in file else "/" not in other and FLOORS[target] == FLOORS[room]
+        )
         assert FLOORS[target] < FLOORS[room] or same_folder, (
             f"convtl/{file}.py:{line} (floor {FLOORS[room]}) imports {module} (floor {FLOORS[target]})"
         )
 
 
 def test_no_two_files_import_each_other() -> None:
-    graph = {file: {other for _, module in _imports(file) if (other := _own(module))} for file in _files()}
+    graph = {
+        file: {other for _, module in _imports(file) if (other := _own(module))}
+        for file in _files()
+    }
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, with the cycle
 
 
@@ -126,9 +132,11 @@ def test_heavy_packages_have_one_door(package: str) -> None:
     for file in _files():
         for line, module in _imports(file):
             if module.partition(".")[0] == package:
-                assert file.startswith(tuple(door for door in DOORS[package] if door.endswith("/"))) or (
-                    file in DOORS[package]
-                ), f"convtl/{file}.py:{line} imports {module}: its door is {' or '.join(DOORS[package])}"
+                assert file.startswith(
+                    tuple(door for door in DOORS[package] if door.endswith("/"))
+                ) or (file in DOORS[package]), (
+                    f"convtl/{file}.py:{line} imports {module}: its door is {' or '.join(DOORS[package])}"
+                )
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from convtl.cache import MANIFEST, Cache, default_root
 from convtl.errors import UserError
+from convtl.storage.cache import MANIFEST, Cache, default_root
 
 
 @pytest.fixture
@@ -79,7 +79,9 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_damaged_entries_are_missing_and_built_anew(damage: object, cache: Cache, said: list[str]) -> None:
+def test_damaged_entries_are_missing_and_built_anew(
+    damage: object, cache: Cache, said: list[str]
+) -> None:
     entry = cache.get_or_build("images", "abc", _two_files)
     damage(entry)  # type: ignore[operator]
     assert cache.get("images", "abc") is None
@@ -193,7 +195,10 @@ def test_without_locks_the_same_is_built_twice_and_one_is_kept(
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refused)
-    other, left = Cache(cache.root, said.append), cache.root / ".building" / "images.old.0123456789ab"
+    other, left = (
+        Cache(cache.root, said.append),
+        cache.root / ".building" / "images.old.0123456789ab",
+    )
 
     def build(folder: Path) -> None:
         left.mkdir()
@@ -217,7 +222,7 @@ def test_without_locks_the_same_is_built_twice_and_one_is_kept(
 HOLDER = """
 import sys, time
 from pathlib import Path
-from convtl.cache import Cache
+from convtl.storage.cache import Cache
 with Cache(Path(sys.argv[1])).lock("images", "abc"):
     print("held", flush=True)
     time.sleep(60)
@@ -225,7 +230,9 @@ with Cache(Path(sys.argv[1])).lock("images", "abc"):
 
 
 def test_a_killed_process_gives_its_lock_back(cache: Cache) -> None:
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(cache.root)], stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(cache.root)], stdout=subprocess.PIPE
+    ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         with cache.lock("images", "abc", blocking=False) as held:
@@ -238,7 +245,7 @@ def test_a_killed_process_gives_its_lock_back(cache: Cache) -> None:
 WORKER = """
 import random, sys, time
 from pathlib import Path
-from convtl.cache import Cache
+from convtl.storage.cache import Cache
 
 def build(key, folder):
     for name in range(8):

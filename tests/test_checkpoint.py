@@ -12,15 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convtl import checkpoint
 from convtl.errors import UserError
+from convtl.storage import checkpoint
 
 
 def _variables() -> dict[str, Any]:
     draw = np.random.default_rng(0)
     return {
         "stem": {
-            "params": {"kernel": draw.normal(size=(3, 3, 1, 4)).astype(np.float32), "scale": np.float32(2.0)},
+            "params": {
+                "kernel": draw.normal(size=(3, 3, 1, 4)).astype(np.float32),
+                "scale": np.float32(2.0),
+            },
             "batch_stats": {"norm": {"mean": jnp.arange(4.0), "count": jnp.array(7, jnp.int32)}},
         },
         "pool": {},
@@ -44,7 +47,9 @@ def saved(tmp_path: Path) -> Path:
 def test_round_trip_keeps_every_bit_type_and_shape(saved: Path) -> None:
     variables, metadata = checkpoint.load(saved)
     assert metadata == {"source": "latin", "updates": 900}
-    jax.tree.map(np.testing.assert_array_equal, variables, _variables())  # the structure too: `pool` is kept
+    jax.tree.map(
+        np.testing.assert_array_equal, variables, _variables()
+    )  # the structure too: `pool` is kept
     dtypes = jax.tree.map(lambda leaf: str(leaf.dtype), variables)
     assert dtypes == jax.tree.map(lambda leaf: str(leaf.dtype), _variables())
     assert variables["head.1"]["params"]["kernel"].dtype == jnp.bfloat16
@@ -119,7 +124,9 @@ def _edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 def _swap_metadata(path: Path) -> None:
     other = path.with_name("other")
-    tree = jax.tree.map(lambda leaf: np.asarray(leaf) * 0, _variables())  # the same leaves, other values
+    tree = jax.tree.map(
+        lambda leaf: np.asarray(leaf) * 0, _variables()
+    )  # the same leaves, other values
     checkpoint.save(other, tree, {})
     shutil.copy(other / "metadata.json", path)
 
@@ -312,7 +319,9 @@ def test_what_cannot_be_read_back_replaces_nothing(
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"^checkpoint .*: cannot be written \(.*not a directory.*\)$"):
+    with pytest.raises(
+        UserError, match=r"^checkpoint .*: cannot be written \(.*not a directory.*\)$"
+    ):
         checkpoint.save(tmp_path / "file" / "net", _variables(), {})
 
 
@@ -326,7 +335,7 @@ QUIET = """
 import sys, threading
 from pathlib import Path
 import numpy as np
-from convtl import checkpoint
+from convtl.storage import checkpoint
 checkpoint.save(Path(sys.argv[1]), {"fc": {"params": {"kernel": np.ones((84, 10), np.float32)}}}, {})
 checkpoint.load(Path(sys.argv[1]))
 assert "pickle" not in checkpoint.__dict__
@@ -344,8 +353,21 @@ def test_it_is_quiet_and_lets_the_process_end(tmp_path: Path) -> None:
 
 
 def test_a_net_the_size_of_lenet5_takes_a_moment(tmp_path: Path) -> None:
-    shapes = [(5, 5, 1, 6), (6,), (5, 5, 6, 16), (16,), (400, 120), (120,), (120, 84), (84,), (84, 10), (10,)]
-    net = {f"unit{i}": {"params": {"w": np.ones(shape, np.float32)}} for i, shape in enumerate(shapes)}
+    shapes = [
+        (5, 5, 1, 6),
+        (6,),
+        (5, 5, 6, 16),
+        (16,),
+        (400, 120),
+        (120,),
+        (120, 84),
+        (84,),
+        (84, 10),
+        (10,),
+    ]
+    net = {
+        f"unit{i}": {"params": {"w": np.ones(shape, np.float32)}} for i, shape in enumerate(shapes)
+    }
     assert sum(leaf.size for leaf in jax.tree.leaves(net)) == 61_706
     checkpoint.save(tmp_path / "first", net, {})  # imports Orbax
     start = time.perf_counter()

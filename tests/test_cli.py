@@ -21,32 +21,53 @@ def commands(monkeypatch, capfd, tmp_path) -> Commands:
 SMOKE = ("+experiment=finetune_depth", "debug=smoke", "out=results")
 
 WRONG = [
-    ("+experiment=finetune_dept", "experiment: unknown name 'finetune_dept'; known: .*Did you mean finetune_depth"),
+    (
+        "+experiment=finetune_dept",
+        "experiment: unknown name 'finetune_dept'; known: .*Did you mean finetune_depth",
+    ),
     ("+experiment=null", "experiment: unknown name 'null'"),
     ("debug=nosuch", "debug: unknown name 'nosuch'; known: smoke."),
-    ("optim=adm", "optim: unknown name 'adm'; known: adam, adamw, sgd. Did you mean adam or adamw?"),
+    (
+        "optim=adm",
+        "optim: unknown name 'adm'; known: adam, adamw, sgd. Did you mean adam or adamw?",
+    ),
     ("depth=0", "depth: got 0; accepted: 1 to 5, all, or a unit of conv1, conv2, fc3, fc4, fc5."),
     ("depth=6", "depth: got 6; accepted: 1 to 5, all"),
     ("depth=x", "depth: got 'x'; accepted: 1 to 5, all"),
     ("depth=[]", "depth: got []; accepted: at least one value"),
     ("n_per_class=-1", "n_per_class: got -1; accepted: at least 1"),
-    ("n_per_class=100000000", "n_per_class: got 100000000; accepted: 1 to .*, the train images a class of target"),
+    (
+        "n_per_class=100000000",
+        "n_per_class: got 100000000; accepted: 1 to .*, the train images a class of target",
+    ),
     ("source=latn", "source: unknown name 'latn'; known: .*Did you mean latin?"),
     ("target=nosuch", "target: unknown name 'nosuch'"),
     ("model=lenet6", "model: unknown name 'lenet6'; known: .*Did you mean lenet5"),
     ("model=[lenet5,lenet6]", "model: unknown name 'lenet6'"),
     ("regime=nosuch", "regime: unknown name 'nosuch'"),
-    ("regimes.first_unit.units=[conv9] regime=first_unit", "regimes.first_unit.units: got 'conv9'; accepted: conv1"),
+    (
+        "regimes.first_unit.units=[conv9] regime=first_unit",
+        "regimes.first_unit.units: got 'conv9'; accepted: conv1",
+    ),
     ("replicates=0", "replicates: got 0; accepted: at least 1"),
     ("lr=-1", "lr: got -1; accepted: more than 0"),
     ("+nosuchkey=1", "nosuchkey: unknown key."),
     ("optim.nosuch=1", "optim.nosuch: unknown key; accepted: kind, b1"),
     ("domains.latin.jitter.nosuch=1", "domains.latin.jitter.nosuch: unknown key"),
-    ("tracking.mode=maybe", "tracking.mode: got 'maybe'; accepted: 'disabled', 'offline' or 'online'"),
+    (
+        "tracking.mode=maybe",
+        "tracking.mode: got 'maybe'; accepted: 'disabled', 'offline' or 'online'",
+    ),
     ("seed=abc", "seed: got 'abc'; accepted: a whole number"),
     ("seed=[1,2]", "seed: got [1, 2]; accepted: a whole number"),
-    ("target=photos +domains.photos.kind=image_folder +domains.photos.path=/nonexistent", "domains.photos.path: "),
-    ("target=c +domains.c.kind=tfds +domains.c.name=no_such_dataset", "domains.c.name: 'no_such_dataset' is not"),
+    (
+        "target=photos +domains.photos.kind=image_folder +domains.photos.path=/nonexistent",
+        "domains.photos.path: ",
+    ),
+    (
+        "target=c +domains.c.kind=tfds +domains.c.name=no_such_dataset",
+        "domains.c.name: 'no_such_dataset' is not",
+    ),
     ("axes={norm_mod:[a,b]}", "axes: unknown key 'norm_mod'"),
     # grammar
     ("depth", "'depth': not understood; accepted: key=value"),
@@ -57,15 +78,21 @@ WRONG = [
     ("depth=1)", "depth: got '1)'; accepted: 1 to 5"),
     ("depth==5", "depth: got '=5'; accepted: 1 to 5"),
     ("depth=1,2", "depth: got '1,2'; accepted: one value or a list, such as 'depth=[1,2]'"),
-    ("target=cyrillic,greek", "target: got 'cyrillic,greek'; accepted: one value or a list, such as"),
+    (
+        "target=cyrillic,greek",
+        "target: got 'cyrillic,greek'; accepted: one value or a list, such as",
+    ),
     ("depth=range(1,3)", "depth: got 'range(1,3)'; accepted: one value or a list"),
     ("~depth", "depth: missing"),
     ("models=null", "models: got 'null'; accepted: models.NAME.KEY=VALUE"),
     ("model=${nosuch}", "configuration: Interpolation key 'nosuch' not found"),
-    ("hydra/launcher=nosuch", "hydra/launcher: unknown name 'nosuch'; known: basic, .*slurm, submitit."),
+    (
+        "hydra/launcher=nosuch",
+        "hydra/launcher: unknown name 'nosuch'; known: basic, .*slurm, submitit.",
+    ),
     ("out=", "out: got ''; accepted: text that is not empty"),
     ("cache=", "cache: got ''; accepted: text that is not empty"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("words", "line"), WRONG, ids=[words for words, _ in WRONG])
@@ -80,7 +107,9 @@ def test_wrong_input_is_one_line_that_names_the_key(commands, tmp_path, words, l
 @pytest.mark.parametrize(
     "words", ["depth=6", "n_per_class=5,100000000", "target=greek,nosuch", "seed=1,x", "depth=[1,2"]
 )
-def test_all_points_of_a_sweep_are_checked_before_the_first_is_launched(commands, tmp_path, words) -> None:
+def test_all_points_of_a_sweep_are_checked_before_the_first_is_launched(
+    commands, tmp_path, words
+) -> None:
     done = commands.run("-m", *SMOKE, words)
     assert words.partition("=")[0] in done.line
     assert not list(tmp_path.rglob("*.jsonl")), "something was run"
@@ -91,9 +120,32 @@ def test_all_points_of_a_sweep_are_checked_before_the_first_is_launched(commands
 
 @pytest.mark.parametrize(
     "path",
-    ["plain", "~/in home", "a b", "[x]", "{x}", "a'b", 'a"b', "x,y", "x=y", "50%", "(1)", "#1", "a:b", "ж", "a\\b",
-     "a\\", "..", "/absolute [1]/it's, so", "$x", "null_", "!x", "*", "a&b"],
-)  # fmt: skip
+    [
+        "plain",
+        "~/in home",
+        "a b",
+        "[x]",
+        "{x}",
+        "a'b",
+        'a"b',
+        "x,y",
+        "x=y",
+        "50%",
+        "(1)",
+        "#1",
+        "a:b",
+        "ж",
+        "a\\b",
+        "a\\",
+        "..",
+        "/absolute [1]/it's, so",
+        "$x",
+        "null_",
+        "!x",
+        "*",
+        "a&b",
+    ],
+)
 @pytest.mark.parametrize("key", ["out", "cache", "domains.pets.path"])
 def test_paths_are_taken_as_they_are_typed(path, key) -> None:
     content = compose([f"{key}={path}"])
@@ -119,7 +171,9 @@ def test_text_that_is_not_hydras_grammar_is_text(text) -> None:
 def test_keys_need_no_plus_and_may_have_one() -> None:
     for prefix in ("", "+", "++"):
         assert compose([f"{prefix}optim.clip=1.0"])["optim"]["clip"] == 1.0
-        assert compose([f"{prefix}domains.pets.kind=digits"])["domains"]["pets"] == {"kind": "digits"}
+        assert compose([f"{prefix}domains.pets.kind=digits"])["domains"]["pets"] == {
+            "kind": "digits"
+        }
         assert compose([f"{prefix}experiment=finetune_depth"])["study"] == "finetune_depth"
 
 
@@ -153,8 +207,11 @@ def test_a_sweep_has_a_point_for_every_combination() -> None:
     assert len(found) == 4
     composed = [(c["target"], c["depth"], c["out"]) for c in map(_compose_point, found)]
     assert composed == [
-        ("cyrillic", [1, 2], "a,b"), ("cyrillic", [3], "a,b"), ("greek", [1, 2], "a,b"), ("greek", [3], "a,b"),
-    ]  # fmt: skip
+        ("cyrillic", [1, 2], "a,b"),
+        ("cyrillic", [3], "a,b"),
+        ("greek", [1, 2], "a,b"),
+        ("greek", [3], "a,b"),
+    ]
 
 
 def _compose_point(point):

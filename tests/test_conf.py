@@ -19,7 +19,13 @@ from convtl.study.tuning import tuning_points
 CONF = Path(__file__).parent.parent / "conf"
 FOLDERS = [*GROUPS, *REGISTRIES]
 PICTURES = (
-    *("cifar10_split", "glyphs_to_photos", "imagenet_cats_dogs", "imagenet_groceries", "imagenet_pets"),
+    *(
+        "cifar10_split",
+        "glyphs_to_photos",
+        "imagenet_cats_dogs",
+        "imagenet_groceries",
+        "imagenet_pets",
+    ),
     *("imagenet_to_glyphs", "my_pictures"),
 )
 """Experiments on pictures and weights that are not in the package: run with others instead (`test_photographs`)."""
@@ -34,11 +40,17 @@ def test_the_packages_conf_is_the_one_beside_it() -> None:
 
 
 def test_every_folder_of_conf_is_a_group_or_a_registry() -> None:
-    assert {path.name for path in CONF.iterdir() if path.is_dir()} <= {*FOLDERS, "tracking", "hydra"}
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} <= {
+        *FOLDERS,
+        "tracking",
+        "hydra",
+    }
     assert all(options(folder) for folder in FOLDERS)
 
 
-@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
+@pytest.mark.parametrize(
+    "path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF))
+)
 def test_every_file_is_used(path) -> None:
     folder = path.parent.name
     if path.parent == CONF:
@@ -81,8 +93,17 @@ def test_every_experiment_says_what_it_asks_and_its_claims_can_be_answered(name)
 def test_bits_rule_is_that_of_the_paper(name, updates, warmup, mixup) -> None:
     """Kolesnikov et al. (2020), section 3.3; the warm-up is that of the authors' code."""
     config = parse(compose([f"protocol={name}"]))
-    assert (config.batch_size, config.updates, config.lr, config.lr_extend) == (512, (updates,), (0.003,), 0)
-    assert (config.optim.kind, config.optim.momentum, config.optim.weight_decay) == ("sgd", 0.9, 0.0)
+    assert (config.batch_size, config.updates, config.lr, config.lr_extend) == (
+        512,
+        (updates,),
+        (0.003,),
+        0,
+    )
+    assert (config.optim.kind, config.optim.momentum, config.optim.weight_decay) == (
+        "sgd",
+        0.9,
+        0.0,
+    )
     assert (config.schedule.kind, config.schedule.warmup) == ("staircase", warmup)
     assert config.head_init == "zeros"
     assert config.augment is not None
@@ -92,13 +113,29 @@ def test_bits_rule_is_that_of_the_paper(name, updates, warmup, mixup) -> None:
 # --- one trial of each ------------------------------------------------------------------------------
 
 CUT = [
-    "replicates=1", "replicate=null", "n_per_class=2", "updates=6", "chunk=6", "lanes=2", "classes=4", "batch_size=4",
-    "lr=1e-3", "pretrain={images_per_class: 12,updates: 6,lr: 3e-3}", "validation.per_class=3", "test_per_class=6",
-    "limits={images_per_class: 16}", "depth=1", "claims=[]",
-]  # fmt: skip
+    "replicates=1",
+    "replicate=null",
+    "n_per_class=2",
+    "updates=6",
+    "chunk=6",
+    "lanes=2",
+    "classes=4",
+    "batch_size=4",
+    "lr=1e-3",
+    "pretrain={images_per_class: 12,updates: 6,lr: 3e-3}",
+    "validation.per_class=3",
+    "test_per_class=6",
+    "limits={images_per_class: 16}",
+    "depth=1",
+    "claims=[]",
+]
 LIMITS = "limits={replicates: 1,updates: 6,pretrain_updates: 6,images_per_class: 24}"
 """Blocks say for themselves what they are made of; limits cut them too."""
-TRIED = [name for name in options("experiment") if name not in ("speed", "vanishing_gradients", *PICTURES)]
+TRIED = [
+    name
+    for name in options("experiment")
+    if name not in ("speed", "vanishing_gradients", *PICTURES)
+]
 """Experiments of trials; probes of gradients and measurements of speed have tests of their own."""
 LARGE = ("input_shift", "principles")
 MIXTURES = [name for name in options("domains") if name.startswith("mixture")]
@@ -118,7 +155,9 @@ def one_done(tmp_path, words) -> None:
 
 
 # Of the others `test_describe` sees that they can be built, and `models/` that they train, made narrow.
-@pytest.mark.parametrize("name", ["lenet5", "plain", pytest.param("resnet20", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "name", ["lenet5", "plain", pytest.param("resnet20", marks=pytest.mark.long)]
+)
 def test_every_small_model_runs(name, tmp_path) -> None:
     one_done(tmp_path, [*tiny.WORDS, f"model={name}", "lr=1e-3"])
 
@@ -126,7 +165,9 @@ def test_every_small_model_runs(name, tmp_path) -> None:
 @pytest.mark.parametrize("name", options("regimes"))
 def test_every_regime_runs(name, tmp_path) -> None:
     # A regime that leaves the head alone needs a source whose head can be kept.
-    source = ["source=same_classes", "head_init=source"] if name.endswith("_only") else ["source=random"]
+    source = (
+        ["source=same_classes", "head_init=source"] if name.endswith("_only") else ["source=random"]
+    )
     one_done(tmp_path, [*tiny.WORDS, f"regime={name}", "depth=2", "lr=1e-3", *source])
 
 
@@ -144,19 +185,32 @@ def test_every_domain_is_a_target(name, tmp_path) -> None:
 @pytest.mark.parametrize("name", options("domains"))
 def test_every_domain_is_a_source(name, tmp_path) -> None:
     dial = ["similarity=0.5", "pretrain.images_per_class=8"] if name in MIXTURES else []
-    one_done(tmp_path, [*CUT, f"source={name}", f"target={'greek' if name != 'greek' else 'latin'}", *dial])
+    one_done(
+        tmp_path,
+        [*CUT, f"source={name}", f"target={'greek' if name != 'greek' else 'latin'}", *dial],
+    )
 
 
 @pytest.mark.parametrize("name", MIXTURES)
 def test_every_mixture_is_a_source(name, tmp_path) -> None:
     twice = "domains.cyrillic.per_class.train=24"  # an amount twin has twice the images of half the classes
-    one_done(tmp_path, [*tiny.WORDS, *tiny.MORE, f"source={name}", "similarity=0.5", "lr=1e-3", twice])
+    one_done(
+        tmp_path, [*tiny.WORDS, *tiny.MORE, f"source={name}", "similarity=0.5", "lr=1e-3", twice]
+    )
 
 
 def run_whole(out: Path, values: int, *words: str) -> None:
     """Runs a study as a command does, from its words to its report, with so many values of every axis."""
-    kept = [word for word in CUT if not word.startswith(("depth", "n_per_class", "claims", "limits"))]
-    cut = [*kept, LIMITS, f"limits.values_per_axis={values}", "n_per_class=[2,4]", "target=cyrillic"]
+    kept = [
+        word for word in CUT if not word.startswith(("depth", "n_per_class", "claims", "limits"))
+    ]
+    cut = [
+        *kept,
+        LIMITS,
+        f"limits.values_per_axis={values}",
+        "n_per_class=[2,4]",
+        "target=cyrillic",
+    ]
     content = compose([*words, *cut, "rows_from=[]", "gradients=null", f"out={out}"])
     points = [*tuning_points(content), *expand(content)[1]]
     assert run_study(content, "python -m convtl.run") == 0
@@ -168,7 +222,8 @@ def run_whole(out: Path, values: int, *words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long) if name in LARGE else name for name in TRIED]
+    "name",
+    [pytest.param(name, marks=pytest.mark.long) if name in LARGE else name for name in TRIED],
 )
 def test_every_block_of_an_experiment_runs(name, tmp_path) -> None:
     run_whole(tmp_path, 1, f"+experiment={name}")

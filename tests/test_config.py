@@ -87,7 +87,11 @@ def test_a_config_cannot_be_changed() -> None:
         ("dry_run", 1, "dry_run: got 1; accepted: true or false"),
         ("save", "all", "save: got 'all'; accepted: 'none' or 'best'"),
         ("out", "", "out: got ''; accepted: text that is not empty"),
-        ("tracking.mode", "maybe", "tracking.mode: got 'maybe'; accepted: 'disabled', 'offline' or 'online'"),
+        (
+            "tracking.mode",
+            "maybe",
+            "tracking.mode: got 'maybe'; accepted: 'disabled', 'offline' or 'online'",
+        ),
         ("schedule.warmup", 2, "schedule.warmup: got 2; accepted: at most 1"),
         ("regimes.lp_ft.probe_share", 1, "regimes.lp_ft.probe_share: got 1; accepted: less than 1"),
         ("axes", 5, "axes: got 5; accepted: keys with values"),
@@ -96,35 +100,86 @@ def test_a_config_cannot_be_changed() -> None:
         ("optim", None, "optim: got null; accepted: keys with values"),
         ("nosuchkey", 1, "nosuchkey: unknown key."),
         ("replicats", 1, "replicats: unknown key. Did you mean replicates or replicate?"),
-        ("optim.weight_decy", 1, "optim.weight_decy: unknown key; accepted: kind, b1, b2, eps, momentum, "
-         "weight_decay, clip, accumulate, ema, label_smoothing. Did you mean weight_decay?"),
-        ("limits.nosuch", 1, "limits.nosuch: unknown key; accepted: suffix, replicates, values_per_axis, updates, "
-         "pretrain_updates, images_per_class."),
-        ("models.lenet5.activation", "gelu", "models.lenet5.activation: got 'gelu'; accepted: 'tanh', 'relu' or "
-         "'sigmoid'"),
-        ("models.lenet5.activatio", 1, "models.lenet5.activatio: unknown key; accepted: kind, activation, pooling, "
-         "initialiser, lowering. Did you mean activation?"),
+        (
+            "optim.weight_decy",
+            1,
+            "optim.weight_decy: unknown key; accepted: kind, b1, b2, eps, momentum, "
+            "weight_decay, clip, accumulate, ema, label_smoothing. Did you mean weight_decay?",
+        ),
+        (
+            "limits.nosuch",
+            1,
+            "limits.nosuch: unknown key; accepted: suffix, replicates, values_per_axis, updates, "
+            "pretrain_updates, images_per_class.",
+        ),
+        (
+            "models.lenet5.activation",
+            "gelu",
+            "models.lenet5.activation: got 'gelu'; accepted: 'tanh', 'relu' or 'sigmoid'",
+        ),
+        (
+            "models.lenet5.activatio",
+            1,
+            "models.lenet5.activatio: unknown key; accepted: kind, activation, pooling, "
+            "initialiser, lowering. Did you mean activation?",
+        ),
         ("domains.latin", 5, "domains.latin: got 5; accepted: keys with values"),
-        ("domains.latin.kind", "typed", "domains.latin.kind: got 'typed'; accepted: typed_script, digits, patches, "
-         "noise, mixture, tfds, image_folder."),
-        ("domains.pets", {"path": "x"}, "domains.pets.kind: missing; accepted: typed_script, digits, patches, "
-         "noise, mixture, tfds, image_folder"),
+        (
+            "domains.latin.kind",
+            "typed",
+            "domains.latin.kind: got 'typed'; accepted: typed_script, digits, patches, "
+            "noise, mixture, tfds, image_folder.",
+        ),
+        (
+            "domains.pets",
+            {"path": "x"},
+            "domains.pets.kind: missing; accepted: typed_script, digits, patches, "
+            "noise, mixture, tfds, image_folder",
+        ),
         ("domains.pets", {"kind": "image_folder"}, "domains.pets.path: missing"),
-        ("domains.pets", {"kind": "image_folder", "path": "x", "sise": 1}, "domains.pets.sise: unknown key; accepted: "
-         "path, kind, size, grey, crop, interpolation, broken, per_class. Did you mean size?"),
-        ("regimes.lp_ft.rate_factor", 2.0, "regimes.lp_ft.rate_factor: unknown key; accepted: kind, probe_share."),
-        ("regimes.gradual.rate_facto", 2.0, "regimes.gradual.rate_facto: unknown key; accepted: kind, rate_factor. "
-         "Did you mean rate_factor?"),
+        (
+            "domains.pets",
+            {"kind": "image_folder", "path": "x", "sise": 1},
+            "domains.pets.sise: unknown key; accepted: "
+            "path, kind, size, grey, crop, interpolation, broken, per_class. Did you mean size?",
+        ),
+        (
+            "regimes.lp_ft.rate_factor",
+            2.0,
+            "regimes.lp_ft.rate_factor: unknown key; accepted: kind, probe_share.",
+        ),
+        (
+            "regimes.gradual.rate_facto",
+            2.0,
+            "regimes.gradual.rate_facto: unknown key; accepted: kind, rate_factor. "
+            "Did you mean rate_factor?",
+        ),
         ("regimes.l2_sp.alpha", -1.0, "regimes.l2_sp.alpha: got -1.0; accepted: at least 0"),
-        ("regimes.first_unit.head", "yes", "regimes.first_unit.head: got 'yes'; accepted: true or false"),
-        ("regimes.mine", {"kind": "fine_tun"}, "regimes.mine.kind: got 'fine_tun'; accepted: fine_tune, lp_ft, "
-         "gradual, discriminative, surgical, l2_sp. Did you mean fine_tune?"),
-        ("regimes.mine", {"alpha": 1.0}, "regimes.mine.kind: missing; accepted: fine_tune, lp_ft, gradual, "
-         "discriminative, surgical, l2_sp"),
-        ("domains.latin.jitter.noise", "x", "domains.latin.jitter.noise: got 'x'; accepted: a number"),
+        (
+            "regimes.first_unit.head",
+            "yes",
+            "regimes.first_unit.head: got 'yes'; accepted: true or false",
+        ),
+        (
+            "regimes.mine",
+            {"kind": "fine_tun"},
+            "regimes.mine.kind: got 'fine_tun'; accepted: fine_tune, lp_ft, "
+            "gradual, discriminative, surgical, l2_sp. Did you mean fine_tune?",
+        ),
+        (
+            "regimes.mine",
+            {"alpha": 1.0},
+            "regimes.mine.kind: missing; accepted: fine_tune, lp_ft, gradual, "
+            "discriminative, surgical, l2_sp",
+        ),
+        (
+            "domains.latin.jitter.noise",
+            "x",
+            "domains.latin.jitter.noise: got 'x'; accepted: a number",
+        ),
         ("domains.latin.jitter.nois", 1, "domains.latin.jitter.nois: unknown key"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_taken_is_one_line_that_names_the_key(key, value, expected) -> None:
     text = line(key, value)
     assert text == expected or text.startswith(f"{expected};") or text.startswith(f"{expected}.")
@@ -137,13 +192,17 @@ def test_a_missing_key_is_named() -> None:
 
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
     max_leaves=4,
 )
 
 
 @given(
-    st.sampled_from([key for key in known_keys() if "." not in key] + ["optim.clip", "domains.latin.size"]),
+    st.sampled_from(
+        [key for key in known_keys() if "." not in key] + ["optim.clip", "domains.latin.size"]
+    ),
     JUNK,
 )
 def test_whatever_is_given_is_taken_or_refused_in_one_line(key, value) -> None:
@@ -159,7 +218,9 @@ def test_whatever_is_given_is_taken_or_refused_in_one_line(key, value) -> None:
 def test_known_keys_are_the_fields_with_their_own() -> None:
     known = known_keys()
     assert {item.name for item in fields(Config)} <= set(known)
-    assert {"optim.weight_decay", "tracking.mode", "validation.per_class", "limits.updates"} <= set(known)
+    assert {"optim.weight_decay", "tracking.mode", "validation.per_class", "limits.updates"} <= set(
+        known
+    )
     assert len(known) == len(set(known))
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from convtl import cores
+from convtl.runtime import cores
 
 
 @pytest.mark.parametrize(
@@ -16,9 +16,15 @@ def test_a_containers_quota_is_kept(tmp_path, monkeypatch, limit, found) -> None
 
 @pytest.mark.parametrize(
     ("said", "found"),
-    [({"SLURM_CPUS_PER_TASK": "2"}, 2), ({"CONVTL_CORES": "1"}, 1), ({"SLURM_CPUS_PER_TASK": "64"}, 4),
-     ({"SLURM_CPUS_PER_TASK": "3", "CONVTL_CORES": "2"}, 2), ({"CONVTL_CORES": "0"}, 1), ({"CONVTL_CORES": "x"}, 4)],
-)  # fmt: skip
+    [
+        ({"SLURM_CPUS_PER_TASK": "2"}, 2),
+        ({"CONVTL_CORES": "1"}, 1),
+        ({"SLURM_CPUS_PER_TASK": "64"}, 4),
+        ({"SLURM_CPUS_PER_TASK": "3", "CONVTL_CORES": "2"}, 2),
+        ({"CONVTL_CORES": "0"}, 1),
+        ({"CONVTL_CORES": "x"}, 4),
+    ],
+)
 def test_what_a_cluster_or_a_launcher_gives_is_kept(tmp_path, monkeypatch, said, found) -> None:
     monkeypatch.setattr(cores, "_QUOTA", tmp_path / "none")
     monkeypatch.setattr(cores.os, "sched_getaffinity", lambda process: set(range(4)), raising=False)

@@ -48,7 +48,9 @@ def test_other_images_and_classes(commands) -> None:
 
 
 def test_several_models_have_a_table_each(commands) -> None:
-    done = commands.describe("model=[lenet5,other]", "models.other.kind=lenet5", "models.other.pooling=max")
+    done = commands.describe(
+        "model=[lenet5,other]", "models.other.kind=lenet5", "models.other.pooling=max"
+    )
     assert re.findall(r"^(\w+), input", done.out, re.MULTILINE) == ["lenet5", "other"]
 
 
@@ -65,7 +67,14 @@ def test_every_model_is_described(commands, name) -> None:
     depths = [int(row[3]) for row in lines.values() if len(row) == 4]
     assert depths == list(range(len(depths), 0, -1))
     assert (
-        len({len(line.rstrip()) for line in done.out.splitlines()[1:] if line.rstrip()[-1:].isdigit()}) <= 3
+        len(
+            {
+                len(line.rstrip())
+                for line in done.out.splitlines()[1:]
+                if line.rstrip()[-1:].isdigit()
+            }
+        )
+        <= 3
     )
 
 

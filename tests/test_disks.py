@@ -25,7 +25,9 @@ def cases(tmp_path_factory) -> Iterator[dict[str, Any]]:
         pytest.skip("nothing can be mounted here (unshare -rm)")
     command = ["unshare", "-rm", sys.executable, disks.__file__, str(root)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -86,6 +88,8 @@ def test_an_out_that_can_only_be_read(cases) -> None:
 @pytest.mark.parametrize("case", ["unmounted", "renamed"])
 def test_an_out_that_goes_away_is_missed_and_not_made_anew(cases, case) -> None:
     line = refused(cases[case])
-    assert re.fullmatch(r"out: '.*' is gone, and what was saved in it; once it is back, .* goes on", line)
+    assert re.fullmatch(
+        r"out: '.*' is gone, and what was saved in it; once it is back, .* goes on", line
+    )
     assert cases[case]["left"] == []
     assert cases["renamed rows"] == 4

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from convtl import files
-from convtl.files import folder_for, sweep, try_writing, written
+from convtl.storage import files
+from convtl.storage.files import folder_for, sweep, try_writing, written
 
 
 def names(folder: Path) -> list[str]:
@@ -62,7 +62,7 @@ def test_a_folder_is_the_callers_to_rename(tmp_path) -> None:
 WRITER = """
 import os, sys
 from pathlib import Path
-from convtl.files import folder_for, written
+from convtl.storage.files import folder_for, written
 with written(Path(sys.argv[1]) / "a.csv") as file, folder_for(Path(sys.argv[1]) / "net") as folder:
     file.write(b"half")
     (folder / "arrays").write_bytes(b"half")

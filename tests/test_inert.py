@@ -112,7 +112,9 @@ def test_nothing_for_a_launcher_is_executed(commands, witness, name) -> None:
 @pytest.mark.parametrize("multirun", [(), ("-m",)], ids=["run", "multirun"])
 @pytest.mark.parametrize("name", FILES)
 def test_an_experiment_of_the_user_executes_nothing(commands, witness, name, multirun) -> None:
-    Path("conf/experiment/mine.yaml").write_text(f"# @package _global_\n{FILES[name]}\n", encoding="utf-8")
+    Path("conf/experiment/mine.yaml").write_text(
+        f"# @package _global_\n{FILES[name]}\n", encoding="utf-8"
+    )
     line = commands.tiny(*multirun, "+experiment=mine", "out=o").line
     assert not Path("executed").exists()
     assert "executed" in line or "configuration: " in line, line
@@ -121,14 +123,22 @@ def test_an_experiment_of_the_user_executes_nothing(commands, witness, name, mul
 
 
 @pytest.mark.parametrize("multirun", [(), ("-m",)], ids=["run", "multirun"])
-@pytest.mark.parametrize("group", ["launcher", "sweeper", "callbacks", "job_logging", "hydra_logging"])
-def test_a_group_of_hydras_from_the_user_executes_nothing(commands, witness, group, multirun) -> None:
+@pytest.mark.parametrize(
+    "group", ["launcher", "sweeper", "callbacks", "job_logging", "hydra_logging"]
+)
+def test_a_group_of_hydras_from_the_user_executes_nothing(
+    commands, witness, group, multirun
+) -> None:
     folder = Path("conf/hydra") / group
     folder.mkdir(parents=True)
     inside = "version: 1\nroot: {handlers: [x]}\nhandlers: {x: {(): evil_module.Thing}}"
-    text = {"launcher": TARGET, "sweeper": TARGET, "callbacks": f"mine: {{{TARGET}}}"}.get(group, inside)
+    text = {"launcher": TARGET, "sweeper": TARGET, "callbacks": f"mine: {{{TARGET}}}"}.get(
+        group, inside
+    )
     (folder / "mine.yaml").write_text(text, encoding="utf-8")
-    done = commands.tiny(*multirun, f"{'+' if group == 'callbacks' else ''}hydra/{group}=mine", "out=o")
+    done = commands.tiny(
+        *multirun, f"{'+' if group == 'callbacks' else ''}hydra/{group}=mine", "out=o"
+    )
     assert "convtl: " in done.line or done.code == 2
     assert not witness.exists()
     assert not Path("o").exists()
@@ -171,9 +181,11 @@ def test_a_file_that_only_one_point_takes_is_looked_at_too(commands, witness) ->
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_names_and_numbers_for_a_launcher_are_taken_from_a_file(commands, name) -> None:
     pytest.importorskip(f"hydra_plugins.hydra_{LAUNCHERS[name]}_launcher")
-    given = {"slurm": ("partition", "mem_gb"), "submitit": ("mem_gb",), "processes": ("n_jobs",)}.get(
-        name, ("ray",)
-    )
+    given = {
+        "slurm": ("partition", "mem_gb"),
+        "submitit": ("mem_gb",),
+        "processes": ("n_jobs",),
+    }.get(name, ("ray",))
     lines = {
         "partition": "partition: gpu-a100",
         "mem_gb": "mem_gb: 16",
@@ -181,7 +193,9 @@ def test_names_and_numbers_for_a_launcher_are_taken_from_a_file(commands, name) 
         "ray": "ray: {init: {num_cpus: 2}}",
     }
     inside = ", ".join(lines[key] for key in given)
-    Path("conf/experiment/mine.yaml").write_text(f"# @package _global_\nhydra: {{launcher: {{{inside}}}}}\n")
+    Path("conf/experiment/mine.yaml").write_text(
+        f"# @package _global_\nhydra: {{launcher: {{{inside}}}}}\n"
+    )
     assert compose([f"hydra/launcher={name}", "+experiment=mine", "depth=2"])["depth"] == 2
     assert compose([f"hydra/launcher={name}", "depth=2"])["depth"] == 2
 
@@ -203,5 +217,7 @@ def test_lines_of_a_shell_that_somebody_types_are_taken() -> None:
 
 def test_hydras_own_launchers_and_words_are_taken() -> None:
     words = ["hydra/launcher=basic", "hydra.sweep.subdir=x", "depth=1,2"]
-    assert [compose(point)["depth"] for point in ([*words[:2], "depth=1"], [*words[:2], "depth=2"])] == [1, 2]
+    assert [
+        compose(point)["depth"] for point in ([*words[:2], "depth=1"], [*words[:2], "depth=2"])
+    ] == [1, 2]
     assert len(points(words)) == 2

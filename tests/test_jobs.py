@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from convtl.jobs import announced, asking_jobs
-from convtl.stopping import Stopped, asked, held_back, let_go, obey, on_signals
+from convtl.runtime.jobs import announced, asking_jobs
+from convtl.runtime.stopping import Stopped, asked, held_back, let_go, obey, on_signals
 
 
 def _job(folder: Path, delay: float, ended: Any) -> None:

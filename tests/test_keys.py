@@ -8,11 +8,17 @@ from hypothesis import strategies as st
 from convtl import keys
 
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-STREAM = st.lists(st.integers(0, 9) | st.sampled_from(["order", "init", "1"]), max_size=3).map(tuple)
+STREAM = st.lists(st.integers(0, 9) | st.sampled_from(["order", "init", "1"]), max_size=3).map(
+    tuple
+)
 
 
 @given(st.dictionaries(st.text(), PLAIN, min_size=2, max_size=5), st.randoms())
@@ -63,7 +69,9 @@ def test_a_digest_of_arrays_sees_bytes_shape_and_type() -> None:
         keys.digest_arrays(array, array),
     }
     assert len(found) == 6
-    assert keys.digest_arrays(array.reshape(2, 3).T) == keys.digest_arrays(array.reshape(2, 3).T.copy())
+    assert keys.digest_arrays(array.reshape(2, 3).T) == keys.digest_arrays(
+        array.reshape(2, 3).T.copy()
+    )
 
 
 @given(st.integers(0, 2**40), STREAM, STREAM)
@@ -79,7 +87,9 @@ def test_a_number_and_its_text_are_different_streams() -> None:
 
 
 def test_streams_do_not_resemble_each_other() -> None:
-    drawn = np.array([keys.generator(0, "stream", index).standard_normal(2000) for index in range(8)])
+    drawn = np.array(
+        [keys.generator(0, "stream", index).standard_normal(2000) for index in range(8)]
+    )
     correlation = np.corrcoef(drawn)[~np.eye(8, dtype=bool)]
     assert np.abs(correlation).max() < 0.1  # 2,000 draws: standard error 0.022
 
@@ -88,7 +98,8 @@ def test_jax_keys_are_reproducible_and_apart() -> None:
     import jax
 
     data = [
-        jax.random.key_data(keys.key(*what)).tolist() for what in ((0, "a"), (0, "a"), (0, "b"), (1, "a"))
+        jax.random.key_data(keys.key(*what)).tolist()
+        for what in ((0, "a"), (0, "a"), (0, "b"), (1, "a"))
     ]
     assert data[0] == data[1]
     assert len(set(map(tuple, data))) == 3

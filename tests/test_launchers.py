@@ -18,7 +18,9 @@ LAUNCHERS = [("processes", "joblib"), ("submitit", "submitit"), ("ray_tasks", "r
 
 
 def needs(extra: str) -> None:
-    pytest.importorskip(f"hydra_plugins.hydra_{extra}_launcher", reason=f"extra `{extra}` is not installed")
+    pytest.importorskip(
+        f"hydra_plugins.hydra_{extra}_launcher", reason=f"extra `{extra}` is not installed"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,9 @@ def plain(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(("launcher", "extra"), LAUNCHERS)
 def test_a_launchers_jobs_end_in_the_unsplit_study(plain, tmp_path, launcher, extra) -> None:
     needs(extra)
-    done = launched.run(tmp_path, "-m", *launched.STUDY, "out=o", "shards=2", f"hydra/launcher={launcher}")
+    done = launched.run(
+        tmp_path, "-m", *launched.STUDY, "out=o", "shards=2", f"hydra/launcher={launcher}"
+    )
     assert done.returncode == 0, done.stderr
     assert launched.table(tmp_path / "o") == launched.table(plain)
     assert len(launched.final_rows(tmp_path / "o")) == 8, "something was done twice"
@@ -41,7 +45,9 @@ def test_a_launchers_jobs_end_in_the_unsplit_study(plain, tmp_path, launcher, ex
     assert "8 trials are there" in done.stdout
     assert (tmp_path / "o" / "report.html").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["o"], "Hydra left something"
-    left = {path.name for path in (tmp_path / "o").iterdir()} - {path.name for path in plain.iterdir()}
+    left = {path.name for path in (tmp_path / "o").iterdir()} - {
+        path.name for path in plain.iterdir()
+    }
     assert left == {"launch"}
 
 
@@ -58,10 +64,22 @@ def test_a_launchers_jobs_end_in_the_unsplit_study(plain, tmp_path, launcher, ex
             marks=LONG,
         ),
         pytest.param(
-            "processes", "joblib", "", ("rows_from=[nowhere]",), 2, "rows_from: got ", marks=pytest.mark.long
+            "processes",
+            "joblib",
+            "",
+            ("rows_from=[nowhere]",),
+            2,
+            "rows_from: got ",
+            marks=pytest.mark.long,
         ),
         pytest.param(
-            "ray_tasks", "ray", "", ("rows_from=[nowhere]",), 2, "rows_from: got ", marks=pytest.mark.long
+            "ray_tasks",
+            "ray",
+            "",
+            ("rows_from=[nowhere]",),
+            2,
+            "rows_from: got ",
+            marks=pytest.mark.long,
         ),
     ],
 )
@@ -85,7 +103,9 @@ def test_how_jobs_end_is_told_where_they_were_launched(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("launcher", "extra"), [LAUNCHERS[1], pytest.param(*LAUNCHERS[2], marks=LONG)])
+@pytest.mark.parametrize(
+    ("launcher", "extra"), [LAUNCHERS[1], pytest.param(*LAUNCHERS[2], marks=LONG)]
+)
 def test_a_job_that_is_killed_is_started_again_or_told(plain, tmp_path, launcher, extra) -> None:
     needs(extra)
     given = launched.changed(tmp_path, launched.KILLED)
@@ -103,13 +123,23 @@ def test_a_job_that_is_killed_is_started_again_or_told(plain, tmp_path, launcher
 
 
 @pytest.mark.parametrize(("launcher", "extra"), LAUNCHERS[:2])
-def test_a_signal_has_the_jobs_of_this_machine_keep_their_runs_and_end(tmp_path, launcher, extra) -> None:
+def test_a_signal_has_the_jobs_of_this_machine_keep_their_runs_and_end(
+    tmp_path, launcher, extra
+) -> None:
     needs(extra)
     given = launched.changed(tmp_path, launched.TOLD)
     idle = ["hydra.launcher.n_jobs=3"] * (
         launcher == "processes"
     )  # a worker without a job would die of a signal
-    words = ("-m", *launched.STUDY, *ENDLESS, "out=o", "shards=2", f"hydra/launcher={launcher}", *idle)
+    words = (
+        "-m",
+        *launched.STUDY,
+        *ENDLESS,
+        "out=o",
+        "shards=2",
+        f"hydra/launcher={launcher}",
+        *idle,
+    )
     sweep = launched.start(tmp_path, *words, **given)
     try:
         jobs = _until_two_train(tmp_path)
@@ -122,10 +152,17 @@ def test_a_signal_has_the_jobs_of_this_machine_keep_their_runs_and_end(tmp_path,
     assert "convtl: stopped by SIGTERM; the same command goes on where it stopped" in said
     assert "Traceback" not in said
     assert not any(psutil.pid_exists(job) for job in jobs)
-    kept = [json.loads(path.read_text()) for path in (tmp_path / "o" / "checkpoints").glob("*/metadata.json")]
+    kept = [
+        json.loads(path.read_text())
+        for path in (tmp_path / "o" / "checkpoints").glob("*/metadata.json")
+    ]
     assert len(kept) == 2
     assert all(one["metadata"]["runs"][0][1] > 0 for one in kept)
-    lines = [line for path in (tmp_path / "o" / "rows").iterdir() for line in path.read_text().splitlines()]
+    lines = [
+        line
+        for path in (tmp_path / "o" / "rows").iterdir()
+        for line in path.read_text().splitlines()
+    ]
     assert [json.loads(line)["status"] for line in lines] == ["interrupted"] * 2
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tiny
 
-from convtl.cache import default_root
+from convtl.storage.cache import default_root
 from convtl.study.store import RowStore
 
 STUDY = ("source=[latin,scratch]", "depth=[1,3,5]", "replicates=3", "batch_size=8", "lr_extend=0")
@@ -20,7 +20,9 @@ STUDY = ("source=[latin,scratch]", "depth=[1,3,5]", "replicates=3", "batch_size=
 
 def _rows(out: Path, *words: str) -> dict[str, Mapping[str, Any]]:
     command = [sys.executable, "-m", "convtl.run", *tiny.WORDS, *STUDY, *words]
-    done = subprocess.run([*command, f"out={out}", f"cache={default_root()}"], capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, f"out={out}", f"cache={default_root()}"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return {name: tiny.untimed(row) for name, row in RowStore(out).read().items()}
 

@@ -30,7 +30,9 @@ SETS = {
 LITE = "imagenet_efficientnet_lite0"
 
 
-def _examples(shape: tuple[int | None, ...], classes: int, each: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def _examples(
+    shape: tuple[int | None, ...], classes: int, each: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
     rng = np.random.default_rng(classes)
     for index in range(classes * each):
         size = (shape[0] or 30 + index % 5, shape[1] or 34 + index % 3)
@@ -52,9 +54,14 @@ def _prepare(name: str, root: Path) -> None:
         return {split: _examples(shape, len(classes), 40) for split in splits}
 
     content = {
-        "__module__": __name__, "VERSION": tfds.core.Version("3.0.2"), "name": name, "url_infos": {}, "_info": info,
-        "_split_generators": generators, "_generate_examples": lambda self, examples: examples,
-    }  # fmt: skip
+        "__module__": __name__,
+        "VERSION": tfds.core.Version("3.0.2"),
+        "name": name,
+        "url_infos": {},
+        "_info": info,
+        "_split_generators": generators,
+        "_generate_examples": lambda self, examples: examples,
+    }
     with tfds.core.registered.skip_registration():
         builder = type(name, (tfds.core.GeneratorBasedBuilder,), content)
     with quiet():
@@ -75,9 +82,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("weights") / "lite0.safetensors"
     save_file(drawn(shapes("efficientnet_lite0_efficientnet_lite_pytorch")), path)
     return {
-        "kind": "file", "model": "efficientnet_lite0", "naming": "efficientnet_lite_pytorch", "path": str(path),
-        "size": 32, "mean": [127.0] * 3, "std": [128.0] * 3,
-    }  # fmt: skip
+        "kind": "file",
+        "model": "efficientnet_lite0",
+        "naming": "efficientnet_lite_pytorch",
+        "path": str(path),
+        "size": 32,
+        "mean": [127.0] * 3,
+        "std": [128.0] * 3,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +114,22 @@ def _content(
     return content
 
 
-CUT = ["replicates=1", "updates=4", "chunk=4", "lr=1e-3", "batch_size=4", "n_per_class=2", "test_per_class=5",
-       "validation.per_class=3", "pretrain={images_per_class: 8,updates: 4}"]  # fmt: skip
+CUT = [
+    "replicates=1",
+    "updates=4",
+    "chunk=4",
+    "lr=1e-3",
+    "batch_size=4",
+    "n_per_class=2",
+    "test_per_class=5",
+    "validation.per_class=3",
+    "pretrain={images_per_class: 8,updates: 4}",
+]
 
 
-@pytest.mark.parametrize("name", ["cifar10_split", pytest.param("glyphs_to_photos", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "name", ["cifar10_split", pytest.param("glyphs_to_photos", marks=pytest.mark.long)]
+)
 def test_photographs_with_a_net_trained_here(name, prepared, folder, weights, tmp_path) -> None:
     content = _content(name, [*CUT, "depth=[1,2]", f"out={tmp_path}"], prepared, folder, weights)
     for domain in ("latin", "textures"):

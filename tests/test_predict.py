@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convtl import checkpoint, predict, run
-from convtl.cache import Cache, default_root
+from convtl import predict, run
 from convtl.cli import compose
 from convtl.data.inputs import Normalisation
 from convtl.errors import UserError
 from convtl.keys import generator, key
 from convtl.models.registry import build_network
+from convtl.storage import checkpoint
+from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
 from convtl.study.nets import Preparation, load_net, net_name, net_of, save_net
@@ -49,11 +50,23 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def words(pictures: Path) -> list[str]:
     return [
-        "domains.mine.kind=image_folder", f"domains.mine.path={pictures}", "domains.mine.size=16",
-        "domains.mine.grey=false", "target=mine", "source=scratch", "n_per_class=8", "replicates=1",
-        "classes=null", "updates=20", "chunk=20", "lr=3e-3", "lanes=2", "batch_size=8",
-        "test_per_class=6", "validation.per_class=3",
-    ]  # fmt: skip
+        "domains.mine.kind=image_folder",
+        f"domains.mine.path={pictures}",
+        "domains.mine.size=16",
+        "domains.mine.grey=false",
+        "target=mine",
+        "source=scratch",
+        "n_per_class=8",
+        "replicates=1",
+        "classes=null",
+        "updates=20",
+        "chunk=20",
+        "lr=3e-3",
+        "lanes=2",
+        "batch_size=8",
+        "test_per_class=6",
+        "validation.per_class=3",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +86,17 @@ def main(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
 
 def test_files_get_the_labels_of_the_trials_own_logits(saved, words, pictures, capsys) -> None:
     _, (trial,) = expand(compose(words))
-    data, net = Materials(Cache(default_root()), lambda line: None).target_data(trial), load_net(saved)
+    data, net = (
+        Materials(Cache(default_root()), lambda line: None).target_data(trial),
+        load_net(saved),
+    )
     images, labels = data.held_out("test")
     expected = Forward(net.network, 0)(net.variables, images).argmax(-1)
 
     stored = data.domain.split("test").images
-    by_pixels = {net.image(Image.open(path)).tobytes(): path for path in sorted(pictures.rglob("*.png"))}
+    by_pixels = {
+        net.image(Image.open(path)).tobytes(): path for path in sorted(pictures.rglob("*.png"))
+    }
     files = [by_pixels[np.asarray(stored[place]).tobytes()] for place in data.draw.test]
     text, _ = main(capsys, f"net={saved}", f"images={pictures}", "format=csv", "top=1")
     said = {row["image"]: row["label"] for row in csv.DictReader(text.splitlines())}
@@ -113,7 +131,9 @@ def test_a_pattern_beside_names_that_look_like_one(saved, tmp_path, capsys, patt
         str(place / "a [b]" / name) for name in ("01.png", "02.png")
     ]
     text, _ = main(capsys, f"net={saved}", f"images={place / 'a [b]' / '1*.png'}")
-    assert [line.partition(": ")[0] for line in text.splitlines()] == [str(place / "a [b]" / "11.png")]
+    assert [line.partition(": ")[0] for line in text.splitlines()] == [
+        str(place / "a [b]" / "11.png")
+    ]
     text, _ = main(capsys, f"net={saved}", f"images={place / 'a [b]'}")
     assert len(text.splitlines()) == 3
 
@@ -145,11 +165,20 @@ def test_what_cannot_be_read_is_named_and_left_out(saved, tmp_path, capsys) -> N
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"net": "/nowhere"}, "net: got '/nowhere'; accepted: a folder in nets/ of a run with save=best"),
+        (
+            {"net": "/nowhere"},
+            "net: got '/nowhere'; accepted: a folder in nets/ of a run with save=best",
+        ),
         ({"net": "{}/text"}, "net: checkpoint .*text: not a checkpoint of convtl"),
-        ({"images": "/nowhere/*.png"}, "images: got '/nowhere/\\*.png', which is no file and no folder"),
+        (
+            {"images": "/nowhere/*.png"},
+            "images: got '/nowhere/\\*.png', which is no file and no folder",
+        ),
         ({"images": "{}/empty"}, "images: got '.*empty', which holds no file"),
-        ({"images": "{}/text"}, r"images: got '.*text'; accepted: pictures \(of 1 files none is one\)"),
+        (
+            {"images": "{}/text"},
+            r"images: got '.*text'; accepted: pictures \(of 1 files none is one\)",
+        ),
         ({"top": "0"}, "top: got '0'; accepted: a whole number from 1"),
         ({"format": "xml"}, "format: got 'xml'; accepted: text or csv"),
         ({"nett": "x"}, "got 'nett=x'; accepted: net=..., images=..., top=..., format=..."),
@@ -168,15 +197,23 @@ def test_what_cannot_be_done_is_one_line(saved, tmp_path, changed, message) -> N
 def test_the_exit_code_of_bad_input_is_2() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "convtl.predict", "net=/nowhere", "images=/nowhere"],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 2
-    assert done.stderr == "convtl: net: got '/nowhere'; accepted: a folder in nets/ of a run with save=best\n"
+    assert (
+        done.stderr
+        == "convtl: net: got '/nowhere'; accepted: a folder in nets/ of a run with save=best\n"
+    )
 
 
 def test_a_net_saved_before_pictures_could_be_asked_about(saved, pictures, tmp_path) -> None:
     variables, metadata = checkpoint.load(saved)
-    checkpoint.save(tmp_path / "old", variables, {k: v for k, v in metadata.items() if k != "preparation"})
+    checkpoint.save(
+        tmp_path / "old", variables, {k: v for k, v in metadata.items() if k != "preparation"}
+    )
     old, new = load_net(tmp_path / "old"), load_net(saved)
     image = old.image(Image.open(pictures / "left" / "00.png"))[None]
     assert old.preparation == Preparation()
@@ -195,7 +232,9 @@ def test_a_net_keeps_what_the_weights_that_it_came_from_expect(words, tmp_path) 
     net = load_net(save_net(tmp_path, trial, network, variables, {"classes": list(CLASSES)}))
     assert net.preparation.normalisation == Normalisation((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
     images = generator(3, "images").integers(0, 255, (300, 16, 16, 3)).astype(np.uint8)
-    expected = Forward(network, 0)(variables, (images - np.float32([1, 2, 3])) / np.float32([4, 5, 6]))
+    expected = Forward(network, 0)(
+        variables, (images - np.float32([1, 2, 3])) / np.float32([4, 5, 6])
+    )
     np.testing.assert_allclose(net.logits(images), expected, rtol=1e-4, atol=1e-5)
     assert net_of(tmp_path, trial.id) == tmp_path / net_name(trial)
     assert net_of(tmp_path, "other") is None

@@ -15,10 +15,10 @@ import launched
 import pytest
 import tiny
 
-from convtl.cache import default_root
+from convtl.runtime import processes
+from convtl.runtime.processes import agreed, anyone, leading, several
+from convtl.storage.cache import default_root
 from convtl.study.store import RowStore
-from convtl.training import processes
-from convtl.training.processes import agreed, anyone, leading, several
 
 STUDY = (
     "source=[latin,scratch]",
@@ -29,7 +29,15 @@ STUDY = (
     "lanes=1",
     "cache_prefix=false",
 )
-LONG = ("source=random", "depth=5", "lr=1e-2", "updates=100000", "chunk=4", "lanes=1", "checkpoint_minutes=0")
+LONG = (
+    "source=random",
+    "depth=5",
+    "lr=1e-2",
+    "updates=100000",
+    "chunk=4",
+    "lanes=1",
+    "checkpoint_minutes=0",
+)
 WITHIN = 60.0
 """Seconds within which who is left ends."""
 
@@ -55,7 +63,9 @@ def test_words_of_an_earlier_start_do_not_count(tmp_path, monkeypatch) -> None:
 class Pair:
     """Both processes of a study, and what they say."""
 
-    def __init__(self, out: Path, *words: str, started: Sequence[int] = (0, 1), changed: str = "") -> None:
+    def __init__(
+        self, out: Path, *words: str, started: Sequence[int] = (0, 1), changed: str = ""
+    ) -> None:
         """Process 1 may be changed by a folder with a `sitecustomize`."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -64,9 +74,16 @@ class Pair:
         self._said = [out.with_name(f"{out.name}-{port}-{index}") for index in range(2)]
         self.processes = [self._start(index, port, words, changed) for index in started]
 
-    def _start(self, index: int, port: int, words: tuple[str, ...], changed: str) -> subprocess.Popen[bytes]:
+    def _start(
+        self, index: int, port: int, words: tuple[str, ...], changed: str
+    ) -> subprocess.Popen[bytes]:
         where = f"distributed={{coordinator: '127.0.0.1:{port}',processes: 2,process: {index}}}"
-        around = (f"cache={default_root()}", f"out={self.out}", "devices={count: 1,split: batch}", where)
+        around = (
+            f"cache={default_root()}",
+            f"out={self.out}",
+            "devices={count: 1,split: batch}",
+            where,
+        )
         path = os.pathsep.join(filter(None, (changed if index else "", str(launched.ROOT))))
         with self._said[index].open("wb") as said:
             return subprocess.Popen(
@@ -130,9 +147,18 @@ def test_two_processes_leave_the_rows_of_one(pair, tmp_path) -> None:
     assert len(list((both.out / "rows").iterdir())) == 1  # only process 0 writes
     assert (both.out / "report.html").is_file()
     assert both.said(1) == []
-    command = [sys.executable, "-m", "convtl.run", *tiny.WORDS, *STUDY, "devices={count: 2,split: batch}"]
+    command = [
+        sys.executable,
+        "-m",
+        "convtl.run",
+        *tiny.WORDS,
+        *STUDY,
+        "devices={count: 2,split: batch}",
+    ]
     alone = tmp_path / "alone"
-    subprocess.run([*command, f"out={alone}", f"cache={default_root()}"], check=True, capture_output=True)
+    subprocess.run(
+        [*command, f"out={alone}", f"cache={default_root()}"], check=True, capture_output=True
+    )
     one, two = _rows(alone), _rows(both.out)
     assert one.keys() == two.keys()
     assert len(one) == 3
@@ -155,7 +181,10 @@ def test_a_dead_peer_ends_the_other_and_a_restart_goes_on(pair, gone: int) -> No
     assert time.monotonic() - began < WITHIN
     last = first.said(1 - gone)[-1]
     assert last.startswith(
-        ("convtl: distributed: another of the 2 processes is gone (", "convtl: distributed: process 0")
+        (
+            "convtl: distributed: another of the 2 processes is gone (",
+            "convtl: distributed: process 0",
+        )
     )
     assert last.endswith("again, they go on from what was kept last")
     assert not [line for line in first.said(1 - gone) if "Traceback" in line]
@@ -163,7 +192,9 @@ def test_a_dead_peer_ends_the_other_and_a_restart_goes_on(pair, gone: int) -> No
     again = pair("o", *LONG)
     time.sleep(1)
     while again.until_kept() <= kept:
-        assert all(process.poll() is None for process in again.processes), again.said(0) + again.said(1)
+        assert all(process.poll() is None for process in again.processes), again.said(
+            0
+        ) + again.said(1)
         time.sleep(0.5)
 
 
@@ -185,7 +216,10 @@ def test_a_signal_to_one_stops_both_and_they_go_on_to_the_same_rows(pair) -> Non
     broken.until_kept()
     broken.processes[1].terminate()
     assert broken.wait(60) == [75, 75], broken.said(0) + broken.said(1)
-    assert broken.said(0)[-1] == "convtl: stopped by SIGTERM; the same commands go on where they stopped"
+    assert (
+        broken.said(0)[-1]
+        == "convtl: stopped by SIGTERM; the same commands go on where they stopped"
+    )
     assert broken.until_kept() < 120
     again = pair("broken", *words)
     assert again.wait(300) == [0, 0], again.said(0) + again.said(1)
@@ -193,9 +227,17 @@ def test_a_signal_to_one_stops_both_and_they_go_on_to_the_same_rows(pair) -> Non
 
 
 @pytest.mark.long
-def test_a_peer_that_dies_in_the_only_chunk_or_in_a_source_net_is_missed_too(pair, tmp_path) -> None:
+def test_a_peer_that_dies_in_the_only_chunk_or_in_a_source_net_is_missed_too(
+    pair, tmp_path
+) -> None:
     cache = tmp_path / "cache"
-    words = ("pretrain.updates=100000", "chunk=4", "lanes=1", "checkpoint_minutes=0", f"cache={cache}")
+    words = (
+        "pretrain.updates=100000",
+        "chunk=4",
+        "lanes=1",
+        "checkpoint_minutes=0",
+        f"cache={cache}",
+    )
     both = pair("source", *words)
     both.until(lambda: list((cache / "checkpoints").glob("*/metadata.json")))
     both.processes[1].kill()
@@ -222,8 +264,10 @@ def test_an_error_of_one_ends_both_and_each_says_its_reason(pair, tmp_path) -> N
 
 @pytest.mark.slow
 def test_who_is_left_alone_at_the_start_says_so(pair, tmp_path) -> None:
-    early = "import convtl.training.processes as processes\nprocesses._JOIN_SECONDS = 5\n"
-    alone = pair("o", *LONG, started=[1], changed=launched.changed(tmp_path, early)["first_on_path"])
+    early = "import convtl.runtime.processes as processes\nprocesses._JOIN_SECONDS = 5\n"
+    alone = pair(
+        "o", *LONG, started=[1], changed=launched.changed(tmp_path, early)["first_on_path"]
+    )
     assert alone.processes[0].wait(60) == 75
     line = "convtl: distributed: the processes did not come together within 5 s (coordinator 127.0.0.1:"
     assert alone.said(1)[-1].startswith(line), alone.said(1)

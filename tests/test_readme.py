@@ -41,9 +41,12 @@ def test_every_experiment_stands_there_with_its_question() -> None:
     row = re.compile(r"^\| \[`(\w+)`\]\(experiments/(\w+)/README\.md\) \| (.+) \|$", re.MULTILINE)
     told = {name: (folder, question) for name, folder, question in row.findall(TEXT)}
     files = {
-        path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf/experiment").glob("*.yaml")
+        path.stem: yaml.safe_load(path.read_text())
+        for path in (ROOT / "conf/experiment").glob("*.yaml")
     }
-    assert told == {name: (name, " ".join(content["question"].split())) for name, content in files.items()}
+    assert told == {
+        name: (name, " ".join(content["question"].split())) for name, content in files.items()
+    }
 
 
 def test_every_model_stands_among_the_values_of_its_axis() -> None:
@@ -69,7 +72,9 @@ def table_of_claims(text: str) -> dict[str, dict[str, str]]:
 
 def test_the_scorecard_is_that_of_the_reference_run() -> None:
     told = table_of_claims(TEXT)
-    reference = table_of_claims((ROOT / "experiments/principles/README.md").read_text(encoding="utf-8"))
+    reference = table_of_claims(
+        (ROOT / "experiments/principles/README.md").read_text(encoding="utf-8")
+    )
     seeds = {name for row in reference.values() for name in row if name.startswith("seed ")}
     for statement, own in told.items():
         row = reference.pop(statement)

@@ -62,13 +62,17 @@ def test_publishing_keeps_what_the_report_shows(tmp_path) -> None:
     text = "# a study\n\n![shown](figures/shown.png)\n\npython -m convtl.run depth=1{}\n"
     (out / "report.md").write_text(text.format(f" out={out}"))
     (out / "results.csv").write_text("study\n")
-    (out / "gradients.csv").write_text("probe,unit,replicate,value\nprofile,h1,0,1\nprofile,h1,1,3\n")
+    (out / "gradients.csv").write_text(
+        "probe,unit,replicate,value\nprofile,h1,0,1\nprofile,h1,1,3\n"
+    )
     for name in ("shown", "of another report"):
         (out / "figures" / f"{name}.png").write_bytes(b"png")
     (kept / "figures").mkdir(parents=True)
     (kept / "figures" / "old.png").write_bytes(b"old")
     publish(out, kept)
-    assert sorted(path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()) == [
+    assert sorted(
+        path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()
+    ) == [
         "README.md",
         "figures/shown.png",
         "gradients.csv",

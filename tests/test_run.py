@@ -45,7 +45,15 @@ def test_a_study_leaves_rows_a_table_a_report_and_nothing_else(commands) -> None
     assert done.code == 0, done.err
     assert here() == ["my results"]
     names = {path.name for path in out.iterdir()}
-    assert {"rows", "claims", "configs", "results.csv", "report.md", "report.html", "figures"} <= names
+    assert {
+        "rows",
+        "claims",
+        "configs",
+        "results.csv",
+        "report.md",
+        "report.html",
+        "figures",
+    } <= names
     assert names <= {
         "rows",
         "claims",
@@ -121,7 +129,9 @@ def test_an_out_below_a_file_is_one_line(commands) -> None:
 def test_a_cache_below_a_file_is_one_line(commands) -> None:
     Path("file").write_text("")
     for cache in ("file", "file/below"):
-        said = commands.tiny(f"cache={cache}", "source=random", "out=o", "domains.cyrillic.jitter.noise=0.31")
+        said = commands.tiny(
+            f"cache={cache}", "source=random", "out=o", "domains.cyrillic.jitter.noise=0.31"
+        )
         assert said.code == 2
         (line,) = [line for line in said.err.splitlines() if line.startswith("convtl: ")]
         assert line.startswith("convtl: cache: cannot write in")
@@ -155,7 +165,8 @@ def test_a_rate_that_explodes_is_a_row_and_no_failure(commands) -> None:
     assert sorted(line["status"] for line in lines(Path("o"))) == ["diverged", "done"]
     assert "Traceback" not in done.err
     assert (
-        "0 trials run, 2 were there" in commands.tiny("out=o", "source=scratch", "axes={lr:[1e38,1e-3]}").out
+        "0 trials run, 2 were there"
+        in commands.tiny("out=o", "source=scratch", "axes={lr:[1e38,1e-3]}").out
     )
 
 
@@ -207,7 +218,10 @@ def test_dry_run_tells_and_writes_nothing(commands) -> None:
     done = commands.tiny("source=random", "depth=[1,5]", "dry_run=true", "devices=batch")
     assert "lanes=2 over 2 devices together: about" in done.out
     done = commands.tiny("source=random", "dry_run=true", "devices=batch", "batch_size=5")
-    assert done.line == "batch_size: got 5 with devices.split=batch on 2 devices; accepted: a multiple of 2"
+    assert (
+        done.line
+        == "batch_size: got 5 with devices.split=batch on 2 devices; accepted: a multiple of 2"
+    )
     assert here() == []
     assert commands.tiny("source=random", "lr=1e-2", "out=o").code == 0
     done = commands.tiny("source=random", "lr=1e-2", "n_per_class=[2,4]", "out=o", "dry_run=true")
@@ -225,7 +239,7 @@ def test_help_names_what_there_is(commands) -> None:
 
 
 def test_tuned_nets_are_saved_on_request(commands) -> None:
-    from convtl import checkpoint
+    from convtl.storage import checkpoint
 
     assert commands.tiny("out=o", "source=random", "lr=1e-2", "save=best").code == 0
     (saved,) = Path("o/nets").iterdir()
@@ -239,8 +253,11 @@ def test_a_sweep_runs_all_points_into_one_folder(commands) -> None:
     assert here() == ["a 'b'"]
     table = lines(Path("a 'b'"))
     assert {(line["target"], line["n_per_class"]) for line in table} == {
-        ("cyrillic", "2"), ("cyrillic", "4"), ("latin", "2"), ("latin", "4"),
-    }  # fmt: skip
+        ("cyrillic", "2"),
+        ("cyrillic", "4"),
+        ("latin", "2"),
+        ("latin", "4"),
+    }
     assert {line["status"] for line in table} == {"done"}
 
 
@@ -273,19 +290,29 @@ def test_the_command_itself_in_a_process_of_its_own(tmp_path) -> None:
         "# @package _global_\nstudy: mine\nsource: random\ntarget: runes\ndepth: 1\nn_per_class: 2\nlr: 1e-2\n"
     )
     words = [
-        word for word in tiny.WORDS if not word.startswith(("source", "target", "depth", "n_per", "domains"))
+        word
+        for word in tiny.WORDS
+        if not word.startswith(("source", "target", "depth", "n_per", "domains"))
     ]
     done = subprocess.run(
         [sys.executable, "-m", "convtl.run", "+experiment=mine", *words],
-        cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["conf", "outputs"]
     assert len(lines(tmp_path / "outputs" / "mine")) == 1
     assert "Warning" not in done.stderr
     refused = subprocess.run(
         [sys.executable, "-m", "convtl.run", "+experiment=mine", "depth=9"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1

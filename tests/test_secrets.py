@@ -135,7 +135,9 @@ def test_other_variables_are_for_configs(commands, monkeypatch) -> None:
     monkeypatch.setenv("WHERE", "here")
     assert commands.tiny("out=${oc.env:WHERE}x", "dry_run=true").code == 0
     line = commands.tiny("question=${oc.env:NO_SUCH_VARIABLE}").line
-    assert line == "configuration: ${oc.env:NO_SUCH_VARIABLE}: there is no such environment variable"
+    assert (
+        line == "configuration: ${oc.env:NO_SUCH_VARIABLE}: there is no such environment variable"
+    )
 
 
 def test_reasons_of_failures_are_redacted_wherever_they_go(commands, monkeypatch) -> None:

@@ -45,7 +45,11 @@ def plain(tmp_path_factory) -> Path:
 def queue(folder: Path) -> set[str]:
     """Jobs from a folder that wait or run; a task of an array is ARRAY_TASK."""
     asked = subprocess.run(
-        ["squeue", "-h", "-r", "-o", "%i %Z"], capture_output=True, text=True, timeout=20, check=True
+        ["squeue", "-h", "-r", "-o", "%i %Z"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
     )
     found = (line.split(" ", 1) for line in asked.stdout.splitlines())
     return {job for job, place in found if Path(place) == folder}
@@ -65,17 +69,23 @@ def ends_as(plain: Path, out: Path) -> None:
 
 
 def test_an_array_by_submitit_is_the_unsplit_study(plain, tmp_path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="extra `submitit` is not installed")
+    pytest.importorskip(
+        "hydra_plugins.hydra_submitit_launcher", reason="extra `submitit` is not installed"
+    )
     words = ("shards=4", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1")
     done = launched.run(tmp_path, "-m", *launched.STUDY, "out=o", *words)
     assert done.returncode == 0, done.stderr
     ends_as(plain, tmp_path / "o")
-    assert len(list((tmp_path / "o" / "rows").iterdir())) == 4, "every job of the array has run its share"
+    assert len(list((tmp_path / "o" / "rows").iterdir())) == 4, (
+        "every job of the array has run its share"
+    )
 
 
 def test_a_killed_and_a_preempted_job_of_submitits_go_on(plain, tmp_path) -> None:
     """One job is killed as by a lack of memory, the other gets the signal that comes before the time limit."""
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="extra `submitit` is not installed")
+    pytest.importorskip(
+        "hydra_plugins.hydra_submitit_launcher", reason="extra `submitit` is not installed"
+    )
     words = ("shards=2", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1")
     out = tmp_path / "o"
     given = launched.changed(tmp_path, launched.HELD)
@@ -110,7 +120,10 @@ def test_the_readmes_array_goes_on_where_jobs_were_killed_or_asked_to_stop(plain
         timeout=20,
         check=True,
     )
-    until(lambda: len(list(tmp_path.glob("o/rows/*.jsonl"))) == 4, f"row of each job of array {sent.stdout}")
+    until(
+        lambda: len(list(tmp_path.glob("o/rows/*.jsonl"))) == 4,
+        f"row of each job of array {sent.stdout}",
+    )
     for job, signal in zip(sorted(queue(tmp_path)), ("KILL", "TERM", "KILL", "TERM"), strict=True):
         subprocess.run(["scancel", f"--signal={signal}", f"{job}.0"], check=True, timeout=20)
     until(lambda: not queue(tmp_path), "end of the array")
@@ -121,9 +134,20 @@ def test_the_readmes_array_goes_on_where_jobs_were_killed_or_asked_to_stop(plain
 def test_the_tasks_of_a_step_find_each_other(tmp_path) -> None:
     """`distributed=auto`: two processes train every run together."""
     words = (*launched.STUDY, "out=o", "devices={count: 1,split: batch}", "distributed=auto")
-    step = ["srun", "--ntasks=2", "--cpus-per-task=1", "--time=5", sys.executable, "-m", "convtl.run", *words]
+    step = [
+        "srun",
+        "--ntasks=2",
+        "--cpus-per-task=1",
+        "--time=5",
+        sys.executable,
+        "-m",
+        "convtl.run",
+        *words,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(launched.ROOT)}
-    done = subprocess.run(step, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(
+        step, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280
+    )
     assert done.returncode == 0, done.stderr
     assert len(launched.final_rows(tmp_path / "o")) == 8
     assert len(list((tmp_path / "o" / "rows").iterdir())) == 1, "one process writes"

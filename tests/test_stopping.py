@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from convtl import stopping
 from convtl.entry import guarded
-from convtl.stopping import Stopped, asked, handed_on, held_back, obey, on_signals, one_job
+from convtl.runtime import stopping
+from convtl.runtime.stopping import Stopped, asked, handed_on, held_back, obey, on_signals, one_job
 
 
 def send(number: int = signal.SIGTERM) -> None:
@@ -103,7 +103,11 @@ def test_it_travels_between_processes() -> None:
 
 def test_whom_it_waits_for_is_told_at_once() -> None:
     told = []
-    with pytest.raises(Stopped, match="SIGTERM"), on_signals(), handed_on(lambda: told.append(asked())):
+    with (
+        pytest.raises(Stopped, match="SIGTERM"),
+        on_signals(),
+        handed_on(lambda: told.append(asked())),
+    ):
         send()
     assert told == [True]
 
@@ -193,7 +197,9 @@ def test_a_launchers_own_handler_decides(launcher: list[int]) -> None:
     assert len(launcher) == 2
 
 
-def test_what_a_launcher_lets_pass_does_not_cover_what_was_asked_before(launcher: list[int]) -> None:
+def test_what_a_launcher_lets_pass_does_not_cover_what_was_asked_before(
+    launcher: list[int],
+) -> None:
     def what() -> None:
         send()
         send(signal.SIGUSR2)  # for a launcher that goes on
@@ -227,7 +233,8 @@ def test_exit_codes(number: int, code: int, capsys: pytest.CaptureFixture[str]) 
     assert guarded(main) == code
     name = signal.Signals(number).name
     assert (
-        capsys.readouterr().err == f"convtl: stopped by {name}; the same command goes on where it stopped\n"
+        capsys.readouterr().err
+        == f"convtl: stopped by {name}; the same command goes on where it stopped\n"
     )
 
 

@@ -32,7 +32,9 @@ def table(out: str) -> list[dict[str, str]]:
 
 def records(out: str) -> list[dict]:
     """What was recorded of the study, but for the folder."""
-    found = [yaml.safe_load(path.read_text()) for path in sorted(Path(out, "configs").glob("*.yaml"))]
+    found = [
+        yaml.safe_load(path.read_text()) for path in sorted(Path(out, "configs").glob("*.yaml"))
+    ]
     return [{**record, "config": {**record["config"], "out": None}} for record in found]
 
 
@@ -53,16 +55,21 @@ def whole(*words: str) -> list[str] | None:
         (("depth=1,2", "shards=2", "shard=0,1", "hydra/launcher=basic"), ("depth=[1,2]",)),
         (("depth=1",), ("depth=1",)),
         (("norm_mode=train,frozen",), ("axes={norm_mode:[train,frozen]}",)),
-        (("optim.clip=1.0,2.0", "axes={norm_mode:[train,frozen]}"),
-         ("axes={norm_mode:[train,frozen],optim.clip:[1.0,2.0]}",)),
+        (
+            ("optim.clip=1.0,2.0", "axes={norm_mode:[train,frozen]}"),
+            ("axes={norm_mode:[train,frozen],optim.clip:[1.0,2.0]}",),
+        ),
         (("source=own,latin:shuffled",), ("source=[own,'latin:shuffled']",)),
-        (("+experiment=finetune_depth", "replicate=0,[1,2]"), ("+experiment=finetune_depth", "replicate=[0,1,2]")),
+        (
+            ("+experiment=finetune_depth", "replicate=0,[1,2]"),
+            ("+experiment=finetune_depth", "replicate=[0,1,2]"),
+        ),
         (("seed=0,1",), None),
         (("optim=adam,sgd",), None),
         (("+experiment=finetune_depth,layer_transfer",), None),
         (("replicates=1,2",), None),
     ],
-)  # fmt: skip
+)
 def test_points_of_a_sweep_are_parts_of_one_study_where_there_is_one(words, found) -> None:
     assert whole(*words) == (None if found is None else list(found))
 
@@ -74,7 +81,12 @@ def test_tuned_studies_are_merged_with_what_tunes_them() -> None:
 
 def test_shards_alone_are_a_job_each() -> None:
     assert with_shards(["depth=1", "shards=3"]) == ["depth=1", "shards=3", "shard=0,1,2"]
-    for words in (["depth=1"], ["shards=3", "shard=0,2"], ["shards=1"], ["shards=3", "dry_run=true"]):
+    for words in (
+        ["depth=1"],
+        ["shards=3", "shard=0,2"],
+        ["shards=1"],
+        ["shards=3", "dry_run=true"],
+    ):
         assert with_shards(words) == words
 
 
@@ -99,24 +111,39 @@ def test_words_of_the_study_itself() -> None:
         ("-m shards=2 shard=0,2", "shard: got 2; accepted: 0 to 1 with shards=2"),
         ("-m shards=2,3", "shards: got '2,3'; accepted: one number"),
         ("-m shards=x", "shards: got 'x'; accepted: a whole number"),
-        ("-m hydra/launcher=slrm", "hydra/launcher: unknown name 'slrm'; known: basic, processes, ray_tasks, slurm, "
-         "submitit. Did you mean slurm?"),
-        ("hydra/launcher=processes", "hydra/launcher: got 'processes' without -m; accepted: with -m"),
+        (
+            "-m hydra/launcher=slrm",
+            "hydra/launcher: unknown name 'slrm'; known: basic, processes, ray_tasks, slurm, "
+            "submitit. Did you mean slurm?",
+        ),
+        (
+            "hydra/launcher=processes",
+            "hydra/launcher: got 'processes' without -m; accepted: with -m",
+        ),
         ("-m hydra/launcher=processes hydra.launcher.nosuch=1", "configuration: "),
     ],
-)  # fmt: skip
+)
 def test_wrong_shares_and_launchers_are_one_line(commands, tmp_path, words, line) -> None:
     if "processes" in words:
-        pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="extra `joblib` is not installed")
+        pytest.importorskip(
+            "hydra_plugins.hydra_joblib_launcher", reason="extra `joblib` is not installed"
+        )
     assert commands.tiny(*STUDY, "out=o", *words.split()).line.startswith(line)
     assert not list(tmp_path.rglob("*.jsonl")), "something was run"
 
 
 @pytest.mark.parametrize(
     ("launcher", "extra"),
-    [("processes", "joblib"), ("submitit", "submitit"), ("slurm", "submitit"), ("ray_tasks", "ray")],
+    [
+        ("processes", "joblib"),
+        ("submitit", "submitit"),
+        ("slurm", "submitit"),
+        ("ray_tasks", "ray"),
+    ],
 )
-def test_a_launcher_that_is_not_installed_names_its_extra(commands, monkeypatch, launcher, extra) -> None:
+def test_a_launcher_that_is_not_installed_names_its_extra(
+    commands, monkeypatch, launcher, extra
+) -> None:
     monkeypatch.setattr("convtl.cli.find_spec", lambda name: None)
     said = commands.tiny(*STUDY, "-m", "shards=2", f"hydra/launcher={launcher}").line
     assert said == f"hydra/launcher: '{launcher}' is not installed: pip install -e '.[{extra}]'"
@@ -139,7 +166,9 @@ def test_shares_one_after_another_end_in_the_unsplit_study(commands) -> None:
     for index in (1, 0):
         done = commands.tiny(*STUDY, "out=shared", "shards=2", f"shard={index}")
         assert done.code == 0, done.err
-        assert Path("shared/report.html").exists() == (index == 0), "the last share makes the report"
+        assert Path("shared/report.html").exists() == (index == 0), (
+            "the last share makes the report"
+        )
         assert ("trials of other shares are not finished" in done.out) == (index == 1)
     assert commands.tiny(*STUDY, "out=plain").code == 0
     assert table("shared") == table("plain")

@@ -67,6 +67,10 @@ def test_a_search_stays_within_its_ranges_and_stops_what_lags_behind(path: Path)
         for name in ("regime", "depth"):
             assert point[name]["value"] in sweep["parameters"][name]["values"]
         runs.append(ended(point, [0.1 * k for k in range(1, 8)] + [0.7 + 0.01 * step]))
-    good, bad, young = ([0.1 * k for k in range(1, 5)], [0.05, 0.05, 0.06, 0.05], [0.01, 0.01, 0.01])
+    good, bad, young = (
+        [0.1 * k for k in range(1, 5)],
+        [0.05, 0.05, 0.06, 0.05],
+        [0.01, 0.01, 0.01],
+    )
     running = [ended(runs[0].config, history, "running") for history in (good, bad, young)]
     assert sweeps.stop_runs(sweep, [*runs, *running]) == [running[1]]

@@ -15,7 +15,9 @@ from convtl.study.grid import Trial, expand
 from convtl.tracking.means import Means
 
 FILES = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))
-LOGGED = Means().values().keys() | {f"study/{which}_val_accuracy" for which in ("mean", "best", "worst")}
+LOGGED = Means().values().keys() | {
+    f"study/{which}_val_accuracy" for which in ("mean", "best", "worst")
+}
 
 
 def sweep_of(path: Path) -> dict[str, Any]:
@@ -29,12 +31,17 @@ def values_of(spec: dict[str, Any]) -> list[Any]:
 
 def points_of(sweep: dict[str, Any]) -> list[dict[str, Any]]:
     """The first and the last one."""
-    return [{name: values_of(spec)[end] for name, spec in sweep["parameters"].items()} for end in (0, -1)]
+    return [
+        {name: values_of(spec)[end] for name, spec in sweep["parameters"].items()}
+        for end in (0, -1)
+    ]
 
 
 def lists_of(sweep: dict[str, Any]) -> dict[str, str]:
     """All points at once, each axis as one list."""
-    return {name: str(values_of(spec)).replace("'", "") for name, spec in sweep["parameters"].items()}
+    return {
+        name: str(values_of(spec)).replace("'", "") for name, spec in sweep["parameters"].items()
+    }
 
 
 def words_of(sweep: dict[str, Any], point: dict[str, Any]) -> list[str]:
@@ -56,7 +63,9 @@ def trials_of(words: list[str]) -> list[Trial]:
 def test_the_points_of_a_sweep_are_studies(path: Path) -> None:
     sweep = sweep_of(path)
     assert sweep["program"] == "convtl.run"
-    assert sweep["project"] == compose([])["tracking"]["project"]  # where `wandb agent` looks for the sweep
+    assert (
+        sweep["project"] == compose([])["tracking"]["project"]
+    )  # where `wandb agent` looks for the sweep
     assert sweep["command"][:4] == ["${env}", "${interpreter}", "-m", "${program}"]
     assert {"tracking.mode=online", "${args_no_hyphens}"} <= set(sweep["command"])
     assert sweep["metric"]["name"] in LOGGED
@@ -73,16 +82,23 @@ def test_a_search_draws_no_value_that_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("name", "part"),
-    [("finetune_depth", None), ("principle1_similarity", "dial"), ("principle2_data_size", "sizes"),
-     ("principle3_dissimilar", "letters"), ("rule_of_thumb", "rule")],
-)  # fmt: skip
+    [
+        ("finetune_depth", None),
+        ("principle1_similarity", "dial"),
+        ("principle2_data_size", "sizes"),
+        ("principle3_dissimilar", "letters"),
+        ("rule_of_thumb", "rule"),
+    ],
+)
 def test_the_points_of_a_grid_are_trials_of_its_study(name: str, part: str | None) -> None:
     """So the study takes them over, and its report is that of one process."""
     (path,) = [path for path in FILES if path.stem == name]
     sweep = sweep_of(path)
     together = {trial.id for trial in trials_of(words_of(sweep, lists_of(sweep)))}
     blocks = compose([f"+experiment={name}"])["blocks"] or {}
-    study = trials_of([f"+experiment={name}", *(f"~blocks.{other}" for other in blocks if other != part)])
+    study = trials_of(
+        [f"+experiment={name}", *(f"~blocks.{other}" for other in blocks if other != part)]
+    )
     assert {trial.id for trial in study} <= together
     if name != "principle2_data_size":  # whose grid has the long schedule at all sizes and depths
         assert {trial.id for trial in study} == together
@@ -98,13 +114,18 @@ BY_DEFAULT = ("finetune_depth", "my_target")
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(p, id=p.stem, marks=() if p.stem in BY_DEFAULT else pytest.mark.slow) for p in FILES],
+    [
+        pytest.param(p, id=p.stem, marks=() if p.stem in BY_DEFAULT else pytest.mark.slow)
+        for p in FILES
+    ],
 )
 def test_the_first_point_of_a_sweep_runs(path: Path, tmp_path: Path) -> None:
     sweep = sweep_of(path)
     asked = words_of(sweep, points_of(sweep)[0])
     given = {word.split("=")[0] for word in asked} - {"updates"}
-    small = [word for word in (*tiny.WORDS, *tiny.MORE, *GEORGIAN) if word.split("=")[0] not in given]
+    small = [
+        word for word in (*tiny.WORDS, *tiny.MORE, *GEORGIAN) if word.split("=")[0] not in given
+    ]
     assert run._main([*asked, *small, "tracking.mode=offline", f"out={tmp_path}"]) == 0
     assert (tmp_path / "report.html").exists()
     assert list((tmp_path / "wandb").glob("*/run-*.wandb"))

@@ -84,7 +84,9 @@ def test_describe_works_anywhere(installed, elsewhere) -> None:
 def test_a_study_of_the_users_own_works_anywhere(installed, elsewhere) -> None:
     named = ("source", "target", "depth", "n_per_class", "domains")
     words = [word for word in tiny.WORDS if not word.startswith(named)]
-    done = python(installed, elsewhere, "-m", "convtl.run", "+experiment=mine", "debug=smoke", *words)
+    done = python(
+        installed, elsewhere, "-m", "convtl.run", "+experiment=mine", "debug=smoke", *words
+    )
     assert done.returncode == 0, done.stderr
     out = elsewhere / "outputs" / "mine-smoke"
     assert sorted(path.name for path in elsewhere.iterdir()) == ["conf", "outputs"]

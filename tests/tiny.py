@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from convtl.cache import Cache, default_root
 from convtl.cli import compose
+from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import Trial, expand
 from convtl.study.materials import Materials
 from convtl.study.runner import Outcome, run_trials
@@ -86,7 +86,10 @@ def run(out: Path, wanted: Iterable[Trial], watcher: Witness | None = None) -> O
     store = RowStore(out)
     store.prepare()
     return run_trials(
-        list(wanted), store, Materials(Cache(default_root()), lambda what: None), watcher or Witness()
+        list(wanted),
+        store,
+        Materials(Cache(default_root()), lambda what: None),
+        watcher or Witness(),
     )
 
 

@@ -133,20 +133,32 @@ class Server:
     def SweepWithRuns(self, given: dict[str, Any]) -> Any:
         own = {"id": "c3dlZXA=", "name": given["sweep"], "state": "RUNNING", "runs": {"edges": []}}
         return {
-            "project": {"sweep": own | {"method": self.sweep["method"], "config": yaml.safe_dump(self.sweep)}}
+            "project": {
+                "sweep": own
+                | {"method": self.sweep["method"], "config": yaml.safe_dump(self.sweep)}
+            }
         }
 
     def UpsertSweep(self, given: dict[str, Any]) -> Any:
         self.take(yaml.safe_load(given["config"]))
         return {
-            "upsertSweep": {"sweep": {"name": "sweep1", "project": PARENT}, "configValidationWarnings": []}
+            "upsertSweep": {
+                "sweep": {"name": "sweep1", "project": PARENT},
+                "configValidationWarnings": [],
+            }
         }
 
     def UpsertModel(self, given: dict[str, Any]) -> Any:
         return {"upsertModel": {"model": PARENT}}
 
     def Viewer(self, given: dict[str, Any]) -> Any:
-        user = {"id": "dXNlcg==", "entity": ENTITY, "username": ENTITY, "flags": "{}", "teams": {"edges": []}}
+        user = {
+            "id": "dXNlcg==",
+            "entity": ENTITY,
+            "username": ENTITY,
+            "flags": "{}",
+            "teams": {"edges": []},
+        }
         return {"viewer": user, "serverInfo": {}}
 
     # --- what runs ask -----------------------------------------------------------------------------------
@@ -158,7 +170,9 @@ class Server:
             run.begun += 1
             run.preempting = False
         if given.get("config"):
-            run.config = {key: item.get("value") for key, item in json.loads(given["config"]).items()}
+            run.config = {
+                key: item.get("value") for key, item in json.loads(given["config"]).items()
+            }
         run.group, run.sweep = given.get("groupName") or run.group, given.get("sweep") or run.sweep
         bucket = {
             "id": run.name,
@@ -176,7 +190,12 @@ class Server:
         run = self.runs.get(given["name"])
         if run is None:
             return {
-                "model": {"id": PARENT["id"], "name": PROJECT, "entity": PARENT["entity"], "bucket": None}
+                "model": {
+                    "id": PARENT["id"],
+                    "name": PROJECT,
+                    "entity": PARENT["entity"],
+                    "bucket": None,
+                }
             }
         history = run.files.get("wandb-history.jsonl", [])
         events = run.files.get("wandb-events.jsonl", [])
@@ -195,7 +214,14 @@ class Server:
             "tags": [],
             "notes": "",
         }
-        return {"model": {"id": PARENT["id"], "name": PROJECT, "entity": PARENT["entity"], "bucket": bucket}}
+        return {
+            "model": {
+                "id": PARENT["id"],
+                "name": PROJECT,
+                "entity": PARENT["entity"],
+                "bucket": bucket,
+            }
+        }
 
     def RunStoppedStatus(self, given: dict[str, Any]) -> Any:
         name = given["runId"]
@@ -203,7 +229,8 @@ class Server:
 
     def CreateRunFiles(self, given: dict[str, Any]) -> Any:
         files = [
-            {"name": name, "uploadUrl": f"{self.url}/upload/{given['run']}/{name}"} for name in given["files"]
+            {"name": name, "uploadUrl": f"{self.url}/upload/{given['run']}/{name}"}
+            for name in given["files"]
         ]
         return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
 
@@ -216,7 +243,9 @@ class Server:
     def CreateArtifact(self, given: dict[str, Any]) -> Any:
         """A table as an artifact: said to be there already, so that its files do not come a second time."""
         there = {"id": "YXJ0aWZhY3Q=", "state": "COMMITTED"}
-        return {"createArtifact": {"artifact": there | {"artifactSequence": {"latestArtifact": there}}}}
+        return {
+            "createArtifact": {"artifact": there | {"artifactSequence": {"latestArtifact": there}}}
+        }
 
     def stream(self, name: str, sent: dict[str, Any]) -> Any:
         """Lines of a run's files, from an offset on, and its end."""
@@ -267,7 +296,11 @@ class _Handler(BaseHTTPRequestHandler):
             sent = json.loads(body)
             given = sent.get("variables") or {}
             gone = given.get("name") in kept.deleted and "UpsertBucket" in sent["query"]
-            answer = kept.answer(sent["query"], given) if not gone else {"errors": [{"message": "deleted"}]}
+            answer = (
+                kept.answer(sent["query"], given)
+                if not gone
+                else {"errors": [{"message": "deleted"}]}
+            )
             self._reply(answer, 410 if gone else 200)
         elif found := re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path):
             with kept._lock:

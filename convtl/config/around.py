@@ -43,7 +43,9 @@ def distributed_of(value: Any) -> Any:
     if value == "auto":
         return {}
     whole = (
-        value is None or not isinstance(value, dict) or set(value) == {"coordinator", "processes", "process"}
+        value is None
+        or not isinstance(value, dict)
+        or set(value) == {"coordinator", "processes", "process"}
     )
     if not whole:
         raise PydanticCustomError(

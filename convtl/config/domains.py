@@ -47,7 +47,12 @@ class TypedScriptConfig:
 
     script: Text
     kind: Literal["typed_script"] = "typed_script"
-    faces: Names = ("DejaVu Sans", "DejaVu Sans Bold", "DejaVu Sans Oblique", "DejaVu Sans Bold Oblique")
+    faces: Names = (
+        "DejaVu Sans",
+        "DejaVu Sans Bold",
+        "DejaVu Sans Oblique",
+        "DejaVu Sans Bold Oblique",
+    )
     test_faces: Names | None = None
     """Faces of the test images; null takes `faces`, in which training and validation images are drawn"""
     letters: Text | None = None

@@ -70,7 +70,12 @@ class FreezingConfig:
     """What it costs to leave one unit of LeNet-5 as it is from some update on."""
 
     pairs: Annotated[
-        tuple[Literal["sigmoid/sgd", "sigmoid/adam", "tanh/sgd", "tanh/adam", "relu/sgd", "relu/adam"], ...],
+        tuple[
+            Literal[
+                "sigmoid/sgd", "sigmoid/adam", "tanh/sgd", "tanh/adam", "relu/sgd", "relu/adam"
+            ],
+            ...,
+        ],
         BeforeValidator(listed),
     ] = ("sigmoid/adam", "tanh/sgd", "relu/sgd")
     """activation and optimiser; with SGD a sigmoid net learns nothing that freezing could spoil"""

@@ -15,7 +15,9 @@ class LeNet5Config:
     kind: Literal["lenet5"] = "lenet5"
     activation: Literal["tanh", "relu", "sigmoid"] = "tanh"
     pooling: Literal["average", "max"] = "average"
-    initialiser: Literal["lecun_normal", "glorot_uniform", "he_normal", "normal_0.01"] = "lecun_normal"
+    initialiser: Literal["lecun_normal", "glorot_uniform", "he_normal", "normal_0.01"] = (
+        "lecun_normal"
+    )
     lowering: Literal["auto", "lax", "banded"] = "auto"
 
 
@@ -28,7 +30,9 @@ class PlainConfig:
     """hidden units of the chain, beside the head"""
     width: Count = 64
     activation: Literal["tanh", "relu", "sigmoid"] = "tanh"
-    initialiser: Literal["lecun_normal", "glorot_uniform", "he_normal", "normal_0.01"] = "lecun_normal"
+    initialiser: Literal["lecun_normal", "glorot_uniform", "he_normal", "normal_0.01"] = (
+        "lecun_normal"
+    )
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -7,7 +7,9 @@ from pydantic.dataclasses import dataclass
 
 from convtl.config.values import STRICT, Count, listed
 
-Measured = Literal["lenet", "depths", "heads", "growth", "nets", "study", "decoding", "start", "accelerator"]
+Measured = Literal[
+    "lenet", "depths", "heads", "growth", "nets", "study", "decoding", "start", "accelerator"
+]
 MEASURED: tuple[Measured, ...] = get_args(Measured)
 
 
@@ -15,7 +17,9 @@ MEASURED: tuple[Measured, ...] = get_args(Measured)
 class SpeedConfig:
     """What is timed, and for how long; nothing here changes any trial."""
 
-    measure: Annotated[tuple[Measured, ...], BeforeValidator(listed), Field(min_length=1)] = MEASURED
+    measure: Annotated[tuple[Measured, ...], BeforeValidator(listed), Field(min_length=1)] = (
+        MEASURED
+    )
     repeats: Count = 7
     """rounds of each comparison: in each, both sides are timed once, one after the other"""
     updates: Count = 100

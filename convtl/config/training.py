@@ -86,7 +86,12 @@ class L2SpConfig:
 
 
 RegimeConfig = Annotated[
-    FineTuneConfig | LpFtConfig | GradualConfig | DiscriminativeConfig | SurgicalConfig | L2SpConfig,
+    FineTuneConfig
+    | LpFtConfig
+    | GradualConfig
+    | DiscriminativeConfig
+    | SurgicalConfig
+    | L2SpConfig,
     Field(discriminator="kind"),
 ]
 """How the trained part is trained."""
@@ -113,7 +118,9 @@ def _crop(value: Any) -> Any:
     shares = isinstance(value, list | tuple) and all(type(share) in (int, float) for share in value)
     if shares and len(value) == 2 and 0 < value[0] <= value[1] <= 1:
         return tuple(float(share) for share in value)
-    raise PydanticCustomError("crop", "pixels (at least 1), [smallest, largest] share of the area, or null")
+    raise PydanticCustomError(
+        "crop", "pixels (at least 1), [smallest, largest] share of the area, or null"
+    )
 
 
 @dataclass(frozen=True, config=STRICT)

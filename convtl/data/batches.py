@@ -32,7 +32,9 @@ def batch_indices(
     subset may be smaller than a batch.
     """
     if n < 1 or batch_size < 1 or not 0 <= start <= stop:
-        raise ValueError(f"no batches of {batch_size} out of {n} images for updates {start} to {stop}")
+        raise ValueError(
+            f"no batches of {batch_size} out of {n} images for updates {start} to {stop}"
+        )
     first, last = start * batch_size, stop * batch_size
     epochs = range(first // n, -(-last // n))
     orders = [keys.generator(seed, *stream, "epoch", epoch).permutation(n) for epoch in epochs]

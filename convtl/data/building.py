@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from convtl.cache import refuse_without_room
 from convtl.config.domains import Caps
 from convtl.data.decoding import Fault, Means, Source, decode
 from convtl.data.formats import unread_files, unread_format
@@ -20,6 +19,7 @@ from convtl.data.split import SPLITS, stratified_parts
 from convtl.data.stored import images_file, save_labels
 from convtl.data.twins import Member, listed, told_twins
 from convtl.errors import UserError
+from convtl.storage.cache import refuse_without_room
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,14 @@ def build_splits(folder: Path, pools: Mapping[str, Pool], recipe: Recipe, means:
       UserError: no room on the disk, or a picture cannot be used.
     """
     first = next(split for split in SPLITS if split in pools)
-    drawn = {"train": 0, **{s: share for s, share in recipe.shares.items() if s not in pools or s == first}}
+    drawn = {
+        "train": 0,
+        **{s: share for s, share in recipe.shares.items() if s not in pools or s == first},
+    }
     splits_of = {split: tuple(drawn) if split == first else (split,) for split in pools}
-    _check_room(folder, pools, splits_of, recipe, copied=None if recipe.capped or len(drawn) == 1 else first)
+    _check_room(
+        folder, pools, splits_of, recipe, copied=None if recipe.capped or len(drawn) == 1 else first
+    )
     faults: dict[str, Fault] = {}
     members: dict[str, list[Member]] = {}
     for split, pool in pools.items():
@@ -140,11 +145,15 @@ def build_splits(folder: Path, pools: Mapping[str, Pool], recipe: Recipe, means:
             continue
         parts = {split: everything}
         if split == first:
-            parts = stratified_parts(pool.labels, drawn, recipe.rng, pool.twins(everything.tolist()))
+            parts = stratified_parts(
+                pool.labels, drawn, recipe.rng, pool.twins(everything.tolist())
+            )
         left: list[int] = []
         for name in sorted(parts, key="train".__eq__):  # last, since it takes what the others leave
             spare = left if name == "train" else []
-            decoded = _decode(folder, name, pool, parts[name], spare, recipe.cap(name), recipe, means, faults)
+            decoded = _decode(
+                folder, name, pool, parts[name], spare, recipe.cap(name), recipe, means, faults
+            )
             decoded.write(folder, name, pool, np.arange(len(decoded.kept)))
             decoded.rows.path.unlink(missing_ok=True)
             members[name] = pool.members(decoded.pictures)
@@ -171,7 +180,9 @@ def _decode(
     kept: list[tuple[int, int]] = []
     jobs = list(enumerate(chosen))
     while jobs:
-        failed = decode(pool.source, jobs, rows, means, f"decoding pictures of {recipe.name} ({split})")
+        failed = decode(
+            pool.source, jobs, rows, means, f"decoding pictures of {recipe.name} ({split})"
+        )
         _refuse_other_shapes(pool, failed, recipe)
         faults.update((pool.names[index], fault) for index, fault in failed.items())
         kept += [(index, row) for row, index in jobs if index not in failed]
@@ -194,7 +205,9 @@ def _first_of_each_class(
     if cap is None:
         return sorted(everything), waiting
     later = set(spare)
-    digests = {i: hashlib.sha256(pool.names[i].encode("utf-8", "surrogatepass")) for i in everything}
+    digests = {
+        i: hashlib.sha256(pool.names[i].encode("utf-8", "surrogatepass")) for i in everything
+    }
     for index in sorted(digests, key=lambda i: (i in later, digests[i].digest(), i)):
         waiting[int(pool.labels[index])].append(index)
     chosen = []
@@ -226,7 +239,9 @@ def _check_room(
     count = 0
     for split, pool in pools.items():
         caps = [recipe.cap(name) for name in splits_of[split]]
-        most = len(np.unique(pool.labels)) * sum(len(pool.labels) if cap is None else cap for cap in caps)
+        most = len(np.unique(pool.labels)) * sum(
+            len(pool.labels) if cap is None else cap for cap in caps
+        )
         count += min(len(pool.labels), most) * (2 if split == copied else 1)
     refuse_without_room(
         folder,
@@ -252,7 +267,10 @@ def _report(faults: Mapping[str, Fault], total: int, recipe: Recipe, means: Mean
         unread = unread_format(name) if fault == "broken" else None
         (formats[unread] if unread else kinds[fault]).append(name)
     lost = [f"{kind}: {listed(kinds[kind])}" for kind in ("too large", "broken") if kind in kinds]
-    lost += [f"{unread_files(suffix, len(own))}: {listed(own)}" for suffix, own in sorted(formats.items())]
+    lost += [
+        f"{unread_files(suffix, len(own))}: {listed(own)}"
+        for suffix, own in sorted(formats.items())
+    ]
     if recipe.broken == "error" and lost:
         raise UserError(
             f"broken: got 'error', and pictures of '{recipe.where}' cannot be read ({'; '.join(lost)}); "

@@ -2,7 +2,13 @@
 
 import numpy as np
 
-from convtl.config import DomainConfig, ImageFolderConfig, NoiseConfig, PatchesConfig, TypedScriptConfig
+from convtl.config import (
+    DomainConfig,
+    ImageFolderConfig,
+    NoiseConfig,
+    PatchesConfig,
+    TypedScriptConfig,
+)
 from convtl.data import folder
 from convtl.data.formats import may_be_a_picture, unread_format
 from convtl.errors import UserError

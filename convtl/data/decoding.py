@@ -19,9 +19,9 @@ from typing import Literal, Protocol
 from PIL import Image, UnidentifiedImageError
 
 from convtl.config.data import DataConfig
-from convtl.cores import core_count
 from convtl.data.pictures import Fit
 from convtl.data.rows import Rows
+from convtl.runtime.cores import core_count
 
 Fault = Literal["broken", "too large", "no picture", "of another shape"]
 """Why a picture is left out; `broken` ends in .jpg or the like and cannot be read, `no picture` does not."""
@@ -81,7 +81,9 @@ class Means:
             self.say(line)
 
 
-def decode(source: Source, jobs: Sequence[Job], rows: Rows, means: Means, title: str) -> dict[int, Fault]:
+def decode(
+    source: Source, jobs: Sequence[Job], rows: Rows, means: Means, title: str
+) -> dict[int, Fault]:
     """Writes the image of each job's picture to its row.
 
     Args:
@@ -150,7 +152,9 @@ def _by_many(
         for verdicts in _in_processes(task, blocks, min(workers, len(blocks))):
             note(verdicts)
             seen += 1
-    except Exception as error:  # a process may be killed, or none can be started: slower is better than not
+    except (
+        Exception
+    ) as error:  # a process may be killed, or none can be started: slower is better than not
         reason = " ".join(str(error).split()) or type(error).__name__
         means.tell(f"decoding with {workers} processes failed ({reason[:200]}); going on with one")
     for block in blocks[seen:]:
@@ -204,13 +208,17 @@ def _in_processes(
     import grain
     from absl import flags
 
-    if not flags.FLAGS.is_parsed():  # Grain reads flags of its own, which a program without absl never parses
+    if (
+        not flags.FLAGS.is_parsed()
+    ):  # Grain reads flags of its own, which a program without absl never parses
         flags.FLAGS.mark_as_parsed()
     results = iter(
         grain.MapDataset.source(blocks)
         .map(task)
         .to_iter_dataset(grain.ReadOptions(num_threads=0))
-        .mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=2), worker_init_fn=_begin)
+        .mp_prefetch(
+            grain.MultiprocessingOptions(workers, per_worker_buffer_size=2), worker_init_fn=_begin
+        )
     )
     try:
         with _without_main():

@@ -19,10 +19,13 @@ def load_digits(size: int) -> dict[str, Split]:
 
     raw = datasets.load_digits()
     grey = np.rint(raw.images * (255 / 16)).astype(np.uint8)
-    enlarged = [Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in grey]
+    enlarged = [
+        Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in grey
+    ]
     images = np.stack([np.asarray(image) for image in enlarged])[..., None]
     labels = raw.target.astype(np.int32)
     parts = stratified_parts(labels, _SHARES, keys.generator(0, "digits", VERSION))
     return {
-        name: Split(images[part], labels[part], np.zeros(len(part), np.int32)) for name, part in parts.items()
+        name: Split(images[part], labels[part], np.zeros(len(part), np.int32))
+        for name, part in parts.items()
     }

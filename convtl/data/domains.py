@@ -13,7 +13,6 @@ from typing import Any
 
 from convtl import config as vocabulary
 from convtl import keys
-from convtl.cache import Cache
 from convtl.config import (
     DataConfig,
     DigitsConfig,
@@ -29,6 +28,7 @@ from convtl.data.split import SPLITS, Split, in_channels
 from convtl.data.stored import Progress, cache_at, stored, stored_files
 from convtl.data.typed import letters_of, strangers, typed_identity
 from convtl.errors import UserError
+from convtl.storage.cache import Cache
 
 __all__ = ["SPLITS", "Domain", "Split", "eligible_classes", "identity", "load_domain"]
 
@@ -92,7 +92,11 @@ def identity(config: DomainConfig) -> dict[str, Any]:
         case NoiseConfig():
             from convtl.data import noise
 
-            return {**vocabulary.content(config), "classes": list(noise.CLASSES), "version": noise.VERSION}
+            return {
+                **vocabulary.content(config),
+                "classes": list(noise.CLASSES),
+                "version": noise.VERSION,
+            }
         case MixtureConfig():
             raise _no_domain(config)
         case DigitsConfig():
@@ -130,7 +134,9 @@ def load_domain(
     """
     with _named(name):
         digest = keys.digest(identity(config))
-        contents = _contents(name, config, cache_at(Path(cache_dir), progress), digest, progress, data)
+        contents = _contents(
+            name, config, cache_at(Path(cache_dir), progress), digest, progress, data
+        )
 
     @functools.cache
     def load() -> Mapping[str, Split]:
@@ -166,10 +172,17 @@ def eligible_classes(source: Domain, target: Domain) -> tuple[int, ...]:
     patches by their photographs (what is a test region at one scale is in a training region at another),
     noise by its spectra. Of any other source all classes are eligible. Deterministic; no image is loaded.
     """
-    if isinstance(source.config, TypedScriptConfig) and isinstance(target.config, TypedScriptConfig):
+    if isinstance(source.config, TypedScriptConfig) and isinstance(
+        target.config, TypedScriptConfig
+    ):
         return strangers(source.config, target.config)
-    if any(isinstance(source.config, kind) and isinstance(target.config, kind) for kind in _COMPARED_BY_NAME):
-        return tuple(i for i, name in enumerate(source.class_names) if name not in target.class_names)
+    if any(
+        isinstance(source.config, kind) and isinstance(target.config, kind)
+        for kind in _COMPARED_BY_NAME
+    ):
+        return tuple(
+            i for i, name in enumerate(source.class_names) if name not in target.class_names
+        )
     return tuple(range(len(source.class_names)))
 
 
@@ -210,7 +223,12 @@ def _contents(
 
 
 def _pictures(
-    name: str, cache: Cache, digest: str, made_of: Any, progress: Progress | None, data: DataConfig | None
+    name: str,
+    cache: Cache,
+    digest: str,
+    made_of: Any,
+    progress: Progress | None,
+    data: DataConfig | None,
 ) -> _Contents:
     """A data set of pictures, which are decoded now if they are not in the cache.
 
@@ -233,7 +251,9 @@ def _pictures(
     return contents
 
 
-def _typed(config: TypedScriptConfig, cache: Cache, keep: _Keep, progress: Progress | None) -> _Contents:
+def _typed(
+    config: TypedScriptConfig, cache: Cache, keep: _Keep, progress: Progress | None
+) -> _Contents:
     def build() -> Mapping[str, Split]:
         from convtl.data import prepared  # TFDS is wanted only where nothing is cached
 

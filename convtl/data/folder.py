@@ -17,7 +17,13 @@ from convtl import keys
 from convtl.config import ImageFolderConfig
 from convtl.data.building import Pool, Recipe, build_splits
 from convtl.data.decoding import Means
-from convtl.data.formats import is_raw, looks_like_a_picture, may_be_a_picture, unread_files, unread_format
+from convtl.data.formats import (
+    is_raw,
+    looks_like_a_picture,
+    may_be_a_picture,
+    unread_files,
+    unread_format,
+)
 from convtl.data.listing import files_below, subfolders
 from convtl.data.pictures import Fit
 from convtl.data.split import Split
@@ -118,7 +124,9 @@ class Tree:
 
     def _refuse_few(self) -> None:
         """As `check`, as far as the names of the files tell it, which costs no decoding."""
-        counts = Counter(label for path, label in self.files["train"] if may_be_a_picture(path.name))
+        counts = Counter(
+            label for path, label in self.files["train"] if may_be_a_picture(path.name)
+        )
         for label in range(len(self.class_names)):
             if counts[label] < self._needed:
                 raise self._too_few(label)
@@ -172,14 +180,18 @@ def scan(config: ImageFolderConfig) -> Tree:
         if split == "train":
             _refuse_empty(folder, own)
         listed = [(path, label) for label, name in enumerate(classes) for path in own.get(name, [])]
-        if listed or split == "train":  # an empty folder is no split: it is drawn as if it were not there
+        if (
+            listed or split == "train"
+        ):  # an empty folder is no split: it is drawn as if it were not there
             files[split] = listed
     return Tree(config, classes, files)
 
 
 def _refuse_empty(folder: Path, files: Mapping[str, Sequence[Path]]) -> None:
     """Refuses class folders without a file that may be a picture, before anything is decoded for the others."""
-    if empty := [name for name, own in files.items() if not any(may_be_a_picture(path.name) for path in own)]:
+    if empty := [
+        name for name, own in files.items() if not any(may_be_a_picture(path.name) for path in own)
+    ]:
         raise UserError(
             f"path: got '{folder}' with class folders that hold no picture ({_listed(empty)}); accepted: at least "
             "one picture in each"

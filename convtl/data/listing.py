@@ -56,6 +56,8 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """What is in a folder, by name; nothing where it may not be read."""
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not _ignored(entry.name)), key=lambda e: e.name)
+            return sorted(
+                (entry for entry in entries if not _ignored(entry.name)), key=lambda e: e.name
+            )
     except PermissionError:
         return []

@@ -23,7 +23,9 @@ WAVELENGTHS = (14.0, 9.0, 6.0, 4.0)
 ANGLES = (0, 30, 60, 90, 120, 150)
 """directions in which the bumps' waves run, in degrees"""
 CLASSES = {
-    f"{wavelength:g} px, {angle}°": (wavelength, angle) for wavelength in WAVELENGTHS for angle in ANGLES
+    f"{wavelength:g} px, {angle}°": (wavelength, angle)
+    for wavelength in WAVELENGTHS
+    for angle in ANGLES
 }
 """Class name -> wavelength and direction of its bump."""
 
@@ -50,7 +52,13 @@ def draw_noise(size: int, noise: float, counts: Mapping[str, int]) -> dict[str, 
         split: Split(
             np.concatenate(
                 [
-                    _fields(own, size, noise, counts[split], keys.generator(0, "noise", VERSION, name, split))
+                    _fields(
+                        own,
+                        size,
+                        noise,
+                        counts[split],
+                        keys.generator(0, "noise", VERSION, name, split),
+                    )
                     for name, own in amplitudes.items()
                 ]
             )[..., None],
@@ -76,7 +84,8 @@ def amplitude(size: int, wavelength: float, angle: float) -> Float[np.ndarray, "
     spread = 2 * (_BUMP_WIDTH * peak) ** 2
     # A real field's power is the same at opposite frequencies.
     bump = sum(
-        np.exp(-((x - sign * middle[0]) ** 2 + (y - sign * middle[1]) ** 2) / spread) for sign in (-1, 1)
+        np.exp(-((x - sign * middle[0]) ** 2 + (y - sign * middle[1]) ** 2) / spread)
+        for sign in (-1, 1)
     ) * np.isfinite(radius)
     power = (1 - _BUMP_SHARE) * background / _variance(background, side)
     power += _BUMP_SHARE * bump / _variance(bump, side)
@@ -93,7 +102,11 @@ def _variance(power: Float[np.ndarray, "rows half"], side: int) -> float:
 
 
 def _fields(
-    own: Float[np.ndarray, "rows half"], size: int, noise: float, count: int, rng: np.random.Generator
+    own: Float[np.ndarray, "rows half"],
+    size: int,
+    noise: float,
+    count: int,
+    rng: np.random.Generator,
 ) -> UInt8[np.ndarray, "count size size"]:
     """`count` images of one spectrum; the first of them do not depend on `count`."""
     waves, disturbing = rng.spawn(2)

@@ -62,7 +62,10 @@ _ATTEMPTS = 400
 
 
 def draw_patches(
-    collection: Collection, size: int, counts: Mapping[str, int], photographs: Mapping[str, str] = PHOTOGRAPHS
+    collection: Collection,
+    size: int,
+    counts: Mapping[str, int],
+    photographs: Mapping[str, str] = PHOTOGRAPHS,
 ) -> dict[str, Split]:
     """All splits; patch i of a class does not depend on how many are asked for.
 

@@ -93,7 +93,9 @@ def _not_too_long(picture: Image.Image) -> Image.Image:
     if max(picture.size) <= most:
         return picture
     left, top = (max(0, (side - most) // 2) for side in picture.size)
-    return picture.crop((left, top, left + min(picture.width, most), top + min(picture.height, most)))
+    return picture.crop(
+        (left, top, left + min(picture.width, most), top + min(picture.height, most))
+    )
 
 
 def _coloured(picture: Image.Image, grey: bool) -> Image.Image:

@@ -13,12 +13,12 @@ import numpy as np
 from absl import logging as absl_logging
 
 from convtl import keys
-from convtl.cache import FULL, Cache
 from convtl.config import TypedScriptConfig
 from convtl.data import typed_script as data_set
 from convtl.data.split import SPLITS, Split
 from convtl.data.stored import Progress
 from convtl.data.typed import typed_identity
+from convtl.storage.cache import FULL, Cache
 
 _CHUNK = 4096
 """Records read at a time."""
@@ -37,7 +37,8 @@ def typed_script(
         builder = _prepare(content, cache.root / "tfds", progress, drawn)
         with quiet():
             return {
-                split: drawn.split(split) or _read(builder.as_data_source(split=split)) for split in SPLITS
+                split: drawn.split(split) or _read(builder.as_data_source(split=split))
+                for split in SPLITS
             }
 
 
@@ -76,7 +77,9 @@ def _prepare(
             builder = data_set.builder(content, data_dir)
         if not builder.is_prepared():
             builder.progress, builder.drawn = tell, drawn.add
-            for left in Path(builder.data_dir).parent.glob("incomplete.*"):  # by a process that was killed
+            for left in Path(builder.data_dir).parent.glob(
+                "incomplete.*"
+            ):  # by a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
             with _full_disk_as_such():
                 builder.download_and_prepare()

@@ -75,7 +75,13 @@ def apply_shift(
         _check_partners(shift, images.shape[1:], partners)
     return np.concatenate(
         [
-            _chunk(images[start : start + _CHUNK], shift, indices[start : start + _CHUNK], stream, partners)
+            _chunk(
+                images[start : start + _CHUNK],
+                shift,
+                indices[start : start + _CHUNK],
+                stream,
+                partners,
+            )
             for start in range(0, len(images), _CHUNK)
         ]
     )
@@ -96,7 +102,9 @@ def permute_labels(
 
 
 def _check_partners(
-    shift: ShiftConfig, shape: tuple[int, ...], partners: UInt8[np.ndarray, "m height width channels"] | None
+    shift: ShiftConfig,
+    shape: tuple[int, ...],
+    partners: UInt8[np.ndarray, "m height width channels"] | None,
 ) -> None:
     if partners is None:
         raise ValueError("shift.blend is on, but no images to blend with were given")
@@ -120,7 +128,9 @@ def _chunk(
         grey = (1 - shift.blend) * grey + shift.blend * (partners[chosen].astype(np.float32) / 255)
     if shift.rotation:
         # Cubic: linear interpolation would smooth the noise away, which is another shift.
-        grey = ndimage.rotate(grey, shift.rotation, axes=(1, 2), reshape=False, order=3, mode=_BORDER)
+        grey = ndimage.rotate(
+            grey, shift.rotation, axes=(1, 2), reshape=False, order=3, mode=_BORDER
+        )
     if shift.blur:
         grey = ndimage.gaussian_filter(grey, shift.blur, axes=(1, 2), mode=_BORDER)
     if shift.inversion:
@@ -131,9 +141,13 @@ def _chunk(
 
 
 def _noise(
-    shape: tuple[int, ...], indices: Sequence[int] | Int[np.ndarray, " n"], stream: tuple[str | int, ...]
+    shape: tuple[int, ...],
+    indices: Sequence[int] | Int[np.ndarray, " n"],
+    stream: tuple[str | int, ...],
 ) -> Float32[np.ndarray, "n height width channels"]:
-    drawn = [_own(stream, "noise", index).standard_normal(shape, dtype=np.float32) for index in indices]
+    drawn = [
+        _own(stream, "noise", index).standard_normal(shape, dtype=np.float32) for index in indices
+    ]
     return np.stack(drawn)
 
 

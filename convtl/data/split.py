@@ -29,7 +29,9 @@ def in_channels(splits: Mapping[str, Split], channels: int) -> dict[str, Split]:
     if channels == 1:
         return dict(splits)
     return {
-        name: replace(split, images=np.broadcast_to(split.images, (*split.images.shape[:-1], channels)))
+        name: replace(
+            split, images=np.broadcast_to(split.images, (*split.images.shape[:-1], channels))
+        )
         for name, split in splits.items()
     }
 
@@ -63,7 +65,9 @@ def stratified_parts(
         members = rng.permutation(np.flatnonzero(labels == label))
         for name in others:
             share = shares[name]
-            count = share if isinstance(share, int) else max(1, round(share * np.sum(labels == label)))
+            count = (
+                share if isinstance(share, int) else max(1, round(share * np.sum(labels == label)))
+            )
             parts[name].append(members[:count])
             members = members[count:]
         parts[first].append(members)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32
 
-from convtl.cache import Cache
 from convtl.data.split import SPLITS, Split
+from convtl.storage.cache import Cache
 
 Progress = Callable[[str], None]
 _ARRAYS = ("images", "labels", "strata")

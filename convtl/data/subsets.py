@@ -50,7 +50,9 @@ class SourceDraw:
     validation: Int64[np.ndarray, " n_validation"]
 
 
-def draw_classes(pool: Sequence[int], count: int | None, rng: np.random.Generator) -> tuple[int, ...]:
+def draw_classes(
+    pool: Sequence[int], count: int | None, rng: np.random.Generator
+) -> tuple[int, ...]:
     """`count` members of the pool, sorted; all of them if there are no more, or `count` is None."""
     if count is None or count >= len(pool):
         return tuple(sorted(int(index) for index in pool))
@@ -87,11 +89,15 @@ def draw_target(
     pool = range(len(domain.class_names))
     drawn = draw_classes(pool, classes, keys.generator(seed, *stream, "classes"))
     if disjoint and classes is not None and classes < len(pool):
-        order = keys.generator(seed, "target", domain.digest, "disjoint classes").permutation(len(pool))
+        order = keys.generator(seed, "target", domain.digest, "disjoint classes").permutation(
+            len(pool)
+        )
         first = replicate % (len(pool) // classes) * classes
         drawn = tuple(sorted(int(index) for index in order[first : first + classes]))
     orders = {
-        split: _ordered(domain, split, drawn, wanted, key, keys.generator(seed, *stream, split), ragged)
+        split: _ordered(
+            domain, split, drawn, wanted, key, keys.generator(seed, *stream, split), ragged
+        )
         for split, wanted, key in (
             ("train", None, "n_per_class"),
             ("validation", n_validation, "validation.per_class"),
@@ -124,7 +130,9 @@ def draw_source(
     stream = ("source", domain.digest, replicate)
     drawn = draw_classes(eligible, classes, keys.generator(seed, *stream, "classes"))
     key = "pretrain.images_per_class"
-    train = _ordered(domain, "train", drawn, images_per_class, key, keys.generator(seed, *stream, "train"))
+    train = _ordered(
+        domain, "train", drawn, images_per_class, key, keys.generator(seed, *stream, "train")
+    )
     capped = min(SOURCE_VALIDATION, domain.counts["validation"])
     validation = _ordered(
         domain, "validation", drawn, capped, key, keys.generator(seed, *stream, "validation")

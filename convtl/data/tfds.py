@@ -66,7 +66,9 @@ class _Reader:
             self._records = builder.as_data_source(split=split).data_source
         self._key, self._skip = key, {key: tensorflow_datasets.decode.SkipDecoding()}
         self._fetched: dict[int, bytes] = {}
-        self._features = tensorflow_datasets.features.FeaturesDict({key: builder.info.features[key]})
+        self._features = tensorflow_datasets.features.FeaturesDict(
+            {key: builder.info.features[key]}
+        )
 
     def __len__(self) -> int:
         return len(self._records)
@@ -80,7 +82,9 @@ class _Reader:
         """The value as it is stored: the bytes of a picture, the number of a class."""
         if index not in self._fetched:
             self.ahead([index])
-        return self._features.deserialize_example_np(self._fetched[index], decoders=self._skip)[self._key]
+        return self._features.deserialize_example_np(self._fetched[index], decoders=self._skip)[
+            self._key
+        ]
 
 
 @functools.lru_cache(maxsize=8)
@@ -143,7 +147,11 @@ class Opened:
         places = np.array([self._place(name) for name in names], np.int32)[labels]
         records = np.flatnonzero(places >= 0)
         source = _Records(
-            str(self.builder.data_dir), split, self.image_key, fit, tuple(int(index) for index in records)
+            str(self.builder.data_dir),
+            split,
+            self.image_key,
+            fit,
+            tuple(int(index) for index in records),
         )
         names = [f"{split}/{index}" for index in records]
         return Pool(source, places[records], names, contents=(None,) * len(names))
@@ -163,7 +171,9 @@ class Opened:
         labels = np.empty(len(reader), np.int32)
         for start in range(0, len(reader), _CHUNK):
             if start % (16 * _CHUNK) == 0:
-                means.tell(f"reading labels of {self.config.name} ({split}): {start} of {len(reader)}")
+                means.tell(
+                    f"reading labels of {self.config.name} ({split}): {start} of {len(reader)}"
+                )
             chunk = range(start, min(start + _CHUNK, len(reader)))
             reader.ahead(chunk)
             labels[start : chunk.stop] = [int(reader.encoded(index)) for index in chunk]
@@ -213,7 +223,9 @@ def _is_label(feature: Any) -> bool:
     return isinstance(feature, tensorflow_datasets.features.ClassLabel)
 
 
-def _feature(config: TfdsConfig, info: Any, key: str, kind: str, suits: Callable[[Any], bool]) -> str:
+def _feature(
+    config: TfdsConfig, info: Any, key: str, kind: str, suits: Callable[[Any], bool]
+) -> str:
     """The name of a feature: as configured or, where nothing was said, the only one that suits."""
     name: str = getattr(config, key)
     if name not in info.features:
@@ -237,7 +249,9 @@ def tfds_identity(config: TfdsConfig) -> dict[str, Any]:
     """
     info = open_dataset(config).builder.info
     content = {key: value for key, value in vocabulary.content(config).items() if key != "data_dir"}
-    sizes = {name: [split.num_examples, split.num_bytes] for name, split in sorted(info.splits.items())}
+    sizes = {
+        name: [split.num_examples, split.num_bytes] for name, split in sorted(info.splits.items())
+    }
     # what a cap leaves has gone to training since there are such caps with this mark; the others draw as before
     rest = {"rest": "train"} if config.per_class.of_held_out else {}
     return {**content, **rest, "data_set": info.full_name, "splits": sizes, "version": VERSION}

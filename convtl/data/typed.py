@@ -55,7 +55,9 @@ def typed_identity(content: TypedScriptConfig) -> dict[str, Any]:
     """All that determines the images: parameters, letters, font files, the code's version."""
     written = config.content(content)
     if content.test_faces is None:
-        written.pop("test_faces", None)  # the identity of domains that were there before there was such a key
+        written.pop(
+            "test_faces", None
+        )  # the identity of domains that were there before there was such a key
     return {
         **written,
         "letters": list(letters_of(content)),

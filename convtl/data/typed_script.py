@@ -51,7 +51,9 @@ class TypedScript(tfds.core.GeneratorBasedBuilder):
     ]
     progress: Callable[[str], None] | None = None
     """Called with a line now and then while letters are drawn."""
-    drawn: Callable[[str, int, UInt8[np.ndarray, "n size size"], Int32[np.ndarray, " n"]], None] | None = None
+    drawn: (
+        Callable[[str, int, UInt8[np.ndarray, "n size size"], Int32[np.ndarray, " n"]], None] | None
+    ) = None
     """Called with the split, label, images and faces of each letter when its last record was handed out."""
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -83,7 +85,9 @@ class TypedScript(tfds.core.GeneratorBasedBuilder):
         drawn = rendering.draw_all(letters, faces, content.size, content.jitter, {split: count})
         for label, _, images in drawn:
             if progress and label % 8 == 0:
-                progress(f"drawing {content.script} ({split}): letter {label + 1} of {len(letters)}")
+                progress(
+                    f"drawing {content.script} ({split}): letter {label + 1} of {len(letters)}"
+                )
             strata = numbers[images.faces]
             for index in range(count):
                 yield (
@@ -122,8 +126,18 @@ def png(image: UInt8[np.ndarray, "height width"]) -> bytes:
     rows = np.zeros((height, width + 1), np.uint8)  # each row starts with its filter type, 0
     rows[:, 1:] = image
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows.tobytes(), 0)) + _END
+    return (
+        _SIGNATURE
+        + _chunk(b"IHDR", header)
+        + _chunk(b"IDAT", zlib.compress(rows.tobytes(), 0))
+        + _END
+    )
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )

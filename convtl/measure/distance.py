@@ -37,7 +37,8 @@ def mmd2_unbiased(x: Features, y: Features, kernel: Literal["cubic", "rbf"] = "c
     gram = (pool @ pool.T / pool.shape[1] + 1) ** 3 if kernel == "cubic" else _rbf(pool)
     n, m = len(x), len(y)
     own = [
-        (part.sum() - np.trace(part)) / (len(part) * (len(part) - 1)) for part in (gram[:n, :n], gram[n:, n:])
+        (part.sum() - np.trace(part)) / (len(part) * (len(part) - 1))
+        for part in (gram[:n, :n], gram[n:, n:])
     ]
     return float(own[0] + own[1] - 2 * gram[:n, n:].sum() / (n * m))
 
@@ -96,8 +97,14 @@ def gaussian_w2(
 
     |mu - mu'|^2 + |R|^2 + |R'|^2 - 2 |R R''|_* (Frobenius and nuclear norms); as in `frechet`.
     """
-    shared = np.linalg.svd(np.einsum("apd,bqd->abpq", x_roots, y_roots, optimize=True), compute_uv=False)
-    spread = np.square(x_roots).sum((1, 2))[:, None] + np.square(y_roots).sum((1, 2)) - 2 * shared.sum(-1)
+    shared = np.linalg.svd(
+        np.einsum("apd,bqd->abpq", x_roots, y_roots, optimize=True), compute_uv=False
+    )
+    spread = (
+        np.square(x_roots).sum((1, 2))[:, None]
+        + np.square(y_roots).sum((1, 2))
+        - 2 * shared.sum(-1)
+    )
     return np.maximum(_squared_distances(x_means, y_means) + spread, 0)
 
 
@@ -123,12 +130,16 @@ def _root(x: Features) -> Float[np.ndarray, "p d"]:
 def _rbf(pool: Features) -> Float[np.ndarray, "n n"]:
     distances = _squared_distances(pool, pool)
     median = np.median(distances[np.triu_indices(len(pool), 1)])
-    scale = 2 * median if median > 0 else 1.0  # more than half of all pairs are equal: any scale will do
+    scale = (
+        2 * median if median > 0 else 1.0
+    )  # more than half of all pairs are equal: any scale will do
     return np.mean([np.exp(-distances / (scale * b**2)) for b in BANDWIDTHS], axis=0)
 
 
 def _squared_distances(x: Features, y: Features) -> Float[np.ndarray, "n m"]:
-    centre = x.mean(0)  # before squaring, so that what is subtracted is not far larger than the difference
+    centre = x.mean(
+        0
+    )  # before squaring, so that what is subtracted is not far larger than the difference
     x, y = x - centre, y - centre
     products = np.square(x).sum(1)[:, None] + np.square(y).sum(1) - 2 * x @ y.T
     return np.maximum(products, 0)
@@ -149,7 +160,10 @@ def _pot() -> Any:
     for backend in ("JAX", "PYTORCH", "TENSORFLOW", "CUPY"):
         os.environ.setdefault(f"POT_BACKEND_DISABLE_{backend}", "1")
     with warnings.catch_warnings():
-        for category in (SyntaxWarning, DeprecationWarning):  # of POT's own text, while Python compiles it
+        for category in (
+            SyntaxWarning,
+            DeprecationWarning,
+        ):  # of POT's own text, while Python compiles it
             warnings.filterwarnings("ignore", "invalid escape sequence", category)
         import ot
 

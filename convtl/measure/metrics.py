@@ -71,5 +71,7 @@ def counted(logits: Logits, labels: Labels, mask: Mask | None) -> tuple[Logits, 
             raise ValueError(f"the mask must be bool {labels.shape}, got {mask.dtype} {mask.shape}")
         logits, labels = logits[mask], labels[mask]
     if labels.size and not (labels.min() >= 0 and labels.max() < logits.shape[1]):
-        raise ValueError(f"labels must be in 0..{logits.shape[1] - 1}, got {labels.min()}..{labels.max()}")
+        raise ValueError(
+            f"labels must be in 0..{logits.shape[1] - 1}, got {labels.min()}..{labels.max()}"
+        )
     return logits, labels

@@ -64,11 +64,15 @@ def rank_correlation(
             f"estimator and outcome must be (replicates, items >= 2), got {x.shape} and {y.shape}"
         )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("estimator and outcome must be finite: leave out the items that have no value")
+        raise ValueError(
+            "estimator and outcome must be finite: leave out the items that have no value"
+        )
     one, other = _orders(x), _orders(y)
     own = (one * other).sum((1, 2)) / 2
     tau = float(own.mean())
-    drawn = own[generator(0, "rank correlation", len(x)).integers(0, len(x), (DRAWS, len(x)))].mean(1)
+    drawn = own[generator(0, "rank correlation", len(x)).integers(0, len(x), (DRAWS, len(x)))].mean(
+        1
+    )
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     orders = _permutations(x.shape[1])
     permuted = [_mean_tau(one[:, order][:, :, order], other) for order in orders]
@@ -80,7 +84,9 @@ def _mean_tau(one: np.ndarray, other: np.ndarray) -> float:
     return float((one * other).sum() / 2 / len(one))
 
 
-def _orders(x: Float[np.ndarray, "replicates items"]) -> Float[np.ndarray, "replicates items items"]:
+def _orders(
+    x: Float[np.ndarray, "replicates items"],
+) -> Float[np.ndarray, "replicates items items"]:
     """Signs of differences of all pairs, scaled so that half the sum of products of two is tau-b."""
     signs = np.sign(x[:, :, None] - x[:, None, :])
     untied = np.square(signs).sum((1, 2), keepdims=True) / 2

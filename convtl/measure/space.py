@@ -44,7 +44,9 @@ class PixelSpace:
         """Number of features d."""
         return self.pixels**2 + self.cells**2 * self.orientations
 
-    def __call__(self, images: Float[np.ndarray, "n height width channels"]) -> Float[np.ndarray, "n d"]:
+    def __call__(
+        self, images: Float[np.ndarray, "n height width channels"]
+    ) -> Float[np.ndarray, "n d"]:
         """Features of standardised images (`convtl.data.batches.standardise`), float64.
 
         Raises:
@@ -84,7 +86,9 @@ def oriented_gradients(
     return votes.reshape(count, cells**2 * orientations) / (side // cells) ** 2
 
 
-def _averaged(images: Float[np.ndarray, "n height width"], side: int) -> Float[np.ndarray, "n side side"]:
+def _averaged(
+    images: Float[np.ndarray, "n height width"], side: int
+) -> Float[np.ndarray, "n side side"]:
     """Means over side x side equal areas; pixels that straddle a border count by their share."""
     return np.einsum(
         "ih,nhw,jw->nij",
@@ -108,5 +112,7 @@ def _shares(size: int, side: int) -> Float[np.ndarray, "side size"]:
 def _on_sphere(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     """Rows scaled to norm sqrt(d); rows of (about) zeros become zeros."""
     norm = np.linalg.norm(features, axis=1, keepdims=True)
-    flat = norm < 1e-6  # of standardised pixels: far below what a single grey level in one pixel gives
+    flat = (
+        norm < 1e-6
+    )  # of standardised pixels: far below what a single grey level in one pixel gives
     return np.where(flat, 0, features / np.where(flat, 1, norm)) * np.sqrt(features.shape[1])

@@ -144,7 +144,9 @@ def knn_accuracy(features: Features, labels: Labels, k: int = 5) -> float:
     return float(np.mean(votes.argmax(1) == target.argmax(1)))
 
 
-def linear_probe_accuracy(features: Features, labels: Labels, folds: int = 4, c: float = 1.0) -> float:
+def linear_probe_accuracy(
+    features: Features, labels: Labels, folds: int = 4, c: float = 1.0
+) -> float:
     """Cross-validated accuracy of a logistic regression on standardised features, in [0, 1].
 
     Every image is predicted once, by a fit without its fold; the i-th image of a class is in fold i mod
@@ -171,7 +173,9 @@ def linear_probe_accuracy(features: Features, labels: Labels, folds: int = 4, c:
     fold = ((np.cumsum(target, axis=0) - 1)[np.arange(len(classes)), classes]).astype(int) % folds
     right = 0
     for held_out in (fold == number for number in np.unique(fold)):
-        probe = LogisticRegression(C=c, max_iter=1000, tol=1e-3).fit(scaled[~held_out], classes[~held_out])
+        probe = LogisticRegression(C=c, max_iter=1000, tol=1e-3).fit(
+            scaled[~held_out], classes[~held_out]
+        )
         right += int((probe.predict(scaled[held_out]) == classes[held_out]).sum())
     return right / len(classes)
 

@@ -45,7 +45,9 @@ class Patches(nn.Module):
         size, rows, columns = self.size, height // self.size, width // self.size
         kernel = self.param("kernel", _INIT, (size, size, channels, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x = x[:, : rows * size, : columns * size].reshape(batch, rows, size, columns, size, channels)
+        x = x[:, : rows * size, : columns * size].reshape(
+            batch, rows, size, columns, size, channels
+        )
         x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows, columns, size * size * channels)
         return per_pixel(x, kernel.reshape(-1, self.features)) + bias
 
@@ -67,7 +69,9 @@ class Stem(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h2 w2 features"]:
+    def __call__(
+        self, x: Float[Array, "batch h w c"], train: bool
+    ) -> Float[Array, "batch h2 w2 features"]:
         return _norm("norm")(Patches(self.features, 4, name="conv")(x))
 
 
@@ -77,7 +81,9 @@ class Down(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h2 w2 features"]:
+    def __call__(
+        self, x: Float[Array, "batch h w c"], train: bool
+    ) -> Float[Array, "batch h2 w2 features"]:
         return Patches(self.features, 2, name="conv")(_norm("norm")(x))
 
 
@@ -94,7 +100,9 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h w c"]:
         channels = x.shape[-1]
-        y = DepthwiseConv(7, use_bias=True, kernel_init=_INIT, lowering=self.lowering, name="depthwise")(x)
+        y = DepthwiseConv(
+            7, use_bias=True, kernel_init=_INIT, lowering=self.lowering, name="depthwise"
+        )(x)
         y = Dense(4 * channels, name="expand")(_norm("norm")(y))
         y = Dense(channels, name="project")(nn.gelu(y, approximate=False))
         y = y * self.param("gamma", nn.initializers.constant(_LAYER_SCALE), (channels,))
@@ -110,7 +118,9 @@ class ConvNeXtHead(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch features"], train: bool) -> Float[Array, "batch classes"]:
+    def __call__(
+        self, x: Float[Array, "batch features"], train: bool
+    ) -> Float[Array, "batch classes"]:
         return nn.Dense(self.classes, kernel_init=_INIT, name="dense")(_norm("norm")(x))
 
 

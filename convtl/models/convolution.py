@@ -116,7 +116,9 @@ def _canonical(x: Array, kernel: Array, stride: int, sides: Sides) -> Array:
     return _by_lane(partial(_lax, stride=stride, sides=sides))(x, kernel)
 
 
-def _forward(x: Array, kernel: Array, stride: int, sides: Sides) -> tuple[Array, tuple[Array, Array]]:
+def _forward(
+    x: Array, kernel: Array, stride: int, sides: Sides
+) -> tuple[Array, tuple[Array, Array]]:
     return _canonical(x, kernel, stride, sides), (x, kernel)
 
 
@@ -140,7 +142,9 @@ def _edges(
     return (before, size + span - 1 - reach - before), (low, reach + span - 1 - size - low)
 
 
-def _backward(stride: int, sides: Sides, kept: tuple[Array, Array], pull: Array) -> tuple[Array, Array]:
+def _backward(
+    stride: int, sides: Sides, kept: tuple[Array, Array], pull: Array
+) -> tuple[Array, Array]:
     """Cotangents of images and kernel: two convolutions with axes in the order that Eigen takes.
 
     With y[i] = sum_u k[u] x[s i + u - p] in each direction: x[m] is pulled by y[i] through k[m - s i + p], which

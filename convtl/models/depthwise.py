@@ -40,7 +40,9 @@ def sides(rule: PaddingRule, height: int, width: int, kernel_size: int, stride: 
     if rule == "symmetric":
         half = (kernel_size - 1) // 2
         return (half, half), (half, half)
-    missing = [max((-(-size // stride) - 1) * stride + kernel_size - size, 0) for size in (height, width)]
+    missing = [
+        max((-(-size // stride) - 1) * stride + kernel_size - size, 0) for size in (height, width)
+    ]
     rows, columns = ((total // 2, total - total // 2) for total in missing)
     return rows, columns
 
@@ -100,7 +102,9 @@ def _shifted_backward(stride: int, padding: Sides, saved: Any, pull: Array) -> t
 _shifted.defvjp(_shifted_forward, _shifted_backward)
 
 
-def _image_gradient(stride: int, padding: Sides, shape: tuple[int, ...], kernel: Array, pull: Array) -> Array:
+def _image_gradient(
+    stride: int, padding: Sides, shape: tuple[int, ...], kernel: Array, pull: Array
+) -> Array:
     """With respect to the image: for each of the stride's phases the kernel's entries that meet it, flipped."""
     kh, kw = kernel.shape[:2]
     _, height, width, channels = shape
@@ -116,9 +120,13 @@ def _image_gradient(stride: int, padding: Sides, shape: tuple[int, ...], kernel:
             for i in range(row, kh, stride)
             for j in range(column, kw, stride)
         ]
-        return _added(terms) if terms else jnp.zeros((shape[0], rows, columns, channels), pull.dtype)
+        return (
+            _added(terms) if terms else jnp.zeros((shape[0], rows, columns, channels), pull.dtype)
+        )
 
-    whole = jnp.stack([jnp.stack([phase(r, c) for c in range(stride)], 3) for r in range(stride)], 2)
+    whole = jnp.stack(
+        [jnp.stack([phase(r, c) for c in range(stride)], 3) for r in range(stride)], 2
+    )
     whole = whole.reshape(shape[0], rows * stride, columns * stride, channels)
     (top, _), (left, _) = padding
     return whole[:, top : top + height, left : left + width]
@@ -181,9 +189,13 @@ class DepthwiseConv(nn.Module):
     lowering: DepthwiseLowering = "auto"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w channels"]) -> Float[Array, "batch h2 w2 channels"]:
+    def __call__(
+        self, x: Float[Array, "batch h w channels"]
+    ) -> Float[Array, "batch h2 w2 channels"]:
         channels = x.shape[-1]
-        kernel = self.param("kernel", self.kernel_init, (self.kernel_size, self.kernel_size, 1, channels))
+        kernel = self.param(
+            "kernel", self.kernel_init, (self.kernel_size, self.kernel_size, 1, channels)
+        )
         padding = sides(self.padding, x.shape[1], x.shape[2], self.kernel_size, self.stride)
         y = depthwise_conv2d(x, kernel, stride=self.stride, padding=padding, lowering=self.lowering)
         return y + self.param("bias", nn.initializers.zeros, (channels,)) if self.use_bias else y

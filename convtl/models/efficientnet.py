@@ -43,7 +43,9 @@ SIZES = (224, 240, 260, 280, 300)
 """Height and width of the images that each variant was made for."""
 
 
-def efficientnet_lite(config: EfficientNetLiteConfig, input_shape: tuple[int, ...], classes: int) -> Network:
+def efficientnet_lite(
+    config: EfficientNetLiteConfig, input_shape: tuple[int, ...], classes: int
+) -> Network:
     """Builds an EfficientNet-Lite for images of any size from 8x8: stem, block01 ..., top, gap, head.
 
     Raises:
@@ -51,7 +53,9 @@ def efficientnet_lite(config: EfficientNetLiteConfig, input_shape: tuple[int, ..
     """
     check_images("efficientnet_lite", input_shape, SMALLEST_SIDE)
     width, depth = _SCALES[config.variant]
-    units: list[tuple[str, nn.Module]] = [("stem", Stem(32, config.padding, _EPSILON, config.lowering))]
+    units: list[tuple[str, nn.Module]] = [
+        ("stem", Stem(32, config.padding, _EPSILON, config.lowering))
+    ]
     for stage, (count, kernel_size, stride, expansion, features) in enumerate(_STAGES):
         scaled = count if stage in (0, len(_STAGES) - 1) else ceil(depth * count)
         for place in range(scaled):

@@ -51,7 +51,8 @@ def max_pool2d(
         count = (x.shape[axis] - size) // stride + 1
         last = (count - 1) * stride + 1
         shifted = (
-            jax.lax.slice_in_dim(x, place, place + last, stride=stride, axis=axis) for place in range(size)
+            jax.lax.slice_in_dim(x, place, place + last, stride=stride, axis=axis)
+            for place in range(size)
         )
         x = reduce(jnp.maximum, shifted)
     return x
@@ -87,11 +88,18 @@ class Conv(nn.Module):
     use_bias: bool = True
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch height width in"]) -> Float[Array, "batch height2 width2 out"]:
+    def __call__(
+        self, x: Float[Array, "batch height width in"]
+    ) -> Float[Array, "batch height2 width2 out"]:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         y = conv2d(
-            x, kernel, stride=self.stride, padding=self.padding, groups=self.groups, lowering=self.lowering
+            x,
+            kernel,
+            stride=self.stride,
+            padding=self.padding,
+            groups=self.groups,
+            lowering=self.lowering,
         )
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,))
@@ -141,6 +149,8 @@ class Head(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch features"], train: bool) -> Float[Array, "batch classes"]:
+    def __call__(
+        self, x: Float[Array, "batch features"], train: bool
+    ) -> Float[Array, "batch classes"]:
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.classes, kernel_init=self.kernel_init, name="dense")(x)

@@ -16,7 +16,11 @@ from convtl.models.layers import Conv, pool2d
 from convtl.models.lowering import Lowering
 from convtl.models.network import Network
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": nn.tanh, "relu": nn.relu, "sigmoid": nn.sigmoid}
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": nn.tanh,
+    "relu": nn.relu,
+    "sigmoid": nn.sigmoid,
+}
 INITIALISERS: dict[str, Callable[..., Any]] = {
     "lecun_normal": nn.initializers.lecun_normal(),
     "glorot_uniform": nn.initializers.glorot_uniform(),
@@ -36,7 +40,9 @@ class ConvUnit(nn.Module):
     lowering: Lowering = "auto"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h2 w2 features"]:
+    def __call__(
+        self, x: Float[Array, "batch h w c"], train: bool
+    ) -> Float[Array, "batch h2 w2 features"]:
         init = INITIALISERS[self.initialiser]
         x = Conv(self.features, 5, self.padding, init, self.lowering, name="conv")(x)
         return ACTIVATIONS[self.activation](x)
@@ -48,7 +54,9 @@ class PoolUnit(nn.Module):
     kind: Literal["average", "max"]
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h2 w2 c"]:
+    def __call__(
+        self, x: Float[Array, "batch h w c"], train: bool
+    ) -> Float[Array, "batch h2 w2 c"]:
         return pool2d(x, self.kind)
 
 

@@ -107,7 +107,9 @@ def convolution_form(
     if asked == "banded" and stride != 1:
         raise ValueError(f"a banded convolution has no stride {stride}")
     if asked == "winograd" and not winograd:
-        raise ValueError(f"a winograd convolution has no kernel {kernel[0]}x{kernel[1]} with stride {stride}")
+        raise ValueError(
+            f"a winograd convolution has no kernel {kernel[0]}x{kernel[1]} with stride {stride}"
+        )
     if asked != "auto":
         return asked
     if not on_cpu() or groups != 1:
@@ -119,7 +121,11 @@ def convolution_form(
     rows, columns = (height - kernel[0]) // stride + 1, (width - kernel[1]) // stride + 1
     down, across = tiles(rows, columns)
     fewest, most = _WINOGRAD_TILES
-    if winograd and min(kernel[2:]) >= _WINOGRAD_MIN_MAPS and fewest <= images * down * across <= most:
+    if (
+        winograd
+        and min(kernel[2:]) >= _WINOGRAD_MIN_MAPS
+        and fewest <= images * down * across <= most
+    ):
         return "winograd"
     many = kernel[2] >= _PATCHES_MIN_MAPS and rows * columns <= _PATCHES_MAX_PIXELS
     if kernel[:2] != (1, 1) and (many or rows < kernel[0] or columns < kernel[1]):
@@ -163,7 +169,9 @@ def trained_at_a_time(rows: int, input_shape: tuple[int, ...]) -> int:
     """
     if not on_cpu():
         return rows
-    return _divisor(rows, min(_TRAINED_AT_A_TIME, _TRAINED_PIXELS // (input_shape[0] * input_shape[1])))
+    return _divisor(
+        rows, min(_TRAINED_AT_A_TIME, _TRAINED_PIXELS // (input_shape[0] * input_shape[1]))
+    )
 
 
 def _divisor(rows: int, most: int) -> int:

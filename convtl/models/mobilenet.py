@@ -38,10 +38,14 @@ class Stem(nn.Module):
     lowering: DepthwiseLowering = "auto"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h2 w2 features"]:
+    def __call__(
+        self, x: Float[Array, "batch h w c"], train: bool
+    ) -> Float[Array, "batch h2 w2 features"]:
         padding = sides(self.padding, x.shape[1], x.shape[2], 3, 2)
         lowering: Literal["auto", "lax"] = "lax" if self.lowering == "lax" else "auto"
-        x = Conv(self.features, 3, padding, FAN_OUT, lowering, stride=2, use_bias=False, name="conv")(x)
+        x = Conv(
+            self.features, 3, padding, FAN_OUT, lowering, stride=2, use_bias=False, name="conv"
+        )(x)
         return nn.relu6(batch_norm("norm", train=train, epsilon=self.epsilon)(x))
 
 
@@ -60,7 +64,9 @@ class InvertedResidual(nn.Module):
     lowering: DepthwiseLowering = "auto"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h2 w2 features"]:
+    def __call__(
+        self, x: Float[Array, "batch h w c"], train: bool
+    ) -> Float[Array, "batch h2 w2 features"]:
         def norm(name: str) -> nn.BatchNorm:
             return batch_norm(name, train=train, epsilon=self.epsilon)
 
@@ -83,7 +89,9 @@ class Top(nn.Module):
     epsilon: float
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h w features"]:
+    def __call__(
+        self, x: Float[Array, "batch h w c"], train: bool
+    ) -> Float[Array, "batch h w features"]:
         x = PointwiseConv(self.features, name="conv")(x)
         return nn.relu6(batch_norm("norm", train=train, epsilon=self.epsilon)(x))
 

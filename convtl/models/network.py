@@ -62,7 +62,9 @@ class Network:
 
     def inferred_at_a_time(self, rows: int, start: int = 0) -> int:
         """How many of a batch of `rows` go together through units from `start` on; never a matter of the head."""
-        return inferred_at_a_time(rows, self.shape_before(start), self.input_shape, self._below_head)
+        return inferred_at_a_time(
+            rows, self.shape_before(start), self.input_shape, self._below_head
+        )
 
     @cached_property
     def _below_head(self) -> int:
@@ -76,7 +78,9 @@ class Network:
         shapes = []
         for index in range(len(self.units)):
             x, _, _ = jax.eval_shape(
-                lambda v, x, i=index: self.apply(v, x, start=i, stop=i + 1), self.abstract_variables, x
+                lambda v, x, i=index: self.apply(v, x, start=i, stop=i + 1),
+                self.abstract_variables,
+                x,
             )
             shapes.append(tuple(x.shape[1:]))
         return tuple(shapes)
@@ -171,7 +175,9 @@ class Network:
         if start == stop:
             return x
         few = self.inferred_at_a_time(len(x), start)
-        return in_pieces(lambda some: self.apply(variables, some, start=start, stop=stop)[0], x, few)
+        return in_pieces(
+            lambda some: self.apply(variables, some, start=start, stop=stop)[0], x, few
+        )
 
     def mixes_batch(self, train: Collection[str], held: Collection[str] = ()) -> bool:
         """Whether in training mode a batch means more than its images one by one: for statistics, or for draws.
@@ -179,7 +185,9 @@ class Network:
         Args: as those of `apply`.
         """
         own = self.abstract_variables
-        return any(("batch_stats" in own[name] and name not in held) or self._draws(name) for name in train)
+        return any(
+            ("batch_stats" in own[name] and name not in held) or self._draws(name) for name in train
+        )
 
     def _draws(self, name: str) -> bool:
         index = self.index(name)

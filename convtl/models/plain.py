@@ -15,4 +15,6 @@ def plain(config: PlainConfig, input_shape: tuple[int, ...], classes: int) -> Ne
         (f"fc{place}", DenseUnit(config.width, config.activation, config.initialiser))
         for place in range(1, config.hidden + 1)
     )
-    return Network((*hidden, ("out", DenseUnit(classes, None, config.initialiser))), tuple(input_shape))
+    return Network(
+        (*hidden, ("out", DenseUnit(classes, None, config.initialiser))), tuple(input_shape)
+    )

@@ -54,7 +54,9 @@ class ResidualBlock(nn.Module):
     lowering: Lowering = "auto"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h2 w2 c2"]:
+    def __call__(
+        self, x: Float[Array, "batch h w c"], train: bool
+    ) -> Float[Array, "batch h2 w2 c2"]:
         layers = self._layers()
         y = x
         for place, (features, size, stride) in enumerate(layers, 1):
@@ -91,7 +93,9 @@ class ResidualBlock(nn.Module):
         return norm_layer(self.norm, norm, features, train=train, epsilon=self.epsilon)(x)
 
 
-def _subsampled(x: Float[Array, "batch h w c"], stride: int, channels: int) -> Float[Array, "batch h2 w2 c2"]:
+def _subsampled(
+    x: Float[Array, "batch h w c"], stride: int, channels: int
+) -> Float[Array, "batch h2 w2 c2"]:
     """Every `stride`-th pixel, with maps of zeros before and after the maps that are there."""
     missing = channels - x.shape[-1]
     edges = ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2))
@@ -129,7 +133,9 @@ def resnet(config: ResNetConfig, input_shape: tuple[int, ...], classes: int) -> 
                 lowering=config.lowering,
             )
             units.append((f"stage{stage + 1}_block{place + 1}", block))
-    return Network((*units, ("gap", GlobalAveragePool()), ("head", Head(classes))), tuple(input_shape))
+    return Network(
+        (*units, ("gap", GlobalAveragePool()), ("head", Head(classes))), tuple(input_shape)
+    )
 
 
 def cifar_resnet(config: CifarResNetConfig, input_shape: tuple[int, ...], classes: int) -> Network:
@@ -151,4 +157,6 @@ def cifar_resnet(config: CifarResNetConfig, input_shape: tuple[int, ...], classe
                 lowering=config.lowering,
             )
             units.append((f"stage{stage + 1}_block{place + 1}", block))
-    return Network((*units, ("gap", GlobalAveragePool()), ("head", Head(classes))), tuple(input_shape))
+    return Network(
+        (*units, ("gap", GlobalAveragePool()), ("head", Head(classes))), tuple(input_shape)
+    )

@@ -36,7 +36,9 @@ class ConvUnit(nn.Module):
     lowering: Lowering = "auto"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h2 w2 features"]:
+    def __call__(
+        self, x: Float[Array, "batch h w c"], train: bool
+    ) -> Float[Array, "batch h2 w2 features"]:
         x = Conv(
             self.features,
             self.kernel_size,
@@ -61,9 +63,13 @@ class MaxPoolUnit(nn.Module):
     adapt_to: int | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h2 w2 c"]:
+    def __call__(
+        self, x: Float[Array, "batch h w c"], train: bool
+    ) -> Float[Array, "batch h2 w2 c"]:
         x = max_pool2d(x, self.size, self.stride, self.padding)
-        return x if self.adapt_to is None else adaptive_average_pool2d(x, self.adapt_to, self.adapt_to)
+        return (
+            x if self.adapt_to is None else adaptive_average_pool2d(x, self.adapt_to, self.adapt_to)
+        )
 
 
 class DenseUnit(nn.Module):

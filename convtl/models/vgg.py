@@ -31,12 +31,16 @@ def vgg(config: VggConfig, input_shape: tuple[int, ...], classes: int) -> Networ
     check_images("vgg", input_shape, _SMALLEST_SIDE)
     norm = None if config.norm == "none" else config.norm
     units: list[tuple[str, nn.Module]] = []
-    for stage, (count, width) in enumerate(zip(_CONVOLUTIONS[config.layers], _WIDTHS, strict=True), 1):
+    for stage, (count, width) in enumerate(
+        zip(_CONVOLUTIONS[config.layers], _WIDTHS, strict=True), 1
+    ):
         unit = ConvUnit(
             width * config.width, 3, padding=1, norm=norm, use_bias=True, lowering=config.lowering
         )
         units += [(f"conv{stage}_{place}", unit) for place in range(1, count + 1)]
-        units.append((f"pool{stage}", MaxPoolUnit(2, adapt_to=_POOLED_SIDE if stage == 5 else None)))
+        units.append(
+            (f"pool{stage}", MaxPoolUnit(2, adapt_to=_POOLED_SIDE if stage == 5 else None))
+        )
     hidden = DenseUnit(64 * config.width, config.dropout, "output")
     units += [("fc6", hidden), ("fc7", hidden), ("fc8", Head(classes))]
     return Network(tuple(units), tuple(input_shape))

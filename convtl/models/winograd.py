@@ -54,7 +54,9 @@ def _wide(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _tiles_of(x: Float[Array, "batch height width in"], sides: Sides) -> Float[Array, "16 tiles in"]:
+def _tiles_of(
+    x: Float[Array, "batch height width in"], sides: Sides
+) -> Float[Array, "16 tiles in"]:
     """B' d B of all tiles d, in float32 at least."""
     x = _wide(x)
     batch, height, width, channels = x.shape
@@ -62,11 +64,15 @@ def _tiles_of(x: Float[Array, "batch height width in"], sides: Sides) -> Float[A
     (top, _), (left, _) = sides
     # An odd last row or column of outputs is filled up to a tile; what is computed for it is cut off afterwards.
     below, right = 2 * down + 2 - height - top, 2 * across + 2 - width - left
-    x = jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (top, below, 0), (left, right, 0), (0, 0, 0)))
+    x = jax.lax.pad(
+        x, jnp.zeros((), x.dtype), ((0, 0, 0), (top, below, 0), (left, right, 0), (0, 0, 0))
+    )
     places = [
         place
         for line in _input([x[:, row : row + 2 * down - 1 : 2] for row in range(4)])
-        for place in _input([line[:, :, column : column + 2 * across - 1 : 2] for column in range(4)])
+        for place in _input(
+            [line[:, :, column : column + 2 * across - 1 : 2] for column in range(4)]
+        )
     ]
     return jnp.stack(places).reshape(16, batch * down * across, channels)
 

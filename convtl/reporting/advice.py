@@ -6,13 +6,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from convtl.analysis.advised import PICTURES, Advice, DepthChoice, Difference, Measured
+from convtl.analysis.learning_curve import LearningCurve
+from convtl.analysis.statistics import EPSILON, Interval
 from convtl.config import Config, ImageFolderConfig
 from convtl.reporting import advice_plots, figures, numbers
 from convtl.reporting.tables import markdown
-from convtl.study.advised import PICTURES, Advice, DepthChoice, Difference, Measured
-from convtl.study.learning_curve import LearningCurve
 from convtl.study.nets import net_of
-from convtl.study.statistics import EPSILON, Interval
 
 _NOTHING = (
     "## How deep to fine-tune\n\nNothing can be advised yet: no pretrained source has a replicate in which every "
@@ -53,7 +53,11 @@ def console(found: Sequence[Advice], config: Config, out: Path) -> str:
     outlook = _forecasts(advice, curve, config) if isinstance(curve, LearningCurve) else ""
     lines += [f"more pictures: {outlook}" if outlook else _unsaid(str(curve))]
     net = net_of(out / "nets", advice.best.trial)
-    lines += [f"use it: {_command(net, advice, config)}"] if net else ["no net was kept: save=best keeps it"]
+    lines += (
+        [f"use it: {_command(net, advice, config)}"]
+        if net
+        else ["no net was kept: save=best keeps it"]
+    )
     return "\n".join(lines)
 
 
@@ -76,7 +80,10 @@ def _depth(advice: Advice, config: Config) -> list[str]:
         "the test pictures correctly.\n"
     ]
     if now.others:
-        text += [f"All that was measured with {now.images:,} pictures:\n", _measured(advice, config)]
+        text += [
+            f"All that was measured with {now.images:,} pictures:\n",
+            _measured(advice, config),
+        ]
     said = [*_reasons(advice, config), *_untried(advice, config), *_caveats(advice, config)]
     text += ["\n".join(f"- {one}" for one in said) + "\n"]
     if len(advice.choices) > 1:
@@ -87,7 +94,13 @@ def _depth(advice: Advice, config: Config) -> list[str]:
 def _measured(advice: Advice, config: Config) -> str:
     """The depths side by side: what they reach and what they cost."""
     now = advice.now
-    header = ["trained", "weights that change", "arithmetic", "test accuracy", "points against the advised"]
+    header = [
+        "trained",
+        "weights that change",
+        "arithmetic",
+        "test accuracy",
+        "points against the advised",
+    ]
     least = min((arm.flops for arm in now.arms if arm.flops > 0), default=math.nan)
     rows = [
         [
@@ -117,7 +130,9 @@ def _reasons(advice: Advice, config: Config) -> list[str]:
             f"The answer below names {_short(advice, now.enough, config)}, because it passes over losses of up to "
             f"{EPSILON} logit (5 points at 50%, 2 at 90%). The advice takes every settled gain."
         )
-    better = [arm for arm in now.others if arm.depth > now.depth and arm.accuracy > now.advised.accuracy]
+    better = [
+        arm for arm in now.others if arm.depth > now.depth and arm.accuracy > now.advised.accuracy
+    ]
     if better:
         best = max(better, key=lambda arm: arm.accuracy)
         said.append(
@@ -167,7 +182,13 @@ def _caveats(advice: Advice, config: Config) -> list[str]:
 
 
 def _fewer(advice: Advice, config: Config) -> str:
-    header = ["n a class", "pictures", "advised", "test accuracy", "points of other depths against it"]
+    header = [
+        "n a class",
+        "pictures",
+        "advised",
+        "test accuracy",
+        "points of other depths against it",
+    ]
     rows = [
         [
             f"{_up_to(config)}{choice.n}",
@@ -186,7 +207,9 @@ def _fewer(advice: Advice, config: Config) -> str:
 
 
 def _more(advice: Advice, out: Path, suffix: str, config: Config) -> list[str]:
-    figure = figures.save(advice_plots.forecast(advice), out / "figures" / f"more_pictures{suffix}.png")
+    figure = figures.save(
+        advice_plots.forecast(advice), out / "figures" / f"more_pictures{suffix}.png"
+    )
     curve, layers = advice.curve, _layers(advice, advice.curve_depth, config)
     if not isinstance(curve, LearningCurve):
         text, caption = f"{_unsaid(curve)}\n", f"What was measured with {layers} trained."
@@ -212,9 +235,7 @@ def _bound(advice: Advice, config: Config) -> str:
     if advice.curve_depth == now.depth:
         return ""
     layers, found = _short(advice, now.depth, config), now.arm(advice.curve_depth).against
-    why = (
-        f"The advised depth, {layers}, was measured with too few numbers of pictures for a curve of its own."
-    )
+    why = f"The advised depth, {layers}, was measured with too few numbers of pictures for a curve of its own."
     if found is None or not found.settled or found.effect > 0:
         return f"{why} How the two would compare with more pictures is not known. "
     return (
@@ -225,7 +246,11 @@ def _bound(advice: Advice, config: Config) -> str:
 
 def _law(curve: LearningCurve) -> str:
     sizes = f"all {len(curve.images)} sizes, {curve.images[0]:,.0f} to {curve.images[-1]:,.0f} pictures,"
-    power = f"falls as n^{numbers.MINUS}{abs(curve.slope):.2f}" if curve.slope < 0 else "does not fall with n"
+    power = (
+        f"falls as n^{numbers.MINUS}{abs(curve.slope):.2f}"
+        if curve.slope < 0
+        else "does not fall with n"
+    )
     level = numbers.level(curve.forecasts[0].interval).replace(".0%", "%")
     return (
         f"The law: the error {power}; a power law (Hestness et al. 2017) was fitted to {sizes} in each of "
@@ -254,7 +279,11 @@ def _unsaid(reason: str) -> str:
 
 
 def _times(factor: float) -> str:
-    return _WORDS.get(int(factor), f"{factor:g} times") if factor == int(factor) else f"{factor:g} times"
+    return (
+        _WORDS.get(int(factor), f"{factor:g} times")
+        if factor == int(factor)
+        else f"{factor:g} times"
+    )
 
 
 # --- the net ------------------------------------------------------------------------------------------

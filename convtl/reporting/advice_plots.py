@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from convtl.analysis.advised import Advice
+from convtl.analysis.learning_curve import LearningCurve
 from convtl.reporting import numbers
 from convtl.reporting.figures import (
     COLOURS,
@@ -16,8 +18,6 @@ from convtl.reporting.figures import (
     percent_axis,
     styled,
 )
-from convtl.study.advised import Advice
-from convtl.study.learning_curve import LearningCurve
 
 _POINTS = 200
 _LABELS = 6
@@ -34,9 +34,13 @@ def forecast(advice: Advice) -> Figure:
     log_axis(axis.xaxis, _few(sorted([*places, *(found.images for found in known)])))
     for images, values in advice.measured:
         dots = np.full(len(values), images)
-        axis.plot(dots, values, ".", color=COLOURS[0], alpha=0.45, markersize=5, label="single replicates")
+        axis.plot(
+            dots, values, ".", color=COLOURS[0], alpha=0.45, markersize=5, label="single replicates"
+        )
     means = [float(np.mean(values)) for _, values in advice.measured]
-    axis.plot(places, means, "o", color=COLOURS[0], markersize=6.5, label="measured, mean", zorder=3)
+    axis.plot(
+        places, means, "o", color=COLOURS[0], markersize=6.5, label="measured, mean", zorder=3
+    )
     if isinstance(curve, LearningCurve):
         _draw_curve(axis, curve)
     axis.set_xlabel("labelled training images, all classes together")
@@ -60,7 +64,14 @@ def _draw_curve(axis: Axes, curve: LearningCurve) -> None:
     for found in curve.forecasts:
         ends = [[found.accuracy - found.interval.low], [found.interval.high - found.accuracy]]
         style: dict[str, Any] = {"color": COLOURS[1], "marker": "D", "markersize": 6, "capsize": 4}
-        label = f"expected ({numbers.level(found.interval)} prediction interval)".replace(".0%", "%")
+        label = f"expected ({numbers.level(found.interval)} prediction interval)".replace(
+            ".0%", "%"
+        )
         axis.errorbar(
-            [found.images], [found.accuracy], yerr=np.abs(ends), label=label, linestyle="none", **style
+            [found.images],
+            [found.accuracy],
+            yerr=np.abs(ends),
+            label=label,
+            linestyle="none",
+            **style,
         )

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from convtl.analysis.advised import advise
+from convtl.analysis.arms import LONG, blocks, frame
 from convtl.config import Config, ImageFolderConfig, TfdsConfig, TypedScriptConfig, dump
 from convtl.data.domains import Domain
-from convtl.files import written
 from convtl.keys import digest
 from convtl.reporting import advice
 from convtl.reporting.comparable import comparable
@@ -21,8 +22,7 @@ from convtl.reporting.protocol import commits_said, facts, tuned_edges, unfinish
 from convtl.reporting.replication import Second
 from convtl.reporting.shared_rows import shared_said
 from convtl.reporting.ways import setting_name
-from convtl.study.advised import advise
-from convtl.study.arms import LONG, blocks, frame
+from convtl.storage.files import written
 from convtl.study.columns import Rows, Table, column_of
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
@@ -71,7 +71,9 @@ def build(
         "rates at an edge": tuned_edges(record, everything),
         "rows of other studies": shared_said(config, set(rows.objects("trial"))),
     }
-    scope = _scope(config, record, rows, wall) | {name: text for name, text in program.items() if text}
+    scope = _scope(config, record, rows, wall) | {
+        name: text for name, text in program.items() if text
+    }
     not_run = unfinished(record, everything) if config.scorecard else []
     del found, everything, made_by, signed  # of a million trials each is hundreds of megabytes
     if late := _added_later(config, rows):
@@ -82,7 +84,11 @@ def build(
     if config.limits.suffix:
         title += " (cut short to try the way through: its numbers mean nothing)"
     question = config.question or "How does accuracy depend on how many layers are fine-tuned?"
-    shared: dict[str, Any] = {"title": title, "question": question, "samples": _read_samples(store.out)}
+    shared: dict[str, Any] = {
+        "title": title,
+        "question": question,
+        "samples": _read_samples(store.out),
+    }
     with accessible(store.out):
         if not config.scorecard:
             given = advise(blocks(frame(rows), config.source)) if config.advice else []
@@ -109,7 +115,9 @@ def build(
         )
 
 
-def _uncached(config: Config, samples: Samples | None, units: Mapping[int, str]) -> dict[int, float]:
+def _uncached(
+    config: Config, samples: Samples | None, units: Mapping[int, str]
+) -> dict[int, float]:
     """What frozen layers cost where their outputs are not kept; empty where no image tells their size."""
     images = next((images for images, _ in (samples or {}).values() if len(images)), None)
     return {} if images is None else uncached(config, (*images.shape[1:3], 1), units)
@@ -124,7 +132,9 @@ def _added_later(config: Config, rows: Table) -> list[str]:
     ]
 
 
-def _scope(config: Config, record: Mapping[str, Any], rows: Table, wall: float | None) -> dict[str, Any]:
+def _scope(
+    config: Config, record: Mapping[str, Any], rows: Table, wall: float | None
+) -> dict[str, Any]:
     faces, sources = set[str](), _sources(config, rows)
     for name in config.target:
         domain = config.domains.get(name)
@@ -147,8 +157,12 @@ def _scope(config: Config, record: Mapping[str, Any], rows: Table, wall: float |
         "source nets": _source_nets(config, sources),
         "seed": config.seed,
         "device": record.get("device"),
-        "versions": ", ".join(f"{name} {number}" for name, number in record.get("versions", {}).items()),
-        "training time, all trials (s)": round(sum(float(own or 0) for own in rows.objects("seconds")), 1),
+        "versions": ", ".join(
+            f"{name} {number}" for name, number in record.get("versions", {}).items()
+        ),
+        "training time, all trials (s)": round(
+            sum(float(own or 0) for own in rows.objects("seconds")), 1
+        ),
     }
     if unmatched := _unmatched(config, rows):
         scope["sources are not matched"] = unmatched
@@ -165,7 +179,10 @@ def _scope(config: Config, record: Mapping[str, Any], rows: Table, wall: float |
 def _sources(config: Config, rows: Iterable[Row]) -> list[str]:
     """Those that trials have, which with blocks need not be those beside them; in the config's order first."""
     there = dict.fromkeys(map(str, Table.of(rows).distinct("source")))
-    return [*(name for name in config.source if name in there), *(n for n in there if n not in config.source)]
+    return [
+        *(name for name in config.source if name in there),
+        *(n for n in there if n not in config.source),
+    ]
 
 
 def _source_nets(config: Config, sources: Sequence[str]) -> str | None:
@@ -190,7 +207,10 @@ def _resized(config: Config, sources: Sequence[str]) -> list[str]:
             continue
         for source in sources:
             weights = config.weights.get(source_name(source).base)
-            if weights and (domain.crop, domain.interpolation) != (weights.crop, weights.interpolation):
+            if weights and (domain.crop, domain.interpolation) != (
+                weights.crop,
+                weights.interpolation,
+            ):
                 said.append(
                     f"{target} is resized with crop {domain.crop:g}, {domain.interpolation}, and {source} was made "
                     f"for crop {weights.crop:g}, {weights.interpolation}: that may cost accuracy"
@@ -234,7 +254,11 @@ def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> No
             _keep(arrays, _seen_as(trial), data.pixels("train", positions), data.domain, labels)
         requests = () if f"{trial.source}/images" in arrays else materials.sources.requests(trial)
         # Pictures that imported weights were trained on are not at hand.
-        if requests and isinstance(requests[0], SourceRequest) and not source_name(trial.source).variant:
+        if (
+            requests
+            and isinstance(requests[0], SourceRequest)
+            and not source_name(trial.source).variant
+        ):
             domain, draw = requests[0].parts[0]
             split, chosen = domain.split("train"), np.asarray(draw.classes)[:_SAMPLES]
             first = [int(np.argmax(split.labels == label)) for label in chosen]
@@ -244,7 +268,11 @@ def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> No
 
 
 def _keep(
-    arrays: dict[str, np.ndarray], name: str, images: np.ndarray, domain: Domain, labels: Iterable[int]
+    arrays: dict[str, np.ndarray],
+    name: str,
+    images: np.ndarray,
+    domain: Domain,
+    labels: Iterable[int],
 ) -> None:
     arrays[f"{name}/images"] = np.asarray(images)
     arrays[f"{name}/labels"] = np.asarray([domain.class_names[label] for label in labels])
@@ -252,14 +280,18 @@ def _keep(
 
 def _seen_as(trial: Trial) -> str:
     """`cyrillic`, `cyrillic, inversion`: a target, and how the trial's images of it are changed."""
-    changes = {f"axes.{key}": str(value) for key, value in trial.axes.items() if key.startswith("shift.")}
+    changes = {
+        f"axes.{key}": str(value) for key, value in trial.axes.items() if key.startswith("shift.")
+    }
     said = setting_name(changes, {})
     return trial.target if said in ("", "no shift") else f"{trial.target}, {said}"
 
 
 def lacks_samples(out: Path, trials: Sequence[Trial], domains: Container[str]) -> bool:
     """Whether pictures are missing of a target or of a source domain: what other processes ran had fewer."""
-    wanted = {_seen_as(trial) for trial in trials} | {t.source for t in trials if t.source in domains}
+    wanted = {_seen_as(trial) for trial in trials} | {
+        t.source for t in trials if t.source in domains
+    }
     return not wanted <= (_read_samples(out) or {}).keys()
 
 
@@ -270,7 +302,10 @@ def _read_samples(out: Path) -> Samples | None:
     with np.load(path, allow_pickle=False) as arrays:
         names = dict.fromkeys(key.rpartition("/")[0] for key in arrays.files)
         return {
-            name: (_shown(arrays[f"{name}/images"]), [str(label) for label in arrays[f"{name}/labels"]])
+            name: (
+                _shown(arrays[f"{name}/images"]),
+                [str(label) for label in arrays[f"{name}/labels"]],
+            )
             for name in names
         }
 

@@ -5,22 +5,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from convtl.analysis.arms import Block
 from convtl.reporting import numbers
 from convtl.reporting.summary import Cell
-from convtl.study.arms import Block
 
 
 def accuracy_by_depth(block: Block, found: Sequence[Cell]) -> str:
     """Which arm is the best of all, and how far apart depths are."""
     curves = {
-        (cell.source, cell.n): block.curve(cell.source, cell.n, "test_accuracy").mean() for cell in found
+        (cell.source, cell.n): block.curve(cell.source, cell.n, "test_accuracy").mean()
+        for cell in found
     }
-    spread = {key: float(curve.max() - curve.min()) for key, curve in curves.items() if len(curve) > 1}
+    spread = {
+        key: float(curve.max() - curve.min()) for key, curve in curves.items() if len(curve) > 1
+    }
     if not spread:
         return "One depth only, so depths cannot be compared."
     source, n = max(spread, key=lambda key: spread[key])
     curve = curves[source, n]
-    worst, best = (int(curve.index[int(place(curve.to_numpy()))]) for place in (np.argmin, np.argmax))
+    worst, best = (
+        int(curve.index[int(place(curve.to_numpy()))]) for place in (np.argmin, np.argmax)
+    )
     return (
         f"Depth matters most from {source} at n={n}: {numbers.percent(curve.min())} at depth "
         f"{block.depth_name(worst)}, {numbers.percent(curve.max())} at depth {block.depth_name(best)}."
@@ -43,10 +48,14 @@ def learning_curves(block: Block, found: Sequence[Cell]) -> str:
     last = block.counts[-1]
     ends = [cell for cell in found if cell.n == last and cell.accuracy is not None]
     scratch = block.scratch_arm(last, "test_accuracy")
-    said = [f"{cell.source} {numbers.percent(cell.accuracy.effect)}" for cell in ends if cell.accuracy]
+    said = [
+        f"{cell.source} {numbers.percent(cell.accuracy.effect)}" for cell in ends if cell.accuracy
+    ]
     if len(scratch):
         said.append(f"scratch {numbers.percent(float(scratch.mean()))}")
-    return f"At n={last}, with the depth chosen on validation: {numbers.listed(said)}." if said else ""
+    return (
+        f"At n={last}, with the depth chosen on validation: {numbers.listed(said)}." if said else ""
+    )
 
 
 def cost_curve(block: Block, found: Sequence[Cell]) -> str:
@@ -85,7 +94,9 @@ def rates(block: Block) -> str:
 
 def calibration(block: Block) -> str:
     """Which depth is calibrated best and worst."""
-    means = {k: float(block.data.loc[block.data["depth"] == k, "test_ece"].mean()) for k in block.depths}
+    means = {
+        k: float(block.data.loc[block.data["depth"] == k, "test_ece"].mean()) for k in block.depths
+    }
     means = {k: value for k, value in means.items() if math.isfinite(value)}
     if not means:
         return ""

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from convtl.analysis.arms import Block, arm_names
+from convtl.analysis.principles import Verdict, at_floor
 from convtl.reporting import numbers
-from convtl.study.arms import Block, arm_names
-from convtl.study.principles import Verdict, at_floor
 from convtl.study.results import PARTS, by_part
 
 _EQUALLY_LEARNED = 0.05
@@ -16,7 +16,10 @@ _EQUALLY_LEARNED = 0.05
 
 
 def limits(
-    data: pd.DataFrame, parts: Sequence[Block], verdicts: Sequence[Verdict], facts: Mapping[str, Any]
+    data: pd.DataFrame,
+    parts: Sequence[Block],
+    verdicts: Sequence[Verdict],
+    facts: Mapping[str, Any],
 ) -> tuple[list[str], list[str]]:
     """(what it can say, what it cannot), each computed from the rows."""
     targets = sorted({block.target for block in parts})
@@ -59,17 +62,18 @@ def _declared(verdicts: Sequence[Verdict], late: Collection[str]) -> str:
         return f"Claims under test: {statements}. Added when results were there already: {named}; {rest}"
     if len(verdicts) == 1:
         return f"One claim was declared before the results, and its p is unadjusted: {statements}; {rest}"
-    return (
-        f"Declared before the results, and adjusted by Holm over {len(verdicts)} tests: {statements}; {rest}"
-    )
+    return f"Declared before the results, and adjusted by Holm over {len(verdicts)} tests: {statements}; {rest}"
 
 
 def _one_of_a_kind(parts: Sequence[Block], targets: Sequence[str]) -> list[str]:
     said = []
     if len(targets) == 1:
-        said.append(f"One target only: nothing here shows that it holds for targets other than {targets[0]}.")
+        said.append(
+            f"One target only: nothing here shows that it holds for targets other than {targets[0]}."
+        )
     updates = sorted(
-        {dict(block.setting)["updates"] for block in parts if dict(block.setting)["updates"]}, key=float
+        {dict(block.setting)["updates"] for block in parts if dict(block.setting)["updates"]},
+        key=float,
     )
     if len(updates) == 1:
         said.append(
@@ -83,7 +87,9 @@ def _one_of_a_kind(parts: Sequence[Block], targets: Sequence[str]) -> list[str]:
             "Sources are fixed, not redrawn: differences between sources hold for these, not for kinds."
         )
     if any(not block.full_known for block in parts):
-        said.append("Where scratch is missing, the deepest depth that was trained stands for the whole net.")
+        said.append(
+            "Where scratch is missing, the deepest depth that was trained stands for the whole net."
+        )
     return said
 
 
@@ -94,7 +100,9 @@ def _validation(data: pd.DataFrame) -> list[str]:
         return []
     per_class = (oracle["n_val"] * oracle["n_per_class"] / oracle["n_train"]).median()
     labels = (
-        f" ({per_class:.0f} labels a class that are not counted in n)" if math.isfinite(per_class) else ""
+        f" ({per_class:.0f} labels a class that are not counted in n)"
+        if math.isfinite(per_class)
+        else ""
     )
     return [
         f"Oracle validation{labels} chose the learning rate, and the depth where it says so: with only n "
@@ -126,7 +134,9 @@ def augmented(data: pd.DataFrame) -> list[str]:
     kinds = {str(value).lower() == "true": part for value, part in known.groupby("augmented")}
     if len(kinds) < 2:
         return []
-    depths = {flag: ", ".join(map(str, sorted(part["depth"].unique()))) for flag, part in kinds.items()}
+    depths = {
+        flag: ", ".join(map(str, sorted(part["depth"].unique()))) for flag, part in kinds.items()
+    }
     return [
         f"Images were augmented at depth {depths[True]} and not at depth {depths[False]}, where features are "
         "cached: differences between these depths are those of augmentation, too (cache_prefix=false augments "
@@ -149,7 +159,9 @@ def learned(data: pd.DataFrame) -> list[str]:
     means = {name: float(part["source_accuracy"].mean()) for name, part in groups.items()}
     if len(means) < 2 or max(means.values()) - min(means.values()) < _EQUALLY_LEARNED:
         return []
-    reached = ", ".join(f"{name} {mean:.0%}{_by_part(groups[name])}" for name, mean in means.items())
+    reached = ", ".join(
+        f"{name} {mean:.0%}{_by_part(groups[name])}" for name, mean in means.items()
+    )
     return [
         f"The sources were not learned equally well (accuracy on their own validation images: {reached}): "
         "part of what sets them apart may be that, and not similarity."
@@ -164,7 +176,9 @@ def _by_part(rows: pd.DataFrame) -> str:
     found = [own for value in parts if (own := by_part({"source_accuracy_by_part": value}))]
     if not found:
         return ""
-    means = ", ".join(f"{name} {sum(own[name] for own in found) / len(found):.0%}" for name in PARTS)
+    means = ", ".join(
+        f"{name} {sum(own[name] for own in found) / len(found):.0%}" for name in PARTS
+    )
     return f" ({means})"
 
 
@@ -172,7 +186,9 @@ def stand_ins(data: pd.DataFrame) -> dict[str, str]:
     """Mixture of one kind of classes only -> the source whose very trials its rows are."""
     if not data["similarity"].notna().any():
         return {}
-    usable = data.loc[data["usable"].astype(bool), ["source", "similarity", "trial"]].assign(arm=arm_names)
+    usable = data.loc[data["usable"].astype(bool), ["source", "similarity", "trial"]].assign(
+        arm=arm_names
+    )
     mixed = usable["arm"].str.contains("@") if len(usable) else data["usable"].iloc[:0].astype(bool)
     plain = dict(zip(usable.loc[~mixed, "trial"], usable.loc[~mixed, "arm"], strict=True))
     found: dict[str, str] = {}
@@ -197,4 +213,8 @@ def _floors(parts: Sequence[Block]) -> list[str]:
         for n in block.counts
         if at_floor(block, source, n)
     ]
-    return [f"Floor: head and whole net are both under twice chance at {'; '.join(low)} (†)."] if low else []
+    return (
+        [f"Floor: head and whole net are both under twice chance at {'; '.join(low)} (†)."]
+        if low
+        else []
+    )

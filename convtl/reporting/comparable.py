@@ -12,7 +12,17 @@ from convtl.study.columns import ABSENT, Rows, Table, column_of
 from convtl.study.grid import accepts
 from convtl.study.store import Row
 
-_KNOWN_BY = ("config", "target", "replicate", "model", "source", "regime", "similarity", "contents", "axes")
+_KNOWN_BY = (
+    "config",
+    "target",
+    "replicate",
+    "model",
+    "source",
+    "regime",
+    "similarity",
+    "contents",
+    "axes",
+)
 """What decides whether a row that was not planned is compared with those that were."""
 
 
@@ -48,7 +58,11 @@ def _placed(rows: Table, points: Table) -> Table:
 
 
 def _fates(
-    rows: Table, config: Config, contents: Mapping[str, Any], protocols: set[Any], tuned_on: set[Stage]
+    rows: Table,
+    config: Config,
+    contents: Mapping[str, Any],
+    protocols: set[Any],
+    tuned_on: set[Stage],
 ) -> list[str]:
     """What becomes of each row that was not planned: found once for rows that are alike."""
     known: dict[tuple[Any, ...], str] = {}
@@ -70,7 +84,9 @@ def _left_out(fates: Counter[str], tuned_on: Sequence[Stage] | set[Stage]) -> li
     said = []
     if number := fates["tuning"]:
         replicates = ", ".join(map(str, sorted({replicate for *_, replicate in tuned_on})))
-        said.append(f"{number} tuning trials (replicates {replicates}), which chose the learning rates")
+        said.append(
+            f"{number} tuning trials (replicates {replicates}), which chose the learning rates"
+        )
     if number := fates["other protocol"]:
         said.append(f"{number} rows of another protocol (other updates, rates, seed, classes, ...)")
     if number := fates["other content"]:

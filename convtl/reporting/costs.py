@@ -7,7 +7,9 @@ from convtl.models.registry import build_network, with_plain_lowering
 from convtl.training.cost import multiply_adds
 
 
-def uncached(config: Config, shape: tuple[int, int, int], units: Mapping[int, str]) -> dict[int, float]:
+def uncached(
+    config: Config, shape: tuple[int, int, int], units: Mapping[int, str]
+) -> dict[int, float]:
     """Depth -> FLOPs an update of a forward pass through all that is frozen below it.
 
     Args:
@@ -16,10 +18,14 @@ def uncached(config: Config, shape: tuple[int, int, int], units: Mapping[int, st
     """
     if not config.cache_prefix or len(config.model) != 1:
         return {}
-    network = build_network(with_plain_lowering(config.models[config.model[0]]), shape, config.classes or 10)
+    network = build_network(
+        with_plain_lowering(config.models[config.model[0]]), shape, config.classes or 10
+    )
     counts = multiply_adds(network)
     return {
-        depth: 2.0 * config.batch_size * sum(counts[name] for name in network.names[: network.index(unit)])
+        depth: 2.0
+        * config.batch_size
+        * sum(counts[name] for name in network.names[: network.index(unit)])
         for depth, unit in units.items()
         if unit in network.names and network.index(unit) > 0
     }

@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from convtl.analysis.arms import SCRATCH
+from convtl.analysis.cells import NotEnoughData
+from convtl.analysis.statistics import DataEquivalent, data_equivalent
 from convtl.reporting import numbers
 from convtl.reporting.depth_plots import depth_axis
 from convtl.reporting.figures import (
@@ -22,9 +25,6 @@ from convtl.reporting.figures import (
 )
 from convtl.reporting.plots import line, shifts
 from convtl.reporting.view import View
-from convtl.study.arms import SCRATCH
-from convtl.study.cells import NotEnoughData
-from convtl.study.statistics import DataEquivalent, data_equivalent
 
 _CHOSEN = "#009E73"
 _COLUMNS = 4
@@ -58,8 +58,12 @@ def _scratch_curve(view: View, updates: int) -> tuple[list[int], list[float]]:
 
 def curve_places(view: View) -> tuple[list[str], list[int]]:
     """Sources and schedules with two numbers of labels or more."""
-    schedules = [u for u in view.schedules if any(len(view.counts_of(s, u)) > 1 for s in view.names)]
-    return [s for s in view.names if any(len(view.counts_of(s, u)) > 1 for u in schedules)], schedules
+    schedules = [
+        u for u in view.schedules if any(len(view.counts_of(s, u)) > 1 for s in view.names)
+    ]
+    return [
+        s for s in view.names if any(len(view.counts_of(s, u)) > 1 for u in schedules)
+    ], schedules
 
 
 @styled
@@ -69,7 +73,9 @@ def learning_curves(view: View) -> Figure:
     panels = [(s, updates) for updates in schedules for s in sources if view.counts_of(s, updates)]
     columns = len(sources) if len(sources) <= _COLUMNS and len(schedules) > 1 else _COLUMNS
     wide = min(columns, len(panels))
-    figure, [axes] = canvas(len(panels), columns=columns, width=10.5 / max(3, wide), height=3.1, sharey=True)
+    figure, [axes] = canvas(
+        len(panels), columns=columns, width=10.5 / max(3, wide), height=3.1, sharey=True
+    )
     for index, (axis, (source, updates)) in enumerate(zip(axes, panels, strict=True)):
         _curve_panel(axis, view, source, updates)
         if index % wide == 0:
@@ -178,7 +184,14 @@ def rates(view: View) -> Figure:
         whole_axis(axis.xaxis, view.depths, list(map(str, view.depths)))
         axis.set_xlabel("trained layers")
         for n in view.counts:  # so that the legend has them in their order
-            axis.plot([], [], color=looks[str(n)][0], marker=looks[str(n)][1], markersize=4, label=f"n={n}")
+            axis.plot(
+                [],
+                [],
+                color=looks[str(n)][0],
+                marker=looks[str(n)][1],
+                markersize=4,
+                label=f"n={n}",
+            )
         log_axis(axis.yaxis, every or [1.0])
         for shift, n in zip(shifts(len(looks), 0.16), view.counts, strict=True):
             _rates_of(axis, view, source, n, updates, looks[str(n)], float(shift))
@@ -195,7 +208,9 @@ def _rate_panels(view: View) -> list[tuple[str, int]]:
         (source, updates)
         for updates in view.schedules
         for source in view.names
-        if any(len(_raw(view, source, n, k, updates, "lr")) for n in view.counts for k in view.depths)
+        if any(
+            len(_raw(view, source, n, k, updates, "lr")) for n in view.counts for k in view.depths
+        )
     ]
 
 
@@ -211,8 +226,15 @@ def _rates_of(
         for value in values.unique():
             axis.scatter(depth + shift, value, s=16, color=look[0], alpha=0.5, linewidth=0)
         edge = _raw(view, source, n, depth, updates, "lr_at_edge")
-        for value in values[values.index.isin(edge.index[[flag is True for flag in edge]])].unique():
-            ring: dict[str, Any] = {"s": 90, "facecolor": "none", "edgecolor": "black", "linewidth": 0.9}
+        for value in values[
+            values.index.isin(edge.index[[flag is True for flag in edge]])
+        ].unique():
+            ring: dict[str, Any] = {
+                "s": 90,
+                "facecolor": "none",
+                "edgecolor": "black",
+                "linewidth": 0.9,
+            }
             axis.scatter(depth + shift, value, label="at the edge of the grid", **ring)
     if middle:
         axis.plot(*zip(*middle, strict=True), color=look[0], marker=look[1], markersize=4)
@@ -223,7 +245,9 @@ def rates_caption(view: View) -> str:
     rows = view.cells.rows
     rows = rows[rows["target"].isin(view.targets) & (rows["lr"] > 0)]
     rows = rows.drop_duplicates("trial")  # an end of a mixture is another source's trial
-    arms = rows.drop_duplicates(["target", "source", "similarity", "n_per_class", "depth", "updates", "lr"])
+    arms = rows.drop_duplicates(
+        ["target", "source", "similarity", "n_per_class", "depth", "updates", "lr"]
+    )
     if not len(arms) or arms["n_rates"].max() <= 1:
         return "Every trial used one given rate; none was chosen."
     edge = sum(value is True for value in arms["lr_at_edge"])

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from convtl.analysis.principles import ALPHA
+from convtl.analysis.statistics import Estimate, crossing, estimate, max_t
 from convtl.reporting import numbers
 from convtl.reporting.figures import (
     GREY,
@@ -21,8 +23,6 @@ from convtl.reporting.figures import (
 )
 from convtl.reporting.plots import labels, line, shifts, spread
 from convtl.reporting.view import View
-from convtl.study.principles import ALPHA
-from convtl.study.statistics import Estimate, crossing, estimate, max_t
 
 # --- F3 -----------------------------------------------------------------------------------------------
 
@@ -47,14 +47,23 @@ def accuracy_by_depth(view: View) -> Figure:
     return figure
 
 
-def _depth_panel(axis: Axes, view: View, n: int, updates: int, looks: dict[str, tuple[str, str]]) -> None:
+def _depth_panel(
+    axis: Axes, view: View, n: int, updates: int, looks: dict[str, tuple[str, str]]
+) -> None:
     depth_axis(axis, view)
     scratch = view.z("scratch", n, "all", updates, "test_accuracy")
     if len(scratch):
         mean, low, high = spread(scratch)
         axis.axhspan(low, high, color=GREY, alpha=0.18, linewidth=0)
         axis.axhline(mean, color=GREY, linestyle="--", linewidth=1.5, label="scratch (all layers)")
-        axis.plot(np.full(len(scratch), view.full + 0.4), scratch, "x", color=GREY, alpha=0.5, markersize=3)
+        axis.plot(
+            np.full(len(scratch), view.full + 0.4),
+            scratch,
+            "x",
+            color=GREY,
+            alpha=0.5,
+            markersize=3,
+        )
     sources = view.sources_at(n, updates)
     for shift, source in zip(shifts(len(sources), 0.09), sources, strict=True):
         depths = view.has(source, n, updates)
@@ -111,7 +120,10 @@ class Benefit:
 def depth_benefits(view: View) -> list[Benefit]:
     """D wherever head and whole net were both trained; signs by p adjusted over all of them (max-T)."""
     places = [
-        (source, n, updates) for source in view.names for updates in view.schedules for n in view.counts
+        (source, n, updates)
+        for source in view.names
+        for updates in view.schedules
+        for n in view.counts
     ]
     values = {place: view.benefit(*place) for place in places}
     values = {place: series for place, series in values.items() if len(series)}
@@ -152,7 +164,9 @@ def benefit_map(view: View) -> Figure:
         values = np.full((len(rows), len(columns)), np.nan)
         for b in own:
             values[rows.index(b.source), columns.index(b.n)] = b.found.effect
-        image = axis.imshow(np.ma.masked_invalid(values), cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+        image = axis.imshow(
+            np.ma.masked_invalid(values), cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto"
+        )
         axis.set_facecolor("#EEEEEE")
         for b in own:
             text = numbers.signed(b.found.effect) + ("*" if b.sign else "†" if b.at_edge else "")
@@ -204,8 +218,12 @@ def _contour(axis: Axes, view: View, rows: list[str], columns: list[int], update
         found = crossings(view, source, updates)
         if found is None or math.isinf(found[1]):
             continue
-        place[row] = float(np.interp(found[1], [math.log2(n) for n in columns], range(len(columns))))
-        axis.plot([place[row]] * 2, [row - 0.5, row + 0.5], color="black", linewidth=2.4, label="D = 0")
+        place[row] = float(
+            np.interp(found[1], [math.log2(n) for n in columns], range(len(columns)))
+        )
+        axis.plot(
+            [place[row]] * 2, [row - 0.5, row + 0.5], color="black", linewidth=2.4, label="D = 0"
+        )
         if row - 1 in place:
             axis.plot([place[row - 1], place[row]], [row - 0.5] * 2, color="black", linewidth=2.4)
 
@@ -219,7 +237,9 @@ def benefit_map_caption(view: View) -> str:
         f"{signs.count(1)}, worse in {signs.count(-1)}, and not settled in {signs.count(0)}."
     )
     if len(signs) < len(found):
-        text += f" † {numbers.plural(len(found) - len(signs), 'cell')} at floor or ceiling: not tested."
+        text += (
+            f" † {numbers.plural(len(found) - len(signs), 'cell')} at floor or ceiling: not tested."
+        )
     said: dict[str, list[str]] = {}
     for updates in view.schedules:
         for source in view.names:
@@ -246,17 +266,35 @@ def similarity_effect(view: View) -> Figure:
     n, updates = view.crowded, view.schedules[0]
     parts = {"mixture dial: share of near classes": view.dial, "ladder of sources": view.ladder}
     parts = {what: names for what, names in parts.items() if len(names) > 1}
-    figure, grid = canvas(len(parts), rows=2, width=10.0 / max(2, len(parts)), height=2.4, sharey="row")
+    figure, grid = canvas(
+        len(parts), rows=2, width=10.0 / max(2, len(parts)), height=2.4, sharey="row"
+    )
     for column, (what, names) in enumerate(parts.items()):
         shares = [float(name.partition("@")[2]) if "@" in name else math.nan for name in names]
         places = list(range(len(names)))
-        for row, arms in enumerate((
-            {"D = z(all) − z(last)": ("#0072B2", "o", [view.benefit(name, n, updates) for name in names])},
-            {
-                "all layers": ("#0072B2", "o", [view.z(name, n, "all", updates) for name in names]),
-                "last layer only": ("#E69F00", "s", [view.z(name, n, 1, updates) for name in names]),
-            },
-        )):  # fmt: skip
+        for row, arms in enumerate(
+            (
+                {
+                    "D = z(all) − z(last)": (
+                        "#0072B2",
+                        "o",
+                        [view.benefit(name, n, updates) for name in names],
+                    )
+                },
+                {
+                    "all layers": (
+                        "#0072B2",
+                        "o",
+                        [view.z(name, n, "all", updates) for name in names],
+                    ),
+                    "last layer only": (
+                        "#E69F00",
+                        "s",
+                        [view.z(name, n, 1, updates) for name in names],
+                    ),
+                },
+            )
+        ):
             axis = grid[row][column]
             for name, (colour, marker, values) in arms.items():
                 line(axis, places, values, (colour, marker), name)
@@ -283,7 +321,8 @@ def similarity_effect_caption(view: View) -> str:
         near, far = names[0], names[-1]
         d = [float(view.benefit(name, n, updates).mean()) for name in (near, far)]
         head, full = (
-            float(view.z(far, n, k, updates).mean() - view.z(near, n, k, updates).mean()) for k in (1, "all")
+            float(view.z(far, n, k, updates).mean() - view.z(near, n, k, updates).mean())
+            for k in (1, "all")
         )
         said.append(
             f"along the {what} D goes from {numbers.signed(d[0])} ({near}) to {numbers.signed(d[1])} ({far}); z of "

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from convtl.analysis import statistics
+from convtl.analysis.principles import ALPHA
+from convtl.analysis.statistics import EPSILON
 from convtl.reporting import numbers
 from convtl.reporting.tables import distribution, markdown
 from convtl.reporting.view import View
-from convtl.study import statistics
-from convtl.study.principles import ALPHA
-from convtl.study.statistics import EPSILON
 
 _FEWEST = 4
 """Replicates from which on one half can choose and the other half score."""
@@ -64,7 +64,9 @@ def depth_cells(view: View) -> list[DepthCell]:
         for n in view.counts_of(source, updates)
         if (cell := _cell(view, source, n, updates)) is not None
     ]
-    values = pd.DataFrame({index: cell.gains for index, cell in enumerate(found) if not cell.edge}).T
+    values = pd.DataFrame(
+        {index: cell.gains for index, cell in enumerate(found) if not cell.edge}
+    ).T
     if not values.size:
         return found
     adjusted = dict(zip(values.index, statistics.max_t(values.to_numpy(float)), strict=True))
@@ -138,10 +140,14 @@ def summary(view: View, found: Sequence[DepthCell]) -> str:
     most = {depth: sum(cell.likely == depth for cell in found) for depth in view.depths}
     said = [f"{view.depth_name(depth)} in {number}" for depth, number in most.items() if number]
     below = [
-        f"{cell.source}, n={cell.n}" for cell in found if len(cell.gains) and cell.gain < 0 and cell.settled
+        f"{cell.source}, n={cell.n}"
+        for cell in found
+        if len(cell.gains) and cell.gain < 0 and cell.settled
     ]
     harm = (
-        f" Below scratch even so, and settled: {numbers.listed(list(dict.fromkeys(below)))}." if below else ""
+        f" Below scratch even so, and settled: {numbers.listed(list(dict.fromkeys(below)))}."
+        if below
+        else ""
     )
     return (
         f"Of {numbers.plural(len(found), 'cell')}, the number of layers that most often suffices is "

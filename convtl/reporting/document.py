@@ -13,9 +13,9 @@ import pandas as pd
 from markdown_it import MarkdownIt
 from threadpoolctl import threadpool_limits
 
+from convtl.analysis.arms import Block, blocks, frame
+from convtl.analysis.principles import Outcome, Verdict, judge
 from convtl.config import ClaimConfig
-from convtl.cores import core_count
-from convtl.files import written
 from convtl.reporting import (
     captions,
     caveats,
@@ -29,10 +29,10 @@ from convtl.reporting import (
 )
 from convtl.reporting.page import PAGE
 from convtl.reporting.summary import Cell, cells
+from convtl.runtime.cores import core_count
 from convtl.secrets import redacted
-from convtl.study.arms import Block, blocks, frame
+from convtl.storage.files import written
 from convtl.study.columns import Table
-from convtl.study.principles import Outcome, Verdict, judge
 
 Samples = Mapping[str, tuple[np.ndarray, Sequence[str]]]
 Parts = Sequence[tuple[Block, list[Cell]]]
@@ -142,7 +142,9 @@ def results_of(
 # --- sections -----------------------------------------------------------------------------------------
 
 
-def _box(data: pd.DataFrame, parts: Parts, verdicts: Sequence[Verdict], scope: Mapping[str, Any]) -> str:
+def _box(
+    data: pd.DataFrame, parts: Parts, verdicts: Sequence[Verdict], scope: Mapping[str, Any]
+) -> str:
     can, cannot = caveats.limits(data, [block for block, _ in parts], verdicts, scope)
     lines = ["**What this study can say**", "", *(f"- {text}" for text in can), ""]
     lines += ["**What it cannot**", "", *(f"- {text}" for text in cannot)]
@@ -153,7 +155,9 @@ def _claims(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
         return "## Declared claims\n\nNone was declared, so nothing here is confirmatory.\n"
     scopes = dict.fromkeys(verdict.scope for verdict in verdicts if verdict.scope)
-    deltas = numbers.listed([f"±{d:g}" for d in sorted({v.claim.smallest_effect for v in verdicts})], "or")
+    deltas = numbers.listed(
+        [f"±{d:g}" for d in sorted({v.claim.smallest_effect for v in verdicts})], "or"
+    )
     rule = (
         f"Rule, in this order: *practically null* if an interval of at least 90% lies inside {deltas} logit; "
         "*supported* or *contradicted* if the exact two-sided sign-flip p (adjusted by Holm if several "
@@ -201,7 +205,9 @@ def _figure_sections(parts: Parts, out: Path, samples: Samples | None) -> list[s
             f"The first {_drawn(parts)} of {len(parts)} settings are drawn; the tables have them all.\n"
         )
     if len(parts) > _ALL_FIGURES:
-        text.append("Figures on cost, learning rates and calibration are drawn for the first setting only.\n")
+        text.append(
+            "Figures on cost, learning rates and calibration are drawn for the first setting only.\n"
+        )
     targets = {block.target for block, _ in parts}
     shown = {
         f"{name} ({'target' if name.partition(', ')[0] in targets else 'source'})": pair
@@ -229,19 +235,37 @@ def _figures(block: Block, found: list[Cell], every: bool) -> list[_Drawn]:
     """(file, title, what draws it, its sentence, what its bars are) of the figures that the data allow."""
     drawn: list[_Drawn] = []
 
-    def add(name: str, what: str, draw: Callable[[], figures.Figure], caption: str, bars: str) -> None:
+    def add(
+        name: str, what: str, draw: Callable[[], figures.Figure], caption: str, bars: str
+    ) -> None:
         drawn.append((name, what, draw, caption, bars))
 
     if found:
         text = captions.accuracy_by_depth(block, found)
         add(
-            "accuracy_by_depth", "Accuracy against depth", lambda: plots.accuracy_by_depth(block), text, _BARS
+            "accuracy_by_depth",
+            "Accuracy against depth",
+            lambda: plots.accuracy_by_depth(block),
+            text,
+            _BARS,
         )
     if any(cell.benefit for cell in found):
         text = captions.benefit_map(block, found)
-        add("depth_benefit", "Depth benefit D", lambda: plots.benefit_map(block, found), text, _FLIPS)
+        add(
+            "depth_benefit",
+            "Depth benefit D",
+            lambda: plots.benefit_map(block, found),
+            text,
+            _FLIPS,
+        )
     text = captions.learning_curves(block, found)
-    add("learning_curves", "Learning curves", lambda: plots.learning_curves(block, found), text, _BARS)
+    add(
+        "learning_curves",
+        "Learning curves",
+        lambda: plots.learning_curves(block, found),
+        text,
+        _BARS,
+    )
     if not every or not found:
         return drawn
     if (block.data[["flops_per_update", "trained_weights"]] > 0).all(axis=None):
@@ -254,10 +278,20 @@ def _figures(block: Block, found: list[Cell], every: bool) -> list[_Drawn]:
             "Numbers at points: depth.",
         )
     if (block.both["lr"] > 0).all():
-        add("learning_rates", "Learning rates", lambda: plots.rates(block), captions.rates(block), _DOTS)
+        add(
+            "learning_rates",
+            "Learning rates",
+            lambda: plots.rates(block),
+            captions.rates(block),
+            _DOTS,
+        )
     if block.data["test_ece"].notna().any():
         add(
-            "calibration", "Calibration", lambda: plots.calibration(block), captions.calibration(block), _BARS
+            "calibration",
+            "Calibration",
+            lambda: plots.calibration(block),
+            captions.calibration(block),
+            _BARS,
         )
     return drawn
 
@@ -271,7 +305,9 @@ def _methods(parts: Parts, scope: Mapping[str, Any]) -> str:
     facts = {name: value for name, value in scope.items() if name != "command"}
     if parts:
         block = parts[0][0]
-        facts.setdefault("depths", ", ".join(block.depth_name(depth) for depth in block.depths) or block.full)
+        facts.setdefault(
+            "depths", ", ".join(block.depth_name(depth) for depth in block.depths) or block.full
+        )
         facts.setdefault("replicates", block.replicates)
     text = ["## Methods\n", tables.facts_table(facts) if facts else "No facts were given.\n"]
     text.append(
@@ -322,11 +358,15 @@ def to_html(text: str, title: str, folder: Path) -> str:
 
     def inline(found: re.Match[str]) -> str:
         content = (folder / "figures" / found[1]).read_bytes()
-        share = min(1.0, int.from_bytes(content[16:20], "big") / _WIDEST)  # a PNG holds its width there
+        share = min(
+            1.0, int.from_bytes(content[16:20], "big") / _WIDEST
+        )  # a PNG holds its width there
         return f'style="--share:{share:.3f}" src="data:image/png;base64,{base64.b64encode(content).decode()}"'
 
     body = re.sub(r'src="figures/([\w.-]+\.png)"', inline, body)
-    body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+    body = body.replace("<table>", '<div class="wide"><table>').replace(
+        "</table>", "</table></div>"
+    )
     body = re.sub(r"<p>(<img [^>]*>)</p>", r'<div class="wide picture">\1</div>', body)
     for outcome in get_args(Outcome):
         kind = outcome.split()[0]

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from convtl.analysis.arms import SCRATCH, Block, blocks, frame
+from convtl.analysis.cells import RUNGS
+from convtl.analysis.statistics import Estimate, estimate
 from convtl.reporting import feature_plots, figures, numbers
 from convtl.reporting.figures import Figure
 from convtl.reporting.tables import markdown
-from convtl.study.arms import SCRATCH, Block, blocks, frame
-from convtl.study.cells import RUNGS
 from convtl.study.feature_maps import FeatureMaps, read_maps
 from convtl.study.movement import IMAGES, movement_frame
-from convtl.study.statistics import Estimate, estimate
 
 _MOST_SOURCES = 6
 """Sources that pictures show, the first of them."""
@@ -28,9 +28,7 @@ _WORDS = (
     "neither. Each trial moved at the learning rate that it was given or that it chose.\n"
 )
 
-_OTHER_RATES = (
-    " Rows of unlike learning rates say nothing of each other, so no difference is taken between them."
-)
+_OTHER_RATES = " Rows of unlike learning rates say nothing of each other, so no difference is taken between them."
 
 
 def section(out: Path, rows: Iterable[Mapping[str, Any]], scope: Mapping[str, Any]) -> list[str]:
@@ -74,7 +72,9 @@ def _lacking(parts: Sequence[Block], found: pd.DataFrame) -> list[str]:
 def _of(block: Block, found: pd.DataFrame) -> pd.DataFrame:
     """The movement of a block's trials, with the places of the trials."""
     places = block.both[["trial", "source", "depth", "n_per_class", "replicate", "lr"]]
-    return found.merge(places, on="trial").astype({"depth": int, "n_per_class": int, "replicate": int})
+    return found.merge(places, on="trial").astype(
+        {"depth": int, "n_per_class": int, "replicate": int}
+    )
 
 
 def _sources(block: Block, own: pd.DataFrame) -> list[str]:
@@ -117,16 +117,21 @@ def _frozen(own: pd.DataFrame) -> str:
     strayed = int((still["displacement"] != 0).sum())
     if strayed:
         return f"**{strayed} of {len(still)} frozen units moved: these trials cannot be trusted.**"
-    return (
-        f"Weights of frozen units did not move in any of {numbers.plural(still['trial'].nunique(), 'trial')}."
-    )
+    return f"Weights of frozen units did not move in any of {numbers.plural(still['trial'].nunique(), 'trial')}."
 
 
 def _hidden(own: pd.DataFrame, source: str, depth: int, column: str) -> pd.DataFrame:
     """Replicates x trained units with a known value, but for the head (the last unit)."""
     last = own["position"].max()
-    chosen = own["trained"] & (own["position"] < last) & (own["depth"] == depth) & (own["source"] == source)
-    table = own[chosen].pivot_table(index="replicate", columns="position", values=column, aggfunc="first")
+    chosen = (
+        own["trained"]
+        & (own["position"] < last)
+        & (own["depth"] == depth)
+        & (own["source"] == source)
+    )
+    table = own[chosen].pivot_table(
+        index="replicate", columns="position", values=column, aggfunc="first"
+    )
     return table.dropna(axis="columns", how="all")
 
 
@@ -137,8 +142,16 @@ def _findings(
     depth = max(names)
     steps = {source: _hidden(own, source, depth, "displacement").mean() for source in sources}
     alike = {source: _hidden(own, source, depth, "cka").mean() for source in sources}
-    far = [f"{units[_place(m, np.argmax)]} {_by(s)} ({m.max():.2f})" for s, m in steps.items() if len(m)]
-    said = [f"{units[_place(m, np.argmin)]} {_by(s)} ({m.min():.2f})" for s, m in alike.items() if len(m)]
+    far = [
+        f"{units[_place(m, np.argmax)]} {_by(s)} ({m.max():.2f})"
+        for s, m in steps.items()
+        if len(m)
+    ]
+    said = [
+        f"{units[_place(m, np.argmin)]} {_by(s)} ({m.min():.2f})"
+        for s, m in alike.items()
+        if len(m)
+    ]
     if not far:
         return ""
     text = f"Below the head, at depth {names[depth]}, the weights that moved most are those of {numbers.listed(far)}"
@@ -179,9 +192,15 @@ def _table(
             row = [names[depth], source, _rates(own, source, depth), _interval(means[source])]
             if several:
                 apart = (means[source] - means[first]).dropna() if first else means[source]
-                alike = first is not None and _rates(own, source, depth) == _rates(own, first, depth)
+                alike = first is not None and _rates(own, source, depth) == _rates(
+                    own, first, depth
+                )
                 row.append(
-                    "–" if source == first else _interval(apart, signed=True) if alike else "other rate"
+                    "–"
+                    if source == first
+                    else _interval(apart, signed=True)
+                    if alike
+                    else "other rate"
                 )
             rows.append([*row, *(_cell(here[here["unit"] == unit]) for unit in units)])
     header = ["depth", "source", "learning rate", "displacement, mean below the head"]
@@ -203,7 +222,9 @@ def _table(
 
 def _rates(own: pd.DataFrame, source: str, depth: int) -> str:
     """The rate of an arm's trials, or of the lowest and the highest of them."""
-    found = sorted(own.loc[(own["depth"] == depth) & (own["source"] == source), "lr"].dropna().unique())
+    found = sorted(
+        own.loc[(own["depth"] == depth) & (own["source"] == source), "lr"].dropna().unique()
+    )
     return " to ".join(f"{rate:.2g}" for rate in dict.fromkeys([*found[:1], *found[-1:]])) or "–"
 
 
@@ -239,7 +260,9 @@ def _pictures(out: Path, parts: Sequence[Block]) -> list[str]:
         chosen = _deepest(out, block, n)
         if chosen:
             return ["### Pictures\n", *_setting(block, n, chosen), *_drawn(out, chosen)]
-    return ["No feature maps were kept, so there are no pictures: they are written as trials are run.\n"]
+    return [
+        "No feature maps were kept, so there are no pictures: they are written as trials are run.\n"
+    ]
 
 
 def _deepest(out: Path, block: Block, n: int) -> dict[str, tuple[pd.Series, FeatureMaps]]:
@@ -259,7 +282,9 @@ def _deepest(out: Path, block: Block, n: int) -> dict[str, tuple[pd.Series, Feat
     return {name: found[name] for name in [*names, *([SCRATCH] if SCRATCH in found else [])]}
 
 
-def _setting(block: Block, n: int, chosen: Mapping[str, tuple[pd.Series, FeatureMaps]]) -> list[str]:
+def _setting(
+    block: Block, n: int, chosen: Mapping[str, tuple[pd.Series, FeatureMaps]]
+) -> list[str]:
     """Which trials are pictured, and which are not."""
     row = next(row for row, _ in chosen.values())
     text = (
@@ -297,7 +322,9 @@ def _drawn(out: Path, chosen: Mapping[str, tuple[pd.Series, FeatureMaps]]) -> li
 
 
 def _kernels_alike(kept: Mapping[str, FeatureMaps]) -> list[str]:
-    return [f"{name} {_alike(*values.kernels):.2f}" for name, values in kept.items() if values.kernels]
+    return [
+        f"{name} {_alike(*values.kernels):.2f}" for name, values in kept.items() if values.kernels
+    ]
 
 
 def _alike(before: np.ndarray, after: np.ndarray) -> float:
@@ -310,7 +337,9 @@ def _alike(before: np.ndarray, after: np.ndarray) -> float:
 def _class_rows(out: Path, kept: Mapping[str, FeatureMaps]) -> list[str]:
     """Units without maps below the head."""
     first = next(iter(kept.values()))
-    units = [unit for unit in first.units[:-1] if all(unit in values.means for values in kept.values())][:4]
+    units = [
+        unit for unit in first.units[:-1] if all(unit in values.means for values in kept.values())
+    ][:4]
     if not units:
         return []
     shares = []
@@ -328,5 +357,7 @@ def _class_rows(out: Path, kept: Mapping[str, FeatureMaps]) -> list[str]:
 
 
 def _share(values: FeatureMaps, unit: str) -> str:
-    old, new = (numbers.percent(share, 0) if np.isfinite(share) else "–" for share in values.shares[unit])
+    old, new = (
+        numbers.percent(share, 0) if np.isfinite(share) else "–" for share in values.shares[unit]
+    )
     return f"{old} → {new}"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from convtl.analysis.arms import SCRATCH
 from convtl.reporting.figures import (
     GREY,
     Axes,
@@ -16,7 +17,6 @@ from convtl.reporting.figures import (
     styled,
     whole_axis,
 )
-from convtl.study.arms import SCRATCH
 from convtl.study.feature_maps import FeatureMaps, Pair
 
 _TILE = 60
@@ -46,7 +46,9 @@ def unit_maps(kept: Kept, unit: str) -> Figure:
                 seen += [grey, *[None] * channels]
             lines.append(line)
             pictures.append(seen)
-    figure, axis = _tiles(lines, limit, [f"from {name}" if name != SCRATCH else name for name in kept], 2)
+    figure, axis = _tiles(
+        lines, limit, [f"from {name}" if name != SCRATCH else name for name in kept], 2
+    )
     axis.imshow(_mosaic(pictures, 2), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     names = [text for _ in range(shown) for text in ("image", *map(str, range(1, channels + 1)))]
     _above(axis, names)
@@ -83,7 +85,9 @@ def class_rows(kept: Kept, units: Sequence[str]) -> Figure:
     to most after tuning; that order is found on one half of the images, and drawn is the other half.
     """
     panels = 2 * len(units)
-    figure, grid = canvas(panels, rows=len(kept), columns=panels, width=min(3.2, 10.5 / panels), height=1.7)
+    figure, grid = canvas(
+        panels, rows=len(kept), columns=panels, width=min(3.2, 10.5 / panels), height=1.7
+    )
     limits = {unit: max(_largest(values.means[unit]) for values in kept.values()) for unit in units}
     for axes, (name, values) in zip(grid, kept.items(), strict=True):
         for index, unit in enumerate(units):
@@ -94,7 +98,12 @@ def class_rows(kept: Kept, units: Sequence[str]) -> Figure:
                 limit = limits[unit]
                 table = _centred(means[1])[:, order]
                 axis.imshow(
-                    table, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
+                    table,
+                    cmap="RdBu_r",
+                    vmin=-limit,
+                    vmax=limit,
+                    aspect="auto",
+                    interpolation="nearest",
                 )
                 axis.grid(False)
                 axis.set_xticks([])
@@ -122,18 +131,33 @@ def movement(
       names: depth -> what it is called.
     """
     looks = colours([name for name in sources if name != SCRATCH]) | {SCRATCH: (GREY, "x")}
-    shifts = (np.arange(len(sources)) - (len(sources) - 1) / 2) * min(0.12, 0.7 / max(len(sources), 1))
+    shifts = (np.arange(len(sources)) - (len(sources) - 1) / 2) * min(
+        0.12, 0.7 / max(len(sources), 1)
+    )
     wide = max(len(names), 1)
-    figure, grid = canvas(wide, rows=2, columns=wide, width=min(3.5, 10.5 / wide), height=2.7, sharey="row")
+    figure, grid = canvas(
+        wide, rows=2, columns=wide, width=min(3.5, 10.5 / wide), height=2.7, sharey="row"
+    )
     for column, label, axes in zip(
-        ("displacement", "cka"), ("weights: |w − w₀| / |w₀|", "outputs: CKA with before"), grid, strict=True
+        ("displacement", "cka"),
+        ("weights: |w − w₀| / |w₀|", "outputs: CKA with before"),
+        grid,
+        strict=True,
     ):
         for axis, (depth, name) in zip(axes, names.items(), strict=True):
             for source, shift in zip(sources, shifts, strict=True):
                 own = frame[(frame["depth"] == depth) & (frame["source"] == source)]
-                table = own.pivot_table(index="replicate", columns="unit", values=column, aggfunc="first")
+                table = own.pivot_table(
+                    index="replicate", columns="unit", values=column, aggfunc="first"
+                )
                 known = [unit for unit in units if unit in table]
-                _dots(axis, table[known], [units.index(u) + shift for u in known], looks[source], source)
+                _dots(
+                    axis,
+                    table[known],
+                    [units.index(u) + shift for u in known],
+                    looks[source],
+                    source,
+                )
             whole_axis(axis.xaxis, range(len(units)), units)
             axis.set_xlim(-0.5, len(units) - 0.5)
             axis.tick_params(axis="x", labelsize=10 if wide < 4 else 7.5)
@@ -160,7 +184,15 @@ def _dots(
     colour, marker = look
     for place, unit in zip(places, table, strict=True):
         values = table[unit].dropna()
-        axis.plot(np.full(len(values), place), values, ".", color=colour, alpha=0.4, markersize=4, zorder=2)
+        axis.plot(
+            np.full(len(values), place),
+            values,
+            ".",
+            color=colour,
+            alpha=0.4,
+            markersize=4,
+            zorder=2,
+        )
     label = drawable(f"from {source}" if source != SCRATCH else source)
     style = {"color": colour, "marker": marker, "markersize": 5.5, "label": label}
     axis.plot(places, table.mean().to_numpy(), linewidth=1.3, zorder=3, **style)  # type: ignore[arg-type]
@@ -175,7 +207,11 @@ def _tiles(
     height = size * (len(lines) + 0.35 * (len(names) - 1))
     figure, [[axis]] = canvas(1, width=size * across + 1.4, height=height)
     image = axis.imshow(
-        _mosaic(lines, each), cmap="RdBu_r", vmin=-(limit or 1), vmax=limit or 1, interpolation="nearest"
+        _mosaic(lines, each),
+        cmap="RdBu_r",
+        vmin=-(limit or 1),
+        vmax=limit or 1,
+        interpolation="nearest",
     )
     axis.grid(False)
     for side in axis.spines.values():

@@ -19,13 +19,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
-from convtl.files import written
 from convtl.reporting import numbers
+from convtl.storage.files import written
 
 COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#5D6D1E",
-    "#8B1A1A", "#1F2F6B", "#B8A100", "#E0457B", "#00736B", "#A0826D",
-)  # fmt: skip
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#7F3C8D",
+    "#5D6D1E",
+    "#8B1A1A",
+    "#1F2F6B",
+    "#B8A100",
+    "#E0457B",
+    "#00736B",
+    "#A0826D",
+)
 """Okabe and Ito (2008), told apart with any colour vision; others for studies with many sources."""
 MARKERS = "osD^vPX*<>phd8"
 GREY = "#5F6368"
@@ -72,7 +84,13 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 def canvas(
-    panels: int, *, rows: int = 1, columns: int = 3, width: float = 3.5, height: float = 3.3, **share: Any
+    panels: int,
+    *,
+    rows: int = 1,
+    columns: int = 3,
+    width: float = 3.5,
+    height: float = 3.3,
+    **share: Any,
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure of `rows` x `panels` axes; with one row, more than `columns` panels wrap.
 
@@ -113,13 +131,18 @@ def _glyphs() -> frozenset[int]:
 
 def drawable(text: str) -> str:
     """The text with a box for every character that the font of the figures cannot draw."""
-    return "".join(sign if sign == "\n" or ord(sign) in _glyphs() else "\N{WHITE SQUARE}" for sign in text)
+    return "".join(
+        sign if sign == "\n" or ord(sign) in _glyphs() else "\N{WHITE SQUARE}" for sign in text
+    )
 
 
 def colours(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Name -> (colour, marker), in the order given."""
     return {
-        name: (COLOURS[index % len(COLOURS)], MARKERS[(index + index // len(COLOURS)) % len(MARKERS)])
+        name: (
+            COLOURS[index % len(COLOURS)],
+            MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
+        )
         for index, name in enumerate(names)
     }
 
@@ -127,9 +150,13 @@ def colours(names: Sequence[str]) -> dict[str, tuple[str, str]]:
 def log_axis(axis: Any, values: Sequence[float]) -> None:
     """A logarithmic axis with ticks at the values themselves, or at round numbers where those are many."""
     distinct = sorted(set(values))
-    if axis.get_scale() != "log":  # panels share axes: a second time would bring matplotlib's locator back
+    if (
+        axis.get_scale() != "log"
+    ):  # panels share axes: a second time would bring matplotlib's locator back
         getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
-    axis.set_major_locator(_LogPlaces(_apart(distinct) if len(distinct) <= 6 else _round_numbers(distinct)))
+    axis.set_major_locator(
+        _LogPlaces(_apart(distinct) if len(distinct) <= 6 else _round_numbers(distinct))
+    )
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: numbers.short(value)))
 
@@ -179,7 +206,9 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
             handles.setdefault(label, handle)
     if not handles:
         return
-    widths = [0.6 + 0.075 * len(name) for name in handles]  # inches: the line, and about so much a letter
+    widths = [
+        0.6 + 0.075 * len(name) for name in handles
+    ]  # inches: the line, and about so much a letter
     room = figure.get_figwidth()
     columns = len(handles) if sum(widths) < room else max(1, int(room / max(widths)))
     figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=columns)

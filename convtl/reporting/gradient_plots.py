@@ -5,8 +5,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from convtl.reporting.figures import GREY, Axes, Figure, canvas, colours, legend, log_axis, styled, whole_axis
-from convtl.study.statistics import bootstrap_interval
+from convtl.analysis.statistics import bootstrap_interval
+from convtl.reporting.figures import (
+    GREY,
+    Axes,
+    Figure,
+    canvas,
+    colours,
+    legend,
+    log_axis,
+    styled,
+    whole_axis,
+)
 from convtl.training.probes.contrasts import arrivals, freezing_cost, relative_gradients
 
 LENET = ("conv1", "conv2", "fc3", "fc4", "fc5")
@@ -18,7 +28,10 @@ def gradient_profile(frame: pd.DataFrame) -> Figure:
     """R against the distance from the last hidden unit: a column an activation, a row an update."""
     chains = chains_of(frame)
     deepest = int(chains["hidden"].max())
-    activations, moments = in_order(chains, "activation"), sorted(chains["update"].astype(int).unique())
+    activations, moments = (
+        in_order(chains, "activation"),
+        sorted(chains["update"].astype(int).unique()),
+    )
     looks = colours(in_order(chains, "initialiser"))
     figure, grid = _grid(len(moments), len(activations), height=2.5, sharey=True)
     for moment, line in zip(moments, grid, strict=True):
@@ -44,7 +57,9 @@ def convergence_order(frame: pd.DataFrame) -> Figure:
     own = frame[frame["probe"] == "convergence"]
     activations, optimisers = in_order(own, "activation"), in_order(own, "optimiser")
     figure, grid = _grid(len(optimisers), len(activations), sharey=True)
-    tables = [arrivals(frame, *pair).to_numpy(float).ravel() for pair in pairs_of(frame, "convergence")]
+    tables = [
+        arrivals(frame, *pair).to_numpy(float).ravel() for pair in pairs_of(frame, "convergence")
+    ]
     every = [float(value) for table in tables for value in table if value > 0]
     for optimiser, line in zip(optimisers, grid, strict=True):
         for activation, axis in zip(activations, line, strict=True):
@@ -55,11 +70,15 @@ def convergence_order(frame: pd.DataFrame) -> Figure:
             for values in found.to_numpy(float):
                 axis.plot(places, values, ".", color=GREY, alpha=0.6)
             if len(found):
-                usual = found.loc[:, found.notna().mean() >= 0.5]  # a mean of the few that moved says little
+                usual = found.loc[
+                    :, found.notna().mean() >= 0.5
+                ]  # a mean of the few that moved says little
                 middle = np.exp(usual.map(np.log).mean())
                 axis.plot(np.asarray(usual.columns, float), middle, "o-", label="geometric mean")
             else:
-                axis.text(0.5, 0.5, "no net learned", ha="center", va="center", transform=axis.transAxes)
+                axis.text(
+                    0.5, 0.5, "no net learned", ha="center", va="center", transform=axis.transAxes
+                )
             axis.set_title(f"{activation}, {optimiser}")
         line[0].set_ylabel("update of arrival")
     legend(figure, [axis for line in grid for axis in line])
@@ -103,10 +122,14 @@ def rows_of(frame: pd.DataFrame, probe: str, activation: str, optimiser: str) ->
 
 def pairs_of(frame: pd.DataFrame, probe: str) -> list[tuple[str, str]]:
     own = frame[frame["probe"] == probe][["activation", "optimiser"]].drop_duplicates()
-    return [(str(activation), str(optimiser)) for activation, optimiser in own.itertuples(index=False)]
+    return [
+        (str(activation), str(optimiser)) for activation, optimiser in own.itertuples(index=False)
+    ]
 
 
-def _grid(rows: int, columns: int, height: float = 2.8, **share: Any) -> tuple[Figure, list[list[Axes]]]:
+def _grid(
+    rows: int, columns: int, height: float = 2.8, **share: Any
+) -> tuple[Figure, list[list[Axes]]]:
     figure, grid = canvas(columns, rows=rows, columns=columns, height=height, **share)
     return figure, grid
 
@@ -116,7 +139,9 @@ def _unit_axis(axis: Axes, units: int) -> None:
     axis.set_xlim(0.5, units + 0.5)
 
 
-def _band(axis: Axes, places: np.ndarray, table: pd.DataFrame, look: tuple[str, str], label: str) -> None:
+def _band(
+    axis: Axes, places: np.ndarray, table: pd.DataFrame, look: tuple[str, str], label: str
+) -> None:
     """Mean over replicates with a bootstrap band."""
     if not len(table):
         return

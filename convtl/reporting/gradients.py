@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from convtl.analysis.statistics import Estimate, equivalent, estimate
 from convtl.reporting import figures, numbers
 from convtl.reporting.figures import Figure
 from convtl.reporting.gradient_plots import (
@@ -18,7 +19,6 @@ from convtl.reporting.gradient_plots import (
     rows_of,
 )
 from convtl.reporting.tables import markdown
-from convtl.study.statistics import Estimate, equivalent, estimate
 from convtl.training.probes.contrasts import (
     CONTRASTS,
     LEAST_LOSS,
@@ -79,7 +79,11 @@ def _slope_table(chains: pd.DataFrame) -> str:
     """Decades lost a unit, by activation and initialiser, for each depth at the first and last update."""
     depths = sorted(chains["hidden"].dropna().astype(int).unique())
     moments = sorted({int(chains["update"].min()), int(chains["update"].max())})
-    header = ["activation", "initialiser", *(f"{h} units, update {t}" for h in depths for t in moments)]
+    header = [
+        "activation",
+        "initialiser",
+        *(f"{h} units, update {t}" for h in depths for t in moments),
+    ]
     rows = []
     for activation in in_order(chains, "activation"):
         for initialiser in in_order(chains, "initialiser"):
@@ -117,14 +121,19 @@ def _lenet(frame: pd.DataFrame) -> list[str]:
     rows, weights = [], own[(own["quantity"] == "weight_gradient") & (own["update"] == 0)]
     for activation in in_order(own, "activation"):
         for initialiser in in_order(own, "initialiser"):
-            profile = relative_gradients(own, activation, initialiser=initialiser, hidden=None, update=0)
+            profile = relative_gradients(
+                own, activation, initialiser=initialiser, hidden=None, update=0
+            )
             chosen = (weights["activation"] == activation) & (weights["initialiser"] == initialiser)
             by_unit = weights[chosen].groupby("position")["value"].mean()
-            rows.append([
-                activation, initialiser,
-                *(numbers.signed(profile[place].mean()) for place in profile),
-                *(f"{value:.1f}".replace("-", numbers.MINUS) for value in by_unit),
-            ])  # fmt: skip
+            rows.append(
+                [
+                    activation,
+                    initialiser,
+                    *(numbers.signed(profile[place].mean()) for place in profile),
+                    *(f"{value:.1f}".replace("-", numbers.MINUS) for value in by_unit),
+                ]
+            )
     header = ["activation", "initialiser", *(f"R {unit}" for unit in LENET[:-1])]
     header += [f"log10 ‖∇W‖/‖W‖ {unit}" for unit in LENET]
     return [
@@ -194,10 +203,16 @@ def _tests(frame: pd.DataFrame) -> list[str]:
             continue
         found = estimate(values)
         effect = f"{numbers.signed(found.effect)} {numbers.span(found.interval)} {contrast.unit}"
-        rows.append([
-            contrast.claim, contrast.statement, effect, numbers.p_value(found.p), str(found.m),
-            reading(found, values, contrast.threshold),
-        ])  # fmt: skip
+        rows.append(
+            [
+                contrast.claim,
+                contrast.statement,
+                effect,
+                numbers.p_value(found.p),
+                str(found.m),
+                reading(found, values, contrast.threshold),
+            ]
+        )
     note = (
         "One number per replicate, positive where it speaks for the statement; exact sign-flip tests and "
         "intervals, each unadjusted.\n"

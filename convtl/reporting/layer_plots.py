@@ -6,15 +6,27 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
+from convtl.analysis.arms import SCRATCH, arm_names
 from convtl.reporting import numbers
-from convtl.reporting.figures import GREY, Axes, Figure, canvas, drawable, legend, styled, whole_axis
+from convtl.reporting.figures import (
+    GREY,
+    Axes,
+    Figure,
+    canvas,
+    drawable,
+    legend,
+    styled,
+    whole_axis,
+)
 from convtl.reporting.plots import line, shifts
-from convtl.study.arms import SCRATCH, arm_names
 
 _LOOKS = {
-    "AnB": ("#0072B2", "o"), "AnB+": ("#56B4E9", "D"), "BnB": ("#D55E00", "s"), "BnB+": ("#E69F00", "^"),
+    "AnB": ("#0072B2", "o"),
+    "AnB+": ("#56B4E9", "D"),
+    "BnB": ("#D55E00", "s"),
+    "BnB+": ("#E69F00", "^"),
     "random, frozen": ("#5D6D1E", "v"),
-}  # fmt: skip
+}
 _DARK = ("#222222", "#8A8A8A", "#7B4B2A", "#0072B2")
 _MORE = ("#CC79A7", "#7F3C8D", "#009E73")
 
@@ -56,7 +68,9 @@ def splits(rows: pd.DataFrame) -> list[Split]:
     found = []
     for key, part in fresh.groupby(["target", "n_per_class", "updates"], sort=False):
         target, n, updates = cast(tuple[str, float, float], key)
-        same = (base["target"] == target) & (base["n_per_class"] == n) & (base["updates"] == updates)
+        same = (
+            (base["target"] == target) & (base["n_per_class"] == n) & (base["updates"] == updates)
+        )
         own = base[same].drop_duplicates("replicate")
         tasks = _tasks(part)
         for task in tasks or [""]:
@@ -68,7 +82,11 @@ def splits(rows: pd.DataFrame) -> list[Split]:
 
 def _tasks(rows: pd.DataFrame) -> list[str]:
     """Sources that are tasks of their own: not the target itself, nothing random, no control."""
-    return [name for name in dict.fromkeys(rows["arm"]) if name not in ("self", "random") and ":" not in name]
+    return [
+        name
+        for name in dict.fromkeys(rows["arm"])
+        if name not in ("self", "random") and ":" not in name
+    ]
 
 
 def _kept(rows: pd.DataFrame, full: int) -> pd.Series:
@@ -81,7 +99,9 @@ def _kept(rows: pd.DataFrame, full: int) -> pd.Series:
 
 def levels(split: Split) -> dict[str, pd.DataFrame]:
     """Line -> replicates x transferred units: z."""
-    rows = split.rows.assign(kept=_kept(split.rows, split.full), number=split.rows["replicate"].astype(int))
+    rows = split.rows.assign(
+        kept=_kept(split.rows, split.full), number=split.rows["replicate"].astype(int)
+    )
     rows = rows[rows["kept"] > 0]
     tuned = rows["depth"].astype(int) == split.full
     found = {}
@@ -90,14 +110,18 @@ def levels(split: Split) -> dict[str, pd.DataFrame]:
             part = rows[(rows["arm"] == arm) & (tuned == plus)]
             if len(part):
                 name = _line_name(str(arm)) + ("+" if plus else "")
-                found[name] = part.pivot_table(index="number", columns="kept", values="z", aggfunc="first")
+                found[name] = part.pivot_table(
+                    index="number", columns="kept", values="z", aggfunc="first"
+                )
     return found
 
 
 def curves(split: Split) -> dict[str, pd.DataFrame]:
     """The same, minus z of the replicate's own base net."""
     base = split.base.set_index(split.base["replicate"].astype(int))["z"]
-    return {name: table.sub(base, axis=0).dropna(how="all") for name, table in levels(split).items()}
+    return {
+        name: table.sub(base, axis=0).dropna(how="all") for name, table in levels(split).items()
+    }
 
 
 def specificity(split: Split) -> pd.DataFrame:
@@ -110,7 +134,9 @@ def specificity(split: Split) -> pd.DataFrame:
 
 def _line_name(arm: str) -> str:
     """In the paper's words: B is the target's task, A another; n is the number of transferred units."""
-    return {"self": "BnB", "random": "random, frozen"}.get(arm, "AnB" if ":" not in arm else f"AnB of {arm}")
+    return {"self": "BnB", "random": "random, frozen"}.get(
+        arm, "AnB" if ":" not in arm else f"AnB of {arm}"
+    )
 
 
 @styled
@@ -154,7 +180,8 @@ def split_names(found: list[Split]) -> list[str]:
     """The other task of each split, with the target or the updates where these differ for one task."""
     short = [split.other for split in found]
     return [
-        f"{split.other} to {split.title}" if short.count(split.other) > 1 else split.other for split in found
+        f"{split.other} to {split.title}" if short.count(split.other) > 1 else split.other
+        for split in found
     ]
 
 
@@ -173,7 +200,9 @@ def _panel(axis: Axes, split: Split) -> None:
         known = [place for place in places if place in table]
         values = [table[place].dropna() for place in known]
         line(axis, known, values, look, name, float(shift))
-    axis.axhline(0, color=GREY, linestyle="--", linewidth=1.3, label="base (all units trained from scratch)")
+    axis.axhline(
+        0, color=GREY, linestyle="--", linewidth=1.3, label="base (all units trained from scratch)"
+    )
     _unit_places(axis, places)
     axis.set_title(drawable(f"{split.title}\nA: {split.other}"), fontsize=9.5)
 
@@ -185,7 +214,11 @@ def layer_transfer_caption(found: list[Split]) -> str:
         parts = [f"{name} {_at_last(table)}" for name, table in curves(split).items() if len(table)]
         if parts:
             said.append(f"{split.title}: {', '.join(parts)}")
-    text = f"Difference to the base net with the most units transferred: {'; '.join(said)}. " if said else ""
+    text = (
+        f"Difference to the base net with the most units transferred: {'; '.join(said)}. "
+        if said
+        else ""
+    )
     apart = list(zip(split_names(found), map(specificity, found), strict=True))
     steps = [
         f"{title} {', '.join(numbers.signed(float(table[place].mean())) for place in table.columns)}"

@@ -2,7 +2,7 @@
 
 import math
 
-from convtl.study.statistics import Estimate, Interval
+from convtl.analysis.statistics import Estimate, Interval
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -51,7 +51,9 @@ def accuracy(found: Estimate | None) -> str:
     text = percent(found.effect)
     if found.m < 2:
         return text
-    return f"{text} [{100 * found.interval.low:.1f},\N{NO-BREAK SPACE}{100 * found.interval.high:.1f}]"
+    return (
+        f"{text} [{100 * found.interval.low:.1f},\N{NO-BREAK SPACE}{100 * found.interval.high:.1f}]"
+    )
 
 
 def count(value: float) -> str:
@@ -74,7 +76,13 @@ def short(value: float) -> str:
 
 def listed(items: list[str], word: str = "and") -> str:
     """`a`, `a and b`, `a, b and c`."""
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {word} {items[-1]}" if items else ""
+    return (
+        items[0]
+        if len(items) == 1
+        else f"{', '.join(items[:-1])} {word} {items[-1]}"
+        if items
+        else ""
+    )
 
 
 def plural(number: int, noun: str) -> str:

@@ -28,7 +28,12 @@ def samples(pictures: Mapping[str, tuple[np.ndarray, Sequence[str]]], most: int 
                 axis.set_title(label, fontsize=9 if len(label) <= 8 else 6.5)
         if len(images):
             heading = axes[0].text(
-                0, 1.38, drawable(name), transform=axes[0].transAxes, fontsize=10.5, fontweight="bold"
+                0,
+                1.38,
+                drawable(name),
+                transform=axes[0].transAxes,
+                fontsize=10.5,
+                fontweight="bold",
             )
             heading.set_in_layout(False)  # it may run over the columns beside it
     engine: Any = figure.get_layout_engine()

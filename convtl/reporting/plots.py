@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from convtl.analysis.arms import SCRATCH, Block
+from convtl.analysis.statistics import bootstrap_interval
 from convtl.reporting import numbers
 from convtl.reporting.figures import (
     GREY,
@@ -25,8 +27,6 @@ from convtl.reporting.figures import (
     whole_axis,
 )
 from convtl.reporting.summary import Cell
-from convtl.study.arms import SCRATCH, Block
-from convtl.study.statistics import bootstrap_interval
 
 _PANELS = 4
 """Most columns of a figure that has several rows."""
@@ -36,7 +36,10 @@ def _depth_axis(axis: Axes, block: Block) -> None:
     depths = block.depths or (block.full,)
     names = []
     for depth in depths:
-        notes = [block.units.get(depth, ""), "all" if block.full_known and depth == block.full else ""]
+        notes = [
+            block.units.get(depth, ""),
+            "all" if block.full_known and depth == block.full else "",
+        ]
         inside = ", ".join(note for note in notes if note)
         names.append(f"{depth}\n({inside})" if inside else str(depth))
     axis.tick_params(axis="x", labelsize=8.5)
@@ -76,10 +79,19 @@ def line(
     places = np.array([x for x, _ in known], float)
     at = places + shift if axis.get_xscale() == "linear" else places * (1 + shift)
     bars = np.abs(stats[:, 1:] - stats[:, :1]).T
-    style = {"color": colour, "marker": marker, "markersize": 5.5, "capsize": 2.5, "elinewidth": 1.3, **extra}
+    style = {
+        "color": colour,
+        "marker": marker,
+        "markersize": 5.5,
+        "capsize": 2.5,
+        "elinewidth": 1.3,
+        **extra,
+    }
     axis.errorbar(at, stats[:, 0], yerr=bars, label=drawable(label), zorder=3, **style)
     for place, (_, arm) in zip(at, known, strict=True):
-        axis.plot(np.full(len(arm), place), arm, ".", color=colour, alpha=0.35, markersize=4, zorder=2)
+        axis.plot(
+            np.full(len(arm), place), arm, ".", color=colour, alpha=0.35, markersize=4, zorder=2
+        )
 
 
 def shifts(number: int, width: float) -> np.ndarray:
@@ -98,7 +110,9 @@ def accuracy_by_depth(block: Block) -> Figure:
         if len(scratch):
             mean, low, high = spread(scratch)
             axis.axhspan(low, high, color=GREY, alpha=0.18, linewidth=0)
-            axis.axhline(mean, color=GREY, linestyle="--", linewidth=1.5, label="scratch (all layers)")
+            axis.axhline(
+                mean, color=GREY, linestyle="--", linewidth=1.5, label="scratch (all layers)"
+            )
         for shift, source in zip(shifts(len(looks), 0.07), block.sources, strict=True):
             arms = [block.arm(source, n, depth, "test_accuracy") for depth in block.depths]
             line(axis, block.depths, arms, looks[source], f"from {source}", shift)
@@ -113,13 +127,17 @@ def accuracy_by_depth(block: Block) -> Figure:
 def benefit_map(block: Block, found: Sequence[Cell]) -> Figure:
     """D over source and n: value and interval in each cell, blue where training all layers is better."""
     rows, columns = list(block.sources), list(block.counts)
-    figure, [[axis]] = canvas(1, width=1.9 * len(columns) + 1.2, height=max(1.6, 0.85 * len(rows) + 0.6))
+    figure, [[axis]] = canvas(
+        1, width=1.9 * len(columns) + 1.2, height=max(1.6, 0.85 * len(rows) + 0.6)
+    )
     values = np.full((len(rows), len(columns)), np.nan)
     for cell in found:
         if cell.benefit is not None:
             values[rows.index(cell.source), columns.index(cell.n)] = cell.benefit.found.effect
     limit = max(0.2, float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.2)
-    image = axis.imshow(np.ma.masked_invalid(values), cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+    image = axis.imshow(
+        np.ma.masked_invalid(values), cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto"
+    )
     axis.set_facecolor("#EEEEEE")
     for cell in found:
         if cell.benefit is None:
@@ -129,7 +147,9 @@ def benefit_map(block: Block, found: Sequence[Cell]) -> Figure:
         text += f"\n{numbers.span(value.interval)}" if value.m > 1 else ""
         dark = abs(value.effect) > 0.6 * limit
         place = (columns.index(cell.n), rows.index(cell.source))
-        axis.text(*place, text, ha="center", va="center", fontsize=9.5, color="white" if dark else "black")
+        axis.text(
+            *place, text, ha="center", va="center", fontsize=9.5, color="white" if dark else "black"
+        )
     whole_axis(axis.xaxis, range(len(columns)), [str(n) for n in columns])
     whole_axis(axis.yaxis, range(len(rows)), [f"from {source}" for source in rows])
     axis.grid(False)
@@ -149,18 +169,26 @@ def learning_curves(block: Block, found: Sequence[Cell]) -> Figure:
     chosen = {(cell.source, cell.n): cell.chosen for cell in found}
     kinds = {
         "last layer only": (lambda source, n: 1, ("#E69F00", "s"), {"linestyle": ":"}),
-        "depth chosen on validation": (lambda source, n: chosen.get((source, n)), ("#009E73", "D"), {}),
+        "depth chosen on validation": (
+            lambda source, n: chosen.get((source, n)),
+            ("#009E73", "D"),
+            {},
+        ),
         block.full_name: (lambda source, n: block.full, ("#0072B2", "o"), {"linestyle": "--"}),
     }
     for axis, source in zip(axes, panels, strict=True):
         log_axis(axis.xaxis, block.counts)
-        for shift, (name, (depth_of, look, extra)) in zip((-0.03, 0.0, 0.03), kinds.items(), strict=True):
+        for shift, (name, (depth_of, look, extra)) in zip(
+            (-0.03, 0.0, 0.03), kinds.items(), strict=True
+        ):
             if source == SCRATCH:
                 continue
             depths = [depth_of(source, n) for n in block.counts]
             pairs = zip(block.counts, depths, strict=True)
             arms = [
-                block.arm(source, n, depth, "test_accuracy") if depth is not None else pd.Series(dtype=float)
+                block.arm(source, n, depth, "test_accuracy")
+                if depth is not None
+                else pd.Series(dtype=float)
                 for n, depth in pairs
             ]
             line(axis, block.counts, arms, look, name, shift, **extra)
@@ -208,7 +236,10 @@ def _cost_line(
     """One source; every point carries its depth."""
     points = []
     for depth in block.depths:
-        price, accuracy = block.arm(source, n, depth, column), block.arm(source, n, depth, "test_accuracy")
+        price, accuracy = (
+            block.arm(source, n, depth, column),
+            block.arm(source, n, depth, "test_accuracy"),
+        )
         if len(price) and len(accuracy) and price.median() > 0:
             points.append((float(price.median()), float(accuracy.mean()), depth))
     if not points:
@@ -219,7 +250,9 @@ def _cost_line(
     for index, (x, y, depth) in enumerate(points):
         # depths of almost one price lie on top of each other: their numbers go round the point
         place = ((0, 6), (0, -13), (-8, -3), (0, 6), (8, -3))[index % 5]
-        axis.annotate(str(depth), (x, y), xytext=place, textcoords="offset points", ha="center", fontsize=8)
+        axis.annotate(
+            str(depth), (x, y), xytext=place, textcoords="offset points", ha="center", fontsize=8
+        )
     return xs
 
 
@@ -241,7 +274,9 @@ def rates(block: Block) -> Figure:
     return figure
 
 
-def _rates_of(axis: Axes, block: Block, source: str, n: int, look: tuple[str, str], shift: float) -> None:
+def _rates_of(
+    axis: Axes, block: Block, source: str, n: int, look: tuple[str, str], shift: float
+) -> None:
     depths = block.depths if source != SCRATCH else (block.full,)
     middle = []
     for depth in depths:
@@ -252,13 +287,24 @@ def _rates_of(axis: Axes, block: Block, source: str, n: int, look: tuple[str, st
         middle.append((depth + shift, float(np.exp(np.log(lr).median()))))
         for value, times in zip(*np.unique(lr.to_numpy(float), return_counts=True), strict=True):
             axis.scatter(depth + shift, value, s=14 * times, color=look[0], alpha=0.45, linewidth=0)
-        at_edge = sorted({float(lr[replicate]) for replicate in edge.index if edge[replicate] is True})
+        at_edge = sorted(
+            {float(lr[replicate]) for replicate in edge.index if edge[replicate] is True}
+        )
         for value in at_edge:
-            ring: dict[str, Any] = {"s": 130, "facecolor": "none", "edgecolor": "black", "linewidth": 1.1}
+            ring: dict[str, Any] = {
+                "s": 130,
+                "facecolor": "none",
+                "edgecolor": "black",
+                "linewidth": 1.1,
+            }
             axis.scatter(depth + shift, value, label="some at the edge of their grid", **ring)
     if middle:
         axis.plot(
-            *zip(*middle, strict=True), color=look[0], marker=look[1], markersize=4.5, label=f"n={n} (median)"
+            *zip(*middle, strict=True),
+            color=look[0],
+            marker=look[1],
+            markersize=4.5,
+            label=f"n={n} (median)",
         )
 
 
@@ -275,7 +321,9 @@ def calibration(block: Block) -> Figure:
             if len(scratch):
                 mean, low, high = spread(scratch)
                 axis.axhspan(low, high, color=GREY, alpha=0.18, linewidth=0)
-                axis.axhline(mean, color=GREY, linestyle="--", linewidth=1.5, label="scratch (all layers)")
+                axis.axhline(
+                    mean, color=GREY, linestyle="--", linewidth=1.5, label="scratch (all layers)"
+                )
             for shift, source in zip(shifts(len(looks), 0.07), block.sources, strict=True):
                 arms = [block.arm(source, n, depth, column) for depth in block.depths]
                 line(axis, block.depths, arms, looks[source], f"from {source}", shift)

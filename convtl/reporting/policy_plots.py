@@ -6,6 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from convtl.analysis.arms import SCRATCH
+from convtl.analysis.cells import NotEnoughData
+from convtl.analysis.contrasts import DEPTHS, RULE
+from convtl.analysis.statistics import Estimate, estimate, performance_profile, regret_per_replicate
 from convtl.reporting import numbers
 from convtl.reporting.figures import (
     GREY,
@@ -22,10 +26,6 @@ from convtl.reporting.figures import (
 )
 from convtl.reporting.plots import labels
 from convtl.reporting.view import View, over_targets
-from convtl.study.arms import SCRATCH
-from convtl.study.cells import NotEnoughData
-from convtl.study.contrasts import DEPTHS, RULE
-from convtl.study.statistics import Estimate, estimate, performance_profile, regret_per_replicate
 
 _FEWEST = 3
 """Points from which on a panel of cost says anything."""
@@ -47,7 +47,9 @@ def regrets(view: View) -> tuple[Regrets, pd.Series]:
         seen = {cell: view.cells.curve(*cell, DEPTHS, updates, "val_accuracy") for cell in RULE}
     except NotEnoughData:
         return {}, pd.Series(dtype=float)
-    shared = sorted(set.intersection(*(set(table.index) for table in (*scores.values(), *seen.values()))))
+    shared = sorted(
+        set.intersection(*(set(table.index) for table in (*scores.values(), *seen.values())))
+    )
     targets = [t for t in view.targets if sum(place[0] == t for place in shared) > 1]
     found: dict[str, dict[tuple[str, int], list[pd.Series]]] = {}
     spans: dict[tuple[str, int], list[float]] = {cell: [] for cell in RULE}
@@ -103,9 +105,16 @@ def regret_bars(view: View) -> Figure:
     figure, [axes] = canvas(2, width=5.0, height=3.4)
     for place, (name, (one, values)) in enumerate(means.items()):
         bars = [[one.effect - one.interval.low], [one.interval.high - one.effect]]
-        look: dict[str, Any] = {"color": looks[name][0], "alpha": 0.55, "ecolor": "black", "capsize": 3.0}
+        look: dict[str, Any] = {
+            "color": looks[name][0],
+            "alpha": 0.55,
+            "ecolor": "black",
+            "capsize": 3.0,
+        }
         axes[0].bar(place, one.effect, width=0.65, yerr=bars if one.m > 1 else None, **look)
-        axes[0].plot(np.full(len(values), place + 0.22), values, ".", color="black", alpha=0.4, markersize=4)
+        axes[0].plot(
+            np.full(len(values), place + 0.22), values, ".", color="black", alpha=0.4, markersize=4
+        )
     axes[0].axhline(0, color=GREY, linewidth=1)
     whole_axis(axes[0].xaxis, range(len(means)), [name.replace(" ", "\n", 2) for name in means])
     axes[0].tick_params(axis="x", labelsize=8)
@@ -151,7 +160,9 @@ def cost_points(view: View, n: int, column: str) -> list[Point]:
         for source in (*view.sources_at(n, updates), SCRATCH):
             for depth in view.has(source, n, updates) if source != SCRATCH else (view.full,):
                 accuracy = view.z(source, n, depth, updates, "test_accuracy")
-                price = view.z(source, n, depth, updates, "flops_per_update" if column == "flops" else column)
+                price = view.z(
+                    source, n, depth, updates, "flops_per_update" if column == "flops" else column
+                )
                 if len(accuracy) and len(price) and price.mean() > 0:
                     total = float(price.mean()) * (updates if column == "flops" else 1)
                     found.append((total, float(accuracy.mean()), source, depth, updates))
@@ -181,16 +192,24 @@ def cost(view: View, uncached: Mapping[int, float]) -> Figure:
     """
     counts = cost_counts(view)
     looks = colours(view.names) | {SCRATCH: (GREY, "x")}
-    figure, grid = canvas(len(counts), rows=2, width=10.5 / max(3, len(counts)), height=3.0, sharey="col")
+    figure, grid = canvas(
+        len(counts), rows=2, width=10.5 / max(3, len(counts)), height=3.0, sharey="col"
+    )
     for axes, (column, what) in zip(
-        grid, {"flops": "FLOPs of training", "trained_weights": "trained weights"}.items(), strict=True
+        grid,
+        {"flops": "FLOPs of training", "trained_weights": "trained weights"}.items(),
+        strict=True,
     ):
         for axis, n in zip(axes, counts, strict=True):
             points = cost_points(view, n, column)
             _points(axis, points, looks, uncached if column == "flops" else {})
             edge = front(points)
             axis.plot(
-                [p[0] for p in edge], [p[1] for p in edge], color="black", linewidth=1.2, label="Pareto front"
+                [p[0] for p in edge],
+                [p[1] for p in edge],
+                color="black",
+                linewidth=1.2,
+                label="Pareto front",
             )
             log_axis(axis.xaxis, [p[0] for p in points])
             axis.xaxis.set_tick_params(rotation=30)
@@ -204,7 +223,10 @@ def cost(view: View, uncached: Mapping[int, float]) -> Figure:
 
 
 def _points(
-    axis: Axes, points: list[Point], looks: Mapping[str, tuple[str, str]], uncached: Mapping[int, float]
+    axis: Axes,
+    points: list[Point],
+    looks: Mapping[str, tuple[str, str]],
+    uncached: Mapping[int, float],
 ) -> None:
     """A thin line a source and schedule; depths are written at the front only, where they can be read."""
     short = min((updates for *_, updates in points), default=0)
@@ -216,8 +238,19 @@ def _points(
         name = drawable(f"from {source}" if source != SCRATCH else source)
         look: dict[str, Any] = {"markersize": 5.0, "linewidth": 0.8}
         if updates != short:
-            look = {"markersize": 7.0, "linewidth": 0.8, "linestyle": ":", "markerfacecolor": "none"}
-        axis.plot(*_line(own), marker=marker, color=colour, label=name if updates == short else None, **look)
+            look = {
+                "markersize": 7.0,
+                "linewidth": 0.8,
+                "linestyle": ":",
+                "markerfacecolor": "none",
+            }
+        axis.plot(
+            *_line(own),
+            marker=marker,
+            color=colour,
+            label=name if updates == short else None,
+            **look,
+        )
         for total, accuracy, _, depth, _ in own:
             if more := uncached.get(depth):
                 far = total + more * updates

@@ -5,9 +5,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from convtl.reporting import data_plots, depth_plots, figures, layer_plots, policy_plots, similarity_plots
+from convtl.analysis.arms import SCRATCH
+from convtl.reporting import (
+    data_plots,
+    depth_plots,
+    figures,
+    layer_plots,
+    policy_plots,
+    similarity_plots,
+)
 from convtl.reporting.view import View
-from convtl.study.arms import SCRATCH
 
 Uncached = Callable[[Mapping[int, str]], Mapping[int, float]]
 """(depth -> lowest trained unit) -> depth -> FLOPs an update of what is frozen below it"""
@@ -58,28 +65,35 @@ def _of_depth(view: View) -> list[Picture]:
     if len(view.tuned) > 1 and depth_plots.places(view):
         found.append(
             Picture(
-                "accuracy_by_depth", "F3. Accuracy against trained layers",
-                lambda: depth_plots.accuracy_by_depth(view), depth_plots.accuracy_by_depth_caption(view),
+                "accuracy_by_depth",
+                "F3. Accuracy against trained layers",
+                lambda: depth_plots.accuracy_by_depth(view),
+                depth_plots.accuracy_by_depth_caption(view),
                 f"{_MEANS} {_BARS}",
             )
-        )  # fmt: skip
+        )
     if len(view.tuned) > 1 and depth_plots.depth_benefits(view):
         found.append(
             Picture(
-                "depth_benefit", "F4. Depth benefit D over similarity and labels",
-                lambda: depth_plots.benefit_map(view), depth_plots.benefit_map_caption(view),
+                "depth_benefit",
+                "F4. Depth benefit D over similarity and labels",
+                lambda: depth_plots.benefit_map(view),
+                depth_plots.benefit_map_caption(view),
                 "Sources from similar to far; black line: D = 0, from the isotonic fit of D in log n, where it is "
                 "inside the n that were run; "
                 "\\* adjusted p ≤ .05 over all cells (max-T); grey: not run.",
             )
-        )  # fmt: skip
+        )
     if max(len(view.dial), len(view.ladder)) > 1 and depth_plots.depth_benefits(view):
         found.append(
             Picture(
-                "similarity_effect", "F4, along similarity. D and its two halves",
-                lambda: depth_plots.similarity_effect(view), depth_plots.similarity_effect_caption(view), _BARS,
+                "similarity_effect",
+                "F4, along similarity. D and its two halves",
+                lambda: depth_plots.similarity_effect(view),
+                depth_plots.similarity_effect_caption(view),
+                _BARS,
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -88,11 +102,13 @@ def _of_data(view: View) -> list[Picture]:
     if data_plots.curve_places(view)[0]:
         found.append(
             Picture(
-                "learning_curves", "F5. Learning curves and what transfer is worth in labels",
-                lambda: data_plots.learning_curves(view), data_plots.learning_curves_caption(view),
+                "learning_curves",
+                "F5. Learning curves and what transfer is worth in labels",
+                lambda: data_plots.learning_curves(view),
+                data_plots.learning_curves_caption(view),
                 f"Arrows lead to scratch's curve (isotonic, monotone cubic in log n); dashed: it ends before. {_BARS}",
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -101,23 +117,33 @@ def _of_rates(view: View) -> list[Picture]:
         return []
     return [
         Picture(
-            "learning_rates", "F7. Learning rates that were chosen", lambda: data_plots.rates(view),
-            data_plots.rates_caption(view), "A dot for each target's rate; lines: geometric means.",
+            "learning_rates",
+            "F7. Learning rates that were chosen",
+            lambda: data_plots.rates(view),
+            data_plots.rates_caption(view),
+            "A dot for each target's rate; lines: geometric means.",
         )
-    ]  # fmt: skip
+    ]
 
 
 def _of_similarity(view: View) -> list[Picture]:
     found = []
     n, updates = view.crowded, view.schedules[0]
     deep = len(view.tuned) > 1 or view.tuned == (view.full,)
-    if deep and len(similarity_plots.places(view)[0]) > 1 and len(view.z(SCRATCH, n, "all", updates)):
+    if (
+        deep
+        and len(similarity_plots.places(view)[0]) > 1
+        and len(view.z(SCRATCH, n, "all", updates))
+    ):
         found.append(
             Picture(
-                "gain_by_distance", similarity_plots.gain_title(view), lambda: similarity_plots.gain_by_distance(view),
-                similarity_plots.gain_by_distance_caption(view), f"Hollow, bands: controls. {_BARS}",
+                "gain_by_distance",
+                similarity_plots.gain_title(view),
+                lambda: similarity_plots.gain_by_distance(view),
+                similarity_plots.gain_by_distance_caption(view),
+                f"Hollow, bands: controls. {_BARS}",
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -126,19 +152,24 @@ def _of_measures(view: View) -> list[Picture]:
     if len(similarity_plots.measured(view, "mmd2")) > 1 and len(view.ladder) > 1:
         found.append(
             Picture(
-                "measured_similarity", "F11. Measured against constructed similarity",
-                lambda: similarity_plots.constructed(view), similarity_plots.constructed_caption(view), _BARS,
+                "measured_similarity",
+                "F11. Measured against constructed similarity",
+                lambda: similarity_plots.constructed(view),
+                similarity_plots.constructed_caption(view),
+                _BARS,
             )
-        )  # fmt: skip
+        )
     if taus := similarity_plots.correlations(view):
         found.append(
             Picture(
-                "predictors", "F11. What predicts gain and the benefit of depth",
-                lambda: similarity_plots.predictors(taus), similarity_plots.predictors_caption(taus),
+                "predictors",
+                "F11. What predicts gain and the benefit of depth",
+                lambda: similarity_plots.predictors(taus),
+                similarity_plots.predictors_caption(taus),
                 "Mean over replicates of the correlation over sources; bars: 95% bootstrap over replicates, for these "
                 "sources only.",
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -147,18 +178,23 @@ def _of_policy(view: View, uncached: Uncached) -> list[Picture]:
     if policy_plots.regrets(view)[0]:
         found.append(
             Picture(
-                "regret", "F8. Regret of rules for the depth", lambda: policy_plots.regret_bars(view),
+                "regret",
+                "F8. Regret of rules for the depth",
+                lambda: policy_plots.regret_bars(view),
                 policy_plots.regret_caption(view),
                 "Bars: exact sign-flip intervals of the mean over cells and targets (approximate, as replicates share "
                 "the halves that choose); dots: replicates; right: 95% bootstrap bands.",
             )
-        )  # fmt: skip
+        )
     more = uncached(view.units)
     if len(view.tuned) > 1 and any(policy_plots.cost_counts(view)):
         found.append(
             Picture(
-                "cost", "F9. Accuracy against cost", lambda: policy_plots.cost(view, more),
-                policy_plots.cost_caption(view, more), "Numbers on the front: trained layers.",
+                "cost",
+                "F9. Accuracy against cost",
+                lambda: policy_plots.cost(view, more),
+                policy_plots.cost_caption(view, more),
+                "Numbers on the front: trained layers.",
             )
-        )  # fmt: skip
+        )
     return found

@@ -7,6 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from convtl.analysis.arms import frame
+from convtl.analysis.contrasts import SPECIAL
+from convtl.analysis.scorecard import Score, settings_of
+from convtl.analysis.scorecard import scorecard as judged
 from convtl.reporting import (
     depth_table,
     document,
@@ -22,10 +26,6 @@ from convtl.reporting import (
     ways,
 )
 from convtl.reporting.view import View, views
-from convtl.study.arms import frame
-from convtl.study.contrasts import SPECIAL
-from convtl.study.scorecard import Score, settings_of
-from convtl.study.scorecard import scorecard as judged
 
 _ALIASES = ("self", "mixture")
 """Sources whose pictures are shown under other names already."""
@@ -96,8 +96,12 @@ def write_report(
             *(replication.reproduce(second) if second else []),
         ]
     )
-    path = document.publish(text, title, out, lambda page: depth_table.coloured(scorecard.headed(page)))
-    return path, "\n\n".join([scorecard.plain(scores), *(text.replace("**", "") for text in again[:1])])
+    path = document.publish(
+        text, title, out, lambda page: depth_table.coloured(scorecard.headed(page))
+    )
+    return path, "\n\n".join(
+        [scorecard.plain(scores), *(text.replace("**", "") for text in again[:1])]
+    )
 
 
 def _views(data: pd.DataFrame, targets: Sequence[str]) -> list[View]:
@@ -105,9 +109,15 @@ def _views(data: pd.DataFrame, targets: Sequence[str]) -> list[View]:
     main = settings_of(data, targets)
     known = {*SPECIAL, *(name for _, cells in main for name in cells.targets)}
     there = dict.fromkeys(data.loc[data["usable"].astype(bool), "target"]) if len(data) else ()
-    others = [(name, one) for name in there if name not in known for one in views(settings_of(data, [name]))]
+    others = [
+        (name, one)
+        for name in there
+        if name not in known
+        for one in views(settings_of(data, [name]))
+    ]
     return views(main) + [
-        replace(one, title=", ".join(filter(None, [one.title, f"target {name}"]))) for name, one in others
+        replace(one, title=", ".join(filter(None, [one.title, f"target {name}"])))
+        for name, one in others
     ]
 
 
@@ -115,7 +125,10 @@ def _views(data: pd.DataFrame, targets: Sequence[str]) -> list[View]:
 
 
 def _scorecard(
-    scores: Sequence[Score], sources: Sequence[str], again: Sequence[str], second: replication.Second | None
+    scores: Sequence[Score],
+    sources: Sequence[str],
+    again: Sequence[str],
+    second: replication.Second | None,
 ) -> list[str]:
     return [
         "## Scorecard\n",
@@ -135,7 +148,10 @@ def _depths(found: Sequence[View]) -> list[str]:
         cells = depth_table.depth_cells(view)
         if cells:
             text += _titled(view)
-            text += [f"**Table 2.** {depth_table.summary(view, cells)}\n", depth_table.table(view, cells)]
+            text += [
+                f"**Table 2.** {depth_table.summary(view, cells)}\n",
+                depth_table.table(view, cells),
+            ]
             text += [depth_table.legend(cells)]
     return text if len(text) > 1 else []
 
@@ -154,14 +170,22 @@ def _figures(
 ) -> list[str]:
     text = ["## Figures\n"]
     if probes is not None and len(probes):
-        text += ["**F1.** Gradient profiles and convergence are under *Gradients, unit by unit* below.\n"]
+        text += [
+            "**F1.** Gradient profiles and convergence are under *Gradients, unit by unit* below.\n"
+        ]
     text += _shown(out, principle_figures.of_layers(data), "")
     for index, view in enumerate(found):
         text += _titled(view)
-        text += _shown(out, principle_figures.of_view(view, uncached), "" if index == 0 else f"_{index + 1}")
+        text += _shown(
+            out, principle_figures.of_view(view, uncached), "" if index == 0 else f"_{index + 1}"
+        )
     if "moved" in data and data["moved"].notna().any():
         text += ["**F10.** How far each layer moves is under *What each unit computes* below.\n"]
-    named = {name: pair for name, pair in (samples or {}).items() if len(pair[1]) and name not in _ALIASES}
+    named = {
+        name: pair
+        for name, pair in (samples or {}).items()
+        if len(pair[1]) and name not in _ALIASES
+    }
     if named:
         path = figures.save(pictures.samples(named), out / "figures" / "samples.png")
         text += document.picture(path.name, "What the nets see", f"{', '.join(named)}.", "")
@@ -178,7 +202,9 @@ def _shown(out: Path, drawn: Sequence[principle_figures.Picture], suffix: str) -
     return text
 
 
-def _methods(scope: Mapping[str, Any], scores: Sequence[Score], left_out: Sequence[str]) -> list[str]:
+def _methods(
+    scope: Mapping[str, Any], scores: Sequence[Score], left_out: Sequence[str]
+) -> list[str]:
     facts = {name: value for name, value in scope.items() if name not in _SAID}
     tuning = [text for text in left_out if "tuning trial" in text]
     if tuning:

@@ -34,7 +34,9 @@ class Progress:
         self._bar: Any = None
         if sys.stderr.isatty() and not silent:
             form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} trials, {elapsed} gone{postfix}"
-            self._bar = tqdm(total=total, initial=done, bar_format=form, leave=False, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total, initial=done, bar_format=form, leave=False, dynamic_ncols=True
+            )
 
     def say(self, line: str) -> None:
         if self._bar is not None:
@@ -75,7 +77,9 @@ class Progress:
         if self._bar is not None:
             self._bar.update(1)
         if row.get("status") == "diverged":
-            self.say(f"diverged: {row['source']} -> {row['target']}, depth {row['depth']}, {row['reason']}")
+            self.say(
+                f"diverged: {row['source']} -> {row['target']}, depth {row['depth']}, {row['reason']}"
+            )
         self._show()
 
     def close(self) -> None:
@@ -101,4 +105,6 @@ class Progress:
         if self._finished <= 0.02 * self._expected:
             return ""
         seconds = (time.monotonic() - self._began) * (self._expected / self._finished - 1)
-        return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
+        return (
+            f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
+        )

@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from convtl.analysis.arms import SCRATCH
+from convtl.analysis.edges import edges_of, tuned_arms
 from convtl.config import Config, TypedScriptConfig
 from convtl.errors import UserError
 from convtl.reporting import numbers
-from convtl.study.arms import SCRATCH
 from convtl.study.columns import Table
-from convtl.study.edges import edges_of, tuned_arms
 from convtl.study.grid import expand, settings_of, trials_of
 from convtl.study.program import short
 from convtl.study.store import Row
@@ -54,13 +54,21 @@ def tuning_words(record: Mapping[str, Any], targets: Collection[str]) -> str:
         last = tuning.first + tuning.replicates - 1
         for own in settings.target:
             others = [name for name in tuning.targets if name != own]
-            which = f"replicates {tuning.first} to {last}" if tuning.replicates > 1 else f"replicate {last}"
+            which = (
+                f"replicates {tuning.first} to {last}"
+                if tuning.replicates > 1
+                else f"replicate {last}"
+            )
             draws = (
                 "other classes, as long as there are enough"
                 if settings.class_draw == "disjoint"
                 else "other draws"
             )
-            where = f"{which} of {numbers.listed(others)}" if others else f"{which} of its own ({draws})"
+            where = (
+                f"{which} of {numbers.listed(others)}"
+                if others
+                else f"{which} of its own ({draws})"
+            )
             if own in targets and own not in said.setdefault(where, []):
                 said[where].append(own)
     if not said:
@@ -115,7 +123,9 @@ def commits_said(made_by: Mapping[str, str | None], rows: Collection[str]) -> st
     said[0] = said[0].replace(")", f" row{'s' * (known[0][1] != 1)})")
     text = f"commit{'s' * (len(said) > 1)} {numbers.listed(said)}"
     return text + (
-        f", and {numbers.plural(counts[None], 'row')} by one that is not known" if counts[None] else ""
+        f", and {numbers.plural(counts[None], 'row')} by one that is not known"
+        if counts[None]
+        else ""
     )
 
 
@@ -150,7 +160,9 @@ def facts(
             f"{config.validation.per_class} images a class beside the n: in tuning trials they choose the rate; in the "
             "others only the depth, and only where it says so"
         )
-    given = {name: value for name, value in scope.items() if name not in ("claims added later", *changed)}
+    given = {
+        name: value for name, value in scope.items() if name not in ("claims added later", *changed)
+    }
     merged = {"command": given.pop("command", None), **changed, **given}
     if scripts := _scripts(config, targets):
         merged["scripts"] = scripts
@@ -171,14 +183,20 @@ def _unseen(alone: Sequence[str], targets: Sequence[str]) -> str:
 
 def _scripts(config: Config, targets: Sequence[str]) -> str:
     found = [
-        domain.script for name in targets if isinstance(domain := config.domains.get(name), TypedScriptConfig)
+        domain.script
+        for name in targets
+        if isinstance(domain := config.domains.get(name), TypedScriptConfig)
     ]
     return ", ".join(dict.fromkeys(found))
 
 
 def _no_letters(config: Config, targets: Sequence[str]) -> str:
     """`textures (patches of photographs)`: targets that are no typed scripts, where some are."""
-    what = {"patches": " (patches of photographs)", "digits": " (handwritten digits)", "noise": " (noise)"}
+    what = {
+        "patches": " (patches of photographs)",
+        "digits": " (handwritten digits)",
+        "noise": " (noise)",
+    }
     kinds = {name: domain.kind for name in targets if (domain := config.domains.get(name))}
     if "typed_script" not in kinds.values():
         return ""
@@ -203,5 +221,7 @@ def unfinished(record: Mapping[str, Any], everything: Collection[str]) -> list[s
     }
     if not open_ones:
         return []
-    counts = ", ".join(f"{name} {number}" for name, number in Counter(open_ones.values()).most_common())
+    counts = ", ".join(
+        f"{name} {number}" for name, number in Counter(open_ones.values()).most_common()
+    )
     return [f"{numbers.plural(len(open_ones), 'planned trial')} not run yet ({counts})"]

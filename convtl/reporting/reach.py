@@ -5,12 +5,12 @@ from typing import Any
 
 import pandas as pd
 
+from convtl.analysis.arms import SCRATCH
+from convtl.analysis.cells import AtEdge, Cells
+from convtl.analysis.contrasts import SPECIAL
+from convtl.analysis.scorecard import Score
 from convtl.reporting import caveats, numbers
 from convtl.reporting.view import View
-from convtl.study.arms import SCRATCH
-from convtl.study.cells import AtEdge, Cells
-from convtl.study.contrasts import SPECIAL
-from convtl.study.scorecard import Score
 
 _FLOOR_NAMED = 8
 """Cells under twice chance that are named before they are only counted."""
@@ -33,13 +33,19 @@ _CONTROLS = {
 def glossary(sources: Sequence[str]) -> str:
     """What the names of sources mean that are no names of data; empty where there are none."""
     said = [text for name, text in _SOURCES.items() if name in sources]
-    said += [text for name, text in _CONTROLS.items() if any(s.partition(":")[2] == name for s in sources)]
+    said += [
+        text
+        for name, text in _CONTROLS.items()
+        if any(s.partition(":")[2] == name for s in sources)
+    ]
     if any("mixture" in name for name in sources):
         said.append("mixture@s, a share s of its classes from own and the rest from the far source")
     return f"*Sources*: {'; '.join(said)}.\n" if said else ""
 
 
-def box(data: pd.DataFrame, found: Sequence[View], scores: Sequence[Score], facts: Mapping[str, Any]) -> str:
+def box(
+    data: pd.DataFrame, found: Sequence[View], scores: Sequence[Score], facts: Mapping[str, Any]
+) -> str:
     """The two lists as a block quotation of Markdown."""
     usable = data[data["usable"].astype(bool)]
     can, cannot = _can(usable, scores, facts), _cannot(usable, found, scores, facts)
@@ -91,8 +97,12 @@ def _seen(scores: Sequence[Score], facts: Mapping[str, Any]) -> list[str]:
     said = []
     own, again = facts.get("seed", "not known"), facts.get("run again with seed")
     for seed, claims in by_seed.items():
-        it, its, are, s = ("it", "its", "is", "") if len(claims) == 1 else ("them", "their", "are", "s")
-        tests = "another seed tests" if again in (None, seed) else f"seed {again}, below Table 1, tests"
+        it, its, are, s = (
+            ("it", "its", "is", "") if len(claims) == 1 else ("them", "their", "are", "s")
+        )
+        tests = (
+            "another seed tests" if again in (None, seed) else f"seed {again}, below Table 1, tests"
+        )
         means = (
             f"this study's own: here {'it' if it == 'it' else 'they'} {are} exploratory, and {tests} {it}"
             if own == seed
@@ -109,13 +119,19 @@ def _cannot(
     usable: pd.DataFrame, found: Sequence[View], scores: Sequence[Score], facts: Mapping[str, Any]
 ) -> list[str]:
     said = [*_nets(usable, facts), *_inputs(facts)]
-    short = [str(number) for number, score in enumerate(scores, 1) if "short schedule only" in score.note]
+    short = [
+        str(number) for number, score in enumerate(scores, 1) if "short schedule only" in score.note
+    ]
     if short:
         said.append(
             f"Short schedule only, for claim{'s' if len(short) > 1 else ''} {numbers.listed(short)}: with more updates "
             "the verdict may change, as it would be one about speed."
         )
-    speed = [str(number) for number, score in enumerate(scores, 1) if "conclusion about speed" in score.note]
+    speed = [
+        str(number)
+        for number, score in enumerate(scores, 1)
+        if "conclusion about speed" in score.note
+    ]
     if speed:
         said.append(
             f"The schedule changes the verdict on {numbers.listed(speed)}: that is a conclusion about speed."
@@ -149,8 +165,12 @@ def _nets(usable: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
     scripts = f", scripts {facts['scripts']}" if facts.get("scripts") else ""
     if other := facts.get("targets that are no letters"):
         scripts += f", and as targets {other}"
-    classes = sorted({round(value) for value in (usable["n_train"] / usable["n_per_class"]).dropna()})
-    sizes = f", {numbers.listed([str(value) for value in classes], 'or')} classes" if classes else ""
+    classes = sorted(
+        {round(value) for value in (usable["n_train"] / usable["n_per_class"]).dropna()}
+    )
+    sizes = (
+        f", {numbers.listed([str(value) for value in classes], 'or')} classes" if classes else ""
+    )
     return [
         f"Its scope is {nets or 'no net'}{scripts}{sizes}: nothing is said about other nets or other kinds of images."
     ]
@@ -207,7 +227,9 @@ def _floors(found: Sequence[View]) -> list[str]:
         return []
     more = f" and {len(low) - _FLOOR_NAMED} more" if len(low) > _FLOOR_NAMED else ""
     shown = f"{'; '.join(low[:_FLOOR_NAMED])}{more}"
-    return [f"Floor: head and whole net are both under twice chance at {shown}. Such a cell enters no test."]
+    return [
+        f"Floor: head and whole net are both under twice chance at {shown}. Such a cell enters no test."
+    ]
 
 
 def _is_floor(cells: Cells, source: str, n: int, updates: int) -> bool:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convtl.analysis.findings import Measured
+from convtl.analysis.principles import ALPHA
+from convtl.analysis.scorecard import Score
+from convtl.analysis.statistics import intersection_union
 from convtl.reporting import numbers
 from convtl.reporting.tables import markdown
-from convtl.study.findings import Measured
-from convtl.study.principles import ALPHA
-from convtl.study.scorecard import Score
-from convtl.study.statistics import intersection_union
 
 ASKED = 0.01
 """Results with a p below this, after adjustment, are expected to be found again."""
@@ -97,7 +97,11 @@ def _sign(score: Score) -> float:
 def section(scores: Sequence[Score], seed: int, second: Second) -> list[str]:
     """Sentence and table."""
     found, differing = pairs(scores, second.scores), changes(scores, second.scores)
-    also = f" The second run differs in {numbers.listed(list(second.differs))} too." if second.differs else ""
+    also = (
+        f" The second run differs in {numbers.listed(list(second.differs))} too."
+        if second.differs
+        else ""
+    )
     return [
         f"**Run again with seed {second.seed}.** {sentence(found, seed, second.seed, differing)}{also}\n",
         *([table(found, seed, second.seed), _LEGEND] if found else []),
@@ -141,12 +145,17 @@ def sentence(found: Sequence[Pair], seed: int, other: int, differing: Mapping[in
     lost = [pair.number for pair in run if not pair.kept]
     for what, own in (
         ("not replicated", [differing.get(number, str(number)) for number in lost]),
-        ("replicated with another verdict", [differing[p.number] for p in kept if p.number in differing]),
+        (
+            "replicated with another verdict",
+            [differing[p.number] for p in kept if p.number in differing],
+        ),
         ("not run again", [str(pair.number) for pair in asked if pair.second is None]),
     ):
         if own:
             said += f"; {what}: claim{'s' * (len(own) > 1)} {numbers.listed(own)}"
-    others = [text for number, text in differing.items() if number not in {pair.number for pair in run}]
+    others = [
+        text for number, text in differing.items() if number not in {pair.number for pair in run}
+    ]
     if others:
         said += f". Of the other claims, the verdict differs on {numbers.listed(others)}"
     return f"{said}."
@@ -154,21 +163,30 @@ def sentence(found: Sequence[Pair], seed: int, other: int, differing: Mapping[in
 
 def table(found: Sequence[Pair], seed: int, other: int) -> str:
     """claim | effect and p of the first run | effect, p and verdict of the second | replicated."""
-    header = ["claim", f"effect, seed {seed}", "p (adjusted)", f"effect, seed {other}", "p (unadjusted)",
-              f"verdict, seed {other}", "replicated"]  # fmt: skip
+    header = [
+        "claim",
+        f"effect, seed {seed}",
+        "p (adjusted)",
+        f"effect, seed {other}",
+        "p (unadjusted)",
+        f"verdict, seed {other}",
+        "replicated",
+    ]
     rows = []
     for pair in found:
         where = f" ({pair.first.setting})" if pair.first.setting else ""
         part = _deciding(pair.first)
-        rows.append([
-            f"{pair.number}\\. {pair.first.claim.statement}{where}",
-            _effect(pair.first, part),
-            _p(_adjusted(pair.first)),
-            _effect(pair.second, part) if pair.second else "–",
-            _p(pair.second.p) if pair.second else "–",
-            f"**{pair.second.outcome}**" if pair.second else "not run",
-            "–" if not pair.asked or pair.second is None else "yes" if pair.kept else "**no**",
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"{pair.number}\\. {pair.first.claim.statement}{where}",
+                _effect(pair.first, part),
+                _p(_adjusted(pair.first)),
+                _effect(pair.second, part) if pair.second else "–",
+                _p(pair.second.p) if pair.second else "–",
+                f"**{pair.second.outcome}**" if pair.second else "not run",
+                "–" if not pair.asked or pair.second is None else "yes" if pair.kept else "**no**",
+            ]
+        )
     return markdown(header, rows)
 
 
@@ -180,7 +198,9 @@ def _deciding(score: Score) -> str:
 
 def _effect(score: Score, part: str) -> str:
     """Mean of the part that decides the first run, so that like is set beside like."""
-    own: Measured | None = next((one for one in score.parts if one.part.name == part), None) if part else None
+    own: Measured | None = (
+        next((one for one in score.parts if one.part.name == part), None) if part else None
+    )
     value = own.effect if own is not None else score.effect
     unit = "" if score.unit == "logit" else f" {score.unit}"
     return f"{numbers.signed(value)}{unit}{f' ({part})' if part else ''}"

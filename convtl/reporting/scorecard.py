@@ -6,13 +6,13 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
+from convtl.analysis.findings import Measured
+from convtl.analysis.principles import ALPHA
+from convtl.analysis.scorecard import Score
+from convtl.analysis.statistics import Interval
 from convtl.reporting import numbers
 from convtl.reporting.replication import Second, same
 from convtl.reporting.tables import markdown
-from convtl.study.findings import Measured
-from convtl.study.principles import ALPHA
-from convtl.study.scorecard import Score
-from convtl.study.statistics import Interval
 
 TITLES = {
     "similarity": "Principle 1: the more similar the source, the less fine-tuning is needed",
@@ -25,8 +25,15 @@ TITLES = {
     "ways": "Rivals: everything with care, or other layers than the last ones",
     "input_shift": "The counter-example: the same letters, seen differently",
 }
-_ORDER = ("supported", "contradicted", "practically null", "inconclusive", "not tested", "not judged",
-          "not enough data")  # fmt: skip
+_ORDER = (
+    "supported",
+    "contradicted",
+    "practically null",
+    "inconclusive",
+    "not tested",
+    "not judged",
+    "not enough data",
+)
 _CLAIM_WIDTH = 46
 _SHOWN_PARTS = 3
 """Parts up to which a claim's row has the numbers of each."""
@@ -37,12 +44,17 @@ def overview(scores: Sequence[Score]) -> list[str]:
     said = []
     for reading, what in (
         ("weak", "Weak readings (a direction)"),
-        ("strong", "Strong readings (what the lecture literally says; tested only after their weak one)"),
+        (
+            "strong",
+            "Strong readings (what the lecture literally says; tested only after their weak one)",
+        ),
         ("secondary", "Secondary claims, which qualify the others"),
     ):
         own = [score for score in scores if score.reading == reading]
         counts = Counter(str(score.outcome) for score in own)
-        parts = [f"{counts[outcome]} {outcome}" for outcome in (*_ORDER, "described") if counts[outcome]]
+        parts = [
+            f"{counts[outcome]} {outcome}" for outcome in (*_ORDER, "described") if counts[outcome]
+        ]
         if own:
             said.append(f"**{what}**: of {len(own)}, {numbers.listed(parts)}.")
     primary = [score for score in scores if score.claim.primary]
@@ -60,8 +72,15 @@ def table(scores: Sequence[Score], second: Second | None = None) -> str:
 
     Before the papers stands the verdict of a second run, if there is one.
     """
-    header = ["claim", "reading", "estimand: effect [interval, level]", "exact p (Holm)", "m, targets", "verdict",
-              "agrees with"]  # fmt: skip
+    header = [
+        "claim",
+        "reading",
+        "estimand: effect [interval, level]",
+        "exact p (Holm)",
+        "m, targets",
+        "verdict",
+        "agrees with",
+    ]
     if second:
         header.insert(-1, f"seed {second.seed}")
     rows: list[list[str]] = []
@@ -72,16 +91,18 @@ def table(scores: Sequence[Score], second: Second | None = None) -> str:
             rows.append([f"**{TITLES[before]}**", *[""] * (len(header) - 1)])
         other = same(score, scores, second.scores) if second else None
         where = f" ({score.setting})" if score.setting else ""
-        rows.append([
-            f"{number}\\. {score.claim.statement}{where}{mark(score)}",
-            f"{score.reading}{', primary' if score.claim.primary else ''}",
-            _estimand(score),
-            p_values(score),
-            f"{score.m}; {', '.join(score.targets) or 'fresh nets'}" if score.m else "–",
-            f"**{score.outcome}**{_schedule(score)}",
-            *([f"**{other.outcome}**" if other else "–"] if second else []),
-            score.agrees or "–",
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"{number}\\. {score.claim.statement}{where}{mark(score)}",
+                f"{score.reading}{', primary' if score.claim.primary else ''}",
+                _estimand(score),
+                p_values(score),
+                f"{score.m}; {', '.join(score.targets) or 'fresh nets'}" if score.m else "–",
+                f"**{score.outcome}**{_schedule(score)}",
+                *([f"**{other.outcome}**" if other else "–"] if second else []),
+                score.agrees or "–",
+            ]
+        )
     return markdown(header, rows)
 
 
@@ -92,7 +113,9 @@ def mark(score: Score) -> str:
 
 def legend(scores: Sequence[Score]) -> list[str]:
     """What the dagger says; empty where no claim has one."""
-    seeds = list(dict.fromkeys(str(score.claim.seen) for score in scores if score.claim.seen is not None))
+    seeds = list(
+        dict.fromkeys(str(score.claim.seen) for score in scores if score.claim.seen is not None)
+    )
     if not seeds:
         return []
     return [
@@ -109,7 +132,8 @@ def notes(scores: Sequence[Score]) -> str:
         if score.scope:
             scopes.setdefault(score.scope, []).append(str(number))
     lines += [
-        f"- {text} (claim{'s' if len(own) > 1 else ''} {', '.join(own)})" for text, own in scopes.items()
+        f"- {text} (claim{'s' if len(own) > 1 else ''} {', '.join(own)})"
+        for text, own in scopes.items()
     ]
     return "\n".join(lines) + "\n" if lines else ""
 
@@ -117,7 +141,11 @@ def notes(scores: Sequence[Score]) -> str:
 def rule(scores: Sequence[Score]) -> str:
     """How a verdict comes about, in the words of the protocol."""
     least = max((score.m for score in scores), default=0)
-    floor = f" With {least} replicates it cannot be below {min(1.0, 2 / 2**least):.2g}." if least else ""
+    floor = (
+        f" With {least} replicates it cannot be below {min(1.0, 2 / 2**least):.2g}."
+        if least
+        else ""
+    )
     return (
         "Rule, in this order: *practically null* if an interval of at least 90% lies inside the smallest effect of "
         "interest (±0.2 logit where nothing else is said), asked wherever a mean is compared with 0; *supported* or "
@@ -192,7 +220,11 @@ def p_values(score: Score) -> str:
     if math.isnan(score.p):
         return "–"
     text = numbers.p_value(score.p)
-    return f"{text} ({numbers.p_value(score.p_adjusted)})" if not math.isnan(score.p_adjusted) else text
+    return (
+        f"{text} ({numbers.p_value(score.p_adjusted)})"
+        if not math.isnan(score.p_adjusted)
+        else text
+    )
 
 
 def _deciding(score: Score) -> Measured:
@@ -227,14 +259,14 @@ def headed(page: str) -> str:
 
     def wide(found: re.Match[str]) -> str:
         columns = 1 + found[2].count("<td>")
-        return (
-            f'<tr>\n<td colspan="{columns}" style="background: #f4f7fa; padding-top: 0.9rem">{found[1]}</td>'
-        )
+        return f'<tr>\n<td colspan="{columns}" style="background: #f4f7fa; padding-top: 0.9rem">{found[1]}</td>'
 
     page = re.sub(r"<tr>\s*<td>(<strong>[^<]+</strong>)</td>((?:\s*<td></td>){6,7})", wide, page)
     page = re.sub(r"<td>(\d+\. )", r'<td style="min-width: 11rem">\1', page)
     return re.sub(
-        r"<td>((?:agrees with|differs from|same direction,|open;) )", r'<td style="min-width: 10rem">\1', page
+        r"<td>((?:agrees with|differs from|same direction,|open;) )",
+        r'<td style="min-width: 10rem">\1',
+        page,
     )
 
 

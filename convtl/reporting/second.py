@@ -4,22 +4,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from convtl.analysis.arms import frame
+from convtl.analysis.scorecard import scorecard
 from convtl.config import Config, dump
 from convtl.errors import UserError
 from convtl.parsing import parse
 from convtl.reporting.comparable import comparable
 from convtl.reporting.protocol import commits_said
 from convtl.reporting.replication import Second
-from convtl.study.arms import frame
 from convtl.study.limits import apply_limits
 from convtl.study.record import commits_of, newest_record, without_paths
-from convtl.study.scorecard import scorecard
 from convtl.study.store import RowStore
 from convtl.training.probes.tables import TABLE, read_gradients
 
 _AROUND = (
-    "seed", "question", "save", "out", "cache", "dry_run", "tracking", "rows_from", "distances", "movement",
-)  # fmt: skip
+    "seed",
+    "question",
+    "save",
+    "out",
+    "cache",
+    "dry_run",
+    "tracking",
+    "rows_from",
+    "distances",
+    "movement",
+)
 """Keys that may differ between two runs of one study without a word."""
 
 
@@ -44,7 +53,9 @@ def read_second(out: Path, config: Config) -> Second:
     except UserError as error:
         raise UserError(f"replication: got '{out}' ({error}); accepted: {accepted}") from None
     if other.study != config.study:
-        raise UserError(f"replication: got '{out}' with study '{other.study}'; accepted: {accepted}")
+        raise UserError(
+            f"replication: got '{out}' with study '{other.study}'; accepted: {accepted}"
+        )
     if other.seed == config.seed:
         raise UserError(f"replication: got '{out}' with seed {other.seed}; accepted: {accepted}")
     rows, _ = comparable(everything, other, record)

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable, Sequence
 
+from convtl.analysis.arms import Block
+from convtl.analysis.principles import Verdict
+from convtl.analysis.statistics import EPSILON
 from convtl.reporting import numbers
 from convtl.reporting.summary import ALPHA, Cell, Contrast
-from convtl.study.arms import Block
-from convtl.study.principles import Verdict
-from convtl.study.statistics import EPSILON
 
 _WORDS = ("gains", "loses", "makes no settled difference")
 _SHOWN = 3
@@ -45,7 +45,9 @@ def _shortly(block: Block, found: Sequence[Cell]) -> str:
     """Depths and their benefit, one of several settings."""
     enough, change = _enough(block, found, "; "), _changes(found)
     texts = [f"layers worth training {enough}." if enough else ""]
-    texts += [f"{block.full_name.capitalize()} instead of only the last: {change}." if change else ""]
+    texts += [
+        f"{block.full_name.capitalize()} instead of only the last: {change}." if change else ""
+    ]
     return " ".join(filter(None, texts)) or "no depth can be compared."
 
 
@@ -59,7 +61,11 @@ def claim(verdict: Verdict) -> str:
     if verdict.m > 1:
         p = f"p = {numbers.p_value(verdict.p)}".replace("= <", "< ")
         size += f", {numbers.level(verdict.interval)} interval {numbers.span(verdict.interval)}, exact {p}"
-        size += f" (Holm {numbers.p_value(verdict.p_adjusted)})" if verdict.p_adjusted > verdict.p else ""
+        size += (
+            f" (Holm {numbers.p_value(verdict.p_adjusted)})"
+            if verdict.p_adjusted > verdict.p
+            else ""
+        )
     tail = f"; {verdict.note}" if verdict.note else ""
     counted = f"{numbers.plural(verdict.m, 'replicate')}, {numbers.plural(len(verdict.by_target), 'target')}"
     return f"{head}. {size} ({counted}){tail}."
@@ -69,7 +75,9 @@ def depths(block: Block, found: Sequence[Cell]) -> str:
     """How many layers are enough, by source and n."""
     text = _enough(block, found, ". ")
     what = f"the fewest within {EPSILON} logit of the best"
-    return f"**Layers worth training** with n labelled images a class: {what}. {text}." if text else ""
+    return (
+        f"**Layers worth training** with n labelled images a class: {what}. {text}." if text else ""
+    )
 
 
 def _enough(block: Block, found: Sequence[Cell], between: str) -> str:
@@ -188,7 +196,9 @@ def _from_scratch(cell: Cell) -> str:
     return f"{numbers.points(cell.accuracy.effect - cell.scratch.effect)} points"
 
 
-def _by_source(found: Sequence[Cell], one: Callable[[str, list[Cell]], str], between: str = "; ") -> str:
+def _by_source(
+    found: Sequence[Cell], one: Callable[[str, list[Cell]], str], between: str = "; "
+) -> str:
     sources = list(dict.fromkeys(cell.source for cell in found))
     texts = [one(source, [cell for cell in found if cell.source == source]) for source in sources]
     texts = [text for text in texts if text]

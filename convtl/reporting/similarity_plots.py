@@ -22,7 +22,13 @@ from convtl.reporting.plots import line, spread
 from convtl.reporting.view import View
 from convtl.study.similarity import DISTANCES, ESTIMATORS
 
-_BANDS = (("#222222", ":"), ("#8A8A8A", "--"), ("#7B4B2A", "-."), ("#B8860B", "-"), ("#4B0082", (0, (6, 2))))
+_BANDS = (
+    ("#222222", ":"),
+    ("#8A8A8A", "--"),
+    ("#7B4B2A", "-."),
+    ("#B8860B", "-"),
+    ("#4B0082", (0, (6, 2))),
+)
 """Looks of controls, none of them a source's."""
 _CIRCULAR = ("linear_probe", "knn")
 """About the accuracy of tuning the head, which is a part of D and G."""
@@ -52,12 +58,18 @@ def places(view: View) -> tuple[dict[str, float], str]:
     names = measured(view, "mmd2")
     if len(names) > 1:
         found = {name: float(_values(view, name, "mmd2").mean()) for name in names}
-        return dict(sorted(found.items(), key=lambda item: item[1])), "distance to the target (MMD², pixels)"
+        return dict(
+            sorted(found.items(), key=lambda item: item[1])
+        ), "distance to the target (MMD², pixels)"
     return {name: float(index) for index, name in enumerate(view.ladder)}, _ON_LADDER
 
 
 def gain_title(view: View) -> str:
-    return "F6. Gain along the ladder" if places(view)[1] == _ON_LADDER else "F6. Gain against distance"
+    return (
+        "F6. Gain along the ladder"
+        if places(view)[1] == _ON_LADDER
+        else "F6. Gain against distance"
+    )
 
 
 def _banded(view: View) -> str:
@@ -81,7 +93,9 @@ def gain_by_distance(view: View) -> Figure:
                 mean, low, high = spread(values)
                 colour, dashes = _BANDS[index % len(_BANDS)]
                 axis.axhspan(low, high, color=colour, alpha=0.15, linewidth=0)
-                axis.axhline(mean, color=colour, linestyle=dashes, linewidth=1.4, label=drawable(name))
+                axis.axhline(
+                    mean, color=colour, linestyle=dashes, linewidth=1.4, label=drawable(name)
+                )
         for name in (other for other in view.controls if other not in bands):
             base = name.partition(":")[0]
             if base in spots:
@@ -113,8 +127,12 @@ def gain_by_distance_caption(view: View) -> str:
         if len(known) >= _FEWEST:
             means = np.array([gains[name].mean() for name in known])
             tau = kendall_tau_b(np.array([spots[name] for name in known]), means)
-            ends = [f"{name} {numbers.signed(gains[name].mean())}" for name in (known[0], known[-1])]
-            said.append(f"{what}: rank correlation of G with {by} {numbers.signed(tau)} ({', '.join(ends)})")
+            ends = [
+                f"{name} {numbers.signed(gains[name].mean())}" for name in (known[0], known[-1])
+            ]
+            said.append(
+                f"{what}: rank correlation of G with {by} {numbers.signed(tau)} ({', '.join(ends)})"
+            )
         elif known:
             each = [f"{name} {numbers.signed(gains[name].mean())}" for name in known]
             said.append(f"{what}: {', '.join(each)} (too few sources for a correlation)")
@@ -124,7 +142,9 @@ def gain_by_distance_caption(view: View) -> str:
     if base:
         names = [base, *(name for name in view.controls if name.startswith(f"{base}:"))]
         found = [(name, view.gain(name, n, "all", updates)) for name in names]
-        beside = [f"{name} {numbers.signed(values.mean())}" for name, values in found if len(values)]
+        beside = [
+            f"{name} {numbers.signed(values.mean())}" for name, values in found if len(values)
+        ]
         said.append(f"controls, all layers: {', '.join(beside)}")
     return f"n={n}, {updates:,} updates. {'; '.join(said)}." if said else ""
 
@@ -144,7 +164,15 @@ def constructed(view: View) -> Figure:
         if len(rungs) > 1 and len(mixed) > 1:
             places = [(1 - float(name.partition("@")[2])) * (len(rungs) - 1) for name in mixed]
             values = [_values(view, name, column) for name in mixed]
-            line(axis, places, values, ("#D55E00", "D"), "mixture dial (1 to 0)", 0.08, linestyle="--")
+            line(
+                axis,
+                places,
+                values,
+                ("#D55E00", "D"),
+                "mixture dial (1 to 0)",
+                0.08,
+                linestyle="--",
+            )
         whole_axis(axis.xaxis, range(len(rungs)), rungs)
         axis.tick_params(axis="x", rotation=35)
         axis.set_title(f"{column}, {'primary' if column == DISTANCES[0] else 'secondary'}")
@@ -230,11 +258,20 @@ def predictors(found: dict[tuple[str, str], RankCorrelation]) -> Figure:
 
 def _correlation(axis: Axes, place: int, one: RankCorrelation, distance: bool) -> None:
     colour, what = (
-        ("#0072B2", "distance between data") if distance else ("#D55E00", "estimator from the source net")
+        ("#0072B2", "distance between data")
+        if distance
+        else ("#D55E00", "estimator from the source net")
     )
     bars = np.array([[max(0.0, one.tau - one.low)], [max(0.0, one.high - one.tau)]])
     axis.errorbar(
-        [one.tau], [place], xerr=bars, color=colour, marker="o", capsize=2.5, label=what, linestyle="none"
+        [one.tau],
+        [place],
+        xerr=bars,
+        color=colour,
+        marker="o",
+        capsize=2.5,
+        label=what,
+        linestyle="none",
     )
 
 

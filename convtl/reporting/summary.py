@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from convtl.study import statistics
-from convtl.study.arms import Block
-from convtl.study.principles import ALPHA, at_floor
-from convtl.study.statistics import Estimate, estimates
+from convtl.analysis import statistics
+from convtl.analysis.arms import Block
+from convtl.analysis.principles import ALPHA, at_floor
+from convtl.analysis.statistics import Estimate, estimates
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ def cells(block: Block) -> list[Cell]:
     """All cells of a block, sources in their order, labels ascending."""
     grid = [(source, n) for source in block.sources for n in block.counts]
     grid = [
-        (source, n) for source, n in grid if any(len(block.arm(source, n, depth)) for depth in block.depths)
+        (source, n)
+        for source, n in grid
+        if any(len(block.arm(source, n, depth)) for depth in block.depths)
     ]
     chosen = [chosen_depth(block, source, n) for source, n in grid]
     gains = [
@@ -76,7 +78,10 @@ def cells(block: Block) -> list[Cell]:
     ]
     benefits = [block.benefit(source, n) for source, n in grid]
     adjusted = _adjusted([*gains, *benefits])
-    reached = [_accuracies(block, source, n, depth) for (source, n), depth in zip(grid, chosen, strict=True)]
+    reached = [
+        _accuracies(block, source, n, depth)
+        for (source, n), depth in zip(grid, chosen, strict=True)
+    ]
     fresh = {n: block.scratch_arm(n, "test_accuracy") for n in block.counts}
     known = _estimates([*gains, *benefits, *reached, *fresh.values()])
     scratch = dict(zip(fresh, known[3 * len(grid) :], strict=True))
@@ -94,7 +99,11 @@ def cells(block: Block) -> list[Cell]:
 def chosen_depth(block: Block, source: str, n: int) -> int | None:
     """Depth of the best mean validation accuracy; the smaller one of a tie."""
     means = block.curve(source, n, "val_accuracy").mean()
-    return int(means.index[int(means.to_numpy().argmax())]) if len(means) and means.notna().all() else None
+    return (
+        int(means.index[int(means.to_numpy().argmax())])
+        if len(means) and means.notna().all()
+        else None
+    )
 
 
 def accuracy_at(block: Block, source: str, n: int, depth: int | None) -> Estimate | None:
@@ -103,7 +112,11 @@ def accuracy_at(block: Block, source: str, n: int, depth: int | None) -> Estimat
 
 
 def _accuracies(block: Block, source: str, n: int, depth: int | None) -> pd.Series:
-    return block.arm(source, n, depth, "test_accuracy") if depth is not None else pd.Series(dtype=float)
+    return (
+        block.arm(source, n, depth, "test_accuracy")
+        if depth is not None
+        else pd.Series(dtype=float)
+    )
 
 
 def _estimates(contrasts: Sequence[pd.Series]) -> list[Estimate | None]:

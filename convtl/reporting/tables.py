@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from convtl.analysis.arms import Block
+from convtl.analysis.principles import Verdict
 from convtl.reporting import numbers
 from convtl.reporting.summary import Cell, Contrast
-from convtl.study.arms import Block
-from convtl.study.principles import Verdict
 
 _LISTED = 30
 """Single trials that a table lists before it only counts."""
@@ -23,7 +23,9 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    return re.sub(r"[ \t\r\n]+", " ", str(value).replace("|", "\\|")).strip()  # no-break spaces stay
+    return re.sub(
+        r"[ \t\r\n]+", " ", str(value).replace("|", "\\|")
+    ).strip()  # no-break spaces stay
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> str:
@@ -91,13 +93,25 @@ def distribution(depths: Sequence[int], share: Sequence[float]) -> str:
     best = max(share, default=0)
     shown = [(depth, part) for depth, part in zip(depths, share, strict=True) if part >= 0.01]
     return (
-        ", ".join(f"**{k}**: {part:.2f}" if part == best else f"{k}: {part:.2f}" for k, part in shown) or "–"
+        ", ".join(
+            f"**{k}**: {part:.2f}" if part == best else f"{k}: {part:.2f}" for k, part in shown
+        )
+        or "–"
     )
 
 
 def detail_table(found: Sequence[Cell]) -> str:
     """Adjusted p values and half-splits, for readers who check."""
-    header = ["source", "n", "m", "p of G", "adjusted", "p of D", "adjusted", "P(d\\*=k) over half-splits"]
+    header = [
+        "source",
+        "n",
+        "m",
+        "p of G",
+        "adjusted",
+        "p of D",
+        "adjusted",
+        "P(d\\*=k) over half-splits",
+    ]
     rows = []
     for cell in found:
         ps: list[str] = []
@@ -160,12 +174,17 @@ def missing_table(data: pd.DataFrame, parts: Sequence[Block], left_out: Sequence
             else "incomplete row"
         )
         place = f"{row['source']} to {row['target']}, n={row['n_per_class']:.0f}, depth {row['depth']:.0f}"
-        reason = f": {row['reason']}" if isinstance(row.get("reason"), str) and row["reason"] else ""
+        reason = (
+            f": {row['reason']}" if isinstance(row.get("reason"), str) and row["reason"] else ""
+        )
         rows.append([why + reason, f"{place}, replicate {row['replicate']:.0f}"])
     if len(unusable) > _LISTED:
         counts = Counter(unusable["status"])
         rows.append(
-            ["and more", ", ".join(f"{status}: {number} in all" for status, number in counts.items())]
+            [
+                "and more",
+                ", ".join(f"{status}: {number} in all" for status, number in counts.items()),
+            ]
         )
     known = {
         (row["source"], f"{row['n_per_class']:.0f}", row["depth"], row["replicate"], row["target"])
@@ -218,6 +237,7 @@ def plain(block: Block, found: Sequence[Cell]) -> str:
         )
     widths = [max(len(row[index]) for row in rows) for index in range(len(header))]
     lines = [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

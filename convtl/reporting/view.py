@@ -7,11 +7,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from convtl.study.arms import SCRATCH, arm_names
-from convtl.study.cells import RUNGS, AtEdge, Cells, Depth, NotEnoughData
-from convtl.study.contrasts import SPECIAL
-from convtl.study.declared import LADDER
-from convtl.study.statistics import interquartile_mean
+from convtl.analysis.arms import SCRATCH, arm_names
+from convtl.analysis.cells import RUNGS, AtEdge, Cells, Depth, NotEnoughData
+from convtl.analysis.contrasts import SPECIAL
+from convtl.analysis.declared import LADDER
+from convtl.analysis.statistics import interquartile_mean
 
 _TRIMMED = 4
 """Targets from which on the interquartile mean leaves any out."""
@@ -58,7 +58,9 @@ class View:
     @cached_property
     def schedules(self) -> tuple[int, ...]:
         """Updates, ascending."""
-        return tuple(sorted({updates for source, _, _, updates in self._known if source != SCRATCH}))
+        return tuple(
+            sorted({updates for source, _, _, updates in self._known if source != SCRATCH})
+        )
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
@@ -84,14 +86,18 @@ class View:
         rows = main_rows(self.cells.rows)
         first = rows[rows["source"] != SCRATCH].iloc[0]
         names = [str(first.get(column) or "") for column in ("trained_units", "depth_unit")]
-        trained = next((name for name in names if name not in ("", "nan")), f"depth {self.tuned[0]}")
+        trained = next(
+            (name for name in names if name not in ("", "nan")), f"depth {self.tuned[0]}"
+        )
         return trained if "+" in trained else f"{trained} alone"
 
     @cached_property
     def units(self) -> dict[int, str]:
         """Depth -> name of the earliest unit that is trained."""
         rows = main_rows(self.cells.rows)
-        return {int(depth): unit for depth, unit in zip(rows["depth"], rows["depth_unit"], strict=True)}
+        return {
+            int(depth): unit for depth, unit in zip(rows["depth"], rows["depth_unit"], strict=True)
+        }
 
     def has(self, source: str, n: int, updates: int) -> tuple[int, ...]:
         """The depths that were run, ascending."""
@@ -112,7 +118,11 @@ class View:
     @cached_property
     def crowded(self) -> int:
         """The number of labels at which most sources were compared; 0 if nothing was."""
-        crowd = {n: len(self.sources_at(n, self.schedules[0])) for n in self.counts} if self.schedules else {}
+        crowd = (
+            {n: len(self.sources_at(n, self.schedules[0])) for n in self.counts}
+            if self.schedules
+            else {}
+        )
         return max(crowd, key=lambda n: crowd[n]) if crowd else 0
 
     @cached_property
@@ -123,7 +133,9 @@ class View:
         if not {"source_classes", "source_images"} <= set(rows):
             return ()
         sizes = (
-            rows.dropna(subset=["source_images"]).groupby("arm")[["source_classes", "source_images"]].first()
+            rows.dropna(subset=["source_images"])
+            .groupby("arm")[["source_classes", "source_images"]]
+            .first()
         )
         if not len(sizes):
             return ()
@@ -133,7 +145,11 @@ class View:
     @cached_property
     def ladder(self) -> list[str]:
         """Sources of the declared ladder that were run at `crowded`, from similar to far."""
-        return [name for name in LADDER if self.schedules and self.has(name, self.crowded, self.schedules[0])]
+        return [
+            name
+            for name in LADDER
+            if self.schedules and self.has(name, self.crowded, self.schedules[0])
+        ]
 
     @cached_property
     def dial(self) -> list[str]:
@@ -187,7 +203,10 @@ class View:
 
     def curve(self, source: str, n: int, updates: int, column: str = "z") -> pd.DataFrame:
         """Replicates x depths: the depths that were run, the replicates that have them all."""
-        arms = {depth: self.z(source, n, depth, updates, column) for depth in self.has(source, n, updates)}
+        arms = {
+            depth: self.z(source, n, depth, updates, column)
+            for depth in self.has(source, n, updates)
+        }
         return pd.DataFrame({depth: arm for depth, arm in arms.items() if len(arm)}).dropna()
 
     def chosen(self, source: str, n: int, updates: int, column: str) -> pd.Series:
@@ -195,13 +214,17 @@ class View:
         depths = self.has(source, n, updates)
         try:
             seen = self.cells.curve(source, n, depths, updates, "val_accuracy")
-            values = self.cells.curve(source, n, depths, updates, column).reindex(seen.index).dropna()
+            values = (
+                self.cells.curve(source, n, depths, updates, column).reindex(seen.index).dropna()
+            )
         except NotEnoughData:
             return pd.Series(dtype=float)
         if not len(values):
             return pd.Series(dtype=float)
         place = seen.loc[values.index].to_numpy().argmax(axis=1)
-        return over_targets(pd.Series(values.to_numpy()[np.arange(len(values)), place], values.index))
+        return over_targets(
+            pd.Series(values.to_numpy()[np.arange(len(values)), place], values.index)
+        )
 
     def depth_name(self, depth: int) -> str:
         """`2 (fc4)`, `5 (conv1, all)`."""
@@ -217,7 +240,9 @@ def over_targets(found: pd.Series) -> pd.Series:
     table = found.astype(float).unstack("target").dropna()
     if table.shape[1] < _TRIMMED:
         return table.mean(axis=1)
-    return pd.Series([interquartile_mean(row) for row in table.to_numpy(float)], table.index, dtype=float)
+    return pd.Series(
+        [interquartile_mean(row) for row in table.to_numpy(float)], table.index, dtype=float
+    )
 
 
 def main_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -232,7 +257,7 @@ def views(settings: Sequence[tuple[str, Cells]]) -> list[View]:
     """One view for each setting and set of targets that have sources in common.
 
     Args:
-      settings: of `convtl.study.scorecard.settings`.
+      settings: of `convtl.analysis.scorecard.settings`.
     """
     found = []
     for title, cells in settings:

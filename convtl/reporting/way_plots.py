@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from convtl.analysis.contrasts import PLAIN
 from convtl.reporting.figures import (
     GREY,
     Axes,
@@ -20,7 +21,6 @@ from convtl.reporting.figures import (
     styled,
 )
 from convtl.reporting.plots import spread
-from convtl.study.contrasts import PLAIN
 
 READ = (
     f"Line: {PLAIN}; numbers: trained layers; beside each panel: the other ways, with theirs; points of one price are "
@@ -88,7 +88,9 @@ def front(points: Mapping[Arm, Point]) -> list[Arm]:
 def ways(panels: Sequence[Panel]) -> Figure:
     """A panel for each setting and number of labels, one axis of arithmetic for all."""
     wide = 2 if len(panels) in (2, 4) or len(panels) > 6 else 3
-    figure, [axes] = canvas(len(panels), columns=wide, width=10.4 / min(wide, len(panels)), height=2.6)
+    figure, [axes] = canvas(
+        len(panels), columns=wide, width=10.4 / min(wide, len(panels)), height=2.6
+    )
     if len(panels) <= wide:
         figure.set_figheight(4.6)
     arms = sorted({arm for panel in panels for arm in panel.points}, key=arm_order)
@@ -123,7 +125,14 @@ def _panel(axis: Axes, panel: Panel, looks: Mapping[str, tuple[str, str]], room:
     for regime, (colour, marker) in looks.items():
         own = sorted((arm for arm in panel.points if arm.regime == regime), key=arm_order)
         if own:
-            _regime(axis, [places[arm] for arm in own], [stats[arm] for arm in own], colour, marker, regime)
+            _regime(
+                axis,
+                [places[arm] for arm in own],
+                [stats[arm] for arm in own],
+                colour,
+                marker,
+                regime,
+            )
     ring: dict[str, Any] = {
         "s": 110,
         "facecolor": "none",
@@ -133,7 +142,10 @@ def _panel(axis: Axes, panel: Panel, looks: Mapping[str, tuple[str, str]], room:
     }
     edge = front(panel.points)
     axis.scatter(
-        [places[arm] for arm in edge], [stats[arm][0] for arm in edge], label="on the Pareto front", **ring
+        [places[arm] for arm in edge],
+        [stats[arm][0] for arm in edge],
+        label="on the Pareto front",
+        **ring,
     )
     _labels(axis, places, stats, looks, 0.06 * room)
 
@@ -170,7 +182,14 @@ def _regime(
     }
     line = "-" if regime == PLAIN else "none"
     axis.errorbar(
-        xs, means, yerr=np.abs(bars), linestyle=line, linewidth=1.4, label=drawable(regime), zorder=3, **look
+        xs,
+        means,
+        yerr=np.abs(bars),
+        linestyle=line,
+        linewidth=1.4,
+        label=drawable(regime),
+        zorder=3,
+        **look,
     )
 
 
@@ -209,14 +228,23 @@ def _labels(
         }
         leader["relpos"] = (0, 0.5)  # ends at the first letter, so that it crosses no name
         axis.annotate(
-            drawable(arm.name), (places[arm], stats[arm][0]), xytext=(1.05, height), textcoords="axes fraction",
-            ha="left", va="center", fontsize=9, color=colour, arrowprops=leader, annotation_clip=False,
-        )  # fmt: skip
+            drawable(arm.name),
+            (places[arm], stats[arm][0]),
+            xytext=(1.05, height),
+            textcoords="axes fraction",
+            ha="left",
+            va="center",
+            fontsize=9,
+            color=colour,
+            arrowprops=leader,
+            annotation_clip=False,
+        )
 
 
 def _alone(arm: Arm, places: Mapping[Arm, float], near: float) -> bool:
     return all(
-        other.regime == PLAIN or abs(np.log(place / places[arm])) > near for other, place in places.items()
+        other.regime == PLAIN or abs(np.log(place / places[arm])) > near
+        for other, place in places.items()
     )
 
 

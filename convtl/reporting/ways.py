@@ -7,14 +7,14 @@ from typing import cast
 
 import pandas as pd
 
+from convtl.analysis.arms import SCRATCH, arm_names
+from convtl.analysis.contrasts import PLAIN, SPECIAL
+from convtl.analysis.principles import ALPHA
+from convtl.analysis.statistics import estimate, max_t
 from convtl.reporting import document, figures, numbers, way_plots
 from convtl.reporting.tables import markdown
 from convtl.reporting.view import main_rows, over_targets
 from convtl.reporting.way_plots import Arm, Panel, Point
-from convtl.study.arms import SCRATCH, arm_names
-from convtl.study.contrasts import PLAIN, SPECIAL
-from convtl.study.principles import ALPHA
-from convtl.study.statistics import estimate, max_t
 
 _NEUTRAL = ("False", "0", "0.0", "None", "nan", "")
 _NO_TASK = ("self", "random")
@@ -68,7 +68,7 @@ def compared(data: pd.DataFrame, targets: Sequence[str]) -> dict[str, list[Place
     """Source (no control) -> its places that were trained under several regimes, settings as they appear.
 
     Args:
-      data: of `convtl.study.arms.frame`.
+      data: of `convtl.analysis.arms.frame`.
       targets: the main ones; if none of them has rows, all that are there.
     """
     rows = main_rows(data[data["usable"].astype(bool)])
@@ -102,7 +102,9 @@ def compared(data: pd.DataFrame, targets: Sequence[str]) -> dict[str, list[Place
 def _telling(own: pd.DataFrame) -> list[str]:
     """Columns of which some target has several values, so that rows may be compared inside one of them only."""
     known = ["model", "val_regime", *(str(name) for name in own if str(name).startswith("axes."))]
-    return [name for name in known if own[name].astype(str).groupby(own["target"]).nunique().max() > 1]
+    return [
+        name for name in known if own[name].astype(str).groupby(own["target"]).nunique().max() > 1
+    ]
 
 
 def setting_name(content: Mapping[str, str], usual: Mapping[str, str]) -> str:
@@ -132,7 +134,9 @@ def _plain(value: str) -> str:
         return value
 
 
-def _alike(fresh: pd.DataFrame, content: Mapping[str, str], n: float, updates: float) -> pd.DataFrame:
+def _alike(
+    fresh: pd.DataFrame, content: Mapping[str, str], n: float, updates: float
+) -> pd.DataFrame:
     rows = fresh[(fresh["n_per_class"] == n) & (fresh["updates"] == updates)]
     for name, value in content.items():
         if name not in _NOT_OF_SCRATCH:
@@ -159,18 +163,24 @@ def _place(source: str, n: int, part: pd.DataFrame, fresh: pd.DataFrame, full: i
         for arm, values in z.items()
         if reference is not None and arm != reference
     }
-    costs = {arm: own.assign(flops=own["flops_per_update"] * own["updates"]) for arm, own in rows.items()}
+    costs = {
+        arm: own.assign(flops=own["flops_per_update"] * own["updates"]) for arm, own in rows.items()
+    }
     fresh = fresh[fresh["target"].isin(targets)]
     return Place(
-        source, "", n, "",
+        source,
+        "",
+        n,
+        "",
         {arm: over_targets(_numbers(own, "test_accuracy")) for arm, own in rows.items()},
         {arm: over_targets(_numbers(own, "flops")) for arm, own in costs.items()},
         over_targets(_numbers(fresh, "test_accuracy"))
         if set(fresh["target"]) == set(targets)
         else pd.Series(dtype=float),
         reference,
-        {arm: values for arm, values in changes.items() if len(values)}, {},
-    )  # fmt: skip
+        {arm: values for arm, values in changes.items() if len(values)},
+        {},
+    )
 
 
 def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:
@@ -182,7 +192,9 @@ def _numbers(rows: pd.DataFrame, column: str) -> pd.Series:
 def _units(rows: pd.DataFrame) -> str:
     """`conv1 to fc5`, `conv1+fc5`; the lowest unit where no more is known."""
     first = rows.iloc[0]
-    units = [name for name in str(first.get("trained_units") or "").split("+") if name not in ("", "nan")]
+    units = [
+        name for name in str(first.get("trained_units") or "").split("+") if name not in ("", "nan")
+    ]
     apart = "+" in str(first["depth_unit"])
     if len(units) < 2 or apart:
         return units[0] if units and not apart else str(first["depth_unit"])
@@ -198,7 +210,11 @@ def _in_order(places: Iterable[Place]) -> list[Place]:
 def _adjusted(places: list[Place]) -> list[Place]:
     """With p values of every change, over all places at once."""
     values = pd.DataFrame(
-        {(index, arm): own for index, place in enumerate(places) for arm, own in place.changes.items()}
+        {
+            (index, arm): own
+            for index, place in enumerate(places)
+            for arm, own in place.changes.items()
+        }
     ).T
     if not values.size:
         return places
@@ -254,9 +270,7 @@ def caption(places: Sequence[Place], sources: int) -> str:
 def _difference(places: Sequence[Place]) -> str:
     changes = [(place, arm) for place in places for arm in place.changes]
     if not changes:
-        return (
-            "All layers at one rate were not trained beside them, so there is nothing to test them against."
-        )
+        return "All layers at one rate were not trained beside them, so there is nothing to test them against."
     settled = [float(place.changes[arm].mean()) for place, arm in changes if place.settled(arm)]
     above = sum(value > 0 for value in settled)
     return (
@@ -267,7 +281,11 @@ def _difference(places: Sequence[Place]) -> str:
 
 def _tables(source: str, places: Sequence[Place], told: int) -> list[str]:
     settings = list(dict.fromkeys(place.setting for place in places))
-    groups = [places] if len(places) <= _WIDEST else [[p for p in places if p.setting == s] for s in settings]
+    groups = (
+        [places]
+        if len(places) <= _WIDEST
+        else [[p for p in places if p.setting == s] for s in settings]
+    )
     summary = "" if told else f" {_difference(places)}"
     text = [
         f"**From {source}.** Mean test accuracy; difference in logit accuracy from {PLAIN} with all layers [sign-flip "
@@ -280,7 +298,9 @@ def table(places: Sequence[Place]) -> str:
     """A line an arm, a column a place."""
     arms = sorted({arm for place in places for arm in place.accuracy}, key=way_plots.arm_order)
     lines = [[arm.name, arm.units, *(_cell(place, arm) for place in places)] for arm in arms]
-    return markdown(["way, trained layers", "trained units", *(place.title for place in places)], lines)
+    return markdown(
+        ["way, trained layers", "trained units", *(place.title for place in places)], lines
+    )
 
 
 def _cell(place: Place, arm: Arm) -> str:

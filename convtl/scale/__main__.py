@@ -12,9 +12,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from convtl.cores import core_count
 from convtl.entry import folder, guarded
 from convtl.errors import UserError
+from convtl.runtime.cores import core_count
 from convtl.scale.measuring import run_measured
 from convtl.scale.page import Line, page
 from convtl.study.store import accessible
@@ -29,7 +29,9 @@ def _main(words: list[str]) -> int:
         return 0
     given = dict(word.split("=", 1) for word in words if "=" in word)
     if len(given) != len(words) or set(given) - set(_KEYS) or "" in given.values():
-        raise UserError(f"got '{' '.join(words)}'; accepted: {', '.join(f'{key}=...' for key in _KEYS)}")
+        raise UserError(
+            f"got '{' '.join(words)}'; accepted: {', '.join(f'{key}=...' for key in _KEYS)}"
+        )
     values = {**_KEYS, **given}
     for key in ("rows", "writers"):
         if not values[key].isdecimal() or int(values[key]) < 1:
@@ -71,15 +73,25 @@ def _measured(rows: str, writers: str, out: Path) -> list[Line]:
         Line("cores", "cores that were used", f"{core_count()}"),
         Line("trials", "trials of the study", f"{plan['trials']:,}"),
         Line("expand", "planning: axes to trials", _seconds(plan["expand"])),
-        Line("record", "planning: the record of what was asked for is written", _seconds(plan["record"])),
+        Line(
+            "record",
+            "planning: the record of what was asked for is written",
+            _seconds(plan["record"]),
+        ),
         Line("plan memory", "planning: memory", _gib(plan["gib"])),
-        Line("record size", "the record with every trial's place in the study", _size(plan["size"])),
+        Line(
+            "record size", "the record with every trial's place in the study", _size(plan["size"])
+        ),
         Line("rows", "rows, with those of interrupted and repeated trials", f"{made['rows']:,}"),
         Line("files", "files of rows, one a writer", f"{made['files']:,}"),
         Line("row size", "a row", f"{made['size'] / made['rows']:,.0f} B"),
         Line("rows size", "all rows", _size(made["size"])),
         Line("read", "consolidating: rows are read", _seconds(table["read"])),
-        Line("consolidate", "consolidating: rows are read, results.csv is written", _seconds(table["all"])),
+        Line(
+            "consolidate",
+            "consolidating: rows are read, results.csv is written",
+            _seconds(table["all"]),
+        ),
         Line("consolidate memory", "consolidating: memory", _gib(table["gib"])),
         Line("results size", "results.csv", _size(table["size"])),
         Line(
@@ -91,7 +103,9 @@ def _measured(rows: str, writers: str, out: Path) -> list[Line]:
         ),
         Line("report memory", "the same: memory", _gib(report[1]), report[1], 4),
         Line("page size", "report.html", _size((out / "report.html").stat().st_size)),
-        Line("first look", "a process learns at its start what is finished", _seconds(look["first"])),
+        Line(
+            "first look", "a process learns at its start what is finished", _seconds(look["first"])
+        ),
         Line("look", "and at each look after that, nothing new", _milli(look["again"])),
     ]
     for number in ("1", "8", "32"):
@@ -100,7 +114,9 @@ def _measured(rows: str, writers: str, out: Path) -> list[Line]:
         lines.append(Line(f"append {number}", what, f"{found:,.0f}"))
     for number in ("0", "1000", "20000"):
         each = _step("claim", place, number)["seconds"]
-        lines.append(Line(f"claim {number}", f"a claim, while {int(number):,} others are held", _milli(each)))
+        lines.append(
+            Line(f"claim {number}", f"a claim, while {int(number):,} others are held", _milli(each))
+        )
     sizes = _step("cache", "")
     for name, size in sizes.items():
         if name not in ("wall", "gib"):

@@ -10,12 +10,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from convtl import checkpoint
 from convtl.cli import compose
 from convtl.models.registry import build_network
 from convtl.parsing import parse
 from convtl.scale.measuring import Figures, measure
 from convtl.scale.study import hash_of, lines_of, words_for
+from convtl.storage import checkpoint
 from convtl.study.grid import distinct, expand
 from convtl.study.record import make_record, write_record
 from convtl.study.store import RowStore, line_of
@@ -31,7 +31,9 @@ def plan(rows: str, out: str) -> Figures:
     _, points = expand(content)
     expanded = time.perf_counter() - began
     began = time.perf_counter()
-    path = write_record(Path(out), make_record(content, points, "python -m convtl.scale", device_line()))
+    path = write_record(
+        Path(out), make_record(content, points, "python -m convtl.scale", device_line())
+    )
     kept = sum(file.stat().st_size for file in path.parent.iterdir())
     return {
         "trials": len(distinct(points)),
@@ -103,8 +105,10 @@ def cache(_: str) -> Figures:
     with tempfile.TemporaryDirectory(prefix="convtl-scale-") as folder:
         for name, shape in sides.items():
             network = build_network(settings.models[name], shape, 12)
-            variables = jax.tree.map(lambda leaf: np.random.default_rng(0).random(leaf.shape, np.float32),
-                                     dict(network.abstract_variables))  # fmt: skip
+            variables = jax.tree.map(
+                lambda leaf: np.random.default_rng(0).random(leaf.shape, np.float32),
+                dict(network.abstract_variables),
+            )
             path = Path(folder) / name
             checkpoint.save(path, variables, {})
             found[name] = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

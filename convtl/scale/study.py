@@ -70,7 +70,9 @@ def lines_of(trials: Sequence[Trial], commit: str) -> Iterator[tuple[int, bool, 
         known = describe(trial) | {"commit": commit}
         if fate == "interrupted":
             yield place, False, known | {"status": "interrupted", "reason": "stopped from outside"}
-        level = levels.setdefault(trial.source, float(generator(0, "source", trial.source).normal(0, 0.4)))
+        level = levels.setdefault(
+            trial.source, float(generator(0, "source", trial.source).normal(0, 0.4))
+        )
         row = known | _measured(trial, level, drawn, fate == "diverged")
         yield place, fate == "interrupted", row
         if fate == "repeated":

@@ -24,7 +24,9 @@ def append(out: str, writers: str) -> Figures:
     with tempfile.TemporaryDirectory(dir=out, prefix="writers-") as folder:
         context = multiprocessing.get_context("spawn")
         start = context.Barrier(int(writers) + 1)
-        workers = [context.Process(target=_append, args=(folder, start)) for _ in range(int(writers))]
+        workers = [
+            context.Process(target=_append, args=(folder, start)) for _ in range(int(writers))
+        ]
         for worker in workers:
             worker.start()
         start.wait()

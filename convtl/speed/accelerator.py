@@ -36,7 +36,9 @@ def accelerator(context: Context) -> list[Result]:
 def _lanes(context: Context) -> Result:
     settings, updates = context.settings, context.speed.updates
     one, many = (
-        LeNetRuns(settings, batch_size=32, updates=updates, lanes=lanes, devices=jax.local_devices()[:1])
+        LeNetRuns(
+            settings, batch_size=32, updates=updates, lanes=lanes, devices=jax.local_devices()[:1]
+        )
         for lanes in (1, _LANES)
     )
     taken = interleaved({"one": one.train, "many": many.train}, context.speed.repeats)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convtl.cache import Cache
 from convtl.config import Config
 from convtl.config.speed import SpeedConfig
 from convtl.speed.machine import Machine
+from convtl.storage.cache import Cache
 
 
 @dataclass(frozen=True)

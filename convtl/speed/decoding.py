@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from convtl.config import DataConfig, ImageFolderConfig
-from convtl.cores import core_count
 from convtl.data.domains import load_domain
+from convtl.runtime.cores import core_count
 from convtl.speed.context import Context
 from convtl.speed.result import Result
 from convtl.speed.timing import ratio, seconds
@@ -27,7 +27,9 @@ def decoding(context: Context) -> list[Result]:
     """Pictures of 640x480 to 224x224, as the packaged ImageNet net wants them, by as many processes as cores."""
     folder = context.scratch / "pictures"
     files = _pictures(folder, context.speed.pictures)
-    config = ImageFolderConfig(path=str(folder), size=_SIZE, grey=False, crop=_CROP, interpolation="bicubic")
+    config = ImageFolderConfig(
+        path=str(folder), size=_SIZE, grey=False, crop=_CROP, interpolation="bicubic"
+    )
     caches = context.scratch / "decoded"
     data = replace(context.settings.data, workers=None)
 
@@ -35,7 +37,10 @@ def decoding(context: Context) -> list[Result]:
         shutil.rmtree(caches, ignore_errors=True)
         return seconds(partial(_ours, config, caches, data))
 
-    sides: dict[str, Callable[[], float]] = {"theirs": partial(_loop, files, core_count()), "ours": ours}
+    sides: dict[str, Callable[[], float]] = {
+        "theirs": partial(_loop, files, core_count()),
+        "ours": ours,
+    }
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for order in (("theirs", "ours"), ("ours", "theirs")):
         for name in order:
@@ -62,7 +67,12 @@ def _pictures(folder: Path, count: int) -> list[Path]:
     """JPEG files cut from photographs: some that differ, and copies of these that differ in a last byte."""
     import skimage.data
 
-    photographs = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.cat(), skimage.data.rocket()]
+    photographs = [
+        skimage.data.astronaut(),
+        skimage.data.coffee(),
+        skimage.data.cat(),
+        skimage.data.rocket(),
+    ]
     rng = np.random.default_rng(0)
     files, contents = [], list[bytes]()
     for number in range(count):
@@ -71,7 +81,9 @@ def _pictures(folder: Path, count: int) -> list[Path]:
         if number < _DISTINCT:
             picture = Image.fromarray(photographs[number % len(photographs)])
             left, top = rng.integers(0, 60, 2)
-            cut = picture.crop((int(left), int(top), picture.width, picture.height)).resize((640, 480))
+            cut = picture.crop((int(left), int(top), picture.width, picture.height)).resize(
+                (640, 480)
+            )
             cut.save(path, quality=90)
             contents.append(path.read_bytes())
         else:  # what follows the end of a JPEG is not read

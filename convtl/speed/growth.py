@@ -16,8 +16,13 @@ from convtl.study.store import RowStore
 from convtl.training.devices import device_count, peak_memory_gib
 
 _KIND = {
-    "source": ["scratch"], "depth": [5], "n_per_class": [10], "lr": [1e-3], "lr_extend": 0, "claims": [],
-}  # fmt: skip
+    "source": ["scratch"],
+    "depth": [5],
+    "n_per_class": [10],
+    "lr": [1e-3],
+    "lr_extend": 0,
+    "claims": [],
+}
 
 
 def growth(context: Context) -> list[Result]:

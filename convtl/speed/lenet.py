@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from convtl.cores import core_count
+from convtl.runtime.cores import core_count
 from convtl.speed.context import Context
 from convtl.speed.lenet_runs import LeNetRuns
 from convtl.speed.result import Result, difference, not_measured
@@ -33,7 +33,9 @@ def full_fine_tuning(context: Context) -> list[Result]:
     one = LeNetRuns(settings, lanes=1, devices=jax.local_devices()[:1], **common)
     setting, theirs = _torch(one)
     losses = theirs()
-    taken = interleaved({"many": many.train, "one": one.train, "torch": theirs}, context.speed.repeats)
+    taken = interleaved(
+        {"many": many.train, "one": one.train, "torch": theirs}, context.speed.repeats
+    )
     images = updates * _BATCH
     return [
         Result(
@@ -96,11 +98,16 @@ def _compare(runs: LeNetRuns, theirs: list[float]) -> str | None:
 
 def depths(context: Context) -> list[Result]:
     """Whether an update of the last k units takes the share of the whole net's that its arithmetic is."""
-    common: dict[str, Any] = {"batch_size": context.settings.batch_size, "updates": context.speed.updates}
+    common: dict[str, Any] = {
+        "batch_size": context.settings.batch_size,
+        "updates": context.speed.updates,
+    }
     lanes = context.settings.lanes
     whole = LeNetRuns(context.settings, lanes=lanes, **common)
     parts = {
-        (depth, cached): LeNetRuns(context.settings, depth=depth, cached=cached, lanes=lanes, **common)
+        (depth, cached): LeNetRuns(
+            context.settings, depth=depth, cached=cached, lanes=lanes, **common
+        )
         for cached in (False, True)
         for depth in (4, 3, 2, 1)
     }
@@ -140,8 +147,10 @@ def heads(context: Context) -> list[Result]:
     """A run of the last layer on cached features against one of the whole net, both batched."""
     settings = context.settings
     common: dict[str, Any] = {
-        "batch_size": settings.batch_size, "updates": context.speed.updates, "lanes": settings.lanes,
-    }  # fmt: skip
+        "batch_size": settings.batch_size,
+        "updates": context.speed.updates,
+        "lanes": settings.lanes,
+    }
     head = LeNetRuns(settings, depth=1, cached=True, **common)
     whole = LeNetRuns(settings, **common)
     taken = interleaved({"head": head.train, "whole": whole.train}, context.speed.repeats)

@@ -66,7 +66,9 @@ class LeNetRuns:
         self.images = rng.standard_normal((_IMAGES, *_SHAPE), np.float32)
         self.labels = (np.arange(_IMAGES) % classes).astype(np.int32)
         self.variables = jax.tree.map(np.asarray, jax.jit(network.init)(jax.random.key(0)))
-        self._inputs = Forward(network, 0, start)(self.variables, self.images) if start else self.images
+        self._inputs = (
+            Forward(network, 0, start)(self.variables, self.images) if start else self.images
+        )
         self._own = {name: self.variables[name] for name in network.names[start:]}
 
     @property
@@ -87,5 +89,7 @@ class LeNetRuns:
 
     def train(self) -> list[Trained]:
         """All lanes, each at a rate of its own; nothing is shared between them but the images."""
-        lanes = [Lane(self._own, RATE * (1 + number / 100), self.batches) for number in range(self.width)]
+        lanes = [
+            Lane(self._own, RATE * (1 + number / 100), self.batches) for number in range(self.width)
+        ]
         return self._trainer.train(lanes)

@@ -42,7 +42,10 @@ def measure_machine(devices: str, rounds: int) -> Machine:
     square = jax.device_put(jnp.ones((count, _SIDE, _SIDE), jnp.float32), split)
     long = jax.device_put(jnp.ones((count, _BYTES // 4 // count), jnp.float32), split)
     own = partial(
-        jax.shard_map, mesh=mesh, in_specs=PartitionSpec("device"), out_specs=PartitionSpec("device")
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=PartitionSpec("device"),
+        out_specs=PartitionSpec("device"),
     )
     product = jax.jit(own(lambda x: x @ x))
     add = jax.jit(own(lambda x: x + 1))

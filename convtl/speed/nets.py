@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from convtl.config import FileWeights, ModelConfig
-from convtl.cores import core_count
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network, with_plain_lowering
 from convtl.models.weights import import_weights, network_of
+from convtl.runtime.cores import core_count
 from convtl.speed.context import Context
 from convtl.speed.lenet_runs import RATE
 from convtl.speed.result import Result, difference, not_measured
@@ -37,7 +37,9 @@ _NETS = {
 def real_nets(context: Context) -> list[Result]:
     if context.no_torch is not None:
         return [
-            not_measured("lite0 features", _FEATURES.format(context.speed.images), context.no_torch, 1.0),
+            not_measured(
+                "lite0 features", _FEATURES.format(context.speed.images), context.no_torch, 1.0
+            ),
             *(
                 not_measured(f"{name} last stage", _UPDATE.format(words), context.no_torch, 1.0)
                 for name, (words, *_) in _NETS.items()
@@ -49,7 +51,9 @@ def real_nets(context: Context) -> list[Result]:
 def _model(context: Context, name: str) -> ModelConfig:
     """The model without what is drawn, and padded as PyTorch pads best: the same on every side."""
     model: Any = context.settings.models[name]
-    return replace(model, dropout=0.0, padding="symmetric") if name == "efficientnet_lite0" else model
+    return (
+        replace(model, dropout=0.0, padding="symmetric") if name == "efficientnet_lite0" else model
+    )
 
 
 def _same_net(context: Context, name: str) -> tuple[Network, Variables, Any]:
@@ -83,7 +87,8 @@ def features(context: Context) -> Result:
     def make(setting: torch_side.Setting) -> torch_side.Work:
         own = torch_side.inference(net, setting, "features")
         batches = [
-            torch_side.placed(images[at : at + _BATCH], setting) for at in range(0, len(images), _BATCH)
+            torch_side.placed(images[at : at + _BATCH], setting)
+            for at in range(0, len(images), _BATCH)
         ]
         return partial(torch_side.outputs, own, batches)
 
@@ -117,7 +122,9 @@ def last_stage(context: Context, name: str) -> Result:
     words, first, _ = _NETS[name]
     network, variables, net = _same_net(context, name)
     updates = context.speed.net_updates
-    plan = make_plan(network, context.settings.regimes["fine_tune"], resolve_depth(network, first), updates)
+    plan = make_plan(
+        network, context.settings.regimes["fine_tune"], resolve_depth(network, first), updates
+    )
     recipe = Recipe(
         network=network,
         start=0,
@@ -167,6 +174,8 @@ def last_stage(context: Context, name: str) -> Result:
         ratio=ratio(taken, "ours", "torch", trainer.width),
         goal=1.0,
         limit=context.machine.share(operations, median(taken["ours"])),
-        wrong=difference(float(ours[worst]), wanted[worst], 5 * _ALIKE, f"loss before update {worst + 1}"),
+        wrong=difference(
+            float(ours[worst]), wanted[worst], 5 * _ALIKE, f"loss before update {worst + 1}"
+        ),
         note=f"{trainer.width} runs at once; in studies the frozen part is computed once before",
     )

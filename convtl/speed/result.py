@@ -44,7 +44,9 @@ class Result:
         if self.goal is None:
             return "–"
         reached = (
-            self.ratio.median >= self.goal if self.sense == "at least" else self.ratio.median <= self.goal
+            self.ratio.median >= self.goal
+            if self.sense == "at least"
+            else self.ratio.median <= self.goal
         )
         return "met" if reached else "missed"
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 
-from convtl.cache import Cache
 from convtl.config import Config
 from convtl.config.speed import Measured, SpeedConfig
 from convtl.speed import accelerator, decoding, growth, lenet, nets, start, whole_study
@@ -17,6 +16,7 @@ from convtl.speed.context import CPUS_ONLY, NEEDS_TORCH, Context
 from convtl.speed.machine import measure_machine
 from convtl.speed.result import Result
 from convtl.speed.table import SPEED, lines, page, write_csv
+from convtl.storage.cache import Cache
 from convtl.study.record import versions
 from convtl.study.store import accessible
 from convtl.training.devices import device_line
@@ -57,7 +57,9 @@ def run_speed(
     say("the machine")
     machine = measure_machine(device_line(), speed.repeats)
     results: list[Result] = []
-    known = ", ".join(f"{name} {number}" for name, number in {**versions(), **_torch_version()}.items())
+    known = ", ".join(
+        f"{name} {number}" for name, number in {**versions(), **_torch_version()}.items()
+    )
     with tempfile.TemporaryDirectory(prefix="convtl-speed-") as scratch:
         context = Context(
             settings,

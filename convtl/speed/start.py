@@ -49,10 +49,14 @@ def _run(words: list[str]) -> None:
 
 def _first_row(words: list[str]) -> float:
     """Seconds until a row is there; the study is then left to end."""
-    rows = Path(next(word for word in words if word.startswith("out=")).removeprefix("out=")) / "rows"
+    rows = (
+        Path(next(word for word in words if word.startswith("out=")).removeprefix("out=")) / "rows"
+    )
     began = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, "-m", "convtl.run", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "convtl.run", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     ) as process:
         while not any(path.stat().st_size for path in rows.glob("*.jsonl")):
             if process.poll() is not None:

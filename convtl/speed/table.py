@@ -34,13 +34,22 @@ def lines(results: Sequence[Result]) -> str:
     )
 
 
-def page(results: Sequence[Result], machine: Machine, question: str, command: str, versions: str) -> str:
+def page(
+    results: Sequence[Result], machine: Machine, question: str, command: str, versions: str
+) -> str:
     """The report as Markdown."""
     rows = [
-        (r.what + (f" ({r.note})" if r.note else ""), r.ours or "–", r.theirs or "–", figure(r), goal(r),
-         f"**{r.verdict}**" + (f": {r.wrong}" if r.wrong else ""), r.limit or "–")
+        (
+            r.what + (f" ({r.note})" if r.note else ""),
+            r.ours or "–",
+            r.theirs or "–",
+            figure(r),
+            goal(r),
+            f"**{r.verdict}**" + (f": {r.wrong}" if r.wrong else ""),
+            r.limit or "–",
+        )
         for r in results
-    ]  # fmt: skip
+    ]
     table = "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows)
     return f"""# How fast is it?
 
@@ -78,12 +87,24 @@ def _cell(text: str) -> str:
 def write_csv(results: Sequence[Result], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["name", "ours", "theirs", "median", "low", "high", "sense", "goal", "verdict"])
+        writer.writerow(
+            ["name", "ours", "theirs", "median", "low", "high", "sense", "goal", "verdict"]
+        )
         for result in results:
             found = result.ratio
             numbers = (
-                [""] * 3 if found is None else [f"{n:.4g}" for n in (found.median, found.low, found.high)]
+                [""] * 3
+                if found is None
+                else [f"{n:.4g}" for n in (found.median, found.low, found.high)]
             )
             writer.writerow(
-                [result.name, result.ours, result.theirs, *numbers, result.sense, result.goal, result.verdict]
+                [
+                    result.name,
+                    result.ours,
+                    result.theirs,
+                    *numbers,
+                    result.sense,
+                    result.goal,
+                    result.verdict,
+                ]
             )

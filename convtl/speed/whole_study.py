@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from convtl.cores import core_count
 from convtl.models.registry import build_network
+from convtl.runtime.cores import core_count
 from convtl.speed.compilations import Compilations
 from convtl.speed.context import Context
 from convtl.speed.result import Result, not_measured
@@ -28,7 +28,9 @@ from convtl.transfer.plan import make_plan
 
 _ALIKE = 0.02
 """Largest difference of mean test accuracy; single trials may choose another rate."""
-_ONE = "The default study, source nets at hand: one PyTorch program (frozen layers without gradients)"
+_ONE = (
+    "The default study, source nets at hand: one PyTorch program (frozen layers without gradients)"
+)
 _MANY = "The same, a PyTorch process for each trial, as many at once as there are cores"
 
 
@@ -48,7 +50,9 @@ def default_study(context: Context) -> list[Result]:
     """Every trial here; a part of the first replicate's in PyTorch, scaled up to all lanes."""
     _, trials = expand(context.content)
     materials = Materials(context.cache, lambda what: None)
-    materials.sources.prepare(trials, lambda ready, of: context.say(f"source nets: {ready} of {of}"))
+    materials.sources.prepare(
+        trials, lambda ready, of: context.say(f"source nets: {ready} of {of}")
+    )
     context.say(f"the default study: {len(trials)} trials")
     store = RowStore(context.scratch / "study")
     store.prepare()
@@ -124,7 +128,12 @@ def _whole(part: tuple[Any, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _in_one(
-    context: Context, ours: float, theirs: Sequence[Any], rows: Sequence[Row], weight: float, count: int
+    context: Context,
+    ours: float,
+    theirs: Sequence[Any],
+    rows: Sequence[Row],
+    weight: float,
+    count: int,
 ) -> Result:
     from convtl.speed.pytorch import side
     from convtl.speed.pytorch.trials import run_trial
@@ -138,9 +147,14 @@ def _in_one(
     threads = min(times, key=lambda number: times[number])
     setting = side.Setting(True, False, threads)
     found: list[tuple[float, float]] = []
-    taken = seconds(side.within(setting, lambda: found.extend(run_trial(trial) for trial in theirs)))
+    taken = seconds(
+        side.within(setting, lambda: found.extend(run_trial(trial) for trial in theirs))
+    )
     whole = taken * weight
-    here, there = mean(float(row["test_accuracy"]) for row in rows), mean(accuracy for _, accuracy in found)
+    here, there = (
+        mean(float(row["test_accuracy"]) for row in rows),
+        mean(accuracy for _, accuracy in found),
+    )
     return Result(
         "study",
         _ONE,
@@ -161,11 +175,17 @@ def _apart(here: float, there: float, count: int) -> str | None:
     return f"mean test accuracy of {count} trials: {here:.3f} here, {there:.3f} there"
 
 
-def _in_many(context: Context, ours: float, theirs: Sequence[Any], rows: Sequence[Row], count: int) -> Result:
+def _in_many(
+    context: Context, ours: float, theirs: Sequence[Any], rows: Sequence[Row], count: int
+) -> Result:
     from convtl.speed.pytorch import process
 
     context.say("PyTorch, a process for each trial")
-    places = np.linspace(0, len(theirs) - 1, min(len(theirs), context.speed.processes)).round().astype(int)
+    places = (
+        np.linspace(0, len(theirs) - 1, min(len(theirs), context.speed.processes))
+        .round()
+        .astype(int)
+    )
     paths = []
     for number, trial in enumerate(theirs[place] for place in places):
         paths.append(Path(context.scratch) / f"trial{number}.npz")

@@ -9,9 +9,19 @@ from convtl.errors import UserError, nearest, shown
 from convtl.parsing import ONE_A_STUDY, known_keys
 
 _AXES = (
-    "model", "source", "target", "regime", "depth", "n_per_class", "updates", "similarity", "replicate",
-)  # fmt: skip
-_NOT_IN_A_BLOCK = tuple(key for key in ONE_A_STUDY if key not in ("replicates", "tuning", "movement"))
+    "model",
+    "source",
+    "target",
+    "regime",
+    "depth",
+    "n_per_class",
+    "updates",
+    "similarity",
+    "replicate",
+)
+_NOT_IN_A_BLOCK = tuple(
+    key for key in ONE_A_STUDY if key not in ("replicates", "tuning", "movement")
+)
 
 
 def assignments(study: Config, content: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -45,7 +55,9 @@ def refuse_hidden(typed: Iterable[str], content: Mapping[str, Any]) -> None:
       UserError: a block sets one of them itself.
     """
     blocks = content.get("blocks") or {}
-    own = {name: dict(_nodes(block)) for name, block in blocks.items() if isinstance(block, Mapping)}
+    own = {
+        name: dict(_nodes(block)) for name, block in blocks.items() if isinstance(block, Mapping)
+    }
     for key in typed:
         if parts := [name for name, keys in own.items() if key in keys]:
             raise UserError(
@@ -89,7 +101,9 @@ def assigned(content: Mapping[str, Any], assignment: Mapping[str, Any]) -> dict[
         for step in path:
             inner = node.get(step)
             if inner is not None and not isinstance(inner, Mapping):
-                raise UserError(f"axes: unknown key '{key}'; {step} holds {shown(inner)}, not further keys")
+                raise UserError(
+                    f"axes: unknown key '{key}'; {step} holds {shown(inner)}, not further keys"
+                )
             node[step] = dict(inner or {})
             node = node[step]
         node[last] = value

@@ -40,7 +40,10 @@ class Claims:
         if self.supported:
             try:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(trial))
-            except (BlockingIOError, PermissionError):  # POSIX allows either answer for a lock that is held
+            except (
+                BlockingIOError,
+                PermissionError,
+            ):  # POSIX allows either answer for a lock that is held
                 return False
             except OSError:  # a file system without locks
                 self.supported = False

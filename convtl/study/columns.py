@@ -69,7 +69,11 @@ class Column:
         """Numbers with NaN where there is none; None if this is no column of numbers."""
         if self.values.dtype == object:
             return None
-        return self.values if self.kinds is None else np.where(self.kinds == _THERE, self.values, np.nan)
+        return (
+            self.values
+            if self.kinds is None
+            else np.where(self.kinds == _THERE, self.values, np.nan)
+        )
 
 
 def unpacked(value: Any) -> Any:
@@ -77,7 +81,9 @@ def unpacked(value: Any) -> Any:
     return marshal.loads(value) if isinstance(value, bytes) else value
 
 
-def column_of(values: Sequence[Any], known: dict[Any, Any] | None = None, *, pack: bool = False) -> Column:
+def column_of(
+    values: Sequence[Any], known: dict[Any, Any] | None = None, *, pack: bool = False
+) -> Column:
     """A column of values of JSON (and `ABSENT`).
 
     Args:
@@ -90,13 +96,18 @@ def column_of(values: Sequence[Any], known: dict[Any, Any] | None = None, *, pac
         try:
             if kinds == numbers:
                 return Column(np.array(values, dtype))
-            there = [_NONE if value is None else _LACKING if value is ABSENT else _THERE for value in values]
+            there = [
+                _NONE if value is None else _LACKING if value is ABSENT else _THERE
+                for value in values
+            ]
             filled = [0 if kind else value for value, kind in zip(values, there, strict=True)]
             return Column(np.array(filled, dtype), np.array(there, np.uint8))
         except OverflowError:  # a number of more than 64 bits stays as it is
             pass
     if pack and kinds & {list, dict}:
-        values = [marshal.dumps(value, 2) if isinstance(value, list | dict) else value for value in values]
+        values = [
+            marshal.dumps(value, 2) if isinstance(value, list | dict) else value for value in values
+        ]
         kinds = kinds - {list, dict} | {bytes}
     if known is not None and kinds <= _WORDS:
         words = set(values)
@@ -133,10 +144,15 @@ class Table:
         for start in range(0, len(self), _PART):
             part = self.take(slice(start, start + _PART))
             columns = {
-                name: [unpacked(v) for v in column.objects()] for name, column in part._columns.items()
+                name: [unpacked(v) for v in column.objects()]
+                for name, column in part._columns.items()
             }
             for place in range(len(part)):
-                yield {name: values[place] for name, values in columns.items() if values[place] is not ABSENT}
+                yield {
+                    name: values[place]
+                    for name, values in columns.items()
+                    if values[place] is not ABSENT
+                }
 
     def __getitem__(self, place: int) -> Row:
         cells = {name: column.at(place) for name, column in self._columns.items()}
@@ -183,12 +199,18 @@ class Table:
     def take(self, positions: np.ndarray | slice) -> "Table":
         """These rows, in this order."""
         columns = {name: column.take(positions) for name, column in self._columns.items()}
-        length = len(range(*positions.indices(len(self)))) if isinstance(positions, slice) else len(positions)
+        length = (
+            len(range(*positions.indices(len(self))))
+            if isinstance(positions, slice)
+            else len(positions)
+        )
         return Table(columns, length)
 
     def only(self, *names: str) -> "Table":
         """The same rows with no keys but these."""
-        return Table({name: self._columns[name] for name in names if name in self._columns}, len(self))
+        return Table(
+            {name: self._columns[name] for name in names if name in self._columns}, len(self)
+        )
 
     def with_columns(self, columns: Mapping[str, Column]) -> "Table":
         """The same rows with some keys set anew."""
@@ -278,7 +300,9 @@ class Signatures:
         """Of all rows, repeated ones too, and how many of them each file has."""
         trials, commits = table.objects("trial"), table.objects("commit", ABSENT)
         signed = zip(trials, commits, strict=True)
-        self.signed: dict[str, str | None] = {trial: own for trial, own in signed if own is not ABSENT}
+        self.signed: dict[str, str | None] = {
+            trial: own for trial, own in signed if own is not ABSENT
+        }
         self.unsigned: list[set[str]] = []
         first = 0
         for count in counts:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from convtl.cache import Cache
 from convtl.models.lowering import on_cpu
+from convtl.storage.cache import Cache
 from convtl.study.grid import Trial, distinct
 from convtl.study.group import trial_flops, trial_recipe
 from convtl.study.materials import Materials
@@ -33,12 +33,18 @@ def describe_plan(trials: Sequence[Trial], out: Path, cache: Cache) -> str:
         recipes.setdefault(trial_recipe(materials, trial), []).append(trial)
     per_update = {id(group): trial_flops(group[0], recipe) for recipe, group in recipes.items()}
     flops = sum(
-        per_update[id(group)] * t.updates * len(t.settings.lr) for group in recipes.values() for t in group
+        per_update[id(group)] * t.updates * len(t.settings.lr)
+        for group in recipes.values()
+        for t in group
     )
-    requests = {request.key: request for trial in missing for request in materials.sources.requests(trial)}
+    requests = {
+        request.key: request for trial in missing for request in materials.sources.requests(trial)
+    }
     nets = [name for name, request in requests.items() if isinstance(request, SourceRequest)]
     cached = sum(cache.path(KIND, name).exists() for name in nets)
-    rows = [row for row in store.read().values() if row.get("seconds") and row.get("flops_per_update")]
+    rows = [
+        row for row in store.read().values() if row.get("seconds") and row.get("flops_per_update")
+    ]
     speed, origin = _ASSUMED_FLOPS, "assumed"
     if rows:
         work = sum(row["flops_per_update"] * row["updates"] * row["n_rates"] for row in rows)
@@ -64,7 +70,9 @@ def _lanes(recipes: Sequence[Recipe], missing: Sequence[Trial]) -> list[str]:
     largest = max(shares, key=lambda recipe: device_bytes(recipe, recipe.lanes))
     budget = missing[0].settings.data.memory_gb
     devices = len(layout.devices)
-    over = f"over {devices} devices together" if layout.split == "batch" else f"on {devices} devices"
+    over = (
+        f"over {devices} devices together" if layout.split == "batch" else f"on {devices} devices"
+    )
     taken = devices * device_bytes(largest, largest.lanes) / 1e9
     most = most_lanes(largest, 1e9 * budget / devices)
     gain = "; on a CPU more lanes are no faster" if on_cpu() else ""

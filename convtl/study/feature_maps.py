@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from convtl.files import written
 from convtl.models.network import Network, Variables
+from convtl.storage.files import written
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
 from convtl.study.movement import IMAGES, maps
@@ -91,7 +91,9 @@ def _kept(
             kept[f"maps/{when}/{unit}"] = outputs[:PICTURES, ::step, ::step, :_CHANNELS]
         else:
             kept[f"means/{when}/{unit}"] = _class_means(outputs, labels)[:, :_CLASSES, :_FEATURES]
-    kernel = _kernel(variables[network.weighted[0]], network.shape_before(network.index(network.weighted[0])))
+    kernel = _kernel(
+        variables[network.weighted[0]], network.shape_before(network.index(network.weighted[0]))
+    )
     if kernel is not None:
         kept[f"kernels/{when}"] = kernel[:_CHANNELS]
     halved = {name: array.astype(np.float16) for name, array in kept.items()}
@@ -166,7 +168,10 @@ def read_maps(out: Path, trial: str) -> FeatureMaps | None:
 def _parsed(found: dict[str, np.ndarray]) -> FeatureMaps:
     def pairs(kind: str) -> dict[str, Pair]:
         units = [name.split("/", 2)[2] for name in found if name.startswith(f"{kind}/before/")]
-        return {u: (_wide(found[f"{kind}/before/{u}"]), _wide(found[f"{kind}/after/{u}"])) for u in units}
+        return {
+            u: (_wide(found[f"{kind}/before/{u}"]), _wide(found[f"{kind}/after/{u}"]))
+            for u in units
+        }
 
     units = tuple(map(str, found["units"]))
     shares = zip(units, found["shares/before"], found["shares/after"], strict=True)

@@ -16,7 +16,6 @@ from convtl.models.registry import build_network
 from convtl.models.weights import origin_identity
 from convtl.parsing import parse
 from convtl.study.assignments import assigned, assignments
-from convtl.study.declared import claims_of
 from convtl.study.limits import apply_limits
 from convtl.study.names import check_names
 from convtl.study.sources import (
@@ -28,17 +27,50 @@ from convtl.study.sources import (
 )
 from convtl.transfer.plan import Plan, make_plan, resolve_depth
 
-_NAMING_SHAPE, _NAMING_CLASSES = (64, 64, 1), 10  # unit names and their order do not depend on the images
+_NAMING_SHAPE, _NAMING_CLASSES = (
+    (64, 64, 1),
+    10,
+)  # unit names and their order do not depend on the images
 
 AXES = (
-    "model", "source", "target", "regime", "depth", "n_per_class", "updates", "similarity", "replicate",
-)  # fmt: skip
+    "model",
+    "source",
+    "target",
+    "regime",
+    "depth",
+    "n_per_class",
+    "updates",
+    "similarity",
+    "replicate",
+)
 _AROUND = (
-    "claims", "scorecard", "question", "save", "out", "cache", "dry_run", "tracking", "limits", "study",
-    "replicates", "axes", "blocks", "gradients", "movement", "distances", "rows_from",
-    "path", "advice", "data", "speed", "checkpoint_minutes", "devices",
-    "distributed", "shards", "shard",
-)  # fmt: skip
+    "claims",
+    "scorecard",
+    "question",
+    "save",
+    "out",
+    "cache",
+    "dry_run",
+    "tracking",
+    "limits",
+    "study",
+    "replicates",
+    "axes",
+    "blocks",
+    "gradients",
+    "movement",
+    "distances",
+    "rows_from",
+    "path",
+    "advice",
+    "data",
+    "speed",
+    "checkpoint_minutes",
+    "devices",
+    "distributed",
+    "shards",
+    "shard",
+)
 _OWN_COLUMNS = (*AXES, "replicates", "tuning", "movement")
 """Keys of which a row says the value anyway; any other that a block or an axis sets is an additional axis."""
 _UNSAID = object()
@@ -118,7 +150,9 @@ def settings_of(
     study = apply_limits(parse(content)) if study is None else study
     parts = assignments(study, content)
     varied = list(
-        dict.fromkeys(key for part in parts for key in part if key.split(".")[0] not in _OWN_COLUMNS)
+        dict.fromkeys(
+            key for part in parts for key in part if key.split(".")[0] not in _OWN_COLUMNS
+        )
     )
     found = []
     for part in parts:
@@ -146,7 +180,6 @@ def distinct(points: Sequence[Trial]) -> list[Trial]:
 
 
 def _check_claims(study: Config) -> None:
-    claims_of(study.scorecard)
     for index, claim in enumerate(study.claims):
         check_source(study, claim.source, f"claims[{index}].source")
         if claim.n_low >= claim.n_high:
@@ -158,7 +191,9 @@ def _check_claims(study: Config) -> None:
 def trials_of(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
     """The product of one config's axes; `assignment` holds what varies in the study beside them."""
     check_names(settings)
-    replicates = settings.replicate if settings.replicate is not None else tuple(range(settings.replicates))
+    replicates = (
+        settings.replicate if settings.replicate is not None else tuple(range(settings.replicates))
+    )
     shared = digest(_protocol(settings, assignment))
     trials = []
     for model, regime, target, source in product(
@@ -172,7 +207,10 @@ def trials_of(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
         contents = _contents(settings, model=model, source=source, target=target, regime=regime)
         protocol = _protocol(settings, {}, without=_of_no_concern(settings, source))
         for similarity, depth, n, updates in product(
-            similarities(settings, source_name(source)), depths, _labels(settings, target), settings.updates
+            similarities(settings, source_name(source)),
+            depths,
+            _labels(settings, target),
+            settings.updates,
         ):
             plan = _plan(network, settings, regime, depth, updates)
             keeps_head = settings.head_init == "source" and not source_name(source).fresh
@@ -328,7 +366,9 @@ def _source_content(settings: Config, text: str, target: str) -> str:
     if name.fresh:
         return digest({"fresh": text})
     if name.base in settings.weights:
-        return digest([origin_identity(settings.weights[name.base], f"weights.{name.base}"), name.variant])
+        return digest(
+            [origin_identity(settings.weights[name.base], f"weights.{name.base}"), name.variant]
+        )
     plain = digest(_identity(settings, name.domain(target), target))
     alias = name.base if name.base in RELATIVE_SOURCES else ""
     return digest([plain, alias, name.variant]) if alias or name.variant else plain
@@ -349,7 +389,9 @@ def _identity(settings: Config, name: str, target: str = "") -> dict[str, Any]:
         raise UserError(f"domains.{name}.{error}") from None
 
 
-def accepts(settings: Config, contents: Mapping[str, Mapping[str, str]], row: Mapping[str, Any]) -> bool:
+def accepts(
+    settings: Config, contents: Mapping[str, Mapping[str, str]], row: Mapping[str, Any]
+) -> bool:
     """Whether a row's names stand for what they stand for in a study, so that the two can be compared.
 
     What an additional axis varies inside a registry (`models.lenet5.activation`) is not compared.
@@ -368,7 +410,9 @@ def accepts(settings: Config, contents: Mapping[str, Mapping[str, str]], row: Ma
 def _agrees(settings: Config, known: Mapping[str, str], role: str, row: Mapping[str, Any]) -> bool:
     name, found = str(row.get(role)), row.get("contents", {}).get(role)
     base = source_name(name)
-    varies = role == "source" and (base.base in RELATIVE_SOURCES or mixture_of(settings, base) is not None)
+    varies = role == "source" and (
+        base.base in RELATIVE_SOURCES or mixture_of(settings, base) is not None
+    )
     if name in known and not varies:
         return found == known[name]
     try:

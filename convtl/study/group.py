@@ -10,7 +10,6 @@ from typing import Protocol
 
 import numpy as np
 
-from convtl import stopping
 from convtl.config import ModelConfig
 from convtl.data.inputs import MOST_AT_ONCE, Gathered
 from convtl.errors import UserError
@@ -19,6 +18,8 @@ from convtl.measure.calibration import expected_calibration_error
 from convtl.measure.metrics import accuracy, nll
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network, with_plain_lowering
+from convtl.runtime import stopping
+from convtl.runtime.processes import agreed, anyone, leading, peers_alive
 from convtl.study.grid import Trial
 from convtl.study.in_flight import Running, kept, take_up
 from convtl.study.materials import Materials
@@ -34,7 +35,6 @@ from convtl.training.checkpoints import Checkpoints
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward, PrefixFeatures
 from convtl.training.lanes import Lane, Moment, Recipe, Trained, Trainer
-from convtl.training.processes import agreed, anyone, leading, peers_alive
 from convtl.transfer.plan import Plan, make_plan
 
 _FEATURES_KEPT = 96
@@ -61,7 +61,9 @@ def trial_recipe(materials: Materials, trial: Trial) -> Recipe:
         lanes=settings.lanes,
         chunk=settings.chunk,
         norm_mode=settings.norm_mode,
-        augment=None if start else settings.augment,  # cached features are those of the images as they are
+        augment=None
+        if start
+        else settings.augment,  # cached features are those of the images as they are
         precision=settings.precision,
     )
 
@@ -69,7 +71,9 @@ def trial_recipe(materials: Materials, trial: Trial) -> Recipe:
 def _worth_caching(network: Network, boundary: int) -> bool:
     """Whether features are kept: always of small images, of big ones where they take no more room than these."""
     height, width, *_ = network.input_shape
-    return height * width <= MOST_AT_ONCE or prod(network.shape_before(boundary)) <= prod(network.input_shape)
+    return height * width <= MOST_AT_ONCE or prod(network.shape_before(boundary)) <= prod(
+        network.input_shape
+    )
 
 
 def trial_flops(trial: Trial, recipe: Recipe) -> int:
@@ -158,7 +162,9 @@ class Group:
     def _next(self, queue: deque[tuple[Running, float]]) -> list[tuple[Running, float]]:
         """Takes a batch of runs that are as far as the first."""
         first, rate = queue[0]
-        batch = [run for run in queue if run[0].update(run[1]) == first.update(rate)][: self._trainer.width]
+        batch = [run for run in queue if run[0].update(run[1]) == first.update(rate)][
+            : self._trainer.width
+        ]
         for run in batch:
             queue.remove(run)
         return batch
@@ -197,15 +203,22 @@ class Group:
             if stands.finite:
                 right = accuracy(*self._logits(running, stands.variables, "validation"))
             loss = float(stands.losses[-1])
-            points.append(CurvePoint(running.trial.id, rate, moment.update, moment.updates, loss, right))
+            points.append(
+                CurvePoint(running.trial.id, rate, moment.update, moment.updates, loss, right)
+            )
         return points
 
     def _enter(self, trial: Trial) -> tuple[Running, list[float]]:
         """A trial begins, or goes on where it was kept; with the rates that it is to try."""
         self._entering = [trial]
         prefix = self._materials.prefix(trial) if self.recipe.start else None
-        running = Running(trial, self._materials.start(trial), self._materials.target_data(trial), prefix)
-        if self._checkpoints is not None and (found := self._checkpoints.read(trial.id)) is not None:
+        running = Running(
+            trial, self._materials.start(trial), self._materials.target_data(trial), prefix
+        )
+        if (
+            self._checkpoints is not None
+            and (found := self._checkpoints.read(trial.id)) is not None
+        ):
             take_up(running, found, self._trainer.resumes)
         self._same_everywhere(running)
         self._running.append(running)
@@ -216,7 +229,9 @@ class Group:
 
     def _same_everywhere(self, running: Running) -> None:
         """Refuses to go on from somewhere else than process 0 does."""
-        here = [[rate, paused.update] for rate, paused in running.paused.items()] + [*running.scores]
+        here = [[rate, paused.update] for rate, paused in running.paused.items()] + [
+            *running.scores
+        ]
         if agreed(lambda: here) != here:
             raise UserError(
                 "out: process 0 has found checkpoints there that this one has not; accepted: a folder that all "
@@ -256,7 +271,9 @@ class Group:
         images = data.train_images(trial.n_per_class)
         inputs = self._inputs(running, "train", images)
 
-        def batches(first: int, stop: int, own: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        def batches(
+            first: int, stop: int, own: slice = slice(None)
+        ) -> tuple[np.ndarray, np.ndarray]:
             size = trial.settings.batch_size
             positions = data.batch_positions(len(labels), size, first, stop)[:, own]
             return inputs[positions], labels[positions]
@@ -286,7 +303,9 @@ class Group:
             self._features.popitem(last=False)
         return self._features[known].rows(images, len(images))
 
-    def _logits(self, running: Running, variables: Variables, split: str) -> tuple[np.ndarray, np.ndarray]:
+    def _logits(
+        self, running: Running, variables: Variables, split: str
+    ) -> tuple[np.ndarray, np.ndarray]:
         images, labels = running.data.held_out(split)
         return self._suffix(variables, self._inputs(running, split, images)), labels
 
@@ -312,7 +331,9 @@ class Group:
     def _finish(self, running: Running) -> Row:
         """The row of a trial whose rate is chosen: here, and only here, its test images are read."""
         settings, data, network = running.trial.settings, running.data, self.recipe.network
-        row = tried(running, self.recipe, self._materials.sources.metadata(running.trial), self._flops)
+        row = tried(
+            running, self.recipe, self._materials.sources.metadata(running.trial), self._flops
+        )
         rate, whole = best_rate(running.scores), self._whole(running)
         if rate is None or whole is None or running.best is None:
             reason = "loss or weights were not finite at any learning rate"

@@ -44,7 +44,9 @@ def kept(running: Running) -> Kept | None:
     """What is to be kept of a trial in flight; None if it has come to nothing yet."""
     arrays: dict[str, Any] = {} if running.best is None else {"best": running.best}
     if running.paused:
-        arrays["runs"] = {str(number): one.arrays() for number, one in enumerate(running.paused.values())}
+        arrays["runs"] = {
+            str(number): one.arrays() for number, one in enumerate(running.paused.values())
+        }
     if not arrays:
         return None
     return Kept(

@@ -35,7 +35,9 @@ def apply_limits(config: Config) -> Config:
             for axis in _CUT
             if getattr(config, axis) is not None
         }
-        cut["axes"] = {name: _ends(values, limits.values_per_axis) for name, values in config.axes.items()}
+        cut["axes"] = {
+            name: _ends(values, limits.values_per_axis) for name, values in config.axes.items()
+        }
     if limits.replicates is not None:
         cut["replicates"] = min(config.replicates, limits.replicates)
         if config.replicate is not None:
@@ -56,9 +58,13 @@ def apply_limits(config: Config) -> Config:
         source_images = int(most * _smallest_share(config)) if labelled == most else most // 2
         recipe = replace(recipe, images_per_class=min(recipe.images_per_class, source_images))
         cut["test_per_class"] = min(config.test_per_class, most)
-        cut["validation"] = replace(config.validation, per_class=min(config.validation.per_class, most))
+        cut["validation"] = replace(
+            config.validation, per_class=min(config.validation.per_class, most)
+        )
         cut["n_per_class"] = tuple(
-            dict.fromkeys(_fewer(n, labelled, config) for n in cut.get("n_per_class", config.n_per_class))
+            dict.fromkeys(
+                _fewer(n, labelled, config) for n in cut.get("n_per_class", config.n_per_class)
+            )
         )
         cut["domains"] = {name: _smaller(domain, most) for name, domain in config.domains.items()}
     study = f"{config.study or 'trials'}{limits.suffix}" if limits.suffix else config.study
@@ -78,7 +84,8 @@ def _fewer(n: int | Literal["all"], most: int, config: Config) -> int:
         return most
     made = [config.domains.get(name) for name in config.target]
     lacking = any(
-        isinstance(d, TypedScriptConfig | PatchesConfig | NoiseConfig) and n > d.per_class.train for d in made
+        isinstance(d, TypedScriptConfig | PatchesConfig | NoiseConfig) and n > d.per_class.train
+        for d in made
     )
     return n if lacking else min(n, most)
 

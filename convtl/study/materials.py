@@ -7,8 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from convtl import checkpoint
-from convtl.cache import Cache
 from convtl.config import Config, ShiftConfig, content
 from convtl.data.domains import Domain, load_domain
 from convtl.data.inputs import Normalisation
@@ -17,6 +15,8 @@ from convtl.errors import UserError
 from convtl.keys import digest, key
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
+from convtl.storage import checkpoint
+from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
 from convtl.study.shared_features import Prefix, SharedFeatures
 from convtl.study.source_nets import ImportedRequest, Request, SourceNets
@@ -40,7 +40,9 @@ class Materials:
         config = settings.domains[name]
         known = digest([name, repr(config)])
         if known not in self._domains:
-            self._domains[known] = load_domain(name, config, self.cache.root, self._say, settings.data)
+            self._domains[known] = load_domain(
+                name, config, self.cache.root, self._say, settings.data
+            )
         return self._domains[known]
 
     def check(self, trial: Trial) -> None:
@@ -80,7 +82,13 @@ class Materials:
         settings = trial.settings
         wanted = [
             ("n_per_class", trial.n_per_class, "target", trial.target, "train"),
-            ("validation.per_class", settings.validation.per_class, "target", trial.target, "validation"),
+            (
+                "validation.per_class",
+                settings.validation.per_class,
+                "target",
+                trial.target,
+                "validation",
+            ),
             ("test_per_class", settings.test_per_class, "target", trial.target, "test"),
         ]
         for asked, count, role, name, split in wanted:
@@ -146,7 +154,9 @@ class Materials:
         """The frozen part of the trial's net where all replicates share it and its images, else None."""
         requests, data = self.sources.requests(trial), self.target_data(trial)
         shared = (
-            requests and isinstance(requests[0], ImportedRequest) and not source_name(trial.source).variant
+            requests
+            and isinstance(requests[0], ImportedRequest)
+            and not source_name(trial.source).variant
         )
         if not shared or not data.as_stored or trial.settings.upper_init == "fresh":
             return None
@@ -163,7 +173,13 @@ class Materials:
         # A fresh net has no head of its own to keep.
         head = "zeros" if settings.head_init == "source" else settings.head_init
         return self.grafted(
-            network, requests, source_name(trial.source).variant, taken, settings.seed, trial.replicate, head
+            network,
+            requests,
+            source_name(trial.source).variant,
+            taken,
+            settings.seed,
+            trial.replicate,
+            head,
         )
 
     def _grafted(

@@ -34,9 +34,15 @@ _PLACE = ("model", "source", "similarity", "target", "replicate")
 def place_of(row: Mapping[str, Any]) -> str:
     """What a row's measures are found by: its protocol, source net and target draw, whatever was tuned how."""
     contents = {role: row["contents"][role] for role in ("model", "source", "target")}
-    axes = {key: value for key, value in row.get("axes", {}).items() if key not in ("upper_init", "kept")}
+    axes = {
+        key: value
+        for key, value in row.get("axes", {}).items()
+        if key not in ("upper_init", "kept")
+    }
     place = {key: row.get(key) for key in _PLACE}
-    if source_name(str(row.get("source"))).base == "self":  # trained on as many images as the trial has
+    if (
+        source_name(str(row.get("source"))).base == "self"
+    ):  # trained on as many images as the trial has
         place["n_per_class"] = row.get("n_per_class")
     return digest([row.get("config"), place, contents, axes])
 
@@ -108,7 +114,9 @@ def with_measures(rows: Iterable[Row], measured: Mapping[str, Mapping[str, float
     columns = {}
     for name in dict.fromkeys(name for own in measured.values() for name in own):
         before = table.column(name).objects()
-        columns[name] = column_of([own.get(name, old) for own, old in zip(found, before, strict=True)])
+        columns[name] = column_of(
+            [own.get(name, old) for own, old in zip(found, before, strict=True)]
+        )
     return table.with_columns(columns)
 
 
@@ -124,10 +132,13 @@ def measure(
     used = _largest(trials)
     asked = {place: max(own, key=lambda t: t.n_per_class) for place, own in places.items()}
     missing = {
-        place: trial for place, trial in asked.items() if _open(known.get(place), used[_draw_of(trial)])
+        place: trial
+        for place, trial in asked.items()
+        if _open(known.get(place), used[_draw_of(trial)])
     }
     materials.sources.prepare(  # a finished study has asked for none
-        missing.values(), lambda ready, of: working_on(f"fetching source nets ({ready} of {of} ready)")
+        missing.values(),
+        lambda ready, of: working_on(f"fetching source nets ({ready} of {of} ready)"),
     )
     for number, (place, trial) in enumerate(missing.items()):
         working_on(f"measuring similarity ({number} of {len(missing)} done)")

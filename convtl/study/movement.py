@@ -61,10 +61,15 @@ def maps(
     """
     if not len(images):
         raise ValueError("no images")
-    forward, own = _forward(network), jax.device_put({unit: variables[unit] for unit in network.names})
+    forward, own = (
+        _forward(network),
+        jax.device_put({unit: variables[unit] for unit in network.names}),
+    )
     pieces = []
     for _, piece, count in chunks(images, rows_at_once(network.input_shape)):
-        pieces.append({unit: np.asarray(said)[:count] for unit, said in forward(own, piece).items()})
+        pieces.append(
+            {unit: np.asarray(said)[:count] for unit, said in forward(own, piece).items()}
+        )
     return {unit: np.concatenate([piece[unit] for piece in pieces]) for unit in network.weighted}
 
 
@@ -92,9 +97,14 @@ def movement_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """
     known = Table.of(rows).only("trial", "model", "moved", "trained_units")
     measured = (
-        [row for row in known if isinstance(row.get("moved"), Mapping)] if "moved" in known.names else []
+        [row for row in known if isinstance(row.get("moved"), Mapping)]
+        if "moved" in known.names
+        else []
     )
-    order = {model: _order([r for r in measured if r.get("model") == model]) for model in _models(measured)}
+    order = {
+        model: _order([r for r in measured if r.get("model") == model])
+        for model in _models(measured)
+    }
     lines = []
     for row in measured:
         trained = str(row.get("trained_units", "")).split("+")
@@ -123,4 +133,6 @@ def _order(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _by_number(name: str) -> list[Any]:
     """`fc2` before `fc10`."""
-    return [(part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", name)]
+    return [
+        (part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", name)
+    ]

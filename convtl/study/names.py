@@ -15,13 +15,17 @@ def check_names(settings: Config) -> None:
     """
     for name in (*FRESH_SOURCES, *RELATIVE_SOURCES):
         if name in settings.domains:
-            raise UserError(f"domains.{name}: this name is taken by the source '{name}'; choose another")
+            raise UserError(
+                f"domains.{name}: this name is taken by the source '{name}'; choose another"
+            )
     for name in settings.source:
         check_source(settings, name)
     for name in settings.weights:
         if name in settings.domains or name in (*FRESH_SOURCES, *RELATIVE_SOURCES):
             raise UserError(f"weights.{name}: this name is taken by another source; choose another")
-    images = [name for name, domain in settings.domains.items() if not isinstance(domain, MixtureConfig)]
+    images = [
+        name for name, domain in settings.domains.items() if not isinstance(domain, MixtureConfig)
+    ]
     registries: list[tuple[str, tuple[str, ...], Sequence[str]]] = [
         ("model", settings.model, list(settings.models)),
         ("target", settings.target, images),

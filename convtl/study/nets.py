@@ -12,13 +12,13 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from convtl import checkpoint
 from convtl.config import ModelConfig, dump
 from convtl.data.inputs import LazyImages, Normalisation
 from convtl.data.pictures import Fit
 from convtl.errors import UserError
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
+from convtl.storage import checkpoint
 from convtl.study.grid import Trial
 from convtl.study.sources import source_name
 from convtl.study.store import Row
@@ -68,7 +68,9 @@ class SavedNet:
         how = self.preparation
         return Fit(height, channels, how.crop, how.interpolation)(picture)
 
-    def logits(self, images: UInt8[np.ndarray, "n height width channels"]) -> Float[np.ndarray, "n classes"]:
+    def logits(
+        self, images: UInt8[np.ndarray, "n height width channels"]
+    ) -> Float[np.ndarray, "n classes"]:
         """Unnormalised log-probabilities; images are normalised as in training, a chunk at a time.
 
         Raises:
@@ -136,7 +138,9 @@ def _preparation(trial: Trial) -> dict[str, Any]:
     return {
         "crop": getattr(domain, "crop", plain.crop),
         "interpolation": getattr(domain, "interpolation", plain.interpolation),
-        "normalisation": None if weights is None else {"mean": list(weights.mean), "std": list(weights.std)},
+        "normalisation": None
+        if weights is None
+        else {"mean": list(weights.mean), "std": list(weights.std)},
     }
 
 
@@ -151,10 +155,14 @@ def load_net(path: Path | str) -> SavedNet:
     try:
         config = TypeAdapter(ModelConfig).validate_python(metadata["model"])
         shape, classes = tuple(metadata["input_shape"]), tuple(metadata["classes"])
-        known = metadata.get("preparation", {})  # nets saved before pictures could be asked about have none
+        known = metadata.get(
+            "preparation", {}
+        )  # nets saved before pictures could be asked about have none
         preparation = TypeAdapter(Preparation).validate_python(known)
     except (KeyError, TypeError, ValidationError):
-        raise UserError(f"'{path}' is no tuned net of convtl; accepted: a folder in nets/ of a run") from None
+        raise UserError(
+            f"'{path}' is no tuned net of convtl; accepted: a folder in nets/ of a run"
+        ) from None
     network = build_network(config, shape, len(classes))
     checkpoint.load(path, network.abstract_variables)
     return SavedNet(network, variables, classes, metadata["row"], preparation)

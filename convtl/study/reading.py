@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from convtl.cores import core_count
+from convtl.runtime.cores import core_count
 from convtl.study.columns import Gathering, Row, Table
 
 _ALONE = 100 * 2**20

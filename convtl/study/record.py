@@ -19,9 +19,9 @@ import yaml
 
 from convtl.config import Config
 from convtl.errors import UserError
-from convtl.files import written
 from convtl.keys import digest
 from convtl.secrets import redact
+from convtl.storage.files import written
 from convtl.study.columns import Column, Rows, Table, column_of
 from convtl.study.grid import Trial
 from convtl.study.program import commit
@@ -30,16 +30,35 @@ from convtl.study.store import RowStore, accessible
 _PATHS = ("out", "cache", "rows_from", "replication", "publish", "path")
 """Keys of folders: where somebody keeps results is no part of how they are made."""
 _LATER: dict[str, Any] = {
-    **Config.neutral, "weights": {}, "advice": False, "path": None, "speed": None, "shards": 1, "shard": None,
-    "data": {"memory_gb": 4.0, "workers": None}, "checkpoint_minutes": 5.0,
-    "devices": {"count": None, "split": "trials"}, "distributed": None,
-}  # fmt: skip
+    **Config.neutral,
+    "weights": {},
+    "advice": False,
+    "path": None,
+    "speed": None,
+    "shards": 1,
+    "shard": None,
+    "data": {"memory_gb": 4.0, "workers": None},
+    "checkpoint_minutes": 5.0,
+    "devices": {"count": None, "split": "trials"},
+    "distributed": None,
+}
 """Keys that studies did not always have -> values with which a study is what it was without them."""
 _IN_RECORD = 5_000
 """Most trials whose places are written in the record itself."""
 _POINT = ("trial", "config", "axes", "source", "similarity")
-_PACKAGES = ("convtl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "hydra-core",
-             "numpy", "matplotlib", "scikit-image")  # fmt: skip
+_PACKAGES = (
+    "convtl",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "tensorflow-datasets",
+    "hydra-core",
+    "numpy",
+    "matplotlib",
+    "scikit-image",
+)
 
 
 def versions() -> dict[str, str]:
@@ -97,7 +116,9 @@ def _write_points(points: Table, path: Path) -> None:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         writer = csv.writer(text)
         writer.writerow(_POINT)
-        spelt = {"axes": points.mapped("axes", lambda axes: json.dumps(axes, ensure_ascii=False), {})}
+        spelt = {
+            "axes": points.mapped("axes", lambda axes: json.dumps(axes, ensure_ascii=False), {})
+        }
         columns = [spelt.get(name) or points.objects(name) for name in _POINT]
         writer.writerows(zip(*columns, strict=True))
         text.detach()
@@ -167,7 +188,9 @@ def newest_record(out: Path) -> dict[str, Any]:
 def _records(out: Path) -> list[Path]:
     """Those of all distinct invocations, the newest last."""
     with accessible(out, "read"):
-        return sorted((out / "configs").glob("*.yaml"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return sorted(
+            (out / "configs").glob("*.yaml"), key=lambda path: (path.stat().st_mtime_ns, path.name)
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -202,7 +225,11 @@ def commits_of(store: RowStore, rows: Rows | None = None) -> dict[str, str | Non
     planned = {trial for plan, _ in plans for trial in plan}
     for trials in unsigned:
         own = trials & planned  # the others chose learning rates
-        commits = [record.get("first_commit", record.get("commit")) for plan, record in plans if own <= plan]
+        commits = [
+            record.get("first_commit", record.get("commit"))
+            for plan, record in plans
+            if own <= plan
+        ]
         known = bool(commits) and (bool(own) or len(set(commits)) == 1)
         found |= dict.fromkeys(trials - set(found), commits[0] if known else None)
     return found
@@ -216,4 +243,6 @@ def without_paths(command: str) -> str:
 
 def _complete(record: Any) -> bool:
     kinds = {"config": dict, "points": list | Table, "contents": dict}
-    return isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in kinds.items())
+    return isinstance(record, dict) and all(
+        isinstance(record.get(key), kind) for key, kind in kinds.items()
+    )

@@ -11,13 +11,55 @@ import numpy as np
 from convtl.study.columns import Table
 
 COLUMNS = (
-    "study", "trial", "config", "model", "source", "similarity", "target", "regime", "depth", "depth_unit",
-    "trained_units", "n_per_class", "n_train", "replicate", "lr", "lr_at_edge", "n_rates", "updates",
-    "val_regime", "n_val", "val_accuracy", "test_accuracy", "test_nll", "test_ece", "n_test",
-    "source_accuracy", "source_accuracy_by_part", "source_classes", "source_images", "trained_weights",
-    "flops_per_update", "seconds", "frozen_ok", "augmented", "moved", "subset_digest", "mmd2", "frechet",
-    "otdd", "leep", "nce", "logme", "h_score", "knn", "linear_probe", "status", "reason", "commit",
-)  # fmt: skip
+    "study",
+    "trial",
+    "config",
+    "model",
+    "source",
+    "similarity",
+    "target",
+    "regime",
+    "depth",
+    "depth_unit",
+    "trained_units",
+    "n_per_class",
+    "n_train",
+    "replicate",
+    "lr",
+    "lr_at_edge",
+    "n_rates",
+    "updates",
+    "val_regime",
+    "n_val",
+    "val_accuracy",
+    "test_accuracy",
+    "test_nll",
+    "test_ece",
+    "n_test",
+    "source_accuracy",
+    "source_accuracy_by_part",
+    "source_classes",
+    "source_images",
+    "trained_weights",
+    "flops_per_update",
+    "seconds",
+    "frozen_ok",
+    "augmented",
+    "moved",
+    "subset_digest",
+    "mmd2",
+    "frechet",
+    "otdd",
+    "leep",
+    "nce",
+    "logme",
+    "h_score",
+    "knn",
+    "linear_probe",
+    "status",
+    "reason",
+    "commit",
+)
 """Columns of results.csv; those of additional axes come after them."""
 
 PARTS = ("near", "far")
@@ -32,7 +74,9 @@ _AT_ONCE = 20_000
 def in_order(table: Table) -> Table:
     """The rows sorted by names, then numbers, then additional axes; equal ones by trial."""
     keys = [_rank(table.mapped(name, str, "")) for name in _NAMES]
-    keys += [np.array(table.mapped(name, lambda value: int(value or 0)), np.int64) for name in _NUMBERS]
+    keys += [
+        np.array(table.mapped(name, lambda value: int(value or 0)), np.int64) for name in _NUMBERS
+    ]
     keys.append(_rank(table.mapped("axes", lambda axes: json.dumps(axes, sort_keys=True), {})))
     keys.append(_rank(table.objects("trial")))
     return table.take(np.lexsort(keys[::-1]))
@@ -79,4 +123,6 @@ def _named(parts: Any) -> dict[str, float] | None:
     return dict(zip(PARTS, parts, strict=True)) if len(parts) == len(PARTS) else None
 
 
-_changes: Mapping[str, Callable[[Any], Any]] = {"source_accuracy_by_part": lambda parts: _cell(_named(parts))}
+_changes: Mapping[str, Callable[[Any], Any]] = {
+    "source_accuracy_by_part": lambda parts: _cell(_named(parts))
+}

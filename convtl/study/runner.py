@@ -10,8 +10,9 @@ from typing import Protocol
 
 from convtl.errors import UserError
 from convtl.models.network import Variables
+from convtl.runtime.processes import PeerLost, agreed, leading, several
+from convtl.runtime.stopping import Stopped
 from convtl.secrets import redacted
-from convtl.stopping import Stopped
 from convtl.study.claims import Claims
 from convtl.study.feature_maps import keep_maps
 from convtl.study.grid import Trial, distinct
@@ -22,7 +23,6 @@ from convtl.study.rows import describe
 from convtl.study.store import FINAL, Row, RowStore
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.lanes import Recipe
-from convtl.training.processes import PeerLost, agreed, leading, several
 
 CHECKPOINTS = "checkpoints"
 """Folder in `out` of what has come of trials in flight, and in the cache of source nets on their way."""
@@ -54,7 +54,9 @@ class Outcome:
         return Outcome(self.ran + other.ran, self.failed + other.failed)
 
 
-def unfinished(points: Sequence[Trial], store: RowStore, save_to: Path | None = None) -> list[Trial]:
+def unfinished(
+    points: Sequence[Trial], store: RowStore, save_to: Path | None = None
+) -> list[Trial]:
     """The trials without a final row, or without the net or the `moved` that is asked for; each once."""
     finished = store.finished()
     rows = store.read() if any(trial.settings.movement for trial in points) else {}
@@ -79,7 +81,9 @@ def take_over(trials: Sequence[Trial], store: RowStore, others: Iterable[RowStor
     for other in others:
         for name, row in other.read().items():
             if name in missing and row.get("status") in FINAL:
-                known = {"declared": row.get("declared", [])}  # which claims came first is not ours to say
+                known = {
+                    "declared": row.get("declared", [])
+                }  # which claims came first is not ours to say
                 store.append(row | describe(missing.pop(name)) | known)
                 taken += 1
     return taken
@@ -120,7 +124,9 @@ def run_trials(
     with closing(Checkpoints(materials.cache.root / CHECKPOINTS, minutes, watcher.say)) as kept:
         materials.sources.prepare(
             missing,
-            lambda ready, of: watcher.working_on(f"pretraining source nets ({ready} of {of} ready)"),
+            lambda ready, of: watcher.working_on(
+                f"pretraining source nets ({ready} of {of} ready)"
+            ),
             kept,
         )
     groups: dict[Recipe, list[Trial]] = {}
@@ -131,7 +137,9 @@ def run_trials(
             if recipe.start and (prefix := materials.prefix(trial)) is not None:
                 materials.shared.announce(prefix, recipe.start)
     costs = {recipe: trial_flops(group[0], recipe) for recipe, group in groups.items()}
-    watcher.expect(sum(_expected(t, costs[recipe]) for recipe, group in groups.items() for t in group))
+    watcher.expect(
+        sum(_expected(t, costs[recipe]) for recipe, group in groups.items() for t in group)
+    )
     with (
         closing(Checkpoints(store.out / CHECKPOINTS, minutes, watcher.say)) as kept,
         closing(Claims(store.out)) as claims,
@@ -222,14 +230,20 @@ class _Worker:
             raise
         except Exception as error:
             in_flight = _in_flight(group, first)
-            if len(in_flight) > 1 and not several():  # one of them may be to blame: each is tried alone
+            if (
+                len(in_flight) > 1 and not several()
+            ):  # one of them may be to blame: each is tried alone
                 self.alone |= {trial.id for trial in in_flight}
                 self.claims.release([trial.id for trial in in_flight])
             else:
                 self._give_up(
-                    in_flight, "failed", redacted(f"{type(error).__name__}: {error}".splitlines()[0])
+                    in_flight,
+                    "failed",
+                    redacted(f"{type(error).__name__}: {error}".splitlines()[0]),
                 )
-            if several():  # the others are in the middle of an update, which they cannot end without this one
+            if (
+                several()
+            ):  # the others are in the middle of an update, which they cannot end without this one
                 raise
 
     def _write(self, trial: Trial, row: Row, net: Variables | None, flops: float) -> None:
@@ -240,7 +254,9 @@ class _Worker:
             keep_maps(self.store.out, trial, self.materials, net)
         if self.save_to is not None and net is not None:
             save_net(self.save_to, trial, self.materials.network(trial), net, row)
-        if trial.id not in self.store.finished() or row.get("moved"):  # else only its net was missing
+        if trial.id not in self.store.finished() or row.get(
+            "moved"
+        ):  # else only its net was missing
             self.store.append(row)
         self.checkpoints.remove(trial.id)
         self.claims.release([trial.id])

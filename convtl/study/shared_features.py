@@ -16,11 +16,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from convtl.cache import Cache, refuse_without_room
 from convtl.data.domains import Domain
 from convtl.data.inputs import Gathered, LazyImages, Normalisation
 from convtl.keys import digest
 from convtl.models.network import Network, Variables
+from convtl.storage.cache import Cache, refuse_without_room
 from convtl.training.devices import devices
 from convtl.training.features import Images, arrived, chunks, rows_at_once, through_units
 
@@ -87,7 +87,9 @@ class SharedFeatures:
         for index in sorted(index for index in wanted if index <= boundary):
             key = prefix.key(index, split)
             if key not in self._open:
-                folder = self._cache.get_or_build(KIND, key, partial(self._fill, prefix, index, split))
+                folder = self._cache.get_or_build(
+                    KIND, key, partial(self._fill, prefix, index, split)
+                )
                 self._open[key] = np.load(folder / _FILE, mmap_mode="r")
         return Gathered(self._open[prefix.key(boundary, split)], positions)
 
@@ -125,7 +127,9 @@ class SharedFeatures:
             return known[-1], self._open[prefix.key(known[-1], split)]
         images = prefix.domain.split(split).images
         every = np.arange(len(images))
-        return 0, LazyImages(lambda chosen: images[chosen], every, images.shape[1:], prefix.normalisation)
+        return 0, LazyImages(
+            lambda chosen: images[chosen], every, images.shape[1:], prefix.normalisation
+        )
 
 
 def passes(

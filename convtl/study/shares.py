@@ -54,7 +54,9 @@ def check_shard(config: Config) -> None:
     if config.shards == 1 and config.shard not in (None, 0):
         raise UserError(f"shard: got {config.shard}; accepted: with shards=N, from 0 to N-1")
     if config.shard is not None and config.shard > last:
-        raise UserError(f"shard: got {config.shard}; accepted: 0 to {last} with shards={config.shards}")
+        raise UserError(
+            f"shard: got {config.shard}; accepted: 0 to {last} with shards={config.shards}"
+        )
     if config.shards > 1 and config.speed is not None:
         raise UserError(f"shards: got {config.shards}; accepted: 1 for measurements of speed")
     if config.shards > 1 and config.shard is None and not config.dry_run:

@@ -130,7 +130,9 @@ def unused_images(
     return draw_train[:, pool - per_class :]
 
 
-def first_of_each(labels: Integer[np.ndarray, " n"], most: int | None = None) -> Int[np.ndarray, " m"]:
+def first_of_each(
+    labels: Integer[np.ndarray, " n"], most: int | None = None
+) -> Int[np.ndarray, " m"]:
     """Rows of the first `PER_CLASS` images of each class, the first of every class before any second.
 
     Cut to `most`, so classes stay balanced to within one image.

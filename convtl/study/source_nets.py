@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from convtl.cache import Cache
 from convtl.config import Config, MixtureConfig, ModelConfig, ShiftConfig, WeightsConfig
 from convtl.data.batches import standardise
 from convtl.data.domains import Domain, eligible_classes
@@ -15,6 +14,7 @@ from convtl.errors import UserError
 from convtl.keys import generator
 from convtl.models.network import Network, Variables
 from convtl.models.weights import imported, imported_key, locate, network_of
+from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
 from convtl.study.sources import SourceName, mixture_of, source_name
 from convtl.training.checkpoints import Checkpoints
@@ -85,12 +85,18 @@ class SourceNets:
         name = source_name(trial.source)
         if name.fresh:
             return ()
-        own = (trial.n_per_class, trial.settings.shift) if name.base in ("self", "same_classes") else None
+        own = (
+            (trial.n_per_class, trial.settings.shift)
+            if name.base in ("self", "same_classes")
+            else None
+        )
         place = (trial.model, trial.source, trial.similarity, trial.target, trial.replicate, own)
         known = (*place, id(trial.settings.domains), _recipe_of(trial.settings))
         if known not in self._known:
             imported = name.base in trial.settings.weights
-            self._known[known] = (self._imported(trial, name),) if imported else self._requests(trial, name)
+            self._known[known] = (
+                (self._imported(trial, name),) if imported else self._requests(trial, name)
+            )
             self._held.append(trial.settings.domains)  # so that no other object gets its id
         return self._known[known]
 
@@ -191,7 +197,9 @@ class SourceNets:
             each = trial.settings.pretrain.images_per_class * classes // count
             return (self._share(trial, "near", self._rung(trial, near, each), count),)
         sides = (("near", near, count), ("far", mixture.far, classes - count))
-        return tuple(self._share(trial, side, self._rung(trial, name), k) for side, name, k in sides if k)
+        return tuple(
+            self._share(trial, side, self._rung(trial, name), k) for side, name, k in sides if k
+        )
 
     def _share(self, trial: Trial, side: str, rung: Part, count: int) -> Part:
         domain, draw = rung
@@ -204,7 +212,10 @@ class SourceNets:
             len(draw.classes)
         )
         kept = sorted(int(index) for index in order[:count])
-        rows = [part.reshape(len(draw.classes), -1)[kept].ravel() for part in (draw.train, draw.validation)]
+        rows = [
+            part.reshape(len(draw.classes), -1)[kept].ravel()
+            for part in (draw.train, draw.validation)
+        ]
         return domain, SourceDraw(tuple(draw.classes[index] for index in kept), rows[0], rows[1])
 
     def _same_classes(self, trial: Trial) -> Part:

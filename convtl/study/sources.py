@@ -56,7 +56,9 @@ def check_source(settings: Config, text: str, key: str = "source") -> SourceName
     if name.base not in known:
         raise unknown_name(key, name.base, known)
     if ":" in text and name.fresh:
-        raise UserError(f"{key}: got '{text}'; a fresh net has no variants; accepted: '{name.base}'")
+        raise UserError(
+            f"{key}: got '{text}'; a fresh net has no variants; accepted: '{name.base}'"
+        )
     if name.base in settings.weights and name.variant.startswith("random_labels"):
         raise UserError(
             f"{key}: got '{text}'; imported weights have the variants shuffled and statistics only"
@@ -84,7 +86,9 @@ def similarities(settings: Config, name: SourceName) -> tuple[float | None, ...]
         return (None,)
     if mixture_of(settings, name) is None:
         if asked is not None:
-            mixtures = [n for n, domain in settings.domains.items() if isinstance(domain, MixtureConfig)]
+            mixtures = [
+                n for n, domain in settings.domains.items() if isinstance(domain, MixtureConfig)
+            ]
             raise UserError(
                 f"similarity: got {list(asked)} with source '{name.base}', which is no mixture; accepted: "
                 f"similarity with source={' or '.join(mixtures) or 'a domain of kind mixture'} only"
@@ -92,7 +96,9 @@ def similarities(settings: Config, name: SourceName) -> tuple[float | None, ...]
         return (None,)
     classes = settings.pretrain.classes or settings.classes
     if classes is None:
-        raise UserError("classes: got null; accepted with a mixture: how many classes it has, such as 12")
+        raise UserError(
+            "classes: got null; accepted with a mixture: how many classes it has, such as 12"
+        )
     shares = [f"{index / 4:g}" for index in range(5) if index * classes % 4 == 0]
     if asked is None:
         raise UserError(

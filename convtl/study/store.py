@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from convtl.errors import StorageError
-from convtl.files import sweep, try_writing, written
 from convtl.secrets import redact
+from convtl.storage.files import sweep, try_writing, written
 from convtl.study.columns import Row, Rows, Signatures, Table, column_of
 from convtl.study.program import commit
 from convtl.study.reading import parse, read_files
@@ -92,7 +92,9 @@ class RowStore:
     def sweep(self) -> None:
         """Removes what killed processes left half written; a checkpoint's parts may still be of use (`Checkpoints`)."""
         with suppress(OSError):
-            folders = [path for path in self.out.iterdir() if path.is_dir() and path.name != CHECKPOINTS]
+            folders = [
+                path for path in self.out.iterdir() if path.is_dir() and path.name != CHECKPOINTS
+            ]
             sweep([self.out, *folders])
 
     def append(self, row: Row) -> None:
@@ -144,7 +146,9 @@ class RowStore:
                         self._finished.add(row["trial"])
                     if row.get("status") == "diverged":
                         self.diverged.add(row["trial"])
-                    (self.failed.add if row.get("status") == "failed" else self.failed.discard)(row["trial"])
+                    (self.failed.add if row.get("status") == "failed" else self.failed.discard)(
+                        row["trial"]
+                    )
         return self._finished
 
     def _grown(self) -> list[os.DirEntry[str]]:
@@ -155,7 +159,9 @@ class RowStore:
         except (FileNotFoundError, NotADirectoryError):
             self._missed()
             return []
-        return [entry for entry in there if entry.stat().st_size > self._read_until.get(entry.name, 0)]
+        return [
+            entry for entry in there if entry.stat().st_size > self._read_until.get(entry.name, 0)
+        ]
 
     def _paths(self) -> list[Path]:
         """The files of rows, in the order of their names."""

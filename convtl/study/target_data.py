@@ -44,7 +44,9 @@ class TargetData:
         self._shift, self._blend, self.normalisation = shift or ShiftConfig(), blend, normalisation
         self.classes = len(draw.classes)
         self._train: Images | None = None
-        self.held_out: Callable[[str], tuple[Images, np.ndarray]] = lru_cache(maxsize=2)(self._held_out)
+        self.held_out: Callable[[str], tuple[Images, np.ndarray]] = lru_cache(maxsize=2)(
+            self._held_out
+        )
 
     @property
     def as_stored(self) -> bool:

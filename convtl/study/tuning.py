@@ -14,15 +14,17 @@ from typing import Any
 
 import numpy as np
 
+from convtl.analysis.statistics import logit_accuracy
 from convtl.config import Config, TuningConfig
 from convtl.study.grid import Trial, settings_of, trials_of, with_rate
-from convtl.study.statistics import logit_accuracy
 from convtl.study.store import FINAL, Row
 
 
 def tuning_points(content: Mapping[str, Any]) -> list[Trial]:
     """The trials on which rates are chosen; none where every trial validates for itself."""
-    points: dict[tuple[str, str], Trial] = {}  # one trial may serve two arms (scratch, in two blocks)
+    points: dict[
+        tuple[str, str], Trial
+    ] = {}  # one trial may serve two arms (scratch, in two blocks)
     for settings, values in settings_of(content):
         tuning = settings.tuning
         if tuning is None:
@@ -43,7 +45,9 @@ def _others(tuning: TuningConfig, own: str) -> tuple[str, ...]:
     return tuple(name for name in tuning.targets if name != own) or (own,)
 
 
-def frozen(points: Sequence[Trial], tuning: Iterable[Trial], rows: Mapping[str, Row]) -> list[Trial]:
+def frozen(
+    points: Sequence[Trial], tuning: Iterable[Trial], rows: Mapping[str, Row]
+) -> list[Trial]:
     """The study's trials with their rates; trials that tune for themselves are returned as they are.
 
     Args:
@@ -61,7 +65,9 @@ def frozen(points: Sequence[Trial], tuning: Iterable[Trial], rows: Mapping[str, 
         if rule is None:
             found.append(point)
             continue
-        chosen = [t for target in _others(rule, point.target) for t in by_arm.get((point.arm, target), [])]
+        chosen = [
+            t for target in _others(rule, point.target) for t in by_arm.get((point.arm, target), [])
+        ]
         if chosen and all(rows.get(trial.id, {}).get("status") in FINAL for trial in chosen):
             rate, facts = choose_rate([rows[trial.id] for trial in chosen], point.settings.lr)
             settings = alike(_Same(point.settings), rate)

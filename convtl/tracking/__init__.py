@@ -13,11 +13,19 @@ from typing import Any
 
 from convtl.config import TrackingConfig
 from convtl.errors import UserError
+from convtl.runtime.stopping import REQUEUE
 from convtl.secrets import redact, redacted
-from convtl.stopping import REQUEUE
 from convtl.tracking.tracker import CurvePoint, Silence, Tracker
 
-__all__ = ["MOST_ROWS", "CurvePoint", "Silence", "Tracker", "open_tracker", "told_of_errors", "told_to_agent"]
+__all__ = [
+    "MOST_ROWS",
+    "CurvePoint",
+    "Silence",
+    "Tracker",
+    "open_tracker",
+    "told_of_errors",
+    "told_to_agent",
+]
 
 MOST_ROWS = 10_000
 """rows of the table that a finished study sends: wandb shows no more (`wandb.Table.MAX_ROWS`); the disk has them all"""
@@ -105,7 +113,9 @@ def told_to_agent(content: Mapping[str, Any], out: Callable[[], Path]) -> Iterat
         raise
 
 
-def _tell(content: Mapping[str, Any], out: Callable[[], Path], what: Callable[[Tracker], None]) -> None:
+def _tell(
+    content: Mapping[str, Any], out: Callable[[], Path], what: Callable[[Tracker], None]
+) -> None:
     with suppress(UserError, TypeError, ValueError):
         config = TrackingConfig(**content["tracking"])
         what(open_tracker(config, str(content["study"] or "trials"), redact(content), out()))

@@ -40,7 +40,10 @@ class Means:
 
     def values(self) -> dict[str, float]:
         """Names under which they are told -> numbers."""
-        now = [*self._finished.values(), *(max(rates.values()) for rates in self._in_flight.values())]
+        now = [
+            *self._finished.values(),
+            *(max(rates.values()) for rates in self._in_flight.values()),
+        ]
         found: dict[str, float] = {"study/trials": self.done, "study/diverged": len(self._diverged)}
         if now:
             found["study/mean_val_accuracy"] = math.fsum(now) / len(now)
@@ -51,7 +54,10 @@ class Means:
 
 def curve_values(points: Sequence[CurvePoint]) -> dict[str, float]:
     """Means over the training runs in flight, at the update where they are."""
-    found: dict[str, float] = {"curve/runs": len(points), "curve/update": max(p.update for p in points)}
+    found: dict[str, float] = {
+        "curve/runs": len(points),
+        "curve/update": max(p.update for p in points),
+    }
     for name in ("loss", "val_accuracy"):
         finite = [value for p in points if math.isfinite(value := float(getattr(p, name)))]
         if finite:

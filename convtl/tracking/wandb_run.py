@@ -31,7 +31,11 @@ _SECONDS = 5
 
 
 def begin_run(
-    config: TrackingConfig, study: str, resolved: dict[str, Any], out: Path, say: Callable[[str], None]
+    config: TrackingConfig,
+    study: str,
+    resolved: dict[str, Any],
+    out: Path,
+    say: Callable[[str], None],
 ) -> Tracker:
     """Begins a run, or goes on with that of an earlier process; see `open_tracker`.
 
@@ -76,7 +80,9 @@ def begin_run(
             if earlier is None:
                 raise
             run = begin(None)
-            say(f"tracking: run {earlier} does not go on ({_first_line(error)}); another one is begun")
+            say(
+                f"tracking: run {earlier} does not go on ({_first_line(error)}); another one is begun"
+            )
     except (wandb.Error, OSError, ValueError) as error:
         kept.release()
         refused = UserError(f"tracking.mode: {config.mode} does not work ({_first_line(error)})")
@@ -87,7 +93,11 @@ def begin_run(
     for pattern in ("trial/*", "progress/*"):
         run.define_metric(pattern, step_metric="trials_done")
     folder = Path(run.dir).parent
-    say(f"tracking: {run.url}" if config.mode == "online" else f"tracking: {folder} (wandb sync uploads it)")
+    say(
+        f"tracking: {run.url}"
+        if config.mode == "online"
+        else f"tracking: {folder} (wandb sync uploads it)"
+    )
     return WandbTracker(run, say, kept, stop)
 
 
@@ -137,7 +147,9 @@ class WandbTracker:
         self._trials += 1
         if not self._tuning:
             self._means.add_row(row)
-        values = {_trial_key(name): plain(value) for name, value in row.items() if name not in _UNTOLD}
+        values = {
+            _trial_key(name): plain(value) for name, value in row.items() if name not in _UNTOLD
+        }
         told = {name: value for name, value in values.items() if value is not None}
         self._tell(told | {"trials_done": self._trials} | self._study_values())
 
@@ -160,7 +172,10 @@ class WandbTracker:
         self._try(lambda: self._run.summary.update(summary))
         if failures:
             counts = {reason: failures.count(reason) for reason in failures}
-            told = (f"{n} {'trial' if n == 1 else 'trials'} failed: {reason}" for reason, n in counts.items())
+            told = (
+                f"{n} {'trial' if n == 1 else 'trials'} failed: {reason}"
+                for reason, n in counts.items()
+            )
             self._end(_FAILED, "; ".join(told))
         else:
             self._end(0)
@@ -170,7 +185,9 @@ class WandbTracker:
 
     def preempted(self, reason: str) -> None:
         if (self._stop is not None and self._stop.asked) or self._unwanted():
-            self._end(_STOPPED, "stopped by W&B")  # early, as bad as it is, or by hand: not to be run again
+            self._end(
+                _STOPPED, "stopped by W&B"
+            )  # early, as bad as it is, or by hand: not to be run again
             return
         self._try(self._run.mark_preempting)
         self._try(lambda: self._run.summary.update({"preempted": reason}))
@@ -191,7 +208,9 @@ class WandbTracker:
     def _study_values(self) -> dict[str, float]:
         return {} if self._tuning else self._means.values()
 
-    def _tell_results(self, table: Sequence[Row], figures: Sequence[Path], report: Path | None) -> None:
+    def _tell_results(
+        self, table: Sequence[Row], figures: Sequence[Path], report: Path | None
+    ) -> None:
         told: dict[str, Any] = {"trials_done": self._trials} | self._study_values()
         if table:
             columns: list[Any] = list(dict.fromkeys(name for row in table for name in row))
@@ -225,7 +244,9 @@ class WandbTracker:
             tell()
         except Exception as error:
             self._broken = True
-            self._say(f"tracking: stopped ({_first_line(error)}); the study goes on, its rows are on disk")
+            self._say(
+                f"tracking: stopped ({_first_line(error)}); the study goes on, its rows are on disk"
+            )
 
 
 def _trial_key(name: str) -> str:
@@ -255,6 +276,10 @@ def _in_netrc(host: str) -> bool:
             logins = netrc.netrc(Path(path).expanduser()).hosts  # without its catch-all `default`
             if any(name in logins for name in hosts):
                 return True
-        except (OSError, RuntimeError, netrc.NetrcParseError):  # none, none of ours, or no home folder
+        except (
+            OSError,
+            RuntimeError,
+            netrc.NetrcParseError,
+        ):  # none, none of ours, or no home folder
             continue
     return False

@@ -77,7 +77,9 @@ def _chunks(
 
 
 def _adapted(
-    module: nn.Module, own: dict[str, Any], chunks: Callable[[], Iterator[tuple[jax.Array, np.ndarray]]]
+    module: nn.Module,
+    own: dict[str, Any],
+    chunks: Callable[[], Iterator[tuple[jax.Array, np.ndarray]]],
 ) -> dict[str, Any]:
     """One unit's variables with new statistics, one normalisation after the other."""
     for place, path in enumerate(_paths(module, own, next(chunks())[0])):

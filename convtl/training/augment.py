@@ -72,7 +72,9 @@ def _padded_crop(
     padded = jnp.pad(images, around, mode="edge")
     corners = jax.random.randint(key, (len(images), 2), 0, 2 * pixels + 1)
     size = images.shape[1:]
-    cut = jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), size))
+    cut = jax.vmap(
+        lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), size)
+    )
     return cut(padded, corners)
 
 
@@ -83,7 +85,9 @@ def _resized_crop(
     area = jax.random.uniform(how_much, minval=scale[0], maxval=scale[1])
     low, high = jnp.log(jnp.asarray(_ASPECTS))
     aspect = jnp.exp(jax.random.uniform(which_way, minval=low, maxval=high))
-    shares = jnp.minimum(1, jnp.sqrt(jnp.stack([area / aspect, area * aspect])))  # of height and width
+    shares = jnp.minimum(
+        1, jnp.sqrt(jnp.stack([area / aspect, area * aspect]))
+    )  # of height and width
     corner = jax.random.uniform(where, (2,)) * (1 - shares) * jnp.asarray(image.shape[:2])
     return jax.image.scale_and_translate(
         image, image.shape, (0, 1), scale=1 / shares, translation=-corner / shares, method="linear"

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from convtl import checkpoint
 from convtl.errors import UserError
+from convtl.storage import checkpoint
 
 
 class Kept(NamedTuple):
@@ -66,7 +66,9 @@ class Checkpoints:
 
     def read(self, name: str) -> Kept | None:
         """The checkpoint of that name, if there is one that is whole; what a kill left half written goes."""
-        parts = sorted(self._folder.glob(f".{name}.*"))  # the new one, then the old one that made room for it
+        parts = sorted(
+            self._folder.glob(f".{name}.*")
+        )  # the new one, then the old one that made room for it
         for part in parts:
             if not (self._folder / name).exists() and _whole(part):
                 part.rename(self._folder / name)

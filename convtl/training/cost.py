@@ -73,7 +73,8 @@ def flops_per_update(network: Network, plan: Plan, batch_size: int, start: int) 
     """
     counts = _multiply_adds(network)
     total = sum(
-        _phase_cost(network, counts, phase, start) * (phase.stop - phase.first) for phase in plan.phases
+        _phase_cost(network, counts, phase, start) * (phase.stop - phase.first)
+        for phase in plan.phases
     )
     return round(2 * batch_size * total / plan.updates)
 

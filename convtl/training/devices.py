@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 import jax
 
 from convtl.config import DevicesConfig
-from convtl.cores import core_count, visible_cores
 from convtl.errors import UserError
+from convtl.runtime.cores import core_count, visible_cores
 from convtl.training.layout import Layout
 
 _config = DevicesConfig()
@@ -48,7 +48,9 @@ def devices_as(config: DevicesConfig) -> Iterator[None]:
     if config.count is not None:
         _cpu_devices(config.count)
         if config.count > (there := jax.local_device_count()):
-            raise UserError(f"devices: got {config.count}; accepted: 1 to {there}, as many as there are here")
+            raise UserError(
+                f"devices: got {config.count}; accepted: 1 to {there}, as many as there are here"
+            )
     before, _config = _config, config
     try:
         yield
@@ -71,7 +73,10 @@ def chosen() -> Layout:
 def _of_all_processes() -> tuple[jax.Device, ...]:
     """As many of each process as this one uses."""
     count = jax.process_count()
-    each = [[device for device in jax.devices() if device.process_index == index] for index in range(count)]
+    each = [
+        [device for device in jax.devices() if device.process_index == index]
+        for index in range(count)
+    ]
     return tuple(device for own in each for device in own[: _config.count])
 
 

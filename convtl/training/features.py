@@ -61,7 +61,9 @@ def chunks(
         piece = np.asarray(images[begin : min(begin + at_once, stop)])
         count = len(piece)
         if count < at_once:
-            piece = np.concatenate([piece, np.zeros((at_once - count, *piece.shape[1:]), piece.dtype)])
+            piece = np.concatenate(
+                [piece, np.zeros((at_once - count, *piece.shape[1:]), piece.dtype)]
+            )
         yield begin, piece, count
 
 
@@ -72,7 +74,9 @@ def through_unit(module: nn.Module, variables: Any, x: jax.Array, few: int) -> j
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def through_units(network: Network, start: int, stop: int, variables: Variables, x: jax.Array) -> jax.Array:
+def through_units(
+    network: Network, start: int, stop: int, variables: Variables, x: jax.Array
+) -> jax.Array:
     """Units `start` up to `stop` in inference mode, in one program; wherever it is cut, the bits are the same.
 
     So what enters a unit can be computed from what entered any unit before it: barriers keep XLA from joining
@@ -121,7 +125,9 @@ class Forward:
             if len(ahead) > len(used):
                 outputs.append(arrived(*ahead.pop(0)))
         outputs += [arrived(*last) for last in ahead]
-        return np.concatenate(outputs) if outputs else np.zeros((0, *self._output_shape()), np.float32)
+        return (
+            np.concatenate(outputs) if outputs else np.zeros((0, *self._output_shape()), np.float32)
+        )
 
     def _output_shape(self) -> tuple[int, ...]:
         return self.network.shape_before(self.stop)
@@ -132,7 +138,9 @@ def arrived(values: jax.Array, count: int) -> np.ndarray:
     return np.asarray(values)[:count]
 
 
-def _forward(network: Network, start: int, stop: int, variables: Variables, images: jax.Array) -> jax.Array:
+def _forward(
+    network: Network, start: int, stop: int, variables: Variables, images: jax.Array
+) -> jax.Array:
     return network.infer(variables, images, start=start, stop=stop)
 
 
@@ -150,7 +158,9 @@ class PrefixFeatures:
         have = 0 if self._known is None else len(self._known)
         if have < count:
             at_once = self._forward.chunk
-            first = have // at_once * at_once  # a chunk that was not full is computed again, in its place
+            first = (
+                have // at_once * at_once
+            )  # a chunk that was not full is computed again, in its place
             new = self._forward(self._variables, images, first, count)
             self._known = new if self._known is None else np.concatenate([self._known[:first], new])
         assert self._known is not None

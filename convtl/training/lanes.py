@@ -62,7 +62,9 @@ class Trainer:
         self._quick = False
 
     def _compile(self, phase: Phase) -> Any:
-        return self.layout.program(_over_lanes(self.recipe, partial(_run_chunk, self.recipe, phase)))
+        return self.layout.program(
+            _over_lanes(self.recipe, partial(_run_chunk, self.recipe, phase))
+        )
 
     def _compile_fresh(self, phase: Phase) -> Any:
         return self.layout.fresh(
@@ -100,7 +102,10 @@ class Trainer:
                 jax.block_until_ready(runs.losses[-1 - ahead])
             self._quick |= time.monotonic() - began < _QUICK_SECONDS
             if between is not None and piece.stop < self._updates:
-                paused, trained = partial(self._paused, runs, lanes), partial(self._trained, runs, lanes)
+                paused, trained = (
+                    partial(self._paused, runs, lanes),
+                    partial(self._trained, runs, lanes),
+                )
                 between(Moment(piece.stop, self._updates, paused, trained))
         return self._trained(runs, lanes)
 
@@ -110,7 +115,11 @@ class Trainer:
 
     def _pieces(self) -> list["_Piece"]:
         at_once = updates_at_once(self.recipe)
-        return [_Piece(phase, *ends) for phase in self.recipe.plan.phases for ends in _chunks(phase, at_once)]
+        return [
+            _Piece(phase, *ends)
+            for phase in self.recipe.plan.phases
+            for ends in _chunks(phase, at_once)
+        ]
 
     def _left(self, done: int) -> list["_Piece"]:
         """What is left after so many updates."""
@@ -123,7 +132,9 @@ class Trainer:
             return False
         names = self.recipe.network.names[self.recipe.start :]
         own = {name: self.recipe.network.abstract_variables[name] for name in names}
-        stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((self.width, *leaf.shape), leaf.dtype), own)
+        stacked = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((self.width, *leaf.shape), leaf.dtype), own
+        )
         state = jax.tree.leaves(jax.eval_shape(partial(self._state_in, phase), stacked))
         shapes = {f"{number:03}": (leaf.shape[1:], leaf.dtype) for number, leaf in enumerate(state)}
         return _shapes(paused.variables) == _shapes(own) and _shapes(paused.state) == shapes
@@ -176,7 +187,9 @@ class Trainer:
 
     def _trained(self, runs: "_Runs", lanes: Sequence[Lane]) -> list[Trained]:
         lost = runs.lost()
-        variables = self._averaged(jax.tree.map(np.asarray, runs.variables), runs.state, runs.update)
+        variables = self._averaged(
+            jax.tree.map(np.asarray, runs.variables), runs.state, runs.update
+        )
         return [Trained(_lane_of(variables, index), lost[index]) for index in range(len(lanes))]
 
     def _averaged(self, variables: Variables, state: Any, done: int) -> Variables:
@@ -191,7 +204,9 @@ class Trainer:
         size = self.recipe.batch_size
         own = self.layout.own_rows(size)
         asked = (first, stop) if own == slice(0, size) else (first, stop, own)
-        drawn = {batches: batches(*asked) for batches in dict.fromkeys(lane.batches for lane in lanes)}
+        drawn = {
+            batches: batches(*asked) for batches in dict.fromkeys(lane.batches for lane in lanes)
+        }
         images, labels = zip(*(drawn[lane.batches] for lane in lanes), strict=True)
         return (
             self.layout.put_batches(np.stack(images), size),
@@ -242,7 +257,8 @@ def _over_lanes(recipe: Recipe, chunk: Callable[..., Any]) -> Callable[..., Any]
     def mapped(*arguments: Any) -> Any:
         *runs, multipliers, numbers, images, labels = arguments
         return jax.lax.map(
-            lambda lane: chunk(*lane[:-2], multipliers, numbers, *lane[-2:]), (*runs, images, labels)
+            lambda lane: chunk(*lane[:-2], multipliers, numbers, *lane[-2:]),
+            (*runs, images, labels),
         )
 
     return mapped
@@ -266,7 +282,9 @@ def updates_at_once(recipe: Recipe) -> int:
     XLA compiles a loop of one step as none, which gives other last bits.
     """
     update = 4 * recipe.batch_size * int(np.prod(recipe.network.shape_before(recipe.start)))
-    flops = recipe.lanes * flops_per_update(recipe.network, recipe.plan, recipe.batch_size, recipe.start)
+    flops = recipe.lanes * flops_per_update(
+        recipe.network, recipe.plan, recipe.batch_size, recipe.start
+    )
     return max(2, min(recipe.chunk, _BYTES_AT_ONCE // update, _FLOPS_AT_ONCE // max(1, flops)))
 
 

@@ -74,7 +74,9 @@ class Layout:
             sharded = jax.shard_map(chunk, mesh=self.mesh, in_specs=specs, out_specs=own)
             return jax.jit(sharded, donate_argnums=(0, 1))
         return jax.jit(
-            as_on_accelerators(chunk), donate_argnums=(0, 1), out_shardings=self._sharding(self.lanes)
+            as_on_accelerators(chunk),
+            donate_argnums=(0, 1),
+            out_shardings=self._sharding(self.lanes),
         )
 
     def fresh(self, make: Callable[[Any], Any]) -> Any:
@@ -111,7 +113,9 @@ class Layout:
         if all(device.process_index == jax.process_index() for device in self.devices):
             return jax.device_put(values, self._sharding(spec))
         # Every process has the same values and gives its devices what is theirs.
-        return jax.make_array_from_callback(values.shape, self._sharding(spec), partial(_at, values))
+        return jax.make_array_from_callback(
+            values.shape, self._sharding(spec), partial(_at, values)
+        )
 
 
 def _at(values: np.ndarray, index: Any) -> np.ndarray:

@@ -27,11 +27,14 @@ def lane_bytes(recipe: Recipe) -> tuple[int, int]:
     there, at_work = [], []
     for phase in recipe.plan.phases:
         state = jax.eval_shape(
-            lambda own, phase=phase: init_state(recipe.optim, phase, own, recipe.norm_mode), variables
+            lambda own, phase=phase: init_state(recipe.optim, phase, own, recipe.norm_mode),
+            variables,
         )
         there.append(_bytes(variables) + _bytes(state) + batches)
         gradients = _bytes({unit: variables[unit]["params"] for unit in phase.trained})
-        rows = at_a_time(network, recipe.start, phase, recipe.batch_size, recipe.optim, recipe.norm_mode)
+        rows = at_a_time(
+            network, recipe.start, phase, recipe.batch_size, recipe.optim, recipe.norm_mode
+        )
         sums = 0 if rows == recipe.batch_size else gradients  # of the pieces that are done
         at_work.append(_kept(recipe, phase, variables, (rows, *image)) + gradients + sums)
     return max(there), max(at_work) + (max(there) if one_after_another(recipe) else 0)
@@ -57,9 +60,16 @@ def _kept(recipe: Recipe, phase: Phase, variables: Variables, entering: tuple[in
         frozen = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables)
 
         def forward(trained: Variables) -> jax.Array:
-            whole = frozen | {unit: frozen[unit] | {"params": trained[unit]} for unit in phase.trained}
+            whole = frozen | {
+                unit: frozen[unit] | {"params": trained[unit]} for unit in phase.trained
+            }
             logits, _, _ = recipe.network.apply(
-                whole, images, start=recipe.start, train=phase.trained, held=held, rngs=jax.random.key(0)
+                whole,
+                images,
+                start=recipe.start,
+                train=phase.trained,
+                held=held,
+                rngs=jax.random.key(0),
             )
             return logits
 

@@ -11,8 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from convtl import checkpoint, stopping
-from convtl.cache import Cache
 from convtl.config import (
     PROTOCOL,
     FineTuneConfig,
@@ -27,10 +25,13 @@ from convtl.errors import UserError
 from convtl.keys import digest, digest_arrays, generator, key
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
+from convtl.runtime import stopping
+from convtl.runtime.processes import agreed, anyone, leading, peers_alive
+from convtl.storage import checkpoint
+from convtl.storage.cache import Cache
 from convtl.training.checkpoints import Checkpoints, Kept
 from convtl.training.features import Forward
 from convtl.training.lanes import Lane, Moment, Paused, Recipe, Trained, Trainer
-from convtl.training.processes import agreed, anyone, leading, peers_alive
 from convtl.transfer.graft import fresh_variables
 from convtl.transfer.plan import make_plan
 
@@ -79,7 +80,9 @@ class SourceRequest:
     @property
     def classes(self) -> tuple[str, ...]:
         """What the outputs of the net's head stand for."""
-        return tuple(domain.class_names[index] for domain, draw in self.parts for index in draw.classes)
+        return tuple(
+            domain.class_names[index] for domain, draw in self.parts for index in draw.classes
+        )
 
     def images(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Images (uint8) and labels (int32) of "train" or "validation"; labels count through the parts."""
@@ -87,7 +90,9 @@ class SourceRequest:
         for domain, draw in self.parts:
             chosen = draw.train if split == "train" else draw.validation
             pool = domain.split(split)
-            found.append((pool.images[chosen], relabel(pool.labels[chosen], draw.classes) + np.int32(first)))
+            found.append(
+                (pool.images[chosen], relabel(pool.labels[chosen], draw.classes) + np.int32(first))
+            )
             first += len(draw.classes)
         images, labels = zip(*found, strict=True)
         return np.concatenate(images), np.concatenate(labels)
@@ -128,7 +133,9 @@ def ensure_sources(
     ready: dict[str, Source] = {}
 
     def collect() -> list[SourceRequest]:
-        there = agreed(lambda: [name for name in wanted if name not in ready and cache.get(KIND, name)])
+        there = agreed(
+            lambda: [name for name in wanted if name not in ready and cache.get(KIND, name)]
+        )
         ready.update({name: _load(cache.path(KIND, name)) for name in there})
         if checkpoints is not None and leading():
             for name in there:  # left by who was killed when it had published the net
@@ -139,7 +146,9 @@ def ensure_sources(
 
     missing = collect()
     while missing:
-        trained = [_train_group(group, cache, collect, checkpoints) for group in _by_program(missing)]
+        trained = [
+            _train_group(group, cache, collect, checkpoints) for group in _by_program(missing)
+        ]
         missing = collect()
         if missing and not any(trained):
             agreed(partial(_wait, cache, missing[0].key))
@@ -216,7 +225,11 @@ def _train_group(
 
 
 def _publish(
-    request: SourceRequest, result: Trained, forward: Forward, cache: Cache, checkpoints: Checkpoints | None
+    request: SourceRequest,
+    result: Trained,
+    forward: Forward,
+    cache: Cache,
+    checkpoints: Checkpoints | None,
 ) -> None:
     metadata = _describe(request, result.variables, forward) | {"diverged": not result.finite}
     cache.publish(KIND, request.key, partial(_save, result.variables, metadata))
@@ -234,7 +247,9 @@ def _equally_far(
     return list(groups.values())
 
 
-def _between(requests: Sequence[SourceRequest], checkpoints: Checkpoints | None, moment: Moment) -> None:
+def _between(
+    requests: Sequence[SourceRequest], checkpoints: Checkpoints | None, moment: Moment
+) -> None:
     asked = anyone(stopping.asked())
     if checkpoints is not None and (asked or agreed(checkpoints.due)):
         kept = {
@@ -247,7 +262,9 @@ def _between(requests: Sequence[SourceRequest], checkpoints: Checkpoints | None,
         stopping.obey_with_others()
 
 
-def _claimed(requests: Iterable[SourceRequest], cache: Cache, locks: ExitStack) -> Iterator[SourceRequest]:
+def _claimed(
+    requests: Iterable[SourceRequest], cache: Cache, locks: ExitStack
+) -> Iterator[SourceRequest]:
     """Those of the requests that are ours to train; `locks` takes the lock of each."""
     for request in requests:
         if agreed(partial(_take, request.key, cache, locks)):
@@ -291,11 +308,15 @@ def _fresh(request: SourceRequest) -> Lane:
     if request.random_labels:
         labels = generator(request.seed, "random-labels", request.replicate).permutation(labels)
     init = key(request.seed, "source-init", request.replicate)
-    variables = jax.tree.map(np.asarray, fresh_variables(request.network(), init, request.recipe.head_init))
+    variables = jax.tree.map(
+        np.asarray, fresh_variables(request.network(), init, request.recipe.head_init)
+    )
 
     def batches(first: int, stop: int, own: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         stream = ("source-order", request.replicate)
-        index = batch_indices(request.seed, stream, len(images), request.recipe.batch_size, first, stop)
+        index = batch_indices(
+            request.seed, stream, len(images), request.recipe.batch_size, first, stop
+        )
         return images[index[:, own]], labels[index[:, own]]
 
     return Lane(variables, request.recipe.lr, batches)
@@ -315,6 +336,8 @@ def _describe(request: SourceRequest, variables: Variables, forward: Forward) ->
             [subset_digest(domain.split("train"), draw.train) for domain, draw in request.parts]
         ),
         "accuracy": float(right.mean()),
-        "accuracy_by_part": [float(right[part == index].mean()) for index in range(len(request.parts))],
+        "accuracy_by_part": [
+            float(right[part == index].mean()) for index in range(len(request.parts))
+        ],
         "n_validation": len(labels),
     }

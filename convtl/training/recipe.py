@@ -124,7 +124,9 @@ class Trained:
     def finite(self) -> bool:
         """Whether every loss and every weight is a number."""
         leaves = jax.tree.leaves(self.variables)
-        return bool(np.isfinite(self.losses).all() and all(np.isfinite(leaf).all() for leaf in leaves))
+        return bool(
+            np.isfinite(self.losses).all() and all(np.isfinite(leaf).all() for leaf in leaves)
+        )
 
 
 @dataclass(frozen=True)

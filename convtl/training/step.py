@@ -47,7 +47,9 @@ def params_of(variables: Variables) -> Params:
     return {unit: own["params"] for unit, own in variables.items() if "params" in own}
 
 
-def init_state(config: OptimConfig, phase: Phase, variables: Variables, norm_mode: NormMode = "train") -> Any:
+def init_state(
+    config: OptimConfig, phase: Phase, variables: Variables, norm_mode: NormMode = "train"
+) -> Any:
     """Fresh optimiser state of a phase; frozen units have none."""
     params = params_of(variables)
     state = make_transform(config, phase, params, 1.0).init(params)
@@ -91,15 +93,23 @@ def update(
     batch, share = _prepared(Batch(images, labels), key, options.augment)
     loss_of = partial(_loss, network, start, phase, config, options, variables, share)
     parts = len(labels) // at_a_time(network, start, phase, len(labels), config, options.norm_mode)
-    loss, moving, gradients = _gradients(loss_of, trained, _moving(variables, phase), batch, key, parts)
+    loss, moving, gradients = _gradients(
+        loss_of, trained, _moving(variables, phase), batch, key, parts
+    )
     everything = jax.tree.map(jnp.zeros_like, params) | gradients
     memory = state.optimiser if isinstance(state, Averaged) else state
     steps, memory = make_transform(config, phase, params, rate).update(everything, memory, params)
     moved = optax.apply_updates(trained, {unit: steps[unit] for unit in trained})
-    variables = variables | {unit: variables[unit] | moving[unit] | {"params": moved[unit]} for unit in moved}
+    variables = variables | {
+        unit: variables[unit] | moving[unit] | {"params": moved[unit]} for unit in moved
+    }
     if isinstance(state, Averaged):
         assert config.ema is not None
-        return variables, Averaged(memory, added(state.totals, variables, phase.trained, config.ema)), loss
+        return (
+            variables,
+            Averaged(memory, added(state.totals, variables, phase.trained, config.ema)),
+            loss,
+        )
     return variables, memory, loss
 
 
@@ -172,7 +182,9 @@ def at_a_time(
 ) -> int:
     """How many images of a batch of `rows` are differentiated together."""
     rows //= config.accumulate
-    if not network.has_maps(start) or network.mixes_batch(phase.trained, held_units(phase, norm_mode)):
+    if not network.has_maps(start) or network.mixes_batch(
+        phase.trained, held_units(phase, norm_mode)
+    ):
         return rows
     return trained_at_a_time(rows, network.input_shape)
 

@@ -24,7 +24,9 @@ class Averaged(NamedTuple):
     totals: dict[str, dict[str, Any]]
 
 
-def started(optimiser: Any, variables: Mapping[str, Any], units: Collection[str], kinds: Kinds) -> Averaged:
+def started(
+    optimiser: Any, variables: Mapping[str, Any], units: Collection[str], kinds: Kinds
+) -> Averaged:
     """Sums of nothing yet, for those of the variables that are averaged."""
     return Averaged(optimiser, jax.tree.map(jnp.zeros_like, _of(variables, units, kinds)))
 
@@ -44,7 +46,9 @@ def added(
     return totals | moved
 
 
-def averages(totals: Mapping[str, Any], plan: Plan, decay: float, done: int) -> dict[str, dict[str, Any]]:
+def averages(
+    totals: Mapping[str, Any], plan: Plan, decay: float, done: int
+) -> dict[str, dict[str, Any]]:
     """Unit -> kind -> averages: the sums divided by those of their weights (Kingma & Ba 2015, section 3).
 
     A unit's average is over the updates in which it was trained, of the first `done` ones.
@@ -52,14 +56,19 @@ def averages(totals: Mapping[str, Any], plan: Plan, decay: float, done: int) -> 
     found = {}
     for unit, own in totals.items():
         updates = sum(
-            max(0, min(phase.stop, done) - phase.first) for phase in plan.phases if unit in phase.trained
+            max(0, min(phase.stop, done) - phase.first)
+            for phase in plan.phases
+            if unit in phase.trained
         )
         weight = np.float32(1 - decay**updates)
         found[unit] = jax.tree.map(lambda total, by=weight: np.asarray(total) / by, own)
     return found
 
 
-def _of(variables: Mapping[str, Any], units: Collection[str], kinds: Kinds) -> dict[str, dict[str, Any]]:
+def _of(
+    variables: Mapping[str, Any], units: Collection[str], kinds: Kinds
+) -> dict[str, dict[str, Any]]:
     return {
-        unit: {kind: variables[unit][kind] for kind in kinds if kind in variables[unit]} for unit in units
+        unit: {kind: variables[unit][kind] for kind in kinds if kind in variables[unit]}
+        for unit in units
     }

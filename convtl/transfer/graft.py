@@ -10,7 +10,9 @@ import jax.numpy as jnp
 from convtl.models.network import Network, Variables
 
 
-def fresh_variables(network: Network, key: jax.Array, head_init: Literal["zeros", "model"]) -> Variables:
+def fresh_variables(
+    network: Network, key: jax.Array, head_init: Literal["zeros", "model"]
+) -> Variables:
     """Variables of an untrained net; the head as `head_init` says (zeros: Kolesnikov et al. 2020)."""
     variables = dict(_init(network, key))
     if head_init == "zeros":

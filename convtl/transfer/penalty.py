@@ -32,7 +32,10 @@ def l2_sp(to_start: Strengths, to_zero: Strengths) -> optax.GradientTransformati
     def init(params: dict[str, Any]) -> Anchors:
         # Copies: the same buffer as weights and as state could not be donated twice.
         return Anchors(
-            {unit: jax.tree.map(lambda w: jnp.array(w, copy=True), params[unit]) for unit, _ in to_start}
+            {
+                unit: jax.tree.map(lambda w: jnp.array(w, copy=True), params[unit])
+                for unit, _ in to_start
+            }
         )
 
     def update(
@@ -41,10 +44,14 @@ def l2_sp(to_start: Strengths, to_zero: Strengths) -> optax.GradientTransformati
         if params is None:
             raise ValueError("a penalty on the weights needs the weights")
         pulls = {
-            unit: jax.tree.map(lambda w, w0, a=alpha: a * (w - w0), params[unit], state.weights[unit])
+            unit: jax.tree.map(
+                lambda w, w0, a=alpha: a * (w - w0), params[unit], state.weights[unit]
+            )
             for unit, alpha in to_start
         } | {unit: jax.tree.map(lambda w, b=beta: b * w, params[unit]) for unit, beta in to_zero}
-        pulled = {unit: jax.tree.map(jnp.add, gradients[unit], pull) for unit, pull in pulls.items()}
+        pulled = {
+            unit: jax.tree.map(jnp.add, gradients[unit], pull) for unit, pull in pulls.items()
+        }
         return gradients | pulled, state
 
     return optax.GradientTransformation(init, update)

@@ -150,11 +150,15 @@ def make_plan(network: Network, regime: RegimeConfig, depth: int, updates: int) 
     return Plan(phases, min(network.index(unit) for unit in chosen))
 
 
-def _phases(head: str, regime: RegimeConfig, chosen: tuple[str, ...], updates: int) -> tuple[Phase, ...]:
+def _phases(
+    head: str, regime: RegimeConfig, chosen: tuple[str, ...], updates: int
+) -> tuple[Phase, ...]:
     if isinstance(regime, LpFtConfig):
         turn = round(updates * regime.probe_share)
         if not 0 < turn < updates:
-            raise UserError(f"updates: got {updates}; accepted with regime lp_ft: enough for two phases")
+            raise UserError(
+                f"updates: got {updates}; accepted with regime lp_ft: enough for two phases"
+            )
         both = _factors(chosen, 1.0)
         return Phase(0, turn, both[-1:]), Phase(turn, updates, both, restart=True)
     if isinstance(regime, GradualConfig):
@@ -182,7 +186,8 @@ def _one_more_each(factors: tuple[tuple[str, float], ...], updates: int) -> tupl
         )
     bounds = [updates * number // count for number in range(count + 1)]
     return tuple(
-        Phase(bounds[number], bounds[number + 1], factors[count - 1 - number :]) for number in range(count)
+        Phase(bounds[number], bounds[number + 1], factors[count - 1 - number :])
+        for number in range(count)
     )
 
 

@@ -12,7 +12,9 @@ SIZES = {"n": st.integers(1, 50), "batch_size": st.integers(1, 40)}
 
 @settings(max_examples=50)
 @given(**SIZES, cuts=st.lists(st.integers(0, 20), min_size=3, max_size=3).map(sorted))
-def test_batches_do_not_depend_on_where_a_run_is_cut(n: int, batch_size: int, cuts: list[int]) -> None:
+def test_batches_do_not_depend_on_where_a_run_is_cut(
+    n: int, batch_size: int, cuts: list[int]
+) -> None:
     first, middle, last = cuts
     whole = batch_indices(3, ("order", 1), n, batch_size, first, last)
     pieces = [
@@ -43,7 +45,9 @@ def test_streams_seeds_and_epochs_differ() -> None:
     assert len(orders) == 8
 
 
-@pytest.mark.parametrize(("n", "batch_size", "start", "stop"), [(0, 4, 0, 1), (4, 0, 0, 1), (4, 4, 2, 1)])
+@pytest.mark.parametrize(
+    ("n", "batch_size", "start", "stop"), [(0, 4, 0, 1), (4, 0, 0, 1), (4, 4, 2, 1)]
+)
 def test_no_batches_of_nothing(n: int, batch_size: int, start: int, stop: int) -> None:
     with pytest.raises(ValueError, match="no batches"):
         batch_indices(0, (), n, batch_size, start, stop)

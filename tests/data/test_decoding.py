@@ -102,7 +102,9 @@ def test_large_pictures_are_decoded_alone(
 
     def noted(task: decoding._Task, job: decoding.Job) -> tuple[int, str]:
         verdict = one(task, job)
-        done.append("later" if verdict[1] == "later" else "alone" if task.most_bytes is None else "shared")
+        done.append(
+            "later" if verdict[1] == "later" else "alone" if task.most_bytes is None else "shared"
+        )
         return verdict
 
     monkeypatch.setattr(decoding._Task, "one", noted)
@@ -137,7 +139,9 @@ def test_few_pictures_need_no_processes(tmp_path: Path, monkeypatch: pytest.Monk
     rows = Rows(tmp_path / "rows.npy", COUNT, (4, 4, 3)).create()
     said: list[str] = []
     decode(Colours(), JOBS[:200], rows, Means(DataConfig(workers=8), said.append), "x")
-    decode(Colours(), JOBS, rows, Means(DataConfig(), said.append), "x")  # many, but done in a moment
+    decode(
+        Colours(), JOBS, rows, Means(DataConfig(), said.append), "x"
+    )  # many, but done in a moment
     assert not [line for line in said if "failed" in line]
 
 
@@ -146,7 +150,13 @@ def test_progress_has_a_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(decoding.time, "monotonic", lambda: float(next(clock)))
     rows = Rows(tmp_path / "rows.npy", COUNT, (4, 4, 3)).create()
     said: list[str] = []
-    decode(Colours(), JOBS, rows, Means(DataConfig(workers=1), said.append), "decoding pictures of x (train)")
+    decode(
+        Colours(),
+        JOBS,
+        rows,
+        Means(DataConfig(workers=1), said.append),
+        "decoding pictures of x (train)",
+    )
     assert said[0] == "decoding pictures of x (train): 0 of 300"
     assert len(said) < 12
     assert said[-1].startswith("decoding pictures of x (train): 300 of 300, ")
@@ -168,7 +178,9 @@ def test_memory_that_decoding_takes_does_not_grow_with_the_pictures(tmp_path: Pa
     assert peak < 6e6
 
 
-@given(st.integers(0, 5).flatmap(lambda n: st.tuples(st.just(n), st.permutations(range(n)))), st.data())
+@given(
+    st.integers(0, 5).flatmap(lambda n: st.tuples(st.just(n), st.permutations(range(n)))), st.data()
+)
 def test_rows_are_taken_in_any_order(what: tuple[int, list[int]], data: st.DataObject) -> None:
     import tempfile
 

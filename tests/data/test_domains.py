@@ -58,7 +58,9 @@ def test_patches(collection: str, tmp_path: Path) -> None:
 
 def test_grey_images_for_nets_that_take_colours(tmp_path: Path) -> None:
     grey, three = (
-        load_domain("p", PatchesConfig(collection="textures", per_class=FEW, channels=channels), tmp_path)
+        load_domain(
+            "p", PatchesConfig(collection="textures", per_class=FEW, channels=channels), tmp_path
+        )
         for channels in (1, 3)
     )
     assert three.image_shape == (28, 28, 3)
@@ -114,7 +116,9 @@ def test_patches_that_do_not_fit(size: int, message: str, tmp_path: Path) -> Non
 
 
 def test_the_largest_patches_that_are_accepted_fit(tmp_path: Path) -> None:
-    domain = load_domain("p", PatchesConfig(collection="textures", size=37, per_class=FEW), tmp_path)
+    domain = load_domain(
+        "p", PatchesConfig(collection="textures", size=37, per_class=FEW), tmp_path
+    )
     assert domain.split("test").images.shape[1:] == (37, 37, 1)
 
 
@@ -152,7 +156,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "label": tfds.features.ClassLabel(names=["round", "square"]),
                 "weight": tfds.features.Scalar(np.int64),
             }
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
 
         def _split_generators(self, dl_manager: object) -> dict[str, object]:
             return {"train": self._generate_examples(40, 0), "test": self._generate_examples(10, 1)}
@@ -198,13 +204,20 @@ def test_tfds(prepared: Path, tmp_path: Path) -> None:
         ),
         ({"name": "no name at all"}, "domains.x.name: 'no name at all' is no name"),
         ({"size": None}, "domains.x.size: the images .* 2 different shapes"),
-        ({"image_key": "picture"}, "image_key: .*no feature 'picture'; it has: image, label, weight"),
+        (
+            {"image_key": "picture"},
+            "image_key: .*no feature 'picture'; it has: image, label, weight",
+        ),
         ({"image_key": "weight"}, "image_key: got 'weight', .*no image of 8 bits .*; accepted: "),
         ({"label_key": "weight"}, "label_key: got 'weight', .*no class label .*; accepted: "),
     ],
 )
 def test_tfds_that_cannot_be_read(
-    change: dict[str, object], message: str, prepared: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    change: dict[str, object],
+    message: str,
+    prepared: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     settings = {"name": "convtl_shapes", "data_dir": str(prepared), "size": 8, **change}
     with pytest.raises(UserError, match=message) as caught:
@@ -221,7 +234,9 @@ def _fill(folder: Path, count: int, seed: int = 0, extent: tuple[int, int] = (40
     rng = np.random.default_rng([seed, *folder.name.encode()])
     for index in range(count):
         pixels = rng.integers(0, 256, (*extent, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"picture {index:02}.{('png', 'jpg', 'bmp')[index % 3]}")
+        Image.fromarray(pixels).save(
+            folder / f"picture {index:02}.{('png', 'jpg', 'bmp')[index % 3]}"
+        )
 
 
 @pytest.fixture
@@ -244,7 +259,9 @@ def test_a_folder_of_classes(pets: Path, tmp_path: Path) -> None:
     assert domain.image_shape == (28, 28, 1)
     assert domain.counts == {"train": 7, "validation": 2, "test": 3}
     assert any(line.startswith("pets: 2 of 38 files ") for line in said)
-    coloured = load_domain("p", ImageFolderConfig(path=str(pets), grey=False, size=20), tmp_path / "cache")
+    coloured = load_domain(
+        "p", ImageFolderConfig(path=str(pets), grey=False, size=20), tmp_path / "cache"
+    )
     assert coloured.image_shape == (20, 20, 3)
 
 
@@ -305,7 +322,9 @@ def test_pictures_that_have_not_changed_are_not_read_again(
     assert [path.name for path in read] == ["new.png"]
 
 
-def test_a_file_that_cannot_be_read_has_an_identity_too(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_read_has_an_identity_too(
+    pets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = ImageFolderConfig(path=str(pets))
     before = identity(config)
 
@@ -339,7 +358,9 @@ def test_pictures_are_turned_cut_and_flattened() -> None:
     assert (plain[:, 1:-1, 0] == 200).all()
     turned = Image.fromarray(wide)
     turned.getexif()[0x0112] = 6  # to be shown a quarter turned clockwise
-    np.testing.assert_array_equal(fit(turned, 20, grey=False)[2:-2, 2:-2], np.rot90(plain, -1)[2:-2, 2:-2])
+    np.testing.assert_array_equal(
+        fit(turned, 20, grey=False)[2:-2, 2:-2], np.rot90(plain, -1)[2:-2, 2:-2]
+    )
     clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     assert (fit(clear, 8, grey=True) == 255).all()
     deep = Image.fromarray(np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8))
@@ -409,16 +430,14 @@ def test_patches_of_one_photograph_are_never_in_source_and_target(
 def test_a_study_of_photographs_at_two_scales_is_refused_in_one_line() -> None:
     from tiny import trials
 
-    from convtl.cache import Cache, default_root
+    from convtl.storage.cache import Cache, default_root
     from convtl.study.materials import Materials
 
     per_class = "per_class={train: 16,validation: 4,test: 8}"
     words = [f"domains.{name}.{per_class}" for name in ("textures", "photographs")]
     materials = Materials(Cache(default_root()), lambda what: None)
     (between,) = trials("source=textures", "target=photographs", *words)
-    told = (
-        "^source: 'textures' has 0 classes that are no class .*of target 'photographs'; accepted: a source .*"
-    )
+    told = "^source: 'textures' has 0 classes that are no class .*of target 'photographs'; accepted: a source .*"
     with pytest.raises(UserError, match=told) as refused:
         materials.check(between)
     assert "\n" not in str(refused.value)
@@ -438,5 +457,7 @@ def test_a_study_of_photographs_at_two_scales_is_refused_in_one_line() -> None:
         (DigitsConfig(), DigitsConfig(size=32)),
     ],
 )
-def test_what_determines_images_is_in_the_identity(one: PatchesConfig, other: PatchesConfig) -> None:
+def test_what_determines_images_is_in_the_identity(
+    one: PatchesConfig, other: PatchesConfig
+) -> None:
     assert keys.digest(identity(one)) != keys.digest(identity(other))

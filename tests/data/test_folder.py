@@ -26,7 +26,9 @@ def _load(root: Path, said: list[str] | None = None, **settings: object) -> Doma
 
 def _images(domain: Domain, split: str, label: int | None = None) -> set[bytes]:
     own = domain.split(split)
-    return {i.tobytes() for i, its in zip(own.images, own.labels, strict=True) if label in (None, its)}
+    return {
+        i.tobytes() for i, its in zip(own.images, own.labels, strict=True) if label in (None, its)
+    }
 
 
 # --- odd files ----------------------------------------------------------------------------------------
@@ -60,10 +62,15 @@ def test_a_folder_with_odd_pictures_is_read(odd: Path) -> None:
         "broken: cat/cut off.JPG, cat/empty.png, dog/garbled.jpeg)"
     )
     everything = set[bytes]().union(*(_images(domain, split) for split in SPLITS))
-    frame, printed = (np.full((8, 8, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 255, 255)))
+    frame, printed = (
+        np.full((8, 8, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 255, 255))
+    )
     assert frame.tobytes() in everything
     assert (
-        min(int(np.abs(np.frombuffer(i, np.uint8) - printed.ravel().astype(int)).max()) for i in everything)
+        min(
+            int(np.abs(np.frombuffer(i, np.uint8) - printed.ravel().astype(int)).max())
+            for i in everything
+        )
         < 3
     )
 
@@ -132,8 +139,11 @@ def test_links_are_followed_and_each_file_is_listed_once(tmp_path: Path) -> None
     (root / "itself.png").symlink_to(root / "itself.png")
     found = [path.relative_to(tmp_path).as_posix() for path in files_below(root)]
     assert found == [
-        "class/b/00.png", "class/b/01.png", "class/elsewhere/deep/00.png", "class/elsewhere/deep/01.png",
-    ]  # fmt: skip
+        "class/b/00.png",
+        "class/b/01.png",
+        "class/elsewhere/deep/00.png",
+        "class/elsewhere/deep/01.png",
+    ]
 
 
 def test_a_linked_class_and_linked_pictures_are_read(tmp_path: Path) -> None:
@@ -179,7 +189,9 @@ def test_splits_may_lack_classes(tmp_path: Path) -> None:
 
 
 def test_a_split_without_a_readable_picture_is_an_empty_split(tmp_path: Path) -> None:
-    root = _split_folders(tmp_path / "pets", {"train": {"a": 4, "b": 4}, "val": {"a": 0}, "test": {"a": 1}})
+    root = _split_folders(
+        tmp_path / "pets", {"train": {"a": 4, "b": 4}, "val": {"a": 0}, "test": {"a": 1}}
+    )
     (root / "val" / "a" / "x.png").write_bytes(b"broken")
     domain = _load(root)
     assert domain.split("validation").images.shape == (0, 8, 8, 3)
@@ -187,7 +199,9 @@ def test_a_split_without_a_readable_picture_is_an_empty_split(tmp_path: Path) ->
 
 
 def test_an_empty_folder_is_no_split(tmp_path: Path) -> None:
-    root = _split_folders(tmp_path / "pets", {"train": {"a": 8, "b": 8}, "val": {"a": 0}, "test": {}})
+    root = _split_folders(
+        tmp_path / "pets", {"train": {"a": 8, "b": 8}, "val": {"a": 0}, "test": {}}
+    )
     assert _load(root).counts == {"train": 5, "validation": 1, "test": 2}
 
 
@@ -204,7 +218,9 @@ def test_an_empty_folder_is_no_split(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_splits_that_cannot_be_used(sizes: dict[str, dict[str, int]], message: str, tmp_path: Path) -> None:
+def test_splits_that_cannot_be_used(
+    sizes: dict[str, dict[str, int]], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=message) as caught:
         _load(_split_folders(tmp_path / "pets", sizes))
     assert "\n" not in str(caught.value)
@@ -223,7 +239,8 @@ def test_caps_are_nested(splits: bool, tmp_path: Path) -> None:
         for name in "ab":
             fill(root / name, 20)
     loaded = {
-        cap: _load(root, per_class=Caps(train=cap, validation=cap, test=cap)) for cap in (1, 2, 3, 5, 100)
+        cap: _load(root, per_class=Caps(train=cap, validation=cap, test=cap))
+        for cap in (1, 2, 3, 5, 100)
     }
     whole = _load(root)
     for split in SPLITS:
@@ -334,7 +351,11 @@ def test_splits_are_drawn_as_they_always_were(tmp_path: Path) -> None:
             grey = Image.new("L", (9, 9), 10 * index + (name == "b"))
             grey.save(tmp_path / "pets" / name / f"{index:02}.png")
     domain = load_domain(
-        "pets", ImageFolderConfig(path=str(tmp_path / "pets")), tmp_path / "cache", None, DataConfig()
+        "pets",
+        ImageFolderConfig(path=str(tmp_path / "pets")),
+        tmp_path / "cache",
+        None,
+        DataConfig(),
     )
     shutil.rmtree(tmp_path / "pets")  # what is cached needs no files
     drawn = {split: domain.split(split).images[:, 0, 0, 0].tolist() for split in SPLITS}

@@ -15,7 +15,9 @@ from convtl.errors import UserError
 
 def _load(root: Path, said: list[str] | None = None, **settings: object) -> Domain:
     config = ImageFolderConfig(path=str(root), **{"size": 8, **settings})  # type: ignore[arg-type]
-    return load_domain("pets", config, root.parent / "cache", said.append if said is not None else None)
+    return load_domain(
+        "pets", config, root.parent / "cache", said.append if said is not None else None
+    )
 
 
 @pytest.fixture
@@ -24,7 +26,9 @@ def pets(tmp_path: Path) -> Path:
     for name in ("cat", "dog"):
         fill(tmp_path / "pets" / name, 10)
     for index in range(5):
-        (tmp_path / "pets" / "cat" / f"IMG_{index}.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+        (tmp_path / "pets" / "cat" / f"IMG_{index}.HEIC").write_bytes(
+            b"\0\0\0\x18ftypheic" + bytes(40)
+        )
     noise(1, (30, 20)).save(tmp_path / "pets" / "cat" / "DSC_1.NEF", "TIFF")  # as its thumbnail is
     (tmp_path / "pets" / "cat" / "notes.txt").write_text("no picture")
     return tmp_path / "pets"
@@ -59,9 +63,7 @@ def test_a_class_in_a_format_that_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "pets" / "dog").mkdir()
     for index in range(4):
         (tmp_path / "pets" / "dog" / f"{index}.heic").write_bytes(bytes(index))
-    message = (
-        r"'dog' .*\(4 files; 4 \.heic files cannot be read, convert to JPEG or PNG\); accepted: at least 3 "
-    )
+    message = r"'dog' .*\(4 files; 4 \.heic files cannot be read, convert to JPEG or PNG\); accepted: at least 3 "
     with pytest.raises(UserError, match=message):
         _load(tmp_path / "pets")
     for file in (tmp_path / "pets" / "cat").iterdir():  # and no class in any other
@@ -82,8 +84,14 @@ def test_what_pillow_reads_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Image, "EXTENSION", Image.EXTENSION | {".heic": "PNG"})
     assert formats.unread_format("a.HEIC") is None
     monkeypatch.setattr(Image, "EXTENSION", {".png": "PNG"})
-    assert [formats.unread_format(name) for name in ("a.avif", "a.HEIC", "a.png", "a.txt", "a")] == [
-        ".avif", ".heic", None, None, None,
-    ]  # fmt: skip
+    assert [
+        formats.unread_format(name) for name in ("a.avif", "a.HEIC", "a.png", "a.txt", "a")
+    ] == [
+        ".avif",
+        ".heic",
+        None,
+        None,
+        None,
+    ]
     assert formats.looks_like_a_picture("a.avif")
     assert not formats.looks_like_a_picture("a.txt")

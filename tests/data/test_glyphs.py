@@ -66,8 +66,12 @@ def test_of_look_alikes_the_capital_is_kept() -> None:
 
 
 @pytest.mark.parametrize("target", ["cyrillic", "armenian"])
-@pytest.mark.parametrize("source", [script for script in SCRIPTS if script not in ("cyrillic", "armenian")])
-def test_no_eligible_class_of_a_source_looks_like_any_of_the_target(source: str, target: str) -> None:
+@pytest.mark.parametrize(
+    "source", [script for script in SCRIPTS if script not in ("cyrillic", "armenian")]
+)
+def test_no_eligible_class_of_a_source_looks_like_any_of_the_target(
+    source: str, target: str
+) -> None:
     ours, theirs = TypedScriptConfig(script=source), TypedScriptConfig(script=target)
     eligible = strangers(ours, theirs)
     letters = [letters_of(ours)[index] for index in eligible]
@@ -121,7 +125,10 @@ def test_small_letters_stay_small_and_nothing_leaves_the_image() -> None:
             {"faces": ("cmr10",), "script": "hebrew"},
             "script: got 'hebrew' with 0 letters .*cmr10 .*; accepted: with at least 2",
         ),
-        ({"letters": "AB一"}, r"letters: got '一' \(U\+4E00\), .*DejaVu Sans Bold Oblique has; accepted: "),
+        (
+            {"letters": "AB一"},
+            r"letters: got '一' \(U\+4E00\), .*DejaVu Sans Bold Oblique has; accepted: ",
+        ),
         ({"letters": "AA"}, "letters: got 'AA' with 1 letter .*; accepted: with at least 2"),
         ({"letters": "A B"}, r"letters: got ' ' \(U\+0020\), .*no ink .*; accepted: "),
     ],

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convtl import keys
-from convtl.cache import Cache, default_root
 from convtl.cli import compose
 from convtl.config import MixtureConfig, NoiseConfig, PerClass
 from convtl.data import noise
 from convtl.data.domains import SPLITS, eligible_classes, identity, load_domain
 from convtl.errors import UserError
+from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
 
@@ -29,7 +29,8 @@ def test_an_image_does_not_depend_on_how_many_are_drawn(counts: dict[str, int]) 
         split = drawn[name]
         np.testing.assert_array_equal(np.bincount(split.labels), [count] * len(noise.CLASSES))
         np.testing.assert_array_equal(
-            split.images.reshape(-1, count, 12, 12), most[name].images.reshape(-1, 5, 12, 12)[:, :count]
+            split.images.reshape(-1, count, 12, 12),
+            most[name].images.reshape(-1, 5, 12, 12)[:, :count],
         )
 
 
@@ -53,7 +54,12 @@ def test_a_domain_of_noise(tmp_path: Path) -> None:
 
 
 def test_the_digest_tells_noises_apart() -> None:
-    contents = [NoiseConfig(), NoiseConfig(noise=0.123), NoiseConfig(size=32), NoiseConfig(per_class=FEW)]
+    contents = [
+        NoiseConfig(),
+        NoiseConfig(noise=0.123),
+        NoiseConfig(size=32),
+        NoiseConfig(per_class=FEW),
+    ]
     assert len({keys.digest(identity(config)) for config in contents}) == len(contents)
 
 
@@ -67,10 +73,15 @@ def test_fields_have_variance_one_and_their_wave(size: int) -> None:
         fields = np.fft.irfft2(np.fft.rfft2(white) * own, s=(side, side))
         assert fields.var() == pytest.approx(1, rel=0.05)
         # along the wave, half a wavelength apart is the opposite; across it, hardly a change
-        half = np.rint(wavelength / 2 * np.array([np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle))]))
-        across = np.rint(wavelength / 2 * np.array([np.cos(np.deg2rad(angle)), -np.sin(np.deg2rad(angle))]))
+        half = np.rint(
+            wavelength / 2 * np.array([np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle))])
+        )
+        across = np.rint(
+            wavelength / 2 * np.array([np.cos(np.deg2rad(angle)), -np.sin(np.deg2rad(angle))])
+        )
         along_wave, across_wave = (
-            np.mean(fields * np.roll(fields, shift.astype(int), axis=(1, 2))) for shift in (half, across)
+            np.mean(fields * np.roll(fields, shift.astype(int), axis=(1, 2)))
+            for shift in (half, across)
         )
         assert along_wave < 0 < across_wave - 0.3
 
@@ -89,7 +100,13 @@ def test_a_mixture_is_no_domain_of_its_own(tmp_path: Path) -> None:
 
 def _source_accuracy(source: str, target: str, replicates: int) -> float:
     """Mean over replicates of what source nets reach on validation images of their own."""
-    words = [f"source={source}", f"target={target}", "depth=1", "seed=3", f"replicates={replicates}"]
+    words = [
+        f"source={source}",
+        f"target={target}",
+        "depth=1",
+        "seed=3",
+        f"replicates={replicates}",
+    ]
     _, trials = expand(compose(words))
     materials = Materials(Cache(default_root()), print)
     materials.sources.prepare(trials, lambda ready, wanted: None)

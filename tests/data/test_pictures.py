@@ -37,13 +37,27 @@ def _palette_with_a_hole() -> Image.Image:
         (lambda: Image.new("RGBA", (9, 9), (0, 0, 0, 0)), (255, 255, 255), (255, 255, 255)),
         (lambda: Image.new("LA", (9, 9), (0, 255)), (0, 0, 0), (0, 0, 0)),
         (_palette_with_a_hole, (255, 255, 255), (255, 0, 0)),
-        (lambda: _reread(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"), (255, 0, 0), (255, 0, 0)),
-        (lambda: _reread(Image.new("CMYK", (16, 16), (0, 0, 0, 255)), "TIFF"), (0, 0, 0), (0, 0, 0)),
-        (lambda: _reread(Image.new("YCbCr", (16, 16), (0, 128, 128)), "JPEG"), (0, 0, 0), (0, 0, 0)),
+        (
+            lambda: _reread(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"),
+            (255, 0, 0),
+            (255, 0, 0),
+        ),
+        (
+            lambda: _reread(Image.new("CMYK", (16, 16), (0, 0, 0, 255)), "TIFF"),
+            (0, 0, 0),
+            (0, 0, 0),
+        ),
+        (
+            lambda: _reread(Image.new("YCbCr", (16, 16), (0, 128, 128)), "JPEG"),
+            (0, 0, 0),
+            (0, 0, 0),
+        ),
         (lambda: Image.new("RGB", (1, 1), "blue"), (0, 0, 255), (0, 0, 255)),
     ],
 )
-def test_colours(make: Callable[[], Image.Image], top: tuple[int, ...], bottom: tuple[int, ...]) -> None:
+def test_colours(
+    make: Callable[[], Image.Image], top: tuple[int, ...], bottom: tuple[int, ...]
+) -> None:
     image = fit(make(), 8, grey=False)
     assert image.shape == (8, 8, 3)
     np.testing.assert_allclose(image[0, 4], top, atol=2)
@@ -83,11 +97,17 @@ def test_lines_of_pixels_need_no_immense_picture(extent: tuple[int, int]) -> Non
     ],
 )
 def test_crops_are_those_of_torchvision(
-    extent: tuple[int, int], size: int, crop: float, resized: tuple[int, int], corner: tuple[int, int]
+    extent: tuple[int, int],
+    size: int,
+    crop: float,
+    resized: tuple[int, int],
+    corner: tuple[int, int],
 ) -> None:
     picture = noise(0, extent)
     left, top = corner
-    by_hand = picture.resize(resized, Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
+    by_hand = picture.resize(resized, Image.Resampling.BICUBIC).crop(
+        (left, top, left + size, top + size)
+    )
     found = fit(picture.copy(), size, grey=False, crop=crop, interpolation="bicubic")
     np.testing.assert_array_equal(found, np.asarray(by_hand))
 
@@ -98,7 +118,9 @@ def test_crops_are_those_of_torchvision(
     st.floats(0.1, 1),
     st.sampled_from(["bilinear", "bicubic"]),
 )
-def test_any_picture_fits(extent: tuple[int, int], size: int, crop: float, interpolation: object) -> None:
+def test_any_picture_fits(
+    extent: tuple[int, int], size: int, crop: float, interpolation: object
+) -> None:
     """A plain colour stays what it is, whatever is cut out of it."""
     image = fit(Image.new("RGB", extent, (10, 20, 30)), size, False, crop, interpolation)  # type: ignore[arg-type]
     np.testing.assert_array_equal(image, np.full((size, size, 3), (10, 20, 30)))
@@ -112,7 +134,9 @@ def test_pictures_that_keep_their_size(channels: int, mode: str) -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 256), st.sampled_from(["PNG", "TIFF", "PPM"]))
-def test_grey_levels_of_16_bits_are_those_of_the_copy_with_8(seed: int, levels: int, form: str) -> None:
+def test_grey_levels_of_16_bits_are_those_of_the_copy_with_8(
+    seed: int, levels: int, form: str
+) -> None:
     """Also of a picture without black and white, whose contrast must stay as low as it is."""
     grey = np.random.default_rng(seed).integers(0, levels, (6, 6)).astype(np.uint8)
     deep = _reread(Image.fromarray(grey.astype(np.uint16) * 257), form)

@@ -35,7 +35,9 @@ amounts = st.builds(
 
 @settings(max_examples=40)
 @given(shift=amounts, indices=st.lists(st.integers(0, 19), max_size=8), chunk=st.integers(1, 30))
-def test_an_image_does_not_depend_on_its_company(shift: ShiftConfig, indices: list[int], chunk: int) -> None:
+def test_an_image_does_not_depend_on_its_company(
+    shift: ShiftConfig, indices: list[int], chunk: int
+) -> None:
     whole = shifted(TARGET, ALL, shift, OTHER, STREAM)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shifts, "_CHUNK", chunk)
@@ -48,7 +50,11 @@ def test_an_image_does_not_depend_on_its_company(shift: ShiftConfig, indices: li
 @pytest.mark.parametrize("channels", [1, 3])
 def test_off_is_off_bit_for_bit(channels: int) -> None:
     target = split_of(5, 2, channels)
-    for shift in (ShiftConfig(), ShiftConfig(blend_with="nothing"), ShiftConfig(permuted_labels=1.0)):
+    for shift in (
+        ShiftConfig(),
+        ShiftConfig(blend_with="nothing"),
+        ShiftConfig(permuted_labels=1.0),
+    ):
         images = shifted(target, np.array([3, 1]), shift, None, STREAM)
         np.testing.assert_array_equal(images, target.images[[3, 1]])
         images[:] = 0  # a copy: the cache's own images are read-only
@@ -88,7 +94,9 @@ def test_blending_goes_from_one_image_to_another() -> None:
 
 
 def test_noise_has_its_strength_and_streams_of_its_own() -> None:
-    grey = Split(np.full((50, 28, 28, 1), 128, np.uint8), np.zeros(50, np.int32), np.zeros(50, np.int32))
+    grey = Split(
+        np.full((50, 28, 28, 1), 128, np.uint8), np.zeros(50, np.int32), np.zeros(50, np.int32)
+    )
     noisy = shifted(grey, np.arange(50), ShiftConfig(noise=0.1), None, STREAM)
     assert (noisy / 255.0).std() == pytest.approx(0.1, rel=0.03)
     assert len({image.tobytes() for image in noisy}) == 50
@@ -101,7 +109,8 @@ def test_noise_has_its_strength_and_streams_of_its_own() -> None:
 
 def test_blur_takes_contrast_away() -> None:
     spreads = [
-        shifted(TARGET, ALL, ShiftConfig(blur=width), None, STREAM).std() for width in (0.0, 0.5, 1.0, 3.0)
+        shifted(TARGET, ALL, ShiftConfig(blur=width), None, STREAM).std()
+        for width in (0.0, 0.5, 1.0, 3.0)
     ]
     assert spreads == sorted(spreads, reverse=True)
 

@@ -34,7 +34,9 @@ def test_every_letter_that_is_named_is_a_class(name: str, least: int) -> None:
     assert set(letters_of(content)) <= set(letters_of(script("cyrillic")))
 
 
-def test_round_and_straight_letters_share_nothing_and_all_can_be_the_others_source(tmp_path: Path) -> None:
+def test_round_and_straight_letters_share_nothing_and_all_can_be_the_others_source(
+    tmp_path: Path,
+) -> None:
     round_, straight = (load_domain(name, DOMAINS[name], tmp_path) for name in SHAPES)
     assert not set(round_.class_names) & set(straight.class_names)
     for source, target in itertools.permutations((round_, straight)):

@@ -46,15 +46,27 @@ def test_splits_go_by_many_names(train: str, validation: str, test: str, tmp_pat
             "training beside them, or class folders only",
         ),
         ("Test Val", r"with folders of splits \(Test, Val\) and none for training; accepted: "),
-        ("cat dog val/cat val/dog", r"with folders of splits \(val\) and none for training; accepted: "),
+        (
+            "cat dog val/cat val/dog",
+            r"with folders of splits \(val\) and none for training; accepted: ",
+        ),
         (
             "train/a train/b test/a test/b annotations",
             r"with 'train' beside folders that are no split \(annotations\); accepted: train, training; val, .*; "
             "test, testing, or class folders only, with other names",
         ),
-        ("train car bus", r"with 'train' beside folders that are no split \(bus, car\); accepted: "),
-        ("train/a train/b Training/a", "with two train folders, 'Training' and 'train'; accepted: one"),
-        ("train/a train/b val/a valid/a", "with two validation folders, 'val' and 'valid'; accepted: one"),
+        (
+            "train car bus",
+            r"with 'train' beside folders that are no split \(bus, car\); accepted: ",
+        ),
+        (
+            "train/a train/b Training/a",
+            "with two train folders, 'Training' and 'train'; accepted: one",
+        ),
+        (
+            "train/a train/b val/a valid/a",
+            "with two validation folders, 'val' and 'valid'; accepted: one",
+        ),
     ],
 )
 def test_folders_of_which_it_is_not_clear_whether_they_are_splits(
@@ -75,7 +87,9 @@ def test_folders_that_systems_and_programs_leave_are_no_classes(tmp_path: Path) 
     tree = scan(_folders(tmp_path / "pets", words))
     assert tree.class_names == ("cat", "dog")
     assert len(tree.files["train"]) == 6
-    splits = scan(_folders(tmp_path / "split", "train/a train/b test/a __MACOSX train/__MACOSX .git/hooks"))
+    splits = scan(
+        _folders(tmp_path / "split", "train/a train/b test/a __MACOSX train/__MACOSX .git/hooks")
+    )
     assert splits.class_names == ("a", "b")
 
 
@@ -87,7 +101,9 @@ def test_an_empty_class_is_refused_before_anything_is_decoded(words: str, tmp_pa
     (train / "ant").mkdir()
     (train / "ant" / "notes.txt").write_text("to be photographed")
     said: list[str] = []
-    with pytest.raises(UserError, match=r"with class folders that hold no picture \(ant, bird\); accepted: "):
+    with pytest.raises(
+        UserError, match=r"with class folders that hold no picture \(ant, bird\); accepted: "
+    ):
         load_domain("pets", config, tmp_path / "cache", said.append)
     assert not said
     (train / "ant" / "notes.txt").unlink()
@@ -138,6 +154,7 @@ def test_a_class_needs_a_readable_picture_for_each_split_that_is_drawn(
     for file in sorted((tmp_path / "pets" / "train" / "b").iterdir())[count:]:
         file.write_bytes(b"broken")
     with pytest.raises(
-        UserError, match=rf"'b' has too few readable pictures .*\(3 files\); accepted: at least {needed}"
+        UserError,
+        match=rf"'b' has too few readable pictures .*\(3 files\); accepted: at least {needed}",
     ):
         load_domain("pets", config, tmp_path / "cache")

@@ -22,7 +22,9 @@ from convtl.data.subsets import (
 from convtl.errors import UserError
 
 
-def _domain(classes: int, per_class: dict[str, int], faces: int = 4, digest: str = "made up") -> Domain:
+def _domain(
+    classes: int, per_class: dict[str, int], faces: int = 4, digest: str = "made up"
+) -> Domain:
     """Every image holds its own split, number and class, in an order that is not that of the classes."""
 
     def split(name: str) -> Split:
@@ -77,7 +79,12 @@ def test_a_target_draw_is_balanced_disjoint_and_of_the_drawn_classes(
 ) -> None:
     def draw(n_validation: int = n_validation, n_test: int = n_test) -> object:
         return draw_target(
-            DOMAIN, seed=seed, replicate=replicate, classes=classes, n_validation=n_validation, n_test=n_test
+            DOMAIN,
+            seed=seed,
+            replicate=replicate,
+            classes=classes,
+            n_validation=n_validation,
+            n_test=n_test,
         )
 
     drawn = draw()
@@ -86,7 +93,11 @@ def test_a_target_draw_is_balanced_disjoint_and_of_the_drawn_classes(
     assert list(drawn.classes) == sorted(set(drawn.classes))
     assert drawn.train.shape == (count, 40)
     assert drawn.train.dtype == drawn.test.dtype == np.int64
-    for name, indices in (("train", drawn.train), ("validation", drawn.validation), ("test", drawn.test)):
+    for name, indices in (
+        ("train", drawn.train),
+        ("validation", drawn.validation),
+        ("test", drawn.test),
+    ):
         per_class = indices.reshape(count, -1)
         assert len(np.unique(indices)) == indices.size
         labels = DOMAIN.split(name).labels[per_class]
@@ -104,7 +115,9 @@ def test_a_target_draw_is_balanced_disjoint_and_of_the_drawn_classes(
 
 def test_draws_differ_between_replicates_seeds_and_domains_and_repeat() -> None:
     def draw(domain: Domain = DOMAIN, seed: int = 0, replicate: int = 0) -> bytes:
-        drawn = draw_target(domain, seed=seed, replicate=replicate, classes=None, n_validation=5, n_test=5)
+        drawn = draw_target(
+            domain, seed=seed, replicate=replicate, classes=None, n_validation=5, n_test=5
+        )
         return drawn.train.tobytes()
 
     assert draw() == draw()
@@ -176,7 +189,9 @@ def test_the_digest_is_of_indices_pixels_and_labels() -> None:
             "^test_per_class: got 31; accepted: 1 to 30, .*'made_up'$",
         ),
         (
-            lambda: draw_source(DOMAIN, range(9), seed=0, replicate=0, classes=3, images_per_class=41),
+            lambda: draw_source(
+                DOMAIN, range(9), seed=0, replicate=0, classes=3, images_per_class=41
+            ),
             "^pretrain.images_per_class: got 41; accepted: 1 to 40, .*'made_up'$",
         ),
         (
@@ -184,12 +199,16 @@ def test_the_digest_is_of_indices_pixels_and_labels() -> None:
             "^source: got 'made_up' with 1 class .*; accepted: .* at least 2$",
         ),
         (
-            lambda: draw_source(HOLLOW, range(9), seed=0, replicate=0, classes=3, images_per_class=4),
+            lambda: draw_source(
+                HOLLOW, range(9), seed=0, replicate=0, classes=3, images_per_class=4
+            ),
             "^domains.made_up: got no validation images of class 'class .'; accepted: at least 1 a class$",
         ),
     ],
 )
-def test_too_few_images_or_classes_is_one_plain_line(draw: Callable[[], object], message: str) -> None:
+def test_too_few_images_or_classes_is_one_plain_line(
+    draw: Callable[[], object], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         draw()
 
@@ -224,9 +243,13 @@ def _uneven(sizes: list[int]) -> Domain:
     n=st.integers(1, 14),
     seed=st.integers(0, 9),
 )
-def test_of_a_ragged_domain_each_class_gives_what_it_has(sizes: list[int], n: int, seed: int) -> None:
+def test_of_a_ragged_domain_each_class_gives_what_it_has(
+    sizes: list[int], n: int, seed: int
+) -> None:
     domain = _uneven(sizes)
-    draw = draw_target(domain, seed=seed, replicate=0, classes=None, n_validation=n, n_test=3, ragged=True)
+    draw = draw_target(
+        domain, seed=seed, replicate=0, classes=None, n_validation=n, n_test=3, ragged=True
+    )
     chosen, labels = draw.subset(n), draw.subset_labels(n)
     np.testing.assert_array_equal(domain.split("train").labels[chosen], labels)
     np.testing.assert_array_equal(np.bincount(labels, minlength=len(sizes)), np.minimum(sizes, n))
@@ -240,7 +263,9 @@ def test_of_a_ragged_domain_each_class_gives_what_it_has(sizes: list[int], n: in
 @given(n=st.integers(1, 40), replicate=st.integers(0, 3))
 def test_where_classes_are_equal_ragged_is_balanced(n: int, replicate: int) -> None:
     draws = [
-        draw_target(DOMAIN, seed=0, replicate=replicate, classes=4, n_validation=9, n_test=7, ragged=ragged)
+        draw_target(
+            DOMAIN, seed=0, replicate=replicate, classes=4, n_validation=9, n_test=7, ragged=ragged
+        )
         for ragged in (False, True)
     ]
     even, ragged = draws

@@ -47,7 +47,10 @@ def test_domains_keep_their_digests() -> None:
 
 
 def test_images_are_those_of_the_same_faces_elsewhere(tmp_path: Path) -> None:
-    every, held_out = load_domain("every", EVERY, tmp_path), load_domain("held out", HELD_OUT, tmp_path)
+    every, held_out = (
+        load_domain("every", EVERY, tmp_path),
+        load_domain("held out", HELD_OUT, tmp_path),
+    )
     assert held_out.digest != every.digest
     assert held_out.class_names == every.class_names
     for split, faces in (
@@ -62,7 +65,9 @@ def test_images_are_those_of_the_same_faces_elsewhere(tmp_path: Path) -> None:
             for face in faces or ():
                 mine = (ours.labels == label) & (ours.strata == all_faces(HELD_OUT).index(face))
                 other = (theirs.labels == label) & (theirs.strata == EVERY.faces.index(face))
-                np.testing.assert_array_equal(ours.images[mine][: other.sum()], theirs.images[other])
+                np.testing.assert_array_equal(
+                    ours.images[mine][: other.sum()], theirs.images[other]
+                )
 
 
 def test_without_them_nothing_changes(tmp_path: Path) -> None:
@@ -84,7 +89,9 @@ def test_the_shipped_font_shift_has_the_letters_of_cyrillic() -> None:
 
 
 @pytest.mark.parametrize("target", ["cyrillic", "armenian"])
-def test_latin_in_other_faces_has_enough_letters_and_no_face_of_a_target(target: str, tmp_path: Path) -> None:
+def test_latin_in_other_faces_has_enough_letters_and_no_face_of_a_target(
+    target: str, tmp_path: Path
+) -> None:
     domains = parse(compose([])).domains
     source, aimed = (load_domain(name, domains[name], tmp_path) for name in ("latin_stix", target))
     assert isinstance(source.config, TypedScriptConfig)

@@ -35,7 +35,10 @@ def _pets(first: int, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
             ("RGB", "RGB", "L", "CMYK")[index % 4]
         )
         mask = Image.new("L", picture.size)
-        yield index, {"photo": _jpeg(picture), "mask": mask, "species": index % 2, "file": f"{index}.jpg"}
+        yield (
+            index,
+            {"photo": _jpeg(picture), "mask": mask, "species": index % 2, "file": f"{index}.jpg"},
+        )
 
 
 class ConvtlPets(tfds.core.GeneratorBasedBuilder):
@@ -46,7 +49,9 @@ class ConvtlPets(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
             "photo": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-            "mask": tfds.features.Image(shape=(None, None, 1), dtype=np.uint16, encoding_format="png"),
+            "mask": tfds.features.Image(
+                shape=(None, None, 1), dtype=np.uint16, encoding_format="png"
+            ),
             "species": tfds.features.ClassLabel(names=["cat", "dog"]),
             "file": tfds.features.Text(),
         }
@@ -107,7 +112,9 @@ def _load(
     return load_domain("x", config, cache, said.append if said is not None else None)
 
 
-def test_pictures_of_many_sizes_and_features_with_other_names(data_dir: Path, tmp_path: Path) -> None:
+def test_pictures_of_many_sizes_and_features_with_other_names(
+    data_dir: Path, tmp_path: Path
+) -> None:
     domain = _load("convtl_pets", data_dir, tmp_path, size=8, crop=0.9, interpolation="bicubic")
     assert domain.class_names == ("cat", "dog")
     assert domain.image_shape == (8, 8, 3)
@@ -120,7 +127,9 @@ def test_pictures_of_many_sizes_and_features_with_other_names(data_dir: Path, tm
     assert found == expected
 
 
-def test_caps_and_processes(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_caps_and_processes(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caps = [Caps(train=cap, test=cap) for cap in (2, 3)]
     few, more = (_load("convtl_pets", data_dir, tmp_path, size=8, per_class=cap) for cap in caps)
     assert (few.counts, more.counts) == (
@@ -147,8 +156,14 @@ def test_what_caps_of_drawn_splits_leave_is_for_training(data_dir: Path, tmp_pat
         for caps in (Caps(), Caps(validation=3, test=1))
     )
     assert whole.counts == {"train": 16, "validation": 4, "test": 4}
-    assert capped.counts == {"train": 19, "validation": 3, "test": 1}  # validation is the data set's own
-    before, after = ({i.tobytes() for i in domain.split("train").images} for domain in (whole, capped))
+    assert capped.counts == {
+        "train": 19,
+        "validation": 3,
+        "test": 1,
+    }  # validation is the data set's own
+    before, after = (
+        {i.tobytes() for i in domain.split("train").images} for domain in (whole, capped)
+    )
     assert before < after
     assert not after & {i.tobytes() for i in capped.split("test").images}
 
@@ -195,8 +210,16 @@ def test_a_crop_needs_a_size(data_dir: Path, tmp_path: Path) -> None:
 def test_later_keys_leave_identities_alone(data_dir: Path) -> None:
     config = TfdsConfig(name="convtl_pets", data_dir=str(data_dir), size=8)
     assert set(identity(config)) == {
-        "name", "kind", "size", "grey", "image_key", "label_key", "data_set", "splits", "version",
-    }  # fmt: skip
+        "name",
+        "kind",
+        "size",
+        "grey",
+        "image_key",
+        "label_key",
+        "data_set",
+        "splits",
+        "version",
+    }
     other = TfdsConfig(name="convtl_pets", data_dir=str(data_dir), size=8, crop=0.875)
     assert keys.digest(identity(other)) != keys.digest(identity(config))
 

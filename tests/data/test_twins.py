@@ -15,7 +15,9 @@ from convtl.data.domains import SPLITS, Domain, load_domain
 
 def _load(root: Path, said: list[str] | None = None, caps: Caps | None = None) -> Domain:
     config = ImageFolderConfig(path=str(root), size=8, grey=False, per_class=caps or Caps())
-    return load_domain("pets", config, root.parent / "cache", said.append if said is not None else None)
+    return load_domain(
+        "pets", config, root.parent / "cache", said.append if said is not None else None
+    )
 
 
 def _told(said: list[str]) -> list[str]:
@@ -41,7 +43,9 @@ def test_different_pictures_are_not_worth_a_word(split: Path) -> None:
 
 def test_copies_in_two_splits_and_in_two_classes_are_told(split: Path) -> None:
     for index in range(4):
-        shutil.copy(split / "train" / "a" / f"0{index}.png", split / "test" / "a" / f"copy {index}.png")
+        shutil.copy(
+            split / "train" / "a" / f"0{index}.png", split / "test" / "a" / f"copy {index}.png"
+        )
     shutil.copy(split / "val" / "b" / "00.png", split / "test" / "b" / "copy.png")
     shutil.copy(split / "train" / "a" / "05.png", split / "train" / "b" / "copy.png")
     said: list[str] = []
@@ -97,7 +101,9 @@ def test_copies_change_nothing_for_the_others(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "pets" / "a" / "03.png", tmp_path / "pets" / "a" / "zz.png")
     after = _load(tmp_path / "pets")
     for split in SPLITS:
-        own = [{image.tobytes() for image in domain.split(split).images} for domain in (before, after)]
+        own = [
+            {image.tobytes() for image in domain.split(split).images} for domain in (before, after)
+        ]
         assert own[0] == own[1]
     assert sum(len(after.split(split).labels) for split in SPLITS) == 25
 

@@ -62,7 +62,9 @@ def test_no_image_is_in_two_splits_or_twice(small: Domain) -> None:
 
 def test_images_do_not_depend_on_cache_process_or_company(small: Domain, tmp_path: Path) -> None:
     """The same letters again, alone and in another cache, and more of them."""
-    changed = dataclasses.replace(SMALL, letters="ЖЯ", per_class=PerClass(train=20, validation=6, test=9))
+    changed = dataclasses.replace(
+        SMALL, letters="ЖЯ", per_class=PerClass(train=20, validation=6, test=9)
+    )
     other = load_domain("other", changed, tmp_path).split("train")
     ours = small.split("train")
     np.testing.assert_array_equal(other.images[:12], ours.images[ours.labels == 4])
@@ -94,7 +96,10 @@ def test_reading_what_is_stored_loads_neither_tfds_nor_jax(small: Domain, cache:
     )
     content = json.dumps(config.dump(SMALL))
     done = subprocess.run(
-        [sys.executable, "-c", code, content, str(cache)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, content, str(cache)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == "(72, 28, 28, 1)"
 
@@ -166,11 +171,15 @@ def test_jitter_does_what_it_says() -> None:
     area = (ink(dataclasses.replace(BARE, scale=0.15)) - 64).sum(axis=(1, 2))
     assert 1.5 < area.max() / area.min() < (1.15 / 0.85) ** 2 * 1.1
     turned = (ink(dataclasses.replace(BARE, rotation=12.0)) - 64).sum(axis=(1, 2))
-    np.testing.assert_allclose(turned, (still[0] - 64).sum(), rtol=0.03)  # ink is neither lost nor made
+    np.testing.assert_allclose(
+        turned, (still[0] - 64).sum(), rtol=0.03
+    )  # ink is neither lost nor made
 
 
 def test_scaling_is_about_the_middle() -> None:
-    drawn = rendering.LetterRenderer("О", ("DejaVu Sans",), 28, dataclasses.replace(BARE, scale=0.15))
+    drawn = rendering.LetterRenderer(
+        "О", ("DejaVu Sans",), 28, dataclasses.replace(BARE, scale=0.15)
+    )
     weight = drawn.draw("train", 16).images.astype(float) - 64
     for axis in (1, 2):
         centre = weight.sum(axis=axis) @ np.arange(28) / weight.sum(axis=(1, 2))
@@ -203,7 +212,9 @@ def test_more_images_than_a_key_has_room_for(
     """The keys of letters do not run into each other, and the images stay in their order."""
     from convtl.data import typed_script
 
-    monkeypatch.setattr(typed_script, "_BLOCK", 8)  # more than in validation, fewer than in train and test
+    monkeypatch.setattr(
+        typed_script, "_BLOCK", 8
+    )  # more than in validation, fewer than in train and test
     crowded = load_domain("crowded", SMALL, tmp_path)
     for name in ("train", "validation", "test"):
         np.testing.assert_array_equal(crowded.split(name).images, small.split(name).images)
@@ -211,8 +222,8 @@ def test_more_images_than_a_key_has_room_for(
 
 
 def test_a_data_set_made_with_other_fonts_is_prepared_again(tmp_path: Path) -> None:
-    from convtl.cache import Cache
     from convtl.data import prepared, typed_script
+    from convtl.storage.cache import Cache
 
     content = dataclasses.replace(SMALL, letters="АБ")
     prepared.typed_script(content, Cache(tmp_path))
@@ -224,7 +235,9 @@ def test_a_data_set_made_with_other_fonts_is_prepared_again(tmp_path: Path) -> N
     assert typed_script.builder(content, tmp_path / "tfds").is_prepared()
 
 
-def test_preparing_is_quiet_but_progress_is_heard(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_preparing_is_quiet_but_progress_is_heard(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     load_domain("small", dataclasses.replace(SMALL, letters="АБ"), tmp_path, print).split("train")
     out, err = capfd.readouterr()
     assert "drawing cyrillic (train)" in out
@@ -245,7 +258,9 @@ def test_letters_can_be_told_apart_but_not_trivially(tmp_path: Path) -> None:
 
     letters = letters_of(TypedScriptConfig(script="cyrillic"))[::4][:12]
     content = TypedScriptConfig(
-        script="cyrillic", letters="".join(letters), per_class=PerClass(train=40, validation=1, test=40)
+        script="cyrillic",
+        letters="".join(letters),
+        per_class=PerClass(train=40, validation=1, test=40),
     )
     domain = load_domain("letters", content, tmp_path)
     train, test = (domain.split(name) for name in ("train", "test"))
@@ -256,8 +271,8 @@ def test_letters_can_be_told_apart_but_not_trivially(tmp_path: Path) -> None:
 
 def test_what_is_read_back_is_what_was_drawn(tmp_path: Path) -> None:
     """The first call keeps what it draws for the data set; a later one, without the cache, decodes it."""
-    from convtl.cache import Cache
     from convtl.data import prepared
+    from convtl.storage.cache import Cache
 
     content = dataclasses.replace(SMALL, letters="АБ", test_faces=("DejaVu Serif",))
     drawn = prepared.typed_script(content, Cache(tmp_path))

@@ -37,7 +37,9 @@ def test_overconfident_and_right() -> None:
 def test_bins_are_closed_on_the_right() -> None:
     # Confidence exactly 1/2 is in (0, 1/2]; 0.6 is in (1/2, 1]: had they shared a bin, the gaps would cancel.
     logits = np.log(np.array([[0.5, 0.5], [0.6, 0.4]]))
-    assert expected_calibration_error(logits, np.array([0, 1]), bins=2) == pytest.approx((0.5 + 0.6) / 2)
+    assert expected_calibration_error(logits, np.array([0, 1]), bins=2) == pytest.approx(
+        (0.5 + 0.6) / 2
+    )
 
 
 @given(st.integers(0, 10_000), st.integers(1, 30))
@@ -52,7 +54,9 @@ def test_against_a_loop_over_bins(seed: int, bins: int) -> None:
         inside = (confidence > low) & (confidence <= high)
         if inside.any():
             expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    assert expected_calibration_error(logits, labels, bins=bins) == pytest.approx(expected, abs=1e-9)
+    assert expected_calibration_error(logits, labels, bins=bins) == pytest.approx(
+        expected, abs=1e-9
+    )
 
 
 @given(st.integers(0, 10_000))

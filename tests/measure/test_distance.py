@@ -50,9 +50,14 @@ def test_mmd_is_its_definition(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", ["cubic", "rbf"])
 def test_mmd_is_zero_on_average_for_halves_and_grows_with_the_shift(kernel: str) -> None:
-    halves = [distance.mmd2_unbiased(_sample(2 * seed), _sample(2 * seed + 1), kernel) for seed in range(200)]
+    halves = [
+        distance.mmd2_unbiased(_sample(2 * seed), _sample(2 * seed + 1), kernel)
+        for seed in range(200)
+    ]
     assert abs(np.mean(halves)) < 3 * np.std(halves) / np.sqrt(len(halves))
-    shifted = [distance.mmd2_unbiased(_sample(0), _sample(1) + shift, kernel) for shift in (0, 0.5, 1, 2)]
+    shifted = [
+        distance.mmd2_unbiased(_sample(0), _sample(1) + shift, kernel) for shift in (0, 0.5, 1, 2)
+    ]
     assert np.all(np.diff(shifted) > 0)
 
 
@@ -99,7 +104,9 @@ def test_transport_on_tiny_sets_is_brute_force() -> None:
     for i, j in itertools.product(range(6), repeat=2):
         one, other = x[x_labels == x_labels[i]], y[y_labels == y_labels[j]]
         cost[i, j] += distance.frechet(one, other)
-    best = min(np.mean([cost[i, j] for i, j in enumerate(p)]) for p in itertools.permutations(range(6)))
+    best = min(
+        np.mean([cost[i, j] for i, j in enumerate(p)]) for p in itertools.permutations(range(6))
+    )
     assert distance.otdd(x, x_labels, y, y_labels) == pytest.approx(best)
 
 
@@ -161,7 +168,9 @@ def test_symmetry_and_rotation(measure: Callable[..., float], seed: int) -> None
     turn = np.linalg.qr(rng.normal(size=(4, 4)))[0]
     assert measure(x @ turn, y @ turn) == pytest.approx(found)
     x_labels, y_labels = rng.integers(0, 3, 15), rng.integers(0, 4, 11)
-    assert distance.otdd(x, x_labels, y, y_labels) == pytest.approx(distance.otdd(y, y_labels, x, x_labels))
+    assert distance.otdd(x, x_labels, y, y_labels) == pytest.approx(
+        distance.otdd(y, y_labels, x, x_labels)
+    )
 
 
 @pytest.mark.parametrize("measure", [distance.mmd2_unbiased, distance.frechet, _otdd])

@@ -8,7 +8,9 @@ from sklearn import metrics as reference
 
 from convtl.measure import metrics
 
-LOGITS = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.3, 0.2], [0.2, 0.2, 0.6]], np.float32))
+LOGITS = np.log(
+    np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.3, 0.2], [0.2, 0.2, 0.6]], np.float32)
+)
 LABELS = np.array([0, 1, 2, 2])
 
 
@@ -37,7 +39,9 @@ def test_equal_logits_give_chance() -> None:
 def test_agrees_with_scikit_learn(seed: int) -> None:
     logits, labels = _random(seed)
     guess = logits.argmax(1)
-    assert metrics.accuracy(logits, labels) == pytest.approx(reference.accuracy_score(labels, guess))
+    assert metrics.accuracy(logits, labels) == pytest.approx(
+        reference.accuracy_score(labels, guess)
+    )
     probabilities = np.exp(metrics.log_softmax(logits))
     assert metrics.nll(logits, labels) == pytest.approx(
         reference.log_loss(labels, probabilities, labels=np.arange(5))
@@ -60,7 +64,12 @@ def test_a_mask_is_a_selection(seed: int, kept: int) -> None:
     logits, labels = _random(seed)
     mask = np.arange(60) < kept
     logits[kept:] = np.nan  # what does not count may hold anything
-    for measure in (metrics.accuracy, metrics.nll, metrics.balanced_accuracy, metrics.correct_count):
+    for measure in (
+        metrics.accuracy,
+        metrics.nll,
+        metrics.balanced_accuracy,
+        metrics.correct_count,
+    ):
         assert measure(logits, labels, mask) == measure(logits[:kept], labels[:kept])
 
 

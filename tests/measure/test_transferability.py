@@ -50,7 +50,9 @@ def test_a_source_class_that_is_the_label_tells_all_and_one_that_never_occurs_no
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6), st.floats(0.1, 10))
-def test_leep_lies_between_telling_nothing_and_telling_all(seed: int, z: int, sharpness: float) -> None:
+def test_leep_lies_between_telling_nothing_and_telling_all(
+    seed: int, z: int, sharpness: float
+) -> None:
     """-H(Y) is a step of expectation maximisation below it, and it is a log-likelihood."""
     rng = np.random.default_rng(seed)
     theta, labels = rng.dirichlet(np.full(z, 1 / sharpness), 30), rng.integers(0, 4, 30)
@@ -144,7 +146,9 @@ def test_logme_where_features_tell_nothing_or_all() -> None:
 def test_h_score_by_hand() -> None:
     """One feature: shrinkage leaves a variance as it is, so (1 - r) between / total with r = 0."""
     features, labels = np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])
-    assert measure.h_score(features, labels) == pytest.approx(4 / 5)  # means 1, 5 about 3; variance 5
+    assert measure.h_score(features, labels) == pytest.approx(
+        4 / 5
+    )  # means 1, 5 about 3; variance 5
 
 
 def test_h_score_of_many_images_is_the_plain_one() -> None:

@@ -34,7 +34,9 @@ def shapes(listing: str, width: int = 64) -> Shapes:
     for line in (LISTINGS / f"{listing}.txt").read_text(encoding="utf-8").splitlines():
         name, text = line.split(" ")
         sides = () if text == "scalar" else tuple(map(int, text.split("x")))
-        found[name] = tuple(side * width // 64 if side >= 64 and side != 1000 else side for side in sides)
+        found[name] = tuple(
+            side * width // 64 if side >= 64 and side != 1000 else side for side in sides
+        )
     return found
 
 
@@ -60,7 +62,8 @@ def write_shards(folder: Path, arrays: Mapping[str, np.ndarray], shard_bytes: in
     for name, part in zip(names, parts, strict=True):
         (folder / name).write_bytes(part)
     weights = [
-        {"name": name, "shape": list(array.shape), "dtype": "float32"} for name, array in arrays.items()
+        {"name": name, "shape": list(array.shape), "dtype": "float32"}
+        for name, array in arrays.items()
     ]
     manifest = {"format": "layers-model", "weightsManifest": [{"paths": names, "weights": weights}]}
     (folder / "model.json").write_text(json.dumps(manifest), encoding="utf-8")

@@ -54,7 +54,9 @@ def _usual(config: ModelConfig) -> Network:
 
 
 def _leaves(variables: Any, kind: str) -> int:
-    return sum(leaf.size for own in variables.values() for leaf in jax.tree.leaves(own.get(kind, {})))
+    return sum(
+        leaf.size for own in variables.values() for leaf in jax.tree.leaves(own.get(kind, {}))
+    )
 
 
 @pytest.mark.parametrize(("config", "weights", "giga"), PUBLISHED)
@@ -93,7 +95,16 @@ def test_units_of_alexnet() -> None:
 
 def test_units_of_vgg() -> None:
     network = _usual(VggConfig(layers=11))
-    convolutions = ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "conv4_1", "conv4_2", "conv5_1", "conv5_2"]
+    convolutions = [
+        "conv1_1",
+        "conv2_1",
+        "conv3_1",
+        "conv3_2",
+        "conv4_1",
+        "conv4_2",
+        "conv5_1",
+        "conv5_2",
+    ]
     assert network.weighted == (*convolutions, "fc6", "fc7", "fc8")
     assert network.output_shapes[network.index("pool5")] == (7, 7, 512)
     assert len(_usual(VggConfig(layers=16)).weighted) == 16
@@ -128,20 +139,37 @@ def test_layers_have_the_names_that_importers_know() -> None:
     for name, (size, given, made) in convolutions.items():
         norm = name.replace("conv", "norm")
         kernel = block["params"][name]
-        assert (kernel["kernel"].shape, kernel["bias"].shape) == ((size, size, given, made), (made,))
+        assert (kernel["kernel"].shape, kernel["bias"].shape) == (
+            (size, size, given, made),
+            (made,),
+        )
         assert {key: leaf.shape for key, leaf in block["params"][norm].items()} == {
             "scale": (made,),
             "bias": (made,),
         }
         assert set(block["batch_stats"][norm]) == {"mean", "var"}
-    assert set(block["params"]) == {*convolutions, *(name.replace("conv", "norm") for name in convolutions)}
-    assert set(shapes["stage2_block2"]["params"]) == {"conv1", "norm1", "conv2", "norm2", "conv3", "norm3"}
+    assert set(block["params"]) == {
+        *convolutions,
+        *(name.replace("conv", "norm") for name in convolutions),
+    }
+    assert set(shapes["stage2_block2"]["params"]) == {
+        "conv1",
+        "norm1",
+        "conv2",
+        "norm2",
+        "conv3",
+        "norm3",
+    }
     assert set(shapes["stem"]["params"]) == {"conv", "norm"}
     assert set(shapes["head"]["params"]) == {"dense"}
 
 
 def test_groups_have_no_statistics() -> None:
-    for config in (ResNetConfig(norm="group"), CifarResNetConfig(norm="group"), VggConfig(norm="group")):
+    for config in (
+        ResNetConfig(norm="group"),
+        CifarResNetConfig(norm="group"),
+        VggConfig(norm="group"),
+    ):
         assert not _leaves(_usual(config).abstract_variables, "batch_stats")
 
 
@@ -165,7 +193,8 @@ def test_unit_names_do_not_depend_on_the_images(name: str) -> None:
     """A study is laid out by names before any image is there."""
     config, side = SMALL[name]
     assert (
-        build_network(config, (64, 64, 1), 10).weighted == build_network(config, (side, side, 3), 7).weighted
+        build_network(config, (64, 64, 1), 10).weighted
+        == build_network(config, (side, side, 3), 7).weighted
     )
 
 
@@ -176,17 +205,25 @@ def test_unit_names_do_not_depend_on_the_images(name: str) -> None:
 def test_images_that_are_too_small_are_refused(config: ModelConfig, smallest: int) -> None:
     assert build_network(config, (smallest, smallest, 3), 10).output_shapes[-1] == (10,)
     for shape in ((smallest - 1, smallest, 3), (smallest, smallest)):
-        with pytest.raises(UserError, match=f"model {config.kind}: .* at least {smallest}x{smallest}"):
+        with pytest.raises(
+            UserError, match=f"model {config.kind}: .* at least {smallest}x{smallest}"
+        ):
             build_network(config, shape, 10)
 
 
 def test_equal_arguments_give_the_same_network() -> None:
-    assert build_network(ResNetConfig(), (64, 64, 3), 7) is build_network(ResNetConfig(), (64, 64, 3), 7)
-    assert build_network(ResNetConfig(), (64, 64, 3), 8) is not build_network(ResNetConfig(), (64, 64, 3), 7)
+    assert build_network(ResNetConfig(), (64, 64, 3), 7) is build_network(
+        ResNetConfig(), (64, 64, 3), 7
+    )
+    assert build_network(ResNetConfig(), (64, 64, 3), 8) is not build_network(
+        ResNetConfig(), (64, 64, 3), 7
+    )
 
 
 def _same_bits(one: Any, other: Any) -> bool:
-    equal = jax.tree.map(lambda a, b: np.asarray(a).tobytes() == np.asarray(b).tobytes(), one, other)
+    equal = jax.tree.map(
+        lambda a, b: np.asarray(a).tobytes() == np.asarray(b).tobytes(), one, other
+    )
     return all(jax.tree.leaves(equal))
 
 
@@ -218,7 +255,17 @@ def test_an_update_moves_what_is_trained_and_nothing_else(name: str) -> None:
     @jax.jit
     def run(variables: Variables) -> Any:
         state = init_state(optim, phase, variables)
-        given = (network, 0, phase, optim, variables, state, jnp.float32(0.1), images, jnp.arange(4))
+        given = (
+            network,
+            0,
+            phase,
+            optim,
+            variables,
+            state,
+            jnp.float32(0.1),
+            images,
+            jnp.arange(4),
+        )
         return update(*given, key=jax.random.key(1))
 
     after, _, loss = run(before)
@@ -231,11 +278,15 @@ def test_an_update_moves_what_is_trained_and_nothing_else(name: str) -> None:
         )
 
 
-@pytest.mark.parametrize(("config", "unit"), [(AlexNetConfig(width=2), "fc7"), (VggConfig(width=2), "fc6")])
+@pytest.mark.parametrize(
+    ("config", "unit"), [(AlexNetConfig(width=2), "fc7"), (VggConfig(width=2), "fc6")]
+)
 def test_dropout_acts_in_trained_units_only(config: ModelConfig, unit: str) -> None:
     network = build_network(config, (64, 64, 3), 3)
     place = network.index(unit)
-    x = np.abs(np.random.default_rng(0).normal(size=(64, *network.shape_before(place)))).astype(np.float32)
+    x = np.abs(np.random.default_rng(0).normal(size=(64, *network.shape_before(place)))).astype(
+        np.float32
+    )
     module = network.units[place][1]
     own = module.init(jax.random.key(0), x, train=False)
     own["params"]["dense"]["bias"] = own["params"]["dense"]["bias"] + 1.0
@@ -272,7 +323,9 @@ def test_shortcuts_without_weights_keep_every_second_pixel_between_maps_of_zeros
 def test_convolutions_of_all_forms_compute_the_same() -> None:
     """Of many maps, as ResNet-18 has them: values and gradients are those of XLA's own convolutions."""
     config = ResNetConfig(layers=18)
-    network, plain = (build_network(own, (48, 48, 3), 5) for own in (config, with_plain_lowering(config)))
+    network, plain = (
+        build_network(own, (48, 48, 3), 5) for own in (config, with_plain_lowering(config))
+    )
     variables = network.init(jax.random.key(0))
     images = np.random.default_rng(3).normal(size=(6, 48, 48, 3)).astype(np.float32)
     pull = jnp.cos(jnp.arange(30.0)).reshape(6, 5)

@@ -41,7 +41,9 @@ EDGE = st.integers(0, 3)
 
 
 @settings(max_examples=12, deadline=None)
-@example((1, 3, 3, 1), (3, 3, 1), 1, ((2, 2), (3, 1)), "canonical")  # XLA alone pulls images wrongly here
+@example(
+    (1, 3, 3, 1), (3, 3, 1), 1, ((2, 2), (3, 1)), "canonical"
+)  # XLA alone pulls images wrongly here
 @example((1, 3, 3, 1), (3, 3, 1), 1, ((2, 2), (3, 1)), "lax")
 @example((1, 1, 1, 1), (1, 1, 1), 2, 1, "canonical")  # no output sees the image
 @given(
@@ -95,7 +97,8 @@ def test_errors_of_many_maps_are_those_of_float32(form: Lowering) -> None:
         exact = _both_ways(partial(forward, lowering="lax"), x.astype(float), kernel.astype(float))
     for found, usual, wanted in zip(own, plain, exact, strict=True):
         off, normal = (
-            np.sqrt(np.mean((np.asarray(y, float) - np.asarray(wanted)) ** 2)) for y in (found, usual)
+            np.sqrt(np.mean((np.asarray(y, float) - np.asarray(wanted)) ** 2))
+            for y in (found, usual)
         )
         assert off <= 3 * normal
 
@@ -107,9 +110,13 @@ def test_in_bfloat16_a_form_is_the_convolution_of_those_numbers(
     form: Lowering, images: tuple[int, ...], padding: int
 ) -> None:
     """Values and both gradients are bfloat16, as near to float32's as its digits allow."""
-    x, kernel = (jnp.asarray(y, jnp.bfloat16) for y in (_normal(11, *images, 16), _normal(12, 3, 3, 16, 16)))
+    x, kernel = (
+        jnp.asarray(y, jnp.bfloat16) for y in (_normal(11, *images, 16), _normal(12, 3, 3, 16, 16))
+    )
     found = _both_ways(partial(conv2d, padding=padding, lowering=form), x, kernel)
-    wanted = _both_ways(partial(_plain, padding=padding), x.astype(jnp.float32), kernel.astype(jnp.float32))
+    wanted = _both_ways(
+        partial(_plain, padding=padding), x.astype(jnp.float32), kernel.astype(jnp.float32)
+    )
     for low, exact in zip(found, wanted, strict=True):
         assert low.dtype == jnp.bfloat16
         largest = float(jnp.abs(exact).max())
@@ -154,7 +161,10 @@ def test_lanes_compute_what_each_computes_alone(
 
     together = jax.jit(jax.vmap(outcome, axes))(x, kernel)
     for lane in range(lanes):
-        own = [value[lane] if axis == 0 else value for value, axis in zip((x, kernel), axes, strict=True)]
+        own = [
+            value[lane] if axis == 0 else value
+            for value, axis in zip((x, kernel), axes, strict=True)
+        ]
         _close([value[lane] for value in together], jax.jit(outcome)(*own))
 
 
@@ -163,7 +173,9 @@ def _dimensions(jaxpr: Any) -> list[tuple[Any, int]]:
     found = []
     for equation in jaxpr.eqns:
         if equation.primitive.name == "conv_general_dilated":
-            found.append((equation.params["dimension_numbers"], equation.params["feature_group_count"]))
+            found.append(
+                (equation.params["dimension_numbers"], equation.params["feature_group_count"])
+            )
         for value in equation.params.values():
             inner = getattr(value, "jaxpr", value)
             found += _dimensions(inner) if hasattr(inner, "eqns") else []
@@ -171,14 +183,16 @@ def _dimensions(jaxpr: Any) -> list[tuple[Any, int]]:
 
 
 @pytest.mark.parametrize("lanes", [None, 2])
-def test_inside_a_loop_every_convolution_has_the_order_of_axes_that_is_fast_there(lanes: int | None) -> None:
+def test_inside_a_loop_every_convolution_has_the_order_of_axes_that_is_fast_there(
+    lanes: int | None,
+) -> None:
     """Images NHWC, kernel HWIO, no groups: what XLA hands to Eigen on CPU without having to turn it round."""
     x, kernel = np.zeros((2, 8, 8, 32), np.float32), np.zeros((3, 3, 32, 32), np.float32)
 
     def step(kernel: Any, x: Any) -> Any:
-        return jax.grad(lambda k, x: jnp.sum(conv2d(x, k, stride=2, padding=1) ** 2), argnums=(0, 1))(
-            kernel, x
-        )
+        return jax.grad(
+            lambda k, x: jnp.sum(conv2d(x, k, stride=2, padding=1) ** 2), argnums=(0, 1)
+        )(kernel, x)
 
     if lanes:
         x, kernel = np.stack([x] * lanes), np.stack([kernel] * lanes)

@@ -35,7 +35,9 @@ def test_shifted_products_are_the_convolution(
 ) -> None:
     x, kernel = _normal(1, *size), _normal(2, kernel_size, kernel_size, 1, size[-1])
     given: Any = {"stride": stride, "padding": padding}
-    both = jax.jit(lambda *a: [_outcome(*a, **given, lowering=lowering) for lowering in ("shifted", "lax")])
+    both = jax.jit(
+        lambda *a: [_outcome(*a, **given, lowering=lowering) for lowering in ("shifted", "lax")]
+    )
     for shifted, plain in zip(*both(x, kernel), strict=True):
         np.testing.assert_allclose(shifted, plain, rtol=1e-4, atol=1e-4)
 
@@ -59,7 +61,9 @@ def test_reduced_precision_stays_reduced_and_close() -> None:
     x, kernel = _normal(1, 2, 8, 8, 4), _normal(2, 3, 3, 1, 4)
     low = [jnp.asarray(part, jnp.bfloat16) for part in (x, kernel)]
     for rounded, exact in zip(
-        _outcome_low(*low), _outcome(x, kernel, padding=((1, 1), (1, 1)), lowering="lax"), strict=True
+        _outcome_low(*low),
+        _outcome(x, kernel, padding=((1, 1), (1, 1)), lowering="lax"),
+        strict=True,
     ):
         assert rounded.dtype == jnp.bfloat16
         scale = np.abs(exact).max()
@@ -67,7 +71,9 @@ def test_reduced_precision_stays_reduced_and_close() -> None:
 
 
 def _outcome_low(x: Any, kernel: Any) -> Any:
-    conv = lambda x, kernel: depthwise_conv2d(x, kernel, padding=((1, 1), (1, 1)), lowering="shifted")  # noqa: E731
+    conv = lambda x, kernel: depthwise_conv2d(
+        x, kernel, padding=((1, 1), (1, 1)), lowering="shifted"
+    )
     value, back = jax.vjp(conv, x, kernel)
     return value, *back(jnp.cos(jnp.arange(value.size)).reshape(value.shape).astype(jnp.bfloat16))
 
@@ -75,7 +81,9 @@ def _outcome_low(x: Any, kernel: Any) -> Any:
 def test_lowering_is_chosen_by_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     def uses_lax() -> bool:
         given = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 8, 8, 4), (3, 3, 1, 4))]
-        return "conv_general_dilated" in str(jax.make_jaxpr(lambda *a: depthwise_conv2d(*a))(*given))
+        return "conv_general_dilated" in str(
+            jax.make_jaxpr(lambda *a: depthwise_conv2d(*a))(*given)
+        )
 
     assert not uses_lax()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -93,7 +101,9 @@ def test_same_padding_gives_as_many_outputs_as_strides_fit(
 ) -> None:
     """XLA's own rule of that name is TensorFlow's."""
     rows, columns = sides("same", size, size + more, kernel_size, stride)
-    expected = jax.lax.padtype_to_pads((size, size + more), (kernel_size,) * 2, (stride,) * 2, "SAME")
+    expected = jax.lax.padtype_to_pads(
+        (size, size + more), (kernel_size,) * 2, (stride,) * 2, "SAME"
+    )
     assert [rows, columns] == [tuple(pair) for pair in expected]
 
 
@@ -108,7 +118,9 @@ def test_layers_have_the_kernels_of_convolutions() -> None:
     variables = jax.jit(deep.init)(jax.random.key(0), x)
     assert jax.tree.map(jnp.shape, variables["params"]) == {"kernel": (3, 3, 1, 4), "bias": (4,)}
     biased = deep.apply({"params": variables["params"] | {"bias": jnp.arange(4.0)}}, x)
-    np.testing.assert_allclose(biased, deep.apply(variables, x) + jnp.arange(4.0), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        biased, deep.apply(variables, x) + jnp.arange(4.0), rtol=1e-6, atol=1e-6
+    )
     point = PointwiseConv(3)
     variables = jax.jit(point.init)(jax.random.key(0), x)
     assert variables["params"]["kernel"].shape == (1, 1, 4, 3)

@@ -23,7 +23,9 @@ SHAPES = st.tuples(
     st.integers(1, 3),  # channels
     st.integers(1, 5),  # kernel height
     st.integers(1, 5),  # kernel width
-    st.sampled_from([1, 4, 6, 10, 16, 33]),  # maps: of one tile a row, of several, of as many as pixels
+    st.sampled_from(
+        [1, 4, 6, 10, 16, 33]
+    ),  # maps: of one tile a row, of several, of as many as pixels
     st.integers(0, 3),  # padding
 )
 
@@ -35,16 +37,23 @@ def test_banded_convolution_is_the_convolution(shape: tuple[int, ...], dtype: st
     batch, height, width, channels, kh, kw, maps, padding = shape
     x, kernel = (
         jnp.asarray(values, dtype)
-        for values in (_normal(1, batch, height, width, channels), _normal(2, kh, kw, channels, maps))
+        for values in (
+            _normal(1, batch, height, width, channels),
+            _normal(2, kh, kw, channels, maps),
+        )
     )
     out = (batch, height + 2 * padding - kh + 1, width + 2 * padding - kw + 1, maps)
 
     def outcome(lowering: layers.Lowering, x: Any, kernel: Any, pull: Any) -> Any:
-        value, back = jax.vjp(lambda x, k: layers.conv2d(x, k, padding=padding, lowering=lowering), x, kernel)
+        value, back = jax.vjp(
+            lambda x, k: layers.conv2d(x, k, padding=padding, lowering=lowering), x, kernel
+        )
         return value, *back(pull)
 
     pull = jnp.asarray(_normal(3, *out), dtype)
-    both = jax.jit(lambda *given: (outcome("banded", *given), outcome("lax", *given)))(x, kernel, pull)
+    both = jax.jit(lambda *given: (outcome("banded", *given), outcome("lax", *given)))(
+        x, kernel, pull
+    )
     off = 1e-4 if dtype == "float32" else 0.03
     for banded, plain in zip(*both, strict=True):
         assert banded.dtype == plain.dtype == dtype
@@ -58,7 +67,9 @@ def test_banded_convolution_is_the_convolution(shape: tuple[int, ...], dtype: st
     ("width", "maps", "tile"),
     [(28, 6, 4), (10, 16, 2), (11, 16, 1), (9, 6, 3), (3, 1, 3), (24, 8, 4), (7, 64, 1)],
 )
-def test_tiles_are_as_wide_as_a_band_allows_and_waste_least(width: int, maps: int, tile: int) -> None:
+def test_tiles_are_as_wide_as_a_band_allows_and_waste_least(
+    width: int, maps: int, tile: int
+) -> None:
     assert band_tile(width, maps) == tile
 
 
@@ -76,13 +87,17 @@ def test_lowering_is_chosen_by_platform_and_shape(
 ) -> None:
     def uses_lax() -> bool:
         given = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (x, kernel)]
-        return "conv_general_dilated" in str(jax.make_jaxpr(lambda x, k: layers.conv2d(x, k))(*given))
+        return "conv_general_dilated" in str(
+            jax.make_jaxpr(lambda x, k: layers.conv2d(x, k))(*given)
+        )
 
     assert uses_lax() != banded
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert uses_lax()
     assert "custom_vjp" not in str(  # XLA's own gradients there
-        jax.make_jaxpr(layers.conv2d)(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (x, kernel)))
+        jax.make_jaxpr(layers.conv2d)(
+            *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (x, kernel))
+        )
     )
 
 
@@ -112,9 +127,13 @@ def test_an_odd_last_row_and_column_are_left_out() -> None:
     assert np.asarray(layers.pool2d(x, "average")).ravel().tolist() == [3, 5]
 
 
-@pytest.mark.parametrize(("size", "stride", "padding"), [(3, 2, 1), (3, 2, 0), (2, 2, 0), (3, 1, 1)])
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"), [(3, 2, 1), (3, 2, 0), (2, 2, 0), (3, 1, 1)]
+)
 @pytest.mark.parametrize("shape", [(2, 9, 8, 3), (1, 6, 11, 2)])
-def test_max_pooling_is_flax_pooling(shape: tuple[int, ...], size: int, stride: int, padding: int) -> None:
+def test_max_pooling_is_flax_pooling(
+    shape: tuple[int, ...], size: int, stride: int, padding: int
+) -> None:
     """Of negative values too: padding never wins."""
     x = _normal(6, *shape) - 5
     edges = ((padding, padding), (padding, padding))
@@ -125,7 +144,9 @@ def test_max_pooling_is_flax_pooling(shape: tuple[int, ...], size: int, stride: 
 
     own = jax.jit(lambda x: outcome(x, lambda x: layers.max_pool2d(x, size, stride, padding)))(x)
     other = jax.jit(
-        lambda x: outcome(x, lambda x: nn.max_pool(x, (size, size), (stride, stride), padding=edges))
+        lambda x: outcome(
+            x, lambda x: nn.max_pool(x, (size, size), (stride, stride), padding=edges)
+        )
     )(x)
     jax.tree.map(np.testing.assert_array_equal, own[0], other[0])
     np.testing.assert_allclose(own[1], other[1], rtol=1e-6, atol=1e-6)
@@ -141,7 +162,9 @@ def test_adaptive_pooling_averages_windows_that_tile(height: int, width: int) ->
         rows = slice(int(np.floor(i * height / 6)), int(np.ceil((i + 1) * height / 6)))
         for j in range(6):
             columns = slice(int(np.floor(j * width / 6)), int(np.ceil((j + 1) * width / 6)))
-            np.testing.assert_allclose(found[:, i, j], x[:, rows, columns].mean((1, 2)), rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                found[:, i, j], x[:, rows, columns].mean((1, 2)), rtol=1e-4, atol=1e-5
+            )
 
 
 @pytest.mark.parametrize(
@@ -162,7 +185,10 @@ def test_convolution_layer_has_a_bias_for_each_map() -> None:
     x = _normal(5, 2, 6, 6, 2)
     variables = conv.init(jax.random.key(0), x)
     params = variables["params"]
-    assert {name: leaf.shape for name, leaf in params.items()} == {"kernel": (3, 3, 2, 4), "bias": (4,)}
+    assert {name: leaf.shape for name, leaf in params.items()} == {
+        "kernel": (3, 3, 2, 4),
+        "bias": (4,),
+    }
     bias = jnp.arange(4.0)
     shifted = conv.apply({"params": params | {"bias": bias}}, x)
     np.testing.assert_allclose(shifted, conv.apply(variables, x) + bias, rtol=1e-6, atol=1e-6)

@@ -40,7 +40,12 @@ def test_is_the_net_of_the_lecture() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "classes", "flat"),
-    [((12, 12, 1), 2, 16), ((13, 13, 1), 12, 16), ((32, 32, 3), 100, 16 * 36), ((28, 40, 2), 7, 16 * 5 * 8)],
+    [
+        ((12, 12, 1), 2, 16),
+        ((13, 13, 1), 12, 16),
+        ((32, 32, 3), 100, 16 * 36),
+        ((28, 40, 2), 7, 16 * 5 * 8),
+    ],
 )
 def test_shapes_are_derived(shape: tuple[int, ...], classes: int, flat: int) -> None:
     network = lenet5(PLAIN, shape, classes)
@@ -73,7 +78,9 @@ def _drawn(network: Network) -> Any:
     """Weights of moderate size, and biases that are not 0."""
     rng = np.random.default_rng(2)
     return jax.tree.map(
-        lambda leaf: (rng.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]) + 1)).astype(np.float32),
+        lambda leaf: (rng.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]) + 1)).astype(
+            np.float32
+        ),
         network.abstract_variables,
     )
 
@@ -83,11 +90,14 @@ def _plain_lenet(variables: Any, x: np.ndarray, activation: Any, pool: Any) -> n
     x = np.pad(x.astype(np.float64), ((0, 0), (2, 2), (2, 2), (0, 0)))
     for unit in ("conv1", "conv2"):
         weights = {
-            name: np.asarray(leaf, np.float64) for name, leaf in variables[unit]["params"]["conv"].items()
+            name: np.asarray(leaf, np.float64)
+            for name, leaf in variables[unit]["params"]["conv"].items()
         }
         windows = np.lib.stride_tricks.sliding_window_view(x, (5, 5), (1, 2))
         x = activation(np.einsum("nhwcyx,yxco->nhwo", windows, weights["kernel"]) + weights["bias"])
-        x = pool(np.stack([x[:, i::2, j::2] for i, j in itertools.product((0, 1), repeat=2)]), axis=0)
+        x = pool(
+            np.stack([x[:, i::2, j::2] for i, j in itertools.product((0, 1), repeat=2)]), axis=0
+        )
     x = x.reshape(len(x), -1)
     for unit in ("fc3", "fc4", "fc5"):
         weights = variables[unit]["params"]["dense"]
@@ -104,12 +114,16 @@ def _plain_lenet(variables: Any, x: np.ndarray, activation: Any, pool: Any) -> n
         ("sigmoid", "average", lambda x: 1 / (1 + np.exp(-x)), np.mean),
     ],
 )
-def test_computes_what_its_definition_says(activation: Any, pooling: Any, by_hand: Any, pool: Any) -> None:
+def test_computes_what_its_definition_says(
+    activation: Any, pooling: Any, by_hand: Any, pool: Any
+) -> None:
     network = lenet5(LeNet5Config(activation=activation, pooling=pooling), (28, 28, 1), 10)
     variables = _drawn(network)
     images = _images((28, 28, 1))
     found = jax.jit(network.apply)(variables, images)[0]
-    np.testing.assert_allclose(found, _plain_lenet(variables, images, by_hand, pool), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        found, _plain_lenet(variables, images, by_hand, pool), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_tanh_and_average_pooling_are_the_default() -> None:
@@ -128,7 +142,9 @@ def test_tanh_and_average_pooling_are_the_default() -> None:
 )
 def test_initialisers(initialiser: Any, variance: float) -> None:
     fc3 = lenet5(LeNet5Config(initialiser=initialiser), (28, 28, 1), 10).units[4][1]
-    drawn = jax.jit(lambda key: fc3.init(key, jnp.zeros((1, 5, 5, 16)), train=False))(jax.random.key(3))
+    drawn = jax.jit(lambda key: fc3.init(key, jnp.zeros((1, 5, 5, 16)), train=False))(
+        jax.random.key(3)
+    )
     dense = drawn["params"]["dense"]
     assert float(jnp.var(dense["kernel"])) == pytest.approx(variance, rel=0.05)  # of 48,000 draws
     assert not np.any(dense["bias"])
@@ -136,5 +152,7 @@ def test_initialisers(initialiser: Any, variance: float) -> None:
 
 
 def test_plain_lowering_changes_nothing_else() -> None:
-    config = LeNet5Config(activation="relu", pooling="max", initialiser="he_normal", lowering="banded")
+    config = LeNet5Config(
+        activation="relu", pooling="max", initialiser="he_normal", lowering="banded"
+    )
     assert with_plain_lowering(config) == dataclasses.replace(config, lowering="lax")

@@ -34,7 +34,13 @@ def test_pieces_of_a_batch_are_equal_and_never_single_images(rows: int, side: in
 
 def test_bigger_images_go_fewer_at_a_time() -> None:
     assert [_inferred(32, side) for side in (32, 64, 96, 224, 299)] == [32, 16, 8, 2, 2]
-    assert [trained_at_a_time(64, (side, side, 3)) for side in (28, 64, 96, 224, 299)] == [32, 32, 16, 4, 2]
+    assert [trained_at_a_time(64, (side, side, 3)) for side in (28, 64, 96, 224, 299)] == [
+        32,
+        32,
+        16,
+        4,
+        2,
+    ]
 
 
 def test_weights_that_outweigh_maps_are_read_less_often() -> None:

@@ -96,7 +96,8 @@ def test_units_of_inverted_residuals(config: ModelConfig, blocks: int, top: int)
 def test_units_of_convnext() -> None:
     network = build_network(NEXT, (224, 224, 3), 10)
     stages = [
-        [f"stage{stage}_block{place + 1}" for place in range(n)] for stage, n in enumerate((3, 3, 9, 3), 1)
+        [f"stage{stage}_block{place + 1}" for place in range(n)]
+        for stage, n in enumerate((3, 3, 9, 3), 1)
     ]
     expected = [
         "stem",
@@ -113,8 +114,11 @@ def test_units_of_convnext() -> None:
     assert list(network.names) == expected
     shapes = dict(zip(network.names, network.output_shapes, strict=True))
     assert [shapes[name] for name in ("stem", "down2", "down3", "down4")] == [
-        (56, 56, 96), (28, 28, 192), (14, 14, 384), (7, 7, 768)
-    ]  # fmt: skip
+        (56, 56, 96),
+        (28, 28, 192),
+        (14, 14, 384),
+        (7, 7, 768),
+    ]
     assert shapes["gap"] == (768,)
 
 
@@ -122,17 +126,27 @@ def test_layer_names() -> None:
     """Imported weights are found by them."""
     network = build_network(LITE, (64, 64, 3), 10)
     own = network.abstract_variables
-    inverted = {f"{layer}{end}" for layer in ("expand", "depthwise", "project") for end in ("", "_norm")}
+    inverted = {
+        f"{layer}{end}" for layer in ("expand", "depthwise", "project") for end in ("", "_norm")
+    }
     assert set(own["block02"]["params"]) == inverted
     assert set(own["block01"]["params"]) == inverted - {"expand", "expand_norm"}
     assert set(own["block02"]["batch_stats"]) == {name for name in inverted if "norm" in name}
     assert set(own["stem"]["params"]) == set(own["top"]["params"]) == {"conv", "norm"}
     assert own["block02"]["params"]["depthwise"]["kernel"].shape == (3, 3, 1, 96)
     own = build_network(NEXT, (64, 64, 3), 10).abstract_variables
-    assert set(own["stage1_block1"]["params"]) == {"depthwise", "norm", "expand", "project", "gamma"}
+    assert set(own["stage1_block1"]["params"]) == {
+        "depthwise",
+        "norm",
+        "expand",
+        "project",
+        "gamma",
+    }
     assert {name: set(own[name]["params"]) for name in ("stem", "down2", "head")} == {
-        "stem": {"conv", "norm"}, "down2": {"conv", "norm"}, "head": {"norm", "dense"}
-    }  # fmt: skip
+        "stem": {"conv", "norm"},
+        "down2": {"conv", "norm"},
+        "head": {"norm", "dense"},
+    }
     assert all("batch_stats" not in unit for unit in own.values())
 
 
@@ -184,18 +198,24 @@ def test_a_step_of_training_leaves_the_frozen_units_alone(config: ModelConfig) -
     variables = {unit: drawn[unit] for unit in network.names[start:]}
     x = np.random.default_rng(5).normal(size=(4, *network.shape_before(start))).astype(np.float32)
     state = init_state(optim, phase, variables)
-    step = jax.jit(lambda v, s, x: update(network, start, phase, optim, v, s, jnp.float32(1e-3), x, labels))
+    step = jax.jit(
+        lambda v, s, x: update(network, start, phase, optim, v, s, jnp.float32(1e-3), x, labels)
+    )
     after, _, loss = step(variables, state, x)
     assert np.isfinite(loss)
     for unit in variables:
         moved = jax.tree.map(
             lambda a, b: bool(np.any(np.asarray(a) != np.asarray(b))), variables[unit], after[unit]
         )
-        assert all(jax.tree.leaves(moved)) == (unit in phase.trained or not jax.tree.leaves(moved)), unit
+        assert all(jax.tree.leaves(moved)) == (
+            unit in phase.trained or not jax.tree.leaves(moved)
+        ), unit
         assert any(jax.tree.leaves(moved)) == (unit in phase.trained), unit
 
 
-@pytest.mark.parametrize("config", [replace(MOBILE, dropout=0.5), replace(LITE, dropout=0.5)], ids=KINDS[:2])
+@pytest.mark.parametrize(
+    "config", [replace(MOBILE, dropout=0.5), replace(LITE, dropout=0.5)], ids=KINDS[:2]
+)
 def test_dropout_acts_on_the_head_in_training_only(config: ModelConfig) -> None:
     network = build_network(config, (32, 32, 3), 4)
     variables = {"head": _drawn(network)["head"]}
@@ -203,7 +223,12 @@ def test_dropout_acts_on_the_head_in_training_only(config: ModelConfig) -> None:
     place = network.index("head")
 
     def logits(trained: tuple[str, ...], key: int) -> np.ndarray:
-        given: Any = {"start": place, "train": trained, "held": trained, "rngs": jax.random.key(key)}
+        given: Any = {
+            "start": place,
+            "train": trained,
+            "held": trained,
+            "rngs": jax.random.key(key),
+        }
         return np.asarray(network.apply(variables, features, **given)[0])
 
     np.testing.assert_array_equal(logits((), 1), logits((), 2))
@@ -220,7 +245,9 @@ def test_stochastic_depth_leaves_out_whole_images_in_training_only() -> None:
     trained = np.asarray(network.apply(variables, x, **given, train=("stage4_block3",))[0])
     left_out = np.all(trained == x, axis=(1, 2, 3))
     assert 0 < left_out.sum() < 16
-    np.testing.assert_allclose(trained[~left_out], (x + 2 * (whole - x))[~left_out], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        trained[~left_out], (x + 2 * (whole - x))[~left_out], rtol=1e-4, atol=1e-4
+    )
     assert network.units[1][1].drop == 0  # the first block is always there
 
 

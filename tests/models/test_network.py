@@ -83,7 +83,9 @@ def test_names_that_repeat_are_refused() -> None:
         Network((("a", Flatten()), ("a", Head(2))), (2, 2, 1))
 
 
-@pytest.mark.parametrize("trained", [(), ("high",), ("head",), ("high", "head"), ("low", "high", "head")])
+@pytest.mark.parametrize(
+    "trained", [(), ("high",), ("head",), ("high", "head"), ("low", "high", "head")]
+)
 def test_only_trained_units_run_in_training_mode(
     trained: Collection[str], variables: Variables, images: np.ndarray
 ) -> None:
@@ -104,16 +106,22 @@ def test_a_unit_below_the_trained_ones_computes_what_it_does_alone(
         variables, images, train=("high", "head"), rngs=jax.random.key(1), taps=("low", "high")
     )
     assert _equal(alone["low"], below["low"])
-    by_hand = nn.Dense(6).apply({"params": variables["low"]["params"]["Dense_0"]}, images.reshape(8, 4))
+    by_hand = nn.Dense(6).apply(
+        {"params": variables["low"]["params"]["Dense_0"]}, images.reshape(8, 4)
+    )
     mean, var = (variables["low"]["batch_stats"]["BatchNorm_0"][name] for name in ("mean", "var"))
     norm = variables["low"]["params"]["BatchNorm_0"]
     expected = nn.relu((by_hand - mean) / jnp.sqrt(var + 1e-5) * norm["scale"] + norm["bias"])
     np.testing.assert_allclose(below["low"], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_trained_statistics_move_towards_the_batch(variables: Variables, images: np.ndarray) -> None:
+def test_trained_statistics_move_towards_the_batch(
+    variables: Variables, images: np.ndarray
+) -> None:
     _, updated, _ = NETWORK.apply(variables, images, train=("low",), rngs=jax.random.key(1))
-    entered = nn.Dense(6).apply({"params": variables["low"]["params"]["Dense_0"]}, images.reshape(8, 4))
+    entered = nn.Dense(6).apply(
+        {"params": variables["low"]["params"]["Dense_0"]}, images.reshape(8, 4)
+    )
     before = variables["low"]["batch_stats"]["BatchNorm_0"]["mean"]
     after = updated["low"]["batch_stats"]["BatchNorm_0"]["mean"]
     np.testing.assert_allclose(after, 0.9 * before + 0.1 * entered.mean(0), rtol=1e-5, atol=1e-6)
@@ -121,7 +129,9 @@ def test_trained_statistics_move_towards_the_batch(variables: Variables, images:
 
 @pytest.mark.parametrize("cut", [0, 1, 2, 3, 4])
 @pytest.mark.parametrize("trained", [(), ("high", "head")])
-def test_slices_compose(cut: int, trained: Collection[str], variables: Variables, images: np.ndarray) -> None:
+def test_slices_compose(
+    cut: int, trained: Collection[str], variables: Variables, images: np.ndarray
+) -> None:
     """Also with dropout: a unit's key depends on its place, not on the slice."""
     given: dict[str, Any] = {"train": trained, "rngs": jax.random.key(2), "taps": ("low", "head")}
     whole, updated, tapped = NETWORK.apply(variables, images, **given)
@@ -151,7 +161,9 @@ def test_names_of_no_unit_are_refused(where: str, variables: Variables, images: 
 
 def test_dropout_is_drawn_by_key_and_unit(variables: Variables, images: np.ndarray) -> None:
     def dropped(key: int, trained: Collection[str]) -> np.ndarray:
-        taps = NETWORK.apply(variables, images, train=trained, rngs=jax.random.key(key), taps=("high",))[2]
+        taps = NETWORK.apply(
+            variables, images, train=trained, rngs=jax.random.key(key), taps=("high",)
+        )[2]
         return np.asarray(taps["high"])
 
     assert _equal(dropped(1, ("high",)), dropped(1, ("high",)))
@@ -169,12 +181,17 @@ def test_units_draw_independently() -> None:
     assert _equal(changed["high"], drawn["high"])
     assert not _equal(NETWORK.init(jax.random.key(8))["low"], drawn["low"])
     alike = Network((("flat", Flatten()), ("a", Block(4)), ("b", Block(4))), (2, 2, 1))
-    a, b = (alike.init(jax.random.key(7))[unit]["params"]["Dense_0"]["kernel"] for unit in ("a", "b"))
+    a, b = (
+        alike.init(jax.random.key(7))[unit]["params"]["Dense_0"]["kernel"] for unit in ("a", "b")
+    )
     assert not _equal(a, b)
 
 
 def test_shapes_cost_no_computation() -> None:
-    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(NETWORK.abstract_variables))
+    assert all(
+        isinstance(leaf, jax.ShapeDtypeStruct)
+        for leaf in jax.tree.leaves(NETWORK.abstract_variables)
+    )
 
 
 @pytest.mark.parametrize(

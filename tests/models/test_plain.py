@@ -24,7 +24,9 @@ def test_every_hidden_unit_is_as_wide_as_the_others(hidden):
 def test_the_head_is_drawn_like_every_other_unit(name):
     network = build_network(PlainConfig(hidden=2, width=200, initialiser=name), (8, 8, 1), 200)
     variables = network.init(jax.random.key(0))
-    spread = [float(jnp.std(variables[unit]["params"]["dense"]["kernel"])) for unit in ("fc2", "out")]
+    spread = [
+        float(jnp.std(variables[unit]["params"]["dense"]["kernel"])) for unit in ("fc2", "out")
+    ]
     assert spread[0] == pytest.approx(spread[1], rel=0.05)
     assert spread[0] > 0
 

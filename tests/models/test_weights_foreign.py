@@ -15,13 +15,13 @@ import jax
 import numpy as np
 import pytest
 
-from convtl.cache import Cache
 from convtl.cli import compose
 from convtl.config import FileWeights
 from convtl.errors import UserError
 from convtl.models.weights import import_weights, imported, network_of, shards
 from convtl.models.weights.readers import read
 from convtl.parsing import parse
+from convtl.storage.cache import Cache
 
 pytestmark = pytest.mark.foreign
 
@@ -33,13 +33,25 @@ SIZES = {
     "efficientnet_lite4": 380,
 }
 NETS = [
-    ("resnet18", "torchvision"), ("resnet34", "torchvision"), ("resnet50", "torchvision"), ("resnet50", "timm"),
-    ("vgg11", "torchvision"), ("vgg11_bn", "torchvision"), ("vgg16", "timm"), ("alexnet", "torchvision"),
-    ("mobilenet_v2", "torchvision"), ("mobilenet_v2", "timm"), ("convnext_tiny", "torchvision"),
-    ("convnext_tiny", "timm"), ("efficientnet_lite0", "efficientnet_lite_pytorch"), ("efficientnet_lite0", "timm"),
-    ("efficientnet_lite1", "timm"), ("efficientnet_lite2", "timm"), ("efficientnet_lite3", "timm"),
+    ("resnet18", "torchvision"),
+    ("resnet34", "torchvision"),
+    ("resnet50", "torchvision"),
+    ("resnet50", "timm"),
+    ("vgg11", "torchvision"),
+    ("vgg11_bn", "torchvision"),
+    ("vgg16", "timm"),
+    ("alexnet", "torchvision"),
+    ("mobilenet_v2", "torchvision"),
+    ("mobilenet_v2", "timm"),
+    ("convnext_tiny", "torchvision"),
+    ("convnext_tiny", "timm"),
+    ("efficientnet_lite0", "efficientnet_lite_pytorch"),
+    ("efficientnet_lite0", "timm"),
+    ("efficientnet_lite1", "timm"),
+    ("efficientnet_lite2", "timm"),
+    ("efficientnet_lite3", "timm"),
     ("efficientnet_lite4", "timm"),
-]  # fmt: skip
+]
 
 
 def logits(network, variables, images: np.ndarray, batch: int = 16) -> np.ndarray:
@@ -53,7 +65,11 @@ def torch_logits(net, images: np.ndarray, batch: int = 16) -> np.ndarray:
 
     with torch.inference_mode():
         parts = [
-            net(torch.from_numpy(np.ascontiguousarray(images[at : at + batch].transpose(0, 3, 1, 2))))
+            net(
+                torch.from_numpy(
+                    np.ascontiguousarray(images[at : at + batch].transpose(0, 3, 1, 2))
+                )
+            )
             for at in range(0, len(images), batch)
         ]
     return torch.cat(parts).numpy()
@@ -69,7 +85,9 @@ def agree(name: str, ours: np.ndarray, theirs: np.ndarray) -> None:
 
 @pytest.mark.parametrize(("model", "naming"), NETS, ids=lambda value: value)
 @pytest.mark.filterwarnings("default")
-def test_logits_of_random_weights_are_those_of_pytorch(tmp_path: Path, model: str, naming: str) -> None:
+def test_logits_of_random_weights_are_those_of_pytorch(
+    tmp_path: Path, model: str, naming: str
+) -> None:
     import torch
     from safetensors.torch import save_file
     from torch_nets import original, randomised
@@ -83,7 +101,9 @@ def test_logits_of_random_weights_are_those_of_pytorch(tmp_path: Path, model: st
     found = import_weights(config, network)
     assert not found.report.fresh
     images = np.random.default_rng(0).standard_normal((3, *network.input_shape)).astype(np.float32)
-    agree(f"{model} ({naming})", logits(network, found.variables, images), torch_logits(net, images))
+    agree(
+        f"{model} ({naming})", logits(network, found.variables, images), torch_logits(net, images)
+    )
 
 
 # --- files ------------------------------------------------------------------------------------------
@@ -116,7 +136,9 @@ class _Harmful:
 
 @pytest.mark.parametrize("content", ["object", "list", "text", "nested"])
 @pytest.mark.filterwarnings("default")
-def test_what_is_no_state_dict_is_refused_and_never_run(tmp_path: Path, monkeypatch, content: str) -> None:
+def test_what_is_no_state_dict_is_refused_and_never_run(
+    tmp_path: Path, monkeypatch, content: str
+) -> None:
     import torch
 
     monkeypatch.chdir(tmp_path)
@@ -140,7 +162,9 @@ def test_what_is_no_state_dict_is_refused_and_never_run(tmp_path: Path, monkeypa
 def test_a_truncated_pytorch_file_is_never_read(tmp_path: Path, modern: bool) -> None:
     import torch
 
-    torch.save({"a": torch.randn(50, 50)}, tmp_path / "net.pth", _use_new_zipfile_serialization=modern)
+    torch.save(
+        {"a": torch.randn(50, 50)}, tmp_path / "net.pth", _use_new_zipfile_serialization=modern
+    )
     whole = (tmp_path / "net.pth").read_bytes()
     for kept in (0, 1, 50, 1000, len(whole) - 100):
         (tmp_path / "net.pth").write_bytes(whole[:kept])
@@ -191,7 +215,12 @@ def prepared(name: str):
     config = CONFIG.weights[name]
     pixels, classes = photographs(config.size)
     images = (pixels - np.float32(config.mean)) / np.float32(config.std)
-    return config, network_of(config, CONFIG.models[config.model]), images.astype(np.float32), classes
+    return (
+        config,
+        network_of(config, CONFIG.models[config.model]),
+        images.astype(np.float32),
+        classes,
+    )
 
 
 @pytest.mark.parametrize("name", ["imagenet_efficientnet_lite0", "imagenet_mobilenet_v2"])

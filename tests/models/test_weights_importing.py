@@ -10,14 +10,21 @@ import pytest
 from foreign_files import drawn, listings, shapes, write_shards
 from safetensors.numpy import save_file
 
-from convtl.cache import Cache
 from convtl.cli import compose
 from convtl.config import AlexNetConfig, FileWeights, ResNetConfig, VggConfig
 from convtl.errors import UserError
 from convtl.models.registry import build_network
-from convtl.models.weights import import_weights, imported, imported_key, locate, network_of, origin_identity
+from convtl.models.weights import (
+    import_weights,
+    imported,
+    imported_key,
+    locate,
+    network_of,
+    origin_identity,
+)
 from convtl.models.weights.importing import leaves, make_plan
 from convtl.parsing import parse
+from convtl.storage.cache import Cache
 
 MODELS = parse(compose([])).models
 SIZES = {
@@ -35,9 +42,13 @@ TINY = {
     "alexnet": AlexNetConfig(width=4),
 }
 SMALL = (
-    "resnet18_torchvision", "resnet50_timm", "resnet50_keras", "vgg11_timm", "vgg11_bn_torchvision",
+    "resnet18_torchvision",
+    "resnet50_timm",
+    "resnet50_keras",
+    "vgg11_timm",
+    "vgg11_bn_torchvision",
     "alexnet_torchvision",
-)  # fmt: skip
+)
 
 
 def weights(model: str, naming: str, path: Path | str = "net.safetensors", **others) -> FileWeights:
@@ -93,8 +104,12 @@ def check_values(
         assert value[at] == there, f"{leaf} at {at}"
 
 
-LONG = [f"efficientnet_lite{variant}_timm" for variant in (1, 2, 3)]  # 4 is the longest of their kind
-EVERY = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in listings()]
+LONG = [
+    f"efficientnet_lite{variant}_timm" for variant in (1, 2, 3)
+]  # 4 is the longest of their kind
+EVERY = [
+    pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in listings()
+]
 
 
 @pytest.mark.parametrize("listing", EVERY)
@@ -114,7 +129,11 @@ def test_every_leaf_of_every_listing_has_one_counterpart(listing: str) -> None:
     ("listing", "leaf", "name"),
     [
         ("resnet18_torchvision", "stem/params/conv/kernel", "conv1.weight"),
-        ("resnet18_torchvision", "stage2_block1/batch_stats/down_norm/var", "layer2.0.downsample.1.running_var"),
+        (
+            "resnet18_torchvision",
+            "stage2_block1/batch_stats/down_norm/var",
+            "layer2.0.downsample.1.running_var",
+        ),
         ("resnet50_torchvision", "stage3_block2/params/norm3/scale", "layer3.1.bn3.weight"),
         ("resnet50_timm", "head/params/dense/bias", "fc.bias"),
         ("resnet50_keras", "stem/params/norm/bias", "bn_conv1/beta"),
@@ -127,23 +146,48 @@ def test_every_leaf_of_every_listing_has_one_counterpart(listing: str) -> None:
         ("alexnet_torchvision", "conv4/params/conv/bias", "features.8.bias"),
         ("alexnet_torchvision", "fc8/params/dense/bias", "classifier.6.bias"),
         ("mobilenet_v2_torchvision", "block01/params/project/kernel", "features.1.conv.1.weight"),
-        ("mobilenet_v2_torchvision", "block02/params/depthwise/kernel", "features.2.conv.1.0.weight"),
-        ("mobilenet_v2_torchvision", "block17/params/project_norm/scale", "features.17.conv.3.weight"),
+        (
+            "mobilenet_v2_torchvision",
+            "block02/params/depthwise/kernel",
+            "features.2.conv.1.0.weight",
+        ),
+        (
+            "mobilenet_v2_torchvision",
+            "block17/params/project_norm/scale",
+            "features.17.conv.3.weight",
+        ),
         ("mobilenet_v2_timm", "block01/params/project_norm/scale", "blocks.0.0.bn2.weight"),
         ("mobilenet_v2_timm", "block04/params/expand/kernel", "blocks.2.0.conv_pw.weight"),
         ("efficientnet_lite0_timm", "block16/params/project/kernel", "blocks.6.0.conv_pwl.weight"),
-        ("efficientnet_lite4_timm", "block02/batch_stats/depthwise_norm/var", "blocks.1.0.bn2.running_var"),
-        ("efficientnet_lite0_efficientnet_lite_pytorch", "block01/params/project_norm/bias", "_blocks.0._bn2.bias"),
+        (
+            "efficientnet_lite4_timm",
+            "block02/batch_stats/depthwise_norm/var",
+            "blocks.1.0.bn2.running_var",
+        ),
+        (
+            "efficientnet_lite0_efficientnet_lite_pytorch",
+            "block01/params/project_norm/bias",
+            "_blocks.0._bn2.bias",
+        ),
         ("efficientnet_lite0_efficientnet_lite_pytorch", "top/params/norm/scale", "_bn1.weight"),
         ("convnext_tiny_torchvision", "down3/params/conv/kernel", "features.4.1.weight"),
         ("convnext_tiny_torchvision", "stage3_block9/params/gamma", "features.5.8.layer_scale"),
-        ("convnext_tiny_timm", "stage4_block3/params/project/kernel", "stages.3.blocks.2.mlp.fc2.weight"),
+        (
+            "convnext_tiny_timm",
+            "stage4_block3/params/project/kernel",
+            "stages.3.blocks.2.mlp.fc2.weight",
+        ),
         ("convnext_tiny_timm", "head/params/norm/scale", "head.norm.weight"),
     ],
-)  # fmt: skip
-def test_leaves_come_from_the_layer_that_stands_in_their_place(listing: str, leaf: str, name: str) -> None:
+)
+def test_leaves_come_from_the_layer_that_stands_in_their_place(
+    listing: str, leaf: str, name: str
+) -> None:
     model, naming = listings()[listing]
-    assert make_plan(weights(model, naming), network(model), shapes(listing)).report.loaded[leaf] == name
+    assert (
+        make_plan(weights(model, naming), network(model), shapes(listing)).report.loaded[leaf]
+        == name
+    )
 
 
 @pytest.mark.parametrize("listing", [*SMALL, "efficientnet_lite0_timm", "mobilenet_v2_torchvision"])
@@ -173,7 +217,9 @@ def resnet(tmp_path: Path):
     def bring(change=lambda arrays: None, net=net, **others):
         change(arrays)
         path = written(tmp_path, arrays, "torchvision")
-        return import_weights(weights("resnet18", "torchvision", path, **others), net, "weights.mine")
+        return import_weights(
+            weights("resnet18", "torchvision", path, **others), net, "weights.mine"
+        )
 
     return net, arrays, bring
 
@@ -181,20 +227,34 @@ def resnet(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda arrays: arrays.pop("layer2.0.conv1.weight"),
-         "leaves 1 of the net not in the file: stage2_block1/params/conv1/kernel (layer2.0.conv1.weight)"),
-        (lambda arrays: arrays.update({"layer9.0.conv1.weight": np.ones(3, np.float32)}),
-         "leaves 1 of the file not in the net: layer9.0.conv1.weight"),
-        (lambda arrays: arrays.update({"conv1.weight": np.ones((4, 3, 5, 5), np.float32)}),
-         "leaves 1 of another shape: conv1.weight (4, 3, 5, 5) for stem/params/conv/kernel (7, 7, 3, 4)"),
-        (lambda arrays: arrays.update({"fc.weight": arrays["fc.weight"].T.copy()}),
-         "leaves 1 of another shape: fc.weight (32, 1000) for head/params/dense/kernel (32, 1000)"),
-        (lambda arrays: arrays.update({"bn1.extra": np.ones(4, np.float32)}) or arrays.pop("bn1.bias"),
-         "leaves 1 of the net not in the file: stem/params/norm/bias (bn1.bias); 1 of the file not in the net: "
-         "bn1.extra"),
+        (
+            lambda arrays: arrays.pop("layer2.0.conv1.weight"),
+            "leaves 1 of the net not in the file: stage2_block1/params/conv1/kernel (layer2.0.conv1.weight)",
+        ),
+        (
+            lambda arrays: arrays.update({"layer9.0.conv1.weight": np.ones(3, np.float32)}),
+            "leaves 1 of the file not in the net: layer9.0.conv1.weight",
+        ),
+        (
+            lambda arrays: arrays.update({"conv1.weight": np.ones((4, 3, 5, 5), np.float32)}),
+            "leaves 1 of another shape: conv1.weight (4, 3, 5, 5) for stem/params/conv/kernel (7, 7, 3, 4)",
+        ),
+        (
+            lambda arrays: arrays.update({"fc.weight": arrays["fc.weight"].T.copy()}),
+            "leaves 1 of another shape: fc.weight (32, 1000) for head/params/dense/kernel (32, 1000)",
+        ),
+        (
+            lambda arrays: (
+                arrays.update({"bn1.extra": np.ones(4, np.float32)}) or arrays.pop("bn1.bias")
+            ),
+            "leaves 1 of the net not in the file: stem/params/norm/bias (bn1.bias); 1 of the file not in the net: "
+            "bn1.extra",
+        ),
     ],
-)  # fmt: skip
-def test_a_leaf_without_a_counterpart_is_an_error_that_names_it(resnet, change, expected: str) -> None:
+)
+def test_a_leaf_without_a_counterpart_is_an_error_that_names_it(
+    resnet, change, expected: str
+) -> None:
     _, _, bring = resnet
     with pytest.raises(UserError) as error:
         bring(change)
@@ -214,20 +274,25 @@ def test_of_many_leaves_the_first_are_named() -> None:
 
 def test_names_of_another_family_are_refused() -> None:
     with pytest.raises(
-        UserError, match=r"^weights\.naming: got 'keras', which is known for .* resnet; this one is vgg"
+        UserError,
+        match=r"^weights\.naming: got 'keras', which is known for .* resnet; this one is vgg",
     ):
         make_plan(weights("vgg11", "keras"), network("vgg11"), {})
 
 
 def test_grey_images_are_refused() -> None:
     net = build_network(TINY["resnet18"], (32, 32, 1), 1000)
-    with pytest.raises(UserError, match=r"for images of three channels; got images of shape \(32, 32, 1\)"):
+    with pytest.raises(
+        UserError, match=r"for images of three channels; got images of shape \(32, 32, 1\)"
+    ):
         make_plan(weights("resnet18", "torchvision"), net, {})
 
 
 def test_auxiliary_heads_are_left_out_and_said(resnet) -> None:
     _, _, bring = resnet
-    report = bring(lambda arrays: arrays.update({"aux_classifier.0.weight": np.ones(3, np.float32)})).report
+    report = bring(
+        lambda arrays: arrays.update({"aux_classifier.0.weight": np.ones(3, np.float32)})
+    ).report
     assert report.ignored["aux_classifier.0.weight"] == "auxiliary head, used in training only"
     assert report.ignored["bn1.num_batches_tracked"] == "counts the batches of training"
 
@@ -263,7 +328,9 @@ def test_another_file_than_the_one_meant_is_refused(resnet) -> None:
     _, _, bring = resnet
     right = bring().digest
     assert bring(sha256=right).digest == right
-    with pytest.raises(UserError, match=r"^weights\.mine\.sha256: .* is not the file that is meant"):
+    with pytest.raises(
+        UserError, match=r"^weights\.mine\.sha256: .* is not the file that is meant"
+    ):
         bring(sha256="0" * 64)
 
 
@@ -284,7 +351,9 @@ def stored(tmp_path: Path):
 
 
 def same(one, two) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(flat(one).values(), flat(two).values(), strict=True))
+    return all(
+        np.array_equal(a, b) for a, b in zip(flat(one).values(), flat(two).values(), strict=True)
+    )
 
 
 def test_an_imported_net_comes_from_the_cache_when_it_is_there(stored, monkeypatch) -> None:
@@ -324,7 +393,11 @@ def test_identities_follow_content_and_not_place(stored, tmp_path: Path) -> None
     elsewhere = replace(config, path=str(moved), install="x")
     assert origin_identity(elsewhere) == origin_identity(config)
     assert imported_key(elsewhere, model) == imported_key(config, model)
-    for other in (replace(config, channels="bgr"), replace(config, classes=10), replace(config, size=32)):
+    for other in (
+        replace(config, channels="bgr"),
+        replace(config, classes=10),
+        replace(config, size=32),
+    ):
         assert origin_identity(other) != origin_identity(config)
         assert imported_key(other, model) != imported_key(config, model)
     seen_otherwise = replace(config, mean=(0.0, 0.0, 0.0))

@@ -36,7 +36,9 @@ def installed(tmp_path: Path, monkeypatch) -> Path:
     (site / "carrier" / "__init__.py").write_text("raise SystemExit('the code of the package ran')")
     facts = site / "carrier_of_weights-1.0.dist-info"
     facts.mkdir()
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: carrier-of-weights\nVersion: 1.0\n")
+    (facts / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: carrier-of-weights\nVersion: 1.0\n"
+    )
     monkeypatch.syspath_prepend(str(site))
     return site
 
@@ -53,7 +55,9 @@ def test_what_a_package_does_not_have_is_said(installed: Path) -> None:
 
 
 def test_a_missing_package_says_how_to_get_it() -> None:
-    assert line(PACKAGE).endswith("carrier-of-weights is not installed; pip install carrier-of-weights")
+    assert line(PACKAGE).endswith(
+        "carrier-of-weights is not installed; pip install carrier-of-weights"
+    )
 
 
 def test_paths_are_taken_as_typed(tmp_path: Path, monkeypatch) -> None:
@@ -79,15 +83,27 @@ def hub(monkeypatch, tmp_path: Path):
         return str(tmp_path / "fetched.safetensors")
 
     made = SimpleNamespace(
-        asked=[], fault=None, try_to_load_from_cache=lambda *place, **how: None, hf_hub_download=fetch
+        asked=[],
+        fault=None,
+        try_to_load_from_cache=lambda *place, **how: None,
+        hf_hub_download=fetch,
     )
     monkeypatch.setitem(sys.modules, "huggingface_hub", made)
-    for name in ("HF_HUB_OFFLINE", "HF_ENDPOINT", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+    for name in (
+        "HF_HUB_OFFLINE",
+        "HF_ENDPOINT",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ):
         monkeypatch.delenv(name, raising=False)
     return made
 
 
-def test_what_the_hub_has_on_this_machine_needs_no_network(hub, monkeypatch, tmp_path: Path) -> None:
+def test_what_the_hub_has_on_this_machine_needs_no_network(
+    hub, monkeypatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     kept = str(tmp_path / "kept.safetensors")
     asked: list[tuple[str, ...]] = []
@@ -97,7 +113,9 @@ def test_what_the_hub_has_on_this_machine_needs_no_network(hub, monkeypatch, tmp
     assert not hub.asked
 
 
-def test_with_a_network_the_file_is_fetched_once_and_faults_are_one_line(hub, monkeypatch, tmp_path) -> None:
+def test_with_a_network_the_file_is_fetched_once_and_faults_are_one_line(
+    hub, monkeypatch, tmp_path
+) -> None:
     monkeypatch.setattr(locating, "_reachable", lambda endpoint: True)
     assert locating.find(HUB) == tmp_path / "fetched.safetensors"
     hub.fault = RuntimeError("404 Client Error.\n\nRepository not found")
@@ -122,9 +140,11 @@ def test_without_the_hubs_client_the_line_says_what_to_install(monkeypatch) -> N
 
 def test_every_entry_is_for_a_model_that_there_is() -> None:
     config = parse(compose([]))
-    assert {"imagenet_efficientnet_lite0", "imagenet_mobilenet_v2", "imagenet_resnet50_keras"} <= set(
-        config.weights
-    )
+    assert {
+        "imagenet_efficientnet_lite0",
+        "imagenet_mobilenet_v2",
+        "imagenet_resnet50_keras",
+    } <= set(config.weights)
     for name, entry in config.weights.items():
         assert entry.model in config.models, name
         assert name.startswith("imagenet_")

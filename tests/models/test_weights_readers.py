@@ -41,7 +41,9 @@ def test_safetensors_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stored", ["float16", "bfloat16", "float64"])
-def test_numbers_with_a_fraction_become_float32_whatever_they_were_stored_as(tmp_path: Path, stored) -> None:
+def test_numbers_with_a_fraction_become_float32_whatever_they_were_stored_as(
+    tmp_path: Path, stored
+) -> None:
     import ml_dtypes
 
     kind = np.dtype(ml_dtypes.bfloat16) if stored == "bfloat16" else np.dtype(stored)
@@ -78,7 +80,12 @@ def test_shards_come_back_wherever_they_are_cut_and_however_they_are_packed(
     for name, array in arrays.items():
         assert found[name].flags.writeable
         np.testing.assert_array_equal(found[name], array)
-    assert sha256(path) == sha256(folder) == sha256(folder / "model.json") == sha256(tmp_path / "package")
+    assert (
+        sha256(path)
+        == sha256(folder)
+        == sha256(folder / "model.json")
+        == sha256(tmp_path / "package")
+    )
 
 
 def changed(folder: Path, change) -> Path:
@@ -91,18 +98,38 @@ def changed(folder: Path, change) -> Path:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda group: group["weights"][0].update(dtype="int32"), "a/kernel is int32; accepted: float32"),
-        (lambda group: group["weights"][1].update(quantization={"scale": 1}), "a/bias is quantised; accepted"),
-        (lambda group: group["weights"][0].update(shape=[3, 3, 2, 6]), "is damaged: the shards end inside"),
-        (lambda group: group["weights"][0].update(shape=[3, 3, 2, 4]), "is damaged: the shards hold 72 bytes too many"),
+        (
+            lambda group: group["weights"][0].update(dtype="int32"),
+            "a/kernel is int32; accepted: float32",
+        ),
+        (
+            lambda group: group["weights"][1].update(quantization={"scale": 1}),
+            "a/bias is quantised; accepted",
+        ),
+        (
+            lambda group: group["weights"][0].update(shape=[3, 3, 2, 6]),
+            "is damaged: the shards end inside",
+        ),
+        (
+            lambda group: group["weights"][0].update(shape=[3, 3, 2, 4]),
+            "is damaged: the shards hold 72 bytes too many",
+        ),
         (lambda group: group["weights"][1].update(name="a/kernel"), "a/kernel is there twice"),
         (lambda group: group["paths"].append("gone.bin"), "the shard gone.bin is missing"),
-        (lambda group: group["paths"].append("../model.json"), "model.json is damaged or has no weightsManifest"),
-        (lambda group: group["weights"][0].update(shape="3x3"), "model.json is damaged or has no weightsManifest"),
+        (
+            lambda group: group["paths"].append("../model.json"),
+            "model.json is damaged or has no weightsManifest",
+        ),
+        (
+            lambda group: group["weights"][0].update(shape="3x3"),
+            "model.json is damaged or has no weightsManifest",
+        ),
         (lambda group: group.pop("weights"), "model.json is damaged or has no weightsManifest"),
     ],
-)  # fmt: skip
-def test_shards_that_are_not_what_the_manifest_says_are_one_line(tmp_path: Path, change, expected) -> None:
+)
+def test_shards_that_are_not_what_the_manifest_says_are_one_line(
+    tmp_path: Path, change, expected
+) -> None:
     assert expected in line(changed(write_shards(tmp_path / "net", drawn(LEAVES)), change))
 
 

@@ -85,7 +85,10 @@ def layers_model(
                 kernel = leaf(f"{name}/kernel").permute(3, 2, 0, 1)
                 return F.conv2d(x, kernel, leaf(f"{name}/bias"), config["strides"], padding)
             case "BatchNormalization":
-                own = [leaf(f"{name}/{last}") for last in ("moving_mean", "moving_variance", "gamma", "beta")]
+                own = [
+                    leaf(f"{name}/{last}")
+                    for last in ("moving_mean", "moving_variance", "gamma", "beta")
+                ]
                 return F.batch_norm(x, *own, eps=config["epsilon"])
             case "Activation":
                 assert config["activation"] == "relu"

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from synthetic_rows import FLOPS, RATES, WEIGHTS
 
+from convtl.analysis.declared import claims_of
+from convtl.analysis.needs import Need, needs
 from convtl.keys import generator
-from convtl.study.declared import claims_of
-from convtl.study.needs import Need, needs
 
 MAIN = ("cyrillic", "armenian")
 UNITS = {1: "fc5", 2: "fc4", 3: "fc3", 4: "conv2", 5: "conv1"}
@@ -30,7 +30,10 @@ Truth = Callable[[Need], float]
 def cells(*names: str) -> tuple[Need, ...]:
     """Every cell that the claims of some principles need, on any of their schedules."""
     found = {
-        need for claim in claims_of(names) for updates in claim.schedules for need in needs(claim, updates)
+        need
+        for claim in claims_of(names)
+        for updates in claim.schedules
+        for need in needs(claim, updates)
     }
     return tuple(sorted(found))
 
@@ -60,15 +63,35 @@ def row(need: Need, target: str, replicate: int, z: float, **other: Any) -> dict
     accuracy = round(1201 / (1 + np.exp(-z)) - 0.5) / 1200
     far = distance(need.source)
     content = {
-        "trial": f"{need} {target} {replicate} {sorted(other)}", "config": "c0ffee", "model": "lenet5",
-        "regime": "fine_tune", "source": source, "similarity": float(share) if share else None, "target": target,
-        "depth": need.depth, "depth_unit": UNITS[need.depth], "n_per_class": need.n_per_class,
-        "n_train": 12 * need.n_per_class, "updates": need.updates, "replicate": replicate, "lr": RATES[need.depth],
-        "lr_at_edge": need.depth == 1, "n_rates": 5, "val_regime": "other_target", "n_val": 240,
-        "val_accuracy": accuracy, "test_accuracy": accuracy, "n_test": 1200, "source_accuracy": 0.9,
-        "trained_weights": WEIGHTS[need.depth], "flops_per_update": FLOPS[need.depth], "seconds": 0.1,
-        "frozen_ok": True, "status": "done", "axes": {"upper_init": need.upper, "classes": 12},
-    }  # fmt: skip
+        "trial": f"{need} {target} {replicate} {sorted(other)}",
+        "config": "c0ffee",
+        "model": "lenet5",
+        "regime": "fine_tune",
+        "source": source,
+        "similarity": float(share) if share else None,
+        "target": target,
+        "depth": need.depth,
+        "depth_unit": UNITS[need.depth],
+        "n_per_class": need.n_per_class,
+        "n_train": 12 * need.n_per_class,
+        "updates": need.updates,
+        "replicate": replicate,
+        "lr": RATES[need.depth],
+        "lr_at_edge": need.depth == 1,
+        "n_rates": 5,
+        "val_regime": "other_target",
+        "n_val": 240,
+        "val_accuracy": accuracy,
+        "test_accuracy": accuracy,
+        "n_test": 1200,
+        "source_accuracy": 0.9,
+        "trained_weights": WEIGHTS[need.depth],
+        "flops_per_update": FLOPS[need.depth],
+        "seconds": 0.1,
+        "frozen_ok": True,
+        "status": "done",
+        "axes": {"upper_init": need.upper, "classes": 12},
+    }
     if source != "scratch":
         content |= dict.fromkeys(("leep", "logme", "linear_probe"), -far)
         content |= {} if ":" in source else {"mmd2": 0.1 + far, "otdd": 50 + 10 * far}

@@ -37,17 +37,37 @@ def row(source: str, n: int, depth: int, replicate: int, z: float, **other: Any)
     correct = round(1201 / (1 + np.exp(-z)) - 0.5)
     validation = 1 / (1 + np.exp(-z))
     content = {
-        "study": "synthetic", "trial": f"{source}-{n}-{depth}-{replicate}-{sorted(other.items())}",
+        "study": "synthetic",
+        "trial": f"{source}-{n}-{depth}-{replicate}-{sorted(other.items())}",
         "config": "c0ffee",
-        "model": "lenet5", "source": source, "target": "cyrillic", "regime": "fine_tune", "depth": depth,
-        "depth_unit": UNITS[depth], "n_per_class": n, "n_train": 12 * n, "replicate": replicate,
-        "lr": RATES[depth], "lr_at_edge": depth == 1 and replicate == 0,
-        "n_rates": 4 if depth == 1 else 3, "updates": 300, "val_regime": "oracle", "n_val": 240,
-        "val_accuracy": validation, "test_accuracy": correct / 1200, "test_nll": 1 + 0.1 * depth - 0.3 * z,
-        "test_ece": 0.02 * depth + 0.01 * (replicate % 3), "n_test": 1200, "source_accuracy": 0.93,
-        "trained_weights": WEIGHTS[depth], "flops_per_update": FLOPS[depth], "seconds": 0.4 * depth,
-        "frozen_ok": True, "subset_digest": f"s{n}{replicate}", "status": "done",
-    }  # fmt: skip
+        "model": "lenet5",
+        "source": source,
+        "target": "cyrillic",
+        "regime": "fine_tune",
+        "depth": depth,
+        "depth_unit": UNITS[depth],
+        "n_per_class": n,
+        "n_train": 12 * n,
+        "replicate": replicate,
+        "lr": RATES[depth],
+        "lr_at_edge": depth == 1 and replicate == 0,
+        "n_rates": 4 if depth == 1 else 3,
+        "updates": 300,
+        "val_regime": "oracle",
+        "n_val": 240,
+        "val_accuracy": validation,
+        "test_accuracy": correct / 1200,
+        "test_nll": 1 + 0.1 * depth - 0.3 * z,
+        "test_ece": 0.02 * depth + 0.01 * (replicate % 3),
+        "n_test": 1200,
+        "source_accuracy": 0.93,
+        "trained_weights": WEIGHTS[depth],
+        "flops_per_update": FLOPS[depth],
+        "seconds": 0.4 * depth,
+        "frozen_ok": True,
+        "subset_digest": f"s{n}{replicate}",
+        "status": "done",
+    }
     return {**content, **other}
 
 
@@ -59,7 +79,9 @@ def study(
     **other: Any,
 ) -> list[dict[str, Any]]:
     """All trials of a study; replicates share a shift (so pairing matters), arms add noise of their own."""
-    draw = generator(1, "synthetic", replicates, *(f"{key}{value}" for key, value in sorted(other.items())))
+    draw = generator(
+        1, "synthetic", replicates, *(f"{key}{value}" for key, value in sorted(other.items()))
+    )
     shared = draw.normal(0, 0.3, replicates)
     rows = []
     for (source, n), curve in truth.items():

@@ -13,16 +13,17 @@ import tiny
 from synthetic_rows import study
 
 from convtl import predict, report, run
+from convtl.analysis.advised import advise
+from convtl.analysis.arms import blocks, frame
 from convtl.cli import compose
 from convtl.config import Config
 from convtl.parsing import parse
 from convtl.reporting import advice
 from convtl.reporting.document import results_of, write_report
-from convtl.study.advised import advise
-from convtl.study.arms import blocks, frame
 
 TRUTH = {
-    ("far", n): (gain, gain - 0.1, gain - 0.1) for n, gain in ((5, -0.5), (10, 0.1), (20, 0.6), (40, 1.0))
+    ("far", n): (gain, gain - 0.1, gain - 0.1)
+    for n, gain in ((5, -0.5), (10, 0.1), (20, 0.6), (40, 1.0))
 }
 
 
@@ -55,7 +56,9 @@ def test_the_depth_the_outlook_and_the_net(config, tmp_path) -> None:
     assert "480 labelled pictures that this study has at most (40 a class)" in text
     assert "1,200 pictures" in text
     assert "240 validation pictures: they need labels too" in text
-    measured, fewer = (tabled(text, after) for after in ("with 480 pictures:", "With fewer pictures:"))
+    measured, fewer = (
+        tabled(text, after) for after in ("with 480 pictures:", "With fewer pictures:")
+    )
     assert [line.split(" | ")[:3] for line in measured] == [
         ["| only the last layer (out) (**advised**)", "850", "least"],
         ["| the last 2 layers (fc4 and above)", "11,014", "17 times"],
@@ -126,11 +129,17 @@ def test_a_settled_gain_below_the_tolerance_is_advised_with_its_cost(config, tmp
 def test_the_curve_of_another_depth_is_called_so_and_a_lower_bound(config, tmp_path) -> None:
     text, lines = given(on_grid(HEADS | {(40, 2)}), config, tmp_path)
     assert "**With only the last layer (out) trained and if the law goes on, twice as many" in text
-    assert "The advised depth, the last 2 layers, was measured with too few numbers of pictures" in text
+    assert (
+        "The advised depth, the last 2 layers, was measured with too few numbers of pictures"
+        in text
+    )
     assert "as long as it stays better this is a lower bound for it" in text
     assert "more pictures: with only the last layer (out) trained and if the law goes on" in lines
     own, _ = given(on_grid(HEADS | {(10, 2), (20, 2), (40, 2)}), config, tmp_path)
-    assert "**With the last 2 layers (fc4 and above) trained and if the law goes on, twice as many" in own
+    assert (
+        "**With the last 2 layers (fc4 and above) trained and if the law goes on, twice as many"
+        in own
+    )
     assert "lower bound" not in own
 
 
@@ -145,11 +154,16 @@ def test_blocks_are_undone_where_all_depths_are_to_be_tried(config, tmp_path) ->
 
 
 def test_printed_intervals_are_within_what_can_be(config, tmp_path) -> None:
-    wild = [row | {"test_accuracy": 0.95 - 0.6 * row["replicate"]} if row["depth"] == 2 else row
-            for row in study(2, truth=HALF)]  # fmt: skip
+    wild = [
+        row | {"test_accuracy": 0.95 - 0.6 * row["replicate"]} if row["depth"] == 2 else row
+        for row in study(2, truth=HALF)
+    ]
     text, lines = given(wild, config, tmp_path)
-    printed = [float(end.replace("−", "-")) for pair in re.findall(r"\[([−+\d.]+),.([−+\d.]+)\]", text + lines)
-               for end in pair]  # fmt: skip
+    printed = [
+        float(end.replace("−", "-"))
+        for pair in re.findall(r"\[([−+\d.]+),.([−+\d.]+)\]", text + lines)
+        for end in pair
+    ]
     assert len(printed) > 10
     assert max(map(abs, printed)) == 100
 
@@ -158,7 +172,8 @@ def test_unequal_classes_are_mentioned(config, tmp_path) -> None:
     rows = on_grid(HEADS)
     assert "always answering the largest" not in given(rows, config, tmp_path)[0]
     assert (
-        "always answering the largest" in given(rows, replace(config, class_balance="at_most"), tmp_path)[0]
+        "always answering the largest"
+        in given(rows, replace(config, class_balance="at_most"), tmp_path)[0]
     )
 
 
@@ -192,7 +207,12 @@ def test_the_section_opens_the_report(config, tmp_path) -> None:
     empty = {"scope": {}, "samples": None, "left_out": ()}
     opening = advice.section(advise(blocks(frame(rows))), config, tmp_path)
     page = write_report(
-        results_of(rows, (), {}), tmp_path, title="mine", question="how deep?", opening=opening, **empty
+        results_of(rows, (), {}),
+        tmp_path,
+        title="mine",
+        question="how deep?",
+        opening=opening,
+        **empty,
     ).read_text()
     assert (
         page.index("How deep to fine-tune</h2>")
@@ -204,7 +224,14 @@ def test_the_section_opens_the_report(config, tmp_path) -> None:
 
 def test_a_run_ends_with_advice_and_its_command_runs(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    words = [*tiny.WORDS, "n_per_class=[2,4,8]", "replicates=2", "advice=true", "save=best", "out=my out"]
+    words = [
+        *tiny.WORDS,
+        "n_per_class=[2,4,8]",
+        "replicates=2",
+        "advice=true",
+        "save=best",
+        "out=my out",
+    ]
     assert run._main(words) == 0
     said = capsys.readouterr().out
     lines = said[said.index("advice: ") :].splitlines()
@@ -214,8 +241,11 @@ def test_a_run_ends_with_advice_and_its_command_runs(tmp_path, monkeypatch, caps
     assert (module, images) == ("convtl.predict", "images=PICTURES")
     depth = re.search(r"_depth(\d)_n8_replicate(\d)_", net)
     table = list(csv.DictReader((tmp_path / "my out" / "results.csv").read_text().splitlines()))
-    alike = {row["replicate"]: float(row["val_accuracy"]) for row in table
-             if (row["depth"], row["n_per_class"]) == (depth[1], "8")}  # fmt: skip
+    alike = {
+        row["replicate"]: float(row["val_accuracy"])
+        for row in table
+        if (row["depth"], row["n_per_class"]) == (depth[1], "8")
+    }
     assert alike[depth[2]] == max(alike.values())
 
     from PIL import Image

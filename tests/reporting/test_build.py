@@ -9,12 +9,12 @@ import tiny
 from synthetic_rows import row
 
 from convtl import report, run
+from convtl.analysis.arms import blocks, frame
 from convtl.cli import compose
 from convtl.parsing import parse
 from convtl.reporting import caveats
 from convtl.reporting.build import _resized, _source_nets, _sources
 from convtl.reporting.comparable import comparable
-from convtl.study.arms import blocks, frame
 from convtl.study.limits import apply_limits
 from convtl.study.program import commit, short
 from convtl.study.record import newest_record
@@ -42,7 +42,9 @@ def table(out: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     "axis", ["axes={pretrain.updates:[4,6]}", "axes={domains.latin.jitter.noise:[0.2,0.4]}"]
 )
-def test_scratch_is_compared_with_every_value_of_an_axis_that_does_not_concern_it(tmp_path, axis) -> None:
+def test_scratch_is_compared_with_every_value_of_an_axis_that_does_not_concern_it(
+    tmp_path, axis
+) -> None:
     study(tmp_path, "source=[latin,scratch]", axis)
     assert len(table(tmp_path)) == 3
     found = blocks_of(tmp_path)
@@ -59,9 +61,14 @@ def test_scratch_of_an_earlier_protocol_serves_a_recipe_that_does_not_concern_it
 
 def test_depths_that_were_augmented_are_told_from_those_that_were_not(tmp_path) -> None:
     said = study(tmp_path, "source=random", "depth=[1,5]", "augment={flip: true}")
-    assert {(row["depth"], row["augmented"]) for row in table(tmp_path)} == {("1", "False"), ("5", "True")}
+    assert {(row["depth"], row["augmented"]) for row in table(tmp_path)} == {
+        ("1", "False"),
+        ("5", "True"),
+    }
     assert "Images were augmented at depth 5 and not at depth 1, where features are cached" in said
-    everywhere = study(tmp_path, "source=random", "depth=[1,5]", "augment={flip: true}", "cache_prefix=false")
+    everywhere = study(
+        tmp_path, "source=random", "depth=[1,5]", "augment={flip: true}", "cache_prefix=false"
+    )
     assert "Images were augmented" not in everywhere
 
 
@@ -117,14 +124,22 @@ def test_a_report_needs_no_data(tmp_path, monkeypatch) -> None:
     for label in ("a", "b"):
         (pictures / label).mkdir(parents=True)
         for index in range(30):
-            Image.new("L", (16, 16), 4 * index + 100 * (label == "b")).save(pictures / label / f"{index}.png")
+            Image.new("L", (16, 16), 4 * index + 100 * (label == "b")).save(
+                pictures / label / f"{index}.png"
+            )
     words = [
         "source=scratch",
         "target=mine",
         "domains.mine.kind=image_folder",
         f"domains.mine.path={pictures}",
     ]
-    study(tmp_path / "out", *words, "domains.mine.size=16", "test_per_class=3", "validation.per_class=2")
+    study(
+        tmp_path / "out",
+        *words,
+        "domains.mine.size=16",
+        "test_per_class=3",
+        "validation.per_class=2",
+    )
     shutil.rmtree(pictures)
     (tmp_path / "out" / "report.md").unlink()
     monkeypatch.chdir("/")
@@ -145,11 +160,15 @@ def test_sources_that_were_not_learned_equally_well_are_told(far, told) -> None:
     assert ("latin 93%, textures 31%" in " ".join(cannot)) == told
 
 
-def test_a_study_of_claims_is_called_so_and_says_what_was_not_measured_and_what_made_it(tmp_path) -> None:
+def test_a_study_of_claims_is_called_so_and_says_what_was_not_measured_and_what_made_it(
+    tmp_path,
+) -> None:
     text = study(tmp_path, "study=mine", "scorecard=[similarity]", "distances=true")
     assert text.splitlines()[0] == "# mine: claims and verdicts"
     (line,) = (line for line in text.splitlines() if "transferability to cyrillic" in line)
-    assert line.endswith("given 14 (16 less n_per_class=2); only distances between data sets were taken |")
+    assert line.endswith(
+        "given 14 (16 less n_per_class=2); only distances between data sets were taken |"
+    )
     (row,) = table(tmp_path)
     assert row["mmd2"]
     assert not row["leep"]

@@ -11,18 +11,36 @@ from synthetic_rows import CLAIM, TRUTH, pictures, row, study
 from convtl.reporting import figures
 from convtl.reporting.document import headline, results_of, to_html, write_report
 
-SCOPE = {"command": "python -m convtl.run +experiment=finetune_depth", "classes": 12, "faces": "DejaVu Sans"}
+SCOPE = {
+    "command": "python -m convtl.run +experiment=finetune_depth",
+    "classes": 12,
+    "faces": "DejaVu Sans",
+}
 
 
 def report(
-    tmp_path, rows, *, claims=(CLAIM,), scope=SCOPE, samples=None, left_out=(), title="How many layers"
+    tmp_path,
+    rows,
+    *,
+    claims=(CLAIM,),
+    scope=SCOPE,
+    samples=None,
+    left_out=(),
+    title="How many layers",
 ):
     path = write_report(
-        results_of(rows, claims, scope), tmp_path, title=title, question="How many?", scope=scope,
-        samples=samples, left_out=left_out,
-    )  # fmt: skip
+        results_of(rows, claims, scope),
+        tmp_path,
+        title=title,
+        question="How many?",
+        scope=scope,
+        samples=samples,
+        left_out=left_out,
+    )
     assert path == tmp_path / "report.html"
-    assert not [item for item in tmp_path.rglob("*") if item.name.startswith(".") or item.suffix == ".part"]
+    assert not [
+        item for item in tmp_path.rglob("*") if item.name.startswith(".") or item.suffix == ".part"
+    ]
     return (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
@@ -50,16 +68,23 @@ def full(tmp_path_factory):
 
 
 def test_a_study_of_one_rate_is_reported_without_a_warning(tmp_path):
-    rows = [{**row, "lr": 1e-3, "lr_at_edge": False} for row in study(3) if row["n_per_class"] == 10]
+    rows = [
+        {**row, "lr": 1e-3, "lr_at_edge": False} for row in study(3) if row["n_per_class"] == 10
+    ]
     assert "## Figures" in report(tmp_path, rows)
 
 
 def test_sections_come_in_order(full):
     headings = re.findall(r"^## (.*)", full[1], re.M)
     assert headings == [
-        "Answer", "Declared claim", "Headline table", "Figures", "Methods",
-        "Missing, diverged, failed, left out", "Reproduce",
-    ]  # fmt: skip
+        "Answer",
+        "Declared claim",
+        "Headline table",
+        "Figures",
+        "Methods",
+        "Missing, diverged, failed, left out",
+        "Reproduce",
+    ]
     assert full[1].index("> **What this study can say**") < full[1].index("## Declared claim")
 
 
@@ -125,7 +150,9 @@ def test_the_depth_is_chosen_on_validation_and_never_on_test(tmp_path, undrawn):
     for item in rows:
         item["val_accuracy"] = 0.9 if item["depth"] == 4 else 0.5
     text = report(tmp_path, rows, claims=())
-    lines = [line for line in section(text, "Headline table").splitlines() if line.startswith("| latin")]
+    lines = [
+        line for line in section(text, "Headline table").splitlines() if line.startswith("| latin")
+    ]
     assert "| 4 (conv2) |" in lines[0]
 
 
@@ -134,7 +161,9 @@ def test_the_page_needs_no_other_file(full):
     page = (out / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|src=\"(?!data:)|<link|<script|@import|url\(", page)
     assert page.count("data:image/png;base64,") == len(list((out / "figures").glob("*.png")))
-    assert set(re.findall(r"\]\(figures/([^)]+)\)", text)) == {p.name for p in (out / "figures").iterdir()}
+    assert set(re.findall(r"\]\(figures/([^)]+)\)", text)) == {
+        p.name for p in (out / "figures").iterdir()
+    }
     html.parser.HTMLParser().feed(page)
     assert '<meta name="viewport"' in page
     assert "| --- |" not in page
@@ -143,9 +172,14 @@ def test_the_page_needs_no_other_file(full):
 def test_figures_are_small(full):
     figures = {path.name: path.stat().st_size for path in (full[0] / "figures").iterdir()}
     assert set(figures) == {
-        "accuracy_by_depth.png", "depth_benefit.png", "learning_curves.png", "cost.png", "learning_rates.png",
-        "calibration.png", "samples.png",
-    }  # fmt: skip
+        "accuracy_by_depth.png",
+        "depth_benefit.png",
+        "learning_curves.png",
+        "cost.png",
+        "learning_rates.png",
+        "calibration.png",
+        "samples.png",
+    }
     assert max(figures.values()) < 150_000
 
 
@@ -159,7 +193,11 @@ def test_captions_are_computed(full):
 
 
 def test_what_is_missing_is_named(tmp_path, undrawn):
-    rows = [item for item in study() if (item["source"], item["depth"], item["replicate"]) != ("latin", 2, 3)]
+    rows = [
+        item
+        for item in study()
+        if (item["source"], item["depth"], item["replicate"]) != ("latin", 2, 3)
+    ]
     for item in rows:
         place = (item["source"], item["n_per_class"], item["depth"], item["replicate"])
         if place == ("textures", 10, 4, 1):
@@ -168,7 +206,9 @@ def test_what_is_missing_is_named(tmp_path, undrawn):
             item |= {"status": "failed", "reason": "disk | full"}
         if place == ("latin", 50, 5, 0):
             item |= {"frozen_ok": False}
-    text = section(report(tmp_path, rows, left_out=["4 rows of another seed"]), "Missing, diverged.*?")
+    text = section(
+        report(tmp_path, rows, left_out=["4 rows of another seed"]), "Missing, diverged.*?"
+    )
     assert "| diverged | textures to cyrillic, n=10, depth 4, replicate 1 |" in text
     assert "| failed: disk \\| full | textures to cyrillic, n=50, depth 5, replicate 2 |" in text
     assert "| frozen weights moved | latin to cyrillic, n=50, depth 5, replicate 0 |" in text
@@ -192,13 +232,24 @@ DEGENERATE = {
     "one replicate": study(1),
     "no spread": study(6, noise=0.0, truth={("latin", 2): (0.0, 0.0), ("latin", 50): (0.0, 0.0)}),
     "bare rows": [
-        {key: item[key] for key in ("source", "depth", "n_per_class", "replicate", "test_accuracy", "n_test", "status")}
+        {
+            key: item[key]
+            for key in (
+                "source",
+                "depth",
+                "n_per_class",
+                "replicate",
+                "test_accuracy",
+                "n_test",
+                "status",
+            )
+        }
         for item in study(2)
     ],
     "ceiling": [{**item, "test_accuracy": 1.0} for item in study(2)],
     "many n": study(2, truth={("latin", n): (0.1 * n, 0.2 * n) for n in (1, 2, 3, 5, 8, 13, 21)}),
     "many sources": study(2, truth={(f"$odd_{k}^漢", 2): (0.1, 0.2) for k in range(10)}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DEGENERATE)
@@ -216,7 +267,9 @@ def test_degenerate_studies_have_a_report(name, tmp_path):
 
 
 def test_several_settings_are_reported_apart(tmp_path, undrawn):
-    rows = study(3) + study(3, target="armenian") + study(3, regime="lp_ft") + study(3, updates=1200)
+    rows = (
+        study(3) + study(3, target="armenian") + study(3, regime="lp_ft") + study(3, updates=1200)
+    )
     rows += [item for item in study(3, regime="discriminative") if item["source"] != "scratch"]
     text = report(tmp_path, rows)
     titles = re.findall(r"^### (.*)", section(text, "Headline table"), re.M)
@@ -279,5 +332,6 @@ def test_differences_that_few_replicates_cannot_settle_are_called_so(tmp_path, u
     answer = section(report(tmp_path, study(replicates=3)), "Answer")
     assert "no settled difference" not in answer
     assert re.search(
-        r"from latin it makes a difference that 3 replicates are too few to settle at n=2 \(", answer
+        r"from latin it makes a difference that 3 replicates are too few to settle at n=2 \(",
+        answer,
     )

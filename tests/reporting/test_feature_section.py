@@ -57,7 +57,9 @@ def words(tmp_path, rows, **scope) -> str:
 def test_the_findings_are_those_of_the_rows(tmp_path) -> None:
     text = words(tmp_path, study())
     assert text.startswith(HEADING)
-    assert "those of fc3 from latin (0.30), conv2 from noise (0.90) and fc4 of scratch (1.60)" in text
+    assert (
+        "those of fc3 from latin (0.30), conv2 from noise (0.90) and fc4 of scratch (1.60)" in text
+    )
     assert "lowest CKA) are those of fc3 from latin (0.85), conv2 from noise (0.55)" in text
     assert "Weights of frozen units did not move in any of 24 trials." in text
     assert "have no measure" not in text
@@ -107,7 +109,10 @@ def test_every_setting_has_its_figure(tmp_path, undrawn) -> None:
     text = words(tmp_path, rows)
     assert "### 300 updates" in text
     assert "### 1200 updates" in text
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"movement.png", "movement_2.png"}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "movement.png",
+        "movement_2.png",
+    }
 
 
 def test_a_report_of_a_run_is_rebuilt_with_its_pictures_without_data(tmp_path, monkeypatch) -> None:
@@ -127,13 +132,18 @@ def test_a_report_of_a_run_is_rebuilt_with_its_pictures_without_data(tmp_path, m
     assert report._main([f"out={out}"]) == 0
     again = (out / "report.md").read_text()
     assert section_of(again) == section_of(first)
-    assert "have no measure of movement" not in again, "rows from before it was asked for are made again"
+    assert "have no measure of movement" not in again, (
+        "rows from before it was asked for are made again"
+    )
     assert "Not pictured" not in again
     drawn = {path.name for path in (out / "figures").iterdir()}
     assert {
-        "movement.png", "feature_kernels.png", "feature_maps_conv1.png", "feature_maps_conv2.png",
+        "movement.png",
+        "feature_kernels.png",
+        "feature_maps_conv1.png",
+        "feature_maps_conv2.png",
         "feature_classes.png",
-    } <= drawn  # fmt: skip
+    } <= drawn
     assert (out / "report.html").read_text().count("data:image/png") == len(drawn)
 
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from synthetic_rows import study
 
+from convtl.analysis.arms import blocks, frame
 from convtl.reporting import figures, numbers, pictures, plots
 from convtl.reporting.summary import cells
-from convtl.study.arms import blocks, frame
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,9 @@ def test_the_users_matplotlib_settings_stay(block, tmp_path):
 
 def test_accuracy_by_depth_draws_the_means(block):
     figure = plots.accuracy_by_depth(block)
-    assert [axis.get_title() for axis in figure.axes] == [f"{n} labelled images a class" for n in (2, 10, 50)]
+    assert [axis.get_title() for axis in figure.axes] == [
+        f"{n} labelled images a class" for n in (2, 10, 50)
+    ]
     labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
     assert labels[0] == "1\n(out)"
     assert labels[-1] == "5\n(conv1, all)"
@@ -54,7 +56,9 @@ def test_the_map_is_centred_on_zero(block):
 def test_learning_curves_show_the_depth_chosen_on_validation(block):
     found = cells(block)
     axis = plots.learning_curves(block, found).axes[0]
-    line = next(c for c in axis.containers if c.get_label() == "depth chosen on validation").lines[0]
+    line = next(c for c in axis.containers if c.get_label() == "depth chosen on validation").lines[
+        0
+    ]
     chosen = [cell for cell in found if cell.source == "latin"]
     expected = [block.arm("latin", cell.n, cell.chosen, "test_accuracy").mean() for cell in chosen]
     assert line.get_ydata() == pytest.approx(expected)
@@ -85,7 +89,9 @@ def test_a_picture_is_published_whole_and_small(block, tmp_path):
 @pytest.mark.parametrize("shape", [(28, 28), (28, 28, 1), (32, 20, 3)])
 def test_samples_of_any_shape(shape, tmp_path):
     images = np.zeros((15, *shape), np.uint8)
-    figure = pictures.samples({"a": (images, [f"{k}" for k in range(15)]), "b": (images[:2], ["$x$", "漢"])})
+    figure = pictures.samples(
+        {"a": (images, [f"{k}" for k in range(15)]), "b": (images[:2], ["$x$", "漢"])}
+    )
     figures.save(figure, tmp_path / "s.png")
     assert len([axis for axis in figure.axes if axis.images]) == 14
 

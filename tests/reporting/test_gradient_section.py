@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from convtl.analysis.statistics import estimate
 from convtl.reporting.gradient_plots import gradient_profile
 from convtl.reporting.gradients import reading, section
-from convtl.study.statistics import estimate
 from convtl.training.probes.tables import COLUMNS
 
 UNITS = ("conv1", "conv2", "fc3", "fc4", "fc5")
@@ -22,7 +22,16 @@ def rows():
         for activation, lost in LOST.items():
             for initialiser in ("lecun_normal", "he_normal"):
                 for update in (0, 10):
-                    head = ("profile", "plain", activation, initialiser, 5, "sgd", replicate, update)
+                    head = (
+                        "profile",
+                        "plain",
+                        activation,
+                        initialiser,
+                        5,
+                        "sgd",
+                        replicate,
+                        update,
+                    )
                     for place in range(1, 6):
                         value = -lost * (5 - place) + rng.normal(scale=0.01) * (place < 5)
                         yield (*head, f"fc{place}", place, "relative_gradient", value)
@@ -32,7 +41,16 @@ def rows():
                     if place < 5:
                         yield (*head, unit, place, "relative_gradient", -lost * (4 - place))
             accuracy = 0.08 if activation == "sigmoid" else 0.8
-            head = ("convergence", "lenet5", activation, "lecun_normal", None, "sgd", replicate, 600)
+            head = (
+                "convergence",
+                "lenet5",
+                activation,
+                "lecun_normal",
+                None,
+                "sgd",
+                replicate,
+                600,
+            )
             yield (*head, None, None, "test_accuracy", accuracy)
             yield (*head, None, None, "chance", 1 / 12)
             for place, unit in enumerate(UNITS, start=1):
@@ -45,17 +63,25 @@ def rows():
 
 @pytest.fixture(scope="module")
 def frame():
-    return pd.DataFrame([dict(zip(COLUMNS, row, strict=True)) for row in rows()], columns=list(COLUMNS))
+    return pd.DataFrame(
+        [dict(zip(COLUMNS, row, strict=True)) for row in rows()], columns=list(COLUMNS)
+    )
 
 
 def test_the_section_says_what_the_numbers_say(frame, tmp_path):
     lines = "\n".join(section(tmp_path, frame)).splitlines()
     [sigmoid] = [line for line in lines if line.startswith("| sigmoid | lecun_normal | **")]
     assert "**+0.60 (+2.4)**" in sigmoid
-    [tanh] = [line for line in lines if line.startswith("| tanh | lecun_normal | ") and line.count("(") == 2]
+    [tanh] = [
+        line
+        for line in lines
+        if line.startswith("| tanh | lecun_normal | ") and line.count("(") == 2
+    ]
     assert "**" not in tanh
     tests = {
-        line.split(" | ")[1]: line.split(" | ")[-1].rstrip(" |") for line in lines if line.startswith("| C")
+        line.split(" | ")[1]: line.split(" | ")[-1].rstrip(" |")
+        for line in lines
+        if line.startswith("| C")
     }
     assert tests["gradients vanish towards the input in plain sigmoid chains"] == "for"
     assert tests["gradients vanish towards the input in plain tanh chains"] == "practically null"

@@ -10,6 +10,9 @@ from principle_rows import MAIN, Need, cells, row, study
 from synthetic_rows import pictures
 from test_gradient_section import rows as probe_rows
 
+from convtl.analysis.arms import blocks, frame
+from convtl.analysis.declared import PRINCIPLES, claims_of
+from convtl.analysis.scorecard import settings_of
 from convtl.reporting import (
     data_plots,
     depth_plots,
@@ -21,9 +24,6 @@ from convtl.reporting import (
     similarity_plots,
 )
 from convtl.reporting.view import View, over_targets, views
-from convtl.study.arms import blocks, frame
-from convtl.study.declared import PRINCIPLES, claims_of
-from convtl.study.scorecard import settings_of
 from convtl.training.probes.tables import COLUMNS
 
 SCOPE = {
@@ -58,9 +58,18 @@ def undrawn(monkeypatch):
 
 def report(out, rows, names=PRINCIPLES, samples=None, left_out=(), probes=None):
     path, printed = principles.write_report(
-        rows, out, title="principles", question="Which hold?", names=names, targets=MAIN, scope=SCOPE, samples=samples,
-        left_out=left_out, probes=probes, uncached=lambda units: {1: 1e6, 3: 2e5} if units else {},
-    )  # fmt: skip
+        rows,
+        out,
+        title="principles",
+        question="Which hold?",
+        names=names,
+        targets=MAIN,
+        scope=SCOPE,
+        samples=samples,
+        left_out=left_out,
+        probes=probes,
+        uncached=lambda units: {1: 1e6, 3: 2e5} if units else {},
+    )
     assert path == out / "report.html"
     return (out / "report.md").read_text(encoding="utf-8"), printed
 
@@ -83,10 +92,17 @@ def test_the_scorecard_comes_first(full):
     _, text, _ = full
     headings = re.findall(r"^## (.*)", text, re.M)
     assert headings == [
-        "Scorecard", "How many layers", "Figures", "Methods", "Missing, diverged, failed, left out", "Reproduce",
-    ]  # fmt: skip
+        "Scorecard",
+        "How many layers",
+        "Figures",
+        "Methods",
+        "Missing, diverged, failed, left out",
+        "Reproduce",
+    ]
     assert (
-        text.index("| verdict |") < text.index("> **What this study can say**") < text.index("**Table 2.**")
+        text.index("| verdict |")
+        < text.index("> **What this study can say**")
+        < text.index("**Table 2.**")
     )
     assert not re.search(r"\bnan\b", text.lower())
 
@@ -102,7 +118,8 @@ def test_every_declared_claim_has_a_row_and_a_printed_line(full):
     first = next(line for line in table.splitlines() if line.startswith("| 1\\."))
     cells_of_it = [cell.strip() for cell in first.strip("|").split(" | ")]
     assert re.match(
-        r"D\(similarity 0\) - D\(similarity 1\), n=10 = \*\*\+1\.\d\d\*\* \[\+.*;\s96\.9%\]", cells_of_it[2]
+        r"D\(similarity 0\) - D\(similarity 1\), n=10 = \*\*\+1\.\d\d\*\* \[\+.*;\s96\.9%\]",
+        cells_of_it[2],
     )
     assert cells_of_it[4] == "6; cyrillic, armenian"
     assert "**" not in printed
@@ -127,11 +144,20 @@ def test_every_figure_has_its_data_and_is_small(full):
     out, text, _ = full
     drawn = {path.name: path.stat().st_size for path in (out / "figures").iterdir()}
     assert set(drawn) == {
-        "layer_transfer.png", "accuracy_by_depth.png", "depth_benefit.png", "similarity_effect.png",
-        "learning_curves.png", "learning_rates.png", "gain_by_distance.png", "measured_similarity.png",
-        "predictors.png", "regret.png", "cost.png", "samples.png",
+        "layer_transfer.png",
+        "accuracy_by_depth.png",
+        "depth_benefit.png",
+        "similarity_effect.png",
+        "learning_curves.png",
+        "learning_rates.png",
+        "gain_by_distance.png",
+        "measured_similarity.png",
+        "predictors.png",
+        "regret.png",
+        "cost.png",
+        "samples.png",
         "learning_curves_2.png",  # of textures as a target, with one depth
-    }  # fmt: skip
+    }
     assert max(drawn.values()) < 200_000
     assert set(re.findall(r"\]\(figures/([^)]+)\)", text)) == set(drawn)
     page = (out / "report.html").read_text(encoding="utf-8")
@@ -146,24 +172,34 @@ def test_probes_of_gradients_are_a_part(tmp_path, undrawn):
         [dict(zip(COLUMNS, line, strict=True)) for line in probe_rows()], columns=list(COLUMNS)
     )
     text, printed = report(tmp_path, [], names=("vanishing_gradients",), probes=probes)
-    assert text.index("## Scorecard") < text.index("## Gradients, unit by unit") < text.index("## Methods")
+    assert (
+        text.index("## Scorecard")
+        < text.index("## Gradients, unit by unit")
+        < text.index("## Methods")
+    )
     assert "(gradient_profile.png)" in text.replace("figures/", "")
     assert re.search(r"^1 .*<0\.01|^1 .*0\.0\d\d", printed, re.M)
 
 
 DEGENERATE = {
     "no rows": [],
-    "nothing done": [row(Need("latin", 10, 1, 300), "cyrillic", 0, 0.0, status="failed", test_accuracy=None)],
+    "nothing done": [
+        row(Need("latin", 10, 1, 300), "cyrillic", 0, 0.0, status="failed", test_accuracy=None)
+    ],
     "one trial": [row(Need("latin", 10, 1, 300), "cyrillic", 0, 0.0)],
     "scratch only": [row(Need("scratch", 10, 5, 300), "cyrillic", r, 0.0) for r in range(3)],
     "one replicate": study("similarity", "data_size", "rule_of_thumb", "options", replicates=1),
-    "no scratch": [item for item in study("similarity", replicates=2) if item["source"] != "scratch"],
+    "no scratch": [
+        item for item in study("similarity", replicates=2) if item["source"] != "scratch"
+    ],
     "layers only": study("layer_transfer", replicates=2),
     "one target begun": [
-        item for item in study("similarity", replicates=3) if item["target"] == "cyrillic" or item["depth"] == 1
+        item
+        for item in study("similarity", replicates=3)
+        if item["target"] == "cyrillic" or item["depth"] == 1
     ],
     "ceiling": [{**item, "test_accuracy": 1.0} for item in study("rule_of_thumb", replicates=2)],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DEGENERATE)
@@ -182,7 +218,12 @@ def test_a_view_averages_targets_inside_a_replicate(rows, view):
     assert view.names[:6] == ("own", "latin", "georgian", "hebrew", "textures", "noise")
     assert view.schedules == (300, 1200)
     z = frame(rows)
-    own = z[(z["source"] == "latin") & (z["n_per_class"] == 10) & (z["updates"] == 300) & (z["depth"] == 1)]
+    own = z[
+        (z["source"] == "latin")
+        & (z["n_per_class"] == 10)
+        & (z["updates"] == 300)
+        & (z["depth"] == 1)
+    ]
     wanted = own[own["target"].isin(view.targets)].groupby("replicate")["z"].mean()
     assert view.z("latin", 10, 1, 300).tolist() == pytest.approx(wanted.tolist())
     assert not len(view.z("greek", 10, 1, 300))
@@ -235,7 +276,8 @@ def test_the_rule_has_no_regret_where_it_is_right(view):
     needed = [Need(source, n, k, 300) for source, n in right for k in (1, 2, 3, 5)]
     (own,) = views(settings_of(frame(study(score=score, needed=needed))))
     found = {
-        name: one.effect for name, (one, _) in policy_plots.mean_regrets(policy_plots.regrets(own)[0]).items()
+        name: one.effect
+        for name, (one, _) in policy_plots.mean_regrets(policy_plots.regrets(own)[0]).items()
     }
     assert found["the rule"] == pytest.approx(0, abs=0.02)
     assert found["always the last layer"] == pytest.approx(0.75, abs=0.05)
@@ -280,7 +322,9 @@ def test_specificity_and_difference_to_the_base():
     needed = [*cells("layer_transfer"), Need("scratch", 300, 5, 900, "cyrillic")]
     found = layer_plots.splits(frame(study(score=score, needed=needed, noise=0.001)))
     random = next(split for split in found if split.target == "cyrillic")
-    assert layer_plots.specificity(random).mean().tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8], abs=0.02)
+    assert layer_plots.specificity(random).mean().tolist() == pytest.approx(
+        [0.2, 0.4, 0.6, 0.8], abs=0.02
+    )
     assert layer_plots.curves(random)["BnB"].mean().tolist() == pytest.approx([0.5] * 4, abs=0.02)
 
 
@@ -319,13 +363,27 @@ def test_blocks_are_named_by_what_tells_them_apart():
         axes = {"classes": 12, "kept": None, "upper_init": "source"} | axes
         need = Need("latin", n, 1, updates)
         return [
-            row(need, target, r, 0.0, axes=axes, config=str(axes), trial=f"{target}{updates}{r}{axes}")
+            row(
+                need,
+                target,
+                r,
+                0.0,
+                axes=axes,
+                config=str(axes),
+                trial=f"{target}{updates}{r}{axes}",
+            )
             for r in (0, 1)
         ]
 
-    rows = part(10, 300, "cyrillic") + part(10, 1200, "cyrillic") + part(100, 300, "letter_pairs", classes=2)
+    rows = (
+        part(10, 300, "cyrillic")
+        + part(10, 1200, "cyrillic")
+        + part(100, 300, "letter_pairs", classes=2)
+    )
     rows += part(300, 900, "cyrillic", upper_init="fresh")
     assert [block.title for block in blocks(frame(rows))] == [
-        "300 updates, target cyrillic", "1200 updates, target cyrillic", "300 updates, target letter_pairs",
+        "300 updates, target cyrillic",
+        "1200 updates, target cyrillic",
+        "300 updates, target letter_pairs",
         "900 updates, target cyrillic",
-    ]  # fmt: skip
+    ]

@@ -2,9 +2,9 @@
 
 import tiny
 
+from convtl.analysis.arms import frame
 from convtl.reporting.comparable import comparable
 from convtl.reporting.protocol import commits_said, facts, tuned_edges, tuning_stages, unfinished
-from convtl.study.arms import frame
 from convtl.study.grid import expand
 from convtl.study.record import named_contents, planned
 from convtl.study.rows import describe
@@ -59,7 +59,9 @@ def learning_rates(*words: str) -> tuple[str, str]:
     content = tiny.content(*tiny.MORE, *words)
     config, points = expand(content)
     done = {"status": "done", "test_accuracy": 0.5, "n_test": 24, "n_train": 8}
-    said = facts(config, record_of(content, points), {}, frame([describe(point) | done for point in points]))
+    said = facts(
+        config, record_of(content, points), {}, frame([describe(point) | done for point in points])
+    )
     return said["learning rates"], said.get("rates from the own target", "")
 
 
@@ -67,13 +69,20 @@ def test_targets_that_chose_their_own_rates_are_named() -> None:
     rates, own = learning_rates(TUNING.replace("cyrillic, latin", "armenian"))
     assert rates.endswith("so that no label of a trial's own target beyond n has chosen it")
     assert own == ""
-    rates, own = learning_rates(TUNING.replace("cyrillic, latin", "cyrillic"), "class_draw=disjoint")
-    assert (
-        "for cyrillic on replicates 5 to 6 of its own (other classes, as long as there are enough)" in rates
+    rates, own = learning_rates(
+        TUNING.replace("cyrillic, latin", "cyrillic"), "class_draw=disjoint"
     )
-    assert rates.endswith("for cyrillic, labels of the same target have chosen it, in other replicates")
+    assert (
+        "for cyrillic on replicates 5 to 6 of its own (other classes, as long as there are enough)"
+        in rates
+    )
+    assert rates.endswith(
+        "for cyrillic, labels of the same target have chosen it, in other replicates"
+    )
     assert own == "cyrillic"
-    rates, own = learning_rates(TUNING.replace("cyrillic, latin", "armenian"), "target=[cyrillic,armenian]")
+    rates, own = learning_rates(
+        TUNING.replace("cyrillic, latin", "armenian"), "target=[cyrillic,armenian]"
+    )
     assert rates.endswith(
         "for armenian, labels of the same target have chosen it, in other replicates; for cyrillic, no label of the "
         "own target beyond n has"
@@ -88,9 +97,14 @@ def test_rates_at_an_edge_are_counted() -> None:
     record = record_of(content, expand(content)[1])
 
     def said(*accuracies: float) -> str:
-        scores = [[rate, accuracy, 1.0] for rate, accuracy in zip((0.1, 0.2, 0.3), accuracies, strict=True)]
+        scores = [
+            [rate, accuracy, 1.0]
+            for rate, accuracy in zip((0.1, 0.2, 0.3), accuracies, strict=True)
+        ]
         done = {"status": "done", "n_val": 100, "scores": scores}
-        return tuned_edges(record, {trial.id: describe(trial) | done for trial in tuning_points(content)})
+        return tuned_edges(
+            record, {trial.id: describe(trial) | done for trial in tuning_points(content)}
+        )
 
     assert said(0.5, 0.6, 0.5) == ""
     assert said(0.5, 0.6, 0.7).startswith(
@@ -105,5 +119,8 @@ def test_every_commit_is_named_with_its_rows() -> None:
     made_by = {"a": one, "b": one, "c": other, "d": None}
     assert commits_said(made_by, "ab") == "commit d1df0cc5fe (2 rows)"
     assert commits_said(made_by, "abc") == "commits d1df0cc5fe (2 rows) and e0825f1d18-dirty (1)"
-    assert commits_said(made_by, "ad") == "commit d1df0cc5fe (1 row), and 1 row by one that is not known"
+    assert (
+        commits_said(made_by, "ad")
+        == "commit d1df0cc5fe (1 row), and 1 row by one that is not known"
+    )
     assert commits_said(made_by, "d") == ""

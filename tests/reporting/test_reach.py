@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from principle_rows import Need, row
 
+from convtl.analysis.arms import frame
+from convtl.analysis.declared import Claim, claims_of
+from convtl.analysis.scorecard import Score, scorecard, settings_of
 from convtl.reporting import caveats, reach
 from convtl.reporting.view import views
-from convtl.study.arms import frame
-from convtl.study.declared import Claim, claims_of
-from convtl.study.scorecard import Score, scorecard, settings_of
 
 
 def rows() -> list[dict]:
@@ -26,11 +26,15 @@ def rows() -> list[dict]:
     ]
     inner = [
         row(
-            Need("mixture@0.5", 10, 1, 300), "cyrillic", r, 0.0, source_accuracy=0.81,
+            Need("mixture@0.5", 10, 1, 300),
+            "cyrillic",
+            r,
+            0.0,
+            source_accuracy=0.81,
             source_accuracy_by_part=[0.92 + r / 50, 0.7],
         )
         for r in (0, 1)
-    ]  # fmt: skip
+    ]
     return [*named, *ends, *inner]
 
 
@@ -63,12 +67,17 @@ def test_accuracies_of_sources_are_those_for_main_targets() -> None:
 
 
 def test_photographs_as_a_target_are_in_the_scope() -> None:
-    facts = {"faces": "DejaVu Sans", "targets that are no letters": "textures (patches of photographs)",
-             "rows of other studies": "Of 3 trials, 2 are those of `principles`."}  # fmt: skip
+    facts = {
+        "faces": "DejaVu Sans",
+        "targets that are no letters": "textures (patches of photographs)",
+        "rows of other studies": "Of 3 trials, 2 are those of `principles`.",
+    }
     text = reach.box(frame(rows()), [], [], facts)
     assert "and as targets textures (patches of photographs)" in text
     assert "or photographs" not in text
-    assert "handwriting or photographs" in reach.box(frame(rows()), [], [], {"faces": "DejaVu Sans"})
+    assert "handwriting or photographs" in reach.box(
+        frame(rows()), [], [], {"faces": "DejaVu Sans"}
+    )
     assert "> - Of 3 trials, 2 are those of `principles`." in text
 
 
@@ -111,7 +120,10 @@ def test_claims_with_a_look_at_a_seed_are_named_and_so_is_what_that_means_here(s
 def test_the_program_is_named_for_what_it_did(scores) -> None:
     facts = {"commit of this report": "0123456789", "rows made by": "commits a (2 rows) and b (1)"}
     said = box(scores, **facts)
-    assert "are part of the program (this report: commit 0123456789), and no result changes them" in said
+    assert (
+        "are part of the program (this report: commit 0123456789), and no result changes them"
+        in said
+    )
     assert "> - The rows were made by commits a (2 rows) and b (1)." in said
     assert "are part of the program, and no result changes them" in box(scores)
     assert "written down in the program" not in said
@@ -120,5 +132,7 @@ def test_the_program_is_named_for_what_it_did(scores) -> None:
 def test_rates_are_said_to_be_what_they_are(scores) -> None:
     assert "other targets' tuning replicates. Where" in box(scores)
     own = box(scores, **{"rates from the own target": "letter_pairs"})
-    assert "replicates, those of letter_pairs from tuning replicates of the same target. Where" in own
+    assert (
+        "replicates, those of letter_pairs from tuning replicates of the same target. Where" in own
+    )
     assert "> - Of 2 arms, 1 has." in box(scores, **{"rates at an edge": "Of 2 arms, 1 has"})

@@ -9,10 +9,10 @@ import pytest
 from commands import Commands
 from principle_rows import MAIN, study
 
+from convtl.analysis.arms import frame
+from convtl.analysis.scorecard import Score, scorecard
 from convtl.reporting.replication import Second, changes, pairs, section, sentence, table
 from convtl.reporting.scorecard import table as scorecard_table
-from convtl.study.arms import frame
-from convtl.study.scorecard import Score, scorecard
 
 NAMES = ("similarity", "dissimilarity")
 
@@ -47,11 +47,15 @@ def test_another_sign_or_a_large_p_is_no_replication(scores) -> None:
     assert kept(scores, changed(scores, first.name, p=0.05), first.name)
     assert not kept(scores, changed(scores, first.name, p=0.051), first.name)
     assert not kept(scores, changed(scores, first.name, effect=-first.effect), first.name)
-    assert not kept(scores, changed(scores, first.name, p=math.nan, outcome="not tested"), first.name)
+    assert not kept(
+        scores, changed(scores, first.name, p=math.nan, outcome="not tested"), first.name
+    )
 
 
 def test_the_sign_of_several_parts_is_whether_they_speak_for_the_claim(scores) -> None:
-    score = next(pair.first for pair in pairs(scores, scores) if pair.first.claim.test == "all_parts")
+    score = next(
+        pair.first for pair in pairs(scores, scores) if pair.first.claim.test == "all_parts"
+    )
     flipped = tuple(replace(part, p=part.p_contrary, p_contrary=part.p) for part in score.parts)
     assert kept(scores, changed(scores, score.name, effect=-score.effect), score.name)
     assert not kept(scores, changed(scores, score.name, parts=flipped), score.name)
@@ -109,7 +113,8 @@ def test_a_setting_may_have_another_name_if_it_is_the_only_one(scores) -> None:
     assert all(pair.second is not None for pair in pairs(scores, elsewhere))
     two = [*scores, *elsewhere]
     assert all(
-        pair.second is not None and pair.second.setting == pair.first.setting for pair in pairs(two, two)
+        pair.second is not None and pair.second.setting == pair.first.setting
+        for pair in pairs(two, two)
     )
 
 
@@ -117,7 +122,9 @@ def test_the_section_names_both_seeds_and_what_else_differs(scores) -> None:
     said, shown, _ = section(scores, 0, Second(4, tuple(scores), differs=("updates",)))
     assert said.startswith("**Run again with seed 4.** Of ")
     assert said.endswith("The second run differs in updates too.\n")
-    assert "effect, seed 0 | p (adjusted) | effect, seed 4 | p (unadjusted) | verdict, seed 4" in shown
+    assert (
+        "effect, seed 0 | p (adjusted) | effect, seed 4 | p (unadjusted) | verdict, seed 4" in shown
+    )
     assert re.search(
         r"^\| 1\\\. .* \| \+\d\.\d\d \| 0\.\d+ \| \+\d\.\d\d \| <0\.001 \| \*\*supported\*\* \| yes \|$",
         shown,
@@ -139,7 +146,9 @@ def commands(monkeypatch, capfd, tmp_path) -> Commands:
 
 def test_two_runs_are_set_beside_each_other(commands) -> None:
     for seed in (0, 1):
-        assert commands.without_reports().tiny(*WORDS, f"seed={seed}", f"out=my runs/{seed}").code == 0
+        assert (
+            commands.without_reports().tiny(*WORDS, f"seed={seed}", f"out=my runs/{seed}").code == 0
+        )
     done = commands.report("out=my runs/0", "replication=my runs/1", "publish=kept")
     assert done.code == 0
     assert "Run again with seed 1. Of 0 claims" in done.out
@@ -155,7 +164,9 @@ def test_two_runs_are_set_beside_each_other(commands) -> None:
     assert "under another `seed`" not in text
 
     def refused(folder: str) -> str:
-        return commands.report("out=my runs/0", f"replication={folder}").line.replace(f"{Path.cwd()}/", "")
+        return commands.report("out=my runs/0", f"replication={folder}").line.replace(
+            f"{Path.cwd()}/", ""
+        )
 
     accepted = "accepted: a folder of study 'tiny' run with another seed than 0"
     assert refused("my runs/0") == f"replication: got 'my runs/0' with seed 0; {accepted}"

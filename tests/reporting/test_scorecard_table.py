@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 from principle_rows import MAIN, cells, row, study
 
+from convtl.analysis.arms import frame
+from convtl.analysis.scorecard import Score
+from convtl.analysis.scorecard import scorecard as judged
 from convtl.cli import compose
 from convtl.parsing import parse
 from convtl.reporting import build, principles, scorecard
-from convtl.study.arms import frame
-from convtl.study.scorecard import Score
-from convtl.study.scorecard import scorecard as judged
 from convtl.study.store import RowStore
 
 
 def scores(name: str, truth, **other) -> dict[str, Score]:
-    return {one.name: one for one in judged([name], frame(study(name, score=truth, **other)), targets=MAIN)}
+    return {
+        one.name: one
+        for one in judged([name], frame(study(name, score=truth, **other)), targets=MAIN)
+    }
 
 
 def estimand(score: Score) -> str:
@@ -76,10 +79,14 @@ def test_one_number_is_equal_to_its_formula():
 # --- words ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("updates", "text"), [(300, "short schedule only"), (1200, "long schedule only")])
+@pytest.mark.parametrize(
+    ("updates", "text"), [(300, "short schedule only"), (1200, "long schedule only")]
+)
 def test_a_single_schedule_is_said_beside_the_verdict(updates, text, monkeypatch):
     needed = [need for need in cells("dissimilarity") if need.updates == updates]
-    score = scores("dissimilarity", far_is_worthless, needed=needed, replicates=12)["dissimilarity.weak"]
+    score = scores("dissimilarity", far_is_worthless, needed=needed, replicates=12)[
+        "dissimilarity.weak"
+    ]
     assert f"**supported** ({text})" in scorecard.table([score])
     assert f"| supported ({text})" in printed([score], monkeypatch)
 
@@ -87,7 +94,8 @@ def test_a_single_schedule_is_said_beside_the_verdict(updates, text, monkeypatch
 def test_the_rule_says_what_its_words_mean():
     text = scorecard.rule(list(scores("dissimilarity", far_is_worthless).values()))
     order = [
-        text.index(f"*{word}*") for word in ("practically null", "supported", "contradicted", "inconclusive")
+        text.index(f"*{word}*")
+        for word in ("practically null", "supported", "contradicted", "inconclusive")
     ]
     assert order == sorted(order)
     for word in (
@@ -108,9 +116,18 @@ def test_the_rule_says_what_its_words_mean():
 
 def report(out: Path, rows, targets) -> str:
     principles.write_report(
-        rows, out, title="t", question="q", names=["dissimilarity"], targets=targets, scope={}, samples=None,
-        left_out=(), probes=None, uncached=lambda units: {},
-    )  # fmt: skip
+        rows,
+        out,
+        title="t",
+        question="q",
+        names=["dissimilarity"],
+        targets=targets,
+        scope={},
+        samples=None,
+        left_out=(),
+        probes=None,
+        uncached=lambda units: {},
+    )
     return (out / "report.md").read_text(encoding="utf-8")
 
 
@@ -121,7 +138,11 @@ def test_targets_of_other_blocks_are_not_averaged_with_the_study_s_own(tmp_path,
     made = study(score=lambda need: 0.6 * (need.source == "latin"), needed=needed, noise=0.01)
     made += [row(need, "photographs", r, 0.0) for need in needed for r in range(6)]
     text = report(tmp_path, made, MAIN)
-    [line] = [line for line in text.splitlines() if re.match(r"\| \d+\\\. What latin gives is reuse", line)]
+    [line] = [
+        line
+        for line in text.splitlines()
+        if re.match(r"\| \d+\\\. What latin gives is reuse", line)
+    ]
     assert re.search(r"= \*\*\+0\.(59|60|61)\*\* \[", line), line
     assert f"| 6; {', '.join(MAIN)} |" in line
     assert [title for title in re.findall(r"^### (.*)", text, re.M) if "target" in title] == [

@@ -5,11 +5,11 @@ import math
 import pytest
 from principle_rows import Need, row
 
+from convtl.analysis.arms import frame
+from convtl.analysis.scorecard import settings_of
 from convtl.reporting import principle_figures, similarity_plots
 from convtl.reporting.depth_plots import benefit_map, benefit_map_caption, depth_benefits
 from convtl.reporting.view import View, views
-from convtl.study.arms import frame
-from convtl.study.scorecard import settings_of
 
 SOURCES = ("own", "latin", "georgian", "hebrew", "textures", "noise", "digits")
 
@@ -23,19 +23,26 @@ def rows(
 ) -> list[dict]:
     needs = [Need(source, n, depth, 300) for source in sources for n in counts for depth in depths]
     needs += [Need("scratch", n, 5, 300) for n in counts]
-    made = [row(need, "cyrillic", r, z(need) + 0.01 * r, **other) for need in needs for r in range(4)]
+    made = [
+        row(need, "cyrillic", r, z(need) + 0.01 * r, **other) for need in needs for r in range(4)
+    ]
     return [
-        one | {"source_classes": 10 if one["source"] == "digits" else 12,
-               "source_images": 500 if one["source"] == "digits" else 3600}
+        one
+        | {
+            "source_classes": 10 if one["source"] == "digits" else 12,
+            "source_images": 500 if one["source"] == "digits" else 3600,
+        }
         for one in made
-    ]  # fmt: skip
+    ]
 
 
 def test_unmatched_sources_are_in_no_correlation() -> None:
     found = view(rows())
     assert found.unmatched == ("digits",)
     assert {one.items for one in similarity_plots.correlations(found).values()} == {6}
-    assert "left out of it, as not matched: digits" in similarity_plots.gain_by_distance_caption(found)
+    assert "left out of it, as not matched: digits" in similarity_plots.gain_by_distance_caption(
+        found
+    )
 
 
 def test_fewer_than_five_sources_have_no_correlation() -> None:
@@ -55,9 +62,16 @@ def test_the_strongest_predictor_is_one_that_is_evidence() -> None:
 
 @pytest.mark.parametrize(
     ("depth", "units", "only"),
-    [(1, "conv1", "conv1 alone"), (2, "conv1+fc5", "conv1+fc5"), (5, "", "all layers"), (1, "", "fc5 alone")],
+    [
+        (1, "conv1", "conv1 alone"),
+        (2, "conv1+fc5", "conv1+fc5"),
+        (5, "", "all layers"),
+        (1, "", "fc5 alone"),
+    ],
 )
-def test_one_depth_is_named_by_what_is_trained_and_compared_with_no_other(depth, units, only) -> None:
+def test_one_depth_is_named_by_what_is_trained_and_compared_with_no_other(
+    depth, units, only
+) -> None:
     made = rows((depth,), ("latin",), (2, 10, 50), trained_units=units)
     found = view(made)
     assert found.only == only
@@ -67,13 +81,17 @@ def test_one_depth_is_named_by_what_is_trained_and_compared_with_no_other(depth,
 
 
 def test_a_benefit_that_is_there_from_the_smallest_n_on_is_no_crossing() -> None:
-    rising = view(rows(counts=(10, 50), z=lambda need: 0.1 * need.depth * math.log(need.n_per_class)))
+    rising = view(
+        rows(counts=(10, 50), z=lambda need: 0.1 * need.depth * math.log(need.n_per_class))
+    )
     said = benefit_map_caption(rising)
     assert "D is above 0 already at the smallest n (10): own (300 updates)" in said
     assert "D reaches 0" not in said
     lines = [line for axis in benefit_map(rising).axes for line in axis.get_lines()]
     assert not lines
-    crossed = view(rows(counts=(10, 50), z=lambda need: (need.depth - 1) * (need.n_per_class - 30) / 100))
+    crossed = view(
+        rows(counts=(10, 50), z=lambda need: (need.depth - 1) * (need.n_per_class - 30) / 100)
+    )
     assert "D reaches 0 near n=" in benefit_map_caption(crossed)
     assert any(line for axis in benefit_map(crossed).axes for line in axis.get_lines())
 

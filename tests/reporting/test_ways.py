@@ -12,17 +12,20 @@ from matplotlib.text import Text
 from PIL import Image
 from principle_rows import Need, row
 
+from convtl.analysis.arms import frame
+from convtl.analysis.statistics import max_t
 from convtl.keys import generator
 from convtl.reporting import figures, principles, way_plots, ways
 from convtl.reporting.way_plots import Arm, Point
-from convtl.study.arms import frame
-from convtl.study.statistics import max_t
 
 RIVALS = {
-    "lp_ft": (5, "conv1", 0.1, 40e6), "discriminative": (5, "conv1", 0.3, 75e6), "gradual": (5, "conv1", -0.2, 30e6),
-    "l2_sp": (5, "conv1", 0.0, 75e6), "first_unit": (2, "conv1+fc5", -0.6, 55e6),
+    "lp_ft": (5, "conv1", 0.1, 40e6),
+    "discriminative": (5, "conv1", 0.3, 75e6),
+    "gradual": (5, "conv1", -0.2, 30e6),
+    "l2_sp": (5, "conv1", 0.0, 75e6),
+    "first_unit": (2, "conv1+fc5", -0.6, 55e6),
     "middle_units": (3, "conv2+fc3+fc5", 0.05, 20e6),
-}  # fmt: skip
+}
 """Regime -> depth, unit, logits above fine-tuning all layers, FLOPs an update."""
 TARGETS = ("cyrillic",)
 
@@ -55,7 +58,9 @@ def options(
         add("scratch", n, 5, size - 1)
         add("latin:shuffled", n, 5, size - 0.8)
         add("latin:shuffled", n, 5, size - 0.8, regime="l2_sp")
-        for source, (regime, (depth, unit, above, flops)) in itertools.product(rivals_of, RIVALS.items()):
+        for source, (regime, (depth, unit, above, flops)) in itertools.product(
+            rivals_of, RIVALS.items()
+        ):
             more = {"regime": regime, "depth_unit": unit, "flops_per_update": flops}
             add(source, n, depth, size - 0.45 + above, **more)
     return found
@@ -89,8 +94,10 @@ def test_only_sources_that_were_trained_in_several_ways_and_no_controls():
     places = found(options())
     assert list(places) == ["latin"]
     assert [(place.n, place.setting, place.updates) for place in places["latin"]] == [
-        (2, "", ""), (10, "", ""), (50, "", ""),
-    ]  # fmt: skip
+        (2, "", ""),
+        (10, "", ""),
+        (50, "", ""),
+    ]
     arms = {(arm.regime, arm.depth) for arm in places["latin"][0].accuracy}
     assert arms == {("fine_tune", depth) for depth in range(1, 6)} | {
         (regime, rival[0]) for regime, rival in RIVALS.items()
@@ -165,10 +172,15 @@ def test_settings_in_short_words(content, name):
 
 
 def test_settings_are_kept_apart():
-    places = found(shifts({"shift.inversion": True}, {"shift.noise": 0.3}, counts=(10, 50)))["latin"]
+    places = found(shifts({"shift.inversion": True}, {"shift.noise": 0.3}, counts=(10, 50)))[
+        "latin"
+    ]
     assert [place.title for place in places] == [
-        "inversion, n=10", "inversion, n=50", "noise 0.3, n=10", "noise 0.3, n=50",
-    ]  # fmt: skip
+        "inversion, n=10",
+        "inversion, n=50",
+        "noise 0.3, n=10",
+        "noise 0.3, n=50",
+    ]
 
 
 # --- the section ----------------------------------------------------------------------------------------
@@ -191,7 +203,8 @@ def test_the_section_of_one_setting(tmp_path, undrawn):
     assert re.fullmatch(r"\| fine_tune 5 \| conv1 \|( \d\d\.\d% \|){3}", table[2 + 4])
     assert not re.search(r"\bnan\b", text)
     said = re.search(
-        r"Of 30 differences from fine_tune with all layers, (\d+) hold .*: (\d+) above it, (\d+)", text
+        r"Of 30 differences from fine_tune with all layers, (\d+) hold .*: (\d+) above it, (\d+)",
+        text,
     )
     assert said
     assert int(said[1]) == text.count(" \\* |") == int(said[2]) + int(said[3]) > 0
@@ -220,7 +233,9 @@ def test_other_sources_have_a_table_but_no_figure(tmp_path, undrawn):
 
 
 def test_more_columns_than_are_readable_make_a_table_for_each_setting(tmp_path, undrawn):
-    rows = shifts({"shift.inversion": True}, {"shift.noise": 0.3}, {"shift.blur": 2.0}, replicates=2)
+    rows = shifts(
+        {"shift.inversion": True}, {"shift.noise": 0.3}, {"shift.blur": 2.0}, replicates=2
+    )
     text = "\n".join(ways.section(tmp_path, frame(rows), TARGETS))
     heads = [line for line in text.splitlines() if line.startswith("| way")]
     assert len(heads) == 3
@@ -237,7 +252,10 @@ def test_one_replicate_and_no_prices_still_make_a_table(tmp_path, undrawn):
 
 def test_units_are_named_from_the_lowest_to_the_last(tmp_path):
     rows = [
-        {**one, "trained_units": "conv1+conv2+fc3+fc4+fc5" if one["depth"] == 5 else one["depth_unit"]}
+        {
+            **one,
+            "trained_units": "conv1+conv2+fc3+fc4+fc5" if one["depth"] == 5 else one["depth_unit"],
+        }
         for one in options(counts=(10,))
     ]
     units = {arm.name: arm.units for arm in found(rows)["latin"][0].accuracy}
@@ -251,11 +269,25 @@ def test_it_follows_the_box_of_the_report(tmp_path, undrawn, monkeypatch):
     monkeypatch.setattr(principles, "_figures", lambda *given: [])
     rows = options(counts=(10,), replicates=2)
     principles.write_report(
-        rows, tmp_path, title="ways", question="Which?", names=(), targets=TARGETS, scope={}, samples=None,
-        left_out=(), probes=None, uncached=lambda units: {},
-    )  # fmt: skip
+        rows,
+        tmp_path,
+        title="ways",
+        question="Which?",
+        names=(),
+        targets=TARGETS,
+        scope={},
+        samples=None,
+        left_out=(),
+        probes=None,
+        uncached=lambda units: {},
+    )
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    order = ["## Scorecard", "What it cannot", "## Ways of fine-tuning compared", "## How many layers"]
+    order = [
+        "## Scorecard",
+        "What it cannot",
+        "## Ways of fine-tuning compared",
+        "## How many layers",
+    ]
     places = [text.index(part) for part in order]
     assert places == sorted(places)
 
@@ -279,9 +311,11 @@ def test_the_front_holds_what_no_cheaper_arm_reaches():
         return Point(cost, pd.Series([accuracy]))
 
     points = {
-        Arm("fine_tune", 1, ""): point(1, 0.5), Arm("fine_tune", 2, ""): point(2, 0.4),
-        Arm("gradual", 5, ""): point(3, 0.6), Arm("l2_sp", 5, ""): point(3, 0.7),
-    }  # fmt: skip
+        Arm("fine_tune", 1, ""): point(1, 0.5),
+        Arm("fine_tune", 2, ""): point(2, 0.4),
+        Arm("gradual", 5, ""): point(3, 0.6),
+        Arm("l2_sp", 5, ""): point(3, 0.7),
+    }
     assert [arm.name for arm in way_plots.front(points)] == ["fine_tune 1", "l2_sp 5"]
 
 

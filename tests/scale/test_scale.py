@@ -63,7 +63,9 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
 
 def test_memory_is_that_of_a_process_and_of_those_that_it_starts() -> None:
     holds = "import time; held = bytearray(150 * 2**20); time.sleep(2)"
-    both = f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{holds}']); print('said')"
+    both = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{holds}']); print('said')"
+    )
     ended, said, seconds, held = run_measured(
         [sys.executable, "-c", f"held = bytearray(150 * 2**20); {both}"]
     )
@@ -74,7 +76,8 @@ def test_memory_is_that_of_a_process_and_of_those_that_it_starts() -> None:
 
 def test_a_missed_goal_is_told() -> None:
     text = page(
-        [Line("a", "one", "3 s", 3.0, 4), Line("b", "two", "5 s", 5.0, 4), Line("c", "three", "1")], "run"
+        [Line("a", "one", "3 s", 3.0, 4), Line("b", "two", "5 s", 5.0, 4), Line("c", "three", "1")],
+        "run",
     )
     assert "| one | 3 s | at most 4: met |" in text
     assert "| two | 5 s | at most 4: missed |" in text

@@ -22,7 +22,14 @@ from convtl.speed.table import lines
 from convtl.speed.timing import Ratio, interleaved, ratio
 from convtl.training.lanes import Lane, Trainer
 
-WORDS = ["+experiment=speed", "debug=smoke", "speed.updates=4", "lanes=1", "chunk=4", "batch_size=4"]
+WORDS = [
+    "+experiment=speed",
+    "debug=smoke",
+    "speed.updates=4",
+    "lanes=1",
+    "chunk=4",
+    "batch_size=4",
+]
 
 
 # --- times and figures ------------------------------------------------------------------------------
@@ -83,11 +90,19 @@ def test_runs_that_differ_in_numbers_only_compile_nothing() -> None:
 
     def losses(seed: int) -> np.ndarray:
         rng = np.random.default_rng(seed)
-        variables = jax.tree.map(lambda leaf: leaf + rng.normal(0, 0.01, leaf.shape).astype(leaf.dtype), own)
+        variables = jax.tree.map(
+            lambda leaf: leaf + rng.normal(0, 0.01, leaf.shape).astype(leaf.dtype), own
+        )
         shape = (4, 4, *runs.recipe.network.shape_before(runs.recipe.start))
-        inputs, labels = rng.normal(size=shape).astype(np.float32), rng.integers(0, 4, (4, 4), np.int32)
+        inputs, labels = (
+            rng.normal(size=shape).astype(np.float32),
+            rng.integers(0, 4, (4, 4), np.int32),
+        )
         lane = Lane(
-            variables, 1e-3 * (1 + seed), lambda begin, stop: (inputs[begin:stop], labels[begin:stop]), seed
+            variables,
+            1e-3 * (1 + seed),
+            lambda begin, stop: (inputs[begin:stop], labels[begin:stop]),
+            seed,
         )
         return trainer.train([lane])[0].losses
 
@@ -162,6 +177,8 @@ def test_both_sides_compute_the_same(tmp_path: Path) -> None:
         ]
     )
     assert run_study(content, "python -m convtl.run +experiment=speed") == 0
-    verdicts = {row["name"]: row["verdict"] for row in csv.DictReader((tmp_path / "speed.csv").open())}
+    verdicts = {
+        row["name"]: row["verdict"] for row in csv.DictReader((tmp_path / "speed.csv").open())
+    }
     assert len(verdicts) == 8
     assert not {"WRONG", "not measured"} & set(verdicts.values())

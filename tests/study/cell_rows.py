@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from convtl.study.contrasts import SHIFTS
-from convtl.study.declared import Claim
-from convtl.study.needs import Need, needs
+from convtl.analysis.contrasts import SHIFTS
+from convtl.analysis.declared import Claim
+from convtl.analysis.needs import Need, needs
 
 MAIN = ("cyrillic", "armenian")
 Score = Callable[[Need, str, int], float]
@@ -23,24 +23,47 @@ def accuracy(z: float) -> float:
 
 def cells_of(claims: Iterable[Claim]) -> list[Need]:
     """Every cell that any of the claims needs on any of its schedules."""
-    return sorted({need for claim in claims for updates in claim.schedules for need in needs(claim, updates)})
+    return sorted(
+        {need for claim in claims for updates in claim.schedules for need in needs(claim, updates)}
+    )
 
 
 def row(need: Need, target: str, replicate: int, z: float, **other: Any) -> dict[str, Any]:
     source, _, share = need.source.partition("@")
     content = {
-        "trial": f"{need} {target} {replicate}", "config": "c", "model": "lenet5", "regime": need.regime or "fine_tune",
-        "source": source, "similarity": float(share) if share else None, "target": target,
-        "depth": need.depth, "n_per_class": need.n_per_class, "n_train": 12 * need.n_per_class,
-        "updates": need.updates, "replicate": replicate, "val_regime": "other_target", "val_accuracy": 0.5,
-        "test_accuracy": accuracy(z), "n_test": _N, "frozen_ok": True, "status": "done",
-        "axes": {"upper_init": need.upper, **{f"shift.{kind}": kind == need.shift for kind in SHIFTS}},
-    }  # fmt: skip
+        "trial": f"{need} {target} {replicate}",
+        "config": "c",
+        "model": "lenet5",
+        "regime": need.regime or "fine_tune",
+        "source": source,
+        "similarity": float(share) if share else None,
+        "target": target,
+        "depth": need.depth,
+        "n_per_class": need.n_per_class,
+        "n_train": 12 * need.n_per_class,
+        "updates": need.updates,
+        "replicate": replicate,
+        "val_regime": "other_target",
+        "val_accuracy": 0.5,
+        "test_accuracy": accuracy(z),
+        "n_test": _N,
+        "frozen_ok": True,
+        "status": "done",
+        "axes": {
+            "upper_init": need.upper,
+            **{f"shift.{kind}": kind == need.shift for kind in SHIFTS},
+        },
+    }
     return {**content, **other}
 
 
 def rows(
-    cells: Iterable[Need], score: Score, *, targets: Iterable[str] = MAIN, replicates: int = 12, **other: Any
+    cells: Iterable[Need],
+    score: Score,
+    *,
+    targets: Iterable[str] = MAIN,
+    replicates: int = 12,
+    **other: Any,
 ) -> list[dict[str, Any]]:
     return [
         row(need, target, replicate, score(need, target, replicate), **other)

@@ -6,18 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from convtl.analysis.advised import Advice, _advised_depth, advise, choose
+from convtl.analysis.arms import Block, blocks, frame
+from convtl.analysis.learning_curve import LearningCurve
 from convtl.cli import compose
 from convtl.keys import generator
-from convtl.study.advised import Advice, _advised_depth, advise, choose
-from convtl.study.arms import Block, blocks, frame
-from convtl.study.learning_curve import LearningCurve
 
 COUNTS = (5, 10, 20, 40)
 CLASSES = 3
 
 
 def rows(
-    points: dict[int, float], *, noise: float = 0.003, n_test: int = 1000, replicates: int = 3, **more: Any
+    points: dict[int, float],
+    *,
+    noise: float = 0.003,
+    n_test: int = 1000,
+    replicates: int = 3,
+    **more: Any,
 ) -> list[dict[str, Any]]:
     """Finished trials: 16 % of errors at n=10 and the head, as 1 / sqrt(n); other depths so many points better."""
     draw, found = generator(0, "advised", *sorted(points), noise, replicates), []
@@ -27,13 +32,28 @@ def rows(
                 accuracy = 1 - 0.16 * (n / 10) ** -0.5 + better / 100 + draw.normal(0, noise)
                 found.append(
                     {
-                        "trial": f"{n}-{depth}-{replicate}", "config": "c", "model": "net", "source": "far",
-                        "target": "mine", "regime": "fine_tune", "depth": depth, "depth_unit": f"unit{depth}",
-                        "n_per_class": n, "n_train": CLASSES * n, "replicate": replicate, "updates": 9,
-                        "val_accuracy": 0.8 + 0.01 * replicate, "n_val": 30, "n_test": n_test, "n_rates": 3,
-                        "test_accuracy": round(accuracy * n_test) / n_test, "status": "done", "frozen_ok": True,
-                    } | more
-                )  # fmt: skip
+                        "trial": f"{n}-{depth}-{replicate}",
+                        "config": "c",
+                        "model": "net",
+                        "source": "far",
+                        "target": "mine",
+                        "regime": "fine_tune",
+                        "depth": depth,
+                        "depth_unit": f"unit{depth}",
+                        "n_per_class": n,
+                        "n_train": CLASSES * n,
+                        "replicate": replicate,
+                        "updates": 9,
+                        "val_accuracy": 0.8 + 0.01 * replicate,
+                        "n_val": 30,
+                        "n_test": n_test,
+                        "n_rates": 3,
+                        "test_accuracy": round(accuracy * n_test) / n_test,
+                        "status": "done",
+                        "frozen_ok": True,
+                    }
+                    | more
+                )
     return found
 
 
@@ -83,10 +103,16 @@ def test_a_settled_gain_below_the_tolerance_is_advised() -> None:
     assert (now.enough, now.depth) == (1, 2)
     assert now.arm(1).against.settled
     assert now.arm(1).against.interval.high < 0
-    assert [(arm.depth, arm.weights, arm.flops) for arm in now.arms] == [(1, 7, 9), (2, 7, 9), (3, 7, 9)]
+    assert [(arm.depth, arm.weights, arm.flops) for arm in now.arms] == [
+        (1, 7, 9),
+        (2, 7, 9),
+        (3, 7, 9),
+    ]
 
 
-def test_the_advised_depth_is_never_one_that_is_not_told_from_a_better_one_by_noise_of_its_own() -> None:
+def test_the_advised_depth_is_never_one_that_is_not_told_from_a_better_one_by_noise_of_its_own() -> (
+    None
+):
     """Depth 2 is much worse on average, but so unsteady that depth 3 is not settled to be better than it."""
     unsteady = {0: 0.7, 1: 0.99, 2: 0.6}
     found = [
@@ -107,8 +133,10 @@ def test_where_depth_changes_nothing_the_head_is_advised() -> None:
 
 def test_differences_are_no_larger_than_shares_can_differ() -> None:
     """Two replicates: 12.7 standard errors."""
-    wild = [row | {"test_accuracy": 0.9 - 0.4 * row["replicate"]} if row["depth"] == 2 else row
-            for row in rows({1: 0, 2: 0}, replicates=2)]  # fmt: skip
+    wild = [
+        row | {"test_accuracy": 0.9 - 0.4 * row["replicate"]} if row["depth"] == 2 else row
+        for row in rows({1: 0, 2: 0}, replicates=2)
+    ]
     found = advise(blocks(frame(wild)))[0].now.arm(2).against.interval
     assert (found.low, found.high) == (-1, 1)
 
@@ -149,7 +177,9 @@ OWN_GRID = {1: COUNTS, 2: (10, 20, 40), 3: (40,)}
 """Depths and sizes of `my_pictures`."""
 
 
-def on_grid(points: dict[int, float], grid: dict[int, tuple[int, ...]] = OWN_GRID, **more: Any) -> Advice:
+def on_grid(
+    points: dict[int, float], grid: dict[int, tuple[int, ...]] = OWN_GRID, **more: Any
+) -> Advice:
     found = [row for row in rows(points, **more) if row["n_per_class"] in grid[row["depth"]]]
     return advise(blocks(frame(found)))[0]
 

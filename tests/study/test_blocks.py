@@ -36,9 +36,13 @@ def test_a_study_is_the_union_of_its_blocks() -> None:
     )
     places = [(t.source, t.depth, t.n_per_class, t.updates) for t in found]
     assert places == [
-        ("latin", 1, 2, 300), ("latin", 1, 5, 300), ("latin", 2, 2, 300), ("latin", 2, 5, 300),
-        ("textures", 1, 10, 50), ("scratch", 5, 10, 50),
-    ]  # fmt: skip
+        ("latin", 1, 2, 300),
+        ("latin", 1, 5, 300),
+        ("latin", 2, 2, 300),
+        ("latin", 2, 5, 300),
+        ("textures", 1, 10, 50),
+        ("scratch", 5, 10, 50),
+    ]
 
 
 BLOCK = st.fixed_dictionaries(
@@ -76,7 +80,12 @@ def test_no_block_and_no_product_are_different_things() -> None:
 
 def test_axes_vary_within_every_block() -> None:
     found = points({"one": {}, "other": {"depth": 2}}, axes={"optim.clip": [None, 1.0]})
-    assert [(t.depth, t.axes["optim.clip"]) for t in found] == [(1, None), (1, 1.0), (2, None), (2, 1.0)]
+    assert [(t.depth, t.axes["optim.clip"]) for t in found] == [
+        (1, None),
+        (1, 1.0),
+        (2, None),
+        (2, 1.0),
+    ]
 
 
 def test_every_point_has_a_column_for_all_that_any_block_sets() -> None:
@@ -121,7 +130,10 @@ def test_a_block_leaves_what_is_beside_its_keys_alone() -> None:
         ({"sorce": "latin"}, "blocks.mine: unknown key 'sorce'. Did you mean source?"),
         ({"optm.clip": 1.0}, "blocks.mine: unknown key 'optm.clip'. Did you mean optim.clip"),
         ({"optim.clp": 1.0}, "optim.clp: unknown key; accepted: kind, "),
-        ({"out": "x"}, "blocks.mine: got 'out'; accepted beside `blocks` only: it is the same for all of a study"),
+        (
+            {"out": "x"},
+            "blocks.mine: got 'out'; accepted beside `blocks` only: it is the same for all of a study",
+        ),
         ({"seed": 1}, "blocks.mine: got 'seed'; accepted beside"),
         ({"axes": {"seed": [1]}}, "blocks.mine: got 'axes'"),
         ({"blocks": {"a": {}}}, "blocks.mine: got 'blocks'"),
@@ -131,7 +143,7 @@ def test_a_block_leaves_what_is_beside_its_keys_alone() -> None:
         ({"source": "latn"}, "source: unknown name 'latn'"),
         ({"n_per_class": 0}, "n_per_class: got 0; accepted: at least 1"),
     ],
-)  # fmt: skip
+)
 def test_what_a_block_cannot_say_is_one_line(block, line) -> None:
     with pytest.raises(UserError) as error:
         points({"fine": {}, "mine": block})
@@ -210,7 +222,9 @@ def test_limits_cut_blocks_too() -> None:
     assert {t.settings.test_per_class for t in found} == {limits.images_per_class}
     assert {t.depth for t in found} == {1, 5}
     assert {t.settings.tuning.replicates for t in found if t.settings.tuning} == {limits.replicates}
-    assert {"mixture", "own", "scratch", "latin:shuffled", "noise:shuffled"} <= {t.source for t in found}
+    assert {"mixture", "own", "scratch", "latin:shuffled", "noise:shuffled"} <= {
+        t.source for t in found
+    }
 
 
 def test_a_smoke_run_of_every_size_of_the_principles_has_images_for_its_twins() -> None:

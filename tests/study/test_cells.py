@@ -7,9 +7,17 @@ import pandas as pd
 import pytest
 from cell_rows import MAIN, rows
 
-from convtl.study.arms import frame
-from convtl.study.cells import AtEdge, Cells, NotEnoughData, chosen_elsewhere, mean_of, mean_over, slope_of
-from convtl.study.needs import Need
+from convtl.analysis.arms import frame
+from convtl.analysis.cells import (
+    AtEdge,
+    Cells,
+    NotEnoughData,
+    chosen_elsewhere,
+    mean_of,
+    mean_over,
+    slope_of,
+)
+from convtl.analysis.needs import Need
 
 CELLS = [
     Need(source, n, depth, updates)
@@ -43,7 +51,9 @@ def test_a_cell_is_one_number_a_target_and_replicate():
     assert list(found.index) == [(target, replicate) for target in MAIN for replicate in range(3)]
     expected = [score(Need("latin", 10, 2, 300), *place) for place in found.index]
     assert found.to_numpy() == pytest.approx(expected, abs=1e-6)
-    assert set(view().z("latin", 10, 2, 300, target="armenian").index.get_level_values(0)) == {"armenian"}
+    assert set(view().z("latin", 10, 2, 300, target="armenian").index.get_level_values(0)) == {
+        "armenian"
+    }
 
 
 def test_differences_are_taken_inside_a_target_and_replicate():
@@ -62,7 +72,8 @@ def test_what_is_missing_is_named():
     ):
         cells.z("latin", 50, 1, 300)
     with pytest.raises(
-        NotEnoughData, match="source latin, n_per_class 10, depth 2, 300 updates, upper layers fresh"
+        NotEnoughData,
+        match="source latin, n_per_class 10, depth 2, 300 updates, upper layers fresh",
     ):
         cells.z("latin", 10, 2, 300, upper="fresh")
     with pytest.raises(NotEnoughData, match="target armenian"):
@@ -114,8 +125,12 @@ def test_fresh_upper_layers_are_other_cells():
     plain = cells.z("latin", 10, 2, 300, target="cyrillic")
     frozen = cells.frozen("latin", 10, 3, 300, "cyrillic")
     assert (frozen - plain).to_numpy() == pytest.approx([5.0] * 12, abs=1e-5)
-    kept = [{**item, "axes": {"upper_init": "fresh", "kept": 3}} for item in rows(apart, lambda *_: 9.0)]
-    again = Cells(frame([{**item, "axes": {**item["axes"], "kept": None}} for item in both] + kept), MAIN)
+    kept = [
+        {**item, "axes": {"upper_init": "fresh", "kept": 3}} for item in rows(apart, lambda *_: 9.0)
+    ]
+    again = Cells(
+        frame([{**item, "axes": {**item["axes"], "kept": None}} for item in both] + kept), MAIN
+    )
     assert again.frozen("latin", 10, 3, 300, "cyrillic").equals(frozen)
 
 
@@ -128,8 +143,12 @@ def test_both_arms_under_twice_chance_are_floor():
     ):
         Cells(dead, MAIN).D("latin", 10, 300)
     one_works = frame(rows(CELLS, lambda need, *_: 0.0 if need == deep else low))
-    assert Cells(one_works, MAIN).D("latin", 10, 300).to_numpy() == pytest.approx([-low] * 24, abs=1e-5)
-    two_classes = frame(rows(CELLS, lambda *_: 0.0, n_train=20))  # twice chance is everything: not asked
+    assert Cells(one_works, MAIN).D("latin", 10, 300).to_numpy() == pytest.approx(
+        [-low] * 24, abs=1e-5
+    )
+    two_classes = frame(
+        rows(CELLS, lambda *_: 0.0, n_train=20)
+    )  # twice chance is everything: not asked
     assert len(Cells(two_classes, MAIN).D("latin", 10, 300)) == 24
 
 
@@ -173,7 +192,8 @@ def test_a_cell_in_which_one_regime_learns_is_not_at_floor():
 
 def test_a_mean_is_over_cells_that_are_not_at_an_edge():
     made = rows(
-        (*CELLS, *SCRATCH), lambda need, *place: LOW if need.n_per_class == 2 else score(need, *place)
+        (*CELLS, *SCRATCH),
+        lambda need, *place: LOW if need.n_per_class == 2 else score(need, *place),
     )
     cells = Cells(frame(made), MAIN)
     parts = [lambda n=n: cells.G("latin", n, "all", 300) for n in (2, 10)]
@@ -193,7 +213,9 @@ def test_validation_chooses_within_a_replicate_and_the_smaller_depth_of_equals()
     found = cells.validated("latin", 10, (1, 2, "all"), 300)
     for (target, replicate), value in found.items():
         depth = {0: 1, 1: 2, 2: 5}[replicate]
-        assert value == pytest.approx(score(Need("latin", 10, depth, 300), target, replicate), abs=1e-6)
+        assert value == pytest.approx(
+            score(Need("latin", 10, depth, 300), target, replicate), abs=1e-6
+        )
 
 
 def test_no_replicate_helps_to_choose_what_it_scores():
@@ -201,7 +223,9 @@ def test_no_replicate_helps_to_choose_what_it_scores():
     curve = pd.DataFrame({1: [9.0, 0.0, 0.0], 2: [0.0, 1.0, 1.0]}, index=places)
     # others of 0: column 2 (1 against 0); others of 1 and 2: column 1 (4.5 against .5)
     assert chosen_elsewhere(curve).to_list() == [0.0, 0.0, 0.0]
-    two = pd.concat({"a": curve.droplevel("target"), "b": curve.droplevel("target") * -1}, names=["target"])
+    two = pd.concat(
+        {"a": curve.droplevel("target"), "b": curve.droplevel("target") * -1}, names=["target"]
+    )
     two.index.names = ["target", "replicate"]
     assert chosen_elsewhere(two).loc["b"].to_list() == [-9.0, -1.0, -1.0]
     assert chosen_elsewhere(curve.iloc[:1]).isna().all()
@@ -218,10 +242,24 @@ def test_nothing_but_the_test_scores_enters():
     made = rows((*CELLS, *SCRATCH), score)
     draw = np.random.default_rng(0)
     poisoned = [
-        {**item, **{name: draw.random() for name in ("lr", "val_accuracy", "test_nll", "test_ece", "seconds",
-                                                     "source_accuracy", "flops_per_update", "trained_weights")}}
+        {
+            **item,
+            **{
+                name: draw.random()
+                for name in (
+                    "lr",
+                    "val_accuracy",
+                    "test_nll",
+                    "test_ece",
+                    "seconds",
+                    "source_accuracy",
+                    "flops_per_update",
+                    "trained_weights",
+                )
+            },
+        }
         for item in made
-    ]  # fmt: skip
+    ]
     draw.shuffle(poisoned)
     clean, other = (Cells(frame(content), MAIN) for content in (made, poisoned))
     for number in (lambda c: c.D("latin", 10, 300), lambda c: c.G("noise", 2, 1, 1200)):

@@ -29,7 +29,9 @@ for line in sys.stdin:
 def other_process(out):
     """Another process with claims of its own; call it with a verb and a trial."""
     command = [sys.executable, "-c", OTHER, str(out)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
 
         def ask(verb: str, trial: str) -> str:
             process.stdin.write(f"{verb} {trial}\n")

@@ -23,7 +23,9 @@ from convtl.study.store import FINAL, RowStore, line_of
 def plain_rows(out: Path) -> list[list[dict]]:
     found = []
     for path in sorted((out / "rows").glob("*.jsonl")):
-        lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        lines = [
+            line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")
+        ]
         found.append([row for line in lines if (row := parsed(line)) is not None])
     return found
 
@@ -48,7 +50,9 @@ def plain_read(out: Path) -> dict[str, dict]:
 
 def plain_order(row: Mapping[str, Any]) -> tuple:
     names = tuple(str(row.get(key, "")) for key in ("study", "model", "regime", "target", "source"))
-    numbers = tuple(int(row.get(key) or 0) for key in ("depth", "n_per_class", "updates", "replicate"))
+    numbers = tuple(
+        int(row.get(key) or 0) for key in ("depth", "n_per_class", "updates", "replicate")
+    )
     return (*names, *numbers, json.dumps(row.get("axes", {}), sort_keys=True), row["trial"])
 
 
@@ -61,7 +65,9 @@ def plain_table(rows: list[dict]) -> str:
     for row in listed:
         flat = {**row, "source_accuracy_by_part": by_part(row)}
         cells = [flat.get(key) for key in COLUMNS] + [row.get("axes", {}).get(key) for key in extra]
-        writer.writerow([json.dumps(c, ensure_ascii=False) if isinstance(c, dict) else c for c in cells])
+        writer.writerow(
+            [json.dumps(c, ensure_ascii=False) if isinstance(c, dict) else c for c in cells]
+        )
     return text.getvalue()
 
 
@@ -104,7 +110,8 @@ ROWS = st.fixed_dictionaries(
     optional=OPTIONAL,
 )
 FILES = st.lists(
-    st.tuples(st.lists(ROWS, max_size=8), st.sampled_from([b"", b"null\n", b'{"trial": "to'])), max_size=4
+    st.tuples(st.lists(ROWS, max_size=8), st.sampled_from([b"", b"null\n", b'{"trial": "to'])),
+    max_size=4,
 )
 
 
@@ -124,8 +131,12 @@ def test_what_is_read_and_written_is_what_a_plain_reading_gives(tmp_path_factory
     assert list(found) == list(expected)
     assert exact(list(found.values())) == exact(list(expected.values()))
     assert exact(list(found.table)) == exact(list(expected.values()))
-    assert store.write_table(found.table).read_bytes().decode() == plain_table(list(expected.values()))
-    assert store.write_table(expected.values()).read_bytes().decode() == plain_table(list(expected.values()))
+    assert store.write_table(found.table).read_bytes().decode() == plain_table(
+        list(expected.values())
+    )
+    assert store.write_table(expected.values()).read_bytes().decode() == plain_table(
+        list(expected.values())
+    )
     signed = {r["trial"]: r["commit"] for file in plain_rows(out) for r in file if "commit" in r}
     assert {name: own for name, own in commits_of(store, found).items() if own is not None} == {
         name: own for name, own in signed.items() if own is not None
@@ -146,7 +157,11 @@ def test_rows_in_memory_come_back_as_they_were(rows) -> None:
 def test_columns_are_joined_whatever_comes_late() -> None:
     """Keys, types and gaps that appear after many rows."""
     rows: list[dict] = [{"trial": f"{n}", "n": n} for n in range(1200)]
-    rows += [{"trial": "a", "n": 0.5}, {"trial": "b", "n": None, "late": "x"}, {"trial": "c", "late": [1]}]
+    rows += [
+        {"trial": "a", "n": 0.5},
+        {"trial": "b", "n": None, "late": "x"},
+        {"trial": "c", "late": [1]},
+    ]
     gathered = Gathering(pack=True)
     for row in rows:
         gathered.add(row)

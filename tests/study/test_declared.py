@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 from cell_rows import MAIN, cells_of, rows
 
+from convtl.analysis.arms import frame
+from convtl.analysis.cells import Cells, NotEnoughData
+from convtl.analysis.contrasts import CAREFUL, PAIR, ROUND, SHIFTS, SPECIAL
+from convtl.analysis.declared import CLAIMS, LADDER, PRINCIPLES, check_scorecard, claims_of
+from convtl.analysis.findings import find
+from convtl.analysis.needs import Need, missing, needs
 from convtl.cli import compose
 from convtl.errors import UserError
-from convtl.study.arms import frame
-from convtl.study.cells import Cells, NotEnoughData
-from convtl.study.contrasts import CAREFUL, PAIR, ROUND, SHIFTS, SPECIAL
-from convtl.study.declared import CLAIMS, LADDER, PRINCIPLES, check_scorecard, claims_of
-from convtl.study.findings import find
 from convtl.study.grid import expand
-from convtl.study.needs import Need, missing, needs
 
 CLAIM = {claim.name: claim for claim in CLAIMS}
 ABOUT_CELLS = [claim for claim in CLAIMS if claim.principle != "vanishing_gradients"]
@@ -34,13 +34,18 @@ def complete(claims=ABOUT_CELLS, **other):
     """Every cell of the claims; validation prefers depth 2, then 3, in odd replicates depth 1."""
     made = rows(cells_of(claims), score, replicates=REPLICATES, **other)
     liked = {0: {1: 0.1, 2: 0.9, 3: 0.5, 5: 0.2}, 1: {1: 0.9, 2: 0.8, 3: 0.5, 5: 0.2}}
-    return [{**item, "val_accuracy": liked[item["replicate"] % 2].get(item["depth"], 0.0)} for item in made]
+    return [
+        {**item, "val_accuracy": liked[item["replicate"] % 2].get(item["depth"], 0.0)}
+        for item in made
+    ]
 
 
 def z(source, n, depth, updates=300, *, target=None, upper="source", regime="", shift=""):
     """Targets x replicates, straight from the score."""
     need = Need(source, n, depth, updates, upper=upper, regime=regime, shift=shift)
-    return np.array([[score(need, t, r) for r in range(REPLICATES)] for t in ([target] if target else MAIN)])
+    return np.array(
+        [[score(need, t, r) for r in range(REPLICATES)] for t in ([target] if target else MAIN)]
+    )
 
 
 def benefit(source, n, updates=300, **other):
@@ -64,7 +69,8 @@ def first_over(depth, shifts):
     cells = [(kind, n) for kind in shifts for n in (10, 50)]
     first = sum(z("same_classes", n, 1, regime="first_unit_only", shift=kind) for kind, n in cells)
     return (
-        first - sum(z("same_classes", n, depth, regime="fine_tune", shift=kind) for kind, n in cells)
+        first
+        - sum(z("same_classes", n, depth, regime="fine_tune", shift=kind) for kind, n in cells)
     ) / len(cells)
 
 
@@ -116,9 +122,13 @@ EXPECTED = {
     ],
     "data_size.deeper.weak": lambda: [benefit("latin", 50) - benefit("latin", 2)],
     "data_size.deeper.strong": lambda: [benefit("latin", 2), benefit("latin", 50)],
-    "data_size.longer.weak": lambda: [end_to_end(np.log2([2, 10, 50]), [longer(n) for n in (2, 10, 50)])],
+    "data_size.longer.weak": lambda: [
+        end_to_end(np.log2([2, 10, 50]), [longer(n) for n in (2, 10, 50)])
+    ],
     "data_size.longer.strong": lambda: [longer(50), longer(2)],
-    "data_size.pair": lambda: [benefit("latin", 10_000, target=PAIR) - benefit("latin", 100, target=PAIR)],
+    "data_size.pair": lambda: [
+        benefit("latin", 10_000, target=PAIR) - benefit("latin", 100, target=PAIR)
+    ],
     "data_size.pair_longer": lambda: [longer(10_000, target=PAIR) - longer(100, target=PAIR)],
     "dissimilarity.weak": lambda: [gain("latin") - gain("noise")],
     "dissimilarity.strong": lambda: [gain("noise"), gain("latin")],
@@ -134,10 +144,13 @@ EXPECTED = {
         for source in ("latin", "noise", "textures")
     },
     "rule_of_thumb.weak": lambda: [rule() - sum(z(source, n, 5) for source, n, _ in RULE) / 4],
-    "rule_of_thumb.strong": lambda: [rule() - sum(validated(source, n) for source, n, _ in RULE) / 4],
+    "rule_of_thumb.strong": lambda: [
+        rule() - sum(validated(source, n) for source, n, _ in RULE) / 4
+    ],
     "rule_of_thumb.head": lambda: [rule() - sum(z(source, n, 1) for source, n, _ in RULE) / 4],
     "rule_of_thumb.fixed": lambda: [
-        rule() - elsewhere(*(sum(z(source, n, k) for source, n, _ in RULE) / 4 for k in (1, 2, 3, 5)))
+        rule()
+        - elsewhere(*(sum(z(source, n, k) for source, n, _ in RULE) / 4 for k in (1, 2, 3, 5)))
     ],
     "layer_transfer.weak": lambda: [
         end_to_end([1, 2, 3, 4], [frozen("self", j) - frozen("own", j) for j in (1, 2, 3, 4)])
@@ -145,31 +158,45 @@ EXPECTED = {
     "layer_transfer.strong": lambda: [
         frozen("self", 1) - frozen("own", 1),
         frozen("self", 1, ROUND) - frozen("cyrillic_straight", 1, ROUND),
-        sum(frozen("own", j, ROUND) - frozen("cyrillic_straight", j, ROUND) for j in (1, 2, 3, 4)) / 4,
+        sum(frozen("own", j, ROUND) - frozen("cyrillic_straight", j, ROUND) for j in (1, 2, 3, 4))
+        / 4,
     ],
     "data_size.deeper.range": lambda: [benefit("latin", 50) - benefit("latin", 2)],
-    "data_size.longer.range": lambda: [end_to_end(np.log2([2, 10, 50]), [longer(n) for n in (2, 10, 50)])],
+    "data_size.longer.range": lambda: [
+        end_to_end(np.log2([2, 10, 50]), [longer(n) for n in (2, 10, 50)])
+    ],
     "dissimilarity.reverse": lambda: [
         sum(
             z("latin", n, 5, 1200, target="textures") - z("scratch", n, 5, 1200, target="textures")
             for n in (10, 50)
-        ) / 2
+        )
+        / 2
     ],
     "dissimilarity.reverse.reuse": lambda: [
         z("latin", 10, 5, target="textures") - z("latin:shuffled", 10, 5, target="textures")
     ],
     "options.weak": lambda: [sum(a_few("latin", n) for n in (2, 10, 50)) / 3],
     "ways.care": lambda: [
-        sum(elsewhere(*(way(name, n) for name in CAREFUL)) - way("fine_tune", n) for n in (2, 10, 50)) / 3
+        sum(
+            elsewhere(*(way(name, n) for name in CAREFUL)) - way("fine_tune", n)
+            for n in (2, 10, 50)
+        )
+        / 3
     ],
-    "ways.top": lambda: [sum(way("fine_tune", n, 2) - way("first_unit", n, 2) for n in (2, 10, 50)) / 3],
-    "ways.middle": lambda: [sum(way("fine_tune", n, 3) - way("middle_units", n, 3) for n in (2, 10, 50)) / 3],
+    "ways.top": lambda: [
+        sum(way("fine_tune", n, 2) - way("first_unit", n, 2) for n in (2, 10, 50)) / 3
+    ],
+    "ways.middle": lambda: [
+        sum(way("fine_tune", n, 3) - way("middle_units", n, 3) for n in (2, 10, 50)) / 3
+    ],
     "input_shift.weak": lambda: [first_over(1, SHIFTS)],
     "input_shift.three": lambda: [first_over(3, SHIFTS)],
     **{f"input_shift.{kind}": lambda kind=kind: [first_over(1, [kind])] for kind in SHIFTS},
     "input_shift.strong": lambda: [first_over(5, [kind]) for kind in SHIFTS],
-    "options.strong": lambda: [a_few(source, n) for source in ("latin", "noise") for n in (2, 10, 50)],
-}  # fmt: skip
+    "options.strong": lambda: [
+        a_few(source, n) for source in ("latin", "noise") for n in (2, 10, 50)
+    ],
+}
 
 
 PLAIN = [claim for claim in ABOUT_CELLS if not claim.selects]
@@ -220,14 +247,18 @@ def test_claims_over_a_range_take_the_sizes_that_were_run():
     assert found.parts[0].values == pytest.approx(
         (benefit("latin", 50) - benefit("latin", 1)).mean(axis=0), abs=1e-5
     )
-    short = [item for item in complete(PLAIN) if item["updates"] == 300 or item["n_per_class"] == 50]
+    short = [
+        item for item in complete(PLAIN) if item["updates"] == 300 or item["n_per_class"] == 50
+    ]
     with pytest.raises(NotEnoughData, match="two sizes"):
         find(CLAIM["data_size.longer.range"], Cells(frame(short), MAIN), 1200)
 
 
 def test_four_layers_are_a_few_where_they_were_run():
     more = [Need("latin", n, 4, 300) for n in (2, 10, 50)]
-    made = Cells(frame([*complete(PLAIN), *rows(more, lambda *_: 9.0, replicates=REPLICATES)]), MAIN)
+    made = Cells(
+        frame([*complete(PLAIN), *rows(more, lambda *_: 9.0, replicates=REPLICATES)]), MAIN
+    )
     ends = sum(elsewhere(z("latin", n, 1), z("latin", n, 5)) for n in (2, 10, 50)) / 3
     found = find(CLAIM["options.weak"], made, 300)
     assert found.parts[0].values == pytest.approx((9 - ends).mean(axis=0), abs=1e-3)
@@ -245,7 +276,11 @@ def test_a_claim_without_one_of_its_cells_says_which(claim):
     rest += [Need("scratch", 1, 5, 1)]  # says how deep the net is
     with pytest.raises(NotEnoughData) as error:
         find(claim, Cells(frame(rows(rest, score, replicates=2)), MAIN), claim.schedules[0])
-    for part in (f"source {lost.source},", f"n_per_class {lost.n_per_class},", f"{lost.updates} updates"):
+    for part in (
+        f"source {lost.source},",
+        f"n_per_class {lost.n_per_class},",
+        f"{lost.updates} updates",
+    ):
         assert part in str(error.value)
 
 
@@ -270,10 +305,14 @@ def test_the_shipped_study_runs_every_cell_that_its_claims_need():
     known = {
         Need(
             point.source if point.similarity is None else f"{point.source}@{point.similarity:g}",
-            point.n_per_class, point.depth, point.updates, point.target, point.axes["upper_init"],
+            point.n_per_class,
+            point.depth,
+            point.updates,
+            point.target,
+            point.axes["upper_init"],
         )
         for point in points
-    }  # fmt: skip
+    }
     for rung, source in (("mixture@0", "noise"), ("mixture@1", "own")):
         known |= {replace(need, source=rung) for need in known if need.source == source}
     assert study.target == MAIN
@@ -306,12 +345,24 @@ def table(lost, arrival):
     for replicate in range(5):
         for activation in ("sigmoid", "tanh", "relu"):
             lines += [
-                ["profile", "plain", activation, initialiser, hidden, "sgd", replicate, 0, f"fc{place}", place,
-                 "relative_gradient", -lost(activation, replicate) * (hidden - place)]
+                [
+                    "profile",
+                    "plain",
+                    activation,
+                    initialiser,
+                    hidden,
+                    "sgd",
+                    replicate,
+                    0,
+                    f"fc{place}",
+                    place,
+                    "relative_gradient",
+                    -lost(activation, replicate) * (hidden - place),
+                ]
                 for hidden in (5, 10)
                 for initialiser in ("lecun_normal", "glorot_uniform", "he_normal")
                 for place in range(1, hidden + 1)
-            ]  # fmt: skip
+            ]
             for optimiser in ("sgd", "adam"):
                 head = [
                     "convergence",
@@ -327,11 +378,24 @@ def table(lost, arrival):
                     [*head, f"u{place}", place, "arrival", arrival(activation, place)]
                     for place in range(1, 6)
                 ]
-                lines += [[*head, None, np.nan, "test_accuracy", 0.9], [*head, None, np.nan, "chance", 0.1]]
+                lines += [
+                    [*head, None, np.nan, "test_accuracy", 0.9],
+                    [*head, None, np.nan, "chance", 0.1],
+                ]
     columns = (
-        "probe", "model", "activation", "initialiser", "hidden", "optimiser", "replicate", "update", "unit",
-        "position", "quantity", "value",
-    )  # fmt: skip
+        "probe",
+        "model",
+        "activation",
+        "initialiser",
+        "hidden",
+        "optimiser",
+        "replicate",
+        "update",
+        "unit",
+        "position",
+        "quantity",
+        "value",
+    )
     return pd.DataFrame(lines, columns=list(columns))
 
 
@@ -340,7 +404,9 @@ def test_claims_about_gradients_come_from_the_table_of_the_probes():
         lambda activation, replicate: (
             {"sigmoid": 0.8, "tanh": 0.1, "relu": 0.0}[activation] + 0.01 * replicate
         ),
-        lambda activation, place: 10.0 ** (3 - 0.2 * place if activation == "sigmoid" else 1 + 0.1 * place),
+        lambda activation, place: (
+            10.0 ** (3 - 0.2 * place if activation == "sigmoid" else 1 + 0.1 * place)
+        ),
     )
     nothing = Cells(frame([]), (), probes)
 
@@ -349,7 +415,9 @@ def test_claims_about_gradients_come_from_the_table_of_the_probes():
 
     depths = (4 + 9) / 2  # units between the first and the last hidden one
     assert means("vanishing_gradients.weak") == pytest.approx([0.82, 0.82 * depths])
-    assert means("vanishing_gradients.strong") == pytest.approx([0.12, 0.12 * depths, 0.02, 0.02 * depths])
+    assert means("vanishing_gradients.strong") == pytest.approx(
+        [0.12, 0.12 * depths, 0.02, 0.02 * depths]
+    )
     assert means("vanishing_gradients.slowest.weak") == pytest.approx([0.2])
     assert means("vanishing_gradients.slowest.strong") == pytest.approx([-0.1] * 4)
     with pytest.raises(NotEnoughData, match="experiment=vanishing_gradients"):

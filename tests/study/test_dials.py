@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convtl.cache import default_root
 from convtl.config import Jitter, NoiseConfig, PerClass, ShiftConfig, TypedScriptConfig
 from convtl.data.domains import Domain, load_domain
 from convtl.data.shift import permute_labels, shifted
 from convtl.keys import generator
+from convtl.storage.cache import default_root
 from convtl.study.similarity import data_distances
 
 COUNTS = PerClass(train=80, validation=4, test=4)
@@ -29,7 +29,9 @@ def _halves(domain: Domain) -> tuple[np.ndarray, np.ndarray]:
     """Disjoint images of every class: what stays as it is, and what is shifted."""
     labels = domain.split("train").labels
     order = np.stack([np.flatnonzero(labels == label) for label in np.unique(labels)])
-    draw = generator(0, "order")  # measures take the first images of a class: they must not go by class
+    draw = generator(
+        0, "order"
+    )  # measures take the first images of a class: they must not go by class
     return order[:, :HALF].ravel(), draw.permutation(order[:, HALF:].ravel())
 
 

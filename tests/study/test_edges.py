@@ -7,7 +7,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.study.edges import TunedArm, edges_of, tuned_arms
+from convtl.analysis.edges import TunedArm, edges_of, tuned_arms
 from convtl.study.grid import expand
 from convtl.study.store import Row
 from convtl.study.tuning import tuning_points
@@ -56,9 +56,13 @@ def test_losses_are_never_negative_and_no_mean_is_above_the_largest(trials) -> N
 
 def test_arms_are_those_of_the_rule_that_chooses_rates() -> None:
     content = tiny.content(
-        *tiny.MORE, "target=[cyrillic,armenian]", "depth=[1,5]", "source=[latin,scratch]", "replicates=2",
+        *tiny.MORE,
+        "target=[cyrillic,armenian]",
+        "depth=[1,5]",
+        "source=[latin,scratch]",
+        "replicates=2",
         "tuning={targets: [cyrillic,armenian], replicates: 2}",
-    )  # fmt: skip
+    )
     points, tuning = expand(content)[1], tuning_points(content)
     rows = {trial.id: row(0.5, 0.6, 0.7) for trial in tuning}
     found = tuned_arms(points, tuning, rows)

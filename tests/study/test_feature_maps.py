@@ -6,7 +6,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.cache import Cache, default_root
+from convtl.storage.cache import Cache, default_root
 from convtl.study.feature_maps import FOLDER, PICTURES, between_classes, keep_maps, read_maps
 from convtl.study.materials import Materials, TargetData
 from convtl.study.movement import maps
@@ -59,7 +59,9 @@ def test_what_is_kept_is_what_the_units_say(out, materials) -> None:
     np.testing.assert_allclose(kept.maps["conv1"][0], said["conv1"][first], atol=2e-3)
     assert not np.array_equal(*kept.maps["conv1"])  # it was trained
     own = said["fc3"][labels == 1]
-    np.testing.assert_allclose(kept.means["fc3"][0][:, 1], [own[::2].mean(0), own[1::2].mean(0)], atol=2e-3)
+    np.testing.assert_allclose(
+        kept.means["fc3"][0][:, 1], [own[::2].mean(0), own[1::2].mean(0)], atol=2e-3
+    )
     kernel = materials.start(trial).variables["conv1"]["params"]["conv"]["kernel"]
     np.testing.assert_allclose(kept.kernels[0][2], kernel[:, :, 0, 2], atol=1e-3)
     assert np.isnan(kept.shares["fc5"][0])  # a head of zeros says the same of everything

@@ -4,10 +4,10 @@ import pytest
 from cell_rows import MAIN, cells_of, row, rows
 from test_scorecard import DIAL, cards, study, value, with_benefits
 
-from convtl.study.arms import frame
-from convtl.study.declared import DELTA, claims_of
-from convtl.study.principles import how_many
-from convtl.study.scorecard import scorecard
+from convtl.analysis.arms import frame
+from convtl.analysis.declared import DELTA, claims_of
+from convtl.analysis.principles import how_many
+from convtl.analysis.scorecard import scorecard
 
 # --- practically null is asked of parts, first ----------------------------------------------------------
 
@@ -69,7 +69,9 @@ def test_null_comes_before_the_refutation_of_another_part():
 
 
 def test_a_part_with_a_margin_of_its_own_is_not_asked_for_null():
-    score = cards(["similarity"], with_benefits({"noise": 1.5, "mixture@0": 1.0}))["similarity.strong"]
+    score = cards(["similarity"], with_benefits({"noise": 1.5, "mixture@0": 1.0}))[
+        "similarity.strong"
+    ]
     assert (
         abs(score.parts[0].effect) < 0.1
     )  # own, 2 layers against 3: well inside, and that is what it claims
@@ -165,12 +167,18 @@ def test_a_setting_without_main_targets_does_not_promote_others():
     ]
     plain = [{**item, "regime": "fine_tune", "trial": f"{item['trial']} ft"} for item in other]
     data = frame(study(["dissimilarity"], value()) + other + plain)
-    weak = [s for s in scorecard(["dissimilarity"], data, targets=MAIN) if s.name == "dissimilarity.weak"]
+    weak = [
+        s
+        for s in scorecard(["dissimilarity"], data, targets=MAIN)
+        if s.name == "dissimilarity.weak"
+    ]
     assert [(score.setting, score.targets) for score in weak] == [("regime fine_tune", MAIN)]
 
 
 def test_claims_that_name_their_targets_see_them_whatever_is_main():
-    found = cards(["data_size"], lambda need, target: 0.2 * need.depth * (need.n_per_class == 10_000))
+    found = cards(
+        ["data_size"], lambda need, target: 0.2 * need.depth * (need.n_per_class == 10_000)
+    )
     assert found["data_size.pair"].targets == ("letter_pairs",)
     assert found["data_size.pair"].outcome == "supported"
     assert "targets letter_pairs;" in found["data_size.pair"].scope
@@ -191,6 +199,8 @@ def test_a_secondary_claim_on_a_target_that_is_not_in_the_data_has_no_row():
     gone = cards(["data_size"], flat, keep=lambda need: need.target != "letter_pairs")
     assert set(there) - set(gone) == {"data_size.pair_longer"}
     assert gone["data_size.pair"].outcome == "not enough data"  # weak: what is missing is said
-    one = row(next(n for n in cells_of(claims_of(["data_size"])) if n.target), "letter_pairs", 0, 0.0)
+    one = row(
+        next(n for n in cells_of(claims_of(["data_size"])) if n.target), "letter_pairs", 0, 0.0
+    )
     begun = by_name(scorecard(["data_size"], frame([one]), targets=MAIN))
     assert begun["data_size.pair_longer"].outcome == "not enough data"

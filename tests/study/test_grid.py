@@ -46,9 +46,15 @@ def points(content: dict[str, Any], *names: str) -> list[tuple[Any, ...]]:
 
 def test_a_study_is_the_product_of_its_axes() -> None:
     content = changed(
-        BASE, source=["latin", "textures"], target=["greek", "cyrillic"], depth=[1, 3], n_per_class=[2, 5],
-        updates=[10, 20], regime=["fine_tune", "lp_ft"], replicates=3,
-    )  # fmt: skip
+        BASE,
+        source=["latin", "textures"],
+        target=["greek", "cyrillic"],
+        depth=[1, 3],
+        n_per_class=[2, 5],
+        updates=[10, 20],
+        regime=["fine_tune", "lp_ft"],
+        replicates=3,
+    )
     names = ("source", "target", "depth", "n_per_class", "updates", "regime", "replicate")
     found = points(content, *names)
     assert len(found) == len(set(found)) == 2**6 * 3
@@ -68,12 +74,16 @@ def test_the_default_study_has_its_198_trials() -> None:
 
 
 def test_equal_points_are_one_trial() -> None:
-    content = changed(SMALL, depth=[5, "all", "conv1", 5], n_per_class=[10, 10], source=["latin", "latin"])
+    content = changed(
+        SMALL, depth=[5, "all", "conv1", 5], n_per_class=[10, 10], source=["latin", "latin"]
+    )
     assert points(content, "depth", "depth_unit") == [(5, "conv1")]
 
 
 def test_scratch_appears_once_whatever_depth_and_regime() -> None:
-    content = changed(SMALL, source="scratch", depth=[1, 2, "all"], regime=["lp_ft", "discriminative"])
+    content = changed(
+        SMALL, source="scratch", depth=[1, 2, "all"], regime=["lp_ft", "discriminative"]
+    )
     assert points(content, "source", "depth", "depth_unit", "regime") == [
         ("scratch", 5, "conv1", "fine_tune")
     ]
@@ -82,19 +92,25 @@ def test_scratch_appears_once_whatever_depth_and_regime() -> None:
 
 def test_scratch_does_not_depend_on_how_others_are_pretrained() -> None:
     other = changed(SMALL, source=["scratch", "random", "latin"], pretrain__updates=7)
-    same = [one == two for one, two in zip(ids(other), ids(put(other, "pretrain.updates", 8)), strict=True)]
+    same = [
+        one == two
+        for one, two in zip(ids(other), ids(put(other, "pretrain.updates", 8)), strict=True)
+    ]
     assert same == [True, True, False]
 
 
 def test_random_has_all_depths() -> None:
     assert points(changed(SMALL, source="random", depth=[1, 4]), "source", "depth") == [
-        ("random", 1), ("random", 4),
-    ]  # fmt: skip
+        ("random", 1),
+        ("random", 4),
+    ]
 
 
 def test_named_units_do_not_depend_on_depth() -> None:
     content = changed(SMALL, regime="first_unit", depth=[1, 2, 5])
-    assert points(content, "depth", "depth_unit", "trained_units") == [(2, "conv1+fc5", ("conv1", "fc5"))]
+    assert points(content, "depth", "depth_unit", "trained_units") == [
+        (2, "conv1+fc5", ("conv1", "fc5"))
+    ]
 
 
 def test_replicates_are_counted_or_picked() -> None:
@@ -111,7 +127,11 @@ def test_replicates_are_counted_or_picked() -> None:
 @given(st.randoms())
 def test_ids_do_not_depend_on_the_order_of_axes(random) -> None:
     content = changed(
-        BASE, source=["latin", "scratch"], depth=[1, 2], n_per_class=[2, 5], regime=["fine_tune", "lp_ft"]
+        BASE,
+        source=["latin", "scratch"],
+        depth=[1, 2],
+        n_per_class=[2, 5],
+        regime=["fine_tune", "lp_ft"],
     )
     turned = dict(random.sample(list(content.items()), len(content)))
     for key in ("source", "depth", "n_per_class", "regime"):
@@ -120,32 +140,101 @@ def test_ids_do_not_depend_on_the_order_of_axes(random) -> None:
 
 
 AROUND = [
-    ("out", "elsewhere"), ("cache", "elsewhere"), ("study", "name"), ("question", "why?"), ("save", "best"),
-    ("dry_run", True), ("tracking.mode", "offline"), ("tracking.project", "p"), ("replicates", 1),
-    ("limits.suffix", "-x"), ("models.other", {"kind": "lenet5", "activation": "relu"}),
-    ("domains.other", {"kind": "digits"}), ("domains.greek.size", 14), ("regimes.lp_ft.probe_share", 0.4),
-    ("claims", [{"statement": "s", "estimand": "depth_benefit_growth", "source": "latin", "n_low": 2, "n_high": 5}]),
-    ("scorecard", ["similarity"]), ("movement", True), ("distances", True), ("gradients", {}), ("blocks", {"one": {}}),
-    ("rows_from", ["elsewhere"]), ("shift.blend_with", "noise"), ("domains.textures.size", 14),
-    ("path", "elsewhere"), ("advice", True), ("speed", {}),
-    ("devices", "batch"), ("devices.count", 3), ("distributed", "auto"), ("checkpoint_minutes", None), ("shards", 4),
-    ("shard", 2), ("data.memory_gb", 1.0), ("weights.imagenet_mobilenet_v2.size", 160),
-]  # fmt: skip
+    ("out", "elsewhere"),
+    ("cache", "elsewhere"),
+    ("study", "name"),
+    ("question", "why?"),
+    ("save", "best"),
+    ("dry_run", True),
+    ("tracking.mode", "offline"),
+    ("tracking.project", "p"),
+    ("replicates", 1),
+    ("limits.suffix", "-x"),
+    ("models.other", {"kind": "lenet5", "activation": "relu"}),
+    ("domains.other", {"kind": "digits"}),
+    ("domains.greek.size", 14),
+    ("regimes.lp_ft.probe_share", 0.4),
+    (
+        "claims",
+        [
+            {
+                "statement": "s",
+                "estimand": "depth_benefit_growth",
+                "source": "latin",
+                "n_low": 2,
+                "n_high": 5,
+            }
+        ],
+    ),
+    ("scorecard", ["similarity"]),
+    ("movement", True),
+    ("distances", True),
+    ("gradients", {}),
+    ("blocks", {"one": {}}),
+    ("rows_from", ["elsewhere"]),
+    ("shift.blend_with", "noise"),
+    ("domains.textures.size", 14),
+    ("path", "elsewhere"),
+    ("advice", True),
+    ("speed", {}),
+    ("devices", "batch"),
+    ("devices.count", 3),
+    ("distributed", "auto"),
+    ("checkpoint_minutes", None),
+    ("shards", 4),
+    ("shard", 2),
+    ("data.memory_gb", 1.0),
+    ("weights.imagenet_mobilenet_v2.size", 160),
+]
 NUMBERS = [
-    ("seed", 1), ("classes", 11), ("classes", None), ("batch_size", 16), ("lr", [1e-3, 1e-2]), ("lr_extend", 1),
-    ("head_init", "model"), ("optim.kind", "sgd"), ("optim.b1", 0.8), ("optim.clip", 1.0),
-    ("optim.weight_decay", 0.1), ("schedule.kind", "constant"), ("schedule.warmup", 0.2),
-    ("validation.per_class", 10), ("test_per_class", 50), ("pretrain.updates", 10), ("pretrain.lr", 0.1),
-    ("pretrain.images_per_class", 10), ("cache_prefix", False), ("lanes", 2), ("chunk", 25), ("updates", 30),
-    ("n_per_class", 9), ("replicate", 1), ("depth", 2), ("source", "greek"), ("target", "greek"),
-    ("regime", "lp_ft"), ("models.lenet5.activation", "relu"), ("models.lenet5.pooling", "max"),
-    ("models.lenet5.initialiser", "he_normal"), ("models.lenet5.lowering", "lax"),
-    ("domains.cyrillic.size", 32), ("domains.cyrillic.jitter.noise", 0.5), ("domains.latin.letters", "ABCDEFGHIKLMN"),
-    ("class_draw", "disjoint"), ("upper_init", "fresh"), ("shift.inversion", True), ("shift.permuted_labels", 0.5),
-    ("class_balance", "at_most"), ("norm_mode", "frozen"), ("augment", {"flip": True}), ("precision", "bfloat16"),
-    ("tuning", {"targets": ["cyrillic", "greek"]}), ("domains.cyrillic.per_class.test", 410),
-    ("domains.latin.lookalike", 0.8), ("regimes.fine_tune.kind", "lp_ft"),
-]  # fmt: skip
+    ("seed", 1),
+    ("classes", 11),
+    ("classes", None),
+    ("batch_size", 16),
+    ("lr", [1e-3, 1e-2]),
+    ("lr_extend", 1),
+    ("head_init", "model"),
+    ("optim.kind", "sgd"),
+    ("optim.b1", 0.8),
+    ("optim.clip", 1.0),
+    ("optim.weight_decay", 0.1),
+    ("schedule.kind", "constant"),
+    ("schedule.warmup", 0.2),
+    ("validation.per_class", 10),
+    ("test_per_class", 50),
+    ("pretrain.updates", 10),
+    ("pretrain.lr", 0.1),
+    ("pretrain.images_per_class", 10),
+    ("cache_prefix", False),
+    ("lanes", 2),
+    ("chunk", 25),
+    ("updates", 30),
+    ("n_per_class", 9),
+    ("replicate", 1),
+    ("depth", 2),
+    ("source", "greek"),
+    ("target", "greek"),
+    ("regime", "lp_ft"),
+    ("models.lenet5.activation", "relu"),
+    ("models.lenet5.pooling", "max"),
+    ("models.lenet5.initialiser", "he_normal"),
+    ("models.lenet5.lowering", "lax"),
+    ("domains.cyrillic.size", 32),
+    ("domains.cyrillic.jitter.noise", 0.5),
+    ("domains.latin.letters", "ABCDEFGHIKLMN"),
+    ("class_draw", "disjoint"),
+    ("upper_init", "fresh"),
+    ("shift.inversion", True),
+    ("shift.permuted_labels", 0.5),
+    ("class_balance", "at_most"),
+    ("norm_mode", "frozen"),
+    ("augment", {"flip": True}),
+    ("precision", "bfloat16"),
+    ("tuning", {"targets": ["cyrillic", "greek"]}),
+    ("domains.cyrillic.per_class.test", 410),
+    ("domains.latin.lookalike", 0.8),
+    ("regimes.fine_tune.kind", "lp_ft"),
+]
 
 
 @pytest.mark.parametrize(("key", "value"), AROUND)
@@ -164,9 +253,11 @@ APART = [item for item in NUMBERS if item[0] not in _CHOICES]
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.sampled_from(APART), unique_by=lambda item: item[0], max_size=3),
-       st.lists(st.sampled_from(APART), unique_by=lambda item: item[0], max_size=3),
-       st.lists(st.sampled_from(AROUND), unique_by=lambda item: item[0].split(".")[0], max_size=2))  # fmt: skip
+@given(
+    st.lists(st.sampled_from(APART), unique_by=lambda item: item[0], max_size=3),
+    st.lists(st.sampled_from(APART), unique_by=lambda item: item[0], max_size=3),
+    st.lists(st.sampled_from(AROUND), unique_by=lambda item: item[0].split(".")[0], max_size=2),
+)
 def test_two_configs_share_an_id_only_if_their_numbers_are_the_same(one, other, around) -> None:
     first, second = SMALL, SMALL
     for key, value in one:
@@ -196,7 +287,13 @@ def test_slices_share_the_config_digest_and_other_protocols_do_not() -> None:
 
     whole = config(changed(BASE, source=["latin", "scratch"], n_per_class=[5, 50]))
     assert len(whole) == 1
-    for slice_ in ({"depth": 3}, {"n_per_class": 50}, {"replicate": [1]}, {"out": "x"}, {"target": "greek"}):
+    for slice_ in (
+        {"depth": 3},
+        {"n_per_class": 50},
+        {"replicate": [1]},
+        {"out": "x"},
+        {"target": "greek"},
+    ):
         assert config(BASE | slice_) == whole
     assert (
         config(BASE | {"axes": {"optim.clip": [None, 1.0]}}) != whole
@@ -251,10 +348,16 @@ def test_one_value_of_an_axis_needs_no_list() -> None:
         ({"out": ["a"]}, "axes: got 'out'"),
         ({"tracking.mode": ["offline"]}, "axes: got 'tracking.mode'"),
         ({"norm_mod": ["frozen"]}, "axes: unknown key 'norm_mod'"),
-        ({"schedul.kind": ["constant"]}, "axes: unknown key 'schedul.kind'. Did you mean schedule.kind"),
+        (
+            {"schedul.kind": ["constant"]},
+            "axes: unknown key 'schedul.kind'. Did you mean schedule.kind",
+        ),
         ({"optim.nosuch": [1]}, "optim.nosuch: unknown key"),
         ({"seed": [1]}, "axes: got 'seed'; it is given as seed=... itself"),
-        ({"classes.deeper": [1]}, "axes: unknown key 'classes.deeper'; classes holds 12, not further keys"),
+        (
+            {"classes.deeper": [1]},
+            "axes: unknown key 'classes.deeper'; classes holds 12, not further keys",
+        ),
         ({"optim.clip": []}, "axes.optim.clip: got []; accepted: at least one value"),
         ({"optim.clip": ["x"]}, "optim.clip: got 'x'; accepted: a number"),
         ({"domains.nosuch.size": [1]}, "domains.nosuch.kind: missing"),
@@ -275,19 +378,35 @@ def test_an_axis_that_is_none_is_refused(axes, line) -> None:
         ("source", "latn", "source: unknown name 'latn'; known: .*Did you mean latin?"),
         ("source", ["latin", "scrach"], "source: unknown name 'scrach'; .*Did you mean scratch?"),
         ("target", "scratch", "target: unknown name 'scratch'"),
-        ("model", ["lenet5", "lenet6"], "model: unknown name 'lenet6'; known: .*Did you mean lenet5"),
+        (
+            "model",
+            ["lenet5", "lenet6"],
+            "model: unknown name 'lenet6'; known: .*Did you mean lenet5",
+        ),
         ("regime", "fine_tun", "regime: unknown name 'fine_tun'; .*Did you mean fine_tune?"),
-        ("depth", 0, "depth: got 0; accepted: 1 to 5, all, or a unit of conv1, conv2, fc3, fc4, fc5"),
+        (
+            "depth",
+            0,
+            "depth: got 0; accepted: 1 to 5, all, or a unit of conv1, conv2, fc3, fc4, fc5",
+        ),
         ("depth", [1, 6], "depth: got 6; accepted: 1 to 5"),
         ("depth", "conv3", "depth: got 'conv3'; .*Did you mean conv2 or conv1?"),
         ("depth", "pool1", "depth: got 'pool1'"),
-        ("regimes.first_unit.units", ["conv9"], "regimes.first_unit.units: got 'conv9'; accepted: conv1, .*fc5"),
-        ("regimes.first_unit.units", [], "regimes.first_unit.units: got \\[\\]; accepted: one or more of"),
+        (
+            "regimes.first_unit.units",
+            ["conv9"],
+            "regimes.first_unit.units: got 'conv9'; accepted: conv1, .*fc5",
+        ),
+        (
+            "regimes.first_unit.units",
+            [],
+            "regimes.first_unit.units: got \\[\\]; accepted: one or more of",
+        ),
         ("domains.latin.script", "latn", "domains.latin.script: unknown name 'latn'"),
         ("domains.latin.faces", ["Nosuch"], "domains.latin.faces: unknown name 'Nosuch'"),
         ("domains.scratch", {"kind": "digits"}, "domains.scratch: this name is taken"),
     ],
-)  # fmt: skip
+)
 def test_an_unknown_name_is_named_with_its_neighbours(key, value, line) -> None:
     content = put(SMALL, key, value)
     if key.startswith("regimes"):
@@ -304,7 +423,11 @@ def test_limits_cut_the_study_as_documented() -> None:
     config, trials = expand(content)
     limits = config.limits
     assert config.study == "finetune_depth-smoke"
-    assert (config.depth, config.n_per_class, config.source) == ((1, 5), (2, 50), ("latin", "scratch"))
+    assert (config.depth, config.n_per_class, config.source) == (
+        (1, 5),
+        (2, 50),
+        ("latin", "scratch"),
+    )
     assert (config.replicates, config.updates) == (limits.replicates, (limits.updates,))
     assert config.pretrain.updates == limits.pretrain_updates
     assert config.domains["cyrillic"].per_class.train == limits.images_per_class
@@ -325,7 +448,9 @@ def test_limits_read_a_part_of_photographs() -> None:
     assert config.domains["few"].per_class == Caps(5, 5, 3)
 
 
-def test_limits_cut_labels_that_the_domain_has_and_leave_those_that_it_lacks_to_be_refused() -> None:
+def test_limits_cut_labels_that_the_domain_has_and_leave_those_that_it_lacks_to_be_refused() -> (
+    None
+):
     most = expand(compose(["debug=smoke"]))[0].limits.images_per_class
     assert most is not None
     config, _ = expand(compose(["debug=smoke", "n_per_class=[2,400]"]))
@@ -335,10 +460,19 @@ def test_limits_cut_labels_that_the_domain_has_and_leave_those_that_it_lacks_to_
 
 
 def test_limits_are_the_last_word_and_never_raise_anything() -> None:
-    content = changed(SMALL, updates=[3, 50, 60], replicates=1, replicate=[7, 8, 9], test_per_class=5)
-    config = apply_limits(parse(content | compose(["debug=smoke"]) | {
-        key: content[key] for key in ("updates", "replicates", "replicate", "test_per_class")
-    }))  # fmt: skip
+    content = changed(
+        SMALL, updates=[3, 50, 60], replicates=1, replicate=[7, 8, 9], test_per_class=5
+    )
+    config = apply_limits(
+        parse(
+            content
+            | compose(["debug=smoke"])
+            | {
+                key: content[key]
+                for key in ("updates", "replicates", "replicate", "test_per_class")
+            }
+        )
+    )
     assert config.updates == (3, config.limits.updates)
     assert config.replicates == 1
     assert config.replicate == (7, 8)
@@ -374,11 +508,15 @@ def row_of(trial: grid.Trial) -> dict[str, Any]:
 def test_a_row_is_accepted_while_its_names_mean_the_same() -> None:
     config, (trial,) = expand(SMALL)
     assert accepts(config, {}, row_of(trial))
-    assert accepts(parse(changed(SMALL, source="greek", depth=5, domains__greek__size=14)), {}, row_of(trial))
+    assert accepts(
+        parse(changed(SMALL, source="greek", depth=5, domains__greek__size=14)), {}, row_of(trial)
+    )
     for key, value in (
-        ("domains.latin.jitter.noise", 0.0), ("domains.cyrillic.size", 14), ("models.lenet5.activation", "relu"),
+        ("domains.latin.jitter.noise", 0.0),
+        ("domains.cyrillic.size", 14),
+        ("models.lenet5.activation", "relu"),
         ("regimes.fine_tune.kind", "lp_ft"),
-    ):  # fmt: skip
+    ):
         assert not accepts(parse(put(SMALL, key, value)), {}, row_of(trial))
 
 
@@ -405,7 +543,9 @@ def test_rows_of_what_a_slice_leaves_out_are_accepted() -> None:
         changed(SMALL, source="own", target="cyrillic"),
     ]
     rows = [row_of(trial) | {"similarity": trial.similarity} for trial in expand(content)[1]]
-    rows += [row_of(trial) for trial in expand(changed(SMALL, source="own:shuffled", target="greek"))[1]]
+    rows += [
+        row_of(trial) for trial in expand(changed(SMALL, source="own:shuffled", target="greek"))[1]
+    ]
     for part in slices:
         config, trials = expand(part)
         assert all(accepts(config, named_contents(trials), row) for row in rows)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tiny
 
-from convtl.cache import Cache, default_root
 from convtl.config import LeNet5Config
 from convtl.models.lenet import lenet5
+from convtl.storage.cache import Cache, default_root
 from convtl.study.group import Group, trial_flops, trial_recipe
 from convtl.study.materials import Materials, Start, TargetData
 from convtl.study.results import COLUMNS
@@ -38,7 +38,12 @@ def only(found):
 
 def test_a_row_tells_all_that_the_table_promises(materials) -> None:
     row, net = only(rows_of(materials))
-    asked_for = {"moved", "augmented", *DISTANCES, *ESTIMATORS}  # columns of studies that ask for them
+    asked_for = {
+        "moved",
+        "augmented",
+        *DISTANCES,
+        *ESTIMATORS,
+    }  # columns of studies that ask for them
     assert set(COLUMNS) - set(row) == {
         "reason",
         "commit",
@@ -73,7 +78,9 @@ def test_the_choice_is_made_before_the_test_labels_are_read(materials, monkeypat
         return (images[::-1], (labels + 1) % 4) if split == "test" else (images, labels)
 
     monkeypatch.setattr(TargetData, "_held_out", poisoned)
-    other = rows_of(Materials(materials.cache, lambda line: None), "n_per_class=[2,4]", "replicates=2")
+    other = rows_of(
+        Materials(materials.cache, lambda line: None), "n_per_class=[2,4]", "replicates=2"
+    )
     assert honest.keys() == other.keys()
     tested = {"seconds", "test_accuracy", "test_nll", "test_ece"}
     for name, (row, _) in honest.items():

@@ -14,10 +14,16 @@ import pytest
 import tiny
 import yaml
 
-from convtl import checkpoint
-from convtl.cache import Cache, default_root
+from convtl.storage import checkpoint
+from convtl.storage.cache import Cache, default_root
 
-WORDS = ("source=[latin,scratch]", "depth=[1,3,5]", "n_per_class=[2,4]", "replicates=8", "save=best")
+WORDS = (
+    "source=[latin,scratch]",
+    "depth=[1,3,5]",
+    "n_per_class=[2,4]",
+    "replicates=8",
+    "save=best",
+)
 TRIALS = (3 + 1) * 2 * 8
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
@@ -26,12 +32,19 @@ def table(out: Path) -> list[dict[str, str]]:
     """results.csv, but for what a clock or a commit says."""
     with (out / "results.csv").open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    return [{key: value for key, value in line.items() if key not in ("seconds", "commit")} for line in lines]
+    return [
+        {key: value for key, value in line.items() if key not in ("seconds", "commit")}
+        for line in lines
+    ]
 
 
 def hidden(folder: Path) -> list[str]:
     """Names of what is or may be half written, but for Orbax's own files."""
-    return [str(path) for path in folder.rglob(".*") if path.name not in (".zarray", ".locks", ".building")]
+    return [
+        str(path)
+        for path in folder.rglob(".*")
+        if path.name not in (".zarray", ".locks", ".building")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +53,9 @@ def hidden(folder: Path) -> list[str]:
 def test_eight_processes_killed_many_times_leave_the_table_of_one(tmp_path, kills) -> None:
     out, cache = tmp_path / "out", tmp_path / "cache"
     command = [sys.executable, killing.__file__, str(out), str(cache), "8", str(kills), "0", *WORDS]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=1200, check=False)
+    done = subprocess.run(
+        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=1200, check=False
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     rows = [there for there, _ in found["killed"]]

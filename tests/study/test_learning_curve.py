@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from convtl.analysis.cells import NotEnoughData
+from convtl.analysis.learning_curve import LearningCurve, _Lines, learning_curve
+from convtl.analysis.statistics.paired_t import mean_interval
 from convtl.keys import generator
-from convtl.study.cells import NotEnoughData
-from convtl.study.learning_curve import LearningCurve, _Lines, learning_curve
-from convtl.study.statistics.paired_t import mean_interval
 
 SIZES = (50, 100, 200, 400)
 MANY = 10**9
@@ -34,7 +34,9 @@ def test_an_exact_power_law_is_recovered(scale, power, replicates) -> None:
         assert found.images == pytest.approx(400 * factor)
         assert not found.widened
     assert curve.back_test.predicted == pytest.approx(curve.back_test.measured, abs=1e-4)
-    np.testing.assert_allclose(curve.at(np.array(SIZES)), 1 - middle * np.power(SIZES, power), atol=1e-4)
+    np.testing.assert_allclose(
+        curve.at(np.array(SIZES)), 1 - middle * np.power(SIZES, power), atol=1e-4
+    )
 
 
 def test_the_interval_is_that_of_a_further_replicate() -> None:
@@ -69,7 +71,9 @@ def noisy(draw, replicates, sizes, factor):
 @pytest.mark.parametrize("replicates", [2, 3, 6])
 @pytest.mark.parametrize("factor", [2, 4])
 @pytest.mark.parametrize("sizes", [SIZES, (20, 50, 200), (28, 70, 140, 280, 560)])
-def test_intervals_cover_at_about_their_level_where_the_law_holds(replicates, factor, sizes) -> None:
+def test_intervals_cover_at_about_their_level_where_the_law_holds(
+    replicates, factor, sizes
+) -> None:
     """Of what one further replicate measures; extensions scatter more than measurements do, so rather above."""
     draw, hits, runs = generator(0, "coverage", replicates, factor), 0, 800
     for _ in range(runs):
@@ -101,7 +105,9 @@ def on_shared_pictures(draw, truth, replicates, own):
 
 @pytest.mark.parametrize("floor", [0, 0.10, 0.15])
 @pytest.mark.parametrize("replicates", [3, 6])
-def test_intervals_hold_the_truth_with_a_floor_and_with_shared_test_pictures(floor, replicates) -> None:
+def test_intervals_hold_the_truth_with_a_floor_and_with_shared_test_pictures(
+    floor, replicates
+) -> None:
     """The old ones held it in .57 to .99 of draws (floor .15, four times, six replicates: .57)."""
     draw, truth, runs = generator(0, "floor", replicates, floor), world(floor), 150
     hits, widths = np.zeros(2), np.zeros(2)
@@ -127,7 +133,9 @@ def test_the_noise_of_the_test_pictures_is_always_added() -> None:
 def test_an_error_that_stays_sets_the_lower_end() -> None:
     """.1 + 5 / n: the line expects less, the law with a floor is exact."""
     accuracy = np.repeat(0.9 - 5 / np.array([SIZES], float), 3, axis=0)
-    for found, images in zip(learning_curve(SIZES, accuracy, MANY).forecasts, (800, 1600), strict=True):
+    for found, images in zip(
+        learning_curve(SIZES, accuracy, MANY).forecasts, (800, 1600), strict=True
+    ):
         assert found.accuracy > 0.9
         assert found.interval.low == pytest.approx(0.9 - 5 / images, abs=1e-3)
 
@@ -150,7 +158,12 @@ def test_a_law_that_breaks_widens_the_interval() -> None:
 
 def test_a_replicate_without_an_error_counts_with_half_a_picture() -> None:
     """0 wrong of 100 counts as half a picture of 101, 2 as two and a half."""
-    table = [[0.9, 0.95, 0.97, 1], [0.92, 0.96, 1, 0.98], [0.91, 0.96, 0.98, 1], [0.9, 0.95, 0.97, 0.98]]
+    table = [
+        [0.9, 0.95, 0.97, 1],
+        [0.92, 0.96, 1, 0.98],
+        [0.91, 0.96, 0.98, 1],
+        [0.9, 0.95, 0.97, 0.98],
+    ]
     curve = learning_curve(SIZES, np.array(table), 100)
     assert curve.back_test.measured == pytest.approx(1 - math.sqrt(0.5 * 2.5) / 101)
     for found in curve.forecasts:
@@ -165,7 +178,8 @@ def test_where_nothing_is_left_to_gain_nothing_is_said() -> None:
 
 
 @given(
-    st.lists(st.lists(st.floats(0, 1), min_size=4, max_size=4), min_size=2, max_size=5), st.integers(1, 500)
+    st.lists(st.lists(st.floats(0, 1), min_size=4, max_size=4), min_size=2, max_size=5),
+    st.integers(1, 500),
 )
 def test_whatever_was_measured_gives_shares(table, n_test) -> None:
     curve = learning_curve(SIZES, np.minimum(np.array(table), 1 - 1 / n_test), n_test)

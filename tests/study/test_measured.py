@@ -10,7 +10,7 @@ import pytest
 import tiny
 from commands import Commands
 
-from convtl.cache import Cache, default_root
+from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import expand
 from convtl.study.materials import Materials, TargetData
 from convtl.study.measured import FILE, measure, not_measured, read_measured
@@ -41,13 +41,19 @@ def test_measures_are_taken_once_and_are_columns_of_the_table(commands) -> None:
     assert commands.tiny(*WORDS).code == 0
     file = Path("o") / FILE
     written = file.read_bytes()
-    assert len(written.splitlines()) == 2, "a line for each source and draw of the target, none for scratch"
+    assert len(written.splitlines()) == 2, (
+        "a line for each source and draw of the target, none for scratch"
+    )
     by_source: dict[str, set[tuple[str, ...]]] = {}
     for line in lines():
         measures = tuple(line[key] for key in (*DISTANCES, *ESTIMATORS))
         by_source.setdefault(line["source"], set()).add(measures)
-    assert {source: len(found) for source, found in by_source.items()} == dict.fromkeys(by_source, 1)
-    ((latin,), (control,), (scratch,)) = (by_source[name] for name in ("latin", "latin:shuffled", "scratch"))
+    assert {source: len(found) for source, found in by_source.items()} == dict.fromkeys(
+        by_source, 1
+    )
+    ((latin,), (control,), (scratch,)) = (
+        by_source[name] for name in ("latin", "latin:shuffled", "scratch")
+    )
     assert all(map(str.__len__, latin))
     assert not any(control[: len(DISTANCES)]), "a control has the images of its source"
     assert all(control[len(DISTANCES) :])
@@ -93,7 +99,9 @@ def test_target_images_that_are_looked_at_are_in_no_trial(tmp_path, monkeypatch)
     seen, materials, trials = measured(monkeypatch, tmp_path)
     assert len(set(seen)) == 4 * PER_CLASS
     for trial in trials:
-        assert not np.isin(seen, materials.target_data(trial).draw.train[:, : trial.n_per_class]).any()
+        assert not np.isin(
+            seen, materials.target_data(trial).draw.train[:, : trial.n_per_class]
+        ).any()
 
 
 def test_where_every_image_is_in_use_only_distances_are_measured(tmp_path, monkeypatch) -> None:
@@ -131,7 +139,9 @@ def test_a_net_of_the_very_images_has_no_distance_to_them(tmp_path, monkeypatch)
     assert "nothing was measured" in not_measured(tmp_path)[0]
 
 
-def test_nets_of_the_very_classes_are_not_measured_on_their_own_images(tmp_path, monkeypatch) -> None:
+def test_nets_of_the_very_classes_are_not_measured_on_their_own_images(
+    tmp_path, monkeypatch
+) -> None:
     seen, _, _ = measured(monkeypatch, tmp_path, "source=same_classes", "n_per_class=2")
     assert seen == []
     assert not_measured(tmp_path) == []

@@ -40,7 +40,9 @@ def test_a_net_that_stayed_has_displacement_0_and_cka_1(network, variables) -> N
 
 
 def test_a_unit_that_grew_moved_as_far_as_its_weights(network, variables) -> None:
-    grown = variables | {"fc4": {"params": jax.tree.map(lambda leaf: 1.5 * leaf, variables["fc4"]["params"])}}
+    grown = variables | {
+        "fc4": {"params": jax.tree.map(lambda leaf: 1.5 * leaf, variables["fc4"]["params"])}
+    }
     found = moved(network, variables, grown, images(20))
     assert found["fc4"][0] == pytest.approx(0.5)
     assert found["fc3"] == [0, pytest.approx(1)]
@@ -106,7 +108,12 @@ def test_the_table_holds_movement_as_json(tmp_path) -> None:
 def test_units_stand_from_the_input_on() -> None:
     pair = [0.1, 0.9]
     rows = [
-        {"trial": name, "model": "plain", "trained_units": trained, "moved": dict.fromkeys(units, pair)}
+        {
+            "trial": name,
+            "model": "plain",
+            "trained_units": trained,
+            "moved": dict.fromkeys(units, pair),
+        }
         for name, trained, units in (
             ("a", "fc11+out", ("fc1", "fc10", "fc11", "fc2", "out")),
             ("b", "out", ("fc1", "fc10", "fc11", "fc2", "out")),

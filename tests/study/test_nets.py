@@ -8,9 +8,9 @@ import pytest
 import tiny
 
 from convtl import run
-from convtl.cache import Cache, default_root
 from convtl.cli import compose
 from convtl.errors import UserError
+from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
 from convtl.study.nets import load_net
@@ -47,7 +47,9 @@ def test_a_saved_net_has_the_accuracy_of_its_row(out: Path) -> None:
     images = data.domain.split("test").images[data.draw.test]
     _, labels = data.held_out("test")
 
-    assert (net.predict(images) == labels).mean() == pytest.approx(float(row["test_accuracy"]), abs=1e-12)
+    assert (net.predict(images) == labels).mean() == pytest.approx(
+        float(row["test_accuracy"]), abs=1e-12
+    )
     assert net.classes == tuple(data.domain.class_names[index] for index in data.draw.classes)
     assert net.row["trial"] == row["trial"]
 
@@ -64,12 +66,14 @@ def test_brackets_and_spaces_in_the_paths_of_a_study(tmp_path: Path) -> None:
 
 def test_images_of_another_shape_are_refused(out: Path) -> None:
     (path,) = (out / "nets").iterdir()
-    with pytest.raises(UserError, match=r"images: got shape \(2, 30, 30, 1\); accepted: \(n, 28, 28, 1\)"):
+    with pytest.raises(
+        UserError, match=r"images: got shape \(2, 30, 30, 1\); accepted: \(n, 28, 28, 1\)"
+    ):
         load_net(path).predict(np.zeros((2, 30, 30, 1), np.uint8))
 
 
 def test_a_source_net_of_the_cache_is_no_tuned_net(tmp_path: Path) -> None:
-    from convtl import checkpoint
+    from convtl.storage import checkpoint
 
     checkpoint.save(
         tmp_path / "net", {"fc5": {"params": {"bias": np.zeros(3, np.float32)}}}, {"accuracy": 0.5}

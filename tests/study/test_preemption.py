@@ -13,17 +13,25 @@ from typing import Any
 import pytest
 import tiny
 
-from convtl.cache import Cache, default_root
-from convtl.checkpoint import digests
-from convtl.stopping import Stopped, on_signals
+from convtl.runtime.stopping import Stopped, on_signals
+from convtl.storage.cache import Cache, default_root
+from convtl.storage.checkpoint import digests
 from convtl.study.materials import Materials
 from convtl.study.runner import CHECKPOINTS
 from convtl.training import pretrain
 from convtl.training.lanes import Trainer
 from convtl.training.pretrain import ensure_sources
 
-STUDY = ("updates=12", "chunk=2", "depth=5", "source=random", "replicates=2", "lr_extend=0", "optim.ema=0.9",
-         "augment={crop: 2,flip: true,colour: 0.2,mixup: 0.2}")  # fmt: skip
+STUDY = (
+    "updates=12",
+    "chunk=2",
+    "depth=5",
+    "source=random",
+    "replicates=2",
+    "lr_extend=0",
+    "optim.ema=0.9",
+    "augment={crop: 2,flip: true,colour: 0.2,mixup: 0.2}",
+)
 """Two trials at three rates, four lanes wide: of two batches, the second holds what is left of the second trial."""
 
 Happens = Callable[[int], None]
@@ -61,7 +69,9 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def _rows(out: Path) -> list[dict[str, Any]]:
     return [
-        json.loads(line) for path in (out / "rows").glob("*.jsonl") for line in path.read_text().splitlines()
+        json.loads(line)
+        for path in (out / "rows").glob("*.jsonl")
+        for line in path.read_text().splitlines()
     ]
 
 
@@ -131,10 +141,14 @@ def test_a_checkpoint_that_cannot_be_written_ends_nothing(tmp_path, unbroken) ->
     witness = tiny.Witness()
     tiny.run(tmp_path, tiny.trials(*STUDY, "checkpoint_minutes=0"), witness)
     assert tiny.table(tmp_path) == unbroken
-    assert any("cannot be written" in line and "work goes on without it" in line for line in witness.said)
+    assert any(
+        "cannot be written" in line and "work goes on without it" in line for line in witness.said
+    )
 
 
-def test_a_launcher_that_takes_the_signal_may_have_the_run_go_on(tmp_path, at_batches, unbroken) -> None:
+def test_a_launcher_that_takes_the_signal_may_have_the_run_go_on(
+    tmp_path, at_batches, unbroken
+) -> None:
     """As submitit does with SIGTERM; what was kept by then is there, should a kill follow."""
     heard: list[bool] = []
     at_batches(_term(3))
@@ -159,7 +173,9 @@ def test_source_nets_go_on_as_well(tmp_path, at_batches, monkeypatch) -> None:
     cache = Cache(tmp_path / "cache")
 
     def checkpoints() -> Any:
-        return pretrain.Checkpoints(tmp_path / "cache" / CHECKPOINTS, None, lambda line: pytest.fail(line))
+        return pretrain.Checkpoints(
+            tmp_path / "cache" / CHECKPOINTS, None, lambda line: pytest.fail(line)
+        )
 
     with pytest.raises(Stopped), on_signals():
         ensure_sources(requests, cache, checkpoints=checkpoints())
@@ -181,7 +197,8 @@ def test_whoever_follows_sees_every_tenth(tmp_path) -> None:
     ids = {row["trial"] for row in witness.rows}
     for points in witness.curves:
         assert all(
-            0 <= point.val_accuracy <= 1 and point.loss > 0 and point.updates == 12 for point in points
+            0 <= point.val_accuracy <= 1 and point.loss > 0 and point.updates == 12
+            for point in points
         )
         assert {point.trial for point in points} <= ids
 
@@ -190,11 +207,22 @@ def test_whoever_follows_sees_every_tenth(tmp_path) -> None:
 def test_a_real_net_with_statistics_goes_on_bit_for_bit(tmp_path, at_batches) -> None:
     """Batch normalisation that moves, augmentation, an average, clipping; in phases (head first)."""
     words = (
-        "model=resnet20", "updates=8", "chunk=2", "depth=all", "source=random", "lr=1e-2", "regime=lp_ft",
-        "optim.ema=0.9", "optim.clip=1.0", "lanes=1", "augment={crop: 2,flip: true,colour: 0.2}",
-    )  # fmt: skip
+        "model=resnet20",
+        "updates=8",
+        "chunk=2",
+        "depth=all",
+        "source=random",
+        "lr=1e-2",
+        "regime=lp_ft",
+        "optim.ema=0.9",
+        "optim.clip=1.0",
+        "lanes=1",
+        "augment={crop: 2,flip: true,colour: 0.2}",
+    )
     tiny.run(tmp_path / "unbroken", tiny.trials(*words))
-    asked = at_batches(lambda count: os.kill(os.getpid(), signal.SIGTERM) if count in (1, 3) else None)
+    asked = at_batches(
+        lambda count: os.kill(os.getpid(), signal.SIGTERM) if count in (1, 3) else None
+    )
     for _ in range(2):
         with pytest.raises(Stopped), on_signals():
             tiny.run(tmp_path / "o", tiny.trials(*words))
@@ -205,9 +233,18 @@ def test_a_real_net_with_statistics_goes_on_bit_for_bit(tmp_path, at_batches) ->
 
 def test_a_scheduler_that_stops_the_command_is_told_to_try_again(tmp_path) -> None:
     """A real process, stopped by SIGTERM as soon as it trains."""
-    words = ["updates=4000", "chunk=2", "source=random", "depth=5", "lr=1e-2", f"out={tmp_path / 'o'}"]
+    words = [
+        "updates=4000",
+        "chunk=2",
+        "source=random",
+        "depth=5",
+        "lr=1e-2",
+        f"out={tmp_path / 'o'}",
+    ]
     command = [sys.executable, "-m", "convtl.run", *tiny.WORDS, *words, f"cache={default_root()}"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
         assert process.stderr is not None
         told = []
         for line in process.stderr:

@@ -5,12 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from convtl.analysis.arms import blocks, frame
+from convtl.analysis.principles import judge
 from convtl.config import ClaimConfig
-from convtl.study.arms import blocks, frame
-from convtl.study.principles import judge
 
 CLAIM = ClaimConfig(
-    statement="deeper pays more", estimand="depth_benefit_growth", source="latin", n_low=2, n_high=50
+    statement="deeper pays more",
+    estimand="depth_benefit_growth",
+    source="latin",
+    n_low=2,
+    n_high=50,
 )
 TIGHT = (-0.02, 0.01, 0.03, -0.01, 0.0, -0.01)
 
@@ -20,11 +24,24 @@ def row(n, depth, replicate, z, source="latin", **other):
     total = 10**7
     accuracy = ((total + 1) / (1 + np.exp(-z)) - 0.5) / total
     content = {
-        "trial": f"{source}{n}-{depth}-{replicate}-{sorted(other.items())}", "model": "lenet5", "source": source,
-        "target": "cyrillic", "regime": "fine_tune", "depth": depth, "depth_unit": f"u{depth}", "n_per_class": n,
-        "n_train": 12 * n, "replicate": replicate, "updates": 300, "val_regime": "oracle", "config": "c",
-        "test_accuracy": accuracy, "n_test": total, "frozen_ok": True, "status": "done",
-    }  # fmt: skip
+        "trial": f"{source}{n}-{depth}-{replicate}-{sorted(other.items())}",
+        "model": "lenet5",
+        "source": source,
+        "target": "cyrillic",
+        "regime": "fine_tune",
+        "depth": depth,
+        "depth_unit": f"u{depth}",
+        "n_per_class": n,
+        "n_train": 12 * n,
+        "replicate": replicate,
+        "updates": 300,
+        "val_regime": "oracle",
+        "config": "c",
+        "test_accuracy": accuracy,
+        "n_test": total,
+        "frozen_ok": True,
+        "status": "done",
+    }
     return {**content, **other}
 
 
@@ -34,7 +51,10 @@ def rows(growth, *, low=0.3, scratch=True, **other):
     for replicate, more in enumerate(growth):
         shift = 0.3 * replicate
         for n, benefit in ((2, low), (50, low + more)):
-            made += [row(n, 1, replicate, shift, **other), row(n, 5, replicate, shift + benefit, **other)]
+            made += [
+                row(n, 1, replicate, shift, **other),
+                row(n, 5, replicate, shift + benefit, **other),
+            ]
             if scratch:
                 made.append(row(n, 5, replicate, 0.0, source="scratch", **other))
     return made
@@ -108,7 +128,9 @@ def test_missing_data_are_named():
     cases = {
         "no finished trial": [],
         "source latin, n_per_class 50: no finished trial of depth 1": no_head,
-        "n_per_class 50: no finished trial of depth 1": [item for item in made if item["n_per_class"] == 2],
+        "n_per_class 50: no finished trial of depth 1": [
+            item for item in made if item["n_per_class"] == 2
+        ],
         "only depth 1 was trained": [item for item in made if item["depth"] == 1],
     }
     for text, left in cases.items():
@@ -140,7 +162,9 @@ def test_text_from_a_csv_file_means_the_same():
     made = rows((0.5, 0.6, 0.7, 0.8, 0.9, 1.0))
     text = [{name: str(value) for name, value in item.items()} for item in made]
     text.append({**text[0], "trial": "moved", "replicate": "11", "frozen_ok": "False"})
-    assert judge([CLAIM], frame(text))[0].values == pytest.approx(judge([CLAIM], frame(made))[0].values)
+    assert judge([CLAIM], frame(text))[0].values == pytest.approx(
+        judge([CLAIM], frame(made))[0].values
+    )
 
 
 def test_schedules_are_judged_apart_and_a_change_is_pointed_out():
@@ -168,8 +192,17 @@ def test_additional_axes_make_settings_of_their_own():
 def test_doubts_and_scope_are_said():
     found = verdict((0.5, 0.6, 0.7, 0.8, 0.9, 1.0), scratch=False)
     assert "no scratch trial confirms that depth 5 (u5) is the whole net" in found.note
-    for text in ("cyrillic", "lenet5", "fine_tune", "300 updates (this schedule only)", "oracle validation"):
+    for text in (
+        "cyrillic",
+        "lenet5",
+        "fine_tune",
+        "300 updates (this schedule only)",
+        "oracle validation",
+    ):
         assert text in found.scope
     low = rows((0.5, 0.6, 0.7, 0.8, 0.9, 1.0))
     floor = [{**item, "test_accuracy": 0.1 * item["test_accuracy"]} for item in low]
-    assert "n=2, target cyrillic: both arms are under twice chance" in judge([CLAIM], frame(floor))[0].note
+    assert (
+        "n=2, target cyrillic: both arms are under twice chance"
+        in judge([CLAIM], frame(floor))[0].note
+    )

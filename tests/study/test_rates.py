@@ -32,7 +32,9 @@ def landscape(values):
 
 
 @given(GRIDS, st.integers(0, 3), st.lists(SCORES, min_size=1, max_size=7), st.randoms())
-def test_a_trial_ends_within_its_extension_whatever_the_scores(grid, extend, values, random) -> None:
+def test_a_trial_ends_within_its_extension_whatever_the_scores(
+    grid, extend, values, random
+) -> None:
     scores = play(grid, extend, landscape(values))
     assert set(grid) <= set(scores)
     if len(set(grid)) == 1:
@@ -49,7 +51,10 @@ def test_the_order_in_which_scores_arrive_does_not_matter(grid, extend, values, 
         return rates
 
     turned = shuffled(grid)
-    one, other = play(grid, extend, landscape(values)), play(turned, extend, landscape(values), shuffled)
+    one, other = (
+        play(grid, extend, landscape(values)),
+        play(turned, extend, landscape(values), shuffled),
+    )
     assert one == other
     assert best_rate(one) == best_rate(other)
     assert at_edge(one) == at_edge(other)
@@ -60,7 +65,11 @@ def test_at_the_end_the_best_is_inside_or_the_extension_is_used_up(grid, extend,
     scores = play(grid, extend, landscape(values))
     best = best_rate(scores)
     if len(set(grid)) > 1 and best is not None and at_edge(scores):
-        side = [rate for rate in scores if (rate < min(grid) if best == min(scores) else rate > max(grid))]
+        side = [
+            rate
+            for rate in scores
+            if (rate < min(grid) if best == min(scores) else rate > max(grid))
+        ]
         assert len(side) == extend
 
 

@@ -10,7 +10,10 @@ from convtl.study.store import RowStore, line_of
 
 
 def _file(path: Path, first: int, **more: object) -> Path:
-    rows = [{"trial": f"{first + k}", "status": "done", "lr": 0.1 * k, "axes": {"a": k}} for k in range(7)]
+    rows = [
+        {"trial": f"{first + k}", "status": "done", "lr": 0.1 * k, "axes": {"a": k}}
+        for k in range(7)
+    ]
     path.write_bytes(b"".join(line_of(row | more) for row in rows) + b'{"trial": "to')
     return path
 

@@ -34,7 +34,9 @@ def test_a_record_can_be_run_again(tmp_path) -> None:
     assert found["config"] == content
     assert found["command"] == "python -m convtl.run"
     assert found["device"] == "2 x cpu"
-    assert [trial.id for trial in expand(found["config"])[1]] == [trial.id for trial in expand(content)[1]]
+    assert [trial.id for trial in expand(found["config"])[1]] == [
+        trial.id for trial in expand(content)[1]
+    ]
     assert "Почему?" in path.read_text(encoding="utf-8")
 
 
@@ -92,13 +94,25 @@ def test_rows_say_which_program_made_them(tmp_path) -> None:
     assert rows_of(tmp_path, one=signed) == {"a": "1" * 40, "b": None}
 
 
-def test_rows_from_before_they_were_signed_are_of_the_invocation_that_planned_their_file(tmp_path) -> None:
+def test_rows_from_before_they_were_signed_are_of_the_invocation_that_planned_their_file(
+    tmp_path,
+) -> None:
     planned(tmp_path, "old", "a", "b", when=1, n=1)
     planned(tmp_path, "new", "a", "b", "c", when=2, n=2)
     found = rows_of(
-        tmp_path, one=unsigned("a", "b", "tuning"), two=unsigned("c", "more tuning"), three=unsigned("t")
+        tmp_path,
+        one=unsigned("a", "b", "tuning"),
+        two=unsigned("c", "more tuning"),
+        three=unsigned("t"),
     )
-    assert found == {"a": "old", "b": "old", "tuning": "old", "c": "new", "more tuning": "new", "t": None}
+    assert found == {
+        "a": "old",
+        "b": "old",
+        "tuning": "old",
+        "c": "new",
+        "more tuning": "new",
+        "t": None,
+    }
 
 
 def test_a_study_that_goes_on_under_another_commit_keeps_the_first(tmp_path) -> None:
@@ -113,7 +127,9 @@ def test_a_study_that_goes_on_under_another_commit_keeps_the_first(tmp_path) -> 
 
 
 def test_commands_lose_their_folders() -> None:
-    command = "python -m convtl.run +experiment=e 'out=/my results' depth=1 cache=/c rows_from='[/a, /b]'"
+    command = (
+        "python -m convtl.run +experiment=e 'out=/my results' depth=1 cache=/c rows_from='[/a, /b]'"
+    )
     assert without_paths(command) == "python -m convtl.run +experiment=e depth=1"
     assert (
         without_paths("`python -m convtl.report out=/a replication=/b` it was")
@@ -122,7 +138,9 @@ def test_commands_lose_their_folders() -> None:
 
 
 def test_the_places_of_many_trials_are_a_table_beside_the_record(tmp_path, monkeypatch) -> None:
-    content = tiny.content("source=[latin,scratch]", "axes={pretrain.updates:[4,6]}", "replicates=3")
+    content = tiny.content(
+        "source=[latin,scratch]", "axes={pretrain.updates:[4,6]}", "replicates=3"
+    )
     points = expand(content)[1]
     made = make_record(content, points, "python -m convtl.run", "2 x cpu")
     write_record(tmp_path / "few", made)
@@ -138,7 +156,9 @@ def test_the_places_of_many_trials_are_a_table_beside_the_record(tmp_path, monke
         newest_record(tmp_path / "many")
 
 
-@pytest.mark.parametrize("text", ["", "trial\n1\n", "trial,config,source,similarity,axes\n1,2,3,x,y\n"])
+@pytest.mark.parametrize(
+    "text", ["", "trial\n1\n", "trial,config,source,similarity,axes\n1,2,3,x,y\n"]
+)
 def test_a_foreign_table_of_places_is_one_line(tmp_path, monkeypatch, text) -> None:
     monkeypatch.setattr(record, "_IN_RECORD", 0)
     content = tiny.content()
@@ -175,7 +195,16 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path) -> None:
 
 def test_a_record_from_before_there_was_a_key_is_the_same_study(tmp_path) -> None:
     content = compose(["+experiment=finetune_depth"])
-    later = ("weights", "class_balance", "norm_mode", "augment", "precision", "advice", "data", "path")
+    later = (
+        "weights",
+        "class_balance",
+        "norm_mode",
+        "augment",
+        "precision",
+        "advice",
+        "data",
+        "path",
+    )
     old = {name: value for name, value in content.items() if name not in later}
     write_record(tmp_path, make_record(old, (), "python -m convtl.run", "2 x cpu"))
     found = newest_record(tmp_path)["config"]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import tiny
 
-from convtl import checkpoint
-from convtl.cache import Cache, default_root
 from convtl.errors import UserError
+from convtl.storage import checkpoint
+from convtl.storage.cache import Cache, default_root
 from convtl.study import runner
 from convtl.study.grid import expand
 from convtl.study.group import Group
@@ -164,7 +164,9 @@ def test_a_trial_that_another_process_holds_is_waited_for(tmp_path, monkeypatch)
     rows = RowStore(tmp_path / "elsewhere").read()
     held = trials[0].id
     take = runner.Claims.take
-    monkeypatch.setattr(runner.Claims, "take", lambda self, trial: trial != held and take(self, trial))
+    monkeypatch.setattr(
+        runner.Claims, "take", lambda self, trial: trial != held and take(self, trial)
+    )
     waited = []
 
     def finish_it(_seconds: float) -> None:
@@ -225,10 +227,14 @@ def statuses(out: Path) -> list[str]:
     return sorted(row["status"] for row in RowStore(out).read().values())
 
 
-def test_an_error_in_a_program_is_told_and_tried_again_next_time(tmp_path, monkeypatch, unbroken) -> None:
+def test_an_error_in_a_program_is_told_and_tried_again_next_time(
+    tmp_path, monkeypatch, unbroken
+) -> None:
     trials = tiny.trials(*STUDY)
     with monkeypatch.context() as patch:
-        Trouble(patch, Trainer, "train", RuntimeError("out of memory\nand much more"), first=1, times=99)
+        Trouble(
+            patch, Trainer, "train", RuntimeError("out of memory\nand much more"), first=1, times=99
+        )
         outcome = tiny.run(tmp_path, trials)
     assert outcome.failed
     assert set(outcome.failed) == {"RuntimeError: out of memory"}
@@ -284,7 +290,9 @@ def test_a_net_that_cannot_be_saved_fails_its_trial_once(tmp_path, monkeypatch) 
     trials = tiny.trials("n_per_class=[2,4]")
     store, materials = RowStore(tmp_path), Materials(Cache(default_root()), lambda what: None)
     store.prepare()
-    materials.sources.prepare(trials, lambda ready, of: None)  # source nets are saved by the same function
+    materials.sources.prepare(
+        trials, lambda ready, of: None
+    )  # source nets are saved by the same function
     with monkeypatch.context() as patch:
         Trouble(patch, checkpoint, "save", ValueError("no"), times=99)
         patch.setattr(runner.time, "sleep", None)
@@ -327,15 +335,33 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["n_per_class=[2,17]"], "n_per_class: got 17; accepted: 1 to 16, the train images a class of target 'cyr"),
-        (["test_per_class=9"], "test_per_class: got 9; accepted: 1 to 8, the test images a class of target"),
-        (["validation.per_class=5"], "validation.per_class: got 5; accepted: 1 to 4, the validation images a class"),
-        (["domains.latin.size=20"], r"source: got 'latin' with images of shape \(20, 20, 1\); accepted: the shape of"),
+        (
+            ["n_per_class=[2,17]"],
+            "n_per_class: got 17; accepted: 1 to 16, the train images a class of target 'cyr",
+        ),
+        (
+            ["test_per_class=9"],
+            "test_per_class: got 9; accepted: 1 to 8, the test images a class of target",
+        ),
+        (
+            ["validation.per_class=5"],
+            "validation.per_class: got 5; accepted: 1 to 4, the validation images a class",
+        ),
+        (
+            ["domains.latin.size=20"],
+            r"source: got 'latin' with images of shape \(20, 20, 1\); accepted: the shape of",
+        ),
         (["domains.latin.size=8", "domains.cyrillic.size=8"], "model lenet5: got images of shape"),
-        (["domains.latin.letters=БГДЖИЛФЮ"], "source: 'latin' has 0 classes that are no class or look-alike of target"),
-        (["source=cyrillic", "classes=8"], "source: 'cyrillic' has 0 classes that are no class or look-alike of tar"),
+        (
+            ["domains.latin.letters=БГДЖИЛФЮ"],
+            "source: 'latin' has 0 classes that are no class or look-alike of target",
+        ),
+        (
+            ["source=cyrillic", "classes=8"],
+            "source: 'cyrillic' has 0 classes that are no class or look-alike of tar",
+        ),
     ],
-)  # fmt: skip
+)
 def test_data_that_do_not_suffice_are_refused_before_anything_is_trained(words, line) -> None:
     materials = Materials(Cache(default_root()), lambda what: None)
     with pytest.raises(UserError, match=f"^{line}"):
@@ -361,8 +387,12 @@ def test_programs_of_different_batch_sizes_are_kept_apart(tmp_path) -> None:
     assert differ <= {"axes", "config"}
 
 
-def test_a_row_without_the_movement_that_is_asked_for_is_made_again_and_is_the_same(tmp_path) -> None:
-    content = tiny.content() | {"blocks": {"similar": {"source": "latin"}, "fresh": {"source": "scratch"}}}
+def test_a_row_without_the_movement_that_is_asked_for_is_made_again_and_is_the_same(
+    tmp_path,
+) -> None:
+    content = tiny.content() | {
+        "blocks": {"similar": {"source": "latin"}, "fresh": {"source": "scratch"}}
+    }
     assert tiny.run(tmp_path, expand(content)[1]).ran == 2
     before = tiny.table(tmp_path)
     content["blocks"]["similar"]["movement"] = True

@@ -9,9 +9,9 @@ import pytest
 from cell_rows import MAIN, cells_of, row, rows
 from test_declared import table
 
-from convtl.study.arms import frame
-from convtl.study.declared import CLAIMS, LADDER, PRINCIPLES, claims_of
-from convtl.study.scorecard import Score, scorecard
+from convtl.analysis.arms import frame
+from convtl.analysis.declared import CLAIMS, LADDER, PRINCIPLES, claims_of
+from convtl.analysis.scorecard import Score, scorecard
 
 FLOOR = 2 / 4096
 """The smallest p of 12 replicates."""
@@ -45,7 +45,11 @@ def with_benefits(benefits, base=0.5, few=0.0):
     """z: training everything adds the source's benefit, each layer its share of it."""
 
     def effect(need, target):
-        return base + benefits.get(need.source, 0.0) * (need.depth - 1) / 4 + few * (need.depth in (2, 3))
+        return (
+            base
+            + benefits.get(need.source, 0.0) * (need.depth - 1) / 4
+            + few * (need.depth in (2, 3))
+        )
 
     return effect
 
@@ -76,9 +80,11 @@ def test_supported_with_everything_that_a_row_says():
         in (score.scope)
     )
     for text in (
-        "at the same time z(k=1) changes by ", " and z(k=all) changes by +1.", "generalises over sources",
+        "at the same time z(k=1) changes by ",
+        " and z(k=all) changes by +1.",
+        "generalises over sources",
         "with 1200 updates: supported",
-    ):  # fmt: skip
+    ):
         assert text in score.note
 
 
@@ -88,7 +94,11 @@ def test_supported_with_everything_that_a_row_says():
         ({"mixture@0": 1.0}, 0.05, "supported"),
         ({"mixture@1": 1.0}, 0.05, "contradicted"),
         ({}, 0.05, "practically null"),
-        ({"mixture@0": 0.1}, 0.01, "practically null"),  # p is at its floor, but too small to matter
+        (
+            {"mixture@0": 0.1},
+            0.01,
+            "practically null",
+        ),  # p is at its floor, but too small to matter
         ({"mixture@0": 0.2}, 1.0, "inconclusive"),
     ],
 )
@@ -124,7 +134,9 @@ def test_a_target_without_the_cells_is_left_out_by_name():
     made = study(["similarity"], with_benefits(DIAL))
     lacking = [item for item in made if item["target"] == "cyrillic" or item["source"] != "mixture"]
     lacking = [
-        item for item in lacking if item["target"] == "cyrillic" or item["source"] not in ("own", "noise")
+        item
+        for item in lacking
+        if item["target"] == "cyrillic" or item["source"] not in ("own", "noise")
     ]
     score = scorecard(["similarity"], frame(lacking))[0]
     assert (score.outcome, score.targets) == ("supported", ("cyrillic",))
@@ -136,7 +148,8 @@ def test_a_paper_s_direction_that_is_too_small_is_no_difference():
         return lambda need, target: 0.5 + size * (need.regime == "first_unit_only")
 
     small, other = (
-        cards(["input_shift"], one_side(size), size=0.01)["input_shift.weak"] for size in (0.1, -0.1)
+        cards(["input_shift"], one_side(size), size=0.01)["input_shift.weak"]
+        for size in (0.1, -0.1)
     )
     assert small.outcome == other.outcome == "practically null"
     assert small.agrees.startswith(
@@ -166,9 +179,16 @@ def test_claims_on_cells_at_floor_are_not_judged_or_judged_on_the_others():
     found = cards(["dissimilarity"], effect)
     reuse, gain = found["dissimilarity.reverse.reuse"], found["dissimilarity.reverse"]
     assert (reuse.outcome, reuse.edge, reuse.m) == ("not judged", "floor", 0)
-    assert reuse.note.startswith("target textures, source latin, n_per_class 10, 300 updates: floor")
-    assert (gain.outcome, gain.left_out) == ("practically null", "without latin to textures at n=10: floor")
-    assert "left out: target textures, source latin, n_per_class 10, 1200 updates: floor" in gain.note
+    assert reuse.note.startswith(
+        "target textures, source latin, n_per_class 10, 300 updates: floor"
+    )
+    assert (gain.outcome, gain.left_out) == (
+        "practically null",
+        "without latin to textures at n=10: floor",
+    )
+    assert (
+        "left out: target textures, source latin, n_per_class 10, 1200 updates: floor" in gain.note
+    )
     assert not found["dissimilarity.weak"].left_out
 
 
@@ -250,7 +270,10 @@ def test_a_strong_reading_waits_for_its_weak_one():
     found = cards(["similarity"], with_benefits({"noise": 1.5}), size=0.01)
     assert found["similarity.weak"].outcome == "practically null"
     score = found["similarity.strong"]
-    assert (score.outcome, score.note) == ("not tested", "weak reading not supported (practically null)")
+    assert (score.outcome, score.note) == (
+        "not tested",
+        "weak reading not supported (practically null)",
+    )
     assert math.isnan(score.p)
     assert len(score.parts) == 3  # its numbers are there to be looked at
     assert score.agrees == ""
@@ -261,7 +284,12 @@ def test_a_strong_reading_waits_for_its_weak_one():
 
 def value(latin=1.0, noise=0.0, shuffled=0.0):
     def effect(need, target):
-        gains = {"latin": latin, "noise": noise, "latin:shuffled": shuffled, "noise:shuffled": shuffled}
+        gains = {
+            "latin": latin,
+            "noise": noise,
+            "latin:shuffled": shuffled,
+            "noise:shuffled": shuffled,
+        }
         return gains.get(need.source, 0.0)
 
     return effect
@@ -313,9 +341,13 @@ def test_a_verdict_that_another_schedule_does_not_share_is_one_about_speed():
     assert "with 1200 updates: practically null, so this is a conclusion about speed" in score.note
 
 
-@pytest.mark.parametrize(("updates", "text"), [(300, "short schedule only"), (1200, "long schedule only")])
+@pytest.mark.parametrize(
+    ("updates", "text"), [(300, "short schedule only"), (1200, "long schedule only")]
+)
 def test_a_verdict_on_one_schedule_says_so(updates, text):
-    score = cards(["dissimilarity"], value(), keep=lambda need: need.updates == updates)["dissimilarity.weak"]
+    score = cards(["dissimilarity"], value(), keep=lambda need: need.updates == updates)[
+        "dissimilarity.weak"
+    ]
     assert (score.outcome, score.schedule) == ("supported", updates)
     assert text in score.note
     assert "about speed" not in score.note
@@ -325,7 +357,9 @@ def test_other_numbers_of_updates_are_named():
     def later_is_worse(need, target):
         return 0.3 * need.depth * (need.source != "self")
 
-    found = cards(["layer_transfer", "dissimilarity"], later_is_worse, keep=lambda need: need.updates != 1800)
+    found = cards(
+        ["layer_transfer", "dissimilarity"], later_is_worse, keep=lambda need: need.updates != 1800
+    )
     score = found["layer_transfer.weak"]
     assert (score.m, score.only) == (12, "900 updates only")
     assert "900 updates only" in score.note
@@ -375,7 +409,9 @@ def test_gradients_are_judged_without_any_trial():
         lambda activation, replicate: {"sigmoid": 0.8}.get(activation, 0.0) + 0.01 * replicate,
         lambda activation, place: 10.0 ** (1 + 0.1 * place),
     )
-    twelve = pd.concat([probes.assign(replicate=probes["replicate"] + 5 * block) for block in range(3)])
+    twelve = pd.concat(
+        [probes.assign(replicate=probes["replicate"] + 5 * block) for block in range(3)]
+    )
     found = {score.name: score for score in scorecard(["vanishing_gradients"], frame([]), twelve)}
     assert found["vanishing_gradients.weak"].outcome == "supported"
     assert found["vanishing_gradients.weak"].p_adjusted == pytest.approx(2 * 2 / 2**15)
@@ -403,7 +439,9 @@ def test_nets_and_regimes_are_judged_apart_and_share_scratch():
 
 def test_a_setting_that_lacks_a_claim_s_cells_adds_no_row():
     made = study(["dissimilarity"], value())
-    stray = row(cells_of(claims_of(["options"]))[0], "cyrillic", 0, 0.0, regime="lp_ft", trial="stray")
+    stray = row(
+        cells_of(claims_of(["options"]))[0], "cyrillic", 0, 0.0, regime="lp_ft", trial="stray"
+    )
     found = scorecard(["dissimilarity"], frame([*made, stray]))
     assert len(found) == len(claims_of(["dissimilarity"]))
     assert {score.setting for score in found} == {"regime fine_tune"}

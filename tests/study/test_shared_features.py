@@ -8,8 +8,6 @@ import jax
 import numpy as np
 import pytest
 
-from convtl import checkpoint
-from convtl.cache import Cache
 from convtl.config import DigitsConfig, LeNet5Config
 from convtl.data.domains import Domain
 from convtl.data.inputs import Normalisation, normalised
@@ -17,6 +15,8 @@ from convtl.data.split import Split
 from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.models.lenet import lenet5
+from convtl.storage import checkpoint
+from convtl.storage.cache import Cache
 from convtl.study import shared_features
 from convtl.study.shared_features import KIND, Prefix, SharedFeatures
 from convtl.training.features import Forward
@@ -34,7 +34,9 @@ def _prefix(images: int = 300, seed: int = 0, weights: tuple[str, ...] = WEIGHTS
     labels = np.arange(images, dtype=np.int32) % 4
     own = Split(pictures, labels, np.zeros(images, np.int32))
     splits = dict.fromkeys(("train", "validation", "test"), own)
-    domain = Domain("made", DigitsConfig(), tuple("abcd"), (16, 16, 3), f"made {seed}", {}, lambda: splits)
+    domain = Domain(
+        "made", DigitsConfig(), tuple("abcd"), (16, 16, 3), f"made {seed}", {}, lambda: splits
+    )
     return Prefix(NETWORK, VARIABLES, weights, "lenet5", domain, HOW)
 
 
@@ -54,25 +56,35 @@ def test_features_are_what_the_prefix_says(tmp_path, said) -> None:
     for boundary in BOUNDARIES.values():
         found = shared.rows(prefix, boundary, "train", positions)
         assert found.shape == (4, *NETWORK.shape_before(boundary))
-        np.testing.assert_allclose(found[:], Forward(NETWORK, 0, boundary)(VARIABLES, images), atol=2e-5)
+        np.testing.assert_allclose(
+            found[:], Forward(NETWORK, 0, boundary)(VARIABLES, images), atol=2e-5
+        )
 
 
 def test_no_bit_depends_on_what_else_was_asked_for(tmp_path, said) -> None:
     prefix, positions = _prefix(), np.arange(300)
-    alone = _features(tmp_path / "alone", said).rows(prefix, BOUNDARIES["fc5"], "train", positions)[:]
+    alone = _features(tmp_path / "alone", said).rows(prefix, BOUNDARIES["fc5"], "train", positions)[
+        :
+    ]
     together = _features(tmp_path / "together", said)
     for boundary in BOUNDARIES.values():
         together.announce(prefix, boundary)
-    np.testing.assert_array_equal(together.rows(prefix, BOUNDARIES["fc5"], "train", positions)[:], alone)
+    np.testing.assert_array_equal(
+        together.rows(prefix, BOUNDARIES["fc5"], "train", positions)[:], alone
+    )
     said.clear()
     together.rows(prefix, BOUNDARIES["conv2"], "train", positions)  # the pass has left it behind
     assert not said
 
 
-def test_a_disk_without_room_is_refused_before_anything_is_computed(tmp_path, said, monkeypatch) -> None:
+def test_a_disk_without_room_is_refused_before_anything_is_computed(
+    tmp_path, said, monkeypatch
+) -> None:
     shared = _features(tmp_path, said)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
-    with pytest.raises(UserError, match=r"^cache: features of 300 images before fc3 need .* are free in"):
+    with pytest.raises(
+        UserError, match=r"^cache: features of 300 images before fc3 need .* are free in"
+    ):
         shared.rows(_prefix(), BOUNDARIES["fc3"], "train", np.arange(5))
     assert not said
     monkeypatch.undo()

@@ -8,8 +8,8 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.cache import Cache, default_root
 from convtl.errors import UserError
+from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
 from convtl.study.shares import Part, check_shard, costs, own_trials, split, unshared
@@ -46,7 +46,10 @@ def test_the_largest_share_keeps_grahams_bound(values, shares) -> None:
     cost = {str(index): value for index, value in enumerate(values)}
     largest = max(sum(cost[name] for name in share) for share in split(cost, shares))
     best = min(
-        max(sum(v for v, own in zip(values, places, strict=True) if own == index) for index in range(shares))
+        max(
+            sum(v for v, own in zip(values, places, strict=True) if own == index)
+            for index in range(shares)
+        )
         for places in product(range(shares), repeat=len(values))
     )
     assert largest <= best * (Fraction(4, 3) - Fraction(1, 3 * shares))
@@ -63,14 +66,18 @@ def share_of(index: int, *words: str) -> frozenset[str]:
 def test_the_shares_of_a_study_hold_each_trial_once_whatever_is_done(tmp_path) -> None:
     trials = tiny.trials(*STUDY)
     before = [share_of(index) for index in range(3)]
-    assert sorted(name for share in before for name in share) == sorted({trial.id for trial in trials})
+    assert sorted(name for share in before for name in share) == sorted(
+        {trial.id for trial in trials}
+    )
     tiny.run(tmp_path, [trial for trial in trials if trial.id in before[0]][:1])
     assert [share_of(index, f"out={tmp_path}") for index in range(3)] == before
 
 
 def test_deeper_and_longer_trials_cost_more_and_rates_count() -> None:
     def cost(*words: str) -> int:
-        (found,) = costs(tiny.trials(*words), Materials(Cache(default_root()), lambda what: None)).values()
+        (found,) = costs(
+            tiny.trials(*words), Materials(Cache(default_root()), lambda what: None)
+        ).values()
         return found
 
     assert cost() < cost("depth=3") < cost("depth=3", "updates=12")
@@ -80,7 +87,9 @@ def test_deeper_and_longer_trials_cost_more_and_rates_count() -> None:
 def test_a_share_is_no_part_of_a_trial_nor_of_what_is_recorded() -> None:
     plain, shared = tiny.content(*STUDY), tiny.content(*STUDY, "shards=3", "shard=1")
     assert [trial.id for trial in expand(plain)[1]] == [trial.id for trial in expand(shared)[1]]
-    assert [trial.config for trial in expand(plain)[1]] == [trial.config for trial in expand(shared)[1]]
+    assert [trial.config for trial in expand(plain)[1]] == [
+        trial.config for trial in expand(shared)[1]
+    ]
     assert unshared(shared) == plain
 
 

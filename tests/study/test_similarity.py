@@ -94,12 +94,17 @@ def _picking(row: bool) -> tuple[Network, Variables]:
     kernel = np.zeros((16, 5), np.float32)
     for label in range(4):
         kernel[2 + 3 * label : 5 + 3 * label, label] = 3
-    return network, {"pick": {}, "head": {"params": {"Dense_0": {"kernel": kernel, "bias": np.zeros(5)}}}}
+    return network, {
+        "pick": {},
+        "head": {"params": {"Dense_0": {"kernel": kernel, "bias": np.zeros(5)}}},
+    }
 
 
 def test_features_that_tell_the_classes_score_higher() -> None:
     images = standardise(_bars(0))
-    telling, blind = (similarity.transferability_of(*_picking(row), images, LABELS) for row in (True, False))
+    telling, blind = (
+        similarity.transferability_of(*_picking(row), images, LABELS) for row in (True, False)
+    )
     assert tuple(telling) == similarity.ESTIMATORS
     for name in similarity.ESTIMATORS:
         assert telling[name] > blind[name], name

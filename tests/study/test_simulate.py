@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from convtl.analysis import statistics as s
 from convtl.study import simulate
-from convtl.study import statistics as s
 from convtl.study.simulate.__main__ import main
 
 
@@ -57,8 +57,12 @@ def test_power_grows_with_the_effect_and_verdicts_are_shares():
         assert part["supported"].is_monotonic_increasing
         assert part["practically_null"].is_monotonic_decreasing
     one = found[found["design"] == "default"].set_index("effect")
-    x = simulate.contrasts(np.array([0.3]), 6, 200, sd=0.2, stream=("power", "default", "", "0.2"))[:, 0]
-    expected = [s.sign_flip_p(row) <= 0.05 and row.sum() > 0 and not s.equivalent(row, 0.2) for row in x]
+    x = simulate.contrasts(np.array([0.3]), 6, 200, sd=0.2, stream=("power", "default", "", "0.2"))[
+        :, 0
+    ]
+    expected = [
+        s.sign_flip_p(row) <= 0.05 and row.sum() > 0 and not s.equivalent(row, 0.2) for row in x
+    ]
     assert one.loc[0.3, "supported"] == pytest.approx(np.mean(expected))
 
 
@@ -85,11 +89,20 @@ def test_the_protocols_promises_hold():
 
 @pytest.mark.slow
 def test_the_command_writes_what_it_prints(tmp_path):
-    command = [sys.executable, "-m", "convtl.study.simulate", "studies=100", f"out={tmp_path / 'new'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "convtl.study.simulate",
+        "studies=100",
+        f"out={tmp_path / 'new'}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     results = pd.read_csv(tmp_path / "new" / "results.csv")
     assert done.stdout.count("\n") > len(results) + len(pd.read_csv(tmp_path / "new" / "power.csv"))
-    assert set(results["check"]) >= {"false positives, sign flip", "false positives, source permutation"}
+    assert set(results["check"]) >= {
+        "false positives, sign flip",
+        "false positives, source permutation",
+    }
 
 
 @pytest.mark.parametrize("word", ["studies=5", "studies=many", "where=x", "out="])

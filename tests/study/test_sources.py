@@ -11,8 +11,8 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convtl.cache import Cache, default_root
 from convtl.errors import UserError
+from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import Trial, expand
 from convtl.study.materials import Materials
 from convtl.training import pretrain
@@ -55,13 +55,19 @@ def target_names(materials: Materials, trial: Trial) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("source", "line"),
     [
-        ("latin:shufled", "source, variant of 'latin': unknown name 'shufled'; known: .*Did you mean shuffled"),
+        (
+            "latin:shufled",
+            "source, variant of 'latin': unknown name 'shufled'; known: .*Did you mean shuffled",
+        ),
         ("latin:", "source, variant of 'latin': unknown name ''; known: random_labels, "),
         ("latn:shuffled", "source: unknown name 'latn'; .*Did you mean latin"),
-        ("scratch:shuffled", "source: got 'scratch:shuffled'; a fresh net has no variants; accepted: 'scratch'"),
+        (
+            "scratch:shuffled",
+            "source: got 'scratch:shuffled'; a fresh net has no variants; accepted: 'scratch'",
+        ),
         ("random:", "source: got 'random:'; a fresh net has no variants"),
     ],
-)  # fmt: skip
+)
 def test_a_source_that_is_none_is_one_line(content, source, line) -> None:
     with pytest.raises(UserError, match=f"^{line}"):
         trials(content, source=source)
@@ -70,7 +76,9 @@ def test_a_source_that_is_none_is_one_line(content, source, line) -> None:
 @pytest.mark.parametrize("name", ["own", "same_classes", "self", "scratch", "random"])
 def test_no_domain_is_called_like_a_source_of_another_kind(content, name) -> None:
     domains = content["domains"] | {name: {"kind": "digits"}}
-    with pytest.raises(UserError, match=rf"^domains\.{name}: this name is taken by the source '{name}'"):
+    with pytest.raises(
+        UserError, match=rf"^domains\.{name}: this name is taken by the source '{name}'"
+    ):
         trials(content, domains=domains)
 
 
@@ -92,7 +100,10 @@ def test_a_side_of_a_mixture_that_is_none_is_one_line(content, side) -> None:
 @pytest.mark.parametrize(
     ("keys", "line"),
     [
-        ({"similarity": 0.3}, "similarity: got 0.3; accepted with 4 classes: 0, 0.25, 0.5, 0.75, 1"),
+        (
+            {"similarity": 0.3},
+            "similarity: got 0.3; accepted with 4 classes: 0, 0.25, 0.5, 0.75, 1",
+        ),
         (
             {"similarity": [0.5, 0.25], "classes": 6},
             "similarity: got 0.25; accepted with 6 classes: 0, 0.5, 1",
@@ -112,7 +123,10 @@ def test_a_side_of_a_mixture_that_is_none_is_one_line(content, side) -> None:
             {"similarity": 0.5, "source": "latin"},
             r"similarity: got \[0.5\] with source 'latin', which is no mixture",
         ),
-        ({"similarity": 0.5, "source": ["mixture", "own"]}, r"similarity: got \[0.5\] with source 'own'"),
+        (
+            {"similarity": 0.5, "source": ["mixture", "own"]},
+            r"similarity: got \[0.5\] with source 'own'",
+        ),
     ],
 )
 def test_a_similarity_that_is_none_is_one_line(content, keys, line) -> None:
@@ -123,9 +137,13 @@ def test_a_similarity_that_is_none_is_one_line(content, keys, line) -> None:
 def test_fresh_sources_are_at_no_similarity(content) -> None:
     found = trials(content, source=["mixture", "scratch", "random"], similarity=DIAL)
     assert [(t.source, t.similarity) for t in found] == [
-        *(("mixture", value) for value in DIAL), ("scratch", None), ("random", None),
-    ]  # fmt: skip
-    assert {t.id for t in found[-2:]} == {t.id for t in trials(content, source=["scratch", "random"])}
+        *(("mixture", value) for value in DIAL),
+        ("scratch", None),
+        ("random", None),
+    ]
+    assert {t.id for t in found[-2:]} == {
+        t.id for t in trials(content, source=["scratch", "random"])
+    }
 
 
 def test_a_value_on_the_dial_is_the_same_trial_whatever_other_values_there_are(content) -> None:
@@ -174,7 +192,9 @@ def test_classes_are_nested_in_similarity(materials, content, replicate, one, ot
     for value in (low, high):
         trial = only(content, source="mixture", similarity=value, replicate=replicate)
         parts = request(materials, trial).parts
-        classes = {domain.name: {domain.class_names[i] for i in draw.classes} for domain, draw in parts}
+        classes = {
+            domain.name: {domain.class_names[i] for i in draw.classes} for domain, draw in parts
+        }
         near, far = classes.get("cyrillic", set()), classes.get("noise", set())
         assert (len(near), len(far)) == (4 * value, 4 - 4 * value)
         assert near.isdisjoint(target_names(materials, trial))
@@ -208,7 +228,9 @@ def test_an_amount_twin_has_fewer_classes_and_as_many_images(
 def test_an_amount_twin_without_classes_to_tell_apart_is_refused(materials, content, value) -> None:
     domains = content["domains"] | {"twin": content["domains"]["mixture"] | {"amount": True}}
     trial = only(content, source="twin", similarity=value, domains=domains)
-    with pytest.raises(UserError, match=f"^similarity: got {value} with an amount twin of 4 classes; .*0.5"):
+    with pytest.raises(
+        UserError, match=f"^similarity: got {value} with an amount twin of 4 classes; .*0.5"
+    ):
         materials.check(trial)
 
 
@@ -232,7 +254,10 @@ def test_same_classes_are_the_targets_in_images_that_no_trial_has(materials, con
         used = data.draw.train[:, :n]
         assert not np.isin(own.parts[0][1].train, used).any()
         assert len(own.parts[0][1].train) == 4 * 4
-    keys = {request(materials, only(content, source="same_classes", n_per_class=n)).key for n in (2, 8, 12)}
+    keys = {
+        request(materials, only(content, source="same_classes", n_per_class=n)).key
+        for n in (2, 8, 12)
+    }
     assert len(keys) == 1, "one net serves every n"
 
 
@@ -257,9 +282,15 @@ def test_random_labels_keep_images_and_the_number_of_each_label(materials, conte
     random = request(materials, only(content, source="latin:random_labels"))
     assert plain.key != random.key
     epoch = 16 // plain.recipe.batch_size
-    (images, labels), (same, others) = (pretrain._fresh(own).batches(0, epoch) for own in (plain, random))
+    (images, labels), (same, others) = (
+        pretrain._fresh(own).batches(0, epoch) for own in (plain, random)
+    )
     np.testing.assert_array_equal(images, same)
-    assert Counter(labels.ravel().tolist()) == Counter(others.ravel().tolist()) == dict.fromkeys(range(4), 4)
+    assert (
+        Counter(labels.ravel().tolist())
+        == Counter(others.ravel().tolist())
+        == dict.fromkeys(range(4), 4)
+    )
     assert (labels != others).any()
 
 
@@ -273,7 +304,8 @@ def test_the_number_of_classes_of_sources_is_a_key_of_its_own(materials, content
 
 def test_disjoint_replicates_share_no_class_of_the_target(materials, content) -> None:
     one, other = (
-        set(target_names(materials, trial)) for trial in trials(content, class_draw="disjoint", replicates=2)
+        set(target_names(materials, trial))
+        for trial in trials(content, class_draw="disjoint", replicates=2)
     )
     assert len(one) == len(other) == 4
     assert one.isdisjoint(other)
@@ -339,7 +371,9 @@ def test_what_is_blended_in_is_part_of_a_trial(content) -> None:
 def test_same_classes_are_checked_whatever_was_asked_before(materials, content) -> None:
     materials.check(only(content, source="same_classes", n_per_class=12))
     with pytest.raises(UserError, match="got 13 with source same_classes"):
-        materials.check(replace(only(content, source="same_classes", n_per_class=12), n_per_class=13))
+        materials.check(
+            replace(only(content, source="same_classes", n_per_class=12), n_per_class=13)
+        )
 
 
 @pytest.mark.parametrize("shift", [{"inversion": True}, {"permuted_labels": 0.5}])

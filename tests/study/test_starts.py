@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tiny
 
-from convtl.cache import Cache, default_root
 from convtl.errors import UserError
 from convtl.keys import key
 from convtl.models.network import Variables
+from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import Trial, expand
 from convtl.study.materials import Materials
 from convtl.transfer.graft import fresh_variables
@@ -110,7 +110,11 @@ def test_a_number_of_kept_units_that_is_none_is_one_line(materials, content, key
 
 
 def test_kept_units_are_part_of_a_trial(content) -> None:
-    given = [{}, {"upper_init": "fresh"}, *({"upper_init": "fresh", "kept": kept} for kept in (1, 2))]
+    given = [
+        {},
+        {"upper_init": "fresh"},
+        *({"upper_init": "fresh", "kept": kept} for kept in (1, 2)),
+    ]
     assert len({only(content, depth="all", **keys).id for keys in given}) == 4
     assert len({only(content, source="scratch", **keys).id for keys in given}) == 1
 
@@ -119,7 +123,9 @@ def test_kept_units_are_part_of_a_trial(content) -> None:
 
 
 @pytest.mark.parametrize("source", ["same_classes", "self", "same_classes:shuffled"])
-def test_a_sources_head_is_kept_where_its_classes_are_the_targets(materials, content, source) -> None:
+def test_a_sources_head_is_kept_where_its_classes_are_the_targets(
+    materials, content, source
+) -> None:
     trial = only(content, source=source, head_init="source", depth=2)
     assert taken(materials, trial) == set(UNITS)
     assert taken(materials, only(content, source=source, depth=2)) == set(UNITS[:4])
@@ -149,7 +155,9 @@ def test_a_fresh_net_has_no_head_to_keep(materials, content) -> None:
     ],
 )
 def test_a_regime_that_leaves_the_head_alone_needs_one_that_was_trained(content, keys) -> None:
-    with pytest.raises(UserError, match=r"^regime: got 'first_unit_only', which leaves the head alone"):
+    with pytest.raises(
+        UserError, match=r"^regime: got 'first_unit_only', which leaves the head alone"
+    ):
         only(content, regime="first_unit_only", **keys)
 
 
@@ -165,7 +173,9 @@ def test_a_kept_head_stays_as_it_is_where_the_regime_says_so(materials, content,
 
 
 @pytest.mark.parametrize("variant", ["shuffled", "statistics", "random_labels_rescaled"])
-def test_a_control_is_the_same_whoever_makes_it_and_another_in_each_replicate(content, variant) -> None:
+def test_a_control_is_the_same_whoever_makes_it_and_another_in_each_replicate(
+    content, variant
+) -> None:
     def control(replicate: int) -> Variables:
         own = Materials(Cache(default_root()), lambda what: None)
         trial = only(content, source=f"latin:{variant}", replicate=replicate)

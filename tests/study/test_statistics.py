@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from convtl.analysis import statistics as s
 from convtl.keys import generator
-from convtl.study import statistics as s
 
 values = st.lists(st.floats(-50, 50).map(lambda x: round(x, 3)), min_size=1, max_size=9)
 
@@ -89,7 +89,10 @@ def test_the_interval_of_many_replicates_is_near_that_of_the_t_test():
 def test_several_estimates_are_those_of_each() -> None:
     """Of few replicates the same bits; of many, whose draws are shared, up to the last of them."""
     draw = generator(0, "several")
-    few, many = [draw.normal(0.3, 1, 9) for _ in range(3)], [draw.normal(0.1, 1, 25) for _ in range(70)]
+    few, many = (
+        [draw.normal(0.3, 1, 9) for _ in range(3)],
+        [draw.normal(0.1, 1, 25) for _ in range(70)],
+    )
     mixed = [few[0], *many, few[1], many[0], few[2]]
     found = s.estimates(mixed)
     for one, values in zip(found, mixed, strict=True):
@@ -98,7 +101,9 @@ def test_several_estimates_are_those_of_each() -> None:
             assert one == own
         assert (one.effect, one.m, one.interval.level) == (own.effect, own.m, own.interval.level)
         assert one.p == pytest.approx(own.p, abs=2e-5)
-        assert (one.interval.low, one.interval.high) == pytest.approx((own.interval.low, own.interval.high))
+        assert (one.interval.low, one.interval.high) == pytest.approx(
+            (own.interval.low, own.interval.high)
+        )
     assert s.estimates([]) == []
 
 
@@ -112,7 +117,9 @@ def test_holm():
     assert s.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert s.holm([0.5, 0.9]) == pytest.approx([1, 1])
     assert s.holm([0.031]) == pytest.approx([0.031])
-    assert (s.holm([0.031, 0.031]) > 0.05).all()  # two claims at m=6 can never both, or either, reject
+    assert (
+        s.holm([0.031, 0.031]) > 0.05
+    ).all()  # two claims at m=6 can never both, or either, reject
 
 
 def test_max_t_of_one_contrast_is_its_sign_flip_p():
@@ -155,7 +162,9 @@ def test_equivalence_needs_a_narrow_interval_and_enough_replicates():
 def test_replicates_to_decide():
     wide = [1.0, -0.8, 0.9, -0.3, 0.7, 0.1]
     assert s.replicates_to_decide(wide, 0.2) > 6
-    assert s.replicates_to_decide([0.5, 0.52, 0.48], 0.2) == 6  # the floor of the test, not the spread
+    assert (
+        s.replicates_to_decide([0.5, 0.52, 0.48], 0.2) == 6
+    )  # the floor of the test, not the spread
     assert s.replicates_to_decide([0.5, 0.52, 0.48], 0.2, alpha=0.025) == 7
     assert s.replicates_to_decide([0.4], 0.2) is None
     assert s.replicates_to_decide([30.0, -30.1, 29.9, -30.2], 0.2) is None

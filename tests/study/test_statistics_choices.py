@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from convtl.analysis import statistics as s
 from convtl.keys import generator
-from convtl.study import statistics as s
 
 
 @pytest.mark.parametrize(("m", "splits"), [(2, 2), (5, 10), (12, 924), (14, 3432), (16, 3432)])
@@ -97,5 +97,7 @@ def test_probability_of_improvement_is_paired():
 def test_binomial_interval():
     found = s.binomial_interval(0, 10)
     assert (found.low, found.high) == (0, pytest.approx(1 - 0.025 ** (1 / 10)))
-    assert s.binomial_interval(3, 10).low == pytest.approx(0.0667, abs=1e-4)  # Clopper & Pearson's charts
+    assert s.binomial_interval(3, 10).low == pytest.approx(
+        0.0667, abs=1e-4
+    )  # Clopper & Pearson's charts
     assert s.binomial_interval(3, 10).high == pytest.approx(0.6525, abs=1e-4)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.study import statistics as s
+from convtl.analysis import statistics as s
 
 COUNTS, CURVE = [2, 8, 32, 128], [0.2, 0.4, 0.6, 0.8]
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from convtl.analysis import statistics as s
 from convtl.keys import generator
-from convtl.study import statistics as s
 
 values = st.lists(st.floats(-3, 3).map(lambda x: round(x, 3)), min_size=1, max_size=9)
 
@@ -57,7 +57,10 @@ def test_a_claim_of_several_parts_is_as_sure_as_its_weakest():
     ("x", "p"),
     [
         ([0.05, -0.1, 0.02, 0.1, -0.05, 0.0], 1 / 64),  # all inside
-        ([0.0, 0.0, 0.0, 0.0, 0.0, 0.25], 2 / 64),  # one subset mean (itself) outside, its side counts
+        (
+            [0.0, 0.0, 0.0, 0.0, 0.0, 0.25],
+            2 / 64,
+        ),  # one subset mean (itself) outside, its side counts
         ([0.0], 1 / 2),
         ([0.5], 1),
         ([0.2], 1),  # on the margin is not inside

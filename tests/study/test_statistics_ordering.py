@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from convtl.analysis import statistics as s
 from convtl.keys import generator
-from convtl.study import statistics as s
 
 
 def test_six_sources_in_the_predicted_order_reach_the_floor():
@@ -71,10 +71,25 @@ def test_slopes_of_replicates():
 
 def test_page_trend():
     # the example of scipy's documentation (students' ratings; columns in predicted order)
-    table = np.array([[3, 4, 3], [2, 2, 4], [3, 3, 5], [1, 3, 2], [2, 3, 2], [2, 4, 5],
-                      [1, 2, 4], [3, 4, 4], [2, 4, 5], [1, 3, 4]])[:, [0, 1, 2]]  # fmt: skip
+    table = np.array(
+        [
+            [3, 4, 3],
+            [2, 2, 4],
+            [3, 3, 5],
+            [1, 3, 2],
+            [2, 3, 2],
+            [2, 4, 5],
+            [1, 2, 4],
+            [3, 4, 4],
+            [2, 4, 5],
+            [1, 3, 4],
+        ]
+    )[:, [0, 1, 2]]
     found = s.page_trend(table)
-    assert (found.statistic, found.p) == (pytest.approx(133.5), pytest.approx(0.0018191161948127822))
+    assert (found.statistic, found.p) == (
+        pytest.approx(133.5),
+        pytest.approx(0.0018191161948127822),
+    )
     assert found.slope == pytest.approx((table[:, 2] - table[:, 0]).mean() / 2)
     assert 0.5 < found.monotone <= 1
 

@@ -33,7 +33,10 @@ def files(out: Path, **contents: list[dict]) -> RowStore:
 def test_rows_come_back_as_they_were(tmp_path) -> None:
     store = RowStore(tmp_path / "deep" / "out")
     store.prepare()
-    rows = [row("a", test_accuracy=0.1 + 0.2, axes={"k": [1]}), row("b", lr=None, classes=["Ж", '"', "\n"])]
+    rows = [
+        row("a", test_accuracy=0.1 + 0.2, axes={"k": [1]}),
+        row("b", lr=None, classes=["Ж", '"', "\n"]),
+    ]
     for one in rows:
         store.append(one)
     signed = {one["trial"]: {"commit": commit(), **one} for one in rows}
@@ -74,7 +77,9 @@ def test_who_watches_sees_a_line_as_soon_as_it_is_whole(tmp_path) -> None:
 
 def test_foreign_lines_do_no_harm(tmp_path) -> None:
     store = files(tmp_path, a=[row("one")])
-    (tmp_path / "rows" / "b.jsonl").write_bytes(b'null\n[1]\n{"x": 1}\n\xff\xfe\n\nnot json\n{"trial"\n')
+    (tmp_path / "rows" / "b.jsonl").write_bytes(
+        b'null\n[1]\n{"x": 1}\n\xff\xfe\n\nnot json\n{"trial"\n'
+    )
     assert set(store.read()) == {"one"} == store.finished()
 
 
@@ -89,7 +94,9 @@ def test_the_first_final_row_by_file_and_line_counts(tmp_path) -> None:
     assert store.finished() == {"x", "y"}
 
 
-@given(st.lists(st.sampled_from(["done", "diverged", "failed", "interrupted"]), min_size=1, max_size=6))
+@given(
+    st.lists(st.sampled_from(["done", "diverged", "failed", "interrupted"]), min_size=1, max_size=6)
+)
 def test_a_final_row_is_never_covered_by_another(tmp_path_factory, statuses) -> None:
     rows = [row("x", status, n=index) for index, status in enumerate(statuses)]
     store = files(tmp_path_factory.mktemp("rows"), a=rows)
@@ -119,7 +126,10 @@ def test_a_row_of_an_unknown_program_is_not_signed_when_it_is_taken_over(tmp_pat
     store.prepare()
     store.append(old)
     store.append(row("y", commit="another"))
-    assert {name: one["commit"] for name, one in store.read().items()} == {"x": None, "y": "another"}
+    assert {name: one["commit"] for name, one in store.read().items()} == {
+        "x": None,
+        "y": "another",
+    }
 
 
 # --- what the file system refuses -------------------------------------------------------------------
@@ -134,7 +144,9 @@ def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path, where) -> None:
     else:
         out.write_text("")
         out = out / where if where else out
-    with pytest.raises(UserError, match=r"^out: cannot write in '.*out.*': (File exists|Not a directory)$"):
+    with pytest.raises(
+        UserError, match=r"^out: cannot write in '.*out.*': (File exists|Not a directory)$"
+    ):
         RowStore(out).prepare()
 
 
@@ -150,7 +162,9 @@ def test_a_full_or_forbidden_disk_is_one_line(tmp_path, monkeypatch, code) -> No
     store = RowStore(tmp_path)
     with monkeypatch.context() as patch:
         refuse(patch, code, "open")
-        with pytest.raises(UserError, match=f"out: cannot write in '{tmp_path}': {os.strerror(code)}"):
+        with pytest.raises(
+            UserError, match=f"out: cannot write in '{tmp_path}': {os.strerror(code)}"
+        ):
             store.prepare()
     store.prepare()
     with monkeypatch.context() as patch:
@@ -169,7 +183,9 @@ def test_a_disk_that_is_full_when_the_row_is_flushed_is_one_line(tmp_path) -> No
     (path,) = (tmp_path / "rows").iterdir()
     path.unlink()
     path.symlink_to("/dev/full")
-    with pytest.raises(UserError, match=f"out: cannot write in '{tmp_path}': No space left on device"):
+    with pytest.raises(
+        UserError, match=f"out: cannot write in '{tmp_path}': No space left on device"
+    ):
         store.append(row("y"))
 
 
@@ -235,7 +251,11 @@ def test_the_table_is_replaced_in_one_step(tmp_path, monkeypatch) -> None:
 
 
 def test_accuracies_of_a_mixture_are_named(tmp_path) -> None:
-    rows = [row("x", source_accuracy_by_part=[0.93, 0.7]), row("y", source_accuracy_by_part=[0.9]), row("z")]
+    rows = [
+        row("x", source_accuracy_by_part=[0.93, 0.7]),
+        row("y", source_accuracy_by_part=[0.9]),
+        row("z"),
+    ]
     table = {line["trial"]: line for line in lines(RowStore(tmp_path).write_table(rows))}
     cells = [table[name]["source_accuracy_by_part"] for name in "xyz"]
     assert cells == ['{"near": 0.93, "far": 0.7}', "", ""]
@@ -269,7 +289,9 @@ def test_a_folder_that_goes_away_is_missed_and_not_made_anew(tmp_path) -> None:
             StorageError, match=r"^out: '.*out' is gone, and what was saved in it; once it is back"
         ):
             ask()
-    with pytest.raises(StorageError, match=r"^out: cannot write in '.*out': No such file or directory"):
+    with pytest.raises(
+        StorageError, match=r"^out: cannot write in '.*out': No such file or directory"
+    ):
         store.append(row("y"))
     assert not (tmp_path / "out").exists()
     (tmp_path / "elsewhere").rename(tmp_path / "out")
@@ -287,7 +309,8 @@ def test_what_is_saved_is_said_once_something_can_be(tmp_path) -> None:
     assert fails(store) == "out: cannot write"
     store.prepare()
     assert (
-        fails(store) == "out: cannot write; 37 of 135 trials are saved, the same command goes on from there"
+        fails(store)
+        == "out: cannot write; 37 of 135 trials are saved, the same command goes on from there"
     )
     with pytest.raises(UserError, match=r"^depth$"), saying_what_is_saved(store, lambda: (1, 2)):
         raise UserError("depth")

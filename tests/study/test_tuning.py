@@ -59,7 +59,10 @@ def rate_of(trial: Trial) -> float:
 
 def scored(**scores: tuple[float | None, float | None]) -> Row:
     """A row of `r3=(accuracy, loss)`: what 10^-3 had on validation."""
-    return {"n_val": 100, "scores": [[10.0 ** -int(name[1:]), *pair] for name, pair in scores.items()]}
+    return {
+        "n_val": 100,
+        "scores": [[10.0 ** -int(name[1:]), *pair] for name, pair in scores.items()],
+    }
 
 
 @pytest.mark.parametrize(
@@ -72,16 +75,36 @@ def scored(**scores: tuple[float | None, float | None]) -> Row:
         ([scored(r3=(0.5, 1.0), r2=(0.5, 0.9), r1=(0.5, 1.0))], 1e-2, 3, False),
         ([scored(r3=(0.4, 1.0), r2=(0.5, 1.0), r1=(0.5, 1.0))], 1e-2, 3, False),
         # logits are averaged: .99 and .5 beat .8 and .8, which beat .9 and .6
-        ([scored(r3=(0.8, 1.0), r2=(0.99, 1.0)), scored(r3=(0.8, 1.0), r2=(0.5, 1.0))], 1e-2, 2, True),
-        ([scored(r3=(0.8, 1.0), r2=(0.9, 1.0)), scored(r3=(0.8, 1.0), r2=(0.6, 1.0))], 1e-3, 2, True),
+        (
+            [scored(r3=(0.8, 1.0), r2=(0.99, 1.0)), scored(r3=(0.8, 1.0), r2=(0.5, 1.0))],
+            1e-2,
+            2,
+            True,
+        ),
+        (
+            [scored(r3=(0.8, 1.0), r2=(0.9, 1.0)), scored(r3=(0.8, 1.0), r2=(0.6, 1.0))],
+            1e-3,
+            2,
+            True,
+        ),
         # a rate that one of them has not tried, or that diverged in one, is out
-        ([scored(r3=(0.5, 1.0), r2=(0.9, 0.1)), scored(r3=(0.5, 1.0), r4=(0.9, 0.1))], 1e-3, 1, False),
-        ([scored(r3=(0.5, 1.0), r2=(0.9, 0.1)), scored(r3=(0.5, 1.0), r2=(None, None))], 1e-3, 1, False),
+        (
+            [scored(r3=(0.5, 1.0), r2=(0.9, 0.1)), scored(r3=(0.5, 1.0), r4=(0.9, 0.1))],
+            1e-3,
+            1,
+            False,
+        ),
+        (
+            [scored(r3=(0.5, 1.0), r2=(0.9, 0.1)), scored(r3=(0.5, 1.0), r2=(None, None))],
+            1e-3,
+            1,
+            False,
+        ),
         # nothing to compare: the lowest rate of the grid
         ([scored(r3=(0.5, 1.0)), scored(r2=(0.5, 1.0))], 1e-3, 0, True),
         ([scored(r3=(None, None), r2=(None, None))], 1e-3, 0, True),
     ],
-)  # fmt: skip
+)
 def test_which_rate_is_chosen(rows, rate, compared, edge) -> None:
     found, facts = choose_rate(rows, (1e-2, 1e-3))
     assert found == pytest.approx(rate)
@@ -111,7 +134,10 @@ def test_a_study_that_validates_for_itself_has_one_stage() -> None:
 def test_rates_come_from_the_other_target_alone(content) -> None:
     found = chosen(content, lambda trial: 1e-2 if trial.target == "cyrillic" else 1e-3)
     assert len(found) == 12
-    assert {(trial.target, rate_of(trial)) for trial in found} == {("cyrillic", 1e-3), ("armenian", 1e-2)}
+    assert {(trial.target, rate_of(trial)) for trial in found} == {
+        ("cyrillic", 1e-3),
+        ("armenian", 1e-2),
+    }
 
     def other(trial: Trial) -> float:
         """What a target's own tuning rows say is turned round."""
@@ -122,10 +148,14 @@ def test_rates_come_from_the_other_target_alone(content) -> None:
 
 
 def test_every_arm_has_a_rate_of_its_own(content) -> None:
-    found = chosen(content, lambda trial: 1e-2 if (trial.source, trial.depth) == ("latin", 1) else 1e-3)
+    found = chosen(
+        content, lambda trial: 1e-2 if (trial.source, trial.depth) == ("latin", 1) else 1e-3
+    )
     assert {(trial.source, trial.depth, rate_of(trial)) for trial in found} == {
-        ("latin", 1, 1e-2), ("latin", 5, 1e-3), ("scratch", 5, 1e-3),
-    }  # fmt: skip
+        ("latin", 1, 1e-2),
+        ("latin", 5, 1e-3),
+        ("scratch", 5, 1e-3),
+    }
 
 
 def test_without_another_target_its_own_other_replicates_serve() -> None:
@@ -136,7 +166,8 @@ def test_without_another_target_its_own_other_replicates_serve() -> None:
 
 def test_a_frozen_rate_is_part_of_what_a_trial_is(content) -> None:
     low, high, again = (
-        {trial.id for trial in chosen(content, lambda trial, best=best: best)} for best in (1e-3, 1e-2, 1e-3)
+        {trial.id for trial in chosen(content, lambda trial, best=best: best)}
+        for best in (1e-3, 1e-2, 1e-3)
     )
     assert low == again
     assert not low & high
@@ -155,7 +186,8 @@ def test_the_ends_of_a_dial_are_their_rungs_at_the_frozen_rate_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["target=cyrillic"], ["source=scratch"], ["replicate=1"], ["depth=5", "n_per_class=2"]]
+    "words",
+    [["target=cyrillic"], ["source=scratch"], ["replicate=1"], ["depth=5", "n_per_class=2"]],
 )
 def test_a_slice_has_the_ids_of_the_whole_study(content, words) -> None:
     def best(trial: Trial) -> float:
@@ -167,12 +199,16 @@ def test_a_slice_has_the_ids_of_the_whole_study(content, words) -> None:
     assert 0 < len(part) < len(whole)
 
 
-@pytest.mark.parametrize("row", [None, {"status": "failed"}, {"status": "interrupted", "reason": "stopped"}])
+@pytest.mark.parametrize(
+    "row", [None, {"status": "failed"}, {"status": "interrupted", "reason": "stopped"}]
+)
 def test_a_trial_without_all_its_tuning_rows_is_left_out(content, row) -> None:
     points, stage = expand(content)[1], tuning_points(content)
     rows = tuned(lambda trial: 1e-3, stage)
     gone = next(t for t in stage if (t.target, t.source, t.depth) == ("armenian", "latin", 5))
-    rows = {name: own for name, own in rows.items() if name != gone.id} | ({gone.id: row} if row else {})
+    rows = {name: own for name, own in rows.items() if name != gone.id} | (
+        {gone.id: row} if row else {}
+    )
     left = {(t.target, t.source, t.depth) for t in frozen(points, stage, rows)}
     everything = {(t.target, t.source, t.depth) for t in points}
     assert everything - left == {("cyrillic", "latin", 5)}
@@ -181,7 +217,11 @@ def test_a_trial_without_all_its_tuning_rows_is_left_out(content, row) -> None:
 def test_an_arm_that_diverged_at_every_rate_gets_the_lowest(content) -> None:
     points, stage = expand(content)[1], tuning_points(content)
     rows = {
-        trial.id: {"status": "diverged", "n_val": 12, "scores": [[rate, None, None] for rate in RATES]}
+        trial.id: {
+            "status": "diverged",
+            "n_val": 12,
+            "scores": [[rate, None, None] for rate in RATES],
+        }
         for trial in stage
     }
     found = frozen(points, stage, rows)
@@ -229,11 +269,17 @@ def test_a_run_that_is_stopped_between_its_stages_goes_on(commands, monkeypatch)
         assert (row["status"], row["val_regime"]) == ("done", "other_target")
         assert len(row["scores"]) == 1, "one run, at the frozen rate"
         others = [
-            own for own in first.values()
-            if own["target"] != row["target"] and (own["source"], own["depth"]) == (row["source"], row["depth"])
-        ]  # fmt: skip
+            own
+            for own in first.values()
+            if own["target"] != row["target"]
+            and (own["source"], own["depth"]) == (row["source"], row["depth"])
+        ]
         rate, facts = choose_rate(others, RATES)
-        assert (row["lr"], row["n_rates"], row["lr_at_edge"]) == (rate, facts["n_rates"], facts["lr_at_edge"])
+        assert (row["lr"], row["n_rates"], row["lr_at_edge"]) == (
+            rate,
+            facts["n_rates"],
+            facts["lr_at_edge"],
+        )
     again = commands.tiny(*words)
     assert "0 trials run, 24 were there" in again.out
     assert tiny.table(Path("o")) == rows

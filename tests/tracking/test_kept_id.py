@@ -52,7 +52,9 @@ def test_two_that_are_alive_share_nothing(tmp_path: Path) -> None:
     assert found == "None"
     end(first)
     end(second)
-    assert KeptId(tmp_path, "d1").id == "run1"  # the first one's; the second had no place to keep its own
+    assert (
+        KeptId(tmp_path, "d1").id == "run1"
+    )  # the first one's; the second had no place to keep its own
 
 
 def test_an_invocation_that_has_ended_leaves_nothing(tmp_path: Path) -> None:

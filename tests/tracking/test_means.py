@@ -15,10 +15,17 @@ MEAN = "study/mean_val_accuracy"
 
 
 def row(trial: str, accuracy: float | None, **more: Any) -> dict[str, Any]:
-    return {"trial": trial, "status": "done", "val_accuracy": accuracy, "test_accuracy": 0.99} | more
+    return {
+        "trial": trial,
+        "status": "done",
+        "val_accuracy": accuracy,
+        "test_accuracy": 0.99,
+    } | more
 
 
-def point(trial: str, rate: float, accuracy: float, update: int = 3, loss: float = 1.0) -> CurvePoint:
+def point(
+    trial: str, rate: float, accuracy: float, update: int = 3, loss: float = 1.0
+) -> CurvePoint:
     return CurvePoint(trial, rate, update, 6, loss, accuracy)
 
 
@@ -62,7 +69,9 @@ def test_diverged_trials_are_counted_and_left_out() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(0, 1)), max_size=20), st.randoms())
-def test_the_end_does_not_depend_on_order_or_on_what_was_in_flight(rows: list[Any], random: Any) -> None:
+def test_the_end_does_not_depend_on_order_or_on_what_was_in_flight(
+    rows: list[Any], random: Any
+) -> None:
     final = {f"t{number}": accuracy for number, accuracy in rows}
     plain, told = Means(), Means()
     for trial, accuracy in final.items():
@@ -76,12 +85,23 @@ def test_the_end_does_not_depend_on_order_or_on_what_was_in_flight(rows: list[An
 
 def test_a_curve_is_the_mean_of_what_is_finite() -> None:
     told = curve_values([point("a", 1e-3, 0.5, 3, math.inf), point("a", 1e-2, 0.25, 3, 2.0)])
-    assert told == {"curve/runs": 2, "curve/update": 3, "curve/loss": 2.0, "curve/val_accuracy": 0.375}
+    assert told == {
+        "curve/runs": 2,
+        "curve/update": 3,
+        "curve/loss": 2.0,
+        "curve/val_accuracy": 0.375,
+    }
     assert "curve/loss" not in curve_values([point("a", 1e-3, 0.5, 3, math.nan)])
 
 
 def test_plain_values_are_pythons_own() -> None:
     assert [plain(value) for value in (np.float32(0.5), np.int64(3), True, "x", None, [1], {})] == [
-        0.5, 3, True, "x", None, None, None,
-    ]  # fmt: skip
+        0.5,
+        3,
+        True,
+        "x",
+        None,
+        None,
+        None,
+    ]
     assert type(plain(np.float32(0.5))) is float

@@ -7,7 +7,7 @@ import pytest
 
 from convtl import tracking
 from convtl.errors import UserError
-from convtl.stopping import Stopped
+from convtl.runtime.stopping import Stopped
 from convtl.tracking import told_to_agent
 from convtl.tracking.tracker import Silence
 

@@ -162,7 +162,9 @@ def test_offline_keeps_config_project_and_group(offline: tuple[Path, str]) -> No
 
 
 def test_offline_keeps_every_trial_and_running_means(offline: tuple[Path, str]) -> None:
-    history = [_items(record.history.item) for record in _log(offline[0]) if record.HasField("history")]
+    history = [
+        _items(record.history.item) for record in _log(offline[0]) if record.HasField("history")
+    ]
     tuning, *trials = [step for step in history if "trial/id" in step]
     assert tuning["trial/id"] == "u1"
     assert not [name for name in tuning if name.startswith("study/")]  # no trial of the study's own
@@ -177,7 +179,9 @@ def test_offline_keeps_every_trial_and_running_means(offline: tuple[Path, str]) 
     assert [step["study/mean_val_accuracy"] for step in trials] == [0.375, 0.5, 0.5]
     assert [step["study/best_val_accuracy"] for step in trials] == [0.5, 0.75, 0.75]
     assert [step["study/diverged"] for step in trials] == [0, 0, 1]
-    assert not [name for step in history for name in step if name.startswith("study/") and "test" in name]
+    assert not [
+        name for step in history for name in step if name.startswith("study/") and "test" in name
+    ]
     assert [(s["progress/done"], s["progress/total"]) for s in history if "progress/done" in s] == [
         (8, 10),
         (9, 10),
@@ -186,8 +190,12 @@ def test_offline_keeps_every_trial_and_running_means(offline: tuple[Path, str]) 
 
 
 def test_offline_keeps_the_metric_of_sweeps_while_it_trains(offline: tuple[Path, str]) -> None:
-    history = [_items(record.history.item) for record in _log(offline[0]) if record.HasField("history")]
-    values = [step["study/mean_val_accuracy"] for step in history if "study/mean_val_accuracy" in step]
+    history = [
+        _items(record.history.item) for record in _log(offline[0]) if record.HasField("history")
+    ]
+    values = [
+        step["study/mean_val_accuracy"] for step in history if "study/mean_val_accuracy" in step
+    ]
     # what was there, two looks at a trial in flight, three trials, and the table that all processes made
     assert values == [0.25, 0.25, 0.375, 0.375, 0.5, 0.5, 0.625]
     curves = [step for step in history if "curve/loss" in step]
@@ -211,8 +219,15 @@ def test_offline_keeps_results_figures_report_and_summary(offline: tuple[Path, s
     (files,) = out.glob("wandb/offline-run-*/files")
     table = json.loads((files / last["results/path"]).read_text())
     assert table["columns"] == [
-        "study", "trial", "depth", "val_accuracy", "test_accuracy", "status", "lr", "frozen_ok",
-    ]  # fmt: skip
+        "study",
+        "trial",
+        "depth",
+        "val_accuracy",
+        "test_accuracy",
+        "status",
+        "lr",
+        "frozen_ok",
+    ]
     assert [row[2] for row in table["data"]] == [1, "all", 2]
     assert "depth report" in (files / last["report/path"]).read_text()
     summary: dict[str, Any] = {}
@@ -248,7 +263,10 @@ def test_failed_trials_fail_the_run_with_their_reasons(tmp_path: Path) -> None:
 
 
 def _run_ids(out: Path) -> list[str]:
-    return [path.stem.removeprefix("run-") for path in sorted(out.glob("wandb/offline-run-*/run-*.wandb"))]
+    return [
+        path.stem.removeprefix("run-")
+        for path in sorted(out.glob("wandb/offline-run-*/run-*.wandb"))
+    ]
 
 
 def test_a_preempted_run_goes_on_and_a_failed_one_does_not(tmp_path: Path) -> None:
@@ -266,7 +284,9 @@ def test_a_preempted_run_goes_on_and_a_failed_one_does_not(tmp_path: Path) -> No
 
 
 def test_the_id_that_an_agent_gives_wins(tmp_path: Path) -> None:
-    done = _python(TOLD, str(tmp_path / "out"), "fail", "offline", HOME=str(tmp_path), WANDB_RUN_ID="agents")
+    done = _python(
+        TOLD, str(tmp_path / "out"), "fail", "offline", HOME=str(tmp_path), WANDB_RUN_ID="agents"
+    )
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (tmp_path / "out").glob("wandb/offline-run-*/run-*.wandb")] == [
         "run-agents.wandb"
@@ -320,13 +340,17 @@ def server() -> Iterator[Server]:
     assert running.unknown == []
 
 
-def _secrets(root: Path, done: subprocess.CompletedProcess[str], server: Server | None = None) -> list[str]:
+def _secrets(
+    root: Path, done: subprocess.CompletedProcess[str], server: Server | None = None
+) -> list[str]:
     """Where the key has gone to."""
     files = [path for path in root.rglob("*") if path.is_file()]
     assert files
     found = [str(path) for path in files if KEY.encode() in path.read_bytes()]
     found += ["said"] * (KEY in done.stdout + done.stderr)
-    return found + ["sent"] * (server is not None and any(KEY.encode() in body for body in server.bodies))
+    return found + ["sent"] * (
+        server is not None and any(KEY.encode() in body for body in server.bodies)
+    )
 
 
 def test_online_tells_the_server_the_same(server: Server, tmp_path: Path) -> None:
@@ -341,11 +365,15 @@ def test_online_tells_the_server_the_same(server: Server, tmp_path: Path) -> Non
     assert f"tracking: {server.url}/{ENTITY}/{PROJECT}/runs/{run.name}" in done.stderr
     assert (run.group, run.exit_codes, run.preempting) == ("finetune_depth", [0], False)
     assert run.config["optim"] == {"kind": "adam"}
-    values = [step["study/mean_val_accuracy"] for step in run.history if "study/mean_val_accuracy" in step]
+    values = [
+        step["study/mean_val_accuracy"] for step in run.history if "study/mean_val_accuracy" in step
+    ]
     assert values == [0.25, 0.25, 0.375, 0.375, 0.5, 0.5, 0.625]
     assert (run.summary["best_depth"], run.summary["study/mean_val_accuracy"]) == ("all", 0.625)
     assert [name for name in server.uploads if name.endswith(".png")]
-    assert [b"depth report" in body for name, body in server.uploads.items() if "report" in name] == [True]
+    assert [
+        b"depth report" in body for name, body in server.uploads.items() if "report" in name
+    ] == [True]
     assert _secrets(tmp_path, done, server) == []
 
 
@@ -366,7 +394,9 @@ def test_online_a_killed_run_goes_on_with_its_next_process(server: Server, tmp_p
     assert list(server.runs) == [run.name]
 
 
-def test_online_a_run_that_the_server_refuses_to_go_on_with_is_left(server: Server, tmp_path: Path) -> None:
+def test_online_a_run_that_the_server_refuses_to_go_on_with_is_left(
+    server: Server, tmp_path: Path
+) -> None:
     """As when somebody has deleted it: its name cannot be used again."""
     environment = {"HOME": str(tmp_path), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
     done = _python(TOLD, str(tmp_path / "out"), "preempted", "online", **environment)
@@ -380,7 +410,9 @@ def test_online_a_run_that_the_server_refuses_to_go_on_with_is_left(server: Serv
 
 
 @pytest.mark.slow
-def test_sync_puts_the_two_parts_of_a_preempted_run_together(server: Server, tmp_path: Path) -> None:
+def test_sync_puts_the_two_parts_of_a_preempted_run_together(
+    server: Server, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     for ending in ("preempted", "fail"):
         done = _python(TOLD, str(out), ending, "offline", HOME=str(tmp_path))
@@ -424,12 +456,16 @@ def test_a_login_in_netrc_counts(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     settings = SimpleNamespace(base_url=f"https://{server}", api_key=None)
     with (
-        contextlib.nullcontext() if enough else pytest.raises(UserError, match=f"needs a login for {server};")
+        contextlib.nullcontext()
+        if enough
+        else pytest.raises(UserError, match=f"needs a login for {server};")
     ):
         _require_login(settings)
 
 
-def test_a_netrc_in_the_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_netrc_in_the_home_folder_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("NETRC", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     settings = SimpleNamespace(base_url="https://wandb.example.org", api_key=None)
@@ -464,4 +500,6 @@ def test_a_tracker_that_breaks_down_is_told_once_and_ends_nothing() -> None:
     tracker.finish([], [], None, {})
     tracker.fail("late")
     assert run.calls == 1
-    assert said == ["tracking: stopped (the service has gone); the study goes on, its rows are on disk"]
+    assert said == [
+        "tracking: stopped (the service has gone); the study goes on, its rows are on disk"
+    ]

@@ -66,7 +66,9 @@ def recipe(
     chunk: int = 2,
 ) -> Recipe:
     plan = (
-        depth if isinstance(depth, Plan) else make_plan(network, regime or FineTuneConfig(), depth, updates)
+        depth
+        if isinstance(depth, Plan)
+        else make_plan(network, regime or FineTuneConfig(), depth, updates)
     )
     return Recipe(
         network=network,

@@ -30,7 +30,9 @@ class Mean(nn.Module):
         return x.mean((1, 2))
 
 
-DEEP = Network((("a", Twice(3)), ("b", Twice(4)), ("gap", Mean()), ("head", Head(CLASSES))), (6, 6, 2))
+DEEP = Network(
+    (("a", Twice(3)), ("b", Twice(4)), ("gap", Mean()), ("head", Head(CLASSES))), (6, 6, 2)
+)
 
 
 def inputs(network: Network, count: int, seed: int = 1) -> np.ndarray:
@@ -92,12 +94,16 @@ def test_features_are_as_good_as_images() -> None:
     found = adapt_statistics(DEEP, 1, {"b"}, above, features)
     assert set(found) == set(above)
     whole = adapt_statistics(DEEP, 0, {"b"}, variables, images)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found["b"], whole["b"])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found["b"], whole["b"]
+    )
 
 
 def test_a_net_without_statistics_is_left_alone() -> None:
     variables = drawn(LENET, 0)
-    assert same_bits(adapt_statistics(LENET, 0, set(LENET.names), variables, inputs(LENET, 3)), variables)
+    assert same_bits(
+        adapt_statistics(LENET, 0, set(LENET.names), variables, inputs(LENET, 3)), variables
+    )
 
 
 def test_no_images_are_refused() -> None:

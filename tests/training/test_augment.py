@@ -63,10 +63,15 @@ def test_a_resized_crop_keeps_planes_planes() -> None:
     rows, columns = np.meshgrid(np.arange(24.0), np.arange(32.0), indexing="ij")
     ramps = np.stack([rows, columns], -1)[None].repeat(300, 0).astype(np.float32)
     found = np.asarray(augment(KEY, jnp.asarray(ramps), AugmentConfig(crop=(0.25, 0.5))))
-    down, across = np.diff(found[..., 0], axis=1)[:, 4:-4], np.diff(found[..., 1], axis=2)[:, :, 4:-4]
+    down, across = (
+        np.diff(found[..., 0], axis=1)[:, 4:-4],
+        np.diff(found[..., 1], axis=2)[:, :, 4:-4],
+    )
     heights, widths = down.mean((1, 2)), across.mean((1, 2))
     np.testing.assert_allclose(down, np.broadcast_to(heights[:, None, None], down.shape), atol=1e-4)
-    np.testing.assert_allclose(across, np.broadcast_to(widths[:, None, None], across.shape), atol=1e-4)
+    np.testing.assert_allclose(
+        across, np.broadcast_to(widths[:, None, None], across.shape), atol=1e-4
+    )
     areas, aspects = heights * widths, widths / heights
     assert 0.25 - 1e-4 < areas.min() < 0.27
     assert 0.48 < areas.max() < 0.5 + 1e-4

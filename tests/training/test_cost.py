@@ -58,8 +58,12 @@ FINE_TUNE = FineTuneConfig()
         (2, DiscriminativeConfig(), 0, WHOLE + FC5 + (FC4 + FC5)),
     ],
 )
-def test_updates_of_lenet_by_hand(depth: int, regime: RegimeConfig, start: int, multiply_adds: float) -> None:
-    assert flops_per_update(NETWORK, _plan(depth, regime), 32, start) == round(2 * 32 * multiply_adds)
+def test_updates_of_lenet_by_hand(
+    depth: int, regime: RegimeConfig, start: int, multiply_adds: float
+) -> None:
+    assert flops_per_update(NETWORK, _plan(depth, regime), 32, start) == round(
+        2 * 32 * multiply_adds
+    )
 
 
 def test_cost_grows_with_depth_and_batch() -> None:

@@ -40,7 +40,9 @@ def test_a_chunked_forward_pass_is_the_forward_pass(
     np.testing.assert_allclose(found[: len(few)], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_slices_of_the_chain_compose(variables: Variables, forward: Forward, images: np.ndarray) -> None:
+def test_slices_of_the_chain_compose(
+    variables: Variables, forward: Forward, images: np.ndarray
+) -> None:
     few = images[:30]
     whole = Forward(LENET, 0)(variables, few)
     above = {name: variables[name] for name in LENET.names[BOUNDARY:]}
@@ -91,12 +93,16 @@ def test_only_what_is_new_is_computed(variables: Variables, images: np.ndarray) 
     assert asked == [(0, 10), (0, 300), (CHUNK, 552)]
 
 
-def test_before_the_first_unit_there_are_the_images(variables: Variables, images: np.ndarray) -> None:
+def test_before_the_first_unit_there_are_the_images(
+    variables: Variables, images: np.ndarray
+) -> None:
     rows = PrefixFeatures(Forward(LENET, 0, 0), variables).rows(images, 7)
     assert same_bits(rows, images[:7])
 
 
-def test_a_chunk_keeps_its_place(variables: Variables, forward: Forward, images: np.ndarray) -> None:
+def test_a_chunk_keeps_its_place(
+    variables: Variables, forward: Forward, images: np.ndarray
+) -> None:
     with pytest.raises(ValueError, match="first=10 is no multiple"):
         forward(variables, images, 10)
 
@@ -120,7 +126,8 @@ def test_one_program_serves_all_counts_and_weights(images: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "count"), [((28, 28, 1), 256), ((64, 64, 3), 256), ((64, 65, 3), 32), ((224, 224, 3), 32)]
+    ("shape", "count"),
+    [((28, 28, 1), 256), ((64, 64, 3), 256), ((64, 65, 3), 32), ((224, 224, 3), 32)],
 )
 def test_fewer_big_images_go_through_at_once(shape: tuple[int, ...], count: int) -> None:
     assert rows_at_once(shape) == count
@@ -177,4 +184,6 @@ def test_wherever_a_net_is_cut_its_features_have_the_same_bits(
     stop = len(network.units) - 1
     whole = np.asarray(through_units(network, 0, stop, variables, images))
     entering = np.asarray(through_units(network, 0, stop // 2, variables, images))
-    np.testing.assert_array_equal(through_units(network, stop // 2, stop, variables, entering), whole)
+    np.testing.assert_array_equal(
+        through_units(network, stop // 2, stop, variables, entering), whole
+    )

@@ -53,12 +53,16 @@ def test_company_changes_no_bit(depth: int, trainers: dict[int, Trainer]) -> Non
     for places in ([0], [1], [2, 0, 3]):
         padded = trainer.train([four[index] for index in places])
         assert len(padded) == len(places)
-        assert all(_same(result, together[index]) for index, result in zip(places, padded, strict=True))
+        assert all(
+            _same(result, together[index]) for index, result in zip(places, padded, strict=True)
+        )
 
 
 def test_a_lane_that_diverges_leaves_its_neighbours_alone(trainers: dict[int, Trainer]) -> None:
     four = [_lane(seed) for seed in range(4)]
-    wild = [dataclasses.replace(own, rate=1e38) if place == 1 else own for place, own in enumerate(four)]
+    wild = [
+        dataclasses.replace(own, rate=1e38) if place == 1 else own for place, own in enumerate(four)
+    ]
     calm, stormy = trainers[5].train(four), trainers[5].train(wild)
     assert [result.finite for result in stormy] == [True, False, True, True]
     assert all(_same(stormy[place], calm[place]) for place in (0, 2, 3))
@@ -72,7 +76,9 @@ def test_a_run_with_anything_that_is_no_number_is_not_finite(where: str) -> None
         if where == "losses":
             assert not dataclasses.replace(good, losses=np.array([1, bad])).finite
         else:
-            assert not dataclasses.replace(good, variables={"a": {"params": {"b": np.array([bad])}}}).finite
+            assert not dataclasses.replace(
+                good, variables={"a": {"params": {"b": np.array([bad])}}}
+            ).finite
 
 
 def test_chunks_change_no_bit() -> None:
@@ -114,7 +120,9 @@ def test_a_cached_prefix_gives_the_same_run(depth: int) -> None:
 
     def train(start: int, inputs: np.ndarray) -> Trained:
         own = {name: variables[name] for name in LENET.names[start:]}
-        run = Lane(own, 0.01, lambda first, stop: (inputs[order[first:stop]], labels[order[first:stop]]))
+        run = Lane(
+            own, 0.01, lambda first, stop: (inputs[order[first:stop]], labels[order[first:stop]])
+        )
         return Trainer(dataclasses.replace(whole, start=start)).train([run])[0]
 
     uncached, cached = train(0, images), train(boundary, features)
@@ -165,14 +173,19 @@ def test_a_net_learns() -> None:
     run = Lane(
         drawn(CHAIN, 0),
         0.05,
-        lambda first, stop: (np.stack([images] * (stop - first)), np.stack([labels] * (stop - first))),
+        lambda first, stop: (
+            np.stack([images] * (stop - first)),
+            np.stack([labels] * (stop - first)),
+        ),
     )
     (result,) = Trainer(recipe(CHAIN, 3, updates=60, lanes=1, chunk=30)).train([run])
     assert result.losses[0] > 1
     assert result.losses[-1] < 0.1
 
 
-def test_runs_that_differ_in_rate_data_or_weights_share_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_that_differ_in_rate_data_or_weights_share_a_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     traced = []
     update = lanes_module.update
 

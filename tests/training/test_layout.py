@@ -23,7 +23,7 @@ CASES: dict[str, Recipe] = {
         augment=AugmentConfig(crop=2, flip=True, colour=0.2, mixup=0.2),
     ),
     "in parts": recipe(LENET, 3, updates=6, optim=OptimConfig(accumulate=2)),
-}  # fmt: skip
+}
 
 
 def _over(split: Any, count: int) -> Layout:
@@ -66,7 +66,9 @@ def test_a_batch_over_two_devices_is_that_of_one(case: str) -> None:
 def test_each_device_has_its_share_of_every_batch() -> None:
     layout = _over("batch", 2)
     images = layout.put_batches(np.zeros((2, 3, BATCH, 4, 4, 1), np.float32), BATCH)
-    assert {shard.data.shape for shard in images.addressable_shards} == {(2, 3, BATCH // 2, 4, 4, 1)}
+    assert {shard.data.shape for shard in images.addressable_shards} == {
+        (2, 3, BATCH // 2, 4, 4, 1)
+    }
     layout = _over("trials", 2)
     images = layout.put_batches(np.zeros((2, 3, BATCH, 4, 4, 1), np.float32), BATCH)
     assert {shard.data.shape for shard in images.addressable_shards} == {(1, 3, BATCH, 4, 4, 1)}

@@ -24,7 +24,9 @@ def test_what_lanes_take_is_about_what_xla_reserves(depth: int) -> None:
 
     def watched(*arguments: Any) -> Any:
         seen.append(
-            jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), arguments)
+            jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), arguments
+            )
         )
         return program(*arguments)
 
@@ -41,7 +43,9 @@ def test_what_lanes_take_is_about_what_xla_reserves(depth: int) -> None:
 
 
 @pytest.mark.parametrize("in_turn", [True, False])
-def test_the_most_lanes_are_what_the_budget_holds(in_turn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_lanes_are_what_the_budget_holds(
+    in_turn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = recipe(LENET, 5)
     monkeypatch.setattr(memory, "one_after_another", lambda recipe: in_turn)
     for lanes in (1, 2, 7, 100):
@@ -72,5 +76,7 @@ def _kept_of(given: Recipe) -> int:
     there, at_work = lane_bytes(given)
     (phase,) = given.plan.phases
     weights = params_of(given.network.abstract_variables)
-    gradients = sum(4 * prod(leaf.shape) for unit in phase.trained for leaf in jax.tree.leaves(weights[unit]))
+    gradients = sum(
+        4 * prod(leaf.shape) for unit in phase.trained for leaf in jax.tree.leaves(weights[unit])
+    )
     return at_work - (there if one_after_another(given) else 0) - gradients

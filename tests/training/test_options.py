@@ -71,7 +71,9 @@ def test_with_held_statistics_an_update_is_that_of_the_inference_net() -> None:
     config = OptimConfig(kind="sgd", momentum=0.0)
     state = init_state(config, phase, own.variables, "frozen")
     options = Options(norm_mode="frozen")
-    after, _, loss = jitted(CHAIN, 0, phase, config, own.variables, state, 0.1, images, labels, None, options)
+    after, _, loss = jitted(
+        CHAIN, 0, phase, config, own.variables, state, 0.1, images, labels, None, options
+    )
 
     def loss_of(params: Any) -> Any:
         merged = {unit: own.variables[unit] | {"params": kernel} for unit, kernel in params.items()}
@@ -81,7 +83,10 @@ def test_with_held_statistics_an_update_is_that_of_the_inference_net() -> None:
     expected, gradients = jax.jit(jax.value_and_grad(loss_of))(params_of(own.variables))
     close(loss, expected)
     jax.tree.map(
-        lambda now, w, g: close(now, w - 0.1 * g), params_of(after), params_of(own.variables), gradients
+        lambda now, w, g: close(now, w - 0.1 * g),
+        params_of(after),
+        params_of(own.variables),
+        gradients,
     )
 
 
@@ -111,7 +116,8 @@ def test_nets_without_batch_normalisation_know_one_mode() -> None:
     given = recipe(LENET, 1, lanes=1)
     own = lane(LENET, 0)
     runs = [
-        trained(dataclasses.replace(given, norm_mode=mode), own)[0] for mode in ("train", "frozen", "adapt")
+        trained(dataclasses.replace(given, norm_mode=mode), own)[0]
+        for mode in ("train", "frozen", "adapt")
     ]
     assert all(same_bits(run.variables, runs[0].variables) for run in runs)
 
@@ -129,7 +135,9 @@ def test_with_augmentation_company_and_chunks_change_no_bit() -> None:
     given = dataclasses.replace(recipe(CHAIN, 2, updates=5), augment=AUGMENT)
     together = trained(given, *lanes)
     order = [2, 0, 3, 1]
-    for permuted, index in zip(trained(given, *[lanes[index] for index in order]), order, strict=True):
+    for permuted, index in zip(
+        trained(given, *[lanes[index] for index in order]), order, strict=True
+    ):
         assert same_bits(permuted.variables, together[index].variables)
     (alone,) = trained(dataclasses.replace(given, chunk=1), lanes[1])
     assert same_bits(alone.variables, together[1].variables)
@@ -158,7 +166,9 @@ def test_blended_labels_are_blended_losses() -> None:
     config, key = OptimConfig(), jax.random.key(0)
     state = init_state(config, phase, own.variables)
     options = Options(augment=AugmentConfig(mixup=1.0))
-    loss = jitted(CHAIN, 0, phase, config, own.variables, state, 0.1, images, labels, key, options)[2]
+    loss = jitted(CHAIN, 0, phase, config, own.variables, state, 0.1, images, labels, key, options)[
+        2
+    ]
     blending = jax.random.split(jax.random.fold_in(key, _AUGMENT))[1]
     mixed, partners, share = jax.jit(blend)(blending, images, labels, 1.0)
     scores = jax.nn.log_softmax(CHAIN.apply(own.variables, mixed)[0])
@@ -173,7 +183,8 @@ def test_blended_labels_are_blended_losses() -> None:
 
 def test_features_are_not_augmented() -> None:
     with pytest.raises(
-        UserError, match=r"augment: got .*'flip': True.* accepted with cache_prefix=false or depth=all"
+        UserError,
+        match=r"augment: got .*'flip': True.* accepted with cache_prefix=false or depth=all",
     ):
         dataclasses.replace(recipe(CHAIN, 1, start=2), augment=AUGMENT)
     assert dataclasses.replace(recipe(CHAIN, 1), augment=AUGMENT).augment == AUGMENT
@@ -189,7 +200,8 @@ def test_half_the_precision_in_the_middle_only(network: Network) -> None:
     given = recipe(network, 2, lanes=1)
     own = lane(network, 0)
     (whole,), (half,) = (
-        trained(dataclasses.replace(given, precision=precision), own) for precision in ("float32", "bfloat16")
+        trained(dataclasses.replace(given, precision=precision), own)
+        for precision in ("float32", "bfloat16")
     )
     assert {leaf.dtype for leaf in jax.tree.leaves(half.variables)} == {np.dtype(np.float32)}
     assert half.losses.dtype == np.float32
@@ -210,8 +222,12 @@ def test_gradients_in_half_precision_are_near_those_in_full() -> None:
     state = init_state(config, phase, own.variables)
 
     def step(options: Options) -> Any:
-        after = jitted(CHAIN, 0, phase, config, own.variables, state, 1.0, images, labels, None, options)[0]
-        return jax.tree.map(lambda now, before: now - before, params_of(after), params_of(own.variables))
+        after = jitted(
+            CHAIN, 0, phase, config, own.variables, state, 1.0, images, labels, None, options
+        )[0]
+        return jax.tree.map(
+            lambda now, before: now - before, params_of(after), params_of(own.variables)
+        )
 
     whole, half = step(Options()), step(Options(precision="bfloat16"))
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(half), strict=True):
@@ -254,7 +270,9 @@ def test_big_images_go_a_few_at_a_time_where_nothing_looks_at_their_batch(
     monkeypatch.setattr(step, "trained_at_a_time", lambda rows, shape: rows)
     (wanted,) = trained(given, own)
     np.testing.assert_allclose(found.losses, wanted.losses, rtol=1e-4)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), found.variables, wanted.variables)
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), found.variables, wanted.variables
+    )
     assert held or same_bits(found.variables, wanted.variables)
 
 
@@ -275,7 +293,9 @@ def test_statistics_go_from_part_to_part() -> None:
 
 @pytest.mark.slow
 def test_everything_at_once_runs_in_lanes() -> None:
-    optim = OptimConfig(kind="adamw", weight_decay=0.1, clip=1.0, accumulate=2, ema=0.9, label_smoothing=0.1)
+    optim = OptimConfig(
+        kind="adamw", weight_decay=0.1, clip=1.0, accumulate=2, ema=0.9, label_smoothing=0.1
+    )
     given = recipe(CHAIN, 3, regime=LpFtConfig(), optim=optim)
     colour = AugmentConfig(flip=True, colour=0.3)
     given = dataclasses.replace(given, norm_mode="frozen", augment=colour, precision="bfloat16")
@@ -312,7 +332,9 @@ def test_smoothed_labels_are_trained_on_and_plain_ones_reported() -> None:
     before = own.variables["head"]["params"]
     gradients, plain = jax.jit(jax.grad(losses, has_aux=True))(before)
     close(loss, plain)
-    jax.tree.map(lambda now, w, g: close(now, w - rate * g), after["head"]["params"], before, gradients)
+    jax.tree.map(
+        lambda now, w, g: close(now, w - rate * g), after["head"]["params"], before, gradients
+    )
 
 
 # --- averages of weights ----------------------------------------------------------------------------
@@ -348,14 +370,21 @@ def test_an_average_is_numpys(regime: Any) -> None:
         joined = min(phase.first for phase in given.plan.phases if unit in phase.trained)
         average = jax.tree.map(lambda leaf: np.zeros_like(leaf, np.float64), found[unit])
         for after in steps[joined:]:
-            average = jax.tree.map(lambda a, w: decay * a + (1 - decay) * np.asarray(w), average, after[unit])
+            average = jax.tree.map(
+                lambda a, w: decay * a + (1 - decay) * np.asarray(w), average, after[unit]
+            )
         whole = 1 - decay ** (updates - joined)
-        jax.tree.map(lambda a, b, by=whole: close(a, b / by, rtol=1e-4, atol=1e-5), found[unit], average)
+        jax.tree.map(
+            lambda a, b, by=whole: close(a, b / by, rtol=1e-4, atol=1e-5), found[unit], average
+        )
 
 
 def test_the_average_of_one_update_is_that_update() -> None:
     own = lane(CHAIN, 0)
-    runs = [trained(recipe(CHAIN, 2, updates=1, optim=OptimConfig(ema=ema)), own)[0] for ema in (None, 0.999)]
+    runs = [
+        trained(recipe(CHAIN, 2, updates=1, optim=OptimConfig(ema=ema)), own)[0]
+        for ema in (None, 0.999)
+    ]
     jax.tree.map(close, runs[1].variables, runs[0].variables)
     assert same_bits(runs[1].losses, runs[0].losses)
 
@@ -366,5 +395,7 @@ def test_what_does_not_move_is_not_averaged(mode: NormMode) -> None:
     given = dataclasses.replace(recipe(CHAIN, 2, optim=OptimConfig(ema=0.9)), norm_mode=mode)
     (after,) = trained(given, own)
     assert same_bits(after.variables["a"], own.variables["a"])
-    assert (statistics(after.variables, "b") == statistics(own.variables, "b")) == (mode == "frozen")
+    assert (statistics(after.variables, "b") == statistics(own.variables, "b")) == (
+        mode == "frozen"
+    )
     assert not same_bits(after.variables["b"]["params"], own.variables["b"]["params"])

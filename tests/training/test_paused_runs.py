@@ -7,15 +7,24 @@ import jax
 import pytest
 from small_nets import CHAIN, LENET, drawn, lane, recipe, same_bits
 
-from convtl import checkpoint
-from convtl.config import AugmentConfig, FineTuneConfig, GradualConfig, L2SpConfig, LpFtConfig, OptimConfig
+from convtl.config import (
+    AugmentConfig,
+    FineTuneConfig,
+    GradualConfig,
+    L2SpConfig,
+    LpFtConfig,
+    OptimConfig,
+)
+from convtl.storage import checkpoint
 from convtl.training.lanes import Lane, Moment, Paused, Recipe, Trained, Trainer
 
 EMA = OptimConfig(ema=0.9)
 CASES = {
     "Adam": recipe(CHAIN, 2, updates=8),
     "momentum": recipe(CHAIN, 3, updates=8, optim=OptimConfig(kind="sgd")),
-    "decay and clipping": recipe(CHAIN, 3, updates=8, optim=OptimConfig(kind="adamw", weight_decay=0.1, clip=1.0)),
+    "decay and clipping": recipe(
+        CHAIN, 3, updates=8, optim=OptimConfig(kind="adamw", weight_decay=0.1, clip=1.0)
+    ),
     "an average": recipe(CHAIN, 3, updates=8, optim=EMA),
     "accumulation": recipe(CHAIN, 3, updates=8, optim=OptimConfig(accumulate=2)),
     "head first": recipe(CHAIN, 3, updates=8, regime=LpFtConfig(), optim=EMA),
@@ -26,7 +35,7 @@ CASES = {
         recipe(LENET, 5, updates=8, regime=FineTuneConfig(), optim=EMA),
         augment=AugmentConfig(crop=2, flip=True, colour=0.2, mixup=0.2),
     ),
-}  # fmt: skip
+}
 
 
 def _lanes(given: Recipe, count: int = 3) -> list[Lane]:
@@ -43,7 +52,9 @@ def _lanes(given: Recipe, count: int = 3) -> list[Lane]:
     ]
 
 
-def _unbroken(trainer: Trainer, lanes: Sequence[Lane]) -> tuple[list[Trained], dict[int, list[Paused]]]:
+def _unbroken(
+    trainer: Trainer, lanes: Sequence[Lane]
+) -> tuple[list[Trained], dict[int, list[Paused]]]:
     """What lanes leave, and how they stood after each chunk."""
     stood: dict[int, list[Paused]] = {}
 
@@ -72,7 +83,9 @@ def test_a_paused_run_goes_on_bit_for_bit(case: str, tmp_path) -> None:
         for number, one in enumerate(paused):
             checkpoint.save(tmp_path / f"{update}-{number}", one.arrays(), {})
             kept.append(Paused.of(update, checkpoint.load(tmp_path / f"{update}-{number}")[0]))
-        again = trainer.train([dataclasses.replace(lanes[index], begun=kept[index]) for index in (2, 0)])
+        again = trainer.train(
+            [dataclasses.replace(lanes[index], begun=kept[index]) for index in (2, 0)]
+        )
         assert _same(again[0], left[2])
         assert _same(again[1], left[0])
 
@@ -99,7 +112,9 @@ def test_lanes_at_different_updates_do_not_travel_together() -> None:
     lanes = [lane(CHAIN, 0), lane(CHAIN, 1)]
     _, stood = _unbroken(trainer, lanes)
     for begun in ((stood[2][0], stood[4][1]), (stood[2][0], None)):
-        mixed = [dataclasses.replace(own, begun=paused) for own, paused in zip(lanes, begun, strict=True)]
+        mixed = [
+            dataclasses.replace(own, begun=paused) for own, paused in zip(lanes, begun, strict=True)
+        ]
         with pytest.raises(ValueError, match="have done the same updates"):
             trainer.train(mixed)
 

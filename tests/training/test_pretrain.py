@@ -11,11 +11,11 @@ import pytest
 from small_nets import same_bits
 from source_requests import RECIPE, request, stripes
 
-from convtl import checkpoint
-from convtl.cache import Cache
 from convtl.config import LeNet5Config, OptimConfig, ScheduleConfig
 from convtl.data.batches import standardise
 from convtl.errors import UserError
+from convtl.storage import checkpoint
+from convtl.storage.cache import Cache
 from convtl.training import pretrain
 from convtl.training.features import Forward
 from convtl.training.lanes import Lane, Trainer
@@ -88,7 +88,9 @@ def test_what_is_known_of_a_net(cache: Cache) -> None:
     assert known["accuracy"] > 0.8
 
 
-def test_requests_of_different_shapes_are_different_programs(cache: Cache, trained: list[int]) -> None:
+def test_requests_of_different_shapes_are_different_programs(
+    cache: Cache, trained: list[int]
+) -> None:
     requests = [request(0, classes=3), request(0, classes=4), request(1, classes=3)]
     sources = ensure_sources(requests, cache)
     assert sorted(trained) == [1, 2]
@@ -133,7 +135,9 @@ def test_a_damaged_net_is_trained_again(cache: Cache, trained: list[int]) -> Non
     quiet = Cache(cache.root, say=lambda line: None)
     (first,) = ensure_sources([own], quiet).values()
     entry = quiet.path(KIND, own.key)
-    victim = max((path for path in entry.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    victim = max(
+        (path for path in entry.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
+    )
     victim.write_bytes(victim.read_bytes()[:-1] + b"?")
     (second,) = ensure_sources([own], quiet).values()
     assert trained == [1, 1]
@@ -226,7 +230,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from source_requests import request
-from convtl.cache import Cache
+from convtl.storage.cache import Cache
 from convtl.training.lanes import Trainer
 from convtl.training.pretrain import ensure_sources
 

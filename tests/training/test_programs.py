@@ -11,7 +11,7 @@ import sys, warnings
 from pathlib import Path
 warnings.simplefilter("error")
 import jax
-from convtl.training.programs import keep_programs
+from convtl.runtime.programs import keep_programs
 
 keep_programs(Path(sys.argv[1]))
 hits = []
@@ -54,5 +54,7 @@ def test_a_cache_that_takes_nothing_stops_no_program(tmp_path, place) -> None:
         (tmp_path / "cache").write_text("")
     else:
         (tmp_path / "cache").mkdir()
-        (tmp_path / "cache" / "xla").symlink_to("/proc/self")  # a folder in which no file can be made
+        (tmp_path / "cache" / "xla").symlink_to(
+            "/proc/self"
+        )  # a folder in which no file can be made
     assert run(tmp_path / "cache") == ("7.0 False", "")

@@ -45,7 +45,10 @@ def _with_negative_zeros(variables: Variables) -> Variables:
         return leaf
 
     return {
-        unit: {kind: jax.tree.map(mark, own) if kind == "params" else own for kind, own in kinds.items()}
+        unit: {
+            kind: jax.tree.map(mark, own) if kind == "params" else own
+            for kind, own in kinds.items()
+        }
         for unit, kinds in variables.items()
     }
 
@@ -82,7 +85,9 @@ def test_frozen_units_keep_their_bits(
         if unit not in trained:
             assert same_bits(after[unit], start[unit]), unit
             continue
-        for before, now in zip(jax.tree.leaves(start[unit]), jax.tree.leaves(after[unit]), strict=True):
+        for before, now in zip(
+            jax.tree.leaves(start[unit]), jax.tree.leaves(after[unit]), strict=True
+        ):
             assert np.mean(before != now) > 0.5, unit
 
 
@@ -104,7 +109,9 @@ def test_an_update_is_the_textbook_one() -> None:
             merged = {unit: variables[unit] | {"params": own} for unit, own in params.items()}
             logits, updated, _ = CHAIN.apply(merged, images, train=CHAIN.names)
             losses = -jax.nn.log_softmax(logits)[np.arange(len(labels)), labels]
-            return losses.mean(), {unit: kinds.get("batch_stats") for unit, kinds in updated.items()}
+            return losses.mean(), {
+                unit: kinds.get("batch_stats") for unit, kinds in updated.items()
+            }
 
         params = params_of(variables)
         (loss, statistics), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
@@ -115,7 +122,9 @@ def test_an_update_is_the_textbook_one() -> None:
     close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
     close(loss, expected)
     jax.tree.map(close, params_of(variables), params)
-    jax.tree.map(close, {unit: kinds.get("batch_stats") for unit, kinds in variables.items()}, statistics)
+    jax.tree.map(
+        close, {unit: kinds.get("batch_stats") for unit, kinds in variables.items()}, statistics
+    )
 
 
 def test_the_loss_is_the_one_before_the_step() -> None:
@@ -128,7 +137,9 @@ def test_the_loss_is_the_one_before_the_step() -> None:
     assert result.losses[0] == pytest.approx(float(before), rel=1e-5)
 
 
-@pytest.mark.parametrize("optim", [OptimConfig(), OptimConfig(clip=1.0), DECAYING], ids=lambda o: o.kind)
+@pytest.mark.parametrize(
+    "optim", [OptimConfig(), OptimConfig(clip=1.0), DECAYING], ids=lambda o: o.kind
+)
 def test_at_depth_1_an_update_costs_no_more_than_a_forward_pass(optim: OptimConfig) -> None:
     """By XLA's own count, from the image on, with nothing cached."""
     network = lenet5(LeNet5Config(lowering="lax"), (28, 28, 1), 12)
@@ -144,7 +155,9 @@ def test_at_depth_1_an_update_costs_no_more_than_a_forward_pass(optim: OptimConf
     def of_update(depth: int) -> float:
         phase: Phase = make_plan(network, FineTuneConfig(), depth, 10).phases[0]
         state = jax.eval_shape(partial(init_state, optim, phase), variables)
-        return flops(partial(update, network, 0, phase, optim), variables, state, rate, images, labels)
+        return flops(
+            partial(update, network, 0, phase, optim), variables, state, rate, images, labels
+        )
 
     forward = flops(lambda v, x: network.apply(v, x)[0], variables, images)
     assert of_update(1) <= 1.02 * forward  # 1.003 with JAX 0.10
@@ -175,10 +188,14 @@ def test_the_penalty_is_part_of_the_loss() -> None:
 
     trained = {unit: now[unit]["params"] for unit in ("b", "head")}
     (_, fit), gradients = jax.value_and_grad(penalised, has_aux=True)(trained)
-    assert float(loss) == pytest.approx(float(fit), rel=1e-6)  # the loss that is reported is that of the fit
+    assert float(loss) == pytest.approx(
+        float(fit), rel=1e-6
+    )  # the loss that is reported is that of the fit
     for unit, own in trained.items():
         wanted = jax.tree.map(lambda w, g: w - rate * g, own, gradients[unit])
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), after[unit]["params"], wanted)
+        jax.tree.map(
+            partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), after[unit]["params"], wanted
+        )
     assert same_bits(after["a"], now["a"])
 
 
@@ -188,9 +205,14 @@ def _moved(regime: RegimeConfig, seed: int = 0, updates: int = 40) -> dict[str, 
     given = recipe(CHAIN, 3, regime=regime, optim=optim, updates=updates, chunk=20)
     own = lane(CHAIN, seed, rate=0.05)
     result = Trainer(given).train([lane(CHAIN, 7), own])[1]
-    pairs = {unit: (result.variables[unit]["params"], own.variables[unit]["params"]) for unit in CHAIN.names}
+    pairs = {
+        unit: (result.variables[unit]["params"], own.variables[unit]["params"])
+        for unit in CHAIN.names
+    }
     return {
-        unit: max(float(np.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, pair), strict=True))
+        unit: max(
+            float(np.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, pair), strict=True)
+        )
         for unit, pair in pairs.items()
     }
 
@@ -210,7 +232,9 @@ def test_a_penalty_on_the_head_shrinks_it() -> None:
     optim = OptimConfig(kind="sgd", momentum=0.0)
 
     def size(beta: float) -> float:
-        given = recipe(CHAIN, 1, regime=L2SpConfig(beta=beta), optim=optim, updates=40, chunk=20, lanes=1)
+        given = recipe(
+            CHAIN, 1, regime=L2SpConfig(beta=beta), optim=optim, updates=40, chunk=20, lanes=1
+        )
         (result,) = Trainer(given).train([own])
         return float(np.linalg.norm(result.variables["head"]["params"]["Dense_0"]["kernel"]))
 
@@ -244,7 +268,9 @@ def test_dropout_is_a_function_of_the_lane_and_the_update() -> None:
     same = replace(own, rate=0.0, batches=repeated)
     trainer = Trainer(recipe(DROPPING, 2))
     one, other = trainer.train([same, replace(same, seed=1)])
-    assert len(set(one.losses.tolist())) == len(one.losses)  # the same images, and other masks each time
+    assert len(set(one.losses.tolist())) == len(
+        one.losses
+    )  # the same images, and other masks each time
     assert not set(one.losses.tolist()) & set(other.losses.tolist())
     # Neither its company nor the chunks matter.
     (again,) = Trainer(recipe(DROPPING, 2, chunk=3)).train([replace(same, seed=1)])

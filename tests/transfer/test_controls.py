@@ -25,7 +25,9 @@ def drawn(seed: int, scale: float = 1.0) -> Variables:
     """Weights and biases of all sizes."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda leaf: (scale * rng.normal(rng.normal(), rng.uniform(0.1, 0.3), leaf.shape)).astype(np.float32),
+        lambda leaf: (scale * rng.normal(rng.normal(), rng.uniform(0.1, 0.3), leaf.shape)).astype(
+            np.float32
+        ),
         dict(NETWORK.abstract_variables),
     )
 
@@ -60,7 +62,9 @@ def test_matched_arrays_have_the_moments_and_no_value(source: Variables) -> None
 
 
 @pytest.mark.parametrize("control", [shuffled, statistics_matched])
-def test_a_control_is_a_function_of_its_draw(source: Variables, control: Callable[..., Variables]) -> None:
+def test_a_control_is_a_function_of_its_draw(
+    source: Variables, control: Callable[..., Variables]
+) -> None:
     one, again, other = (arrays(control(source, np.random.default_rng(seed))) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
     assert not any(np.array_equal(a, b) for a, b in zip(one, other, strict=True))

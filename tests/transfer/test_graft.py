@@ -10,7 +10,10 @@ from convtl.transfer.graft import fresh_variables, graft
 
 
 def _network(classes: int) -> Network:
-    units = (("fc1", DenseUnit(5, "tanh", "lecun_normal")), ("fc2", DenseUnit(5, "tanh", "lecun_normal")))
+    units = (
+        ("fc1", DenseUnit(5, "tanh", "lecun_normal")),
+        ("fc2", DenseUnit(5, "tanh", "lecun_normal")),
+    )
     return Network((*units, ("head", DenseUnit(classes, None, "lecun_normal"))), (2, 2, 1))
 
 
@@ -19,7 +22,9 @@ SOURCE, TARGET = _network(7), _network(3)
 
 @pytest.fixture(scope="module")
 def source() -> Variables:
-    return jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), SOURCE.abstract_variables)
+    return jax.tree.map(
+        lambda leaf: np.full(leaf.shape, 0.5, np.float32), SOURCE.abstract_variables
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +57,11 @@ def test_nothing_is_loaded_partially(source: Variables, fresh: Variables) -> Non
 
     refused({"fc2": None}, "unit fc2: the source has None")
     refused(
-        {"fc1": jax.tree.map(lambda leaf: leaf[:-1], source["fc1"])}, r"unit fc1: .*\(3, 5\).* not .*\(4, 5\)"
+        {"fc1": jax.tree.map(lambda leaf: leaf[:-1], source["fc1"])},
+        r"unit fc1: .*\(3, 5\).* not .*\(4, 5\)",
     )
     refused(
-        {"fc2": {"params": {"dense": {"kernel": source["fc2"]["params"]["dense"]["kernel"]}}}}, "unit fc2"
+        {"fc2": {"params": {"dense": {"kernel": source["fc2"]["params"]["dense"]["kernel"]}}}},
+        "unit fc2",
     )
     refused({"fc2": source["fc2"] | {"batch_stats": {"mean": np.zeros(5)}}}, "unit fc2")

@@ -29,7 +29,9 @@ def _tree(seed: int) -> dict[str, Any]:
 PARAMS = _tree(0)
 
 
-def _steps(transform: optax.GradientTransformation, params: Any, updates: int = 3, state: Any = None) -> Any:
+def _steps(
+    transform: optax.GradientTransformation, params: Any, updates: int = 3, state: Any = None
+) -> Any:
     """Parameters and state after some updates with made-up gradients."""
     state = transform.init(params) if state is None else state
     for update in range(updates):
@@ -53,7 +55,9 @@ def _same(one: Any, other: Any) -> bool:
         (OptimConfig(kind="adamw"), optax.adam(RATE)),
         (
             OptimConfig(kind="adamw", weight_decay=0.3),
-            optax.adamw(RATE, weight_decay=0.3, mask=lambda p: jax.tree.map(lambda leaf: leaf.ndim > 1, p)),
+            optax.adamw(
+                RATE, weight_decay=0.3, mask=lambda p: jax.tree.map(lambda leaf: leaf.ndim > 1, p)
+            ),
         ),
         (
             OptimConfig(kind="sgd", momentum=0.9, clip=0.5),
@@ -77,7 +81,9 @@ def test_a_wholly_trained_net_is_trained_as_optax_does(
 @pytest.mark.parametrize("clip", [None, 0.5])
 @pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
 def test_frozen_units_neither_move_nor_have_a_state(kind: Any, clip: float | None) -> None:
-    transform = make_transform(OptimConfig(kind=kind, weight_decay=0.5, clip=clip), HEAD, PARAMS, RATE)
+    transform = make_transform(
+        OptimConfig(kind=kind, weight_decay=0.5, clip=clip), HEAD, PARAMS, RATE
+    )
     params, state = _steps(transform, PARAMS)
     assert _same({unit: params[unit] for unit in "ab"}, {unit: PARAMS[unit] for unit in "ab"})
     assert not _same(params["c"], PARAMS["c"])
@@ -106,11 +112,17 @@ def test_clipping_looks_at_trained_units_only(clip: float, phase: Phase) -> None
         [np.ravel(leaf) for unit in phase.trained for leaf in jax.tree.leaves(gradients[unit])]
     )
     factor = min(1.0, clip / float(np.linalg.norm(own)))
-    transform = make_transform(OptimConfig(kind="sgd", momentum=0.0, clip=clip), phase, PARAMS, RATE)
+    transform = make_transform(
+        OptimConfig(kind="sgd", momentum=0.0, clip=clip), phase, PARAMS, RATE
+    )
     state = transform.init(PARAMS)
     step, _ = transform.update(gradients, state, PARAMS)
     for unit in UNITS:
-        wanted = -RATE * factor * gradients[unit]["kernel"] if unit in phase.trained else np.zeros((3, 2))
+        wanted = (
+            -RATE * factor * gradients[unit]["kernel"]
+            if unit in phase.trained
+            else np.zeros((3, 2))
+        )
         np.testing.assert_allclose(step[unit]["kernel"], wanted, rtol=1e-5, atol=1e-7)
     frozen = {
         unit: jax.tree.map(lambda leaf: leaf * 1e6, gradients[unit])
@@ -127,7 +139,9 @@ def test_rates_differ_by_unit() -> None:
     gradients = _tree(1)
     step, _ = transform.update(gradients, transform.init(PARAMS), PARAMS)
     for unit, factor in phase.rate_factors:
-        np.testing.assert_allclose(step[unit]["bias"], -RATE * factor * gradients[unit]["bias"], rtol=1e-6)
+        np.testing.assert_allclose(
+            step[unit]["bias"], -RATE * factor * gradients[unit]["bias"], rtol=1e-6
+        )
 
 
 def test_rates_are_arrays() -> None:
@@ -141,7 +155,10 @@ def test_rates_are_arrays() -> None:
         step, _ = transform.update(_tree(1), transform.init(PARAMS), PARAMS)
         return optax.apply_updates(PARAMS, step)
 
-    once, twice = moved(0.1)["c"]["bias"] - PARAMS["c"]["bias"], moved(0.2)["c"]["bias"] - PARAMS["c"]["bias"]
+    once, twice = (
+        moved(0.1)["c"]["bias"] - PARAMS["c"]["bias"],
+        moved(0.2)["c"]["bias"] - PARAMS["c"]["bias"],
+    )
     np.testing.assert_allclose(twice, 2 * once, rtol=1e-4)
     assert _same(moved(0.0), PARAMS)
     assert len(traced) == 1
@@ -207,7 +224,9 @@ def test_where_a_penalty_pulls_to_is_never_forgotten(clip: float | None, restart
     """Units that join are pulled to where they are then: they have not moved yet."""
     config = OptimConfig(kind="adam", clip=clip)
     before = Phase(0, 3, TOP.rate_factors, to_start=(("b", 0.5), ("c", 0.5)))
-    phase = Phase(3, 6, EVERYTHING.rate_factors, restart, to_start=tuple((unit, 0.5) for unit in UNITS))
+    phase = Phase(
+        3, 6, EVERYTHING.rate_factors, restart, to_start=tuple((unit, 0.5) for unit in UNITS)
+    )
     params, old = _steps(make_transform(config, before, PARAMS, RATE), PARAMS)
     new = make_transform(config, phase, params, RATE).init(params)
     carried = carry_state(old, new, phase)
@@ -215,7 +234,11 @@ def test_where_a_penalty_pulls_to_is_never_forgotten(clip: float | None, restart
     anchors = next(part for part in carried if isinstance(part, Anchors))
     assert _same(anchors.weights, PARAMS)
     by_unit = carried[-1].inner_states
-    assert [int(by_unit[unit].inner_state[0].count) for unit in UNITS] == [0, 0, 0] if restart else [0, 3, 3]
+    assert (
+        [int(by_unit[unit].inner_state[0].count) for unit in UNITS] == [0, 0, 0]
+        if restart
+        else [0, 3, 3]
+    )
 
 
 def test_clipping_sees_the_penalty() -> None:
@@ -233,8 +256,12 @@ def test_clipping_sees_the_penalty() -> None:
 
 @settings(max_examples=12, deadline=None)
 @given(st.sampled_from([1, 2, 3, 10, 150]), st.floats(0, 1), st.integers(0, 500))
-def test_schedules_rise_to_1_and_fall_but_never_rest(length: int, warmup: float, first: int) -> None:
-    values = schedule_values(ScheduleConfig(warmup=warmup), Phase(first, first + length, (("c", 1.0),)))
+def test_schedules_rise_to_1_and_fall_but_never_rest(
+    length: int, warmup: float, first: int
+) -> None:
+    values = schedule_values(
+        ScheduleConfig(warmup=warmup), Phase(first, first + length, (("c", 1.0),))
+    )
     assert values.shape == (length,)
     assert values.dtype == np.float32
     peak = max(1, round(warmup * length)) - 1
@@ -265,13 +292,20 @@ def test_a_staircase_goes_down_by_tenths() -> None:
     values = schedule_values(config, Phase(7, 10_007, (("c", 1.0),)))
     assert values.dtype == np.float32
     np.testing.assert_allclose(values[:500], np.arange(1, 501) / 500, rtol=1e-6)
-    for first, stop, value in ((500, 3000, 1), (3000, 6000, 0.1), (6000, 9000, 0.01), (9000, 10_000, 0.001)):
+    for first, stop, value in (
+        (500, 3000, 1),
+        (3000, 6000, 0.1),
+        (6000, 9000, 0.01),
+        (9000, 10_000, 0.001),
+    ):
         np.testing.assert_allclose(values[first:stop], value, rtol=1e-6)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7])
 @pytest.mark.parametrize("warmup", [0.0, 0.5, 1.0])
 def test_a_short_staircase(length: int, warmup: float) -> None:
-    values = schedule_values(ScheduleConfig(kind="staircase", warmup=warmup), Phase(0, length, (("c", 1.0),)))
+    values = schedule_values(
+        ScheduleConfig(kind="staircase", warmup=warmup), Phase(0, length, (("c", 1.0),))
+    )
     assert values.shape == (length,)
     assert np.all((values > 0) & (values <= 1))

@@ -34,7 +34,17 @@ def _surgical(*units: str, head: bool = True) -> RegimeConfig:
 
 @pytest.mark.parametrize(
     ("depth", "trained"),
-    [(1, 1), (2, 2), (5, 5), ("all", 5), ("fc5", 1), ("fc4", 2), ("fc3", 3), ("conv2", 4), ("conv1", 5)],
+    [
+        (1, 1),
+        (2, 2),
+        (5, 5),
+        ("all", 5),
+        ("fc5", 1),
+        ("fc4", 2),
+        ("fc3", 3),
+        ("conv2", 4),
+        ("conv1", 5),
+    ],
 )
 def test_depths_as_typed(depth: int | str, trained: int) -> None:
     assert resolve_depth(NETWORK, depth) == trained
@@ -83,7 +93,8 @@ def test_discriminative_rates_fall_with_each_unit_further_down(depth: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("updates", "share", "turn"), [(300, 0.5, 150), (10, 0.3, 3), (2, 0.5, 1), (3, 0.9, None), (1, 0.5, None)]
+    ("updates", "share", "turn"),
+    [(300, 0.5, 150), (10, 0.3, 3), (2, 0.5, 1), (3, 0.9, None), (1, 0.5, None)],
 )
 def test_linear_probing_comes_first(updates: int, share: float, turn: int | None) -> None:
     regime = LpFtConfig(probe_share=share)
@@ -154,7 +165,9 @@ def test_gradual_phases_tile_the_updates_and_each_trains_one_more(
         return
     plan = make_plan(NETWORK, regime, depth, updates)
     phases = plan.phases
-    assert [phase.trained for phase in phases] == [WEIGHTED[-count:] for count in range(1, depth + 1)]
+    assert [phase.trained for phase in phases] == [
+        WEIGHTED[-count:] for count in range(1, depth + 1)
+    ]
     assert phases[0].first == 0
     assert phases[-1].stop == plan.updates == updates
     assert all(one.stop == other.first for one, other in pairwise(phases))
@@ -187,7 +200,9 @@ def test_l2_sp_pulls_what_it_trains(depth: int) -> None:
 # --- names and labels -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("unit", ["conv", "conv11", "onv1", "CONV1", "fc", "pool1", "conv1/conv", ""])
+@pytest.mark.parametrize(
+    "unit", ["conv", "conv11", "onv1", "CONV1", "fc", "pool1", "conv1/conv", ""]
+)
 def test_names_that_are_nearly_units_train_nothing(unit: str) -> None:
     """A prefix, a suffix or a pattern is no name."""
     regime = _surgical("fc4", unit) if unit else _surgical()
@@ -200,13 +215,18 @@ def test_names_that_are_nearly_units_train_nothing(unit: str) -> None:
 
 
 def _leaves(tree: Any) -> dict[str, Any]:
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {
+        jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def test_every_leaf_has_a_label() -> None:
     """Weights and statistics alike, and names that contain one another are not confused."""
     leaf = np.zeros(2)
-    whole = {"params": {"dense": {"kernel": leaf, "bias": leaf}}, "batch_stats": {"mean": leaf, "var": leaf}}
+    whole = {
+        "params": {"dense": {"kernel": leaf, "bias": leaf}},
+        "batch_stats": {"mean": leaf, "var": leaf},
+    }
     variables = {"conv": whole, "conv1": whole, "conv11": whole, "pool": {}, "frozen1": whole}
     labels = leaf_labels(Phase(0, 1, (("conv1", 1.0),)), variables)
     assert jax.tree.structure(labels) == jax.tree.structure(variables)

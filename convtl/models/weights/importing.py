@@ -128,7 +128,11 @@ def make_plan(
             continue
         turned = unit == network.names[0] and leaf.endswith("kernel") and config.channels == "bgr"
         origins[leaf] = (name, colours_reversed(make) if turned else make)
-    used = {name for name, _ in origins.values()} | ignored.keys() | {text.split(" ")[0] for text in misfits}
+    used = (
+        {name for name, _ in origins.values()}
+        | ignored.keys()
+        | {text.split(" ")[0] for text in misfits}
+    )
     _refuse(config, key, absent, [name for name in given if name not in used], misfits)
     report = Report({leaf: name for leaf, (name, _) in origins.items()}, fresh, ignored)
     return Plan(origins, report)
@@ -157,7 +161,11 @@ def _name_of(leaf: str, layers: Layers, rules: Naming, wanted: Mapping[str, Shap
 
 
 def _of_another_head(
-    config: WeightsConfig, network: Network, layers: Layers, rules: Naming, given: Mapping[str, Shape]
+    config: WeightsConfig,
+    network: Network,
+    layers: Layers,
+    rules: Naming,
+    given: Mapping[str, Shape],
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Leaves of the net's and of the file's last layer, where they are for different numbers of classes."""
     classes = network.output_shapes[-1][0]
@@ -179,7 +187,9 @@ def _ignored(name: str) -> str | None:
     return next((reason for pattern, reason in _IGNORED.items() if re.search(pattern, name)), None)
 
 
-def _refuse(config: WeightsConfig, key: str, absent: list[str], left: list[str], misfits: list[str]) -> None:
+def _refuse(
+    config: WeightsConfig, key: str, absent: list[str], left: list[str], misfits: list[str]
+) -> None:
     """One line for all leaves that are not accounted for."""
     parts = [
         f"{len(found)} {what}: {', '.join(found[:_SHOWN])}{', ...' if len(found) > _SHOWN else ''}"

@@ -87,18 +87,24 @@ def _from_hub(config: HubWeights, key: str) -> Path:
         raise UserError(
             f"{key}: {described(config)} needs huggingface_hub, which is not installed; pip install 'convtl[hub]'"
         ) from None
-    kept = huggingface_hub.try_to_load_from_cache(config.repo, config.filename, revision=config.revision)
+    kept = huggingface_hub.try_to_load_from_cache(
+        config.repo, config.filename, revision=config.revision
+    )
     if isinstance(kept, str):
         return Path(kept)
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     if not _reachable(endpoint):
-        raise UserError(f"{key}: {described(config)} is not on this machine, and {endpoint} is not reachable")
+        raise UserError(
+            f"{key}: {described(config)} is not on this machine, and {endpoint} is not reachable"
+        )
     try:
         fetched = huggingface_hub.hf_hub_download(
             config.repo, config.filename, revision=config.revision, etag_timeout=_PATIENCE
         )
         return Path(str(fetched))
-    except Exception as error:  # errors of its own, of the HTTP library and of the file system, by version
+    except (
+        Exception
+    ) as error:  # errors of its own, of the HTTP library and of the file system, by version
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise UserError(f"{key}: {described(config)} cannot be fetched ({reason})") from None
 
@@ -107,7 +113,9 @@ def _reachable(endpoint: str) -> bool:
     """Whether there is a network, decided at once: the hub's own client tries again for minutes."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+    if any(
+        os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+    ):
         return True  # what is behind a proxy cannot be asked for directly
     parts = urlsplit(endpoint)
     try:

@@ -97,7 +97,11 @@ def _torch_resnet(network: Network, names: Collection[str]) -> Layers:
 
 def _keras_resnet(network: Network, names: Collection[str]) -> Layers:
     """ResNet-50 of Keras 2 and of Caffe before it: `res2a_branch2b`, `bn2a_branch2b`."""
-    layers = {("stem", "conv"): "conv1", ("stem", "norm"): "bn_conv1", (network.head, "dense"): "fc1000"}
+    layers = {
+        ("stem", "conv"): "conv1",
+        ("stem", "norm"): "bn_conv1",
+        (network.head, "dense"): "fc1000",
+    }
     for unit, stage, block in _blocks(network):
         place = f"{stage + 1}{chr(ord('a') + block - 1)}"
         for number, letter in ((1, "a"), (2, "b"), (3, "c")):
@@ -130,7 +134,10 @@ def _feature_stack(network: Network) -> Layers:
 
 def _with_classifier(places: tuple[str, str, str]) -> Rule:
     def rule(network: Network, names: Collection[str]) -> Layers:
-        dense = {(unit, "dense"): place for unit, place in zip(("fc6", "fc7", "fc8"), places, strict=True)}
+        dense = {
+            (unit, "dense"): place
+            for unit, place in zip(("fc6", "fc7", "fc8"), places, strict=True)
+        }
         return _feature_stack(network) | dense
 
     return rule
@@ -156,7 +163,10 @@ def _torchvision_inverted(network: Network, names: Collection[str]) -> Layers:
             first = 1
         layers[unit, "depthwise"] = f"{base}.{first}.0"
         layers[unit, "depthwise_norm"] = f"{base}.{first}.1"
-        layers[unit, "project"], layers[unit, "project_norm"] = f"{base}.{first + 1}", f"{base}.{first + 2}"
+        layers[unit, "project"], layers[unit, "project_norm"] = (
+            f"{base}.{first + 1}",
+            f"{base}.{first + 2}",
+        )
     return layers
 
 
@@ -169,17 +179,26 @@ def _timm_inverted(network: Network, names: Collection[str]) -> Layers:
         (network.head, "dense"): "classifier",
     }
     # blocks.STAGE.BLOCK: how many a stage has is taken from the file; a wrong number does not fit the net.
-    found = {tuple(map(int, match.groups())) for name in names if (match := _TIMM_BLOCK.match(name))}
+    found = {
+        tuple(map(int, match.groups())) for name in names if (match := _TIMM_BLOCK.match(name))
+    }
     for unit, (stage, block) in zip(_numbered(network), sorted(found), strict=False):
         base = f"blocks.{stage}.{block}"
-        wide = ("expand", "depthwise", "project") if _expands(network, unit) else ("depthwise", "project")
+        wide = (
+            ("expand", "depthwise", "project")
+            if _expands(network, unit)
+            else ("depthwise", "project")
+        )
         own = {
             "expand": "conv_pw",
             "depthwise": "conv_dw",
             "project": "conv_pwl" if len(wide) == 3 else "conv_pw",
         }
         for number, layer in enumerate(wide, 1):
-            layers[unit, layer], layers[unit, f"{layer}_norm"] = f"{base}.{own[layer]}", f"{base}.bn{number}"
+            layers[unit, layer], layers[unit, f"{layer}_norm"] = (
+                f"{base}.{own[layer]}",
+                f"{base}.bn{number}",
+            )
     return layers
 
 

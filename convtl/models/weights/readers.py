@@ -75,7 +75,9 @@ def _sha256(path: Path, stamps: tuple[tuple[str, int, int], ...], key: str) -> s
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{key}: {path} cannot be read ({(error.strerror or str(error)).lower()})") from None
+        raise UserError(
+            f"{key}: {path} cannot be read ({(error.strerror or str(error)).lower()})"
+        ) from None
 
 
 def _require(path: Path, key: str) -> None:
@@ -112,17 +114,30 @@ def _torch(path: Path, key: str) -> Arrays:
         raise UserError(
             f"{key}: {path} needs PyTorch to be read, which is not installed; pip install 'convtl[torch]'"
         ) from None
-    errors = (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError)
+    errors = (
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+    )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (*errors, KeyError, IndexError, AttributeError, TypeError, UnicodeDecodeError) as error:
         raise _damaged(key, path, "PyTorch", error) from None
     state = _unwrapped(content)
     if state is None:
-        raise UserError(f"{key}: {path} is no state dict: a mapping from names to tensors is accepted")
+        raise UserError(
+            f"{key}: {path} is no state dict: a mapping from names to tensors is accepted"
+        )
     arrays = {}
     for name, tensor in state.items():
-        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_quantized:
+        if (
+            not isinstance(tensor, torch.Tensor)
+            or tensor.layout != torch.strided
+            or tensor.is_quantized
+        ):
             raise UserError(f"{key}: {path}: {name} is not a plain tensor")
         tensor = tensor.detach()
         arrays[name] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()

@@ -37,7 +37,13 @@ def read(path: Path, key: str) -> dict[str, np.ndarray]:
     with _opened(path, key) as files:
         arrays: dict[str, np.ndarray] = {}
         for group in _groups(files, key):
-            _cut(b"".join(_shard(files, name, key) for name in group["paths"]), group, arrays, files, key)
+            _cut(
+                b"".join(_shard(files, name, key) for name in group["paths"]),
+                group,
+                arrays,
+                files,
+                key,
+            )
         return arrays
 
 
@@ -103,7 +109,9 @@ def _opened(path: Path, key: str) -> Iterator[_Files]:
         else:
             yield _Files(path, None, key)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        reason = (getattr(error, "strerror", None) or str(error).partition("\n")[0]).lower().rstrip(":")
+        reason = (
+            (getattr(error, "strerror", None) or str(error).partition("\n")[0]).lower().rstrip(":")
+        )
         raise UserError(f"{key}: {path} cannot be read ({reason})") from None
 
 
@@ -123,7 +131,9 @@ def _groups(files: _Files, key: str) -> list[dict[str, Any]]:
 
 def _well_formed(group: dict[str, Any]) -> bool:
     """Whether a group names its shards, and its leaves with shape and type."""
-    return all(isinstance(name, str) and PurePosixPath(name).name == name for name in group["paths"]) and all(
+    return all(
+        isinstance(name, str) and PurePosixPath(name).name == name for name in group["paths"]
+    ) and all(
         isinstance(leaf["name"], str)
         and isinstance(leaf["dtype"], str)
         and all(isinstance(side, int) and side >= 0 for side in leaf["shape"])

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from convtl import checkpoint
-from convtl.cache import Cache
 from convtl.config import ModelConfig, WeightsConfig, content
 from convtl.keys import digest
 from convtl.models.network import Network
@@ -12,6 +10,8 @@ from convtl.models.registry import build_network
 from convtl.models.weights import locating
 from convtl.models.weights.importing import Imported, Report, import_weights
 from convtl.models.weights.naming import VERSION
+from convtl.storage import checkpoint
+from convtl.storage.cache import Cache
 
 KIND = "imported"
 _NET = "net"
@@ -43,11 +43,20 @@ def imported_key(config: WeightsConfig, model: ModelConfig, key: str = "weights"
     Raises:
       UserError: as `origin_identity`.
     """
-    parts = [_sha256(config, key), config.naming, VERSION, config.channels, config.size, config.classes]
+    parts = [
+        _sha256(config, key),
+        config.naming,
+        VERSION,
+        config.channels,
+        config.size,
+        config.classes,
+    ]
     return digest([*parts, content(model)])
 
 
-def imported(config: WeightsConfig, model: ModelConfig, cache: Cache, key: str = "weights") -> Imported:
+def imported(
+    config: WeightsConfig, model: ModelConfig, cache: Cache, key: str = "weights"
+) -> Imported:
     """The net of a config, from the cache if it has been imported before.
 
     Args:
@@ -61,7 +70,9 @@ def imported(config: WeightsConfig, model: ModelConfig, cache: Cache, key: str =
 
     def build(folder: Path) -> None:
         made = import_weights(config, network, key)
-        checkpoint.save(folder / _NET, made.variables, {"digest": made.digest, "report": made.report.plain()})
+        checkpoint.save(
+            folder / _NET, made.variables, {"digest": made.digest, "report": made.report.plain()}
+        )
 
     entry = cache.get_or_build(KIND, imported_key(config, model, key), build)
     variables, metadata = checkpoint.load(entry / _NET, network.abstract_variables)

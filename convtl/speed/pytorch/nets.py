@@ -9,9 +9,14 @@ import torch.nn.functional as F
 from torch import nn
 
 _LITE_STAGES = (
-    (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
-)  # fmt: skip
+)
 """(blocks, kernel size, stride of the first, expansion, features), as in `convtl.models.efficientnet`."""
 
 
@@ -22,7 +27,11 @@ class LeNet5(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(1, 6, 5, padding=2)
         self.conv2 = nn.Conv2d(6, 16, 5)
-        self.fc3, self.fc4, self.fc5 = nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, classes)
+        self.fc3, self.fc4, self.fc5 = (
+            nn.Linear(400, 120),
+            nn.Linear(120, 84),
+            nn.Linear(84, classes),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.avg_pool2d(torch.tanh(self.conv1(x)), 2)
@@ -41,7 +50,9 @@ def load_lenet5(net: LeNet5, variables: Mapping[str, Any]) -> None:
         for unit in ("fc3", "fc4", "fc5"):
             own = variables[unit]["params"]["dense"]
             kernel = np.asarray(own["kernel"])
-            if unit == "fc3":  # what it sees is flattened height, width, maps here, and maps first there
+            if (
+                unit == "fc3"
+            ):  # what it sees is flattened height, width, maps here, and maps first there
                 kernel = kernel.reshape(5, 5, 16, -1).transpose(2, 0, 1, 3).reshape(400, -1)
             getattr(net, unit).weight.copy_(_tensor(kernel.T))
             getattr(net, unit).bias.copy_(_tensor(own["bias"]))
@@ -106,9 +117,19 @@ class _Inverted(nn.Module):
         depthwise = nn.Conv2d(wide, wide, size, stride, size // 2, groups=wide, bias=False)
         project = nn.Conv2d(wide, after, 1, bias=False)
         if self.expands:
-            self.conv_dw, self.bn2, self.conv_pwl, self.bn3 = depthwise, _norm(wide), project, _norm(after)
+            self.conv_dw, self.bn2, self.conv_pwl, self.bn3 = (
+                depthwise,
+                _norm(wide),
+                project,
+                _norm(after),
+            )
         else:
-            self.conv_dw, self.bn1, self.conv_pw, self.bn2 = depthwise, _norm(wide), project, _norm(after)
+            self.conv_dw, self.bn1, self.conv_pw, self.bn2 = (
+                depthwise,
+                _norm(wide),
+                project,
+                _norm(after),
+            )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = x

@@ -41,7 +41,9 @@ def load(path: Path) -> TorchTrial:
         for name in there.files:
             if name.startswith("net/"):
                 _, unit, layer, leaf = name.split("/")
-                variables.setdefault(unit, {"params": {}})["params"].setdefault(layer, {})[leaf] = there[name]
+                variables.setdefault(unit, {"params": {}})["params"].setdefault(layer, {})[leaf] = (
+                    there[name]
+                )
         return TorchTrial(
             variables,
             int(there["depth"]),

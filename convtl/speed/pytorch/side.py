@@ -164,14 +164,18 @@ def state_of(net: nn.Module) -> dict[str, torch.Tensor]:
     return {name: leaf.clone() for name, leaf in net.state_dict().items()}
 
 
-def inference(net: nn.Module, setting: Setting, method: str) -> Callable[[torch.Tensor], torch.Tensor]:
+def inference(
+    net: nn.Module, setting: Setting, method: str
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """A method of a net in inference mode, in a setting."""
     own = laid_out(deepcopy(net).eval().requires_grad_(False), setting.channels_last)
     call: Callable[[torch.Tensor], torch.Tensor] = getattr(own, method)
     return torch.compile(call) if setting.compiled else call
 
 
-def outputs(net: Callable[[torch.Tensor], torch.Tensor], images: Sequence[torch.Tensor]) -> np.ndarray:
+def outputs(
+    net: Callable[[torch.Tensor], torch.Tensor], images: Sequence[torch.Tensor]
+) -> np.ndarray:
     """What a net says of batches, without gradients."""
     with torch.inference_mode():
         return torch.cat([net(batch) for batch in images]).numpy()

@@ -60,7 +60,11 @@ def run_trial(trial: TorchTrial) -> tuple[float, float]:
 
 
 def _trained(
-    trial: TorchTrial, images: torch.Tensor, labels: torch.Tensor, batches: torch.Tensor, rate: float
+    trial: TorchTrial,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    batches: torch.Tensor,
+    rate: float,
 ) -> LeNet5:
     net = LeNet5(int(np.asarray(trial.variables["fc5"]["params"]["dense"]["bias"]).shape[0]))
     load_lenet5(net, trial.variables)

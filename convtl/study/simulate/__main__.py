@@ -32,7 +32,9 @@ def _main(words: list[str]) -> None:
     if not count.isdecimal() or int(count) < 100:
         raise UserError(f"studies: got '{count}'; accepted: a whole number from 100")
     tables = {"results": calibration_table(int(count)), "power": power_table(int(count) // 2)}
-    with pd.option_context("display.width", 200, "display.max_rows", None, "display.max_columns", None):
+    with pd.option_context(
+        "display.width", 200, "display.max_rows", None, "display.max_columns", None
+    ):
         for table in tables.values():
             print(table.to_string(index=False, float_format="{:.3f}".format))
             print()
@@ -40,7 +42,9 @@ def _main(words: list[str]) -> None:
         folder = Path(given["out"]).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
-            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.4f", lineterminator="\n")
+            table.to_csv(
+                folder / f"{name}.csv", index=False, float_format="%.4f", lineterminator="\n"
+            )
         print(f"written: {folder / 'results.csv'}, {folder / 'power.csv'}")
 
 

@@ -10,6 +10,15 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from convtl.analysis.statistics import (
+    binomial_interval,
+    holm,
+    max_t,
+    sign_flip_interval,
+    sign_flip_ps,
+    slope_per_replicate,
+    source_permutation_p,
+)
 from convtl.keys import generator
 from convtl.study.simulate.studies import (
     ALPHA,
@@ -21,15 +30,6 @@ from convtl.study.simulate.studies import (
     equivalence_ps,
     ladders,
     sign_flip_ps_of_claims,
-)
-from convtl.study.statistics import (
-    binomial_interval,
-    holm,
-    max_t,
-    sign_flip_interval,
-    sign_flip_ps,
-    slope_per_replicate,
-    source_permutation_p,
 )
 
 
@@ -88,7 +88,9 @@ def one_contrast(studies: int) -> Iterator[Check]:
             x = contrasts(np.zeros(1), m, studies, shape=shape, stream=("one", m))[:, 0]
             level = attainable(m)
             rejected = sign_flip_ps(x) <= ALPHA
-            yield checked("false positives, sign flip", m, shape, rejected, "=" if fair else "", level)
+            yield checked(
+                "false positives, sign flip", m, shape, rejected, "=" if fair else "", level
+            )
             inside = [found.low <= 0 <= found.high for found in map(sign_flip_interval, x)]
             text = "coverage, sign-flip interval"
             yield checked(text, m, shape, np.array(inside), "=" if fair else "", 1 - level)
@@ -103,9 +105,15 @@ def bootstrap_covers(
 ) -> np.ndarray:
     """Whether the 95 % bootstrap interval of the mean covers a mean, for each study."""
     found = stats.bootstrap(
-        (x,), np.mean, axis=1, vectorized=True, n_resamples=draws, batch=100, method=method,
+        (x,),
+        np.mean,
+        axis=1,
+        vectorized=True,
+        n_resamples=draws,
+        batch=100,
+        method=method,
         rng=generator(0, "bootstrap covers", method, *x.shape),
-    ).confidence_interval  # fmt: skip
+    ).confidence_interval
     return (found.low <= mean) & (mean <= found.high)
 
 
@@ -118,7 +126,9 @@ def several_claims(studies: int) -> Iterator[Check]:
         rejected = (adjusted <= ALPHA).any(axis=1)
         yield checked("any false positive, Holm", m, text, rejected, "<=", ALPHA)
     for m, claims in ((6, 6), (12, 10)):
-        rejected = max_t_rejects(contrasts(np.zeros(claims), m, studies // 4, stream=("max-T", m, claims)))
+        rejected = max_t_rejects(
+            contrasts(np.zeros(claims), m, studies // 4, stream=("max-T", m, claims))
+        )
         text = f"{claims} null claims"
         yield checked("any false positive, step-down max-T", m, text, rejected, "<=", ALPHA)
     sure = contrasts(np.full(2, 5.0), 6, studies, stream=("sure",))
@@ -143,7 +153,9 @@ def source_ladders(studies: int) -> Iterator[Check]:
             rejected = sign_flip_ps(slopes) <= ALPHA
             relation: Literal["=", ">"] = ">" if source_sd else "="
             level = ALPHA if source_sd else attainable(m)
-            yield checked("false positives, sign flip of slopes", m, text, rejected, relation, level)
+            yield checked(
+                "false positives, sign flip of slopes", m, text, rejected, relation, level
+            )
             ps = np.array(
                 [source_permutation_p(study.mean(0), np.arange(6)).p for study in x[: studies // 2]]
             )
@@ -161,7 +173,9 @@ def equivalences(studies: int) -> Iterator[Check]:
                 null = equivalence_ps(x[:, 0], delta) <= ALPHA
                 relation: Literal["<=", ""] = "<=" if effect else ""
                 text = f"effect {effect:g}, delta {delta:g}, sd {SD:g}"
-                yield checked("practically null", m, text, null, relation, ALPHA if effect else float("nan"))
+                yield checked(
+                    "practically null", m, text, null, relation, ALPHA if effect else float("nan")
+                )
 
 
 def calibration_table(studies: int = STUDIES) -> pd.DataFrame:

@@ -4,8 +4,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from convtl.study.simulate.studies import ALPHA, STUDIES, contrasts, equivalence_ps, sign_flip_ps_of_claims
-from convtl.study.statistics import holm
+from convtl.analysis.statistics import holm
+from convtl.study.simulate.studies import (
+    ALPHA,
+    STUDIES,
+    contrasts,
+    equivalence_ps,
+    sign_flip_ps_of_claims,
+)
 
 DESIGNS = {"default": (6, 1), "desk": (12, 10)}
 """Name -> replicates, declared claims."""
@@ -19,7 +25,7 @@ def power_table(
 ) -> pd.DataFrame:
     """How often one declared claim gets each verdict, by design, spread and true effect (logits).
 
-    Verdicts as in `convtl.study.principles`: practically null within +-delta first, then supported at
+    Verdicts as in `convtl.analysis.principles`: practically null within +-delta first, then supported at
     Holm-adjusted p <= .05 in the declared direction. `others`: the other claims of the family are null
     (the least that Holm gives) or of the same effect. Not simulated: that targets must agree in sign.
 
@@ -33,7 +39,9 @@ def power_table(
                 for effect in effects:
                     true = np.full(claims, effect if others == "same" else 0.0)
                     true[0] = effect
-                    x = contrasts(true, m, studies, sd=sd, stream=("power", design, others, str(sd)))
+                    x = contrasts(
+                        true, m, studies, sd=sd, stream=("power", design, others, str(sd))
+                    )
                     place = {"design": design, "m": m, "claims": claims, "others": others, "sd": sd}
                     rows.append({**place, "effect": effect, **_verdicts(x, delta)})
     return pd.DataFrame(rows)

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from convtl.analysis.statistics import sign_flip_ps
 from convtl.keys import generator
-from convtl.study.statistics import sign_flip_ps
 
 Shape = Literal["normal", "heavy", "skewed"]
 
@@ -47,7 +47,9 @@ def contrasts(
         return draw.standard_normal(size) if shape == "normal" else draw.exponential(1, size) - 1
 
     common, own = noise((studies, 1, m)), noise((studies, len(effects), m))
-    return np.asarray(effects)[:, None] + sd * (np.sqrt(shared) * common + np.sqrt(1 - shared) * own)
+    return np.asarray(effects)[:, None] + sd * (
+        np.sqrt(shared) * common + np.sqrt(1 - shared) * own
+    )
 
 
 def ladders(
@@ -85,6 +87,8 @@ def sign_flip_ps_of_claims(
     return sign_flip_ps(x.reshape(-1, x.shape[2])).reshape(x.shape[:2])
 
 
-def equivalence_ps(x: Float[np.ndarray, "studies replicates"], delta: float) -> Float[np.ndarray, "studies"]:
+def equivalence_ps(
+    x: Float[np.ndarray, "studies replicates"], delta: float
+) -> Float[np.ndarray, "studies"]:
     """`statistics.equivalence_p` of many studies."""
     return np.maximum(sign_flip_ps(x + delta, "greater"), sign_flip_ps(delta - x, "greater"))

@@ -63,17 +63,30 @@ def draw_materials(
       UserError: a class has too few images.
     """
     n_train, n_probe, n_test = counts
-    asked = (("images", n_train, "train"), ("probe", n_probe, "validation"), ("test", n_test, "test"))
+    asked = (
+        ("images", n_train, "train"),
+        ("probe", n_probe, "validation"),
+        ("test", n_test, "test"),
+    )
     for name, count, kind in asked:
         if count > domain.counts[kind]:
             raise UserError(
                 f"gradients.{name}_per_class: got {count}; accepted: 1 to {domain.counts[kind]}, the {kind} "
                 f"images a class of target '{domain.name}'"
             )
-    parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"train": [], "validation": [], "test": []}
+    parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {
+        "train": [],
+        "validation": [],
+        "test": [],
+    }
     for replicate in range(replicates):
         draw = draw_target(
-            domain, seed=seed, replicate=replicate, classes=classes, n_validation=n_probe, n_test=n_test
+            domain,
+            seed=seed,
+            replicate=replicate,
+            classes=classes,
+            n_validation=n_probe,
+            n_test=n_test,
         )
         chosen = {
             "train": draw.train.T.reshape(-1)[: n_train * len(draw.classes)],
@@ -122,7 +135,9 @@ class Bench:
         frozen: Sequence[str] = (),
     ) -> None:
         self.network, self.materials, self.rate = network, materials, rate
-        self._phase = Phase(0, _EVER, tuple((unit, 1.0) for unit in network.weighted if unit not in frozen))
+        self._phase = Phase(
+            0, _EVER, tuple((unit, 1.0) for unit in network.weighted if unit not in frozen)
+        )
         self._optim = optim
         images, labels = materials.train
         n, seed = images.shape[1], materials.seed
@@ -156,7 +171,9 @@ def fresh(network: Network, materials: Materials) -> Variables:
     Operation by operation, each compiled once for all units of a shape: as one program a deep chain takes
     longer to compile than to train.
     """
-    drawn = jnp.stack([key(materials.seed, "probe-init", number) for number in range(materials.replicates)])
+    drawn = jnp.stack(
+        [key(materials.seed, "probe-init", number) for number in range(materials.replicates)]
+    )
     return spread(jax.vmap(network.init)(drawn))
 
 
@@ -172,7 +189,9 @@ def accuracies(
 # --- programs over replicates -------------------------------------------------------------------------
 
 
-def over_replicates(function: Callable[..., Any], *static: Any, shared: int = 0) -> Callable[..., Any]:
+def over_replicates(
+    function: Callable[..., Any], *static: Any, shared: int = 0
+) -> Callable[..., Any]:
     """`function(*static, ...)` for all replicates at once, spread over the devices, compiled once.
 
     Args:
@@ -183,20 +202,26 @@ def over_replicates(function: Callable[..., Any], *static: Any, shared: int = 0)
 
 
 @lru_cache(maxsize=256)
-def _compiled(function: Callable[..., Any], static: tuple[Any, ...], shared: int) -> Callable[..., Any]:
+def _compiled(
+    function: Callable[..., Any], static: tuple[Any, ...], shared: int
+) -> Callable[..., Any]:
     programs: dict[tuple[int, int], Callable[..., Any]] = {}
 
     def call(*arguments: Any) -> Any:
         replicates = len(jax.tree.leaves(arguments[shared:])[0])
         known = (replicates, len(arguments))
         if known not in programs:
-            programs[known] = _program(partial(function, *static), replicates, len(arguments), shared)
+            programs[known] = _program(
+                partial(function, *static), replicates, len(arguments), shared
+            )
         return programs[known](*arguments)
 
     return call
 
 
-def _program(function: Callable[..., Any], replicates: int, count: int, shared: int) -> Callable[..., Any]:
+def _program(
+    function: Callable[..., Any], replicates: int, count: int, shared: int
+) -> Callable[..., Any]:
     own = PartitionSpec("replicates")
     axes = tuple(None if place < shared else 0 for place in range(count))
     specs = tuple(PartitionSpec() if axis is None else own for axis in axes)
@@ -239,7 +264,9 @@ def _advance(
 
     def body(number: Array, carry: tuple[Variables, Any]) -> tuple[Variables, Any]:
         chosen = order[number]
-        variables, memory, _ = update(network, 0, phase, optim, *carry, rate, images[chosen], labels[chosen])
+        variables, memory, _ = update(
+            network, 0, phase, optim, *carry, rate, images[chosen], labels[chosen]
+        )
         return variables, memory
 
     return jax.lax.fori_loop(first, until, body, (variables, memory))

@@ -94,7 +94,9 @@ def vanishing(
     moments = sorted({update, int(chains["update"].max())}) if strong and len(chains) else [update]
     found = {
         (hidden, initialiser, moment): lost_per_unit(
-            relative_gradients(chains, activation, initialiser=initialiser, hidden=hidden, update=moment)
+            relative_gradients(
+                chains, activation, initialiser=initialiser, hidden=hidden, update=moment
+            )
         )
         for hidden in sorted(chains["hidden"].dropna().astype(int).unique())
         for initialiser in initialisers
@@ -117,7 +119,9 @@ def lost_by_first(
     shallowest = int(chains["hidden"].min())
     found = {
         initialiser: lost_at_first(
-            relative_gradients(chains, activation, initialiser=initialiser, hidden=shallowest, update=update)
+            relative_gradients(
+                chains, activation, initialiser=initialiser, hidden=shallowest, update=update
+            )
         )
         for initialiser in initialisers
     }
@@ -153,7 +157,9 @@ def arrival_order(frame: pd.DataFrame, activation: str, optimiser: str) -> pd.Se
     table = arrivals(frame, activation, optimiser)
     places = pd.Series(table.columns, index=table.columns, dtype=float)
     enough = table[table.notna().sum(axis=1) >= 3]
-    return -enough.apply(lambda row: row.corr(places, method="kendall"), axis=1).dropna().astype(float)
+    return (
+        -enough.apply(lambda row: row.corr(places, method="kendall"), axis=1).dropna().astype(float)
+    )
 
 
 def freezing_cost(frame: pd.DataFrame, activation: str, optimiser: str, at: int) -> pd.DataFrame:
@@ -165,7 +171,9 @@ def freezing_cost(frame: pd.DataFrame, activation: str, optimiser: str, at: int)
     return frozen.rsub(whole, axis=0).dropna()
 
 
-def freezing_slope(frame: pd.DataFrame, activation: str, optimiser: str, at: int | None = None) -> pd.Series:
+def freezing_slope(
+    frame: pd.DataFrame, activation: str, optimiser: str, at: int | None = None
+) -> pd.Series:
     """Logits by which freezing a unit costs more than freezing the one above it, head left out, per replicate.
 
     Positive: what the early layers still have to learn matters more.
@@ -221,10 +229,10 @@ def _c1(activation: str, strong: bool = False) -> Contrast:
 
 
 def _c1_first(activation: str) -> Contrast:
-    text = (
-        f"at the first unit of the shallowest {activation} chains less than a tenth of the gradient is left"
+    text = f"at the first unit of the shallowest {activation} chains less than a tenth of the gradient is left"
+    return Contrast(
+        "C1", text, "decades beyond one", 0.0, partial(lost_by_first, activation=activation)
     )
-    return Contrast("C1", text, "decades beyond one", 0.0, partial(lost_by_first, activation=activation))
 
 
 CONTRASTS: dict[str, Contrast] = {

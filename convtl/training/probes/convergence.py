@@ -25,7 +25,9 @@ def grams(
     return {unit: np.asarray(value) for unit, value in measured.items()}
 
 
-def _grams(network: Network, variables: Variables, images: Float[Array, "n ..."]) -> dict[str, Array]:
+def _grams(
+    network: Network, variables: Variables, images: Float[Array, "n ..."]
+) -> dict[str, Array]:
     _, _, taps = network.apply(variables, images, taps=network.weighted)
     found = {}
     for unit in network.weighted:
@@ -78,6 +80,8 @@ def alignments(
     """
     last = seen[-1]
     return {
-        unit: np.stack([np.einsum("rij,rij->r", one[unit], last[unit], dtype=np.float64) for one in seen])
+        unit: np.stack(
+            [np.einsum("rij,rij->r", one[unit], last[unit], dtype=np.float64) for one in seen]
+        )
         for unit in last
     }

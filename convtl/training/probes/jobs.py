@@ -69,7 +69,10 @@ def _profile_jobs(config: GradientsConfig) -> Iterator[Job]:
                 net: Net = LeNet5Config(activation=activation, initialiser=initialiser)
                 if hidden is not None:
                     net = PlainConfig(
-                        hidden=hidden, width=own.width, activation=activation, initialiser=initialiser
+                        hidden=hidden,
+                        width=own.width,
+                        activation=activation,
+                        initialiser=initialiser,
                     )
                 moments = tuple(sorted(set(own.lenet_updates if hidden is None else own.updates)))
                 recipe = {"batch_size": own.batch_size, "rate": own.rate, "updates": list(moments)}
@@ -125,11 +128,15 @@ def _nets(materials: Materials, net: Net) -> tuple[Network, Variables]:
     return build_network(alike, materials.image_shape, materials.classes), drawn
 
 
-def _profile(materials: Materials, *, config: GradientsConfig, net: Net, moments: tuple[int, ...]) -> Numbers:
+def _profile(
+    materials: Materials, *, config: GradientsConfig, net: Net, moments: tuple[int, ...]
+) -> Numbers:
     own = config.profiles
     network, variables = _nets(materials, net)
     sgd, longest = OptimConfig(kind="sgd"), max(*moments, 1)
-    bench = Bench(network, materials, sgd, rate=own.rate, batch_size=own.batch_size, longest=longest)
+    bench = Bench(
+        network, materials, sgd, rate=own.rate, batch_size=own.batch_size, longest=longest
+    )
     state = bench.start(variables)
     for moment in moments:
         state = bench.advance(state, moment)
@@ -139,25 +146,35 @@ def _profile(materials: Materials, *, config: GradientsConfig, net: Net, moments
 
 def _looked_at(bench: Bench, state: State) -> Numbers:
     """The gradient profile at one moment."""
-    for unit, place, quantity, values in profile_values(bench.network, state.variables, bench.materials):
+    for unit, place, quantity, values in profile_values(
+        bench.network, state.variables, bench.materials
+    ):
         yield state.update, unit, place, quantity, values
 
 
-def _scored(bench: Bench, state: State, unit: str | None = None, place: int | None = None) -> Numbers:
+def _scored(
+    bench: Bench, state: State, unit: str | None = None, place: int | None = None
+) -> Numbers:
     """How well the nets do on their test images."""
     right, loss = accuracies(bench.network, state.variables, *bench.materials.test)
     n = bench.materials.test[0].shape[1]
-    logit = np.log(right * n + 0.5) - np.log(n - right * n + 0.5)  # finite for none and for all correct
+    logit = np.log(right * n + 0.5) - np.log(
+        n - right * n + 0.5
+    )  # finite for none and for all correct
     for quantity, values in (("test_accuracy", right), ("test_logit", logit), ("test_loss", loss)):
         yield state.update, unit, place, quantity, values
 
 
-def _convergence(materials: Materials, *, config: GradientsConfig, net: Net, optimiser: str) -> Numbers:
+def _convergence(
+    materials: Materials, *, config: GradientsConfig, net: Net, optimiser: str
+) -> Numbers:
     """Column `update` is when a unit was looked at; arrivals are with the last of them."""
     own = config.convergence
     network, variables = _nets(materials, net)
     bench = _lenet_bench(network, materials, config, optimiser, own.updates)
-    moments = sorted({0, own.updates, *(moment for moment in own.checkpoints if moment < own.updates)})
+    moments = sorted(
+        {0, own.updates, *(moment for moment in own.checkpoints if moment < own.updates)}
+    )
     state, seen = bench.start(variables), []
     for moment in moments:
         state = bench.advance(state, moment)
@@ -174,7 +191,9 @@ def _convergence(materials: Materials, *, config: GradientsConfig, net: Net, opt
     yield own.updates, None, None, "chance", np.full(materials.replicates, 1 / materials.classes)
 
 
-def _freezing(materials: Materials, *, config: GradientsConfig, net: Net, optimiser: str) -> Numbers:
+def _freezing(
+    materials: Materials, *, config: GradientsConfig, net: Net, optimiser: str
+) -> Numbers:
     """Column `update` is when the unit was frozen (without a unit: never); scores are those at the end."""
     own = config.freezing
     network, variables = _nets(materials, net)
@@ -199,4 +218,6 @@ def _lenet_bench(
 ) -> Bench:
     optim = OptimConfig(kind=cast(Optimiser, optimiser))
     size, rate = config.convergence.batch_size, _rate(config, optimiser)
-    return Bench(network, materials, optim, rate=rate, batch_size=size, longest=longest, frozen=frozen)
+    return Bench(
+        network, materials, optim, rate=rate, batch_size=size, longest=longest, frozen=frozen
+    )

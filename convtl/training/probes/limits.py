@@ -59,7 +59,9 @@ def _shorter(config: GradientsConfig, most: int) -> GradientsConfig:
             updates=min(convergence.updates, most),
             checkpoints=_within(convergence.checkpoints, most),
         ),
-        freezing=replace(freezing, updates=min(freezing.updates, most), at=_within(freezing.at, most // 2)),
+        freezing=replace(
+            freezing, updates=min(freezing.updates, most), at=_within(freezing.at, most // 2)
+        ),
     )
 
 

@@ -48,7 +48,8 @@ def gradient_profile(
     return {
         "gradient": {name: each(by_output[name]) for name in shifts},
         "weights": {
-            name: _log_norm(by_weights[name]) - total - _log_norm(params[name]) for name in network.weighted
+            name: _log_norm(by_weights[name]) - total - _log_norm(params[name])
+            for name in network.weighted
         },
     }
 
@@ -73,7 +74,9 @@ def relative_to_last_hidden(
     last = gradient[hidden[-1]]
     found = {}
     for unit in hidden:
-        with np.errstate(invalid="ignore"):  # -inf minus -inf: the image's gradient is 0 in both places
+        with np.errstate(
+            invalid="ignore"
+        ):  # -inf minus -inf: the image's gradient is 0 in both places
             apart = gradient[unit] - last
         middle = np.median(apart, axis=1)  # nan wherever there is one
         found[unit] = np.where(np.isfinite(middle), middle, np.nan)
@@ -94,7 +97,8 @@ def profile_values(
     gradient = {unit: np.asarray(value) for unit, value in measured["gradient"].items()}
     relative = relative_to_last_hidden(gradient, units[:-1])
     rows = [
-        (unit, place, "relative_gradient", relative[unit]) for place, unit in enumerate(units[:-1], start=1)
+        (unit, place, "relative_gradient", relative[unit])
+        for place, unit in enumerate(units[:-1], start=1)
     ]
     rows += [
         (unit, place, "weight_gradient", np.asarray(measured["weights"][unit]))

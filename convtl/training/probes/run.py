@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from convtl.cache import Cache
 from convtl.config import PROTOCOL, Config
 from convtl.data.domains import Domain, load_domain
 from convtl.errors import UserError, unknown_name
+from convtl.storage.cache import Cache
 from convtl.training.probes.bench import draw_materials
 from convtl.training.probes.jobs import Job, planned
 from convtl.training.probes.limits import within_limits
@@ -33,7 +33,9 @@ def run_gradients(settings: Config, out: Path, cache: Cache, say: Say) -> None:
         written to.
     """
     if settings.gradients is None:
-        raise UserError("gradients: got null; accepted: keys of the probes, such as {replicates: 12}")
+        raise UserError(
+            "gradients: got null; accepted: keys of the probes, such as {replicates: 12}"
+        )
     config, parts, domain = within_limits(settings), Parts(out), _domain(settings, cache, say)
     counts = (config.images_per_class, config.probe_per_class, config.test_per_class)
     jobs = list(planned(config))
@@ -45,7 +47,11 @@ def run_gradients(settings: Config, out: Path, cache: Cache, say: Say) -> None:
     ]
     if missing:
         materials = draw_materials(
-            domain, seed=settings.seed, replicates=config.replicates, classes=settings.classes, counts=counts
+            domain,
+            seed=settings.seed,
+            replicates=config.replicates,
+            classes=settings.classes,
+            counts=counts,
         )
         for number, job, content in missing:
             say(f"probe {number} of {len(jobs)}: {job.words}")
@@ -59,7 +65,11 @@ def missing_probes(settings: Config, out: Path, cache: Cache, say: Say) -> tuple
     Raises:
       UserError: the target is not known.
     """
-    parts, domain, jobs = Parts(out), _domain(settings, cache, say), list(planned(within_limits(settings)))
+    parts, domain, jobs = (
+        Parts(out),
+        _domain(settings, cache, say),
+        list(planned(within_limits(settings))),
+    )
     there = [parts.expect(job.probe, _content(job, settings, domain)) for job in jobs]
     return there.count(False), len(jobs)
 

@@ -10,14 +10,24 @@ import numpy as np
 import pandas as pd
 
 from convtl.errors import StorageError, UserError
-from convtl.files import written
 from convtl.keys import digest
+from convtl.storage.files import written
 
 TABLE = "gradients.csv"
 COLUMNS = (
-    "probe", "model", "activation", "initialiser", "hidden", "optimiser", "replicate", "update", "unit", "position",
-    "quantity", "value",
-)  # fmt: skip
+    "probe",
+    "model",
+    "activation",
+    "initialiser",
+    "hidden",
+    "optimiser",
+    "replicate",
+    "update",
+    "unit",
+    "position",
+    "quantity",
+    "value",
+)
 """Of gradients.csv: one line a number. What does not apply, or is not defined, is empty."""
 
 _FOLDER = "probes"
@@ -43,7 +53,9 @@ class Parts:
         self._expected.append(path)
         return path.exists()
 
-    def write(self, probe: str, content: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:
+    def write(
+        self, probe: str, content: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
+    ) -> None:
         """Publishes the rows of one configuration, by one rename.
 
         Raises:
@@ -55,7 +67,11 @@ class Parts:
     def write_table(self) -> Path:
         """Writes gradients.csv from the parts that were expected and are there."""
         there = [path for path in self._expected if path.exists()]
-        rows = [json.loads(line) for path in there for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [
+            json.loads(line)
+            for path in there
+            for line in path.read_text(encoding="utf-8").splitlines()
+        ]
         frame = pd.DataFrame(rows, columns=list(COLUMNS))
         for column in ("hidden", "replicate", "update", "position"):
             frame[column] = frame[column].astype("Int64")
@@ -67,11 +83,18 @@ class Parts:
 def rows_of(setting: Mapping[str, Any], numbers: Numbers) -> list[dict[str, Any]]:
     """Rows of the table: those of `setting` (probe, model, ...) with each number of each replicate."""
     return [
-        {**setting, "replicate": replicate, "update": update, "unit": unit, "position": position,
-         "quantity": quantity, "value": _plain(value)}
+        {
+            **setting,
+            "replicate": replicate,
+            "update": update,
+            "unit": unit,
+            "position": position,
+            "quantity": quantity,
+            "value": _plain(value),
+        }
         for update, unit, position, quantity, values in numbers
         for replicate, value in enumerate(values)
-    ]  # fmt: skip
+    ]
 
 
 def read_gradients(out: Path) -> pd.DataFrame:
@@ -101,4 +124,6 @@ def _publish(path: Path, text: str) -> None:
         with written(path) as file:
             file.write(text.encode())
     except OSError as error:
-        raise StorageError(f"out: cannot write in '{path.parent}': {error.strerror or error}") from None
+        raise StorageError(
+            f"out: cannot write in '{path.parent}': {error.strerror or error}"
+        ) from None

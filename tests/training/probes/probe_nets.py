@@ -16,7 +16,9 @@ def materials(replicates: int = 2, seed: int = 0) -> Materials:
 
     def split(n: int) -> tuple[np.ndarray, np.ndarray]:
         labels = rng.integers(0, CLASSES, (replicates, n)).astype(np.int32)
-        images = rng.normal(size=(replicates, n, 4, 4, 1)) + 2.0 * labels[:, :, None, None, None] - 2
+        images = (
+            rng.normal(size=(replicates, n, 4, 4, 1)) + 2.0 * labels[:, :, None, None, None] - 2
+        )
         return images.astype(np.float32), labels
 
     return Materials(seed, CLASSES, split(24), split(12), split(20))

@@ -7,12 +7,19 @@ import pytest
 import tiny
 from probe_nets import chain, materials
 
-from convtl.cache import default_root
 from convtl.config import OptimConfig
 from convtl.data.domains import load_domain
 from convtl.errors import UserError
 from convtl.parsing import parse
-from convtl.training.probes.bench import Bench, accuracies, draw_materials, fresh, over_replicates, spread
+from convtl.storage.cache import default_root
+from convtl.training.probes.bench import (
+    Bench,
+    accuracies,
+    draw_materials,
+    fresh,
+    over_replicates,
+    spread,
+)
 from convtl.training.step import init_state, update
 from convtl.transfer.plan import Phase
 
@@ -96,7 +103,9 @@ def test_units_that_stay_keep_the_memory_of_the_optimiser():
     assert not same_bits(frozen.start(half.variables).memory, taken.memory)
 
 
-@pytest.mark.parametrize("initialiser", ["normal_0.01", "lecun_normal", "glorot_uniform", "he_normal"])
+@pytest.mark.parametrize(
+    "initialiser", ["normal_0.01", "lecun_normal", "glorot_uniform", "he_normal"]
+)
 def test_no_head_is_zero_and_no_two_replicates_are_the_same(initialiser):
     drawn = fresh(chain(initialiser=initialiser), materials(3))
     for unit in drawn.values():

@@ -23,17 +23,36 @@ SCALED = ("lecun_normal", "glorot_uniform", "he_normal")
 
 
 def frame(rows):
-    return pd.DataFrame([dict(zip(COLUMNS, row, strict=True)) for row in rows], columns=list(COLUMNS))
+    return pd.DataFrame(
+        [dict(zip(COLUMNS, row, strict=True)) for row in rows], columns=list(COLUMNS)
+    )
 
 
 def chains(lost, hidden=(5, 10), updates=(0, 100), initialisers=SCALED, activation="sigmoid"):
     """R falls by `lost(initialiser, hidden, update, replicate)` decades a unit."""
-    return frame([
-        ("profile", "plain", activation, initialiser, depth, "sgd", replicate, update, f"fc{place}", place,
-         "relative_gradient", -lost(initialiser, depth, update, replicate) * (depth - place))
-        for initialiser in initialisers for depth in hidden for update in updates for replicate in range(3)
-        for place in range(1, depth + 1)
-    ])  # fmt: skip
+    return frame(
+        [
+            (
+                "profile",
+                "plain",
+                activation,
+                initialiser,
+                depth,
+                "sgd",
+                replicate,
+                update,
+                f"fc{place}",
+                place,
+                "relative_gradient",
+                -lost(initialiser, depth, update, replicate) * (depth - place),
+            )
+            for initialiser in initialisers
+            for depth in hidden
+            for update in updates
+            for replicate in range(3)
+            for place in range(1, depth + 1)
+        ]
+    )
 
 
 def lenet(arrived, accuracy=0.8, optimiser="sgd", activation="tanh"):
@@ -71,11 +90,15 @@ def test_what_was_not_measured_is_empty():
 
 def test_weak_is_the_average_before_training_and_strong_the_least_of_all():
     data = chains(
-        lambda initialiser, hidden, update, r: SCALED.index(initialiser) + hidden / 10 + (update == 0) * 3
+        lambda initialiser, hidden, update, r: (
+            SCALED.index(initialiser) + hidden / 10 + (update == 0) * 3
+        )
     )
     assert vanishing(data, "sigmoid").tolist() == pytest.approx([1 + 0.75 + 3] * 3)
     assert gradient_values(data, "c1_sigmoid_strong").tolist() == pytest.approx([0.5] * 3)
-    assert gradient_values(data, "c1_sigmoid_first").tolist() == pytest.approx([4 * (1 + 0.5 + 3) - 1] * 3)
+    assert gradient_values(data, "c1_sigmoid_first").tolist() == pytest.approx(
+        [4 * (1 + 0.5 + 3) - 1] * 3
+    )
 
 
 def test_a_diverged_unit_is_left_out_of_the_slope():
@@ -120,7 +143,9 @@ def test_the_cost_of_freezing_is_paired_with_the_whole_net():
     ]
     data = frame(rows)
     assert freezing_cost(data, "tanh", "sgd", 0).to_numpy() == pytest.approx(1)
-    assert freezing_cost(data, "tanh", "sgd", 50).loc[1].tolist() == pytest.approx([1.4, 1.3, 1.2, 1.1, 10])
+    assert freezing_cost(data, "tanh", "sgd", 50).loc[1].tolist() == pytest.approx(
+        [1.4, 1.3, 1.2, 1.1, 10]
+    )
     assert freezing_slope(data, "tanh", "sgd").tolist() == pytest.approx([0.1, 0.1])
     assert freezing_slope(data, "tanh", "sgd", at=0).tolist() == pytest.approx([0, 0], abs=1e-9)
     assert gradient_values(data, "c2_freeze_tanh_sgd").tolist() == pytest.approx([0.1, 0.1])

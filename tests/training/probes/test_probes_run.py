@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import tiny
 
-from convtl.cache import Cache, default_root
 from convtl.config import GradientsConfig, LimitsConfig
 from convtl.errors import UserError
 from convtl.parsing import parse
+from convtl.storage.cache import Cache, default_root
 from convtl.training.probes.limits import within_limits
 from convtl.training.probes.run import missing_probes, run_gradients
 from convtl.training.probes.tables import COLUMNS, TABLE, Parts, read_gradients
@@ -80,8 +80,14 @@ def test_other_recipes_are_other_parts(done):
     cache = Cache(default_root())
     assert missing_probes(settings("seed=1"), out, cache, print) == (6, 6)
     assert missing_probes(settings("gradients.profiles.rate=0.5"), out, cache, print) == (4, 6)
-    assert missing_probes(settings("gradients.convergence.rates.adam=0.5"), out, cache, print) == (2, 6)
-    assert missing_probes(settings("gradients.convergence.rates.sgd=0.5"), out, cache, print) == (0, 6)
+    assert missing_probes(settings("gradients.convergence.rates.adam=0.5"), out, cache, print) == (
+        2,
+        6,
+    )
+    assert missing_probes(settings("gradients.convergence.rates.sgd=0.5"), out, cache, print) == (
+        0,
+        6,
+    )
     assert missing_probes(settings("gradients.freezing.at=0"), out, cache, print) == (1, 6)
     assert missing_probes(settings("n_per_class=3", "batch_size=8"), out, cache, print) == (0, 6)
 
@@ -120,7 +126,16 @@ def test_limits_cut_everything():
     found = within_limits(replace(settings(), gradients=GradientsConfig(), limits=limits))
     assert (found.replicates, found.images_per_class, found.test_per_class) == (2, 5, 5)
     assert found.profiles.updates == (0, 10, 20)
-    assert len(found.profiles.hidden) == len(found.profiles.activations) == len(found.freezing.pairs) == 1
-    assert (found.convergence.updates, found.freezing.updates, found.freezing.at) == (20, 20, (0, 10))
+    assert (
+        len(found.profiles.hidden)
+        == len(found.profiles.activations)
+        == len(found.freezing.pairs)
+        == 1
+    )
+    assert (found.convergence.updates, found.freezing.updates, found.freezing.at) == (
+        20,
+        20,
+        (0, 10),
+    )
     assert max(found.convergence.checkpoints) == 20
     assert within_limits(replace(settings(), gradients=GradientsConfig())) == GradientsConfig()

@@ -37,7 +37,9 @@ def test_gradients_of_weights_are_those_of_the_mean_loss():
     found = gradient_profile(network, variables, images, labels)["weights"]
 
     def loss(params):
-        logits, _, _ = network.apply({unit: {"params": own} for unit, own in params.items()}, images)
+        logits, _, _ = network.apply(
+            {unit: {"params": own} for unit, own in params.items()}, images
+        )
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     params = params_of(variables)
@@ -62,7 +64,9 @@ def test_the_smallest_gradients_are_not_flushed_to_zero():
     assert (profile[0] < -30).all()
     assert (np.diff(profile, axis=0) > 1).all()
     np.testing.assert_array_equal(profile[-1], 0)
-    assert all(np.isfinite(values).all() for (_, what), values in rows.items() if what == "weight_gradient")
+    assert all(
+        np.isfinite(values).all() for (_, what), values in rows.items() if what == "weight_gradient"
+    )
 
 
 def test_a_head_of_zeros_would_make_every_gradient_below_it_zero():
@@ -77,8 +81,10 @@ def test_the_head_has_no_relative_gradient():
     network, given = chain(), materials()
     rows = profile_values(network, fresh(network, given), given)
     assert [(unit, place) for unit, place, what, _ in rows if what == "relative_gradient"] == [
-        ("fc1", 1), ("fc2", 2), ("fc3", 3)
-    ]  # fmt: skip
+        ("fc1", 1),
+        ("fc2", 2),
+        ("fc3", 3),
+    ]
     assert [place for _, place, what, _ in rows if what == "weight_gradient"] == [1, 2, 3, 4]
 
 
