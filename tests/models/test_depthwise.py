@@ -1,5 +1,6 @@
 """Depthwise convolution: both lowerings are the convolution, under everything that training does to them."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -71,9 +72,7 @@ def test_reduced_precision_stays_reduced_and_close() -> None:
 
 
 def _outcome_low(x: Any, kernel: Any) -> Any:
-    conv = lambda x, kernel: depthwise_conv2d(
-        x, kernel, padding=((1, 1), (1, 1)), lowering="shifted"
-    )
+    conv = partial(depthwise_conv2d, padding=((1, 1), (1, 1)), lowering="shifted")
     value, back = jax.vjp(conv, x, kernel)
     return value, *back(jnp.cos(jnp.arange(value.size)).reshape(value.shape).astype(jnp.bfloat16))
 
