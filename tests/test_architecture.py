@@ -41,6 +41,8 @@ FLOORS = {
     "command": 10,
     "run": 11,
     "report": 9,
+    "cache": 9,
+    "__main__": 12,
     "describe": 9,
     "predict": 9,
 }

@@ -164,6 +164,39 @@ class Cache:
             self._sweep()
             return self.publish(kind, key, build)
 
+    def entries(self) -> Iterator[tuple[str, str]]:
+        """Yield (kind, key) of every published entry, sound or not, in order."""
+        for manifest in sorted(self.root.glob(f"[!.]*/*/{MANIFEST}")):
+            yield manifest.parent.parent.name, manifest.parent.name
+
+    def fault(self, kind: str, key: str) -> str | None:
+        """Return why an entry does not pass its check, or None for a sound one."""
+        return _fault(self.path(kind, key), kind, key)
+
+    def remove(self, kind: str, key: str) -> bool:
+        """Delete an entry; return False where another process is building or holds it.
+
+        Raises:
+          StorageError: the cache cannot be written.
+        """
+        with self.lock(kind, key, blocking=False) as held:
+            if held:
+                with self._writable():
+                    aside = self.root / ".damaged" / f"{kind}.{key}.{uuid.uuid4().hex[:8]}"
+                    aside.parent.mkdir(parents=True, exist_ok=True)
+                    self.path(kind, key).rename(aside)
+                    shutil.rmtree(aside)
+            return held
+
+    def remove_leftovers(self) -> int:
+        """Delete damaged entries set aside and what killed processes left; return the bytes freed."""
+        before = folder_size(self.root / ".damaged") + folder_size(self.root / ".building")
+        with self._writable():
+            shutil.rmtree(self.root / ".damaged", ignore_errors=True)
+            self._sweep()
+        after = folder_size(self.root / ".damaged") + folder_size(self.root / ".building")
+        return before - after
+
     # --- inside -------------------------------------------------------------------------------------
 
     def _set_aside(self, kind: str, key: str) -> None:
@@ -254,6 +287,11 @@ class Cache:
             raise StorageError(
                 f"cache: cannot write in {self.root} ({reason}); choose another folder with cache=..."
             ) from None
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below a folder; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _files(folder: Path) -> dict[str, Path]:
