@@ -8,7 +8,7 @@ from convtl.config import ModelConfig
 from convtl.entry import guarded
 from convtl.errors import UserError, unknown_name
 from convtl.models.network import Network, weight_count
-from convtl.models.registry import build_network, usual_classes, usual_images, with_plain_lowering
+from convtl.models.registry import build_network, usual_classes, usual_images
 from convtl.parsing import parse
 from convtl.training.cost import multiply_adds
 
@@ -43,9 +43,7 @@ def table(words: Sequence[str]) -> str:
 def _built(model: ModelConfig, own: Mapping[str, int]) -> Network:
     height, width, channels = usual_images(model)
     shape = (own.get("size", height), own.get("size", width), own.get("channels", channels))
-    return build_network(
-        with_plain_lowering(model), shape, own.get("classes", usual_classes(model))
-    )
+    return build_network(model, shape, own.get("classes", usual_classes(model)), plain=True)
 
 
 def _one(name: str, network: Network) -> str:

@@ -121,7 +121,7 @@ def test_a_config_cannot_be_changed() -> None:
             "models.lenet5.activatio",
             1,
             "models.lenet5.activatio: unknown key; accepted: kind, activation, pooling, "
-            "initialiser, lowering. Did you mean activation?",
+            "initialiser. Did you mean activation?",
         ),
         ("domains.latin", 5, "domains.latin: got 5; accepted: keys with values"),
         (

@@ -34,12 +34,6 @@ def test_lenet_has_the_lectures_numbers(commands) -> None:
     }
 
 
-@pytest.mark.parametrize("lowering", ["lax", "banded", "auto"])
-def test_the_count_is_the_algorithms_whatever_the_lowering(commands, lowering) -> None:
-    done = commands.describe("model=lenet5", f"models.lenet5.lowering={lowering}")
-    assert "416,520" in done.out
-
-
 def test_other_images_and_classes(commands) -> None:
     done = commands.describe("model=lenet5", "classes=12", "size=32", "channels=3")
     assert "input 32x32x3" in done.out

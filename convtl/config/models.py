@@ -18,7 +18,6 @@ class LeNet5Config:
     initialiser: Literal["lecun_normal", "glorot_uniform", "he_normal", "normal_0.01"] = (
         "lecun_normal"
     )
-    lowering: Literal["auto", "lax", "banded"] = "auto"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -43,7 +42,6 @@ class AlexNetConfig:
     width: Count = 64
     """maps of the first convolution; all other widths are in proportion"""
     dropout: Fraction = 0.5
-    lowering: Literal["auto", "lax"] = "auto"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -56,7 +54,6 @@ class VggConfig:
     width: Count = 64
     """maps of the first stage; all other widths are in proportion"""
     dropout: Fraction = 0.5
-    lowering: Literal["auto", "lax"] = "auto"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -73,7 +70,6 @@ class ResNetConfig:
     conv_bias: Flag = False
     epsilon: Positive = 1e-5
     """added to variances when normalising"""
-    lowering: Literal["auto", "lax"] = "auto"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -85,7 +81,6 @@ class CifarResNetConfig:
     norm: Literal["batch", "group"] = "batch"
     width: Count = 16
     """maps of the first stage; all other widths are in proportion"""
-    lowering: Literal["auto", "lax"] = "auto"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -97,7 +92,6 @@ class MobileNetV2Config:
     """of strided convolutions: as TensorFlow or as PyTorch"""
     dropout: Fraction = 0.0
     """before the head; the paper has 0.2, but then a head alone would be trained otherwise than by its features"""
-    lowering: Literal["auto", "lax", "shifted"] = "auto"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -110,7 +104,6 @@ class EfficientNetLiteConfig:
     """of strided convolutions: as TensorFlow or as PyTorch"""
     dropout: Fraction = 0.0
     """before the head; published 0.2 (variants 0, 1) and 0.3. As with MobileNetV2, so that depths compare"""
-    lowering: Literal["auto", "lax", "shifted"] = "auto"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -120,7 +113,6 @@ class ConvNeXtConfig:
     kind: Literal["convnext_tiny"] = "convnext_tiny"
     stochastic_depth: Fraction = 0.0
     """of the last block, growing from 0 at the first; the paper pretrains with 0.1"""
-    lowering: Literal["auto", "lax", "shifted"] = "auto"
 
 
 ModelConfig = Annotated[

@@ -26,15 +26,15 @@ def alexnet(config: AlexNetConfig, input_shape: tuple[int, ...], classes: int) -
       UserError: the images are too small.
     """
     check_images("alexnet", input_shape, _SMALLEST_SIDE)
-    width, dropout, lowering = config.width, config.dropout, config.lowering
+    width, dropout = config.width, config.dropout
     units: tuple[tuple[str, nn.Module], ...] = (
-        ("conv1", ConvUnit(width, 11, stride=4, padding=2, lowering=lowering)),
+        ("conv1", ConvUnit(width, 11, stride=4, padding=2)),
         ("pool1", MaxPoolUnit(3)),
-        ("conv2", ConvUnit(3 * width, 5, padding=2, lowering=lowering)),
+        ("conv2", ConvUnit(3 * width, 5, padding=2)),
         ("pool2", MaxPoolUnit(3)),
-        ("conv3", ConvUnit(6 * width, 3, padding=1, lowering=lowering)),
-        ("conv4", ConvUnit(4 * width, 3, padding=1, lowering=lowering)),
-        ("conv5", ConvUnit(4 * width, 3, padding=1, lowering=lowering)),
+        ("conv3", ConvUnit(6 * width, 3, padding=1)),
+        ("conv4", ConvUnit(4 * width, 3, padding=1)),
+        ("conv5", ConvUnit(4 * width, 3, padding=1)),
         ("pool5", MaxPoolUnit(3, adapt_to=_POOLED_SIDE)),
         ("fc6", DenseUnit(64 * width, dropout, "input")),
         ("fc7", DenseUnit(64 * width, dropout, "input")),

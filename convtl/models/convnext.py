@@ -13,7 +13,6 @@ from jaxtyping import Array, Float
 from convtl.config import ConvNeXtConfig
 from convtl.models.depthwise import DepthwiseConv, per_pixel
 from convtl.models.layers import GlobalAveragePool
-from convtl.models.lowering import DepthwiseLowering
 from convtl.models.network import Network
 from convtl.models.units import check_images
 
@@ -95,14 +94,11 @@ class Block(nn.Module):
     """
 
     drop: float = 0.0
-    lowering: DepthwiseLowering = "auto"
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch h w c"], train: bool) -> Float[Array, "batch h w c"]:
         channels = x.shape[-1]
-        y = DepthwiseConv(
-            7, use_bias=True, kernel_init=_INIT, lowering=self.lowering, name="depthwise"
-        )(x)
+        y = DepthwiseConv(7, use_bias=True, kernel_init=_INIT, name="depthwise")(x)
         y = Dense(4 * channels, name="expand")(_norm("norm")(y))
         y = Dense(channels, name="project")(nn.gelu(y, approximate=False))
         y = y * self.param("gamma", nn.initializers.constant(_LAYER_SCALE), (channels,))
@@ -140,7 +136,7 @@ def convnext_tiny(config: ConvNeXtConfig, input_shape: tuple[int, ...], classes:
         if stage > 1:
             units.append((f"down{stage}", Down(features)))
         for place in range(1, count + 1):
-            block = Block(config.stochastic_depth * done / last, config.lowering)
+            block = Block(config.stochastic_depth * done / last)
             units.append((f"stage{stage}_block{place}", block))
             done += 1
     return Network(

@@ -186,7 +186,6 @@ class DepthwiseConv(nn.Module):
     padding: PaddingRule = "symmetric"
     use_bias: bool = False
     kernel_init: Callable[..., Any] = FAN_IN
-    lowering: DepthwiseLowering = "auto"
 
     @nn.compact
     def __call__(
@@ -197,7 +196,7 @@ class DepthwiseConv(nn.Module):
             "kernel", self.kernel_init, (self.kernel_size, self.kernel_size, 1, channels)
         )
         padding = sides(self.padding, x.shape[1], x.shape[2], self.kernel_size, self.stride)
-        y = depthwise_conv2d(x, kernel, stride=self.stride, padding=padding, lowering=self.lowering)
+        y = depthwise_conv2d(x, kernel, stride=self.stride, padding=padding)
         return y + self.param("bias", nn.initializers.zeros, (channels,)) if self.use_bias else y
 
 

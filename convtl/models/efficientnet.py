@@ -53,9 +53,7 @@ def efficientnet_lite(
     """
     check_images("efficientnet_lite", input_shape, SMALLEST_SIDE)
     width, depth = _SCALES[config.variant]
-    units: list[tuple[str, nn.Module]] = [
-        ("stem", Stem(32, config.padding, _EPSILON, config.lowering))
-    ]
+    units: list[tuple[str, nn.Module]] = [("stem", Stem(32, config.padding, _EPSILON))]
     for stage, (count, kernel_size, stride, expansion, features) in enumerate(_STAGES):
         scaled = count if stage in (0, len(_STAGES) - 1) else ceil(depth * count)
         for place in range(scaled):
@@ -66,7 +64,6 @@ def efficientnet_lite(
                 expansion=expansion,
                 padding=config.padding,
                 epsilon=_EPSILON,
-                lowering=config.lowering,
             )
             units.append((f"block{len(units):02d}", block))
     uniform = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")

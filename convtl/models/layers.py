@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from convtl.models.convolution import Padding, conv2d
-from convtl.models.lowering import Lowering
 
 Norm = Literal["batch", "group"]
 
@@ -82,7 +81,6 @@ class Conv(nn.Module):
     kernel_size: int
     padding: Padding = 0
     kernel_init: Callable[..., Any] = nn.initializers.lecun_normal()
-    lowering: Lowering = "auto"
     stride: int = 1
     groups: int = 1
     use_bias: bool = True
@@ -99,7 +97,6 @@ class Conv(nn.Module):
             stride=self.stride,
             padding=self.padding,
             groups=self.groups,
-            lowering=self.lowering,
         )
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,))

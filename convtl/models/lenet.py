@@ -13,7 +13,6 @@ from jaxtyping import Array, Float
 from convtl.config import LeNet5Config
 from convtl.errors import UserError
 from convtl.models.layers import Conv, pool2d
-from convtl.models.lowering import Lowering
 from convtl.models.network import Network
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -37,14 +36,13 @@ class ConvUnit(nn.Module):
     padding: int
     activation: str
     initialiser: str
-    lowering: Lowering = "auto"
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch h w c"], train: bool
     ) -> Float[Array, "batch h2 w2 features"]:
         init = INITIALISERS[self.initialiser]
-        x = Conv(self.features, 5, self.padding, init, self.lowering, name="conv")(x)
+        x = Conv(self.features, 5, self.padding, init, name="conv")(x)
         return ACTIVATIONS[self.activation](x)
 
 
@@ -87,9 +85,9 @@ def lenet5(config: LeNet5Config, input_shape: tuple[int, ...], classes: int) -> 
         )
     activation, initialiser = config.activation, config.initialiser
     units: tuple[tuple[str, nn.Module], ...] = (
-        ("conv1", ConvUnit(6, 2, activation, initialiser, config.lowering)),
+        ("conv1", ConvUnit(6, 2, activation, initialiser)),
         ("pool1", PoolUnit(config.pooling)),
-        ("conv2", ConvUnit(16, 0, activation, initialiser, config.lowering)),
+        ("conv2", ConvUnit(16, 0, activation, initialiser)),
         ("pool2", PoolUnit(config.pooling)),
         ("fc3", DenseUnit(120, activation, initialiser)),
         ("fc4", DenseUnit(84, activation, initialiser)),

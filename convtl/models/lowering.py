@@ -23,7 +23,8 @@ maps (more than 32 million below the head). Gradients are taken in pieces only w
 with batch statistics held (`norm_mode`) or none in the net, and no dropout.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any, Literal
@@ -74,16 +75,23 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu" and not _PLAIN.get()
 
 
+@contextmanager
+def plain_forms() -> Iterator[None]:
+    """Trace the body with XLA's own convolutions, as accelerators have them."""
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
+
+
 def as_on_accelerators(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, traced with the forms that accelerators have: XLA can share only these out over devices."""
+    """Wrap a function to be traced in plain forms: XLA shards only these over devices."""
 
     @wraps(function)
     def plain(*arguments: Any) -> Any:
-        token = _PLAIN.set(True)
-        try:
+        with plain_forms():
             return function(*arguments)
-        finally:
-            _PLAIN.reset(token)
 
     return plain
 

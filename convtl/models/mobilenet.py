@@ -4,15 +4,12 @@
 `mobilenet_v2` (IMAGENET1K_V1, 71.9 % top-1), also timm's `mobilenetv2_100`.
 """
 
-from typing import Literal
-
 import flax.linen as nn
 from jaxtyping import Array, Float
 
 from convtl.config import MobileNetV2Config
 from convtl.models.depthwise import FAN_OUT, DepthwiseConv, PaddingRule, PointwiseConv, sides
 from convtl.models.layers import Conv, GlobalAveragePool, Head, batch_norm
-from convtl.models.lowering import DepthwiseLowering
 from convtl.models.network import Network
 from convtl.models.units import check_images
 
@@ -35,17 +32,13 @@ class Stem(nn.Module):
     features: int
     padding: PaddingRule
     epsilon: float
-    lowering: DepthwiseLowering = "auto"
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch h w c"], train: bool
     ) -> Float[Array, "batch h2 w2 features"]:
         padding = sides(self.padding, x.shape[1], x.shape[2], 3, 2)
-        lowering: Literal["auto", "lax"] = "lax" if self.lowering == "lax" else "auto"
-        x = Conv(
-            self.features, 3, padding, FAN_OUT, lowering, stride=2, use_bias=False, name="conv"
-        )(x)
+        x = Conv(self.features, 3, padding, FAN_OUT, stride=2, use_bias=False, name="conv")(x)
         return nn.relu6(batch_norm("norm", train=train, epsilon=self.epsilon)(x))
 
 
@@ -61,7 +54,6 @@ class InvertedResidual(nn.Module):
     expansion: int = 6
     padding: PaddingRule = "symmetric"
     epsilon: float = 1e-5
-    lowering: DepthwiseLowering = "auto"
 
     @nn.compact
     def __call__(
@@ -74,9 +66,7 @@ class InvertedResidual(nn.Module):
         if self.expansion != 1:
             y = PointwiseConv(self.expansion * x.shape[-1], name="expand")(y)
             y = nn.relu6(norm("expand_norm")(y))
-        depthwise = DepthwiseConv(
-            self.kernel_size, self.stride, self.padding, lowering=self.lowering, name="depthwise"
-        )
+        depthwise = DepthwiseConv(self.kernel_size, self.stride, self.padding, name="depthwise")
         y = nn.relu6(norm("depthwise_norm")(depthwise(y)))
         y = norm("project_norm")(PointwiseConv(self.features, name="project")(y))
         return x + y if self.stride == 1 and self.features == x.shape[-1] else y
@@ -103,7 +93,7 @@ def mobilenet_v2(config: MobileNetV2Config, input_shape: tuple[int, ...], classe
       UserError: the images are too small.
     """
     check_images("mobilenet_v2", input_shape, SMALLEST_SIDE)
-    units: list[tuple[str, nn.Module]] = [("stem", Stem(32, config.padding, 1e-5, config.lowering))]
+    units: list[tuple[str, nn.Module]] = [("stem", Stem(32, config.padding, 1e-5))]
     for expansion, features, count, stride in _STAGES:
         for place in range(count):
             block = InvertedResidual(
@@ -111,7 +101,6 @@ def mobilenet_v2(config: MobileNetV2Config, input_shape: tuple[int, ...], classe
                 stride=1 if place else stride,
                 expansion=expansion,
                 padding=config.padding,
-                lowering=config.lowering,
             )
             units.append((f"block{len(units):02d}", block))
     head = Head(classes, nn.initializers.normal(0.01), config.dropout)

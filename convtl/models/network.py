@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax.errors import InvalidRngError
 from jaxtyping import Array, Float
 
-from convtl.models.lowering import inferred_at_a_time
+from convtl.models.lowering import inferred_at_a_time, plain_forms
 
 Variables = dict[str, dict[str, Any]]
 """Unit name -> its Flax collections (`params`, and `batch_stats` where there are any)."""
@@ -30,10 +30,12 @@ class Network:
       units: (name, module) pairs in the order of the forward pass; a module is called as
         `module(x, train=bool)` and maps a batch to a batch.
       input_shape: height, width and channels of one image.
+      plain: compute with XLA\'s own convolutions on every platform, as cost is counted.
     """
 
     units: tuple[tuple[str, nn.Module], ...]
     input_shape: tuple[int, ...]
+    plain: bool = False
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.units]
@@ -148,7 +150,8 @@ class Network:
             keys = None if rngs is None else {"dropout": jax.random.fold_in(rngs, index)}
             kept = {"params", "batch_stats"} if name in held else {"params"}
             mutable = [kind for kind in own if kind not in kept] if name in train else False
-            with nn.intercept_methods(_with_running_statistics) if name in held else nullcontext():
+            hold = nn.intercept_methods(_with_running_statistics) if name in held else nullcontext()
+            with hold, plain_forms() if self.plain else nullcontext():
                 if mutable:
                     x, changed = module.apply(own, x, train=True, rngs=keys, mutable=mutable)
                     own |= dict(changed)

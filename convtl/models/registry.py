@@ -21,25 +21,33 @@ from convtl.models.efficientnet import SIZES, efficientnet_lite
 from convtl.models.lenet import lenet5
 from convtl.models.mobilenet import mobilenet_v2
 from convtl.models.network import Network
-from convtl.models.plain import plain
+from convtl.models.plain import plain as plain_chain
 from convtl.models.resnet import cifar_resnet, resnet
 from convtl.models.vgg import vgg
 
 
 @lru_cache(maxsize=512)
-def build_network(config: ModelConfig, input_shape: tuple[int, ...], classes: int) -> Network:
-    """Builds the network of a model config for images of `input_shape` (height, width, channels).
+def build_network(
+    config: ModelConfig, input_shape: tuple[int, ...], classes: int, *, plain: bool = False
+) -> Network:
+    """Build the network of a model config for images of `input_shape`.
+
+    Args:
+      input_shape: height, width, channels.
+      plain: compute with XLA's own convolutions, whose arithmetic is the algorithm's; to count cost.
 
     Equal arguments give the same object, so that what it knows of itself (shapes, weighted units) is traced once.
 
     Raises:
       UserError: the model does not take images of this shape.
     """
+    if plain:
+        return replace(build_network(config, input_shape, classes), plain=True)
     match config:
         case LeNet5Config():
             return lenet5(config, input_shape, classes)
         case PlainConfig():
-            return plain(config, input_shape, classes)
+            return plain_chain(config, input_shape, classes)
         case AlexNetConfig():
             return alexnet(config, input_shape, classes)
         case VggConfig():
@@ -72,8 +80,3 @@ def usual_images(config: ModelConfig) -> tuple[int, int, int]:
 def usual_classes(config: ModelConfig) -> int:
     """Classes that a model was made for: ImageNet's 1000, or 10."""
     return 10 if isinstance(config, LeNet5Config | PlainConfig | CifarResNetConfig) else 1000
-
-
-def with_plain_lowering(config: ModelConfig) -> ModelConfig:
-    """The same model with `lax` operations only, whose arithmetic is the algorithm's own."""
-    return config if isinstance(config, PlainConfig) else replace(config, lowering="lax")

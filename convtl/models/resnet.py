@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from convtl.config import CifarResNetConfig, ResNetConfig
-from convtl.models.layers import Conv, GlobalAveragePool, Head, Lowering, Norm, norm_layer
+from convtl.models.layers import Conv, GlobalAveragePool, Head, Norm, norm_layer
 from convtl.models.network import Network
 from convtl.models.units import HE_FAN_OUT, ConvUnit, MaxPoolUnit, check_images
 
@@ -51,7 +51,6 @@ class ResidualBlock(nn.Module):
     """convolution of a bottleneck that has the stride"""
     conv_bias: bool = False
     shortcut: Literal["projection", "padding"] = "projection"
-    lowering: Lowering = "auto"
 
     @nn.compact
     def __call__(
@@ -85,7 +84,6 @@ class ResidualBlock(nn.Module):
             size,
             size // 2,
             HE_FAN_OUT,
-            self.lowering,
             stride=stride,
             use_bias=self.conv_bias,
             name=conv,
@@ -117,7 +115,6 @@ def resnet(config: ResNetConfig, input_shape: tuple[int, ...], classes: int) -> 
         norm=config.norm,
         epsilon=config.epsilon,
         use_bias=config.conv_bias,
-        lowering=config.lowering,
     )
     units: list[tuple[str, nn.Module]] = [("stem", stem), ("pool", MaxPoolUnit(3, padding=1))]
     for stage, count in enumerate(_BLOCKS[config.layers]):
@@ -130,7 +127,6 @@ def resnet(config: ResNetConfig, input_shape: tuple[int, ...], classes: int) -> 
                 epsilon=config.epsilon,
                 stride_in=config.stride_in,
                 conv_bias=config.conv_bias,
-                lowering=config.lowering,
             )
             units.append((f"stage{stage + 1}_block{place + 1}", block))
     return Network(
@@ -145,7 +141,7 @@ def cifar_resnet(config: CifarResNetConfig, input_shape: tuple[int, ...], classe
       UserError: the images are too small.
     """
     check_images("cifar_resnet", input_shape, _SMALLEST_SIDE)
-    stem = ConvUnit(config.width, 3, padding=1, norm=config.norm, lowering=config.lowering)
+    stem = ConvUnit(config.width, 3, padding=1, norm=config.norm)
     units: list[tuple[str, nn.Module]] = [("stem", stem)]
     for stage in range(3):
         for place in range((config.layers - 2) // 6):
@@ -154,7 +150,6 @@ def cifar_resnet(config: CifarResNetConfig, input_shape: tuple[int, ...], classe
                 stride=2 if stage and not place else 1,
                 norm=config.norm,
                 shortcut="padding",
-                lowering=config.lowering,
             )
             units.append((f"stage{stage + 1}_block{place + 1}", block))
     return Network(

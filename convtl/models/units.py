@@ -8,7 +8,6 @@ from jaxtyping import Array, Float
 from convtl.errors import UserError
 from convtl.models.layers import (
     Conv,
-    Lowering,
     Norm,
     Padding,
     adaptive_average_pool2d,
@@ -33,7 +32,6 @@ class ConvUnit(nn.Module):
     epsilon: float = 1e-5
     use_bias: bool | None = None
     """None: where there is no normalisation"""
-    lowering: Lowering = "auto"
 
     @nn.compact
     def __call__(
@@ -44,7 +42,6 @@ class ConvUnit(nn.Module):
             self.kernel_size,
             self.padding,
             HE_FAN_OUT,
-            self.lowering,
             stride=self.stride,
             use_bias=self.norm is None if self.use_bias is None else self.use_bias,
             name="conv",

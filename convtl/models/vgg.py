@@ -34,9 +34,7 @@ def vgg(config: VggConfig, input_shape: tuple[int, ...], classes: int) -> Networ
     for stage, (count, width) in enumerate(
         zip(_CONVOLUTIONS[config.layers], _WIDTHS, strict=True), 1
     ):
-        unit = ConvUnit(
-            width * config.width, 3, padding=1, norm=norm, use_bias=True, lowering=config.lowering
-        )
+        unit = ConvUnit(width * config.width, 3, padding=1, norm=norm, use_bias=True)
         units += [(f"conv{stage}_{place}", unit) for place in range(1, count + 1)]
         units.append(
             (f"pool{stage}", MaxPoolUnit(2, adapt_to=_POOLED_SIDE if stage == 5 else None))

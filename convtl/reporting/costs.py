@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from convtl.config import Config
-from convtl.models.registry import build_network, with_plain_lowering
+from convtl.models.registry import build_network
 from convtl.training.cost import multiply_adds
 
 
@@ -18,9 +18,7 @@ def uncached(
     """
     if not config.cache_prefix or len(config.model) != 1:
         return {}
-    network = build_network(
-        with_plain_lowering(config.models[config.model[0]]), shape, config.classes or 10
-    )
+    network = build_network(config.models[config.model[0]], shape, config.classes or 10, plain=True)
     counts = multiply_adds(network)
     return {
         depth: 2.0

@@ -7,7 +7,7 @@ import numpy as np
 
 from convtl.config import Config
 from convtl.data.batches import batch_indices
-from convtl.models.registry import build_network, with_plain_lowering
+from convtl.models.registry import build_network
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward
 from convtl.training.lanes import Lane, Recipe, Trained, Trainer
@@ -60,7 +60,7 @@ class LeNetRuns:
         )
         self._trainer = Trainer(self.recipe, Layout(tuple(devices)) if devices else None)
         self.width, self.updates = self._trainer.width, updates
-        plain = build_network(with_plain_lowering(model), _SHAPE, classes)
+        plain = build_network(model, _SHAPE, classes, plain=True)
         self.flops = flops_per_update(plain, plan, batch_size, start)
         rng = np.random.default_rng(0)
         self.images = rng.standard_normal((_IMAGES, *_SHAPE), np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 
 from convtl.config import FileWeights, ModelConfig
 from convtl.models.network import Network, Variables
-from convtl.models.registry import build_network, with_plain_lowering
+from convtl.models.registry import build_network
 from convtl.models.weights import import_weights, network_of
 from convtl.runtime.cores import core_count
 from convtl.speed.context import Context
@@ -100,7 +100,7 @@ def features(context: Context) -> Result:
     found, wanted = ours(), theirs()
     off = float((np.abs(found - wanted).max(1) / np.abs(wanted).max(1)).max())
     taken = interleaved({"ours": ours, "torch": theirs}, max(1, context.speed.repeats // 2))
-    plain = build_network(with_plain_lowering(_model(context, name)), (224, 224, 3), 1000)
+    plain = build_network(_model(context, name), (224, 224, 3), 1000, plain=True)
     operations = 2 * sum(multiply_adds(plain).values()) * len(images)
     return Result(
         "lite0 features",
@@ -163,7 +163,7 @@ def last_stage(context: Context, name: str) -> Result:
     ours, wanted = train()[0].losses, theirs()
     worst = int(np.argmax(np.abs(ours - wanted)))
     taken = interleaved({"ours": train, "torch": theirs}, max(1, context.speed.repeats // 2))
-    plain = build_network(with_plain_lowering(_model(context, name)), (224, 224, 3), 1000)
+    plain = build_network(_model(context, name), (224, 224, 3), 1000, plain=True)
     operations = flops_per_update(plain, plan, _BATCH, 0) * updates * trainer.width
     shown = updates * _BATCH
     return Result(

@@ -17,7 +17,7 @@ from convtl.keys import digest
 from convtl.measure.calibration import expected_calibration_error
 from convtl.measure.metrics import accuracy, nll
 from convtl.models.network import Network, Variables
-from convtl.models.registry import build_network, with_plain_lowering
+from convtl.models.registry import build_network
 from convtl.runtime import stopping
 from convtl.runtime.processes import agreed, anyone, leading, peers_alive
 from convtl.study.grid import Trial
@@ -78,9 +78,9 @@ def _worth_caching(network: Network, boundary: int) -> bool:
 
 def trial_flops(trial: Trial, recipe: Recipe) -> int:
     """Algorithmic cost of one update (`convtl.training.cost`)."""
-    model: ModelConfig = with_plain_lowering(trial.settings.models[trial.model])
+    model: ModelConfig = trial.settings.models[trial.model]
     classes = recipe.network.output_shapes[-1][0]
-    plain = build_network(model, recipe.network.input_shape, classes)
+    plain = build_network(model, recipe.network.input_shape, classes, plain=True)
     return flops_per_update(plain, recipe.plan, trial.settings.batch_size, recipe.start)
 
 

@@ -19,8 +19,8 @@ from convtl.transfer.plan import Phase, Plan
 def multiply_adds(network: Network) -> dict[str, int]:
     """Unit name -> multiply-adds of its forward pass on one image.
 
-    Counted in the traced program, so it holds for any unit. Build the network with `lowering="lax"`
-    (`convtl.models.registry.with_plain_lowering`): other lowerings do more arithmetic than the algorithm.
+    Counted in the traced program, so it holds for any unit. Build the network with `plain=True`:
+    other forms of convolution do more arithmetic than the algorithm.
     """
     counts = {}
     for index, name in enumerate(network.names):

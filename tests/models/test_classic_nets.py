@@ -19,7 +19,7 @@ from convtl.config import (
 )
 from convtl.errors import UserError
 from convtl.models.network import Network, Variables, weight_count
-from convtl.models.registry import build_network, usual_classes, usual_images, with_plain_lowering
+from convtl.models.registry import build_network, usual_classes, usual_images
 from convtl.training.cost import multiply_adds
 from convtl.training.step import init_state, update
 from convtl.transfer.plan import make_plan, resolve_depth
@@ -50,7 +50,7 @@ SMALL: dict[str, tuple[ModelConfig, int]] = {
 
 
 def _usual(config: ModelConfig) -> Network:
-    return build_network(with_plain_lowering(config), usual_images(config), usual_classes(config))
+    return build_network(config, usual_images(config), usual_classes(config), plain=True)
 
 
 def _leaves(variables: Any, kind: str) -> int:
@@ -323,9 +323,7 @@ def test_shortcuts_without_weights_keep_every_second_pixel_between_maps_of_zeros
 def test_convolutions_of_all_forms_compute_the_same() -> None:
     """Of many maps, as ResNet-18 has them: values and gradients are those of XLA's own convolutions."""
     config = ResNetConfig(layers=18)
-    network, plain = (
-        build_network(own, (48, 48, 3), 5) for own in (config, with_plain_lowering(config))
-    )
+    network, plain = (build_network(config, (48, 48, 3), 5, plain=plain) for plain in (False, True))
     variables = network.init(jax.random.key(0))
     images = np.random.default_rng(3).normal(size=(6, 48, 48, 3)).astype(np.float32)
     pull = jnp.cos(jnp.arange(30.0)).reshape(6, 5)

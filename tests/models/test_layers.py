@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convtl.models import layers
-from convtl.models.lowering import band_tile
+from convtl.models.lowering import Lowering, band_tile
 
 
 def _normal(seed: int, *shape: int) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_banded_convolution_is_the_convolution(shape: tuple[int, ...], dtype: st
     )
     out = (batch, height + 2 * padding - kh + 1, width + 2 * padding - kw + 1, maps)
 
-    def outcome(lowering: layers.Lowering, x: Any, kernel: Any, pull: Any) -> Any:
+    def outcome(lowering: Lowering, x: Any, kernel: Any, pull: Any) -> Any:
         value, back = jax.vjp(
             lambda x, k: layers.conv2d(x, k, padding=padding, lowering=lowering), x, kernel
         )

@@ -11,10 +11,10 @@ from convtl.config import LeNet5Config
 from convtl.errors import UserError
 from convtl.models.lenet import ACTIVATIONS, INITIALISERS, lenet5
 from convtl.models.network import Network, weight_count
-from convtl.models.registry import build_network, with_plain_lowering
+from convtl.models.registry import build_network
 from convtl.training.cost import multiply_adds
 
-PLAIN = LeNet5Config(lowering="lax")
+PLAIN = LeNet5Config()
 UNITS = ("conv1", "pool1", "conv2", "pool2", "fc3", "fc4", "fc5")
 
 
@@ -27,7 +27,7 @@ def _weights(network: Network) -> list[int]:
 
 
 def test_is_the_net_of_the_lecture() -> None:
-    network = lenet5(PLAIN, (28, 28, 1), 10)
+    network = build_network(PLAIN, (28, 28, 1), 10, plain=True)
     assert network.names == UNITS
     assert network.weighted == ("conv1", "conv2", "fc3", "fc4", "fc5")
     assert network.head == "fc5"
@@ -149,10 +149,3 @@ def test_initialisers(initialiser: Any, variance: float) -> None:
     assert float(jnp.var(dense["kernel"])) == pytest.approx(variance, rel=0.05)  # of 48,000 draws
     assert not np.any(dense["bias"])
     assert initialiser in INITIALISERS
-
-
-def test_plain_lowering_changes_nothing_else() -> None:
-    config = LeNet5Config(
-        activation="relu", pooling="max", initialiser="he_normal", lowering="banded"
-    )
-    assert with_plain_lowering(config) == dataclasses.replace(config, lowering="lax")

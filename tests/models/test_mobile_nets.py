@@ -20,7 +20,7 @@ from convtl.config import (
 from convtl.errors import UserError
 from convtl.models.mobilenet import InvertedResidual
 from convtl.models.network import Network, Variables, weight_count
-from convtl.models.registry import build_network, usual_images, with_plain_lowering
+from convtl.models.registry import build_network, usual_images
 from convtl.training.cost import multiply_adds
 from convtl.training.step import init_state, update
 from convtl.transfer.plan import make_plan
@@ -68,7 +68,7 @@ def _images(side: int, count: int = 4) -> np.ndarray:
     ids=["mobilenet_v2", *[f"lite{variant}" for variant in range(5)], "convnext_tiny"],
 )
 def test_sizes_are_the_published_ones(config: ModelConfig, weights: int, million: float) -> None:
-    network = build_network(with_plain_lowering(config), usual_images(config), 1000)
+    network = build_network(config, usual_images(config), 1000, plain=True)
     assert _weights(network) == weights
     assert sum(multiply_adds(network).values()) / 1e6 == pytest.approx(million, abs=0.05)
     assert network.output_shapes[-1] == (1000,)
@@ -166,7 +166,7 @@ def test_the_input_is_added_only_where_its_shape_stays(stride: int, features: in
 def test_lowerings_compute_the_same(config: ModelConfig) -> None:
     """Of an odd size, so that `same` and `symmetric` padding part; the first units have all kinds of layers."""
     network = build_network(config, (33, 33, 3), 5)
-    plain = build_network(with_plain_lowering(config), (33, 33, 3), 5)
+    plain = build_network(config, (33, 33, 3), 5, plain=True)
     variables, images = _drawn(network), _images(33, 2)
     both = jax.jit(lambda v, x: [net.apply(v, x, stop=5)[0] for net in (network, plain)])
     found, expected = both(variables, images)

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convtl.config import LeNet5Config, PlainConfig
+from convtl.config import PlainConfig
 from convtl.models.network import weight_count
-from convtl.models.registry import build_network, with_plain_lowering
+from convtl.models.registry import build_network
 
 
 @pytest.mark.parametrize("hidden", [1, 5, 20])
@@ -37,8 +37,3 @@ def test_activations(activation, low):
     x = np.random.default_rng(0).normal(size=(20, 8, 8, 1)).astype(np.float32)
     _, _, taps = network.apply(network.init(jax.random.key(0)), x, taps=("fc3",))
     assert float(taps["fc3"].min()) >= low
-
-
-def test_plain_chains_have_one_lowering():
-    assert with_plain_lowering(PlainConfig()) == PlainConfig()
-    assert with_plain_lowering(LeNet5Config()) == LeNet5Config(lowering="lax")

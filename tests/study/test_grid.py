@@ -218,7 +218,6 @@ NUMBERS = [
     ("models.lenet5.activation", "relu"),
     ("models.lenet5.pooling", "max"),
     ("models.lenet5.initialiser", "he_normal"),
-    ("models.lenet5.lowering", "lax"),
     ("domains.cyrillic.size", 32),
     ("domains.cyrillic.jitter.noise", 0.5),
     ("domains.latin.letters", "ABCDEFGHIKLMN"),

@@ -23,8 +23,8 @@ from convtl.config import (
     RegimeConfig,
     SurgicalConfig,
 )
-from convtl.models.lenet import lenet5
 from convtl.models.network import Network, Variables
+from convtl.models.registry import build_network
 from convtl.training.lanes import Lane, Trainer
 from convtl.training.step import init_state, params_of, update
 from convtl.transfer.plan import Phase, make_plan
@@ -142,7 +142,7 @@ def test_the_loss_is_the_one_before_the_step() -> None:
 )
 def test_at_depth_1_an_update_costs_no_more_than_a_forward_pass(optim: OptimConfig) -> None:
     """By XLA's own count, from the image on, with nothing cached."""
-    network = lenet5(LeNet5Config(lowering="lax"), (28, 28, 1), 12)
+    network = build_network(LeNet5Config(), (28, 28, 1), 12, plain=True)
     batch = 32
     images = jax.ShapeDtypeStruct((batch, 28, 28, 1), np.float32)
     labels = jax.ShapeDtypeStruct((batch,), np.int32)
