@@ -54,6 +54,42 @@ def test_numbers_with_a_fraction_become_float32_whatever_they_were_stored_as(
     np.testing.assert_array_equal(found, values)
 
 
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "model.", "backbone.", "_orig_mod.module.", "module.model."]
+)
+def test_common_prefix_is_stripped(tmp_path: Path, prefix: str) -> None:
+    arrays = drawn({"conv.weight": (2, 3), "model.bias": (3,)})
+    path = tmp_path / "net.safetensors"
+    save_file({prefix + name: array for name, array in arrays.items()}, path)
+    assert read(path).keys() == arrays.keys()
+
+
+def test_prefix_of_some_leaves_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    save_file(drawn({"backbone.a": (2,), "head.b": (2,)}), path)
+    assert read(path).keys() == {"backbone.a", "head.b"}
+
+
+def test_nested_state_dict_is_unwrapped() -> None:
+    state = {"a": np.ones(2), "count": np.asarray(3)}
+    for content in (
+        state,
+        {"net": state, "acc": 90.0},
+        {"params": state, "best": np.asarray(70.1)},
+        {"state_dict": state, "state_dict_ema": {}},
+    ):
+        assert readers._unwrapped(content) is state
+    two = {"net": state, "ema": dict(state)}
+    assert readers._unwrapped(two) is two
+
+
+@pytest.mark.parametrize("name", ["net.pth.tar", "net.th", "net.ckpt"])
+def test_suffixes_of_pytorch_are_accepted(tmp_path: Path, monkeypatch, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert "pip install 'convtl[torch]'" in line(tmp_path / name)
+
+
 @given(cut=st.integers(1, 400))
 def test_a_truncated_safetensors_file_is_never_read(tmp_path_factory, cut: int) -> None:
     path = tmp_path_factory.mktemp("cut") / "net.safetensors"

@@ -19,9 +19,11 @@ from convtl.models.weights import shards
 Arrays = dict[str, np.ndarray]
 
 ACCEPTED = ".safetensors, .pth or .pt, or Keras shards (model.json, its folder, or a .tgz with it)"
-_TORCH = (".pth", ".pt", ".bin")
+_TORCH = (".pth", ".pt", ".bin", ".th", ".ckpt", ".pth.tar")
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 """keys under which training scripts keep the weights beside other things"""
+_PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
+"""what wrappers put before the name of every leaf"""
 
 
 def read(path: Path, key: str = "weights") -> Arrays:
@@ -47,6 +49,7 @@ def read(path: Path, key: str = "weights") -> Arrays:
         arrays = _torch(path, key)
     if not arrays:
         raise UserError(f"{key}: {path} holds no weights")
+    arrays = _without_wrappers(arrays)
     return {name: _checked(array, name, path, key) for name, array in arrays.items()}
 
 
@@ -83,7 +86,7 @@ def _sha256(path: Path, stamps: tuple[tuple[str, int, int], ...], key: str) -> s
 def _require(path: Path, key: str) -> None:
     if not path.exists():
         raise UserError(f"{key}: there is no file {path}")
-    if not (shards.recognised(path) or path.suffix in (".safetensors", *_TORCH)):
+    if not (shards.recognised(path) or path.name.endswith((".safetensors", *_TORCH))):
         raise UserError(f"{key}: {path} is of no known kind; accepted: {ACCEPTED}")
 
 
@@ -145,15 +148,36 @@ def _torch(path: Path, key: str) -> Arrays:
 
 
 def _unwrapped(content: Any) -> Mapping[str, Any] | None:
-    """The state dict, without what `DataParallel` and training scripts put around it."""
+    """The state dict inside a training script's file; None where there is none, or more than one.
+
+    The usual keys are looked up first; otherwise the only entry that is a mapping of names to tensors.
+    """
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
+    if not isinstance(content, Mapping):
         return None
-    if content and all(name.startswith("module.") for name in content):
-        content = {name.removeprefix("module."): value for name, value in content.items()}
+    if not any(_is_tensor(value) and getattr(value, "ndim", 0) for value in content.values()):
+        nested = [value for value in content.values() if _is_state(value)]
+        content = nested[0] if len(nested) == 1 else content
+    if not all(isinstance(name, str) for name in content):
+        return None
     return content
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "dtype") and hasattr(value, "shape")
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(map(_is_tensor, value.values()))
+
+
+def _without_wrappers(arrays: Arrays) -> Arrays:
+    """The leaves without the prefixes that all of them share: of DDP, `torch.compile` and Lightning."""
+    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in arrays)), ""):
+        arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    return arrays
 
 
 def _damaged(key: str, path: Path, kind: str, error: Exception) -> UserError:

@@ -24,6 +24,8 @@ _TARBALLS = (".tgz", ".tar.gz", ".tar")
 
 def recognised(path: Path) -> bool:
     """Whether a path is a folder, a tarball or a file in which shards are looked for."""
+    if path.name.endswith(".pth.tar"):  # a PyTorch checkpoint, no tarball
+        return False
     return path.is_dir() or path.name == TOPOLOGY or path.name.endswith(_TARBALLS)
 
 
