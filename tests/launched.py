@@ -20,12 +20,12 @@ STUDY = (
 """8 trials in two programs."""
 
 BROKEN = """
-import convtl.training.lanes as lanes
+import convtl.training.loop as loop
 
 def broken(self, *given):
     raise RuntimeError("device lost")
 
-lanes.Trainer.train = broken
+loop.Trainer.train = broken
 """
 """A `sitecustomize` with which every trial fails."""
 
@@ -48,24 +48,24 @@ store.RowStore.append = killed
 
 TOLD = """
 import os, pathlib
-import convtl.training.lanes as lanes
+import convtl.training.loop as loop
 
-train = lanes.Trainer.train
+train = loop.Trainer.train
 
 def told(self, *given):
     pathlib.Path(os.environ["MARK"] + str(os.getpid())).touch()
     return train(self, *given)
 
-lanes.Trainer.train = told
+loop.Trainer.train = told
 """
 """One with which every process that trains says so."""
 
 HELD = """
 import os, time
-import convtl.training.lanes as lanes
+import convtl.training.loop as loop
 from convtl.runtime import stopping
 
-train, calls = lanes.Trainer.train, []
+train, calls = loop.Trainer.train, []
 
 def held(self, *given):
     calls.append(1)
@@ -74,7 +74,7 @@ def held(self, *given):
         time.sleep(0.1)
     return train(self, *given)
 
-lanes.Trainer.train = held
+loop.Trainer.train = held
 """
 """One with which a job trains one batch and then waits, unless SLURM has started it again."""
 

@@ -56,7 +56,7 @@ sys.path.insert(0, sys.argv[1])
 import numpy as np
 from dataclasses import replace
 from small_nets import LENET, lane, recipe
-from convtl.training.lanes import Trainer
+from convtl.training.loop import Trainer
 from convtl.training.layout import Layout
 
 def taken(split, count, lanes, batch):

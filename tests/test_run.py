@@ -11,7 +11,7 @@ from commands import Commands
 
 from convtl.errors import UserError
 from convtl.study.store import RowStore
-from convtl.training.lanes import Trainer
+from convtl.training.loop import Trainer
 
 
 @pytest.fixture
@@ -214,9 +214,6 @@ def test_dry_run_tells_and_writes_nothing(commands) -> None:
     assert "2 compiled programs, 18 training runs at least" in done.out
     assert "1 source nets" in done.out
     assert "min at" in done.out
-    assert "lanes=2 on 2 devices: about" in done.out
-    done = commands.tiny("source=random", "depth=[1,5]", "dry_run=true", "devices=batch")
-    assert "lanes=2 over 2 devices together: about" in done.out
     done = commands.tiny("source=random", "dry_run=true", "devices=batch", "batch_size=5")
     assert (
         done.line

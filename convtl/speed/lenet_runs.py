@@ -10,8 +10,10 @@ from convtl.data.batches import batch_indices
 from convtl.models.registry import build_network
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward
-from convtl.training.lanes import Lane, Recipe, Trained, Trainer
 from convtl.training.layout import Layout
+from convtl.training.loop import Trainer
+from convtl.training.recipe import Recipe
+from convtl.training.runs import Run, RunResult
 from convtl.transfer.optim import schedule_values
 from convtl.transfer.plan import make_plan
 
@@ -87,9 +89,9 @@ class LeNetRuns:
         (phase,) = self.recipe.plan.phases
         return [RATE * float(value) for value in schedule_values(self.recipe.schedule, phase)]
 
-    def train(self) -> list[Trained]:
+    def train(self) -> list[RunResult]:
         """All lanes, each at a rate of its own; nothing is shared between them but the images."""
         lanes = [
-            Lane(self._own, RATE * (1 + number / 100), self.batches) for number in range(self.width)
+            Run(self._own, RATE * (1 + number / 100), self.batches) for number in range(self.width)
         ]
         return self._trainer.train(lanes)

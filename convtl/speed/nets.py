@@ -20,7 +20,9 @@ from convtl.speed.result import Result, difference, not_measured
 from convtl.speed.timing import interleaved, ratio
 from convtl.study.shared_features import passes
 from convtl.training.cost import flops_per_update, multiply_adds
-from convtl.training.lanes import Lane, Recipe, Trainer
+from convtl.training.loop import Trainer
+from convtl.training.recipe import Recipe
+from convtl.training.runs import Run
 from convtl.transfer.plan import make_plan, resolve_depth
 
 _BATCH = 32
@@ -143,7 +145,7 @@ def last_stage(context: Context, name: str) -> Result:
         several = (stop - begin, *images.shape)
         return np.broadcast_to(images, several), np.broadcast_to(labels, several[:2])
 
-    lanes = [Lane(variables, RATE, batches) for _ in range(trainer.width)]
+    lanes = [Run(variables, RATE, batches) for _ in range(trainer.width)]
     state = torch_side.state_of(net)
 
     def make(setting: torch_side.Setting) -> torch_side.Work:

@@ -1,10 +1,8 @@
 """What a study would do, without doing it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from convtl.models.lowering import on_cpu
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial, distinct
 from convtl.study.group import trial_flops, trial_recipe
@@ -12,10 +10,8 @@ from convtl.study.materials import Materials
 from convtl.study.runner import check_trials, unfinished
 from convtl.study.store import RowStore
 from convtl.training.devices import chosen
-from convtl.training.lanes import Recipe
-from convtl.training.layout import Layout
-from convtl.training.memory import device_bytes, most_lanes
 from convtl.training.pretrain import KIND, SourceRequest
+from convtl.training.recipe import Recipe
 
 _ASSUMED_FLOPS = 3e10
 """A second, where no row of this folder tells: LeNet-5 on 2 cores ran at 2 to 5e10 (batch 32, 8 lanes)."""
@@ -31,6 +27,8 @@ def describe_plan(trials: Sequence[Trial], out: Path, cache: Cache) -> str:
     recipes: dict[Recipe, list[Trial]] = {}
     for trial in missing:
         recipes.setdefault(trial_recipe(materials, trial), []).append(trial)
+    for recipe in recipes:
+        chosen().check(recipe.batch_size)
     per_update = {id(group): trial_flops(group[0], recipe) for recipe, group in recipes.items()}
     flops = sum(
         per_update[id(group)] * t.updates * len(t.settings.lr)
@@ -56,40 +54,5 @@ def describe_plan(trials: Sequence[Trial], out: Path, cache: Cache) -> str:
             f"{len(nets)} source nets: {cached} cached, {len(nets) - cached} to train",
             f"{flops:.3g} floating-point operations in training, at least",
             f"about {flops / speed / 60:.1f} min at {speed:.2g} a second ({origin}), pretraining not counted",
-            *_lanes(list(recipes), missing),
         ]
     )
-
-
-def _lanes(recipes: Sequence[Recipe], missing: Sequence[Trial]) -> list[str]:
-    """What the largest program takes, and how many lanes the budget of memory would hold."""
-    if not recipes:
-        return []
-    layout = chosen()
-    shares = [_share_of_a_device(recipe, layout) for recipe in recipes]
-    largest = max(shares, key=lambda recipe: device_bytes(recipe, recipe.lanes))
-    budget = missing[0].settings.data.memory_gb
-    devices = len(layout.devices)
-    over = (
-        f"over {devices} devices together" if layout.split == "batch" else f"on {devices} devices"
-    )
-    taken = devices * device_bytes(largest, largest.lanes) / 1e9
-    most = most_lanes(largest, 1e9 * budget / devices)
-    gain = "; on a CPU more lanes are no faster" if on_cpu() else ""
-    return [
-        f"lanes={largest.lanes} {over}: about {taken:.2g} GB at once; data.memory_gb={budget:g} holds "
-        f"up to lanes={most}{gain}"
-    ]
-
-
-def _share_of_a_device(recipe: Recipe, layout: Layout) -> Recipe:
-    """What one device has to hold: all of a batch, or its share of it.
-
-    Raises:
-      UserError: the batch cannot be shared evenly.
-    """
-    layout.check(recipe.batch_size)
-    if layout.split == "trials":
-        return recipe
-    share = recipe.batch_size // len(layout.devices)
-    return replace(recipe, batch_size=share, optim=replace(recipe.optim, accumulate=1))

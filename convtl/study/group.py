@@ -1,4 +1,4 @@
-"""Runs the trials that share compiled programs: lanes in, rows out."""
+"""Runs the trials that share compiled programs: runs in, rows out."""
 
 import time
 from collections import OrderedDict, deque
@@ -34,7 +34,9 @@ from convtl.training.adapt import adapt_statistics
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward, PrefixFeatures
-from convtl.training.lanes import Lane, Moment, Recipe, Trained, Trainer
+from convtl.training.loop import Trainer
+from convtl.training.recipe import Recipe
+from convtl.training.runs import CallEnd, Run, RunResult
 from convtl.transfer.plan import Plan, make_plan
 
 _FEATURES_KEPT = 96
@@ -135,7 +137,7 @@ class Group:
         """Trains, chooses and tests; yields each trial with its row and its tuned net as it is finished.
 
         Args:
-          claimed: trials that this process has claimed, drawn only when lanes are free.
+          claimed: trials that this process has claimed, drawn only when the program has room.
         """
         queue: deque[tuple[Running, float]] = deque()
         while True:
@@ -182,30 +184,28 @@ class Group:
         found = {running.trial.id: kept(running) for running in self._running}
         self._checkpoints.write({name: own for name, own in found.items() if own is not None}, wait)
 
-    def _between(self, batch: Sequence[tuple[Running, float]], moment: Moment) -> None:
+    def _between(self, batch: Sequence[tuple[Running, float]], end: CallEnd) -> None:
         """What happens between two chunks of updates of a batch."""
         asked = anyone(stopping.asked())
         if self._checkpoints is not None and (asked or agreed(self._checkpoints.due)):
-            for (running, rate), paused in zip(batch, moment.paused(), strict=True):
+            for (running, rate), paused in zip(batch, end.states(), strict=True):
                 running.paused[rate] = paused
             self._write(wait=asked)  # before it is obeyed: a launcher may have the job killed then
         if asked:
             stopping.obey_with_others()
-        tenth = moment.update * 10 // moment.updates
+        tenth = end.update * 10 // end.updates
         if self._follower is not None and self._follower.follows and tenth > self._told:
             self._told = tenth
-            self._follower.curve(self._curve(batch, moment))
+            self._follower.curve(self._curve(batch, end))
 
-    def _curve(self, batch: Sequence[tuple[Running, float]], moment: Moment) -> list[CurvePoint]:
+    def _curve(self, batch: Sequence[tuple[Running, float]], end: CallEnd) -> list[CurvePoint]:
         points = []
-        for (running, rate), stands in zip(batch, moment.trained(), strict=True):
+        for (running, rate), stands in zip(batch, end.results(), strict=True):
             right = 0.0
             if stands.finite:
                 right = accuracy(*self._logits(running, stands.variables, "validation"))
             loss = float(stands.losses[-1])
-            points.append(
-                CurvePoint(running.trial.id, rate, moment.update, moment.updates, loss, right)
-            )
+            points.append(CurvePoint(running.trial.id, rate, end.update, end.updates, loss, right))
         return points
 
     def _enter(self, trial: Trial) -> tuple[Running, list[float]]:
@@ -239,16 +239,16 @@ class Group:
             )
 
     def _train(self, batch: Sequence[tuple[Running, float]]) -> list[Running]:
-        """Trains one batch of lanes; returns the trials whose outstanding rates are all scored."""
+        """Trains one batch of runs; returns the trials whose outstanding rates are all scored."""
         began = time.perf_counter()
-        lanes = [self._lane(running, rate) for running, rate in batch]
+        runs = [self._run_at(running, rate) for running, rate in batch]
         if self._checkpoints is not None:
             self._checkpoints.begin()
         self._told = 0
         complete = []
         with stopping.held_back():
             with peers_alive():
-                trained = self._trainer.train(lanes, partial(self._between, batch))
+                trained = self._trainer.train(runs, partial(self._between, batch))
             for (running, rate), result in zip(batch, trained, strict=True):
                 self._score(running, rate, result)
                 running.outstanding -= 1
@@ -260,12 +260,12 @@ class Group:
             self._unkept = True
         return complete
 
-    def _lane(self, running: Running, rate: float) -> Lane:
-        if running.lane is None:
-            running.lane = self._shared_by_rates(running)
-        return replace(running.lane, rate=rate, begun=running.paused.get(rate))
+    def _run_at(self, running: Running, rate: float) -> Run:
+        if running.shared_run is None:
+            running.shared_run = self._shared_by_rates(running)
+        return replace(running.shared_run, rate=rate, state=running.paused.get(rate))
 
-    def _shared_by_rates(self, running: Running) -> Lane:
+    def _shared_by_rates(self, running: Running) -> Run:
         trial, data = running.trial, running.data
         labels = data.train_labels(trial.n_per_class)
         images = data.train_images(trial.n_per_class)
@@ -278,7 +278,7 @@ class Group:
             positions = data.batch_positions(len(labels), size, first, stop)[:, own]
             return inputs[positions], labels[positions]
 
-        return Lane(self._suffix_of(running, inputs), 0.0, batches, _draws_of(trial))
+        return Run(self._suffix_of(running, inputs), 0.0, batches, _draws_of(trial))
 
     def _suffix_of(self, running: Running, inputs: Images | Gathered) -> Variables:
         """The units that a run is given, with the statistics of its own images where that is asked for."""
@@ -309,14 +309,14 @@ class Group:
         images, labels = running.data.held_out(split)
         return self._suffix(variables, self._inputs(running, split, images)), labels
 
-    def _score(self, running: Running, rate: float, result: Trained) -> None:
+    def _score(self, running: Running, rate: float, result: RunResult) -> None:
         right, minus_loss = agreed(lambda: self._scored(running, result))
         running.scores[rate] = (right, minus_loss)
         running.paused.pop(rate, None)
         if best_rate(running.scores) == rate:
             running.best = result.variables
 
-    def _scored(self, running: Running, result: Trained) -> Score:
+    def _scored(self, running: Running, result: RunResult) -> Score:
         if not result.finite:
             return NO_SCORE
         logits, labels = self._logits(running, result.variables, "validation")

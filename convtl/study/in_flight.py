@@ -11,7 +11,7 @@ from convtl.study.rates import NO_SCORE, Score, next_rates
 from convtl.study.shared_features import Prefix
 from convtl.study.target_data import TargetData
 from convtl.training.checkpoints import Kept
-from convtl.training.lanes import Lane, Paused
+from convtl.training.runs import Run, RunState
 
 
 @dataclass(eq=False)
@@ -23,13 +23,13 @@ class Running:
     data: TargetData
     prefix: Prefix | None = None
     """the frozen part, where its features are shared on disk"""
-    lane: Lane | None = None
+    shared_run: Run | None = None
     """what its runs share, once it is known: all but their rates"""
     scores: dict[float, Score] = field(default_factory=dict)
     outstanding: int = 0
     best: Variables | None = None
     seconds: float = 0.0
-    paused: dict[float, Paused] = field(default_factory=dict)
+    paused: dict[float, RunState] = field(default_factory=dict)
     """runs that are on their way, as they stood last, by rate"""
 
     def wanted(self) -> list[float]:
@@ -63,7 +63,7 @@ def kept(running: Running) -> Kept | None:
     )
 
 
-def take_up(running: Running, found: Kept, resumes: Callable[[Paused], bool]) -> None:
+def take_up(running: Running, found: Kept, resumes: Callable[[RunState], bool]) -> None:
     """Has a trial go on where it was kept.
 
     Args:
@@ -72,7 +72,7 @@ def take_up(running: Running, found: Kept, resumes: Callable[[Paused], bool]) ->
     said = found.metadata
     try:
         runs = {
-            rate: Paused.of(update, found.arrays["runs"][str(number)])
+            rate: RunState.of(update, found.arrays["runs"][str(number)])
             for number, (rate, update) in enumerate(said["runs"])
         }
         scores: dict[float, Score] = {

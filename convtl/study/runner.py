@@ -22,7 +22,7 @@ from convtl.study.nets import net_name, save_net
 from convtl.study.rows import describe
 from convtl.study.store import FINAL, Row, RowStore
 from convtl.training.checkpoints import Checkpoints
-from convtl.training.lanes import Recipe
+from convtl.training.recipe import Recipe
 
 CHECKPOINTS = "checkpoints"
 """Folder in `out` of what has come of trials in flight, and in the cache of source nets on their way."""

@@ -1,4 +1,4 @@
-"""Random changes of training images, on the device: each update, lane and image draws its own.
+"""Random changes of training images, on the device: each update, run and image draws its own.
 
 Images are changed as the net takes them, after normalisation, so amounts of colour are in units of the image
 itself: what is done to an image commutes with any change of its grey levels' scale that all channels share.

@@ -20,8 +20,8 @@ Split = Literal["trials", "batch"]
 class Layout:
     """Runs over devices.
 
-    - `trials`: a program takes so many lanes on each device, and devices exchange nothing.
-    - `batch`: a program takes so many lanes in all; each device has their weights, and its share of the images of
+    - `trials`: a program takes so many runs on each device, and devices exchange nothing.
+    - `batch`: a program takes so many runs in all; each device has their weights, and its share of the images of
       every batch, so that what an update needs beside weights falls as devices are added. XLA joins gradients and
       the statistics of batch normalisation over devices (GSPMD, Xu et al. 2021): an update is that of one device
       but for the order of sums. Convolutions are then XLA's own on any platform.
@@ -39,18 +39,18 @@ class Layout:
 
     @property
     def copies(self) -> int:
-        """How many times the lanes of a recipe travel together."""
+        """How many times the runs of a recipe travel together."""
         return len(self.devices) if self.split == "trials" else 1
 
     @property
-    def lanes(self) -> PartitionSpec:
-        """Of what each lane has one of, the lanes first."""
+    def runs(self) -> PartitionSpec:
+        """Of arrays with the runs as first axis."""
         return PartitionSpec("devices") if self.split == "trials" else PartitionSpec()
 
     @property
     def batches(self) -> PartitionSpec:
-        """Of images and labels: (lanes, updates, batch, ...)."""
-        return self.lanes if self.split == "trials" else PartitionSpec(None, None, "devices")
+        """Of images and labels: (runs, updates, batch, ...)."""
+        return self.runs if self.split == "trials" else PartitionSpec(None, None, "devices")
 
     def check(self, batch_size: int) -> None:
         """Refuses a batch that devices cannot share evenly.
@@ -65,30 +65,30 @@ class Layout:
             )
 
     def program(self, chunk: Callable[..., Any]) -> Any:
-        """Compiles a chunk of updates of all lanes: (variables, state, rates, seeds, multipliers, numbers, images,
+        """Compiles a chunk of updates of all runs: (variables, state, rates, seeds, multipliers, numbers, images,
         labels) -> (variables, state, losses); the memory of variables and state is used again.
         """
         if self.split == "trials":
-            own, shared = self.lanes, PartitionSpec()
+            own, shared = self.runs, PartitionSpec()
             specs = (own, own, own, own, shared, shared, own, own)
             sharded = jax.shard_map(chunk, mesh=self.mesh, in_specs=specs, out_specs=own)
             return jax.jit(sharded, donate_argnums=(0, 1))
         return jax.jit(
             as_on_accelerators(chunk),
             donate_argnums=(0, 1),
-            out_shardings=self._sharding(self.lanes),
+            out_shardings=self._sharding(self.runs),
         )
 
     def fresh(self, make: Callable[[Any], Any]) -> Any:
-        """Compiles what is made of each lane's variables."""
-        return jax.jit(jax.vmap(make), out_shardings=self._sharding(self.lanes))
+        """Compiles what is made of each run's variables."""
+        return jax.jit(jax.vmap(make), out_shardings=self._sharding(self.runs))
 
-    def by_lane(self, trees: Sequence[Any]) -> Any:
-        """A tree for each lane -> one tree of arrays on the devices."""
-        return jax.tree.map(lambda *leaves: self._put(np.stack(leaves), self.lanes), *trees)
+    def by_run(self, trees: Sequence[Any]) -> Any:
+        """A tree for each run -> one tree of arrays on the devices."""
+        return jax.tree.map(lambda *leaves: self._put(np.stack(leaves), self.runs), *trees)
 
     def shared(self, values: np.ndarray) -> Array:
-        """The same for all lanes."""
+        """The same for all runs."""
         return self._put(values, PartitionSpec())
 
     def own_rows(self, batch_size: int) -> slice:
@@ -99,7 +99,7 @@ class Layout:
         return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
     def put_batches(self, values: np.ndarray, batch_size: int) -> Array:
-        """Images or labels of the places that this process reads: (lanes, updates, own rows, ...)."""
+        """Images or labels of the places that this process reads: (runs, updates, own rows, ...)."""
         shape = (*values.shape[:2], batch_size, *values.shape[3:])
         sharding = self._sharding(self.batches)
         if values.shape == shape:

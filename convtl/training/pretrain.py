@@ -31,7 +31,9 @@ from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
 from convtl.training.checkpoints import Checkpoints, Kept
 from convtl.training.features import Forward
-from convtl.training.lanes import Lane, Moment, Paused, Recipe, Trained, Trainer
+from convtl.training.loop import Trainer
+from convtl.training.recipe import Recipe
+from convtl.training.runs import CallEnd, Run, RunResult, RunState
 from convtl.transfer.graft import fresh_variables
 from convtl.transfer.plan import make_plan
 
@@ -121,7 +123,7 @@ def ensure_sources(
 ) -> dict[str, Source]:
     """Source nets by key, trained now where the cache does not have them.
 
-    Several processes share the work: each takes as many nets at a time as its program has lanes, leaves
+    Several processes share the work: each takes as many nets at a time as its program has runs, leaves
     those alone that another is training, and waits for them at last; a net whose trainer died is trained by
     whoever waited.
 
@@ -213,10 +215,10 @@ def _train_group(
             for together in _equally_far(
                 [(request, _begun(request, trainer, checkpoints)) for request in batch]
             ):
-                requests, lanes = zip(*together, strict=True)
+                requests, runs = zip(*together, strict=True)
                 with stopping.held_back():
                     with peers_alive():
-                        trained = trainer.train(lanes, partial(_between, requests, checkpoints))
+                        trained = trainer.train(runs, partial(_between, requests, checkpoints))
                     for request, result in zip(requests, trained, strict=True):
                         if leading():
                             _publish(request, result, forward, cache, checkpoints)
@@ -226,7 +228,7 @@ def _train_group(
 
 def _publish(
     request: SourceRequest,
-    result: Trained,
+    result: RunResult,
     forward: Forward,
     cache: Cache,
     checkpoints: Checkpoints | None,
@@ -238,23 +240,23 @@ def _publish(
 
 
 def _equally_far(
-    begun: Sequence[tuple[SourceRequest, Lane]],
-) -> list[list[tuple[SourceRequest, Lane]]]:
+    begun: Sequence[tuple[SourceRequest, Run]],
+) -> list[list[tuple[SourceRequest, Run]]]:
     """What can travel together: fresh ones, and those that were kept after the same update."""
-    groups: dict[int, list[tuple[SourceRequest, Lane]]] = {}
-    for request, lane in begun:
-        groups.setdefault(lane.update, []).append((request, lane))
+    groups: dict[int, list[tuple[SourceRequest, Run]]] = {}
+    for request, run in begun:
+        groups.setdefault(run.update, []).append((request, run))
     return list(groups.values())
 
 
 def _between(
-    requests: Sequence[SourceRequest], checkpoints: Checkpoints | None, moment: Moment
+    requests: Sequence[SourceRequest], checkpoints: Checkpoints | None, end: CallEnd
 ) -> None:
     asked = anyone(stopping.asked())
     if checkpoints is not None and (asked or agreed(checkpoints.due)):
         kept = {
             request.key: Kept(paused.arrays(), {"update": paused.update})
-            for request, paused in zip(requests, moment.paused(), strict=True)
+            for request, paused in zip(requests, end.states(), strict=True)
         }
         if leading():
             checkpoints.write(kept, wait=asked)
@@ -281,28 +283,28 @@ def _take(key: str, cache: Cache, locks: ExitStack) -> bool:
     return True
 
 
-def _lane(request: SourceRequest, trainer: Trainer, checkpoints: Checkpoints | None) -> Lane:
+def _run(request: SourceRequest, trainer: Trainer, checkpoints: Checkpoints | None) -> Run:
     """The run that makes a net: a fresh one, or one that goes on where it was kept."""
     fresh = _fresh(request)
     found = None if checkpoints is None else checkpoints.read(request.key)
     if found is None:
         return fresh
-    paused = Paused.of(found.metadata["update"], found.arrays)
-    return replace(fresh, begun=paused) if trainer.resumes(paused) else fresh
+    paused = RunState.of(found.metadata["update"], found.arrays)
+    return replace(fresh, state=paused) if trainer.resumes(paused) else fresh
 
 
-def _begun(request: SourceRequest, trainer: Trainer, checkpoints: Checkpoints | None) -> Lane:
-    """As `_lane`, the same on all processes."""
-    lane = _lane(request, trainer, checkpoints)
-    if agreed(lambda: lane.update) != lane.update:
+def _begun(request: SourceRequest, trainer: Trainer, checkpoints: Checkpoints | None) -> Run:
+    """As `_run`, the same on all processes."""
+    run = _run(request, trainer, checkpoints)
+    if agreed(lambda: run.update) != run.update:
         raise UserError(
             "cache: process 0 has found checkpoints there that this one has not; accepted: a folder that all processes "
             "share"
         )
-    return lane
+    return run
 
 
-def _fresh(request: SourceRequest) -> Lane:
+def _fresh(request: SourceRequest) -> Run:
     pixels, labels = request.images("train")
     images = standardise(pixels)
     if request.random_labels:
@@ -319,7 +321,7 @@ def _fresh(request: SourceRequest) -> Lane:
         )
         return images[index[:, own]], labels[index[:, own]]
 
-    return Lane(variables, request.recipe.lr, batches)
+    return Run(variables, request.recipe.lr, batches)
 
 
 def _describe(request: SourceRequest, variables: Variables, forward: Forward) -> dict[str, Any]:

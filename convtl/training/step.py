@@ -1,4 +1,4 @@
-"""One update of one net, as a pure function: read this to know what training is here."""
+"""One update of one net, as a pure function: what training is here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from convtl.transfer.plan import Phase
 Params = dict[str, Any]
 
 _AUGMENT, _PART = 10_000, 20_000
-"""What is folded into an update's key for augmentation and for parts of a batch; units fold in their index."""
+"""Folded into an update's key for augmentation and for parts of a batch; units fold in their index."""
 
 
 @dataclass(frozen=True)
@@ -44,87 +44,141 @@ class Batch(NamedTuple):
 
 def params_of(variables: Variables) -> Params:
     """Unit name -> its weights, for the units that have any."""
-    return {unit: own["params"] for unit, own in variables.items() if "params" in own}
+    return {unit: kinds["params"] for unit, kinds in variables.items() if "params" in kinds}
 
 
-def init_state(
-    config: OptimConfig, phase: Phase, variables: Variables, norm_mode: NormMode = "train"
-) -> Any:
-    """Fresh optimiser state of a phase; frozen units have none."""
-    params = params_of(variables)
-    state = make_transform(config, phase, params, 1.0).init(params)
-    if config.ema is None:
-        return state
-    kinds = ("params", "batch_stats") if norm_mode == "train" else ("params",)
-    return started(state, variables, phase.trained, kinds)
+@dataclass(frozen=True)
+class Step:
+    """A gradient step on the mean cross-entropy of a batch.
 
-
-def update(
-    network: Network,
-    start: int,
-    phase: Phase,
-    config: OptimConfig,
-    variables: Variables,
-    state: Any,
-    rate: Float[Array, ""],
-    images: Float[Array, "batch ..."],
-    labels: Int[Array, "batch"],
-    key: jax.Array | None = None,
-    options: Options = Options(),
-) -> tuple[Variables, Any, Float[Array, ""]]:
-    """One gradient step on the mean cross-entropy of a batch.
-
-    Gradients are taken with respect to the trained units only, so nothing is computed for the frozen ones
-    but their forward pass; what is frozen is returned as the very arrays that came in.
-
-    Args:
-      start: index of the unit that `images` (or cached features) enter.
-      variables: of the units from `start` on.
-      key: of this update, for what is drawn: by trained units (dropout) and by augmentation. Without one,
-        neither is possible.
-
-    Returns:
-      Variables and optimiser state after the step, and the loss before it (nats): the mean cross-entropy with
-      the training labels, of the images as they were trained on; without label smoothing, so that it can be
-      compared between runs with and without; with MixUp the blend of the two labels' cross-entropies.
+    Attributes:
+      start: index of the unit that images (or cached features) enter.
+      phase: which units are trained, and their rates relative to the learning rate.
     """
-    params = params_of(variables)
-    trained = {unit: params[unit] for unit in phase.trained}
-    batch, share = _prepared(Batch(images, labels), key, options.augment)
-    loss_of = partial(_loss, network, start, phase, config, options, variables, share)
-    parts = len(labels) // at_a_time(network, start, phase, len(labels), config, options.norm_mode)
-    loss, moving, gradients = _gradients(
-        loss_of, trained, _moving(variables, phase), batch, key, parts
-    )
-    everything = jax.tree.map(jnp.zeros_like, params) | gradients
-    memory = state.optimiser if isinstance(state, Averaged) else state
-    steps, memory = make_transform(config, phase, params, rate).update(everything, memory, params)
-    moved = optax.apply_updates(trained, {unit: steps[unit] for unit in trained})
-    variables = variables | {
-        unit: variables[unit] | moving[unit] | {"params": moved[unit]} for unit in moved
-    }
-    if isinstance(state, Averaged):
-        assert config.ema is not None
-        return (
-            variables,
-            Averaged(memory, added(state.totals, variables, phase.trained, config.ema)),
-            loss,
+
+    network: Network
+    start: int
+    phase: Phase
+    config: OptimConfig
+    options: Options = Options()
+
+    def init(self, variables: Variables) -> Any:
+        """Fresh optimiser state of the phase; frozen units have none."""
+        params = params_of(variables)
+        state = make_transform(self.config, self.phase, params, 1.0).init(params)
+        if self.config.ema is None:
+            return state
+        train = self.options.norm_mode == "train"
+        kinds = ("params", "batch_stats") if train else ("params",)
+        return started(state, variables, self.phase.trained, kinds)
+
+    def __call__(
+        self,
+        variables: Variables,
+        opt_state: Any,
+        rate: Float[Array, ""],
+        batch: Batch,
+        key: jax.Array | None = None,
+    ) -> tuple[Variables, Any, Float[Array, ""]]:
+        """Variables and optimiser state after the step, and the loss before it (nats).
+
+        Gradients are taken with respect to the trained units only, so nothing is computed for frozen ones
+        but their forward pass; frozen variables are returned as the very arrays that came in. The loss is
+        the mean cross-entropy of the augmented images without label smoothing, so that it can be compared
+        between runs with and without; with MixUp the blend of the two labels' cross-entropies.
+
+        Args:
+          variables: of the units from `start` on.
+          key: of this update, for dropout and augmentation. Without one, neither is possible.
+
+        Raises:
+          ValueError: augmentation without a key.
+        """
+        params = params_of(variables)
+        trained = {unit: params[unit] for unit in self.phase.trained}
+        parts = len(batch.labels) // self.rows_at_once(len(batch.labels))
+        batch, share = _augmented(batch, key, self.options.augment)
+        loss_of = partial(self._loss, variables, share)
+        loss, statistics, gradients = _gradients(
+            loss_of, trained, self._statistics(variables), batch, key, parts
         )
-    return variables, memory, loss
+        gradients = jax.tree.map(jnp.zeros_like, params) | gradients
+        inner = opt_state.optimiser if isinstance(opt_state, Averaged) else opt_state
+        transform = make_transform(self.config, self.phase, params, rate)
+        steps, inner = transform.update(gradients, inner, params)
+        moved = optax.apply_updates(trained, {unit: steps[unit] for unit in trained})
+        variables = variables | {
+            unit: variables[unit] | statistics[unit] | {"params": moved[unit]} for unit in moved
+        }
+        if not isinstance(opt_state, Averaged):
+            return variables, inner, loss
+        assert self.config.ema is not None
+        totals = added(opt_state.totals, variables, self.phase.trained, self.config.ema)
+        return variables, Averaged(inner, totals), loss
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Trained units whose batch normalisation keeps its running statistics."""
+        return self.phase.trained if self.options.norm_mode != "train" else ()
+
+    def rows_at_once(self, rows: int) -> int:
+        """Number of images of a batch of `rows` that are differentiated together."""
+        rows //= self.config.accumulate
+        if not self.network.has_maps(self.start) or self.network.mixes_batch(
+            self.phase.trained, self.held
+        ):
+            return rows
+        return trained_at_a_time(rows, self.network.input_shape)
+
+    def _statistics(self, variables: Variables) -> Variables:
+        """Variables of trained units that are not weights: running statistics."""
+        return {
+            unit: {kind: value for kind, value in variables[unit].items() if kind != "params"}
+            for unit in self.phase.trained
+        }
+
+    def _loss(
+        self,
+        variables: Variables,
+        share: Float[Array, ""] | None,
+        trained: Params,
+        statistics: Variables,
+        batch: Batch,
+        key: jax.Array | None,
+    ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Variables]]:
+        """Objective, reported loss, and statistics after the batch."""
+        merged = variables | {
+            unit: statistics[unit] | {"params": params} for unit, params in trained.items()
+        }
+        images = batch.images
+        if self.options.precision == "bfloat16":  # gradients come back through the cast, as float32
+            merged = {
+                unit: kinds | {"params": _bfloat16(kinds["params"])} if "params" in kinds else kinds
+                for unit, kinds in merged.items()
+            }
+            images = _bfloat16(images)
+        names = self.phase.trained
+        first = min(map(self.network.index, names), default=len(self.network.units))
+        entering = self.network.infer(merged, images, start=self.start, stop=first)
+        logits, updated, _ = self.network.apply(
+            merged, entering, start=first, train=names, held=self.held, rngs=key
+        )
+        logits = logits.astype(jnp.float32)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
+        if share is not None:
+            other = optax.softmax_cross_entropy_with_integer_labels(logits, batch.partners).mean()
+            loss = share * loss + (1 - share) * other
+        objective, smoothing = loss, self.config.label_smoothing
+        if smoothing:
+            uniform = -jax.nn.log_softmax(logits).mean()
+            objective = (1 - smoothing) * loss + smoothing * uniform
+        return objective, (loss, self._statistics(updated))
 
 
-def _moving(variables: Variables, phase: Phase) -> Variables:
-    """What changes in a trained unit but by gradients: its statistics."""
-    return {
-        unit: {kind: own for kind, own in variables[unit].items() if kind != "params"}
-        for unit in phase.trained
-    }
-
-
-def _prepared(
+def _augmented(
     batch: Batch, key: jax.Array | None, config: AugmentConfig | None
 ) -> tuple[Batch, Float[Array, ""] | None]:
-    """The batch with its images changed, and by how much each is itself where they are blended."""
+    """The augmented batch, and with MixUp the share of each image in its blend."""
     if config is None:
         return batch, None
     if key is None:
@@ -137,98 +191,36 @@ def _prepared(
     return Batch(images, batch.labels, partners), share
 
 
-def _loss(
-    network: Network,
-    start: int,
-    phase: Phase,
-    config: OptimConfig,
-    options: Options,
-    variables: Variables,
-    share: Float[Array, ""] | None,
-    trained: Params,
-    moving: Variables,
-    batch: Batch,
-    key: jax.Array | None,
-) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Variables]]:
-    """What is minimised; what is reported; the statistics after the batch."""
-    merged = variables | {unit: moving[unit] | {"params": own} for unit, own in trained.items()}
-    images = batch.images
-    if options.precision == "bfloat16":  # gradients come back through the cast, as float32
-        merged = {
-            unit: own | {"params": _lowered(own["params"])} if "params" in own else own
-            for unit, own in merged.items()
-        }
-        images = _lowered(images)
-    first = _first_trained(network, phase)
-    entering = network.infer(merged, images, start=start, stop=first)
-    held = held_units(phase, options.norm_mode)
-    logits, updated, _ = network.apply(
-        merged, entering, start=first, train=phase.trained, held=held, rngs=key
-    )
-    logits = logits.astype(jnp.float32)
-    fit = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
-    if share is not None:
-        other = optax.softmax_cross_entropy_with_integer_labels(logits, batch.partners).mean()
-        fit = share * fit + (1 - share) * other
-    wanted = fit
-    if config.label_smoothing:
-        uniform = -jax.nn.log_softmax(logits).mean()
-        wanted = (1 - config.label_smoothing) * fit + config.label_smoothing * uniform
-    return wanted, (fit, _moving(updated, phase))
-
-
-def at_a_time(
-    network: Network, start: int, phase: Phase, rows: int, config: OptimConfig, norm_mode: NormMode
-) -> int:
-    """How many images of a batch of `rows` are differentiated together."""
-    rows //= config.accumulate
-    if not network.has_maps(start) or network.mixes_batch(
-        phase.trained, held_units(phase, norm_mode)
-    ):
-        return rows
-    return trained_at_a_time(rows, network.input_shape)
-
-
-def held_units(phase: Phase, norm_mode: NormMode) -> tuple[str, ...]:
-    """Trained units whose batch normalisation keeps its running statistics."""
-    return phase.trained if norm_mode != "train" else ()
-
-
-def _first_trained(network: Network, phase: Phase) -> int:
-    """Index of the unit up to which nothing is trained."""
-    return min((network.index(unit) for unit in phase.trained), default=len(network.units))
-
-
-def _lowered(tree: Any) -> Any:
+def _bfloat16(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tree)
 
 
 def _gradients(
     loss_of: Callable[..., Any],
     trained: Params,
-    moving: Variables,
+    statistics: Variables,
     batch: Batch,
     key: jax.Array | None,
     parts: int,
 ) -> tuple[Float[Array, ""], Variables, Params]:
     """Loss, statistics and gradients of a batch, in equal parts one after the other.
 
-    Batch normalisation in training mode sees the parts, not the whole, and its statistics go from part to part.
+    Batch normalisation in training mode sees parts, not the batch; its statistics go from part to part.
     """
     with_gradients = jax.value_and_grad(loss_of, has_aux=True)
     if parts == 1:
-        (_, (loss, moving)), gradients = with_gradients(trained, moving, batch, key)
-        return loss, moving, gradients
+        (_, (loss, statistics)), gradients = with_gradients(trained, statistics, batch, key)
+        return loss, statistics, gradients
 
     def body(carry: Any, step: Any) -> tuple[Any, None]:
         total, before, sums = carry
         number, part = step
-        own = None if key is None else jax.random.fold_in(key, _PART + number)
-        (_, (loss, after)), gradients = with_gradients(trained, before, part, own)
+        part_key = None if key is None else jax.random.fold_in(key, _PART + number)
+        (_, (loss, after)), gradients = with_gradients(trained, before, part, part_key)
         return (total + loss, after, jax.tree.map(jnp.add, sums, gradients)), None
 
     pieces = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
-    none = jnp.zeros_like(batch.labels[0], jnp.float32)  # on the same devices as the losses will be
-    nothing = (none, moving, jax.tree.map(jnp.zeros_like, trained))
-    (total, moving, sums), _ = jax.lax.scan(body, nothing, (jnp.arange(parts), pieces))
-    return total / parts, moving, jax.tree.map(lambda leaf: leaf / parts, sums)
+    zero = jnp.zeros_like(batch.labels[0], jnp.float32)  # on the same devices as the losses will be
+    carry = (zero, statistics, jax.tree.map(jnp.zeros_like, trained))
+    (total, statistics, sums), _ = jax.lax.scan(body, carry, (jnp.arange(parts), pieces))
+    return total / parts, statistics, jax.tree.map(lambda leaf: leaf / parts, sums)

@@ -21,7 +21,7 @@ from convtl.errors import UserError
 from convtl.models.network import Network, Variables, weight_count
 from convtl.models.registry import build_network, usual_classes, usual_images
 from convtl.training.cost import multiply_adds
-from convtl.training.step import init_state, update
+from convtl.training.step import Batch, Step
 from convtl.transfer.plan import make_plan, resolve_depth
 
 KERAS = ResNetConfig(stride_in="first", conv_bias=True, epsilon=1e-3)
@@ -254,19 +254,9 @@ def test_an_update_moves_what_is_trained_and_nothing_else(name: str) -> None:
 
     @jax.jit
     def run(variables: Variables) -> Any:
-        state = init_state(optim, phase, variables)
-        given = (
-            network,
-            0,
-            phase,
-            optim,
-            variables,
-            state,
-            jnp.float32(0.1),
-            images,
-            jnp.arange(4),
-        )
-        return update(*given, key=jax.random.key(1))
+        step = Step(network, 0, phase, optim)
+        batch = Batch(images, jnp.arange(4))
+        return step(variables, step.init(variables), jnp.float32(0.1), batch, jax.random.key(1))
 
     after, _, loss = run(before)
     assert 0.01 < float(loss) < 1000

@@ -22,7 +22,7 @@ from convtl.models.mobilenet import InvertedResidual
 from convtl.models.network import Network, Variables, weight_count
 from convtl.models.registry import build_network, usual_images
 from convtl.training.cost import multiply_adds
-from convtl.training.step import init_state, update
+from convtl.training.step import Batch, Step
 from convtl.transfer.plan import make_plan
 
 LITE, MOBILE, NEXT = EfficientNetLiteConfig(), MobileNetV2Config(), ConvNeXtConfig()
@@ -197,11 +197,10 @@ def test_a_step_of_training_leaves_the_frozen_units_alone(config: ModelConfig) -
     drawn, labels = _drawn(network), jnp.arange(4)
     variables = {unit: drawn[unit] for unit in network.names[start:]}
     x = np.random.default_rng(5).normal(size=(4, *network.shape_before(start))).astype(np.float32)
-    state = init_state(optim, phase, variables)
-    step = jax.jit(
-        lambda v, s, x: update(network, start, phase, optim, v, s, jnp.float32(1e-3), x, labels)
+    step = Step(network, start, phase, optim)
+    after, _, loss = jax.jit(step)(
+        variables, step.init(variables), jnp.float32(1e-3), Batch(x, labels)
     )
-    after, _, loss = step(variables, state, x)
     assert np.isfinite(loss)
     for unit in variables:
         moved = jax.tree.map(

@@ -20,7 +20,8 @@ from convtl.speed.lenet_runs import LeNetRuns
 from convtl.speed.result import Result, difference, not_measured
 from convtl.speed.table import lines
 from convtl.speed.timing import Ratio, interleaved, ratio
-from convtl.training.lanes import Lane, Trainer
+from convtl.training.loop import Trainer
+from convtl.training.runs import Run
 
 WORDS = [
     "+experiment=speed",
@@ -98,7 +99,7 @@ def test_runs_that_differ_in_numbers_only_compile_nothing() -> None:
             rng.normal(size=shape).astype(np.float32),
             rng.integers(0, 4, (4, 4), np.int32),
         )
-        lane = Lane(
+        lane = Run(
             variables,
             1e-3 * (1 + seed),
             lambda begin, stop: (inputs[begin:stop], labels[begin:stop]),

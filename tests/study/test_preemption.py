@@ -19,7 +19,7 @@ from convtl.storage.checkpoint import digests
 from convtl.study.materials import Materials
 from convtl.study.runner import CHECKPOINTS
 from convtl.training import pretrain
-from convtl.training.lanes import Trainer
+from convtl.training.loop import Trainer
 from convtl.training.pretrain import ensure_sources
 
 STUDY = (

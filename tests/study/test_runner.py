@@ -19,7 +19,7 @@ from convtl.study.group import Group
 from convtl.study.materials import Materials
 from convtl.study.runner import check_trials, run_trials, unfinished
 from convtl.study.store import RowStore
-from convtl.training.lanes import Trainer
+from convtl.training.loop import Trainer
 
 STUDY = ("source=[latin,scratch]", "depth=[1,5]", "n_per_class=[2,4]", "replicates=2")
 TRIALS = 2 * 2 * 2 + 2 * 2

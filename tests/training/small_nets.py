@@ -9,7 +9,8 @@ import numpy as np
 from convtl.config import FineTuneConfig, LeNet5Config, OptimConfig, RegimeConfig, ScheduleConfig
 from convtl.models.lenet import lenet5
 from convtl.models.network import Network, Variables
-from convtl.training.lanes import Batches, Lane, Recipe
+from convtl.training.recipe import Recipe
+from convtl.training.runs import Batches, Run
 from convtl.transfer.plan import Plan, make_plan
 
 
@@ -94,8 +95,8 @@ def batches(shape: tuple[int, ...], seed: int) -> Batches:
     return draw
 
 
-def lane(network: Network, seed: int, rate: float = 0.01) -> Lane:
-    return Lane(drawn(network, seed), rate, batches(network.input_shape, seed))
+def lane(network: Network, seed: int, rate: float = 0.01) -> Run:
+    return Run(drawn(network, seed), rate, batches(network.input_shape, seed))
 
 
 def same_bits(one: Any, other: Any) -> bool:

@@ -10,8 +10,10 @@ from small_nets import BATCH, CHAIN, LENET, lane, recipe
 
 from convtl.config import AugmentConfig, OptimConfig
 from convtl.errors import UserError
-from convtl.training.lanes import Lane, Recipe, Trained, Trainer
 from convtl.training.layout import Layout
+from convtl.training.loop import Trainer
+from convtl.training.recipe import Recipe
+from convtl.training.runs import Run, RunResult
 
 CASES: dict[str, Recipe] = {
     "statistics of the batch": recipe(CHAIN, 3, updates=6, optim=OptimConfig(kind="sgd")),
@@ -30,11 +32,11 @@ def _over(split: Any, count: int) -> Layout:
     return Layout(tuple(jax.local_devices()[:count]), split)
 
 
-def _lanes(given: Recipe, count: int) -> list[Lane]:
+def _lanes(given: Recipe, count: int) -> list[Run]:
     return [lane(given.network, seed, rate=0.003 * (seed + 1)) for seed in range(count)]
 
 
-def _apart(one: Trained, other: Trained, start: Any) -> float:
+def _apart(one: RunResult, other: RunResult, start: Any) -> float:
     """How far two runs end from each other, as a share of the way that they went.
 
     Weights one by one may be farther apart: Adam makes the same step of any gradient but 0.
@@ -47,7 +49,7 @@ def _apart(one: Trained, other: Trained, start: Any) -> float:
     return norm(one.variables, other.variables) / norm(one.variables, start)
 
 
-def _close(one: Trained, other: Trained, start: Any) -> None:
+def _close(one: RunResult, other: RunResult, start: Any) -> None:
     np.testing.assert_allclose(one.losses, other.losses, rtol=1e-3)
     assert _apart(one, other, start) < 1e-3
 

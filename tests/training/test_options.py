@@ -18,21 +18,23 @@ from convtl.errors import UserError
 from convtl.keys import digest_arrays
 from convtl.models import lowering
 from convtl.models.network import Network, Variables
-from convtl.training import step
+from convtl.training import step as step_module
 from convtl.training.adapt import adapt_statistics
 from convtl.training.augment import blend
-from convtl.training.lanes import Lane, Recipe, Trained, Trainer
-from convtl.training.step import _AUGMENT, Options, init_state, params_of, update
+from convtl.training.loop import Trainer
+from convtl.training.recipe import Recipe
+from convtl.training.runs import Run, RunResult
+from convtl.training.step import _AUGMENT, Batch, Options, Step, params_of
 from convtl.transfer.plan import make_plan
 
-jitted = jax.jit(update, static_argnums=(0, 1, 2, 3, 10))
+jitted = jax.jit(Step.__call__, static_argnums=0)
 """Operation by operation it takes ten times as long."""
 close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
 CONSTANT = ScheduleConfig(kind="constant")
 AUGMENT = AugmentConfig(flip=True, colour=0.3, mixup=0.3)
 
 
-def trained(given: Recipe, *lanes: Lane) -> list[Trained]:
+def trained(given: Recipe, *lanes: Run) -> list[RunResult]:
     return Trainer(given).train(list(lanes))
 
 
@@ -69,11 +71,9 @@ def test_with_held_statistics_an_update_is_that_of_the_inference_net() -> None:
     images, labels = (array[0] for array in own.batches(0, 1))
     (phase,) = make_plan(CHAIN, FineTuneConfig(), 3, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0)
-    state = init_state(config, phase, own.variables, "frozen")
-    options = Options(norm_mode="frozen")
-    after, _, loss = jitted(
-        CHAIN, 0, phase, config, own.variables, state, 0.1, images, labels, None, options
-    )
+    step = Step(CHAIN, 0, phase, config, Options(norm_mode="frozen"))
+    state = step.init(own.variables)
+    after, _, loss = jitted(step, own.variables, state, 0.1, Batch(images, labels))
 
     def loss_of(params: Any) -> Any:
         merged = {unit: own.variables[unit] | {"params": kernel} for unit, kernel in params.items()}
@@ -164,11 +164,9 @@ def test_blended_labels_are_blended_losses() -> None:
     images, labels = (array[0] for array in own.batches(0, 1))
     (phase,) = make_plan(CHAIN, FineTuneConfig(), 1, 10).phases
     config, key = OptimConfig(), jax.random.key(0)
-    state = init_state(config, phase, own.variables)
-    options = Options(augment=AugmentConfig(mixup=1.0))
-    loss = jitted(CHAIN, 0, phase, config, own.variables, state, 0.1, images, labels, key, options)[
-        2
-    ]
+    step = Step(CHAIN, 0, phase, config, Options(augment=AugmentConfig(mixup=1.0)))
+    state, batch = step.init(own.variables), Batch(images, labels)
+    loss = jitted(step, own.variables, state, 0.1, batch, key)[2]
     blending = jax.random.split(jax.random.fold_in(key, _AUGMENT))[1]
     mixed, partners, share = jax.jit(blend)(blending, images, labels, 1.0)
     scores = jax.nn.log_softmax(CHAIN.apply(own.variables, mixed)[0])
@@ -178,7 +176,7 @@ def test_blended_labels_are_blended_losses() -> None:
     assert partners.tolist() != labels.tolist()
     close(loss, expected)
     with pytest.raises(ValueError, match="needs a key"):
-        update(CHAIN, 0, phase, config, own.variables, state, 0.1, images, labels, None, options)
+        step(own.variables, state, 0.1, batch)
 
 
 def test_features_are_not_augmented() -> None:
@@ -219,12 +217,11 @@ def test_gradients_in_half_precision_are_near_those_in_full() -> None:
     images, labels = (array[0] for array in own.batches(0, 1))
     (phase,) = make_plan(CHAIN, FineTuneConfig(), 3, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0)
-    state = init_state(config, phase, own.variables)
 
     def step(options: Options) -> Any:
-        after = jitted(
-            CHAIN, 0, phase, config, own.variables, state, 1.0, images, labels, None, options
-        )[0]
+        step = Step(CHAIN, 0, phase, config, options)
+        state = step.init(own.variables)
+        after = jitted(step, own.variables, state, 1.0, Batch(images, labels))[0]
         return jax.tree.map(
             lambda now, before: now - before, params_of(after), params_of(own.variables)
         )
@@ -263,11 +260,11 @@ def test_big_images_go_a_few_at_a_time_where_nothing_looks_at_their_batch(
     given = recipe(big, 3, optim=OptimConfig(kind="sgd"), lanes=1)
     given = dataclasses.replace(given, norm_mode="frozen" if held else "train")
     (phase,) = given.plan.phases
-    at_once = step.at_a_time(big, 0, phase, BATCH, given.optim, given.norm_mode)
+    at_once = given.step(phase).rows_at_once(BATCH)
     assert at_once == (4 if held else BATCH)
     own = lane(big, 0)
     (found,) = trained(given, own)
-    monkeypatch.setattr(step, "trained_at_a_time", lambda rows, shape: rows)
+    monkeypatch.setattr(step_module, "trained_at_a_time", lambda rows, shape: rows)
     (wanted,) = trained(given, own)
     np.testing.assert_allclose(found.losses, wanted.losses, rtol=1e-4)
     jax.tree.map(
@@ -281,8 +278,9 @@ def test_statistics_go_from_part_to_part() -> None:
     images, labels = (array[0] for array in own.batches(0, 1))
     (phase,) = make_plan(CHAIN, FineTuneConfig(), 3, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0, accumulate=2)
-    state = init_state(config, phase, own.variables)
-    after, _, loss = jitted(CHAIN, 0, phase, config, own.variables, state, 0.0, images, labels)
+    step = Step(CHAIN, 0, phase, config)
+    state = step.init(own.variables)
+    after, _, loss = jitted(step, own.variables, state, 0.0, Batch(images, labels))
     variables, losses = own.variables, []
     for part in (slice(0, 4), slice(4, 8)):
         logits, variables, _ = CHAIN.apply(variables, images[part], train=CHAIN.names)
@@ -320,8 +318,9 @@ def test_smoothed_labels_are_trained_on_and_plain_ones_reported() -> None:
     images, labels = (array[0] for array in own.batches(0, 1))
     (phase,) = make_plan(CHAIN, FineTuneConfig(), 1, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0, label_smoothing=share)
-    state = init_state(config, phase, own.variables)
-    after, _, loss = jitted(CHAIN, 0, phase, config, own.variables, state, rate, images, labels)
+    step = Step(CHAIN, 0, phase, config)
+    state = step.init(own.variables)
+    after, _, loss = jitted(step, own.variables, state, rate, Batch(images, labels))
     soft = optax.smooth_labels(jax.nn.one_hot(labels, CLASSES), share)
 
     def losses(params: Any) -> Any:
@@ -349,11 +348,11 @@ def _of_prefixes(regime: Any, updates: int, seed: int) -> list[Variables]:
     optim = OptimConfig(kind="sgd", momentum=0.0)
     after, steps = own.variables, []
     for phase in plan.phases:
-        state = init_state(optim, phase, after)
-        step = jax.jit(partial(update, CHAIN, 0, phase, optim))
+        step = Step(CHAIN, 0, phase, optim)
+        state = step.init(after)
         for number in range(phase.first, phase.stop):
             images, labels = (array[0] for array in own.batches(number, number + 1))
-            after = step(after, state, 0.05, images, labels)[0]
+            after = jitted(step, after, state, 0.05, Batch(images, labels))[0]
             steps.append(after)
     return steps
 

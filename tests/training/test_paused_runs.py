@@ -16,7 +16,9 @@ from convtl.config import (
     OptimConfig,
 )
 from convtl.storage import checkpoint
-from convtl.training.lanes import Lane, Moment, Paused, Recipe, Trained, Trainer
+from convtl.training.loop import Trainer
+from convtl.training.recipe import Recipe
+from convtl.training.runs import CallEnd, Run, RunResult, RunState
 
 EMA = OptimConfig(ema=0.9)
 CASES = {
@@ -38,7 +40,7 @@ CASES = {
 }
 
 
-def _lanes(given: Recipe, count: int = 3) -> list[Lane]:
+def _lanes(given: Recipe, count: int = 3) -> list[Run]:
     made = [lane(given.network, seed, rate=0.003 * (seed + 1)) for seed in range(count)]
     if not given.start:
         return [dataclasses.replace(own, seed=7) for own in made]
@@ -47,24 +49,24 @@ def _lanes(given: Recipe, count: int = 3) -> list[Lane]:
     from small_nets import batches
 
     return [
-        Lane({"head": drawn(CHAIN, seed)["head"]}, own.rate, batches(shape, seed))
+        Run({"head": drawn(CHAIN, seed)["head"]}, own.rate, batches(shape, seed))
         for seed, own in enumerate(features)
     ]
 
 
 def _unbroken(
-    trainer: Trainer, lanes: Sequence[Lane]
-) -> tuple[list[Trained], dict[int, list[Paused]]]:
+    trainer: Trainer, lanes: Sequence[Run]
+) -> tuple[list[RunResult], dict[int, list[RunState]]]:
     """What lanes leave, and how they stood after each chunk."""
-    stood: dict[int, list[Paused]] = {}
+    stood: dict[int, list[RunState]] = {}
 
-    def between(moment: Moment) -> None:
-        stood[moment.update] = moment.paused()
+    def between(end: CallEnd) -> None:
+        stood[end.update] = end.states()
 
     return trainer.train(lanes, between), stood
 
 
-def _same(one: Trained, other: Trained) -> bool:
+def _same(one: RunResult, other: RunResult) -> bool:
     return same_bits((one.variables, one.losses), (other.variables, other.losses))
 
 
@@ -82,9 +84,9 @@ def test_a_paused_run_goes_on_bit_for_bit(case: str, tmp_path) -> None:
         kept = []
         for number, one in enumerate(paused):
             checkpoint.save(tmp_path / f"{update}-{number}", one.arrays(), {})
-            kept.append(Paused.of(update, checkpoint.load(tmp_path / f"{update}-{number}")[0]))
+            kept.append(RunState.of(update, checkpoint.load(tmp_path / f"{update}-{number}")[0]))
         again = trainer.train(
-            [dataclasses.replace(lanes[index], begun=kept[index]) for index in (2, 0)]
+            [dataclasses.replace(lanes[index], state=kept[index]) for index in (2, 0)]
         )
         assert _same(again[0], left[2])
         assert _same(again[1], left[0])
@@ -94,13 +96,13 @@ def test_what_is_seen_between_is_what_a_shorter_run_leaves() -> None:
     """With a constant rate; averages are those of the updates that are done."""
     from convtl.config import ScheduleConfig
 
-    seen: dict[int, list[Trained]] = {}
+    seen: dict[int, list[RunResult]] = {}
     constant = ScheduleConfig(kind="constant")
     lanes = [lane(CHAIN, 0), lane(CHAIN, 1)]
 
-    def between(moment: Moment) -> None:
-        assert moment.updates == 8
-        seen[moment.update] = moment.trained()
+    def between(end: CallEnd) -> None:
+        assert end.updates == 8
+        seen[end.update] = end.results()
 
     Trainer(recipe(CHAIN, 2, updates=8, optim=EMA, schedule=constant)).train(lanes, between)
     shorter = Trainer(recipe(CHAIN, 2, updates=4, optim=EMA, schedule=constant)).train(lanes)
@@ -113,7 +115,7 @@ def test_lanes_at_different_updates_do_not_travel_together() -> None:
     _, stood = _unbroken(trainer, lanes)
     for begun in ((stood[2][0], stood[4][1]), (stood[2][0], None)):
         mixed = [
-            dataclasses.replace(own, begun=paused) for own, paused in zip(lanes, begun, strict=True)
+            dataclasses.replace(own, state=paused) for own, paused in zip(lanes, begun, strict=True)
         ]
         with pytest.raises(ValueError, match="have done the same updates"):
             trainer.train(mixed)

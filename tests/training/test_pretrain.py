@@ -18,8 +18,9 @@ from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
 from convtl.training import pretrain
 from convtl.training.features import Forward
-from convtl.training.lanes import Lane, Trainer
+from convtl.training.loop import Trainer
 from convtl.training.pretrain import KIND, SourceRequest, ensure_sources
+from convtl.training.runs import Run
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     widths: list[int] = []
     train = Trainer.train
 
-    def counted(self: Trainer, lanes: list[Lane], *given: Any) -> Any:
+    def counted(self: Trainer, lanes: list[Run], *given: Any) -> Any:
         widths.append(len(lanes))
         return train(self, lanes, *given)
 
@@ -189,7 +190,7 @@ def test_no_more_nets_are_taken_than_are_trained_at_once(
     taken: list[list[int]] = []
     train = Trainer.train
 
-    def watched(self: Trainer, lanes: list[Lane], *given: Any) -> Any:
+    def watched(self: Trainer, lanes: list[Run], *given: Any) -> Any:
         taken.append(_taken(cache, requests))
         assert len(taken[-1]) == len(lanes) <= self.width
         if len(taken) == 1:
@@ -231,7 +232,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from source_requests import request
 from convtl.storage.cache import Cache
-from convtl.training.lanes import Trainer
+from convtl.training.loop import Trainer
 from convtl.training.pretrain import ensure_sources
 
 train = Trainer.train

@@ -25,14 +25,15 @@ from convtl.config import (
 )
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
-from convtl.training.lanes import Lane, Trainer
-from convtl.training.step import init_state, params_of, update
+from convtl.training.loop import Trainer
+from convtl.training.runs import Run
+from convtl.training.step import Batch, Step, params_of
 from convtl.transfer.plan import Phase, make_plan
 
 DECAYING = OptimConfig(kind="adamw", weight_decay=0.1)
 
 
-def _trained(lane: Lane, given: Any) -> Variables:
+def _trained(lane: Run, given: Any) -> Variables:
     return Trainer(given).train([lane])[0].variables
 
 
@@ -79,7 +80,7 @@ def test_frozen_units_keep_their_bits(
     start = _with_negative_zeros(drawn(CHAIN, 0))
     optim = OptimConfig(kind="adamw", weight_decay=0.1, clip=clip)
     given = recipe(CHAIN, depth, regime=regime, optim=optim, lanes=1)
-    after = _trained(Lane(start, 0.1, lane(CHAIN, 0).batches), given)
+    after = _trained(Run(start, 0.1, lane(CHAIN, 0).batches), given)
     assert after.keys() == start.keys()
     for unit in CHAIN.names:
         if unit not in trained:
@@ -100,8 +101,8 @@ def test_an_update_is_the_textbook_one() -> None:
 
     @jax.jit
     def ours(variables: Variables) -> Any:
-        state = init_state(config, phase, variables)
-        return update(CHAIN, 0, phase, config, variables, state, 0.1, images, labels)
+        step = Step(CHAIN, 0, phase, config)
+        return step(variables, step.init(variables), 0.1, Batch(images, labels))
 
     @jax.jit
     def theirs(variables: Variables) -> Any:
@@ -154,10 +155,9 @@ def test_at_depth_1_an_update_costs_no_more_than_a_forward_pass(optim: OptimConf
 
     def of_update(depth: int) -> float:
         phase: Phase = make_plan(network, FineTuneConfig(), depth, 10).phases[0]
-        state = jax.eval_shape(partial(init_state, optim, phase), variables)
-        return flops(
-            partial(update, network, 0, phase, optim), variables, state, rate, images, labels
-        )
+        step = Step(network, 0, phase, optim)
+        state = jax.eval_shape(step.init, variables)
+        return flops(step, variables, state, rate, Batch(images, labels))
 
     forward = flops(lambda v, x: network.apply(v, x)[0], variables, images)
     assert of_update(1) <= 1.02 * forward  # 1.003 with JAX 0.10
@@ -175,8 +175,8 @@ def test_the_penalty_is_part_of_the_loss() -> None:
     images, labels = (array[0] for array in lane(CHAIN, 1).batches(0, 1))
     (phase,) = make_plan(CHAIN, L2SpConfig(alpha=alpha, beta=beta), 2, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0)
-    state = init_state(config, phase, start)
-    after, _, loss = update(CHAIN, 0, phase, config, now, state, jnp.float32(rate), images, labels)
+    step = Step(CHAIN, 0, phase, config)
+    after, _, loss = step(now, step.init(start), jnp.float32(rate), Batch(images, labels))
 
     def penalised(trained: Any) -> Any:
         merged = now | {unit: now[unit] | {"params": own} for unit, own in trained.items()}

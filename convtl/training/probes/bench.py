@@ -19,7 +19,7 @@ from convtl.errors import UserError
 from convtl.keys import key
 from convtl.models.network import Network, Variables
 from convtl.training.devices import devices
-from convtl.training.step import init_state, update
+from convtl.training.step import Batch, Step
 from convtl.transfer.optim import carry_state
 from convtl.transfer.plan import Phase
 
@@ -135,10 +135,8 @@ class Bench:
         frozen: Sequence[str] = (),
     ) -> None:
         self.network, self.materials, self.rate = network, materials, rate
-        self._phase = Phase(
-            0, _EVER, tuple((unit, 1.0) for unit in network.weighted if unit not in frozen)
-        )
-        self._optim = optim
+        trained = tuple((unit, 1.0) for unit in network.weighted if unit not in frozen)
+        self._step = Step(network, 0, Phase(0, _EVER, trained), optim)
         images, labels = materials.train
         n, seed = images.shape[1], materials.seed
         order = [
@@ -149,17 +147,19 @@ class Bench:
 
     def start(self, variables: Variables) -> State:
         """The state before the first update of given nets (see `fresh`)."""
-        fresh = over_replicates(init_state, self._optim, self._phase)
+        fresh = over_replicates(Step.init, self._step)
         return State(variables, fresh(variables), 0)
 
     def go_on_from(self, other: State) -> State:
         """The state of another bench, taken over: units that stay trained keep their optimiser's memory."""
-        fresh = over_replicates(init_state, self._optim, self._phase)(other.variables)
-        return State(other.variables, carry_state(other.memory, fresh, self._phase), other.update)
+        fresh = over_replicates(Step.init, self._step)(other.variables)
+        return State(
+            other.variables, carry_state(other.memory, fresh, self._step.phase), other.update
+        )
 
     def advance(self, state: State, until: int) -> State:
         """Trains up to, and not including, update number `until`."""
-        program = over_replicates(_advance, self.network, self._phase, self._optim, shared=3)
+        program = over_replicates(_advance, self._step, shared=3)
         bounds = (np.int32(state.update), np.int32(until), np.float32(self.rate))
         variables, memory = program(*bounds, state.variables, state.memory, *self._data)
         return State(variables, memory, until)
@@ -225,9 +225,11 @@ def _program(
     own = PartitionSpec("replicates")
     axes = tuple(None if place < shared else 0 for place in range(count))
     specs = tuple(PartitionSpec() if axis is None else own for axis in axes)
-    lanes = jax.vmap(function, in_axes=axes)
+    mapped = jax.vmap(function, in_axes=axes)
     return jax.jit(
-        jax.shard_map(lanes, mesh=_mesh(replicates), in_specs=specs, out_specs=own, check_vma=False)
+        jax.shard_map(
+            mapped, mesh=_mesh(replicates), in_specs=specs, out_specs=own, check_vma=False
+        )
     )
 
 
@@ -248,9 +250,7 @@ def _mesh(replicates: int) -> Mesh:
 
 
 def _advance(
-    network: Network,
-    phase: Phase,
-    optim: OptimConfig,
+    step: Step,
     first: Int[Array, ""],
     until: Int[Array, ""],
     rate: Float[Array, ""],
@@ -264,9 +264,7 @@ def _advance(
 
     def body(number: Array, carry: tuple[Variables, Any]) -> tuple[Variables, Any]:
         chosen = order[number]
-        variables, memory, _ = update(
-            network, 0, phase, optim, *carry, rate, images[chosen], labels[chosen]
-        )
+        variables, memory, _ = step(*carry, rate, Batch(images[chosen], labels[chosen]))
         return variables, memory
 
     return jax.lax.fori_loop(first, until, body, (variables, memory))

@@ -20,7 +20,7 @@ from convtl.training.probes.bench import (
     over_replicates,
     spread,
 )
-from convtl.training.step import init_state, update
+from convtl.training.step import Batch, Step
 from convtl.transfer.plan import Phase
 
 
@@ -60,18 +60,9 @@ def test_an_update_is_that_of_training(kind):
     phase = Phase(0, 1, tuple((unit, 1.0) for unit in own.network.weighted))
     images, labels, order = (np.asarray(array)[1] for array in own._data)
     one = jax.tree.map(lambda leaf: jnp.asarray(leaf[1]), variables)
-    memory = init_state(OptimConfig(kind=kind), phase, one)
-    expected, _, _ = update(
-        own.network,
-        0,
-        phase,
-        OptimConfig(kind=kind),
-        one,
-        memory,
-        jnp.float32(0.05),
-        images[order[0]],
-        labels[order[0]],
-    )
+    step = Step(own.network, 0, phase, OptimConfig(kind=kind))
+    batch = Batch(images[order[0]], labels[order[0]])
+    expected, _, _ = step(one, step.init(one), jnp.float32(0.05), batch)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(np.asarray(a)[1], b, rtol=1e-4, atol=1e-6)
 

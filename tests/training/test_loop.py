@@ -9,18 +9,21 @@ import pytest
 from small_nets import CHAIN, LENET, batches, drawn, lane, recipe, same_bits
 
 from convtl.config import LpFtConfig, OptimConfig, ScheduleConfig
-from convtl.training import lanes as lanes_module
+from convtl.training import loop as loop_module
+from convtl.training import recipe as recipe_module
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward, PrefixFeatures
-from convtl.training.lanes import Lane, Trained, Trainer
 from convtl.training.layout import Layout
+from convtl.training.loop import Trainer
+from convtl.training.runs import Run, RunResult
+from convtl.training.step import Step
 from convtl.transfer.plan import Phase, Plan
 
 CONSTANT = ScheduleConfig(kind="constant")
 ALL = tuple((unit, 1.0) for unit in CHAIN.names)
 
 
-def _same(one: Trained, other: Trained) -> bool:
+def _same(one: RunResult, other: RunResult) -> bool:
     return same_bits(
         {"variables": one.variables, "losses": one.losses},
         {"variables": other.variables, "losses": other.losses},
@@ -33,7 +36,7 @@ def trainers() -> dict[int, Trainer]:
     return {depth: Trainer(recipe(LENET, depth)) for depth in (1, 5)}
 
 
-def _lane(seed: int) -> Lane:
+def _lane(seed: int) -> Run:
     return lane(LENET, seed, rate=0.003 * (seed + 1))
 
 
@@ -70,7 +73,7 @@ def test_a_lane_that_diverges_leaves_its_neighbours_alone(trainers: dict[int, Tr
 
 @pytest.mark.parametrize("where", ["losses", "weights"])
 def test_a_run_with_anything_that_is_no_number_is_not_finite(where: str) -> None:
-    good = Trained({"head": {"params": {"kernel": np.ones(2)}}, "pool": {}}, np.ones(3))
+    good = RunResult({"head": {"params": {"kernel": np.ones(2)}}, "pool": {}}, np.ones(3))
     assert good.finite
     for bad in (np.nan, np.inf):
         if where == "losses":
@@ -118,9 +121,9 @@ def test_a_cached_prefix_gives_the_same_run(depth: int) -> None:
     variables = drawn(LENET, 3)
     features = PrefixFeatures(Forward(LENET, 0, boundary), variables).rows(images, count)
 
-    def train(start: int, inputs: np.ndarray) -> Trained:
+    def train(start: int, inputs: np.ndarray) -> RunResult:
         own = {name: variables[name] for name in LENET.names[start:]}
-        run = Lane(
+        run = Run(
             own, 0.01, lambda first, stop: (inputs[order[first:stop]], labels[order[first:stop]])
         )
         return Trainer(dataclasses.replace(whole, start=start)).train([run])[0]
@@ -143,7 +146,7 @@ def _in_phases(turn: int | None, restart: bool = False) -> Plan:
 
 
 def test_the_optimiser_is_carried_across_phases_unless_restarted() -> None:
-    def train(plan: Plan) -> Trained:
+    def train(plan: Plan) -> RunResult:
         given = recipe(CHAIN, plan, schedule=CONSTANT, optim=OptimConfig(clip=0.5))
         return Trainer(given).train([lane(CHAIN, 0), lane(CHAIN, 1)])[1]
 
@@ -170,7 +173,7 @@ def test_two_phases_are_two_runs_one_after_the_other() -> None:
 def test_a_net_learns() -> None:
     shape = CHAIN.input_shape
     images, labels = (array[0] for array in batches(shape, 0)(0, 1))
-    run = Lane(
+    run = Run(
         drawn(CHAIN, 0),
         0.05,
         lambda first, stop: (
@@ -187,13 +190,13 @@ def test_runs_that_differ_in_rate_data_or_weights_share_a_program(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     traced = []
-    update = lanes_module.update
+    update = Step.__call__
 
     def counted(*given: Any) -> Any:
         traced.append(given)
         return update(*given)
 
-    monkeypatch.setattr(lanes_module, "update", counted)
+    monkeypatch.setattr(Step, "__call__", counted)
     trainer = Trainer(recipe(CHAIN, 2))
     trainer.train([lane(CHAIN, 0)])
     once = len(traced)
@@ -233,7 +236,7 @@ def test_a_run_can_be_stopped_between_chunks() -> None:
 
 @pytest.mark.parametrize("count", [0, 5])
 def test_more_lanes_than_there_are_and_none_are_refused(count: int) -> None:
-    with pytest.raises(ValueError, match=f"{count} lanes for a program of 4"):
+    with pytest.raises(ValueError, match=f"{count} runs for a program of 4"):
         Trainer(recipe(CHAIN, 1)).train([lane(CHAIN, seed) for seed in range(count)])
 
 
@@ -241,19 +244,19 @@ def test_updates_that_cost_much_are_few_at_once(monkeypatch: pytest.MonkeyPatch)
     """A signal waits for the end of a call."""
     own = dataclasses.replace(recipe(LENET, 5), chunk=1000, lanes=4)
     update = flops_per_update(own.network, own.plan, own.batch_size, own.start)
-    lanes_module.updates_at_once.cache_clear()
-    assert lanes_module.updates_at_once(own) == 1000
-    lanes_module.updates_at_once.cache_clear()
-    monkeypatch.setattr(lanes_module, "_FLOPS_AT_ONCE", 4 * 7 * update)
-    assert lanes_module.updates_at_once(own) == 7
-    lanes_module.updates_at_once.cache_clear()
+    recipe_module.updates_at_once.cache_clear()
+    assert recipe_module.updates_at_once(own) == 1000
+    recipe_module.updates_at_once.cache_clear()
+    monkeypatch.setattr(recipe_module, "_FLOPS_AT_ONCE", 4 * 7 * update)
+    assert recipe_module.updates_at_once(own) == 7
+    recipe_module.updates_at_once.cache_clear()
 
 
 @pytest.mark.parametrize(("quick", "waited"), [(60.0, 2), (0.0, 0)])
 def test_slow_chunks_have_none_on_their_way_behind_them(
     monkeypatch: pytest.MonkeyPatch, quick: float, waited: int
 ) -> None:
-    monkeypatch.setattr(lanes_module, "_QUICK_SECONDS", quick)
+    monkeypatch.setattr(loop_module, "_QUICK_SECONDS", quick)
     trainer = Trainer(recipe(LENET, 1, updates=8))
     trainer.train([_lane(0)])
     behind, wait = [], jax.block_until_ready
