@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convtl.analysis.declared import claims_of
 from convtl.cli import (
     class_of_launcher,
     compose,
@@ -31,7 +32,6 @@ from convtl.study.materials import Materials
 from convtl.study.runner import check_trials, unfinished
 from convtl.study.shares import REPORT, Part, check_shard, own_trials, unshared
 from convtl.study.store import RowStore
-from convtl.study.tuning import tuning_points
 from convtl.sweep import unshared_words, whole_of, with_shards
 from convtl.tracking import told_to_agent
 from convtl.training.devices import leave_accelerators, use_all_cores
@@ -126,8 +126,8 @@ def _sweep(words: Sequence[str]) -> int:
     studies = list({repr(unshared(job)): unshared(job) for job in jobs}.values())
     expanded = [expand(study) for study in studies]
     everywhere = [trial for _, trials in expanded for trial in trials]
-    everywhere += [trial for study in studies for trial in tuning_points(study)]
     config = expanded[0][0]
+    claims_of(config.scorecard)
     whole = whole_of(words, studies, everywhere)
     content, command = (
         (None, _command(["-m", *words])) if whole is None else (compose(whole), _command(whole))

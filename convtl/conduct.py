@@ -12,7 +12,7 @@ from typing import Any
 from convtl.analysis.declared import claims_of
 from convtl.config import Config
 from convtl.entry import folder
-from convtl.errors import StorageError, UserError
+from convtl.errors import StorageError
 from convtl.keys import digest
 from convtl.parsing import parse
 from convtl.reporting.build import build, lacks_samples, save_samples
@@ -27,10 +27,9 @@ from convtl.study.grid import Trial, distinct, expand
 from convtl.study.materials import Materials
 from convtl.study.measured import measure
 from convtl.study.record import make_record, run_on, write_record
-from convtl.study.runner import Outcome, check_trials, run_trials, take_over, unfinished
+from convtl.study.runner import Outcome, check_trials, run_trials, unfinished
 from convtl.study.shares import ALL, Part, check_shard, describe_shares, own_trials, unshared
 from convtl.study.store import FINAL, Row, RowStore, saying_what_is_saved
-from convtl.study.tuning import frozen, tuning_points
 from convtl.tracking import MOST_ROWS, Silence, Tracker, open_tracker, told_of_errors
 from convtl.training.devices import device_line, devices_as, peak_memory_gib, use_all_cores
 from convtl.training.probes.run import run_gradients
@@ -60,17 +59,11 @@ class _Study:
 
     config: Config
     part: Part
-    tuning: list[Trial]
     trials: list[Trial]
     content: dict[str, Any]
     command: str
     store: RowStore
     cache: Cache
-
-    @property
-    def helped(self) -> list[Trial]:
-        """Tuning trials, which are for every process to run."""
-        return self.tuning if self.part.works else []
 
     @property
     def nets(self) -> Path | None:
@@ -84,22 +77,11 @@ class _Study:
             return self.content
         return self.content | {"part": digest(sorted(self.part.trials))}
 
-    def at_their_rates(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Those whose rates are chosen; all without tuning."""
-        return frozen(trials, self.tuning, self.store.read() if self.tuning else {})
-
     def done(self) -> tuple[int, int]:
         """How many of the trials of this process are done, and how many there are."""
         own = self.part.of(self.trials)
-        ready = self.at_their_rates(own)  # a trial whose rate is not chosen yet is open too
-        waiting = len(distinct(own)) - len(distinct(ready))
-        left = (
-            len(unfinished(self.helped, self.store))
-            + len(unfinished(ready, self.store, self.nets))
-            + waiting
-        )
-        total = len(distinct([*self.helped, *own]))
-        return total - left, total
+        total = len(distinct(own))
+        return total - len(unfinished(own, self.store, self.nets)), total
 
 
 def run_study(content: Mapping[str, Any], command: str, part: Part | None = None) -> int:
@@ -129,9 +111,7 @@ def _asked(content: Mapping[str, Any], command: str, part: Part | None) -> _Stud
     check_shard(config)
     cache, store = cache_of(config), RowStore(out_folder(config))
     part = _share(config, trials, cache) if part is None else part
-    return _Study(
-        config, part, tuning_points(content), trials, unshared(content), command, store, cache
-    )
+    return _Study(config, part, trials, unshared(content), command, store, cache)
 
 
 def _share(config: Config, trials: Sequence[Trial], cache: Cache) -> Part:
@@ -142,26 +122,20 @@ def _share(config: Config, trials: Sequence[Trial], cache: Cache) -> Part:
 
 def _along(study: _Study) -> int:
     """What another than process 0 does where several train every run together: it only trains."""
-    if study.config.dry_run or study.config.speed is not None:
+    if study.config.dry_run:
         return 0
     progress = Progress(len(distinct(study.trials)), 0, silent=True)
     materials = Materials(study.cache, progress.working_on)
     keep_programs(study.cache.root)
     own = study.part.of(study.trials)
-    check_trials([*study.helped, *own], materials)
+    check_trials(own, materials)
     agreed(lambda: "ready")
-    outcome = run_trials(study.helped, study.store, materials, progress)
-    outcome += run_trials(study.at_their_rates(own), study.store, materials, progress, study.nets)
+    outcome = run_trials(own, study.store, materials, progress, study.nets)
     return 1 if outcome.failed else 0
 
 
 def _alone(study: _Study) -> int:
-    config, store, cache = study.config, study.store, study.cache
-    if config.speed is not None:
-        from convtl.speed.run import run_speed  # nobody else needs what it imports
-
-        say = lambda line: print(line, file=sys.stderr)  # noqa: E731
-        return run_speed(config, study.content, study.command, store.out, cache, say)
+    config, store = study.config, study.store
     if config.dry_run:
         return _dry_run(study)
     with saying_what_is_saved(store, study.done):
@@ -171,44 +145,39 @@ def _alone(study: _Study) -> int:
 
 
 def _dry_run(study: _Study) -> int:
-    trials, tuning = study.trials, study.tuning
-    print(describe_plan([*tuning, *study.at_their_rates(trials)], study.store.out, study.cache))
-    for line in describe_shares(study.config, trials, Materials(study.cache, lambda what: None)):
+    print(describe_plan(study.trials, study.store.out, study.cache))
+    materials = Materials(study.cache, lambda what: None)
+    for line in describe_shares(study.config, study.trials, materials):
         print(line)
-    if tuning:
-        print(
-            f"then {len(distinct(trials))} trials at the rates that {len(tuning)} tuning trials choose"
-        )
     return 0
 
 
 def _run(study: _Study) -> int:
     began = time.perf_counter()
-    config, store = study.config, study.store
+    config, store, trials = study.config, study.store, study.trials
     keep_programs(study.cache.root)
-    others = _other_stores(config)
     done, total = study.done()
     progress = Progress(total, done)
     with closing(progress):
         materials = Materials(study.cache, progress.working_on)
         own = study.part.of(study.trials)
-        check_trials([*unfinished(study.helped, store), *own] if done < total else [], materials)
+        check_trials(own if done < total else [], materials)
         store.prepare()
         progress.tracker = tracker = open_tracker(
             config.tracking, config.study or "trials", study.told, store.out
         )
         with told_of_errors(tracker):
-            outcome, trials, record = _trained(study, own, others, materials, progress, tracker)
+            outcome, record = _trained(study, own, materials, progress, tracker)
     wall = time.perf_counter() - began
     with told_of_errors(tracker):
-        report = _report(study, trials, record, wall if outcome.ran else None)
+        report = _report(study, study.trials, record, wall if outcome.ran else None)
     if study.part.works:
         print(
             f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, peak memory {peak_memory_gib():.1f} GiB"
         )
     else:
         print(f"\n{len(distinct(trials)) - len(unfinished(trials, store))} trials are there")
-        outcome.failed += _failures([*study.tuning, *trials], store)
+        outcome.failed += _failures(trials, store)
     if report is not None:
         print(f"rows: {store.out / 'results.csv'}\nreport: {report}")
     with told_of_errors(tracker):
@@ -221,29 +190,24 @@ def _run(study: _Study) -> int:
 def _trained(
     study: _Study,
     own: Sequence[Trial],
-    others: Sequence[RowStore],
     materials: Materials,
     progress: Progress,
     tracker: Tracker,
-) -> tuple[Outcome, list[Trial], dict[str, Any]]:
-    """Trains what is missing; returns what came of it, the study's trials at their rates, and its record."""
-    store = study.store
-    take_over(study.tuning, store, others)
+) -> tuple[Outcome, dict[str, Any]]:
+    """Train what is missing; return the outcome and the study's record."""
+    store, trials = study.store, study.trials
     agreed(lambda: "ready")  # what other processes read is written
-    outcome = _train(study.helped, store, materials, progress, None)
-    own, trials = study.at_their_rates(own), study.at_their_rates(study.trials)
-    take_over(own, store, others)
     record = make_record(study.content, trials, study.command, device_line())
     record |= {} if study.part.works else run_on(store.out, record)
     write_record(store.out, record)
     tracker.begin(_there(store, own))
-    outcome += _train(own, store, materials, progress, study.nets)
+    outcome = _train(own, store, materials, progress, study.nets)
     if study.part.works:
         with one_at_a_time(store.out, "around"):  # the first process does it, others find it done
             _around(
                 study.config, trials, materials, store.out, bool(outcome.ran), progress.working_on
             )
-    return outcome, trials, record
+    return outcome, record
 
 
 def _tell(
@@ -313,16 +277,6 @@ def _report(
 def _left_open(trials: Sequence[Trial], store: RowStore) -> int:
     """How many trials nobody has finished or given up."""
     return len({trial.id for trial in trials} - store.finished() - store.failed)
-
-
-def _other_stores(config: Config) -> list[RowStore]:
-    folders = [folder("rows_from", path) for path in config.rows_from]
-    for path in folders:
-        if not (path / "rows").is_dir():
-            raise UserError(
-                f"rows_from: got '{path}'; accepted: folders that convtl.run has written"
-            )
-    return [RowStore(path) for path in folders]
 
 
 def _train(

@@ -49,13 +49,10 @@ ONE_A_STUDY = (
     "gradients",
     "movement",
     "distances",
-    "rows_from",
     "seed",
-    "tuning",
     "path",
     "advice",
     "data",
-    "speed",
     "shards",
     "shard",
 )

@@ -12,7 +12,6 @@ Keys:
 import re
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +21,6 @@ from convtl.errors import UserError
 from convtl.parsing import parse
 from convtl.reporting.build import build
 from convtl.reporting.second import read_second
-from convtl.speed.table import SPEED
 from convtl.study.limits import apply_limits
 from convtl.study.record import newest_record, without_paths
 from convtl.study.store import RowStore, accessible
@@ -65,8 +63,6 @@ def _main(words: list[str]) -> int:
             "replication=DIR"
         )
     store = RowStore(folder("out", given["out"]))
-    if (store.out / SPEED).is_file():
-        return _publish_speed(store.out, given)
     record = newest_record(store.out)
     try:
         config = apply_limits(parse(record["config"]))
@@ -85,20 +81,6 @@ def _main(words: list[str]) -> int:
         target = folder("publish", given["publish"])
         publish(store.out, target)
         print(f"published: {target}")
-    return 0
-
-
-def _publish_speed(out: Path, given: Mapping[str, str]) -> int:
-    """Figures of `+experiment=speed`: times are not measured again, so there is nothing to rebuild."""
-    if "publish" not in given:
-        raise UserError(f"out: '{out}' holds measurements of speed; accepted with publish=DIR")
-    target = folder("publish", given["publish"])
-    with accessible(target):
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(out / SPEED, target / SPEED)
-        text = without_paths((out / "report.md").read_text(encoding="utf-8"))
-        (target / "README.md").write_text(text, encoding="utf-8")
-    print(f"published: {target}")
     return 0
 
 

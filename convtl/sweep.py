@@ -7,7 +7,6 @@ from convtl.cli import compose, compose_overrides, points, typed_keys
 from convtl.errors import UserError
 from convtl.parsing import ONE_A_STUDY, parse
 from convtl.study.grid import AXES, Trial, expand
-from convtl.study.tuning import tuning_points
 
 _SHARES = ("shards", "shard")
 
@@ -50,7 +49,7 @@ def whole_of(
 
     Args:
       studies: what the points are composed to, each once and without shares.
-      trials: those of all points, tuning trials too.
+      trials: those of all points.
     """
     varied = _varied(studies)
     others = {key: values for key, values in varied.items() if key not in AXES}
@@ -65,7 +64,7 @@ def whole_of(
         merged.append(f"axes={_flow({**studies[0]['axes'], **others})}")
     try:
         content = compose([*kept, *merged])
-        found = [*expand(content)[1], *tuning_points(content)]
+        found = expand(content)[1]
     except UserError:
         return None
     return (

@@ -14,7 +14,6 @@ from convtl.conduct import run_study
 from convtl.entry import GROUPS, REGISTRIES, conf_folders, options
 from convtl.parsing import known_keys, parse
 from convtl.study.grid import distinct, expand
-from convtl.study.tuning import tuning_points
 
 CONF = Path(__file__).parent.parent / "conf"
 FOLDERS = [*GROUPS, *REGISTRIES]
@@ -83,7 +82,6 @@ def test_every_experiment_says_what_it_asks_and_its_claims_can_be_answered(name)
         there = {trial.n_per_class for trial in trials if trial.source == claim.source}
         assert {claim.n_low, claim.n_high} <= there
     assert trials or config.gradients
-    assert bool(tuning_points(content)) == any(trial.settings.tuning for trial in trials)
 
 
 @pytest.mark.parametrize(
@@ -131,12 +129,8 @@ CUT = [
 ]
 LIMITS = "limits={replicates: 1,updates: 6,pretrain_updates: 6,images_per_class: 24}"
 """Blocks say for themselves what they are made of; limits cut them too."""
-TRIED = [
-    name
-    for name in options("experiment")
-    if name not in ("speed", "vanishing_gradients", *PICTURES)
-]
-"""Experiments of trials; probes of gradients and measurements of speed have tests of their own."""
+TRIED = [name for name in options("experiment") if name not in ("vanishing_gradients", *PICTURES)]
+"""Experiments of trials; probes of gradients have tests of their own."""
 LARGE = ("input_shift", "principles")
 MIXTURES = [name for name in options("domains") if name.startswith("mixture")]
 """Sources that are no targets."""
@@ -211,8 +205,8 @@ def run_whole(out: Path, values: int, *words: str) -> None:
         "n_per_class=[2,4]",
         "target=cyrillic",
     ]
-    content = compose([*words, *cut, "rows_from=[]", "gradients=null", f"out={out}"])
-    points = [*tuning_points(content), *expand(content)[1]]
+    content = compose([*words, *cut, "gradients=null", f"out={out}"])
+    points = expand(content)[1]
     assert run_study(content, "python -m convtl.run") == 0
     assert (out / "report.html").exists()
     with (out / "results.csv").open(newline="", encoding="utf-8") as file:

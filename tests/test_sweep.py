@@ -12,7 +12,6 @@ from commands import Commands
 from convtl.cli import compose, compose_overrides, points
 from convtl.study.grid import expand
 from convtl.study.shares import unshared
-from convtl.study.tuning import tuning_points
 from convtl.sweep import unshared_words, whole_of, with_shards
 
 
@@ -43,7 +42,7 @@ def records(out: str) -> list[dict]:
 
 def whole(*words: str) -> list[str] | None:
     studies = [unshared(compose_overrides(point)) for point in points(words)]
-    trials = [trial for own in studies for trial in [*expand(own)[1], *tuning_points(own)]]
+    trials = [trial for own in studies for trial in expand(own)[1]]
     return whole_of(words, list({repr(own): own for own in studies}.values()), trials)
 
 
@@ -72,11 +71,6 @@ def whole(*words: str) -> list[str] | None:
 )
 def test_points_of_a_sweep_are_parts_of_one_study_where_there_is_one(words, found) -> None:
     assert whole(*words) == (None if found is None else list(found))
-
-
-def test_tuned_studies_are_merged_with_what_tunes_them() -> None:
-    words = ("target=cyrillic,armenian", "tuning={targets: [cyrillic,armenian]}")
-    assert whole(*words) == ["tuning={targets: [cyrillic,armenian]}", "target=[cyrillic,armenian]"]
 
 
 def test_shards_alone_are_a_job_each() -> None:
@@ -210,40 +204,9 @@ def test_points_in_a_protocol_key_are_an_axis_of_the_table(commands) -> None:
     assert "rows of another protocol" not in Path("o/report.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
-def test_shares_help_each_other_to_tune(commands) -> None:
-    commands.without_reports()
-    words = (
-        *tiny.MORE,
-        "source=random",
-        "depth=[1,5]",
-        "target=[cyrillic,armenian]",
-        "lr=[1e-3,1e-2]",
-        "lr_extend=0",
-    )
-    words += ("tuning={targets: [cyrillic,armenian],replicates: 1}",)
-    for index in (0, 1):
-        done = commands.tiny(*words, "out=shared", "shards=2", f"shard={index}")
-        assert done.code == 0, done.err
-    assert commands.tiny(*words, "out=plain").code == 0
-    assert table("shared") == table("plain")
-    assert records("shared")[0]["points"] == records("plain")[0]["points"]
-    assert len(table("plain")) == 8
-    assert tiny.row_lines(Path("shared")) == 8, "something was done twice"
-
-
 def test_points_that_are_no_one_study_are_studies_of_their_own(commands) -> None:
     commands.without_reports()
     done = commands.run("-m", *tiny.WORDS, "source=random", "lr=1e-2", "study=one,two")
     assert done.code == 0, done.err
     assert sorted(path.name for path in Path("outputs").iterdir()) == ["one", "two"]
     assert all(len(table(str(path))) == 1 for path in Path("outputs").iterdir())
-
-
-def test_a_mistake_that_only_a_job_meets_is_one_line_and_exit_code_2(commands) -> None:
-    done = commands.tiny("-m", *STUDY, "out=o", "shards=2", "rows_from=[nowhere]")
-    assert done.code == 2
-    assert [line for line in done.err.splitlines() if line.startswith("convtl: ")] == [
-        f"convtl: rows_from: got '{Path.cwd() / 'nowhere'}'; accepted: folders that convtl.run has written"
-    ]
-    assert "Traceback" not in done.err

@@ -251,7 +251,9 @@ def _best(block: Block, source: str, n: int, depth: int) -> Best:
         block.arm(source, n, depth, "test_accuracy"),
         block.arm(source, n, depth, "trial"),
     )
-    place = int(validation.to_numpy(float).argmax()) if len(validation) else 0  # the first of a tie
+    place = (
+        int(np.argmax(validation.to_numpy(float))) if len(validation) else 0
+    )  # the first of a tie
     replicate = int((validation if len(validation) else test).index[place])
     seen = float(validation[replicate]) if len(validation) else float("nan")
     return Best(str(trials[replicate]), replicate, seen, float(test[replicate]))

@@ -47,7 +47,6 @@ from convtl.config.models import (
     ResNetConfig,
     VggConfig,
 )
-from convtl.config.speed import SpeedConfig
 from convtl.config.training import (
     AugmentConfig,
     DiscriminativeConfig,
@@ -63,7 +62,6 @@ from convtl.config.training import (
     ScheduleConfig,
     ShiftConfig,
     SurgicalConfig,
-    TuningConfig,
     ValidationConfig,
 )
 from convtl.config.values import (
@@ -125,11 +123,9 @@ __all__ = [
     "ResNetConfig",
     "ScheduleConfig",
     "ShiftConfig",
-    "SpeedConfig",
     "SurgicalConfig",
     "TfdsConfig",
     "TrackingConfig",
-    "TuningConfig",
     "TypedScriptConfig",
     "ValidationConfig",
     "VggConfig",
@@ -177,8 +173,6 @@ class Config:
     """one rate, used as it is, or the grid from which each trial chooses on validation"""
     lr_extend: Natural
     """steps by which a trial may extend its grid on a side while its best rate is at the edge"""
-    tuning: TuningConfig | None
-    """null: each trial chooses its rate on its own validation images"""
     class_balance: Literal["equal", "at_most"]
     """equal: every class gives n_per_class images; at_most: a class that has fewer gives all it has"""
     class_draw: Literal["random", "disjoint"]
@@ -205,8 +199,6 @@ class Config:
     chunk: Count
     """updates in one call of a compiled program"""
     gradients: GradientsConfig | None
-    speed: SpeedConfig | None
-    """what is measured of the package's own speed, in place of running trials"""
     # around the trials: not part of any trial's identity
     question: Text | None
     """what the study asks, in a sentence for its report"""
@@ -219,8 +211,6 @@ class Config:
     """say in the report, if it has no scorecard, how deep to fine-tune and what more images would bring"""
     distances: Flag
     """measure how far each source's images are from each target's, and how well its net should transfer"""
-    rows_from: Annotated[tuple[Text, ...], BeforeValidator(listed)]
-    """folders of other studies whose finished trials need not be run again"""
     save: Literal["none", "best"]
     shards: Annotated[int, Strict(), Field(ge=1, le=10_000)]
     """shares of the trials, for as many processes; the study, its rows and its report are the same"""

@@ -13,8 +13,6 @@ from convtl.config.values import (
     Count,
     Flag,
     Fraction,
-    Names,
-    Natural,
     NonNegative,
     Positive,
     Text,
@@ -212,17 +210,3 @@ class ShiftConfig:
     """standard deviation of added Gaussian noise, in grey levels of 0 to 1"""
     permuted_labels: Fraction = 0.0
     """share of the training images whose labels are permuted among themselves"""
-
-
-@dataclass(frozen=True, config=STRICT)
-class TuningConfig:
-    """Confirmatory learning rates: a trial takes the rate that did best for the same arm on other targets.
-
-    No label of the trial's own target is then used beyond n_per_class.
-    """
-
-    targets: Names
-    """a trial's rate is chosen on those of them that are not its own target"""
-    replicates: Count = 2
-    first: Natural = 1000
-    """number of the first tuning replicate; they are used for nothing else"""

@@ -38,7 +38,7 @@ def largest_class(config: DomainConfig) -> int:
 def _of_folder(config: ImageFolderConfig) -> int:
     tree = folder.scan(config)
     labels = [label for path, label in tree.files["train"] if _counts(path.name)]
-    largest = int(np.bincount(labels, minlength=len(tree.class_names)).max())
+    largest = int(np.max(np.bincount(labels, minlength=len(tree.class_names))))
     left = largest
     for split, share in folder.SHARES.items():
         if split not in tree.files:

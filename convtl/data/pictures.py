@@ -120,7 +120,7 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     values = np.asarray(picture).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("grey levels that are no numbers")
-    low, high = float(values.min()), float(values.max())
+    low, high = float(np.min(values)), float(np.max(values))
     if low >= 0 and high <= _WHITES[-1]:
         low, high = 0.0, _white(values, picture.mode == "F")
     spread = (values - low) * (255 / (high - low) if high > low else 0.0)

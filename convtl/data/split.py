@@ -21,7 +21,7 @@ class Split:
 
     def smallest_class(self, classes: int) -> int:
         """Smallest number of images of any of the domain's classes."""
-        return int(np.bincount(self.labels, minlength=classes).min())
+        return int(np.min(np.bincount(self.labels, minlength=classes)))
 
 
 def in_channels(splits: Mapping[str, Split], channels: int) -> dict[str, Split]:

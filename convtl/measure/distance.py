@@ -114,7 +114,7 @@ def _classes(x: Features, labels: Labels) -> tuple[np.ndarray, np.ndarray, np.nd
     if labels.shape != (len(x),) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be {len(x)} integers, got {labels.dtype} {labels.shape}")
     of = np.unique(labels, return_inverse=True)[1]
-    groups = [x[of == label] for label in range(of.max() + 1)]
+    groups = [x[of == label] for label in range(int(np.max(of)) + 1)]
     roots = [_root(group) for group in groups]
     rows = max(len(root) for root in roots)
     padded = np.stack([np.pad(root, ((0, rows - len(root)), (0, 0))) for root in roots])

@@ -18,9 +18,8 @@ from convtl.reporting.comparable import comparable
 from convtl.reporting.costs import uncached
 from convtl.reporting.document import headline, results_of, write_report
 from convtl.reporting.principles import write_report as write_scorecard
-from convtl.reporting.protocol import commits_said, facts, tuned_edges, unfinished
+from convtl.reporting.protocol import commits_said, facts, unfinished
 from convtl.reporting.replication import Second
-from convtl.reporting.shared_rows import shared_said
 from convtl.reporting.ways import setting_name
 from convtl.storage.files import written
 from convtl.study.columns import Rows, Table, column_of
@@ -68,8 +67,6 @@ def build(
     program = {
         "rows made by": commits_said(made_by, everything),
         "commit of this report": short(commit() or ""),
-        "rates at an edge": tuned_edges(record, everything),
-        "rows of other studies": shared_said(config, set(rows.objects("trial"))),
     }
     scope = _scope(config, record, rows, wall) | {
         name: text for name, text in program.items() if text

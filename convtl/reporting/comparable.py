@@ -1,13 +1,12 @@
 """Which of a folder's rows a report is about."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from convtl.config import Config
-from convtl.reporting.protocol import Stage, tuning_stages
 from convtl.study.columns import ABSENT, Rows, Table, column_of
 from convtl.study.grid import accepts
 from convtl.study.store import Row
@@ -38,11 +37,11 @@ def comparable(
     found = rows.places(points.objects("trial"))
     points, planned = points.take(np.flatnonzero(found >= 0)), found[found >= 0]
     others = np.setdiff1d(np.arange(len(rows)), planned)
-    protocols, tuned_on = set(Table.of(record["points"]).distinct("config")), tuning_stages(record)
-    fates = _fates(rows.table.take(others), config, record["contents"], protocols, tuned_on)
+    protocols = set(Table.of(record["points"]).distinct("config"))
+    fates = _fates(rows.table.take(others), config, record["contents"], protocols)
     extra = others[np.array([fate == "kept" for fate in fates], bool)]
     kept = rows.table.take(np.concatenate([planned, extra]))
-    return _placed(kept, points), _left_out(Counter(fates), tuned_on)
+    return _placed(kept, points), _left_out(Counter(fates))
 
 
 def _placed(rows: Table, points: Table) -> Table:
@@ -62,7 +61,6 @@ def _fates(
     config: Config,
     contents: Mapping[str, Any],
     protocols: set[Any],
-    tuned_on: set[Stage],
 ) -> list[str]:
     """What becomes of each row that was not planned: found once for rows that are alike."""
     known: dict[tuple[Any, ...], str] = {}
@@ -70,9 +68,7 @@ def _fates(
     for place, alike in enumerate(zip(*(rows.keys(name) for name in _KNOWN_BY), strict=True)):
         if alike not in known:
             row = rows[place]
-            if (row.get("config"), row.get("target"), row.get("replicate")) in tuned_on:
-                known[alike] = "tuning"
-            elif row.get("config") not in protocols:
+            if row.get("config") not in protocols:
                 known[alike] = "other protocol"
             else:
                 known[alike] = "kept" if accepts(config, contents, row) else "other content"
@@ -80,13 +76,8 @@ def _fates(
     return fates
 
 
-def _left_out(fates: Counter[str], tuned_on: Sequence[Stage] | set[Stage]) -> list[str]:
+def _left_out(fates: Counter[str]) -> list[str]:
     said = []
-    if number := fates["tuning"]:
-        replicates = ", ".join(map(str, sorted({replicate for *_, replicate in tuned_on})))
-        said.append(
-            f"{number} tuning trials (replicates {replicates}), which chose the learning rates"
-        )
     if number := fates["other protocol"]:
         said.append(f"{number} rows of another protocol (other updates, rates, seed, classes, ...)")
     if number := fates["other content"]:

@@ -91,7 +91,7 @@ def accuracy_by_depth_caption(view: View) -> str:
         for n in view.counts_of(source, updates):
             means = view.curve(source, n, updates, "test_accuracy").mean()
             if len(means) > 1:
-                best[n] = int(means.index[int(means.to_numpy().argmax())])
+                best[n] = int(means.index[int(np.argmax(means.to_numpy()))])
         if best:
             places = [f"{depth} at n={n}" for n, depth in best.items()]
             said.append(f"from {source} {numbers.listed(places)}")

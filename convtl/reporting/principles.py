@@ -33,9 +33,6 @@ _SAID = (
     "command",
     "faces list",
     "targets that are no letters",
-    "rows of other studies",
-    "rates at an edge",
-    "rates from the own target",
 )
 """Facts that are said in sentences and are not in the table of methods."""
 
@@ -206,9 +203,6 @@ def _methods(
     scope: Mapping[str, Any], scores: Sequence[Score], left_out: Sequence[str]
 ) -> list[str]:
     facts = {name: value for name, value in scope.items() if name not in _SAID}
-    tuning = [text for text in left_out if "tuning trial" in text]
-    if tuning:
-        facts["tuning"] = "; ".join(tuning)
     return [
         "## Methods\n",
         tables.facts_table(facts) if facts else "No facts were given.\n",

@@ -83,8 +83,6 @@ def _can(usable: pd.DataFrame, scores: Sequence[Score], facts: Mapping[str, Any]
     )
     if facts.get("rows made by"):
         said.append(f"The rows were made by {facts['rows made by']}.")
-    if facts.get("rows of other studies"):
-        said.append(str(facts["rows of other studies"]))
     return said + _seen(scores, facts)
 
 
@@ -150,7 +148,6 @@ def _cannot(
             else []
         ),
         *_validation(usable, facts),
-        *([f"{facts['rates at an edge']}."] if facts.get("rates at an edge") else []),
         *_floors(found),
     ]
     if not facts.get("run again with seed"):
@@ -193,15 +190,6 @@ def _validation(usable: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
     regimes = set(pretrained["val_regime"])
     if not regimes:
         return []
-    if regimes == {"other_target"}:
-        alone = facts.get("rates from the own target")
-        where = "other targets' tuning replicates"
-        if alone:
-            where += f", those of {alone} from tuning replicates of the same target"
-        return [
-            f"Learning rates come from {where}. Where a depth is *chosen on validation*, labels beyond n chose it: "
-            "with n labels alone that choice would be worse."
-        ]
     if "oracle" in regimes:
         return [
             "Oracle validation (labels that are not counted in n) chose learning rates: with n labels alone they "

@@ -25,7 +25,6 @@ _AROUND = (
     "cache",
     "dry_run",
     "tracking",
-    "rows_from",
     "distances",
     "movement",
 )

@@ -100,7 +100,7 @@ def chosen_depth(block: Block, source: str, n: int) -> int | None:
     """Depth of the best mean validation accuracy; the smaller one of a tie."""
     means = block.curve(source, n, "val_accuracy").mean()
     return (
-        int(means.index[int(means.to_numpy().argmax())])
+        int(means.index[int(np.argmax(means.to_numpy()))])
         if len(means) and means.notna().all()
         else None
     )

@@ -19,9 +19,7 @@ _AXES = (
     "similarity",
     "replicate",
 )
-_NOT_IN_A_BLOCK = tuple(
-    key for key in ONE_A_STUDY if key not in ("replicates", "tuning", "movement")
-)
+_NOT_IN_A_BLOCK = tuple(key for key in ONE_A_STUDY if key not in ("replicates", "movement"))
 
 
 def assignments(study: Config, content: Mapping[str, Any]) -> list[dict[str, Any]]:

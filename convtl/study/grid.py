@@ -1,7 +1,7 @@
 """Axes -> trials, each with an identity: what a study consists of, before anything is run."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any
 
@@ -60,18 +60,16 @@ _AROUND = (
     "gradients",
     "movement",
     "distances",
-    "rows_from",
     "path",
     "advice",
     "data",
-    "speed",
     "checkpoint_minutes",
     "devices",
     "distributed",
     "shards",
     "shard",
 )
-_OWN_COLUMNS = (*AXES, "replicates", "tuning", "movement")
+_OWN_COLUMNS = (*AXES, "replicates", "movement")
 """Keys of which a row says the value anyway; any other that a block or an axis sets is an additional axis."""
 _UNSAID = object()
 _REGISTRIES = ("models", "domains", "regimes", "weights")
@@ -87,17 +85,14 @@ class Trial:
       config: digest of the protocol it shares with the rest of its study (no axis in it).
       contents: digest of what each name stands for, by role; two rows are comparable only if equal names
         stand for equal contents.
-      arm: digest of what the trial shares with the same arm in other replicates and on other targets.
       settings: the study's config, with the values of `blocks` and `axes` for this trial.
       depth, depth_unit: number of trained weighted units, and the lowest of them (`conv1+fc5` where the
         trained units are not simply the last ones).
       axes: values of the additional axes, by key.
-      tuned: what is known of a frozen rate (`convtl.study.tuning`).
     """
 
     id: str
     config: str
-    arm: str
     contents: Mapping[str, str]
     settings: Config
     model: str
@@ -112,7 +107,6 @@ class Trial:
     similarity: float | None
     replicate: int
     axes: Mapping[str, Any]
-    tuned: Mapping[str, Any] = field(default_factory=dict)
 
 
 def expand(content: Mapping[str, Any]) -> tuple[Config, list[Trial]]:
@@ -220,7 +214,6 @@ def trials_of(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
                     f"head_init={settings.head_init}; accepted: head_init=source, with source same_classes or self"
                 )
             place = {"trained": sorted(plan.trained), "n_per_class": n, "updates": updates}
-            names = [model, regime, source, similarity, dict(assignment)]
             stands_for = _rung(settings, source, similarity)
             own = contents
             if stands_for is None:
@@ -228,13 +221,12 @@ def trials_of(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
             elif stands_for != source:  # the very trial of that source
                 own = contents | {"source": _source_content(settings, stands_for, target)}
             identify = digests({"protocol": protocol, "contents": own, **place}, "replicate")
-            arm, depth_unit = digest([names, place]), _depth_unit(network, plan)
+            depth_unit = _depth_unit(network, plan)
             units = tuple(unit for unit in network.weighted if unit in plan.trained)
             trials += [
                 Trial(
                     id=identify(replicate),
                     config=shared,
-                    arm=arm,
                     contents=own,
                     settings=settings,
                     model=model,
@@ -287,17 +279,6 @@ def _of_no_concern(settings: Config, source: str) -> set[str]:
     if source == "scratch":
         skipped |= {"upper_init", "kept"}
     return skipped
-
-
-def with_rate(trial: Trial, rate: float, settings: Config) -> Trial:
-    """A confirmatory trial once its rate is frozen: the rate is part of what it is.
-
-    Args:
-      settings: those of the trial with `lr` set to the rate alone (shared between trials).
-    """
-    protocol = _protocol(settings, {}, without=_of_no_concern(settings, trial.source) | {"tuning"})
-    content = {"protocol": protocol, "open": trial.id, "lr": rate}
-    return replace(trial, id=digest(content), settings=settings)
 
 
 def _plan(network: Network, settings: Config, regime: str, depth: int | str, updates: int) -> Plan:

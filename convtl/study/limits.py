@@ -42,9 +42,6 @@ def apply_limits(config: Config) -> Config:
         cut["replicates"] = min(config.replicates, limits.replicates)
         if config.replicate is not None:
             cut["replicate"] = config.replicate[: limits.replicates]
-        if config.tuning is not None:
-            fewer = min(config.tuning.replicates, limits.replicates)
-            cut["tuning"] = replace(config.tuning, replicates=fewer)
     if limits.updates is not None:
         cut["updates"] = tuple(
             dict.fromkeys(min(u, limits.updates) for u in cut.get("updates", config.updates))

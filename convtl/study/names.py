@@ -38,8 +38,6 @@ def check_names(settings: Config) -> None:
                 (f"domains.{name}.near", (domain.near,), ["own", *images]),
                 (f"domains.{name}.far", (domain.far,), images),
             ]
-    if settings.tuning is not None:
-        registries.append(("tuning.targets", settings.tuning.targets, images))
     if settings.kept is not None and settings.upper_init != "fresh":
         raise UserError(f"kept: got {settings.kept}; accepted with upper_init=fresh only")
     for key, names, known in registries:

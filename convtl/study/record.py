@@ -27,14 +27,13 @@ from convtl.study.grid import Trial
 from convtl.study.program import commit
 from convtl.study.store import RowStore, accessible
 
-_PATHS = ("out", "cache", "rows_from", "replication", "publish", "path")
+_PATHS = ("out", "cache", "replication", "publish", "path")
 """Keys of folders: where somebody keeps results is no part of how they are made."""
 _LATER: dict[str, Any] = {
     **Config.neutral,
     "weights": {},
     "advice": False,
     "path": None,
-    "speed": None,
     "shards": 1,
     "shard": None,
     "data": {"memory_gb": 4.0, "workers": None},

@@ -45,31 +45,27 @@ def tried(running: Running, recipe: Recipe, source: Mapping[str, Any], flops: in
     """
     trial, settings, data = running.trial, running.trial.settings, running.data
     weights = recipe.network.abstract_variables
-    row: Row = (
-        describe(trial)
-        | {
-            "n_train": len(data.positions("train", trial.n_per_class)),
-            "lr": best_rate(running.scores),
-            "lr_at_edge": at_edge(running.scores),
-            "n_rates": len(running.scores),
-            "scores": [
-                [rate, *((score[0], -score[1]) if score != NO_SCORE else (None, None))]
-                for rate, score in sorted(running.scores.items())
-            ],
-            "val_regime": "other_target" if settings.tuning else settings.validation.regime,
-            "n_val": len(data.draw.validation),
-            "n_test": len(data.draw.test),
-            "source_accuracy": source.get("accuracy"),
-            "source_classes": len(source["classes"]) if source else None,
-            "source_images": source.get("images"),
-            "trained_weights": sum(weight_count(weights[unit]) for unit in recipe.plan.trained),
-            "flops_per_update": flops,
-            "subset_digest": data.subset_digest(trial.n_per_class),
-            "classes": [data.domain.class_names[index] for index in data.draw.classes],
-            "source_accuracy_by_part": source.get("accuracy_by_part", []),
-        }
-        | dict(trial.tuned)
-    )
+    row: Row = describe(trial) | {
+        "n_train": len(data.positions("train", trial.n_per_class)),
+        "lr": best_rate(running.scores),
+        "lr_at_edge": at_edge(running.scores),
+        "n_rates": len(running.scores),
+        "scores": [
+            [rate, *((score[0], -score[1]) if score != NO_SCORE else (None, None))]
+            for rate, score in sorted(running.scores.items())
+        ],
+        "val_regime": "oracle",
+        "n_val": len(data.draw.validation),
+        "n_test": len(data.draw.test),
+        "source_accuracy": source.get("accuracy"),
+        "source_classes": len(source["classes"]) if source else None,
+        "source_images": source.get("images"),
+        "trained_weights": sum(weight_count(weights[unit]) for unit in recipe.plan.trained),
+        "flops_per_update": flops,
+        "subset_digest": data.subset_digest(trial.n_per_class),
+        "classes": [data.domain.class_names[index] for index in data.draw.classes],
+        "source_accuracy_by_part": source.get("accuracy_by_part", []),
+    }
     if settings.augment is not None:
         row["augmented"] = recipe.augment is not None
     return row

@@ -20,7 +20,7 @@ from convtl.study.group import Follower, Group, trial_flops, trial_recipe
 from convtl.study.materials import Materials
 from convtl.study.nets import net_name, save_net
 from convtl.study.rows import describe
-from convtl.study.store import FINAL, Row, RowStore
+from convtl.study.store import Row, RowStore
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.recipe import Recipe
 
@@ -68,25 +68,6 @@ def unfinished(
         return saved and (not trial.settings.movement or bool(rows[trial.id].get("moved")))
 
     return [trial for trial in distinct(points) if not complete(trial)]
-
-
-def take_over(trials: Sequence[Trial], store: RowStore, others: Iterable[RowStore]) -> int:
-    """Copies the finished rows of `trials` that other folders hold; returns how many.
-
-    A trial's id says all that its numbers depend on, so its row is the same wherever it was run. What the row
-    says of the study (name, place, declared claims) becomes this study's.
-    """
-    missing = {trial.id: trial for trial in unfinished(trials, store)}
-    taken = 0
-    for other in others:
-        for name, row in other.read().items():
-            if name in missing and row.get("status") in FINAL:
-                known = {
-                    "declared": row.get("declared", [])
-                }  # which claims came first is not ours to say
-                store.append(row | describe(missing.pop(name)) | known)
-                taken += 1
-    return taken
 
 
 def check_trials(trials: Sequence[Trial], materials: Materials) -> None:

@@ -24,7 +24,7 @@ class Part:
     """What a process does of a study; by default all of it.
 
     Attributes:
-      trials: ids of the trials that it runs (of the study proper: tuning trials are everybody's); None is all.
+      trials: ids of the trials that it runs ; None is all.
       works: whether it runs anything at all; without, it only reports what there is.
       reports: `last` leaves the report to the process that ends last.
     """
@@ -57,8 +57,6 @@ def check_shard(config: Config) -> None:
         raise UserError(
             f"shard: got {config.shard}; accepted: 0 to {last} with shards={config.shards}"
         )
-    if config.shards > 1 and config.speed is not None:
-        raise UserError(f"shards: got {config.shards}; accepted: 1 for measurements of speed")
     if config.shards > 1 and config.shard is None and not config.dry_run:
         raise UserError(f"shard: missing; accepted: 0 to {last}, or -m, which makes a job of each")
 
@@ -91,7 +89,7 @@ def costs(trials: Sequence[Trial], materials: Materials) -> dict[str, int]:
         )
         if same not in per_update:
             per_update[same] = trial_flops(trial, trial_recipe(materials, trial))
-        runs = 1 if trial.settings.tuning else len(trial.settings.lr)
+        runs = len(trial.settings.lr)
         found[trial.id] = runs * (per_update[same] * trial.updates + _A_RUN)
     return found
 

@@ -70,7 +70,6 @@ def test_photographs_as_a_target_are_in_the_scope() -> None:
     facts = {
         "faces": "DejaVu Sans",
         "targets that are no letters": "textures (patches of photographs)",
-        "rows of other studies": "Of 3 trials, 2 are those of `principles`.",
     }
     text = reach.box(frame(rows()), [], [], facts)
     assert "and as targets textures (patches of photographs)" in text
@@ -78,7 +77,6 @@ def test_photographs_as_a_target_are_in_the_scope() -> None:
     assert "handwriting or photographs" in reach.box(
         frame(rows()), [], [], {"faces": "DejaVu Sans"}
     )
-    assert "> - Of 3 trials, 2 are those of `principles`." in text
 
 
 @pytest.fixture(scope="module")
@@ -127,12 +125,3 @@ def test_the_program_is_named_for_what_it_did(scores) -> None:
     assert "> - The rows were made by commits a (2 rows) and b (1)." in said
     assert "are part of the program, and no result changes them" in box(scores)
     assert "written down in the program" not in said
-
-
-def test_rates_are_said_to_be_what_they_are(scores) -> None:
-    assert "other targets' tuning replicates. Where" in box(scores)
-    own = box(scores, **{"rates from the own target": "letter_pairs"})
-    assert (
-        "replicates, those of letter_pairs from tuning replicates of the same target. Where" in own
-    )
-    assert "> - Of 2 arms, 1 has." in box(scores, **{"rates at an edge": "Of 2 arms, 1 has"})

@@ -92,7 +92,7 @@ def test_every_point_has_a_column_for_all_that_any_block_sets() -> None:
     blocks = {
         "fresh": {"upper_init": "fresh"},
         "clipped": {"optim": {"clip": 1.0}},
-        "tuned": {"tuning": {"targets": ["greek"]}, "replicates": 2, "depth": [1, 2]},
+        "more": {"replicates": 2, "depth": [1, 2]},
     }
     found = {trial.depth: dict(trial.axes) for trial in points(blocks)}
     keys = {"upper_init", "optim.clip"}
@@ -221,7 +221,6 @@ def test_limits_cut_blocks_too() -> None:
     assert {t.similarity for t in found} == {None, 0.0, 1.0}
     assert {t.settings.test_per_class for t in found} == {limits.images_per_class}
     assert {t.depth for t in found} == {1, 5}
-    assert {t.settings.tuning.replicates for t in found if t.settings.tuning} == {limits.replicates}
     assert {"mixture", "own", "scratch", "latin:shuffled", "noise:shuffled"} <= {
         t.source for t in found
     }

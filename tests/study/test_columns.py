@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -174,21 +173,3 @@ def test_rows_of_other_trials_have_no_place() -> None:
     assert "c" not in rows
     with pytest.raises(KeyError):
         rows["c"]
-
-
-def test_a_row_takes_less_memory_than_on_disk(tmp_path) -> None:
-    """About 0.6 kB of 1.3: the rest is the same in many rows."""
-    from convtl.cli import compose
-    from convtl.scale.study import lines_of, words_for
-    from convtl.study.grid import expand
-
-    (tmp_path / "rows").mkdir()
-    trials = expand(compose(words_for(3000)))[1]
-    lines = [line_of(row) for _, _, row in lines_of(trials, "0" * 40)]
-    (tmp_path / "rows" / "a.jsonl").write_bytes(b"".join(lines))
-    tracemalloc.start()
-    rows = RowStore(tmp_path).read()
-    kept, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(rows) > 2900
-    assert kept / len(rows) < 0.75 * sum(map(len, lines)) / len(lines)

@@ -127,9 +127,7 @@ def test_a_study_that_goes_on_under_another_commit_keeps_the_first(tmp_path) -> 
 
 
 def test_commands_lose_their_folders() -> None:
-    command = (
-        "python -m convtl.run +experiment=e 'out=/my results' depth=1 cache=/c rows_from='[/a, /b]'"
-    )
+    command = "python -m convtl.run +experiment=e 'out=/my results' depth=1 cache=/c"
     assert without_paths(command) == "python -m convtl.run +experiment=e depth=1"
     assert (
         without_paths("`python -m convtl.report out=/a replication=/b` it was")

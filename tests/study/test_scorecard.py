@@ -76,7 +76,7 @@ def test_supported_with_everything_that_a_row_says():
     assert score.estimand == "D(similarity 0) - D(similarity 1), n=10"
     assert score.agrees.startswith("agrees with Yosinski et al. 2014: ")
     assert (
-        "targets cyrillic, armenian; net lenet5; regime fine_tune; validation other_target; 300 updates"
+        "targets cyrillic, armenian; net lenet5; regime fine_tune; validation oracle; 300 updates"
         in (score.scope)
     )
     for text in (

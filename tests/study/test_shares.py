@@ -99,10 +99,6 @@ def test_a_share_is_no_part_of_a_trial_nor_of_what_is_recorded() -> None:
         (("shard=1",), "shard: got 1; accepted: with shards=N"),
         (("shards=3", "shard=3"), "shard: got 3; accepted: 0 to 2 with shards=3"),
         (("shards=3",), "shard: missing; accepted: 0 to 2, or -m"),
-        (
-            ("shards=3", "shard=0", "+experiment=speed"),
-            "shards: got 3; accepted: 1 for measurements of speed",
-        ),
     ],
 )
 def test_a_share_that_there_is_not_is_refused(words, line) -> None:

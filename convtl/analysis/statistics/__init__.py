@@ -2,7 +2,7 @@
 
 Every function takes one number per replicate (or one row per replicate) and nothing else: how the
 numbers come about is in `arms.py` and `principles.py`. Values are in logits unless a function says so.
-What they attain on simulated studies: `python -m convtl.study.simulate`.
+What they attain on simulated studies: `python experiments/calibration/run.py`.
 """
 
 from convtl.analysis.statistics.choices import (

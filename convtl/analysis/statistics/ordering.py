@@ -45,7 +45,7 @@ def source_permutation_p(d_means: ArrayLike, predicted_order: ArrayLike) -> Sour
 
     The sources are the units that are permuted, so a small p speaks of sources like these and not only
     of further replicates of the same ones: a sign-flip over per-replicate slopes would take what is
-    peculiar to each source for a trend (`convtl.study.simulate` counts how often). Statistic: |Spearman's
+    peculiar to each source for a trend (`experiments/calibration` counts how often). Statistic: |Spearman's
     rho| (a linear rank statistic, ties get mean ranks). Exact over all S! orders up to `LADDER` sources;
     beyond, `DRAWS` orders of a fixed generator, the observed one counted among them.
 

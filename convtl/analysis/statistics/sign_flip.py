@@ -1,7 +1,7 @@
 """The sign-flip test of one contrast, its inversion, and tests against a margin.
 
 One number per replicate goes in; all flips are counted wherever they can be. The test assumes that the
-numbers are symmetric about what is tested; how it fares where they are not is in `convtl.study.simulate`.
+numbers are symmetric about what is tested; how it fares where they are not is in `experiments/calibration`.
 """
 
 import math

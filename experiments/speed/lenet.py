@@ -5,12 +5,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from context import Context
+from lenet_runs import LeNetRuns
+from result import Result, difference, not_measured
+from timing import interleaved, ratio
 
 from convtl.runtime.cores import core_count
-from convtl.speed.context import Context
-from convtl.speed.lenet_runs import LeNetRuns
-from convtl.speed.result import Result, difference, not_measured
-from convtl.speed.timing import interleaved, ratio
 
 _BATCH = 64
 _ALIKE = 1e-3
@@ -68,8 +68,8 @@ def _bound(context: Context, runs: LeNetRuns, taken: float) -> str:
 
 def _torch(runs: LeNetRuns) -> tuple[Any, Any]:
     """PyTorch's fastest setting, and the same run with it: the losses of a fresh net."""
-    from convtl.speed.pytorch import nets as torch_nets
-    from convtl.speed.pytorch import side as torch_side
+    from pytorch import nets as torch_nets
+    from pytorch import side as torch_side
 
     images, labels = runs.batches(0, runs.updates)
     rates = runs.rates()

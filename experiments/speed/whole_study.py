@@ -10,13 +10,13 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+from compilations import Compilations
+from context import Context
+from result import Result, not_measured
+from timing import Ratio, seconds
 
 from convtl.models.registry import build_network
 from convtl.runtime.cores import core_count
-from convtl.speed.compilations import Compilations
-from convtl.speed.context import Context
-from convtl.speed.result import Result, not_measured
-from convtl.speed.timing import Ratio, seconds
 from convtl.study.grid import Trial, expand
 from convtl.study.materials import Materials
 from convtl.study.runner import run_trials
@@ -103,7 +103,7 @@ def _work(row: Row) -> float:
 
 
 def _as_torch(materials: Materials, trial: Trial, row: Row) -> Any:
-    from convtl.speed.pytorch.trials import TorchTrial
+    from pytorch.trials import TorchTrial
 
     data, settings = materials.target_data(trial), trial.settings
     labels = data.train_labels(trial.n_per_class)
@@ -135,8 +135,8 @@ def _in_one(
     weight: float,
     count: int,
 ) -> Result:
-    from convtl.speed.pytorch import side
-    from convtl.speed.pytorch.trials import run_trial
+    from pytorch import side
+    from pytorch.trials import run_trial
 
     context.say(f"{len(theirs)} trials in one PyTorch program")
     times = {}
@@ -178,7 +178,7 @@ def _apart(here: float, there: float, count: int) -> str | None:
 def _in_many(
     context: Context, ours: float, theirs: Sequence[Any], rows: Sequence[Row], count: int
 ) -> Result:
-    from convtl.speed.pytorch import process
+    from pytorch import process
 
     context.say("PyTorch, a process for each trial")
     places = (
@@ -213,6 +213,9 @@ def _all_at_once(paths: Sequence[Path], at_once: int) -> list[float]:
 
 
 def _in_a_process(path: Path) -> float:
-    command = [sys.executable, "-m", "convtl.speed.pytorch.process", str(path), "1"]
-    _, accuracy = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    command = [sys.executable, "-m", "pytorch.process", str(path), "1"]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    _, accuracy = done.stdout.split()
     return float(accuracy)

@@ -8,16 +8,16 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from context import Context
+from lenet_runs import RATE
+from result import Result, difference, not_measured
+from timing import interleaved, ratio
 
 from convtl.config import FileWeights, ModelConfig
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.models.weights import import_weights, network_of
 from convtl.runtime.cores import core_count
-from convtl.speed.context import Context
-from convtl.speed.lenet_runs import RATE
-from convtl.speed.result import Result, difference, not_measured
-from convtl.speed.timing import interleaved, ratio
 from convtl.study.shared_features import passes
 from convtl.training.cost import flops_per_update, multiply_adds
 from convtl.training.loop import Trainer
@@ -60,8 +60,8 @@ def _model(context: Context, name: str) -> ModelConfig:
 
 def _same_net(context: Context, name: str) -> tuple[Network, Variables, Any]:
     """Our net and PyTorch's, with the same random weights."""
-    from convtl.speed.pytorch import nets as torch_nets
-    from convtl.speed.pytorch import side as torch_side
+    from pytorch import nets as torch_nets
+    from pytorch import side as torch_side
 
     kinds = {"resnet18": torch_nets.ResNet18, "efficientnet_lite0": torch_nets.EfficientNetLite0}
     net = torch_side.randomise(torch_side.seeded(kinds[name]))
@@ -79,7 +79,7 @@ def _images(count: int) -> np.ndarray:
 
 def features(context: Context) -> Result:
     """The frozen part of a big net over many images, as studies compute it."""
-    from convtl.speed.pytorch import side as torch_side
+    from pytorch import side as torch_side
 
     name = "efficientnet_lite0"
     network, variables, net = _same_net(context, name)
@@ -119,7 +119,7 @@ def features(context: Context) -> Result:
 
 def last_stage(context: Context, name: str) -> Result:
     """Updates of the last stage; a run on each device here, one run on all cores there."""
-    from convtl.speed.pytorch import side as torch_side
+    from pytorch import side as torch_side
 
     words, first, _ = _NETS[name]
     network, variables, net = _same_net(context, name)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from convtl.speed.pytorch.nets import LeNet5, load_lenet5
-from convtl.speed.pytorch.side import laid_out
+from pytorch.nets import LeNet5, load_lenet5
+from pytorch.side import laid_out
 
 UNITS = ("conv1", "conv2", "fc3", "fc4", "fc5")
 

@@ -1,4 +1,4 @@
-"""`python -m convtl.speed.pytorch.process TRIAL.npz THREADS`: one trial in a process of its own, as scripts do."""
+"""`python -m pytorch.process TRIAL.npz THREADS`: one trial in a process of its own, as scripts do."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from convtl.speed.pytorch.trials import UNITS, TorchTrial, run_trial
+from pytorch.trials import UNITS, TorchTrial, run_trial
 
 
 def save(trial: TorchTrial, path: Path) -> None:

@@ -3,11 +3,10 @@
 from statistics import median
 
 import jax
-
-from convtl.speed.context import CPUS_ONLY, Context
-from convtl.speed.lenet_runs import LeNetRuns
-from convtl.speed.result import Result, not_measured
-from convtl.speed.timing import interleaved, ratio
+from context import CPUS_ONLY, Context
+from lenet_runs import LeNetRuns
+from result import Result, not_measured
+from timing import interleaved, ratio
 
 _LANES = 256
 _BATCHED = f"LeNet-5, all layers, batch 32: {_LANES} runs in one program against one, runs a second"

@@ -3,15 +3,15 @@
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-
-from convtl.analysis.statistics import holm
-from convtl.study.simulate.studies import (
+from studies import (
     ALPHA,
     STUDIES,
     contrasts,
     equivalence_ps,
     sign_flip_ps_of_claims,
 )
+
+from convtl.analysis.statistics import holm
 
 DESIGNS = {"default": (6, 1), "desk": (12, 10)}
 """Name -> replicates, declared claims."""

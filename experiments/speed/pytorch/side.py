@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from timing import seconds
 from torch import nn
-
-from convtl.speed.timing import seconds
 
 
 @dataclass(frozen=True)

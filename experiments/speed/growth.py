@@ -4,11 +4,12 @@ from functools import partial
 from itertools import count
 from statistics import median
 
-from convtl.speed.compilations import Compilations
-from convtl.speed.context import Context
-from convtl.speed.result import Result
-from convtl.speed.timing import interleaved, ratio
-from convtl.speed.whole_study import Silent
+from compilations import Compilations
+from context import Context
+from result import Result
+from timing import interleaved, ratio
+from whole_study import Silent
+
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
 from convtl.study.runner import run_trials

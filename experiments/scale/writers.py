@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from measuring import Figures, measure
+
 from convtl.keys import digest
-from convtl.scale.measuring import Figures, measure
 from convtl.study.claims import Claims
 from convtl.study.store import RowStore
 

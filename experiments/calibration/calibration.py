@@ -9,6 +9,17 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy import stats
+from studies import (
+    ALPHA,
+    SD,
+    STUDIES,
+    Shape,
+    attainable,
+    contrasts,
+    equivalence_ps,
+    ladders,
+    sign_flip_ps_of_claims,
+)
 
 from convtl.analysis.statistics import (
     binomial_interval,
@@ -20,17 +31,6 @@ from convtl.analysis.statistics import (
     source_permutation_p,
 )
 from convtl.keys import generator
-from convtl.study.simulate.studies import (
-    ALPHA,
-    SD,
-    STUDIES,
-    Shape,
-    attainable,
-    contrasts,
-    equivalence_ps,
-    ladders,
-    sign_flip_ps_of_claims,
-)
 
 
 @dataclass(frozen=True)

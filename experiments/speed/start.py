@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from convtl.speed.context import Context
-from convtl.speed.result import Result
-from convtl.speed.timing import Ratio, seconds
+from context import Context
+from result import Result
+from timing import Ratio, seconds
 
 _TRIED = 5
 

@@ -1,16 +1,16 @@
-"""The command `python -m convtl.study.simulate`."""
+"""Error rates, coverage and power of the studies' tests on simulated studies."""
 
 import sys
 from pathlib import Path
 
 import pandas as pd
+from calibration import calibration_table
+from power import power_table
+from studies import STUDIES
 
 from convtl.errors import UserError
-from convtl.study.simulate.calibration import calibration_table
-from convtl.study.simulate.power import power_table
-from convtl.study.simulate.studies import STUDIES
 
-HELP = """usage: python -m convtl.study.simulate [out=DIR] [studies=N]
+HELP = """usage: python experiments/calibration/run.py [out=DIR] [studies=N]
 
 Error rates, coverage and power of the study's tests on simulated studies; out=DIR also writes
 results.csv and power.csv there."""

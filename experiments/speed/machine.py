@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-from convtl.speed.timing import seconds
+from timing import seconds
 
 _SIDE = 1024
 _BYTES = 2**27

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from machine import Machine
+from options import Options
+
 from convtl.config import Config
-from convtl.config.speed import SpeedConfig
-from convtl.speed.machine import Machine
 from convtl.storage.cache import Cache
 
 
@@ -25,7 +26,7 @@ class Context:
 
     settings: Config
     content: dict[str, Any]
-    speed: SpeedConfig
+    speed: Options
     machine: Machine
     cache: Cache
     scratch: Path

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from convtl.speed.timing import Ratio
+from timing import Ratio
 
 Sense = Literal["at least", "at most"]
 

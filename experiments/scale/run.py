@@ -1,4 +1,4 @@
-"""`python -m convtl.scale`: what a study of a million trials costs, measured with made-up rows.
+"""`python experiments/scale/run.py`: what a study of a million trials costs, measured with made-up rows.
 
 Keys:
   rows: trials, about (default 1000000); writers: files that their rows are in (default 1000).
@@ -12,11 +12,12 @@ import shutil
 import sys
 from pathlib import Path
 
+from measuring import run_measured
+from page import Line, page
+
 from convtl.entry import folder, guarded
 from convtl.errors import UserError
 from convtl.runtime.cores import core_count
-from convtl.scale.measuring import run_measured
-from convtl.scale.page import Line, page
 from convtl.study.store import accessible
 
 TABLE = "scale.csv"
@@ -47,7 +48,9 @@ def _main(words: list[str]) -> int:
         for part in ("rows", "configs"):
             shutil.rmtree(out / part, ignore_errors=True)
     lines = _measured(values["rows"], values["writers"], out)
-    text = page(lines, f"python -m convtl.scale rows={values['rows']} writers={values['writers']}")
+    text = page(
+        lines, f"python experiments/scale/run.py rows={values['rows']} writers={values['writers']}"
+    )
     with accessible(out):
         _write(lines, out / TABLE)
         (out / "scale.md").write_text(text, encoding="utf-8")
@@ -132,7 +135,8 @@ def _measured(rows: str, writers: str, out: Path) -> list[Line]:
 def _step(name: str, *arguments: str) -> dict[str, float]:
     print(f"{name} {' '.join(arguments)}".strip(), file=sys.stderr, flush=True)
     module = "writers" if name in ("append", "claim") else "steps"
-    command = [sys.executable, "-m", f"convtl.scale.{module}", name, *arguments]
+    script = str(Path(__file__).with_name(f"{module}.py"))
+    command = [sys.executable, script, name, *arguments]
     ended, said, _, held = run_measured(command)
     if ended:
         raise UserError(f"scale: the step '{name}' has failed (exit code {ended})")

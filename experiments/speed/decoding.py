@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from context import Context
 from PIL import Image
+from result import Result
+from timing import ratio, seconds
 
 from convtl.config import DataConfig, ImageFolderConfig
 from convtl.data.domains import load_domain
 from convtl.runtime.cores import core_count
-from convtl.speed.context import Context
-from convtl.speed.result import Result
-from convtl.speed.timing import ratio, seconds
 
 _SIZE, _CROP = 224, 0.875
 _DISTINCT = 200

@@ -4,8 +4,8 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from convtl.speed.machine import Machine
-from convtl.speed.result import Result
+from machine import Machine
+from result import Result
 
 SPEED = "speed.csv"
 """The table in a folder of results."""

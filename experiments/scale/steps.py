@@ -1,6 +1,6 @@
 """What is measured, each in a process of its own, so that its time and its memory are nobody else's.
 
-`python -m convtl.scale.steps NAME ARGUMENTS` runs one and prints its figures as JSON.
+`python experiments/scale/steps.py NAME ARGUMENTS` runs one and prints its figures as JSON.
 """
 
 import tempfile
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from measuring import Figures, measure
+from study import hash_of, lines_of, words_for
 
 from convtl.cli import compose
 from convtl.models.registry import build_network
 from convtl.parsing import parse
-from convtl.scale.measuring import Figures, measure
-from convtl.scale.study import hash_of, lines_of, words_for
 from convtl.storage import checkpoint
 from convtl.study.grid import distinct, expand
 from convtl.study.record import make_record, write_record
@@ -32,7 +32,7 @@ def plan(rows: str, out: str) -> Figures:
     expanded = time.perf_counter() - began
     began = time.perf_counter()
     path = write_record(
-        Path(out), make_record(content, points, "python -m convtl.scale", device_line())
+        Path(out), make_record(content, points, "python experiments/scale/run.py", device_line())
     )
     kept = sum(file.stat().st_size for file in path.parent.iterdir())
     return {

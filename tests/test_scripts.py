@@ -1,0 +1,56 @@
+"""Scripts under experiments/ run from a checkout and write what they print."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(script: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, f"experiments/{script}/run.py", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_calibration_holds(tmp_path: Path) -> None:
+    done = run("calibration", "studies=2000", f"out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    checks = table(tmp_path / "results.csv")
+    assert not [line for line in checks if line["holds"] == "False"]
+    assert sum(line["holds"] == "True" for line in checks) > 20
+    assert table(tmp_path / "power.csv")
+
+
+@pytest.mark.long
+def test_scale_measures_every_step(tmp_path: Path) -> None:
+    done = run("scale", "rows=400", "writers=5", f"out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    lines = {line["name"]: line for line in table(tmp_path / "scale.csv")}
+    assert lines["report"]["goal"] == "at most 120: met"
+
+
+@pytest.mark.slow
+def test_speed_measures_and_publishes(tmp_path: Path) -> None:
+    out, pages = tmp_path / "out", tmp_path / "pages"
+    done = run("speed", "measure=heads", "debug=smoke", f"out={out}", f"publish={pages}")
+    assert done.returncode == 0, done.stderr
+    assert float(table(pages / "speed.csv")[0]["median"]) > 0
+    assert str(tmp_path) not in (pages / "README.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["calibration", "scale", "speed"])
+def test_wrong_word_is_one_line(script: str) -> None:
+    done = run(script, "where=x")
+    assert done.returncode == 2
+    assert "accepted" in done.stderr
+    assert done.stderr.count("\n") == 1
