@@ -454,4 +454,7 @@ def test_rows_that_must_not_count_do_not():
         for item in made
         for why in ({"status": "failed"}, {"frozen_ok": False})
     ]
-    assert scorecard(["similarity"], frame(made + bad)) == scorecard(["similarity"], frame(made))
+    # as text: from Python 3.13 on dataclasses with equal NaNs are not equal
+    assert repr(scorecard(["similarity"], frame(made + bad))) == repr(
+        scorecard(["similarity"], frame(made))
+    )
