@@ -178,7 +178,7 @@ def _accuracy(log_error: np.ndarray) -> np.ndarray:
 def _back_test(x: np.ndarray, y: np.ndarray) -> BackTest:
     predicted = _line(*_fit(x[:-1], y[:, :-1]), x[-1])[:, 0]
     miss = float((y[:, -1] - predicted).mean())
-    said, seen = (float(_accuracy(values.mean())) for values in (predicted, y[:, -1]))
+    said, seen = (float(_accuracy(np.asarray(values.mean()))) for values in (predicted, y[:, -1]))
     return BackTest(float(np.exp(x[-1])), said, seen, miss, float(x[-1] - x[-2]))
 
 
