@@ -75,27 +75,50 @@ def _main(words: list[str]) -> int:
         if "replication" in given
         else None
     )
+    target = folder("publish", given["publish"]) if "publish" in given else None
+    if target is not None:
+        published_figures(store.out, target)  # refuses a foreign folder before any work
     report, lines = build(store, config, record, second=second)
     print(f"{lines}\nreport: {report}")
-    if "publish" in given:
-        target = folder("publish", given["publish"])
+    if target is not None:
         publish(store.out, target)
         print(f"published: {target}")
     return 0
 
 
-def publish(out: Path, target: Path) -> None:
-    """Copies report, tables and the figures that the report shows to a folder that is kept with the code.
+def published_figures(out: Path, target: Path) -> list[Path]:
+    """Return the figures that an earlier publish has written to `target`.
 
     Raises:
-      UserError: the folder cannot be written to.
+      UserError: it is the study's own folder, or holds something that no publish has written.
     """
+    accepted = "accepted: a new or empty folder, or one that was published to before"
+    if target.resolve() == out.resolve() or (target / "figures").is_symlink():
+        raise UserError(f"publish: got '{target}', the study's own or a linked folder; {accepted}")
+    with accessible(target, "read"):
+        if not target.exists() or not any(target.iterdir()):
+            return []
+        page, tables = target / "README.md", [target / "results.csv", target / "gradients.csv"]
+        heads = [path.read_text(encoding="utf-8")[:6] for path in tables if path.is_file()]
+        if not page.is_file() or not any(head in ("trial,", "probe,") for head in heads):
+            raise UserError(f"publish: got '{target}', which holds other files; {accepted}")
+        names = re.findall(r"\(figures/([\w.-]+\.png)\)", page.read_text(encoding="utf-8"))
+    return [path for name in dict.fromkeys(names) if (path := target / "figures" / name).is_file()]
+
+
+def publish(out: Path, target: Path) -> None:
+    """Copy report, tables and the figures that the report shows to a folder that is kept with the code.
+
+    Raises:
+      UserError: the folder is not for publishing (`published_figures`), or cannot be written to.
+    """
+    outdated = published_figures(out, target)
     text = (out / "report.md").read_text(encoding="utf-8")
     text = without_paths(text)
     with accessible(target):
         (target / "figures").mkdir(parents=True, exist_ok=True)
-        for old in (target / "figures").glob("*.png"):
-            old.unlink()
+        for path in outdated:
+            path.unlink()
         for figure in sorted((out / "figures").glob("*.png")):
             if f"(figures/{figure.name})" in text:
                 shutil.copyfile(figure, target / "figures" / figure.name)
