@@ -32,11 +32,13 @@ def options(group: str) -> list[str]:
 
 
 def folder(key: str, typed: str) -> Path:
-    """A path as it was typed -> absolute; `~` is the home folder.
+    """Return a typed path as an absolute one; `~` is the home folder.
 
     Raises:
-      UserError: there is no such home folder.
+      UserError: there is no such home folder, or it is the address of something remote.
     """
+    if "://" in typed:
+        raise UserError(f"{key}: got '{typed}'; accepted: a folder of this machine, no address")
     try:
         return Path(typed).expanduser().absolute()
     except RuntimeError:

@@ -34,6 +34,13 @@ def unknown_name(key: str, word: str, known: Iterable[str]) -> UserError:
     )
 
 
+def printable(text: str) -> str:
+    """Return a text as one line: line breaks and control characters as Python escapes them."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 _SINGLETONS = {None: "null", True: "true", False: "false"}
 
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from convtl.config import Config, DomainConfig, ModelConfig, RegimeConfig, WeightsConfig
-from convtl.errors import UserError, accepted_by, nearest, shown
+from convtl.errors import UserError, accepted_by, nearest, printable, shown
 
 
 def known_keys(kind: type = Config) -> list[str]:
@@ -29,7 +29,7 @@ def parse(content: Mapping[str, Any]) -> Config:
     try:
         return TypeAdapter(Config).validate_python(dict(content))
     except ValidationError as error:
-        raise UserError(_plain(error, content)) from None
+        raise UserError(printable(_plain(error, content))) from None
 
 
 ONE_A_STUDY = (

@@ -56,6 +56,16 @@ def test_a_config_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
+        (
+            "study",
+            "../elsewhere",
+            "study: got '../elsewhere'; accepted: a name",
+        ),
+        (
+            "study",
+            "/abs",
+            "study: got '/abs'; accepted: a name",
+        ),
         ("seed", "abc", "seed: got 'abc'; accepted: a whole number"),
         ("seed", 1.5, "seed: got 1.5; accepted: a whole number"),
         ("seed", True, "seed: got true; accepted: a whole number"),
@@ -182,7 +192,7 @@ def test_a_config_cannot_be_changed() -> None:
 )
 def test_what_is_not_taken_is_one_line_that_names_the_key(key, value, expected) -> None:
     text = line(key, value)
-    assert text == expected or text.startswith(f"{expected};") or text.startswith(f"{expected}.")
+    assert text == expected or text.startswith((f"{expected};", f"{expected}.", f"{expected}:"))
 
 
 def test_a_missing_key_is_named() -> None:

@@ -72,6 +72,7 @@ from convtl.config.values import (
     Flag,
     Fraction,
     Labels,
+    Name,
     Names,
     Natural,
     NonNegative,
@@ -164,7 +165,7 @@ class Config:
     regimes: dict[str, RegimeConfig]
     weights: dict[str, WeightsConfig]
     # protocol
-    study: Text | None
+    study: Name | None
     seed: Natural
     classes: Annotated[int, Strict(), Field(ge=2)] | None
     """classes drawn a replicate from every domain with more; null takes all"""

@@ -1,15 +1,25 @@
 """Types and ranges of single values."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict
+from pydantic_core import PydanticCustomError
 
 STRICT = ConfigDict(extra="forbid")
+_NAME = re.compile(r"\w[\w.+=@ -]{0,199}")
 
 
 def listed(value: Any) -> Any:
     """One value stands for a list of one."""
     return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _name(value: str) -> str:
+    """Refuse what would be another folder where a name becomes a part of a path."""
+    if not _NAME.fullmatch(value):
+        raise PydanticCustomError("name", "a name: letters, digits and - _ . + = @, no folders")
+    return value
 
 
 Count = Annotated[int, Strict(), Field(ge=1)]
@@ -19,6 +29,7 @@ NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), Field(min_length=1)]
+Name = Annotated[str, Strict(), AfterValidator(_name)]
 Names = Annotated[tuple[Text, ...], BeforeValidator(listed), Field(min_length=1)]
 Counts = Annotated[tuple[Count, ...], BeforeValidator(listed), Field(min_length=1)]
 Labels = Annotated[tuple[Count | Literal["all"], ...], BeforeValidator(listed), Field(min_length=1)]
