@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from convtl.errors import UserError
+
 _NOBODYS = frozenset(
     {"$RECYCLE.BIN", "@eaDir", "System Volume Information", "__MACOSX", "__pycache__", "lost+found"}
 )
@@ -53,11 +55,16 @@ def _ignored(name: str) -> bool:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, by name; nothing where it may not be read."""
+    """Return the entries of a folder that are not ignored, by name.
+
+    Raises:
+      UserError: the folder may not be read: its pictures would be missing without a word.
+    """
     try:
         with os.scandir(folder) as entries:
-            return sorted(
-                (entry for entry in entries if not _ignored(entry.name)), key=lambda e: e.name
-            )
+            shown = (entry for entry in entries if not _ignored(entry.name))
+            return sorted(shown, key=lambda entry: entry.name)
     except PermissionError:
-        return []
+        raise UserError(
+            f"path: cannot read '{folder}' (no permission); accepted: folders that may be read"
+        ) from None
