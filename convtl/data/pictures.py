@@ -5,6 +5,8 @@ Pillow resizes, with antialiasing, as torchvision and timm do with pictures from
 """
 
 import math
+import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,7 +63,10 @@ def fit(
     `CenterCrop(size)`, bit for bit; the plain default rounds the long side instead of cutting it off.
     """
     picture.load()
-    ImageOps.exif_transpose(picture, in_place=True)
+    with suppress(
+        ValueError, SyntaxError, OSError, struct.error
+    ):  # damaged metadata lose no pixels
+        ImageOps.exif_transpose(picture, in_place=True)
     picture = _coloured(_not_too_long(picture), grey)
     plain = crop == 1 and interpolation == "bilinear"
     extent = _extent(picture.size, size, crop, plain)

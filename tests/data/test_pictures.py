@@ -1,6 +1,8 @@
 """Pictures of every kind become square images."""
 
 import io
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,3 +167,19 @@ def test_deeper_grey_levels(values: np.ndarray, expected: list[list[int]]) -> No
 def test_grey_levels_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="no numbers"):
         fit(Image.fromarray(np.full((4, 4), np.nan, np.float32)), 4, grey=True)
+
+
+def test_damaged_metadata_lose_no_pixels() -> None:
+    """A PNG whose eXIf chunk ends in the middle of a tag."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    whole = io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 100, 50)).save(whole, "PNG")
+    png = whole.getvalue()
+    damaged = png[:33] + chunk(b"eXIf", b"\0\x08\0\x02\x01\x12\0\x03") + png[33:]
+    images = [fit(Image.open(io.BytesIO(file)), 8, grey=False) for file in (png, damaged)]
+    assert np.array_equal(*images)
