@@ -126,7 +126,7 @@ def _along(study: _Study) -> int:
         return 0
     progress = Progress(len(distinct(study.trials)), 0, silent=True)
     materials = Materials(study.cache, progress.working_on)
-    keep_programs(study.cache.root)
+    keep_programs()
     own = study.part.of(study.trials)
     check_trials(own, materials)
     agreed(lambda: "ready")
@@ -155,7 +155,7 @@ def _dry_run(study: _Study) -> int:
 def _run(study: _Study) -> int:
     began = time.perf_counter()
     config, store, trials = study.config, study.store, study.trials
-    keep_programs(study.cache.root)
+    keep_programs()
     done, total = study.done()
     progress = Progress(total, done)
     with closing(progress):

@@ -25,7 +25,6 @@ from PIL import Image, UnidentifiedImageError
 from convtl.entry import folder, guarded
 from convtl.errors import UserError
 from convtl.runtime.programs import keep_programs
-from convtl.storage.cache import default_root
 from convtl.study.nets import SavedNet, load_net
 from convtl.training.features import rows_at_once
 
@@ -181,7 +180,7 @@ def _main(words: list[str]) -> int:
             f"net: got '{known['net']}'; accepted: a folder in nets/ of a run with save=best"
         )
     files = files_of(known["images"])
-    keep_programs(default_root())
+    keep_programs()
     try:
         net = load_net(path)
     except UserError as error:

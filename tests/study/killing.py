@@ -37,6 +37,8 @@ def _start(log: Path, words: list[str]) -> int:
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         sys.argv = ["convtl", *words]
+        cache = next(word for word in words if word.startswith("cache="))
+        os.environ["CONVTL_CACHE"] = cache.removeprefix("cache=")  # compiled programs too
         code = guarded(convtl.command.conduct)  # type: ignore[arg-type]
         sys.stdout.flush()
     finally:

@@ -1,5 +1,6 @@
 """Compiled programs on disk are whole or absent, and a disk that takes nothing costs a program nothing."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,13 +8,12 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import sys, warnings
-from pathlib import Path
+import warnings
 warnings.simplefilter("error")
 import jax
 from convtl.runtime.programs import keep_programs
 
-keep_programs(Path(sys.argv[1]))
+keep_programs()
 hits = []
 jax.monitoring.register_event_listener(lambda name, **_: hits.append("cache_hits" in name))
 print(jax.jit(lambda x: x * 3 + 1)(2.0), any(hits))
@@ -21,9 +21,18 @@ print(jax.jit(lambda x: x * 3 + 1)(2.0), any(hits))
 
 
 def run(cache: Path) -> tuple[str, str]:
-    command = [sys.executable, "-c", PROGRAM, str(cache)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = start(PROGRAM, cache)
     return done.stdout.strip(), done.stderr
+
+
+def start(program: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "CONVTL_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_a_program_is_kept_and_what_a_killed_writer_left_goes(tmp_path) -> None:
@@ -42,9 +51,7 @@ def test_a_damaged_program_is_replaced(tmp_path) -> None:
     for path, content in kept.items():
         path.write_bytes(content[: len(content) // 2])
     allowed = PROGRAM.replace('simplefilter("error")', 'simplefilter("ignore")')
-    subprocess.run(
-        [sys.executable, "-c", allowed, str(tmp_path)], timeout=120, check=True, capture_output=True
-    )
+    assert start(allowed, tmp_path).returncode == 0
     assert run(tmp_path) == ("7.0 True", "")
 
 
@@ -58,3 +65,12 @@ def test_a_cache_that_takes_nothing_stops_no_program(tmp_path, place) -> None:
             "/proc/self"
         )  # a folder in which no file can be made
     assert run(tmp_path / "cache") == ("7.0 False", "")
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+def test_folders_that_others_may_write_to_are_not_used(tmp_path: Path, mode: int) -> None:
+    assert run(tmp_path)[0] == "7.0 False"
+    (tmp_path / "xla").chmod(mode)
+    assert run(tmp_path)[0] == "7.0 False"
+    (tmp_path / "xla").chmod(0o700)
+    assert run(tmp_path)[0] == "7.0 True"
