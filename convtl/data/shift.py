@@ -23,11 +23,6 @@ _CHUNK = 2048
 """Images that are worked on at a time."""
 
 
-def is_null(shift: ShiftConfig) -> bool:
-    """Whether neither pixels nor labels are changed."""
-    return keeps_pixels(shift) and shift.permuted_labels == 0
-
-
 def keeps_pixels(shift: ShiftConfig) -> bool:
     """Whether images stay as they are."""
     return not (shift.blend or shift.rotation or shift.blur or shift.inversion or shift.noise)

@@ -24,16 +24,3 @@ def expected_calibration_error(
     place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left")
     gaps = np.bincount(place, weights=right - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / right.size)
-
-
-def brier_score(logits: Logits, labels: Labels, mask: Mask | None = None) -> float:
-    """Mean over images of the squared distance between probabilities and the one-hot label, in [0, 2].
-
-    Brier 1950, "Verification of Forecasts Expressed in Terms of Probability" (the form for many classes).
-    """
-    logits, labels = counted(logits, labels, mask)
-    if not len(labels):
-        return float("nan")
-    distance = np.exp(log_softmax(logits))
-    distance[np.arange(len(labels)), labels] -= 1
-    return float(np.square(distance).sum(axis=1).mean())

@@ -33,11 +33,6 @@ def correct(logits: Logits, labels: Labels, mask: Mask | None = None) -> Bool[np
     return np.isfinite(logits).all(axis=1) & (logits.argmax(axis=1) == labels)
 
 
-def correct_count(logits: Logits, labels: Labels, mask: Mask | None = None) -> int:
-    """Number of images that are classified right."""
-    return int(correct(logits, labels, mask).sum())
-
-
 def accuracy(logits: Logits, labels: Labels, mask: Mask | None = None) -> float:
     """Share of images that are classified right, in [0, 1]."""
     right = correct(logits, labels, mask)

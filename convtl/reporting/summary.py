@@ -106,11 +106,6 @@ def chosen_depth(block: Block, source: str, n: int) -> int | None:
     )
 
 
-def accuracy_at(block: Block, source: str, n: int, depth: int | None) -> Estimate | None:
-    """Test accuracy of an arm with its interval over replicates; None if it was not run."""
-    return _estimates([_accuracies(block, source, n, depth)])[0]
-
-
 def _accuracies(block: Block, source: str, n: int, depth: int | None) -> pd.Series:
     return (
         block.arm(source, n, depth, "test_accuracy")

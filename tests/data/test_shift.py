@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from convtl.config import ShiftConfig
 from convtl.data import shift as shifts
-from convtl.data.shift import is_null, permute_labels, shifted
+from convtl.data.shift import permute_labels, shifted
 from convtl.data.split import Split
 from convtl.errors import UserError
 
@@ -58,14 +58,6 @@ def test_off_is_off_bit_for_bit(channels: int) -> None:
         images = shifted(target, np.array([3, 1]), shift, None, STREAM)
         np.testing.assert_array_equal(images, target.images[[3, 1]])
         images[:] = 0  # a copy: the cache's own images are read-only
-
-
-def test_which_shifts_change_nothing() -> None:
-    assert is_null(ShiftConfig())
-    assert is_null(ShiftConfig(blend_with="nothing"))
-    for name in ("blend", "rotation", "blur", "noise", "permuted_labels"):
-        assert not is_null(ShiftConfig(**{name: 0.5}))
-    assert not is_null(ShiftConfig(inversion=True))
 
 
 def test_inversion_and_quarter_turns_are_exact() -> None:

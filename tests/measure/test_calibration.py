@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import brier_score_loss
 
 from convtl.measure import metrics
-from convtl.measure.calibration import brier_score, expected_calibration_error
+from convtl.measure.calibration import expected_calibration_error
 
 
 def _logits(*rows: list[float]) -> np.ndarray:
@@ -23,15 +22,12 @@ def test_known_answer() -> None:
     assert expected_calibration_error(logits, labels) == pytest.approx(0.4)
     # one bin: |3/4 - 0.75| = 0
     assert expected_calibration_error(logits, labels, bins=1) == pytest.approx(0, abs=1e-12)
-    # squared distances 2 * 0.1^2, 2 * 0.9^2, 2 * 0.4^2, 2 * 0.4^2
-    assert brier_score(logits, labels) == pytest.approx((0.02 + 1.62 + 0.32 + 0.32) / 4)
 
 
 def test_overconfident_and_right() -> None:
     certain = np.array([[50.0, 0.0], [0.0, 50.0]])
     assert expected_calibration_error(certain, np.array([0, 1])) == pytest.approx(0, abs=1e-12)
     assert expected_calibration_error(certain, np.array([1, 0])) == pytest.approx(1)
-    assert brier_score(certain, np.array([1, 0])) == pytest.approx(2)
 
 
 def test_bins_are_closed_on_the_right() -> None:
@@ -59,22 +55,13 @@ def test_against_a_loop_over_bins(seed: int, bins: int) -> None:
     )
 
 
-@given(st.integers(0, 10_000))
-def test_brier_agrees_with_scikit_learn(seed: int) -> None:
-    draw = np.random.default_rng(seed)
-    logits, labels = draw.normal(size=(40, 2)), draw.integers(0, 2, 40)
-    # scikit-learn's score for two classes looks at the second one only, so it is half of ours
-    expected = brier_score_loss(labels, np.exp(metrics.log_softmax(logits))[:, 1], pos_label=1)
-    assert brier_score(logits, labels) == pytest.approx(2 * expected)
-
-
 def test_masks_and_values_that_are_not_finite() -> None:
     logits = _logits([0.9, 0.1], [0.6, 0.4])
     labels = np.array([0, 1])
     spoilt = logits.copy()
     spoilt[1] = np.nan
     mask = np.array([True, False])
-    for measure in (expected_calibration_error, brier_score):
-        assert measure(spoilt, labels, mask) == measure(logits[:1], labels[:1])
-        assert math.isnan(measure(spoilt, labels))
-        assert math.isnan(measure(logits, labels, np.zeros(2, bool)))
+    expected = expected_calibration_error(logits[:1], labels[:1])
+    assert expected_calibration_error(spoilt, labels, mask) == expected
+    assert math.isnan(expected_calibration_error(spoilt, labels))
+    assert math.isnan(expected_calibration_error(logits, labels, np.zeros(2, bool)))

@@ -20,7 +20,6 @@ def _random(seed: int, n: int = 60, classes: int = 5) -> tuple[np.ndarray, np.nd
 
 
 def test_known_answers() -> None:
-    assert metrics.correct_count(LOGITS, LABELS) == 3
     assert metrics.accuracy(LOGITS, LABELS) == 0.75
     # class 0: 1 of 1, class 1: 1 of 1, class 2: 1 of 2
     assert metrics.balanced_accuracy(LOGITS, LABELS) == pytest.approx(2.5 / 3)
@@ -68,7 +67,6 @@ def test_a_mask_is_a_selection(seed: int, kept: int) -> None:
         metrics.accuracy,
         metrics.nll,
         metrics.balanced_accuracy,
-        metrics.correct_count,
     ):
         assert measure(logits, labels, mask) == measure(logits[:kept], labels[:kept])
 
@@ -84,14 +82,12 @@ def test_rows_that_are_not_finite_are_wrong_and_void_the_likelihood(value: float
     logits = LOGITS.copy()
     logits[0, 0] = value  # the label's own logit: +inf would otherwise be right
     assert metrics.accuracy(logits, LABELS) == 0.5
-    assert metrics.correct_count(logits, LABELS) == 2
     assert math.isnan(metrics.nll(logits, LABELS))
     assert metrics.balanced_accuracy(logits, LABELS) == pytest.approx(1.5 / 3)
 
 
 def test_without_images_the_result_is_nan() -> None:
     mask = np.zeros(4, bool)
-    assert metrics.correct_count(LOGITS, LABELS, mask) == 0
     for measure in (metrics.accuracy, metrics.nll, metrics.balanced_accuracy):
         assert math.isnan(measure(LOGITS, LABELS, mask))
 

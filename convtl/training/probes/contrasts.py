@@ -152,16 +152,6 @@ def early_slowest(frame: pd.DataFrame, activation: str, optimiser: str) -> pd.Se
     return -_slopes(arrivals(frame, activation, optimiser).map(np.log10))
 
 
-def arrival_order(frame: pd.DataFrame, activation: str, optimiser: str) -> pd.Series:
-    """Kendall's tau of arrival and position, with its sign turned: 1 where each unit arrives before all below."""
-    table = arrivals(frame, activation, optimiser)
-    places = pd.Series(table.columns, index=table.columns, dtype=float)
-    enough = table[table.notna().sum(axis=1) >= 3]
-    return (
-        -enough.apply(lambda row: row.corr(places, method="kendall"), axis=1).dropna().astype(float)
-    )
-
-
 def freezing_cost(frame: pd.DataFrame, activation: str, optimiser: str, at: int) -> pd.DataFrame:
     """What it costs to freeze one unit from update `at` on: logits of test accuracy, replicates x positions."""
     rows = _c2(frame, "freezing", activation, optimiser)
