@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +60,24 @@ def _one_study(words: Sequence[str]) -> int:
     if (launcher := launcher_of(words)) != "basic":
         raise UserError(f"hydra/launcher: got '{launcher}' without -m; accepted: with -m")
     content = compose(words)
+    _refuse_untyped_online(words, content)
     with told_to_agent(content, lambda: folder_of(content["out"], content["study"])):
         refuse_hidden(typed_keys(words), content)
         return run_study(content, _command(unshared_words(words)))
+
+
+def _refuse_untyped_online(words: Sequence[str], content: Mapping[str, Any]) -> None:
+    """Refuse a config file that sends results to a server: whoever runs a study decides that.
+
+    Raises:
+      UserError: `tracking.mode` is online and was not typed.
+    """
+    tracking = content.get("tracking")
+    online = isinstance(tracking, Mapping) and tracking.get("mode") == "online"
+    if online and not {"tracking", "tracking.mode"} & set(typed_keys(words)):
+        raise UserError(
+            "tracking.mode: got 'online' from a file; accepted: typed, as tracking.mode=online"
+        )
 
 
 @dataclass(frozen=True)
@@ -122,6 +137,7 @@ def _sweep(words: Sequence[str]) -> int:
     jobs = list(map(compose_overrides, points(words)))
     for job in jobs:
         refuse_hidden(typed_keys(words), job)
+        _refuse_untyped_online(words, job)
         check_shard(parse(job))
     studies = list({repr(unshared(job)): unshared(job) for job in jobs}.values())
     expanded = [expand(study) for study in studies]

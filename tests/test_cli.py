@@ -284,3 +284,15 @@ def test_a_broken_experiment_is_one_line(own_conf, commands) -> None:
     (own_conf / "conf" / "experiment" / "broken.yaml").write_text("# @package _global_\ndepth: [")
     assert "broken" in commands.run("+experiment=broken").line
     assert commands.run(*tiny.WORDS, "+experiment=mine", "depth=9").line.startswith("depth: got 9")
+
+
+@pytest.mark.parametrize("multirun", [(), ("-m",)], ids=["run", "multirun"])
+def test_going_online_has_to_be_typed(own_conf, commands, multirun) -> None:
+    (own_conf / "conf" / "experiment" / "loud.yaml").write_text(
+        "# @package _global_\ntracking: {mode: online}\n"
+    )
+    line = commands.run(*multirun, "+experiment=loud", "source=latin", "out=o").line
+    assert line == (
+        "tracking.mode: got 'online' from a file; accepted: typed, as tracking.mode=online"
+    )
+    assert not Path("o").exists()
