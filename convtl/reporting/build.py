@@ -102,7 +102,7 @@ def build(
             store.out,
             names=config.scorecard,
             targets=config.target,
-            scope=facts(config, record, scope, frame(rows)),
+            scope=facts(config, scope, frame(rows)),
             left_out=[*not_run, *left_out],
             probes=read_gradients(store.out) if (store.out / TABLE).exists() else None,
             uncached=partial(_uncached, config, shared["samples"]),

@@ -86,7 +86,7 @@ def write_report(
             *_depths(found),
             *_figures(out, found, data, probes, uncached, samples),
             *feature_maps.section(out, rows, scope),
-            *_methods(scope, scores, left_out),
+            *_methods(scope, scores),
             "## Missing, diverged, failed, left out\n",
             tables.missing_table(data, [], left_out),
             document.reproduce(scope),
@@ -199,9 +199,7 @@ def _shown(out: Path, drawn: Sequence[principle_figures.Picture], suffix: str) -
     return text
 
 
-def _methods(
-    scope: Mapping[str, Any], scores: Sequence[Score], left_out: Sequence[str]
-) -> list[str]:
+def _methods(scope: Mapping[str, Any], scores: Sequence[Score]) -> list[str]:
     facts = {name: value for name, value in scope.items() if name not in _SAID}
     return [
         "## Methods\n",

@@ -28,9 +28,7 @@ def commits_said(made_by: Mapping[str, str | None], rows: Collection[str]) -> st
     )
 
 
-def facts(
-    config: Config, record: Mapping[str, Any], scope: Mapping[str, Any], data: pd.DataFrame
-) -> dict[str, Any]:
+def facts(config: Config, scope: Mapping[str, Any], data: pd.DataFrame) -> dict[str, Any]:
     """Facts of the protocol for a study of several parts: what the rows have in common and what differs."""
     usable = data[data["usable"].astype(bool)]
     targets = list(dict.fromkeys(usable["target"]))

@@ -147,7 +147,7 @@ def _cannot(
             if facts.get("sources are not matched")
             else []
         ),
-        *_validation(usable, facts),
+        *_validation(usable),
         *_floors(found),
     ]
     if not facts.get("run again with seed"):
@@ -185,7 +185,7 @@ def _inputs(facts: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _validation(usable: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
+def _validation(usable: pd.DataFrame) -> list[str]:
     pretrained = usable[usable["source"] != SCRATCH]
     regimes = set(pretrained["val_regime"])
     if not regimes:

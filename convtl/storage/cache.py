@@ -188,14 +188,11 @@ class Cache:
                     shutil.rmtree(aside)
             return held
 
-    def remove_leftovers(self) -> int:
-        """Delete damaged entries set aside and what killed processes left; return the bytes freed."""
-        before = folder_size(self.root / ".damaged") + folder_size(self.root / ".building")
+    def remove_leftovers(self) -> None:
+        """Delete damaged entries set aside and what killed processes left."""
         with self._writable():
             shutil.rmtree(self.root / ".damaged", ignore_errors=True)
             self._sweep()
-        after = folder_size(self.root / ".damaged") + folder_size(self.root / ".building")
-        return before - after
 
     # --- inside -------------------------------------------------------------------------------------
 

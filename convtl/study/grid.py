@@ -199,7 +199,7 @@ def trials_of(settings: Config, assignment: Mapping[str, Any]) -> list[Trial]:
         regime = "fine_tune" if scratch and "fine_tune" in settings.regimes else regime
         depths: Sequence[int | str] = ("all",) if scratch else settings.depth
         contents = _contents(settings, model=model, source=source, target=target, regime=regime)
-        protocol = _protocol(settings, {}, without=_of_no_concern(settings, source))
+        protocol = _protocol(settings, {}, without=_of_no_concern(source))
         for similarity, depth, n, updates in product(
             similarities(settings, source_name(source)),
             depths,
@@ -271,7 +271,7 @@ def _rung(settings: Config, source: str, similarity: float | None) -> str | None
     return f"{side}:{name.variant}" if name.variant else side
 
 
-def _of_no_concern(settings: Config, source: str) -> set[str]:
+def _of_no_concern(source: str) -> set[str]:
     """Keys that cannot change a trial of this source, so that they do not make it another trial."""
     skipped = set()
     if source_name(source).fresh:

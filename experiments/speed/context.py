@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import Machine
-from options import Options
+from options import SpeedOptions
 
 from convtl.config import Config
 from convtl.storage.cache import Cache
@@ -26,7 +26,7 @@ class Context:
 
     settings: Config
     content: dict[str, Any]
-    speed: Options
+    speed: SpeedOptions
     machine: Machine
     cache: Cache
     scratch: Path

@@ -17,7 +17,7 @@ MEASURES = (
 
 
 @dataclass(frozen=True)
-class Options:
+class SpeedOptions:
     """What is timed, and for how long; nothing here changes any trial."""
 
     measure: tuple[str, ...] = MEASURES

@@ -26,7 +26,7 @@ import start
 import whole_study
 from context import CPUS_ONLY, NEEDS_TORCH, Context
 from machine import measure_machine
-from options import MEASURES, Options
+from options import MEASURES, SpeedOptions
 from result import Result
 from table import SPEED, lines, page, write_csv
 
@@ -55,7 +55,7 @@ FUNCTIONS: Mapping[str, Callable[[Context], list[Result]]] = {
     "start": start.starting,
     "accelerator": accelerator.accelerator,
 }
-_KEYS = {field.name for field in fields(Options)} | {"debug", "out", "publish"}
+_KEYS = {field.name for field in fields(SpeedOptions)} | {"debug", "out", "publish"}
 
 
 def main(words: list[str]) -> int:
@@ -108,7 +108,7 @@ def main(words: list[str]) -> int:
     return 1 if any(result.wrong for result in results) else 0
 
 
-def _options(given: Mapping[str, str], settings: Config) -> Options:
+def _options(given: Mapping[str, str], settings: Config) -> SpeedOptions:
     """Read the options; cut them by the limits of `debug=`."""
     names = tuple(given.get("measure", ",".join(MEASURES)).strip("[]").split(","))
     if wrong := [name for name in names if name not in FUNCTIONS]:
@@ -121,7 +121,7 @@ def _options(given: Mapping[str, str], settings: Config) -> Options:
     for key, value in counts.items():
         if not value.isdecimal() or int(value) < 1:
             raise UserError(f"{key}: got '{value}'; accepted: a whole number, 1 or more")
-    options = Options(measure=names)
+    options = SpeedOptions(measure=names)
     limits = settings.limits
     if limits.updates is not None:
         updates = min(options.updates, limits.updates)

@@ -34,7 +34,7 @@ def test_the_protocol_is_said():
         describe(point) | {"status": "done", "test_accuracy": 0.5, "n_test": 24, "n_train": 8}
         for point in points
     ]
-    said = facts(config, record, {"command": "run", "updates": "many"}, frame(rows))
+    said = facts(config, {"command": "run", "updates": "many"}, frame(rows))
     assert said["updates"] == "6"
     assert said["test"] == "6 images a class, read once"
     assert said["scripts"] == "cyrillic"
