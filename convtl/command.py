@@ -21,8 +21,8 @@ from convtl.cli import (
     typed_keys,
 )
 from convtl.conduct import cache_of, folder_of, out_folder, run_study
+from convtl.config.parsing import parse
 from convtl.errors import UserError
-from convtl.parsing import parse
 from convtl.runtime.jobs import announced, asking_jobs
 from convtl.runtime.stopping import Stopped, let_go, one_job
 from convtl.secrets import redacted, refuse_typed_secrets

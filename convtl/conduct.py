@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from convtl.analysis.declared import claims_of
-from convtl.config import Config
+from convtl.config.parsing import parse
+from convtl.config.schema import Config
 from convtl.entry import folder
 from convtl.errors import StorageError
 from convtl.keys import digest
-from convtl.parsing import parse
 from convtl.reporting.build import build, lacks_samples, save_samples
 from convtl.reporting.progress import Progress
 from convtl.runtime.processes import agreed, join, leading, several, watched

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from convtl.cli import compose
-from convtl.config import ModelConfig
+from convtl.config.models import ModelConfig
+from convtl.config.parsing import parse
 from convtl.entry import guarded
 from convtl.errors import UserError, unknown_name
 from convtl.models.network import Network, weight_count
 from convtl.models.registry import build_network, usual_classes, usual_images
-from convtl.parsing import parse
 from convtl.training.cost import multiply_adds
 
 HELP = """usage: python -m convtl.describe model=NAME [classes=N] [size=PIXELS] [channels=N] [models.NAME.KEY=VALUE ...]

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from convtl.config.parsing import parse
 from convtl.entry import folder, guarded
 from convtl.errors import UserError
-from convtl.parsing import parse
 from convtl.reporting.build import build
 from convtl.reporting.second import read_second
 from convtl.study.limits import apply_limits

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convtl.cli import compose, compose_overrides, points, typed_keys
+from convtl.config.parsing import ONE_A_STUDY, parse
 from convtl.errors import UserError
-from convtl.parsing import ONE_A_STUDY, parse
 from convtl.study.grid import AXES, Trial, expand
 
 _SHARES = ("shards", "shard")

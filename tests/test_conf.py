@@ -11,8 +11,8 @@ from PIL import Image
 
 from convtl.cli import LAUNCHERS, compose
 from convtl.conduct import run_study
+from convtl.config.parsing import known_keys, parse
 from convtl.entry import GROUPS, REGISTRIES, conf_folders, options
-from convtl.parsing import known_keys, parse
 from convtl.study.grid import distinct, expand
 
 CONF = Path(__file__).parent.parent / "conf"

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convtl.cli import compose
-from convtl.config import Config, content, dump
+from convtl.config.parsing import known_keys, parse
+from convtl.config.roles import content, dump
+from convtl.config.schema import Config
 from convtl.errors import UserError, nearest, unknown_name
-from convtl.parsing import known_keys, parse
 
 BASE = compose([])
 

@@ -52,7 +52,7 @@ def test_a_digest_has_the_length_asked_for_and_refuses_nan() -> None:
 
 
 def test_known_values_hold() -> None:
-    """Pinned: whatever changes these changes every trial's id and every draw (raise PROTOCOL)."""
+    """Pinned: whatever changes these changes every trial's id and every draw (raise RESULTS_VERSION)."""
     assert keys.digest({"b": [1, 2.5, None], "a": "ж"}) == "7ee194d997a41c9d"
     assert keys.generator(0, "order", 3).integers(0, 1000, 4).tolist() == [925, 123, 741, 896]
     assert keys.digest_arrays(np.arange(3, dtype=np.int32)) == "ddb526d523fbac29"

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from convtl.cli import compose, points
+from convtl.config.parsing import parse
 from convtl.entry import options
-from convtl.parsing import parse
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ from convtl.analysis.statistics import (
     replicates_to_decide,
     sign_flip_interval,
 )
-from convtl.config import ClaimConfig
+from convtl.config.schema import ClaimConfig
 
 ALPHA = 0.05
 Outcome = Literal[

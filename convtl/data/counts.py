@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from convtl.config import (
+from convtl.config.domains import (
     DomainConfig,
     ImageFolderConfig,
     NoiseConfig,

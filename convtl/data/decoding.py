@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 
 from PIL import Image, UnidentifiedImageError
 
-from convtl.config.data import DataConfig
+from convtl.config.schema import DataConfig
 from convtl.data.pictures import Fit
 from convtl.data.rows import Rows
 from convtl.runtime.cores import core_count

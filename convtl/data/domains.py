@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convtl import config as vocabulary
 from convtl import keys
-from convtl.config import (
-    DataConfig,
+from convtl.config import roles as vocabulary
+from convtl.config.domains import (
     DigitsConfig,
     DomainConfig,
     ImageFolderConfig,
@@ -24,6 +23,7 @@ from convtl.config import (
     TfdsConfig,
     TypedScriptConfig,
 )
+from convtl.config.schema import DataConfig
 from convtl.data.split import SPLITS, Split, in_channels
 from convtl.data.stored import Progress, cache_at, stored, stored_files
 from convtl.data.typed import letters_of, strangers, typed_identity

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from convtl import config as vocabulary
 from convtl import keys
-from convtl.config import ImageFolderConfig
+from convtl.config import roles as vocabulary
+from convtl.config.domains import ImageFolderConfig
 from convtl.data.building import Pool, Recipe, build_splits
 from convtl.data.decoding import Means
 from convtl.data.formats import (

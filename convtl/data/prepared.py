@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging as absl_logging
 
 from convtl import keys
-from convtl.config import TypedScriptConfig
+from convtl.config.domains import TypedScriptConfig
 from convtl.data import typed_script as data_set
 from convtl.data.split import SPLITS, Split
 from convtl.data.stored import Progress

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int32, UInt8
 
 from convtl import keys
-from convtl.config import Jitter
+from convtl.config.domains import Jitter
 from convtl.data import glyphs
 
 PAPER, INK = 0.25, 0.75

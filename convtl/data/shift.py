@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int, UInt8
 from scipy import ndimage
 
 from convtl import keys
-from convtl.config import ShiftConfig
+from convtl.config.training import ShiftConfig
 from convtl.data.split import Split
 from convtl.errors import UserError
 

@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow_datasets
 from PIL import Image
 
-from convtl import config as vocabulary
 from convtl import keys
-from convtl.config import TfdsConfig
+from convtl.config import roles as vocabulary
+from convtl.config.domains import TfdsConfig
 from convtl.data.building import Pool, Recipe, build_splits
 from convtl.data.decoding import Means
 from convtl.data.pictures import Fit

@@ -4,8 +4,8 @@ import functools
 import unicodedata
 from typing import Any
 
-from convtl import config
-from convtl.config import TypedScriptConfig
+from convtl.config import roles
+from convtl.config.domains import TypedScriptConfig
 from convtl.data import glyphs, rendering
 from convtl.data.scripts import candidates
 from convtl.errors import UserError
@@ -53,7 +53,7 @@ def letters_of(content: TypedScriptConfig) -> tuple[str, ...]:
 
 def typed_identity(content: TypedScriptConfig) -> dict[str, Any]:
     """All that determines the images: parameters, letters, font files, the code's version."""
-    written = config.content(content)
+    written = roles.content(content)
     if content.test_faces is None:
         written.pop(
             "test_faces", None

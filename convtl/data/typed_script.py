@@ -15,7 +15,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int32, UInt8
 
-from convtl import config, keys
+from convtl import keys
+from convtl.config.domains import TypedScriptConfig
+from convtl.config.roles import dump
 from convtl.data import rendering
 from convtl.data.scripts import SCRIPTS
 from convtl.data.split import SPLITS
@@ -29,12 +31,10 @@ _BLOCK = 100_000
 class TypedScriptBuilderConfig(tfds.core.BuilderConfig):
     """One script and how it is drawn."""
 
-    content: config.TypedScriptConfig = field(
-        default_factory=lambda: config.TypedScriptConfig(script="latin")
-    )
+    content: TypedScriptConfig = field(default_factory=lambda: TypedScriptConfig(script="latin"))
 
 
-def _builder_config(name: str, content: config.TypedScriptConfig) -> TypedScriptBuilderConfig:
+def _builder_config(name: str, content: TypedScriptConfig) -> TypedScriptBuilderConfig:
     return TypedScriptBuilderConfig(
         name=name, description=f"Typed letters, {content.script}.", content=content
     )
@@ -47,7 +47,7 @@ class TypedScript(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version(f"{rendering.VERSION}.0.0")
     RELEASE_NOTES = {f"{rendering.VERSION}.0.0": "Letters from matplotlib's bundled fonts."}  # noqa: RUF012
     BUILDER_CONFIGS = [  # noqa: RUF012
-        _builder_config(script, config.TypedScriptConfig(script=script)) for script in SCRIPTS
+        _builder_config(script, TypedScriptConfig(script=script)) for script in SCRIPTS
     ]
     progress: Callable[[str], None] | None = None
     """Called with a line now and then while letters are drawn."""
@@ -74,7 +74,7 @@ class TypedScript(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         del dl_manager  # nothing is downloaded
-        counts = config.dump(self.builder_config.content.per_class)
+        counts = dump(self.builder_config.content.per_class)
         return {split: self._generate_examples(split, counts[split]) for split in SPLITS}
 
     def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -102,14 +102,14 @@ class TypedScript(tfds.core.GeneratorBasedBuilder):
                 self.drawn(split, label, images.images, strata)
 
 
-def config_name(content: config.TypedScriptConfig) -> str:
+def config_name(content: TypedScriptConfig) -> str:
     """Name of a domain's builder config: the script's plain name where all else is default."""
-    if content == config.TypedScriptConfig(script=content.script):
+    if content == TypedScriptConfig(script=content.script):
         return content.script
     return f"{content.script}-{keys.digest(typed_identity(content))}"
 
 
-def builder(content: config.TypedScriptConfig, data_dir: Path) -> TypedScript:
+def builder(content: TypedScriptConfig, data_dir: Path) -> TypedScript:
     """The builder of a domain's data set in a folder, prepared or not."""
     name = config_name(content)
     chosen = name if name in SCRIPTS else _builder_config(name, content)

@@ -10,7 +10,7 @@ torchvision's images are scaled to [0, 1], less (0.485, 0.456, 0.406), over (0.2
 
 import flax.linen as nn
 
-from convtl.config import AlexNetConfig
+from convtl.config.models import AlexNetConfig
 from convtl.models.layers import Head
 from convtl.models.network import Network
 from convtl.models.units import ConvUnit, DenseUnit, MaxPoolUnit, check_images

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from convtl.config import ConvNeXtConfig
+from convtl.config.models import ConvNeXtConfig
 from convtl.models.depthwise import DepthwiseConv, per_pixel
 from convtl.models.layers import GlobalAveragePool
 from convtl.models.network import Network

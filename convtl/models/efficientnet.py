@@ -20,7 +20,7 @@ from math import ceil
 
 import flax.linen as nn
 
-from convtl.config import EfficientNetLiteConfig
+from convtl.config.models import EfficientNetLiteConfig
 from convtl.models.layers import GlobalAveragePool, Head
 from convtl.models.mobilenet import SMALLEST_SIDE, InvertedResidual, Stem, Top
 from convtl.models.network import Network

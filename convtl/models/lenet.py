@@ -10,7 +10,7 @@ from typing import Any, Literal
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from convtl.config import LeNet5Config
+from convtl.config.models import LeNet5Config
 from convtl.errors import UserError
 from convtl.models.layers import Conv, pool2d
 from convtl.models.network import Network

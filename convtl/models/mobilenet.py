@@ -7,7 +7,7 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from convtl.config import MobileNetV2Config
+from convtl.config.models import MobileNetV2Config
 from convtl.models.depthwise import FAN_OUT, DepthwiseConv, PaddingRule, PointwiseConv, sides
 from convtl.models.layers import Conv, GlobalAveragePool, Head, batch_norm
 from convtl.models.network import Network

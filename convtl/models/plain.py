@@ -4,7 +4,7 @@ For gradients by depth. A convolutional net would confound the size of a gradien
 number of places that share a weight, and with units of different sizes.
 """
 
-from convtl.config import PlainConfig
+from convtl.config.models import PlainConfig
 from convtl.models.lenet import DenseUnit
 from convtl.models.network import Network
 

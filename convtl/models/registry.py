@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import lru_cache
 
-from convtl.config import (
+from convtl.config.models import (
     AlexNetConfig,
     CifarResNetConfig,
     ConvNeXtConfig,

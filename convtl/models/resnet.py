@@ -24,7 +24,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from convtl.config import CifarResNetConfig, ResNetConfig
+from convtl.config.models import CifarResNetConfig, ResNetConfig
 from convtl.models.layers import Conv, GlobalAveragePool, Head, Norm, norm_layer
 from convtl.models.network import Network
 from convtl.models.units import HE_FAN_OUT, ConvUnit, MaxPoolUnit, check_images

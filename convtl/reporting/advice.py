@@ -9,7 +9,8 @@ from pathlib import Path
 from convtl.analysis.advised import PICTURES, Advice, DepthChoice, Difference, Measured
 from convtl.analysis.learning_curve import LearningCurve
 from convtl.analysis.statistics import EPSILON, Interval
-from convtl.config import Config, ImageFolderConfig
+from convtl.config.domains import ImageFolderConfig
+from convtl.config.schema import Config
 from convtl.reporting import advice_plots, figures, numbers
 from convtl.reporting.tables import markdown
 from convtl.study.nets import net_of

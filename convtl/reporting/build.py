@@ -10,7 +10,9 @@ import numpy as np
 
 from convtl.analysis.advised import advise
 from convtl.analysis.arms import LONG, blocks, frame
-from convtl.config import Config, ImageFolderConfig, TfdsConfig, TypedScriptConfig, dump
+from convtl.config.domains import ImageFolderConfig, TfdsConfig, TypedScriptConfig
+from convtl.config.roles import dump
+from convtl.config.schema import Config
 from convtl.data.domains import Domain
 from convtl.keys import digest
 from convtl.reporting import advice

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from convtl.config import Config
+from convtl.config.schema import Config
 from convtl.study.columns import ABSENT, Rows, Table, column_of
 from convtl.study.grid import accepts
 from convtl.study.store import Row

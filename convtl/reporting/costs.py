@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from convtl.config import Config
+from convtl.config.schema import Config
 from convtl.models.registry import build_network
 from convtl.training.cost import multiply_adds
 

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from convtl.analysis.arms import Block, blocks, frame
 from convtl.analysis.principles import Outcome, Verdict, judge
-from convtl.config import ClaimConfig
+from convtl.config.schema import ClaimConfig
 from convtl.reporting import (
     captions,
     caveats,

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from convtl.config import Config, TypedScriptConfig
+from convtl.config.domains import TypedScriptConfig
+from convtl.config.schema import Config
 from convtl.reporting import numbers
 from convtl.study.columns import Table
 from convtl.study.program import short

@@ -6,9 +6,10 @@ from typing import Any
 
 from convtl.analysis.arms import frame
 from convtl.analysis.scorecard import scorecard
-from convtl.config import Config, dump
+from convtl.config.parsing import parse
+from convtl.config.roles import dump
+from convtl.config.schema import Config
 from convtl.errors import UserError
-from convtl.parsing import parse
 from convtl.reporting.comparable import comparable
 from convtl.reporting.protocol import commits_said
 from convtl.reporting.replication import Second

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from convtl.config import DistributedConfig
+from convtl.config.schema import DistributedConfig
 from convtl.errors import UserError
 from convtl.runtime.stopping import REQUEUE
 from convtl.secrets import redacted

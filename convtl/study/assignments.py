@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from convtl.config import Config
+from convtl.config.parsing import ONE_A_STUDY, known_keys
+from convtl.config.schema import Config
 from convtl.errors import UserError, nearest, shown
-from convtl.parsing import ONE_A_STUDY, known_keys
 
 _AXES = (
     "model",

@@ -5,8 +5,11 @@ from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any
 
-from convtl.config import PROTOCOL, Config, MixtureConfig, dump
-from convtl.config import content as identified
+from convtl.config.domains import MixtureConfig
+from convtl.config.parsing import parse
+from convtl.config.roles import content as identified
+from convtl.config.roles import dump
+from convtl.config.schema import RESULTS_VERSION, Config
 from convtl.data.counts import largest_class
 from convtl.data.domains import identity
 from convtl.errors import UserError
@@ -14,7 +17,6 @@ from convtl.keys import digest, digests
 from convtl.models.network import Network
 from convtl.models.registry import build_network
 from convtl.models.weights import origin_identity
-from convtl.parsing import parse
 from convtl.study.assignments import assigned, assignments
 from convtl.study.limits import apply_limits
 from convtl.study.names import check_names
@@ -316,7 +318,7 @@ def _protocol(
             node = node.get(step, {}) if isinstance(node, dict) else {}
         if isinstance(node, dict):
             node.pop(last, None)
-    return {"protocol": PROTOCOL, **shared}
+    return {"protocol": RESULTS_VERSION, **shared}
 
 
 def _dump_field(settings: Config, name: str) -> Any:

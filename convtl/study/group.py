@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from convtl.config import ModelConfig
+from convtl.config.models import ModelConfig
 from convtl.data.inputs import MOST_AT_ONCE, Gathered
 from convtl.errors import UserError
 from convtl.keys import digest

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
-from convtl.config import (
-    Config,
+from convtl.config.domains import (
     ImageFolderConfig,
     MixtureConfig,
     NoiseConfig,
@@ -13,6 +12,7 @@ from convtl.config import (
     TfdsConfig,
     TypedScriptConfig,
 )
+from convtl.config.schema import Config
 from convtl.study.sources import source_name
 
 _CUT = ("model", "source", "target", "regime", "depth", "n_per_class", "updates", "similarity")

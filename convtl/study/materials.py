@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from convtl.config import Config, ShiftConfig, content
+from convtl.config.roles import content
+from convtl.config.schema import Config
+from convtl.config.training import ShiftConfig
 from convtl.data.domains import Domain, load_domain
 from convtl.data.inputs import Normalisation
 from convtl.data.subsets import draw_target

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from convtl.config import Config, MixtureConfig
+from convtl.config.domains import MixtureConfig
+from convtl.config.schema import Config
 from convtl.errors import UserError, unknown_name
 from convtl.study.sources import FRESH_SOURCES, RELATIVE_SOURCES, check_source
 

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from convtl.config import ModelConfig, dump
+from convtl.config.models import ModelConfig
+from convtl.config.roles import dump
 from convtl.data.inputs import LazyImages, Normalisation
 from convtl.data.pictures import Fit
 from convtl.errors import UserError

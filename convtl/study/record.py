@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from convtl.config import Config
+from convtl.config.schema import Config
 from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.secrets import redact

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from convtl.config import dump
+from convtl.config.roles import dump
 from convtl.keys import digest
 from convtl.models.network import weight_count
 from convtl.study.grid import Trial

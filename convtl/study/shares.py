@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from convtl.config import Config
+from convtl.config.schema import Config
 from convtl.errors import UserError
 from convtl.study.grid import Trial, distinct
 from convtl.study.group import trial_flops, trial_recipe

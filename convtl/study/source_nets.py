@@ -5,7 +5,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from convtl.config import Config, MixtureConfig, ModelConfig, ShiftConfig, WeightsConfig
+from convtl.config.domains import MixtureConfig
+from convtl.config.models import ModelConfig
+from convtl.config.schema import Config
+from convtl.config.training import ShiftConfig
+from convtl.config.weights import WeightsConfig
 from convtl.data.batches import standardise
 from convtl.data.domains import Domain, eligible_classes
 from convtl.data.inputs import Normalisation

@@ -13,7 +13,8 @@ Variants turn a pretrained net into a control (`convtl.transfer.controls`; Maenn
 
 from dataclasses import dataclass
 
-from convtl.config import Config, MixtureConfig
+from convtl.config.domains import MixtureConfig
+from convtl.config.schema import Config
 from convtl.errors import UserError, unknown_name
 
 FRESH_SOURCES = ("scratch", "random")

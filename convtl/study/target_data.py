@@ -6,7 +6,7 @@ from functools import lru_cache, partial
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from convtl.config import ShiftConfig
+from convtl.config.training import ShiftConfig
 from convtl.data.batches import batch_indices
 from convtl.data.domains import Domain
 from convtl.data.inputs import MOST_AT_ONCE, LazyImages, Normalisation, normalised

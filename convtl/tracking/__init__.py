@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from convtl.config import TrackingConfig
+from convtl.config.schema import TrackingConfig
 from convtl.errors import UserError
 from convtl.runtime.stopping import REQUEUE
 from convtl.secrets import redact, redacted

@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 
 import wandb
 
-from convtl.config import TrackingConfig
+from convtl.config.schema import TrackingConfig
 from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.tracking.kept_id import KeptId

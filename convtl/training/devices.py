@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import jax
 
-from convtl.config import DevicesConfig
+from convtl.config.schema import DevicesConfig
 from convtl.errors import UserError
 from convtl.runtime.cores import core_count, visible_cores
 from convtl.training.layout import Layout

@@ -20,7 +20,7 @@ from convtl.models.network import Network, Variables, in_pieces
 from convtl.training.devices import devices
 
 CHUNK = 256
-"""Small images in one forward pass; part of the protocol (`convtl.config.PROTOCOL`)."""
+"""Small images in one forward pass; part of the protocol (`convtl.config.RESULTS_VERSION`)."""
 
 _CHUNK_OF_BIG = 32
 

@@ -11,13 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from convtl.config import (
-    PROTOCOL,
-    FineTuneConfig,
-    ModelConfig,
-    PretrainConfig,
-    content,
-)
+from convtl.config.models import ModelConfig
+from convtl.config.roles import content
+from convtl.config.schema import RESULTS_VERSION
+from convtl.config.training import FineTuneConfig, PretrainConfig
 from convtl.data.batches import batch_indices, standardise
 from convtl.data.domains import Domain
 from convtl.data.subsets import SourceDraw, relabel, subset_digest
@@ -61,7 +58,7 @@ class SourceRequest:
 
     def content(self) -> dict[str, Any]:
         return {
-            "protocol": PROTOCOL,
+            "protocol": RESULTS_VERSION,
             "model": content(self.model),
             "parts": [
                 {

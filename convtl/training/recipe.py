@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convtl.config import OptimConfig, ScheduleConfig, dump
-from convtl.config.training import AugmentConfig, NormMode, Precision
+from convtl.config.roles import dump
+from convtl.config.training import AugmentConfig, NormMode, OptimConfig, Precision, ScheduleConfig
 from convtl.errors import UserError
 from convtl.models.lowering import on_cpu
 from convtl.models.network import Network

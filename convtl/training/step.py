@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from convtl.config import OptimConfig
-from convtl.config.training import AugmentConfig, NormMode, Precision
+from convtl.config.training import AugmentConfig, NormMode, OptimConfig, Precision
 from convtl.models.lowering import trained_at_a_time
 from convtl.models.network import Network, Variables
 from convtl.training.augment import augment, blend

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from convtl.config import OptimConfig, ScheduleConfig
+from convtl.config.training import OptimConfig, ScheduleConfig
 from convtl.transfer.average import Averaged
 from convtl.transfer.penalty import Anchors, l2_sp
 from convtl.transfer.plan import FROZEN, Phase, leaf_labels

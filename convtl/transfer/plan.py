@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from convtl.config import (
+from convtl.config.training import (
     DiscriminativeConfig,
     GradualConfig,
     L2SpConfig,

@@ -13,8 +13,8 @@ from measuring import Figures, measure
 from study import hash_of, lines_of, words_for
 
 from convtl.cli import compose
+from convtl.config.parsing import parse
 from convtl.models.registry import build_network
-from convtl.parsing import parse
 from convtl.storage import checkpoint
 from convtl.study.grid import distinct, expand
 from convtl.study.record import make_record, write_record

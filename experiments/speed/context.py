@@ -8,7 +8,7 @@ from typing import Any
 from machine import Machine
 from options import SpeedOptions
 
-from convtl.config import Config
+from convtl.config.schema import Config
 from convtl.storage.cache import Cache
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 from result import Result
 from timing import ratio, seconds
 
-from convtl.config import DataConfig, ImageFolderConfig
+from convtl.config.domains import ImageFolderConfig
+from convtl.config.schema import DataConfig
 from convtl.data.domains import load_domain
 from convtl.runtime.cores import core_count
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from convtl.config import Config
+from convtl.config.schema import Config
 from convtl.data.batches import batch_indices
 from convtl.models.registry import build_network
 from convtl.training.cost import flops_per_update

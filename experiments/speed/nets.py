@@ -13,7 +13,8 @@ from lenet_runs import RATE
 from result import Result, difference, not_measured
 from timing import interleaved, ratio
 
-from convtl.config import FileWeights, ModelConfig
+from convtl.config.models import ModelConfig
+from convtl.config.weights import FileWeights
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.models.weights import import_weights, network_of

@@ -31,7 +31,7 @@ from result import Result
 from table import SPEED, lines, page, write_csv
 
 from convtl.cli import compose
-from convtl.config import Config
+from convtl.config.schema import Config
 from convtl.entry import folder, guarded
 from convtl.errors import UserError
 from convtl.storage.cache import Cache, default_root

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from picture_folders import bomb, fill, noise
 from PIL import Image
 
-from convtl.config import DataConfig, ImageFolderConfig
+from convtl.config.domains import ImageFolderConfig
+from convtl.config.schema import DataConfig
 from convtl.data import decoding
 from convtl.data.decoding import Means, decode
 from convtl.data.domains import SPLITS, load_domain

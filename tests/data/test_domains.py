@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from convtl import keys
-from convtl.config import (
+from convtl.config.domains import (
     DigitsConfig,
     ImageFolderConfig,
     PatchesConfig,

@@ -11,7 +11,8 @@ from picture_folders import animation, bomb, fill, noise
 from PIL import Image
 
 from convtl import keys
-from convtl.config import Caps, DataConfig, ImageFolderConfig
+from convtl.config.domains import Caps, ImageFolderConfig
+from convtl.config.schema import DataConfig
 from convtl.data.counts import largest_class
 from convtl.data.domains import SPLITS, Domain, identity, load_domain
 from convtl.data.listing import files_below

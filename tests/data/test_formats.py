@@ -6,7 +6,7 @@ import pytest
 from picture_folders import fill, noise
 from PIL import Image
 
-from convtl.config import ImageFolderConfig
+from convtl.config.domains import ImageFolderConfig
 from convtl.data import formats
 from convtl.data.counts import largest_class
 from convtl.data.domains import SPLITS, Domain, load_domain

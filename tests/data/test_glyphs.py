@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from convtl import config
-from convtl.config import TypedScriptConfig
+from convtl.config.domains import TypedScriptConfig
 from convtl.data import glyphs
 from convtl.data.scripts import SCRIPTS, candidates
 from convtl.data.typed import letters_of, strangers
@@ -145,4 +144,4 @@ def test_every_script_has_a_domain_of_its_name(request: pytest.FixtureRequest) -
     for script in SCRIPTS:
         assert f"script: {script}\n" in (folder / f"{script}.yaml").read_text(encoding="utf-8")
         assert candidates(script)
-    assert config.TypedScriptConfig(script="latin").lookalike == 0.9
+    assert TypedScriptConfig(script="latin").lookalike == 0.9

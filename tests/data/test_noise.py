@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from convtl import keys
 from convtl.cli import compose
-from convtl.config import MixtureConfig, NoiseConfig, PerClass
+from convtl.config.domains import MixtureConfig, NoiseConfig, PerClass
 from convtl.data import noise
 from convtl.data.domains import SPLITS, eligible_classes, identity, load_domain
 from convtl.errors import UserError

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convtl.config import ShiftConfig
+from convtl.config.training import ShiftConfig
 from convtl.data import shift as shifts
 from convtl.data.shift import permute_labels, shifted
 from convtl.data.split import Split

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from picture_folders import fill
 
-from convtl.config import ImageFolderConfig
+from convtl.config.domains import ImageFolderConfig
 from convtl.data.domains import identity, load_domain
 from convtl.data.folder import scan
 from convtl.errors import UserError

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convtl.config import DigitsConfig
+from convtl.config.domains import DigitsConfig
 from convtl.data.domains import Domain
 from convtl.data.split import Split, stratified_parts
 from convtl.data.subsets import (

@@ -8,10 +8,10 @@ import pytest
 
 from convtl import keys
 from convtl.cli import compose
-from convtl.config import PerClass, TypedScriptConfig
+from convtl.config.domains import PerClass, TypedScriptConfig
+from convtl.config.parsing import parse
 from convtl.data.domains import eligible_classes, identity, load_domain
 from convtl.data.typed import all_faces, letters_of
-from convtl.parsing import parse
 
 EVERY = TypedScriptConfig(
     script="cyrillic", letters="БГДЖ", per_class=PerClass(train=8, validation=4, test=8)

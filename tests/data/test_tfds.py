@@ -14,7 +14,8 @@ from PIL import Image
 
 from convtl import keys
 from convtl.cli import compose
-from convtl.config import Caps, DataConfig, TfdsConfig
+from convtl.config.domains import Caps, TfdsConfig
+from convtl.config.schema import DataConfig
 from convtl.data import decoding
 from convtl.data.domains import SPLITS, Domain, identity, load_domain
 from convtl.data.pictures import fit

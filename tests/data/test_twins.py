@@ -9,7 +9,7 @@ import pytest
 from picture_folders import fill
 from PIL import Image
 
-from convtl.config import Caps, ImageFolderConfig
+from convtl.config.domains import Caps, ImageFolderConfig
 from convtl.data.domains import SPLITS, Domain, load_domain
 
 

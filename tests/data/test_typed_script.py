@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convtl import config, keys
-from convtl.config import Jitter, PerClass, TypedScriptConfig
+from convtl import keys
+from convtl.config.domains import Jitter, PerClass, TypedScriptConfig
+from convtl.config.roles import dump
 from convtl.data import rendering
 from convtl.data.domains import Domain, identity, load_domain
 from convtl.data.typed import letters_of
@@ -94,7 +95,7 @@ def test_reading_what_is_stored_loads_neither_tfds_nor_jax(small: Domain, cache:
         "print(load_domain('small', config, pathlib.Path(sys.argv[2])).split('train').images.shape)\n"
         "assert not {'tensorflow_datasets', 'jax', 'sklearn', 'skimage'} & set(sys.modules)\n"
     )
-    content = json.dumps(config.dump(SMALL))
+    content = json.dumps(dump(SMALL))
     done = subprocess.run(
         [sys.executable, "-c", code, content, str(cache)],
         capture_output=True,

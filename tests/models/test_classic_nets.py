@@ -8,15 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convtl.config import (
+from convtl.config.models import (
     AlexNetConfig,
     CifarResNetConfig,
-    FineTuneConfig,
     ModelConfig,
-    OptimConfig,
     ResNetConfig,
     VggConfig,
 )
+from convtl.config.training import FineTuneConfig, OptimConfig
 from convtl.errors import UserError
 from convtl.models.network import Network, Variables, weight_count
 from convtl.models.registry import build_network, usual_classes, usual_images

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convtl.config import LeNet5Config
+from convtl.config.models import LeNet5Config
 from convtl.errors import UserError
 from convtl.models.lenet import ACTIVATIONS, INITIALISERS, lenet5
 from convtl.models.network import Network, weight_count

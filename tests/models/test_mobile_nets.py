@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convtl.config import (
+from convtl.config.models import (
     ConvNeXtConfig,
     EfficientNetLiteConfig,
-    FineTuneConfig,
     MobileNetV2Config,
     ModelConfig,
-    OptimConfig,
 )
+from convtl.config.training import FineTuneConfig, OptimConfig
 from convtl.errors import UserError
 from convtl.models.mobilenet import InvertedResidual
 from convtl.models.network import Network, Variables, weight_count

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convtl.config import PlainConfig
+from convtl.config.models import PlainConfig
 from convtl.models.network import weight_count
 from convtl.models.registry import build_network
 

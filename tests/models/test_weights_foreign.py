@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from convtl.cli import compose
-from convtl.config import FileWeights
+from convtl.config.parsing import parse
+from convtl.config.weights import FileWeights
 from convtl.errors import UserError
 from convtl.models.weights import import_weights, imported, network_of, shards
 from convtl.models.weights.readers import read
-from convtl.parsing import parse
 from convtl.storage.cache import Cache
 
 pytestmark = pytest.mark.foreign

@@ -11,7 +11,9 @@ from foreign_files import drawn, listings, shapes, write_shards
 from safetensors.numpy import save_file
 
 from convtl.cli import compose
-from convtl.config import AlexNetConfig, FileWeights, ResNetConfig, VggConfig
+from convtl.config.models import AlexNetConfig, ResNetConfig, VggConfig
+from convtl.config.parsing import parse
+from convtl.config.weights import FileWeights
 from convtl.errors import UserError
 from convtl.models.registry import build_network
 from convtl.models.weights import (
@@ -23,7 +25,6 @@ from convtl.models.weights import (
     origin_identity,
 )
 from convtl.models.weights.importing import leaves, make_plan
-from convtl.parsing import parse
 from convtl.storage.cache import Cache
 
 MODELS = parse(compose([])).models

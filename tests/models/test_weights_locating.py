@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from convtl.cli import compose
-from convtl.config import FileWeights, HubWeights, PackageWeights
+from convtl.config.parsing import parse
+from convtl.config.weights import FileWeights, HubWeights, PackageWeights
 from convtl.errors import UserError
 from convtl.models.weights import locating
-from convtl.parsing import parse
 
 KEY = "weights.mine"
 PACKAGE = PackageWeights(

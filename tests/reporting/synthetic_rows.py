@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from convtl.config import ClaimConfig
+from convtl.config.schema import ClaimConfig
 from convtl.keys import generator
 
 UNITS = {1: "out", 2: "fc4", 3: "fc3", 4: "conv2", 5: "conv1"}

@@ -16,8 +16,8 @@ from convtl import predict, report, run
 from convtl.analysis.advised import advise
 from convtl.analysis.arms import blocks, frame
 from convtl.cli import compose
-from convtl.config import Config
-from convtl.parsing import parse
+from convtl.config.parsing import parse
+from convtl.config.schema import Config
 from convtl.reporting import advice
 from convtl.reporting.document import results_of, write_report
 

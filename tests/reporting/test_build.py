@@ -11,7 +11,7 @@ from synthetic_rows import row
 from convtl import report, run
 from convtl.analysis.arms import blocks, frame
 from convtl.cli import compose
-from convtl.parsing import parse
+from convtl.config.parsing import parse
 from convtl.reporting import caveats
 from convtl.reporting.build import _resized, _source_nets, _sources
 from convtl.reporting.comparable import comparable

@@ -12,7 +12,7 @@ from convtl.analysis.arms import frame
 from convtl.analysis.scorecard import Score
 from convtl.analysis.scorecard import scorecard as judged
 from convtl.cli import compose
-from convtl.parsing import parse
+from convtl.config.parsing import parse
 from convtl.reporting import build, principles, scorecard
 from convtl.study.store import RowStore
 

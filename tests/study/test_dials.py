@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convtl.config import Jitter, NoiseConfig, PerClass, ShiftConfig, TypedScriptConfig
+from convtl.config.domains import Jitter, NoiseConfig, PerClass, TypedScriptConfig
+from convtl.config.training import ShiftConfig
 from convtl.data.domains import Domain, load_domain
 from convtl.data.shift import permute_labels, shifted
 from convtl.keys import generator

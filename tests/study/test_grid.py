@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convtl.cli import compose
-from convtl.config import Caps
+from convtl.config.domains import Caps
+from convtl.config.parsing import parse
 from convtl.errors import UserError
-from convtl.parsing import parse
 from convtl.study import grid
 from convtl.study.grid import accepts, expand
 from convtl.study.limits import apply_limits
@@ -273,7 +273,7 @@ def test_the_table_of_keys_is_complete() -> None:
 
 def test_protocol_changes_every_id(monkeypatch) -> None:
     before = ids(SMALL)
-    monkeypatch.setattr(grid, "PROTOCOL", grid.PROTOCOL + 1)
+    monkeypatch.setattr(grid, "RESULTS_VERSION", grid.RESULTS_VERSION + 1)
     assert not set(ids(SMALL)) & set(before)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny
 
-from convtl.config import LeNet5Config
+from convtl.config.models import LeNet5Config
 from convtl.models.lenet import lenet5
 from convtl.storage.cache import Cache, default_root
 from convtl.study.group import Group, trial_flops, trial_recipe

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from convtl.config import LeNet5Config
+from convtl.config.models import LeNet5Config
 from convtl.models.lenet import lenet5
 from convtl.study.movement import maps, moved, movement_frame
 from convtl.study.store import RowStore

@@ -7,7 +7,7 @@ import pytest
 
 from convtl.analysis.arms import blocks, frame
 from convtl.analysis.principles import judge
-from convtl.config import ClaimConfig
+from convtl.config.schema import ClaimConfig
 
 CLAIM = ClaimConfig(
     statement="deeper pays more",

@@ -10,8 +10,8 @@ import tiny
 import yaml
 
 from convtl.cli import compose
+from convtl.config.parsing import parse
 from convtl.errors import UserError
-from convtl.parsing import parse
 from convtl.study import record
 from convtl.study.grid import expand
 from convtl.study.program import DIRTY, commit, short

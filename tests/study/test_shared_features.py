@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from convtl.config import DigitsConfig, LeNet5Config
+from convtl.config.domains import DigitsConfig
+from convtl.config.models import LeNet5Config
 from convtl.data.domains import Domain
 from convtl.data.inputs import Normalisation, normalised
 from convtl.data.split import Split

@@ -42,7 +42,7 @@ def _python(code: str, *arguments: str, **environment: str) -> subprocess.Comple
 DISABLED = """
 import sys
 from pathlib import Path
-from convtl.config import TrackingConfig
+from convtl.config.schema import TrackingConfig
 from convtl.tracking import open_tracker
 tracker = open_tracker(TrackingConfig(), "study", {}, Path(sys.argv[1]))
 assert not tracker.follows
@@ -69,7 +69,7 @@ TOLD = """
 import sys
 from pathlib import Path
 import numpy as np
-from convtl.config import TrackingConfig
+from convtl.config.schema import TrackingConfig
 from convtl.tracking import CurvePoint, open_tracker
 
 out, ending, mode = Path(sys.argv[1]), *sys.argv[2:]
@@ -298,7 +298,7 @@ def test_the_id_that_an_agent_gives_wins(tmp_path: Path) -> None:
 ONLINE = """
 import sys
 from pathlib import Path
-from convtl.config import TrackingConfig
+from convtl.config.schema import TrackingConfig
 from convtl.errors import UserError
 from convtl.tracking import open_tracker
 try:

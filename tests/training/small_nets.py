@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from convtl.config import FineTuneConfig, LeNet5Config, OptimConfig, RegimeConfig, ScheduleConfig
+from convtl.config.models import LeNet5Config
+from convtl.config.training import FineTuneConfig, OptimConfig, RegimeConfig, ScheduleConfig
 from convtl.models.lenet import lenet5
 from convtl.models.network import Network, Variables
 from convtl.training.recipe import Recipe

@@ -2,12 +2,9 @@
 
 import numpy as np
 
-from convtl.config import (
-    LeNet5Config,
-    PerClass,
-    PretrainConfig,
-    TypedScriptConfig,
-)
+from convtl.config.domains import PerClass, TypedScriptConfig
+from convtl.config.models import LeNet5Config
+from convtl.config.training import PretrainConfig
 from convtl.data.domains import Domain
 from convtl.data.split import Split
 from convtl.data.subsets import draw_source

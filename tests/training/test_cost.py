@@ -3,11 +3,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from convtl.config import (
+from convtl.config.models import LeNet5Config
+from convtl.config.training import (
     DiscriminativeConfig,
     FineTuneConfig,
     GradualConfig,
-    LeNet5Config,
     LpFtConfig,
     RegimeConfig,
     SurgicalConfig,

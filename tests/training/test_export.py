@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 from jax import export
 
-from convtl.config import EfficientNetLiteConfig, FineTuneConfig, LeNet5Config, OptimConfig
+from convtl.config.models import EfficientNetLiteConfig, LeNet5Config
+from convtl.config.training import FineTuneConfig, OptimConfig
 from convtl.models.lowering import plain_forms
 from convtl.models.registry import build_network
 from convtl.training.step import Batch, Step

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from small_nets import CLASSES, LENET, Head, Normalised, drawn, same_bits
 
-from convtl.config import EfficientNetLiteConfig, ModelConfig, ResNetConfig
+from convtl.config.models import EfficientNetLiteConfig, ModelConfig, ResNetConfig
 from convtl.models import lowering
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_nets import BATCH, CHAIN, LENET, lane, recipe
 
-from convtl.config import AugmentConfig, OptimConfig
+from convtl.config.training import AugmentConfig, OptimConfig
 from convtl.errors import UserError
 from convtl.training.layout import Layout
 from convtl.training.loop import Trainer

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_nets import CHAIN, LENET, batches, drawn, lane, recipe, same_bits
 
-from convtl.config import LpFtConfig, OptimConfig, ScheduleConfig
+from convtl.config.training import LpFtConfig, OptimConfig, ScheduleConfig
 from convtl.training import loop as loop_module
 from convtl.training import recipe as recipe_module
 from convtl.training.cost import flops_per_update

@@ -12,8 +12,15 @@ import optax
 import pytest
 from small_nets import BATCH, CHAIN, CLASSES, LENET, Head, batches, drawn, lane, recipe, same_bits
 
-from convtl.config import FineTuneConfig, GradualConfig, LpFtConfig, OptimConfig, ScheduleConfig
-from convtl.config.training import AugmentConfig, NormMode
+from convtl.config.training import (
+    AugmentConfig,
+    FineTuneConfig,
+    GradualConfig,
+    LpFtConfig,
+    NormMode,
+    OptimConfig,
+    ScheduleConfig,
+)
 from convtl.errors import UserError
 from convtl.keys import digest_arrays
 from convtl.models import lowering

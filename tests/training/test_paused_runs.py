@@ -7,7 +7,7 @@ import jax
 import pytest
 from small_nets import CHAIN, LENET, drawn, lane, recipe, same_bits
 
-from convtl.config import (
+from convtl.config.training import (
     AugmentConfig,
     FineTuneConfig,
     GradualConfig,

@@ -11,7 +11,8 @@ import pytest
 from small_nets import same_bits
 from source_requests import RECIPE, request, stripes
 
-from convtl.config import LeNet5Config, OptimConfig, ScheduleConfig
+from convtl.config.models import LeNet5Config
+from convtl.config.training import OptimConfig, ScheduleConfig
 from convtl.data.batches import standardise
 from convtl.errors import UserError
 from convtl.storage import checkpoint

@@ -12,12 +12,12 @@ import optax
 import pytest
 from small_nets import CHAIN, CLASSES, Head, drawn, lane, recipe, same_bits
 
-from convtl.config import (
+from convtl.config.models import LeNet5Config
+from convtl.config.training import (
     DiscriminativeConfig,
     FineTuneConfig,
     GradualConfig,
     L2SpConfig,
-    LeNet5Config,
     LpFtConfig,
     OptimConfig,
     RegimeConfig,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convtl.config import OptimConfig, ScheduleConfig
+from convtl.config.training import OptimConfig, ScheduleConfig
 from convtl.transfer.optim import carry_state, make_transform, schedule_values
 from convtl.transfer.penalty import Anchors
 from convtl.transfer.plan import Phase

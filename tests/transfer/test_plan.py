@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.config import (
+from convtl.config.models import LeNet5Config
+from convtl.config.training import (
     DiscriminativeConfig,
     FineTuneConfig,
     GradualConfig,
     L2SpConfig,
-    LeNet5Config,
     LpFtConfig,
     RegimeConfig,
     SurgicalConfig,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convtl.config import WeightsConfig
+from convtl.config.weights import WeightsConfig
 from convtl.errors import UserError
 from convtl.models.network import Network, Variables
 from convtl.models.weights import locating, readers

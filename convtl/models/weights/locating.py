@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from convtl.config import FileWeights, HubWeights, PackageWeights, WeightsConfig
+from convtl.config.weights import FileWeights, HubWeights, PackageWeights, WeightsConfig
 from convtl.errors import UserError
 from convtl.models.weights import readers
 

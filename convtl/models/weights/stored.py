@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from convtl.config import ModelConfig, WeightsConfig, content
+from convtl.config.models import ModelConfig
+from convtl.config.roles import content
+from convtl.config.weights import WeightsConfig
 from convtl.keys import digest
 from convtl.models.network import Network
 from convtl.models.registry import build_network

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from convtl.config import OptimConfig
+from convtl.config.training import OptimConfig
 from convtl.data.batches import batch_indices, standardise
 from convtl.data.domains import Domain
 from convtl.data.subsets import draw_target, relabel

@@ -7,8 +7,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from convtl.config import GradientsConfig, LeNet5Config, OptimConfig, PlainConfig, dump
-from convtl.config.gradients import Activation, Initialiser, Optimiser
+from convtl.config.gradients import Activation, GradientsConfig, Initialiser, Optimiser
+from convtl.config.models import LeNet5Config, PlainConfig
+from convtl.config.roles import dump
+from convtl.config.training import OptimConfig
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.training.probes.bench import Bench, Materials, State, accuracies, fresh

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from convtl.config import Config, GradientsConfig
+from convtl.config.gradients import GradientsConfig
+from convtl.config.schema import Config
 
 V = TypeVar("V")
 

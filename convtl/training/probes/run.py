@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from convtl.config import PROTOCOL, Config
+from convtl.config.schema import RESULTS_VERSION, Config
 from convtl.data.domains import Domain, load_domain
 from convtl.errors import UserError, unknown_name
 from convtl.storage.cache import Cache
@@ -87,7 +87,7 @@ def _content(job: Job, settings: Config, domain: Domain) -> Mapping[str, Any]:
     config = within_limits(settings)
     return {
         "version": VERSION,
-        "protocol": PROTOCOL,
+        "protocol": RESULTS_VERSION,
         "domain": domain.digest,
         "seed": settings.seed,
         "classes": settings.classes,

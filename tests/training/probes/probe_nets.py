@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from convtl.config import PlainConfig
+from convtl.config.models import PlainConfig
 from convtl.models.network import Network
 from convtl.models.registry import build_network
 from convtl.training.probes.bench import Materials

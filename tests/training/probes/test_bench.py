@@ -7,10 +7,10 @@ import pytest
 import tiny
 from probe_nets import chain, materials
 
-from convtl.config import OptimConfig
+from convtl.config.parsing import parse
+from convtl.config.training import OptimConfig
 from convtl.data.domains import load_domain
 from convtl.errors import UserError
-from convtl.parsing import parse
 from convtl.storage.cache import default_root
 from convtl.training.probes.bench import (
     Bench,

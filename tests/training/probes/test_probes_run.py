@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import tiny
 
-from convtl.config import GradientsConfig, LimitsConfig
+from convtl.config.gradients import GradientsConfig
+from convtl.config.parsing import parse
+from convtl.config.schema import LimitsConfig
 from convtl.errors import UserError
-from convtl.parsing import parse
 from convtl.storage.cache import Cache, default_root
 from convtl.training.probes.limits import within_limits
 from convtl.training.probes.run import missing_probes, run_gradients

@@ -6,7 +6,11 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from convtl.config import Config, DomainConfig, ModelConfig, RegimeConfig, WeightsConfig
+from convtl.config.domains import DomainConfig
+from convtl.config.models import ModelConfig
+from convtl.config.schema import Config
+from convtl.config.training import RegimeConfig
+from convtl.config.weights import WeightsConfig
 from convtl.errors import UserError, accepted_by, nearest, printable, shown
 
 
