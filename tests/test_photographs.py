@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from convtl.cli import compose
 from convtl.conduct import run_study
-from convtl.data.prepared import quiet
+from convtl.data.tfds import quiet
 from convtl.study.grid import expand
 from convtl.study.store import RowStore
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,8 +15,7 @@ from convtl.config.domains import Caps
 from convtl.data.decoding import Fault, Means, Source, decode
 from convtl.data.formats import unread_files, unread_format
 from convtl.data.rows import Rows
-from convtl.data.split import SPLITS, stratified_parts
-from convtl.data.stored import images_file, save_labels
+from convtl.data.splits import SPLITS, Domain, Store, images_file, save_labels, stratified_parts
 from convtl.data.twins import Member, listed, told_twins
 from convtl.errors import UserError
 from convtl.storage.cache import refuse_without_room
@@ -161,6 +160,23 @@ def build_splits(folder: Path, pools: Mapping[str, Pool], recipe: Recipe, means:
     _report(faults, sum(len(pool.labels) for pool in pools.values()), recipe, means)
     if twins := told_twins(members):
         means.tell(f"{recipe.name}: identical pictures in {recipe.where}: {twins}")
+
+
+def load_pictures(
+    store: Store, class_names: tuple[str, ...], build: Callable[[Path, str, Means], None]
+) -> Domain:
+    """Return a domain of pictures, and tell which splits lack classes."""
+    means = Means(store.data, store.say)
+    domain = store.decoded(class_names, lambda folder: build(folder, store.name, means))
+    for split in SPLITS:
+        present = set(domain.split(split).labels.tolist())
+        lacking = [name for label, name in enumerate(class_names) if label not in present]
+        if lacking:
+            named = ", ".join(lacking[:5]) + ", ..." * (len(lacking) > 5)
+            means.tell(
+                f"{store.name}: no {split} pictures of {len(lacking)} of {len(class_names)} classes ({named})"
+            )
+    return domain
 
 
 def _decode(

@@ -1,31 +1,52 @@
-"""Handwritten digits of scikit-learn: 1,797 images of 8x8 pixels, at least 174 a class."""
+"""Kind `digits`: handwritten digits of scikit-learn, 1,797 images of 8x8 pixels, at least 174 a class."""
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from convtl import keys
-from convtl.data.split import Split, stratified_parts
+from convtl.config.domains import DigitsConfig
+from convtl.config.roles import dump
+from convtl.data.splits import (
+    Domain,
+    ImageWriter,
+    Store,
+    images_file,
+    save_labels,
+    stratified_parts,
+)
 
 VERSION = 1
 """Raised whenever code changes the images or who goes where."""
-NAMES = tuple(str(digit) for digit in range(10))
-_SHARES: dict[str, float | int] = {"train": 0, "validation": 24, "test": 100}
+_SHARES = {"train": 0, "validation": 24, "test": 100}
 """Images a class; train takes the rest (50 to 59)."""
 
 
-def load_digits(size: int) -> dict[str, Split]:
-    """The digits enlarged to `size` x `size`, divided by a draw that is stratified by class."""
-    from PIL import Image
-    from sklearn import datasets
+def identity(config: DigitsConfig) -> dict[str, Any]:
+    """Return all that determines the images."""
+    return {**dump(config), "version": VERSION}
 
-    raw = datasets.load_digits()
-    grey = np.rint(raw.images * (255 / 16)).astype(np.uint8)
-    enlarged = [
-        Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in grey
-    ]
-    images = np.stack([np.asarray(image) for image in enlarged])[..., None]
-    labels = raw.target.astype(np.int32)
-    parts = stratified_parts(labels, _SHARES, keys.generator(0, "digits", VERSION))
-    return {
-        name: Split(images[part], labels[part], np.zeros(len(part), np.int32))
-        for name, part in parts.items()
-    }
+
+def load(config: DigitsConfig, store: Store) -> Domain:
+    """Return the digits, enlarged, in splits that are stratified by class."""
+
+    def build(folder: Path) -> None:
+        from PIL import Image
+        from sklearn import datasets
+
+        raw = datasets.load_digits()
+        extent = (config.size, config.size)
+        small = np.rint(raw.images * (255 / 16)).astype(np.uint8)
+        pictures = (
+            Image.fromarray(image).resize(extent, Image.Resampling.BILINEAR) for image in small
+        )
+        images = np.stack([np.asarray(picture) for picture in pictures])[..., None]
+        labels = raw.target.astype(np.int32)
+        parts = stratified_parts(labels, _SHARES, keys.generator(0, "digits", VERSION))
+        for split, part in parts.items():
+            with ImageWriter(images_file(folder, split), len(part), (*extent, 1)) as file:
+                file.append(images[part])
+            save_labels(folder, split, labels[part])
+
+    return store.decoded(tuple(str(digit) for digit in range(10)), build)

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from convtl import keys
 from convtl.config import roles as vocabulary
 from convtl.config.domains import ImageFolderConfig
-from convtl.data.building import Pool, Recipe, build_splits
+from convtl.data.building import Pool, Recipe, build_splits, load_pictures
 from convtl.data.decoding import Means
 from convtl.data.formats import (
     is_raw,
@@ -26,7 +26,7 @@ from convtl.data.formats import (
 )
 from convtl.data.listing import files_below, subfolders
 from convtl.data.pictures import Fit
-from convtl.data.split import Split
+from convtl.data.splits import Domain, Split, Store
 from convtl.errors import UserError
 
 VERSION = 2
@@ -187,6 +187,39 @@ def scan(config: ImageFolderConfig) -> Tree:
     return Tree(config, classes, files)
 
 
+def load(config: ImageFolderConfig, store: Store) -> Domain:
+    """Return the domain; its pictures are decoded now where they are not in the cache.
+
+    Raises:
+      UserError: as `scan`, or pictures cannot be used.
+    """
+    tree = scan(config)
+    domain = load_pictures(store, tree.class_names, tree.build)
+    tree.check(domain.split("train"))
+    return domain
+
+
+def largest_class(config: ImageFolderConfig) -> int:
+    """Return how many training pictures the largest class has, by the names of the files.
+
+    Raises:
+      UserError: as `scan`.
+    """
+    tree = scan(config)
+    readable = [
+        label
+        for path, label in tree.files["train"]
+        if may_be_a_picture(path.name) and unread_format(path.name) is None
+    ]
+    largest = int(np.max(np.bincount(readable, minlength=len(tree.class_names))))
+    left = largest
+    for split, share in SHARES.items():
+        if split not in tree.files:
+            drawn, cap = max(1, round(share * largest)), getattr(config.per_class, split)
+            left -= drawn if cap is None else min(drawn, cap)
+    return max(1, min(left, config.per_class.train or left))
+
+
 def _refuse_empty(folder: Path, files: Mapping[str, Sequence[Path]]) -> None:
     """Refuses class folders without a file that may be a picture, before anything is decoded for the others."""
     if empty := [
@@ -236,7 +269,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + ", ..." * (len(names) > _LISTED)
 
 
-def folder_identity(config: ImageFolderConfig) -> dict[str, Any]:
+def identity(config: ImageFolderConfig) -> dict[str, Any]:
     """Parameters, and digests of classes and of the names and contents of files; where they lie is left out.
 
     Raises:

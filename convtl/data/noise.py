@@ -1,4 +1,4 @@
-"""Random fields: no letter, no object, no edge, yet classes that a net can learn to tell apart.
+"""Kind `noise`: random fields without letter, object or edge, in classes that a net can learn.
 
 A class is a spectrum: amplitudes that fall as 1/f, as in photographs (Field 1987), with a bump at one
 wavelength and orientation on top. An image is a stationary Gaussian field of that spectrum: all phases are
@@ -8,13 +8,16 @@ that is calibrated so that the classes are as hard to learn as letters (see `Noi
 Every (class, split) has streams of its own, read in the order of the images.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from convtl import keys
-from convtl.data.split import SPLITS, Split
+from convtl.config.domains import NoiseConfig
+from convtl.config.roles import content, dump
+from convtl.data.splits import Domain, Drawn, Store
 
 VERSION = 1
 """Raised whenever code changes the pixels."""
@@ -39,40 +42,30 @@ _GREY, _CONTRAST = 0.5, 0.15
 """Mean and standard deviation of the images, in grey levels of 0 to 1: hardly anything is clipped."""
 
 
-def draw_noise(size: int, noise: float, counts: Mapping[str, int]) -> dict[str, Split]:
-    """All splits; image i of a class does not depend on how many are asked for.
+def identity(config: NoiseConfig) -> dict[str, Any]:
+    """Return all that determines the images."""
+    return {**content(config), "classes": list(CLASSES), "version": VERSION}
 
-    Args:
-      size: side of the images in pixels.
-      noise: standard deviation of the white noise, in standard deviations of the field.
-      counts: split -> images a class.
-    """
-    amplitudes = {name: amplitude(size, *bump) for name, bump in CLASSES.items()}
-    return {
-        split: Split(
-            np.concatenate(
-                [
-                    _fields(
-                        own,
-                        size,
-                        noise,
-                        counts[split],
-                        keys.generator(0, "noise", VERSION, name, split),
-                    )
-                    for name, own in amplitudes.items()
-                ]
-            )[..., None],
-            np.repeat(np.arange(len(CLASSES), dtype=np.int32), counts[split]),
-            np.zeros(len(CLASSES) * counts[split], np.int32),
-        )
-        for split in SPLITS
-    }
+
+def load(config: NoiseConfig, store: Store) -> Domain:
+    """Return the domain; image i of a class does not depend on how many are drawn."""
+    counts = dump(config.per_class)
+
+    def draw() -> Iterator[Drawn]:
+        for name, bump in CLASSES.items():
+            spectrum = amplitude(config.size, *bump)
+            for split, count in counts.items():
+                rng = keys.generator(0, "noise", VERSION, name, split)
+                images = _fields(spectrum, config.size, config.noise, count, rng)
+                yield split, images, np.zeros(count, np.int32)
+
+    return store.synthetic(tuple(CLASSES), config.size, config.channels, config.per_class, draw)
 
 
 def amplitude(size: int, wavelength: float, angle: float) -> Float[np.ndarray, "rows half"]:
-    """Filter, in the layout of `numpy.fft.rfft2`, that turns white noise into a field of variance 1.
+    """Return the filter that turns white noise into a field of variance 1.
 
-    The square is `_MARGIN` times as wide and high as the images.
+    It has the layout of `numpy.fft.rfft2`, of a square `_MARGIN` times as wide and high as the images.
     """
     side = _MARGIN * size
     y, x = np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij")
@@ -93,7 +86,7 @@ def amplitude(size: int, wavelength: float, angle: float) -> Float[np.ndarray, "
 
 
 def _variance(power: Float[np.ndarray, "rows half"], side: int) -> float:
-    """Variance of a field that is white noise of variance 1, filtered to this power."""
+    """Return the variance of white noise of variance 1 filtered to this power."""
     twice = np.full(side // 2 + 1, 2.0)  # columns that stand for their mirror images too
     twice[0] = 1
     if side % 2 == 0:
@@ -102,17 +95,17 @@ def _variance(power: Float[np.ndarray, "rows half"], side: int) -> float:
 
 
 def _fields(
-    own: Float[np.ndarray, "rows half"],
+    spectrum: Float[np.ndarray, "rows half"],
     size: int,
     noise: float,
     count: int,
     rng: np.random.Generator,
 ) -> UInt8[np.ndarray, "count size size"]:
-    """`count` images of one spectrum; the first of them do not depend on `count`."""
+    """Return `count` images of one spectrum; `noise` in standard deviations of the field."""
     waves, disturbing = rng.spawn(2)
-    side = len(own)
+    side = len(spectrum)
     white = waves.standard_normal((count, side, side), dtype=np.float32)
-    fields = np.fft.irfft2(np.fft.rfft2(white) * own, s=(side, side))[:, :size, :size]
+    fields = np.fft.irfft2(np.fft.rfft2(white) * spectrum, s=(side, side))[:, :size, :size]
     fields = fields + noise * disturbing.standard_normal(fields.shape, dtype=np.float32)
     grey = _GREY + _CONTRAST / np.hypot(1, noise) * fields
     return np.rint(np.clip(grey, 0, 1) * 255).astype(np.uint8)

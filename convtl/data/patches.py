@@ -1,4 +1,4 @@
-"""Patches of the photographs that come inside scikit-image's wheel; nothing is downloaded.
+"""Kind `patches`: cut from the photographs inside scikit-image's wheel; nothing is downloaded.
 
 A class is one photograph, grey. Excluded are `text`, `page` and `logo` (printed letters), the
 `motorcycle` pair (one scene twice), drawings and charts (`phantom`, `horse`, the chessboards, `color`),
@@ -16,16 +16,18 @@ compression noise.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator
 from importlib import resources
 from io import BytesIO
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from convtl import keys
-from convtl.data.split import SPLITS, Split
+from convtl.config.domains import PatchesConfig
+from convtl.config.roles import content, dump
+from convtl.data.splits import SPLITS, Domain, Drawn, Store
 from convtl.errors import UserError
 
 VERSION = 1
@@ -48,7 +50,6 @@ PHOTOGRAPHS = {
 }
 """Class name -> file in scikit-image's data folder."""
 
-Collection = Literal["textures", "photographs"]
 _SHORT_SIDE = {"textures": 512, "photographs": 288}
 _PATTERN = ("train", "validation", "train", "test", "test")
 """Split of the cell in row i and column j: number (2 i + j) modulo 5, so that neighbours differ."""
@@ -61,47 +62,43 @@ _CANDIDATES = 256
 _ATTEMPTS = 400
 
 
-def draw_patches(
-    collection: Collection,
-    size: int,
-    counts: Mapping[str, int],
-    photographs: Mapping[str, str] = PHOTOGRAPHS,
-) -> dict[str, Split]:
-    """All splits; patch i of a class does not depend on how many are asked for.
+def identity(config: PatchesConfig) -> dict[str, Any]:
+    """Return all that determines the images."""
+    return {**content(config), "photographs": list(PHOTOGRAPHS), "version": VERSION}
 
-    Raises:
+
+def load(config: PatchesConfig, store: Store) -> Domain:
+    """Return the domain; patch i of a class does not depend on how many are drawn.
+
+    Raises (when a split is first asked for):
       UserError: patches of this size do not fit into the cells, or too few of them have any contrast.
     """
-    drawn: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {split: [] for split in SPLITS}
-    pictures = {name: _grey(file, _SHORT_SIDE[collection]) for name, file in photographs.items()}
-    largest = min(min(picture.shape) for picture in pictures.values()) // _PATCHES_ALONG
-    if size > largest:
-        raise UserError(
-            f"size: got {size}; accepted: at most {largest} pixels, which is what the smallest of the photographs "
-            f"of '{collection}' has room for in three splits"
-        )
-    for name, picture in pictures.items():
-        for split in SPLITS:
-            rng = keys.generator(0, "patches", VERSION, collection, size, name, split)
-            drawn[split].append(
-                _patches(picture, cells(picture.shape, size)[split], size, counts[split], rng)
+    counts, size = dump(config.per_class), config.size
+
+    def draw() -> Iterator[Drawn]:
+        side = _SHORT_SIDE[config.collection]
+        photographs = {name: _grey(file, side) for name, file in PHOTOGRAPHS.items()}
+        largest = min(min(image.shape) for image in photographs.values()) // _PATCHES_ALONG
+        if size > largest:
+            raise UserError(
+                f"size: got {size}; accepted: at most {largest} pixels, which is what the smallest of the "
+                f"photographs of '{config.collection}' has room for in three splits"
             )
-    return {
-        split: Split(
-            np.concatenate([images for images, _ in parts])[..., None],
-            np.repeat(np.arange(len(parts), dtype=np.int32), counts[split]),
-            np.concatenate([strata for _, strata in parts]),
-        )
-        for split, parts in drawn.items()
-    }
+        for name, photograph in photographs.items():
+            for split, places in cells(photograph.shape, size).items():
+                stream = ("patches", VERSION, config.collection, size, name, split)
+                rng = keys.generator(0, *stream)
+                yield split, *_patches(photograph, places, size, counts[split], rng)
+
+    return store.synthetic(tuple(PHOTOGRAPHS), size, config.channels, config.per_class, draw)
 
 
 def _grey(file: str, short_side: int) -> UInt8[np.ndarray, "rows columns"]:
-    """A photograph, reduced (never enlarged) to a short side."""
+    """Return a photograph, reduced (never enlarged) to a short side."""
     from PIL import Image
 
-    content = (resources.files("skimage.data") / file).read_bytes()
-    with Image.open(BytesIO(content)) as opened:
+    encoded = (resources.files("skimage.data") / file).read_bytes()
+    with Image.open(BytesIO(encoded)) as opened:
         picture = opened.convert("L")
     factor = min(1.0, short_side / min(picture.size))
     extent = (round(picture.width * factor), round(picture.height * factor))
@@ -109,35 +106,35 @@ def _grey(file: str, short_side: int) -> UInt8[np.ndarray, "rows columns"]:
 
 
 def cells(shape: tuple[int, ...], size: int) -> dict[str, list[tuple[int, int, int, int]]]:
-    """Split -> its cells: first row, last row (exclusive), first column, last column (exclusive).
+    """Return the cells of each split: first row, last row, first column, last column (last ones exclusive).
 
-    A cell is at least two patches wide and high; between two cells there is at least a patch. A patch is at most
-    an eighth of either side.
+    A cell is at least two patches wide and high; between two cells there is at least a patch. A patch is at
+    most an eighth of either side.
     """
     rows, columns = (_cuts(extent, size) for extent in shape)
-    found: dict[str, list[tuple[int, int, int, int]]] = {split: [] for split in SPLITS}
+    by_split: dict[str, list[tuple[int, int, int, int]]] = {split: [] for split in SPLITS}
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
-            found[_PATTERN[(2 * i + j) % len(_PATTERN)]].append((*row, *column))
-    return found
+            by_split[_PATTERN[(2 * i + j) % len(_PATTERN)]].append((*row, *column))
+    return by_split
 
 
 def _cuts(extent: int, size: int) -> list[tuple[int, int]]:
-    """Equal intervals with gaps of `size` between them."""
+    """Return equal intervals with gaps of `size` between them."""
     count = (extent + size) // (3 * size)
     starts = [index * (extent + size) // count for index in range(count + 1)]
     return [(first, following - size) for first, following in itertools.pairwise(starts)]
 
 
 def _patches(
-    picture: UInt8[np.ndarray, "rows columns"],
+    photograph: UInt8[np.ndarray, "rows columns"],
     places: list[tuple[int, int, int, int]],
     size: int,
     count: int,
     rng: np.random.Generator,
 ) -> tuple[UInt8[np.ndarray, "count size size"], np.ndarray]:
-    """`count` patches and the cell of each; the first of them do not depend on `count`."""
-    windows = np.lib.stride_tricks.sliding_window_view(picture, (size, size))
+    """Return `count` patches and the cell of each; the first of them do not depend on `count`."""
+    windows = np.lib.stride_tricks.sliding_window_view(photograph, (size, size))
     borders = np.array(places)
     low, high = borders[:, [0, 2]], borders[:, [1, 3]] - size + 1
     images, strata = [np.empty((0, size, size), np.uint8)], [np.empty(0, np.int32)]
@@ -147,9 +144,9 @@ def _patches(
         cell = rng.integers(0, len(places), _CANDIDATES)
         at = rng.integers(low[cell], high[cell])
         candidates = windows[at[:, 0], at[:, 1]]
-        kept = candidates.std(axis=(1, 2)) >= _CONTRAST
-        images.append(candidates[kept])
-        strata.append(cell[kept].astype(np.int32))
+        suitable = candidates.std(axis=(1, 2)) >= _CONTRAST
+        images.append(candidates[suitable])
+        strata.append(cell[suitable].astype(np.int32))
     if sum(map(len, strata)) < count:
         raise UserError(
             f"size: got {size}, at which a photograph has fewer than {count:,} patches with any contrast among "

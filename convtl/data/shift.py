@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from convtl import keys
 from convtl.config.training import ShiftConfig
-from convtl.data.split import Split
+from convtl.data.splits import Split
 from convtl.errors import UserError
 
 VERSION = 1

@@ -8,7 +8,7 @@ from jaxtyping import Int32, Int64
 
 from convtl import keys
 from convtl.data.domains import Domain
-from convtl.data.split import Split
+from convtl.data.splits import Split
 from convtl.errors import UserError
 
 SOURCE_VALIDATION = 80

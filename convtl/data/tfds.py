@@ -3,26 +3,27 @@
 Read through `as_data_source`, which needs no TensorFlow; nothing is ever downloaded or prepared here.
 """
 
+import contextlib
 import functools
 import io
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets
+from absl import logging as absl_logging
 from PIL import Image
 
 from convtl import keys
 from convtl.config import roles as vocabulary
 from convtl.config.domains import TfdsConfig
-from convtl.data.building import Pool, Recipe, build_splits
+from convtl.data.building import Pool, Recipe, build_splits, load_pictures
 from convtl.data.decoding import Means
 from convtl.data.pictures import Fit
-from convtl.data.prepared import quiet
-from convtl.data.split import SPLITS
+from convtl.data.splits import SPLITS, Domain, Store
 from convtl.errors import UserError, nearest, unknown_name
 
 VERSION = 1
@@ -32,6 +33,28 @@ _CHUNK = 1024
 _SHARES = {"validation": 0.1, "test": 0.2}
 """Of the train split, where the data set has no such split of its own; caps leave more to training."""
 _DEFAULT_KEYS = {"image_key": "image", "label_key": "label"}
+
+
+@functools.cache
+def _tfds() -> ModuleType:
+    """Import TFDS, which takes seconds and is wanted only here."""
+    import tensorflow_datasets
+
+    tensorflow_datasets.disable_progress_bar()
+    return tensorflow_datasets
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep TFDS from writing where users read results."""
+    _tfds()
+    before = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        absl_logging.set_verbosity(before)
 
 
 @dataclass(frozen=True)
@@ -64,11 +87,9 @@ class _Reader:
     def __init__(self, builder: Any, split: str, key: str) -> None:
         with quiet():
             self._records = builder.as_data_source(split=split).data_source
-        self._key, self._skip = key, {key: tensorflow_datasets.decode.SkipDecoding()}
+        self._key, self._skip = key, {key: _tfds().decode.SkipDecoding()}
         self._fetched: dict[int, bytes] = {}
-        self._features = tensorflow_datasets.features.FeaturesDict(
-            {key: builder.info.features[key]}
-        )
+        self._features = _tfds().features.FeaturesDict({key: builder.info.features[key]})
 
     def __len__(self) -> int:
         return len(self._records)
@@ -91,7 +112,7 @@ class _Reader:
 def _reader(data_dir: str, split: str, key: str) -> _Reader:
     """A reader of this process."""
     with quiet():
-        builder = tensorflow_datasets.core.read_only_builder.builder_from_directory(data_dir)
+        builder = _tfds().core.read_only_builder.builder_from_directory(data_dir)
     return _Reader(builder, split, key)
 
 
@@ -197,7 +218,7 @@ def open_dataset(config: TfdsConfig) -> Opened:
     """
     builder = _builder(config)
     info = builder.info
-    suitable = tensorflow_datasets.core.FileFormat.with_random_access()
+    suitable = _tfds().core.FileFormat.with_random_access()
     if not info.available_file_formats() & suitable:
         raise UserError(
             f"name: '{config.name}' is prepared in {builder.data_dir} as {info.file_format.value}, which "
@@ -215,12 +236,22 @@ def open_dataset(config: TfdsConfig) -> Opened:
     return Opened(config, builder, image, label)
 
 
+def load(config: TfdsConfig, store: Store) -> Domain:
+    """Return the domain; its pictures are decoded now where they are not in the cache.
+
+    Raises:
+      UserError: as `open_dataset`, or pictures cannot be used.
+    """
+    opened = open_dataset(config)
+    return load_pictures(store, opened.class_names, opened.build)
+
+
 def _is_image(feature: Any) -> bool:
-    return isinstance(feature, tensorflow_datasets.features.Image) and feature.np_dtype == np.uint8
+    return isinstance(feature, _tfds().features.Image) and feature.np_dtype == np.uint8
 
 
 def _is_label(feature: Any) -> bool:
-    return isinstance(feature, tensorflow_datasets.features.ClassLabel)
+    return isinstance(feature, _tfds().features.ClassLabel)
 
 
 def _feature(
@@ -241,7 +272,7 @@ def _feature(
     return name
 
 
-def tfds_identity(config: TfdsConfig) -> dict[str, Any]:
+def identity(config: TfdsConfig) -> dict[str, Any]:
     """Parameters, version and sizes of a data set; where it lies is left out.
 
     Raises:
@@ -261,10 +292,10 @@ def _builder(config: TfdsConfig) -> Any:
     """The builder from what lies on disk: the code that once prepared it is not needed."""
     try:
         with quiet():
-            return tensorflow_datasets.core.read_only_builder.builder_from_files(
+            return _tfds().core.read_only_builder.builder_from_files(
                 config.name, data_dir=_data_dir(config)
             )
-    except tensorflow_datasets.core.DatasetNotFoundError:
+    except _tfds().core.DatasetNotFoundError:
         raise _not_prepared(config) from None
     except ValueError:
         raise UserError(
@@ -273,7 +304,7 @@ def _builder(config: TfdsConfig) -> Any:
 
 
 def _not_prepared(config: TfdsConfig) -> UserError:
-    known = tensorflow_datasets.list_builders(with_community_datasets=False)
+    known = _tfds().list_builders(with_community_datasets=False)
     plain = config.name.split("/")[0].split(":")[0]
     place = _data_dir(config) or "~/tensorflow_datasets"
     if plain not in known:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from convtl.data.split import SPLITS
+from convtl.data.splits import SPLITS
 
 _NAMED = 3
 """Files that are named in a line."""

@@ -1,143 +1,207 @@
-"""TFDS data set `typed_script`: letters of one script, typed in several faces, disturbed and noisy.
+"""Kind `typed_script`: letters of matplotlib's bundled fonts under affine jitter and noise.
 
-Importing this module registers the builder, so that what was prepared can be read as any other TFDS data
-set: `tfds.data_source("typed_script/latin", data_dir=..., split="train")`. TensorFlow is not needed.
+Every (letter, face, split) has streams of its own, read in the order of the images: more images, other
+letters or other faces change none of the images drawn before, and no two splits share a draw.
 """
 
-import struct
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+import functools
+import unicodedata
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
-from jaxtyping import Int32, UInt8
+from jaxtyping import Float, UInt8
 
 from convtl import keys
-from convtl.config.domains import TypedScriptConfig
-from convtl.config.roles import dump
-from convtl.data import rendering
-from convtl.data.scripts import SCRIPTS
-from convtl.data.split import SPLITS
-from convtl.data.typed import all_faces, faces_of, letters_of, typed_identity
+from convtl.config.domains import Jitter, TypedScriptConfig
+from convtl.config.roles import content, dump
+from convtl.data import glyphs
+from convtl.data.splits import Domain, Drawn, Store
+from convtl.errors import UserError, unknown_name
 
-_BLOCK = 100_000
-"""Room for the images of one letter in a key, where they are not more."""
-
-
-@dataclass
-class TypedScriptBuilderConfig(tfds.core.BuilderConfig):
-    """One script and how it is drawn."""
-
-    content: TypedScriptConfig = field(default_factory=lambda: TypedScriptConfig(script="latin"))
+VERSION = 1
+"""Raised whenever code changes the pixels; part of the identity of every typed domain."""
+PAPER, INK = 0.25, 0.75
+"""Grey levels (0 to 1) of paper and full ink: room on both sides, so that noise is rarely clipped."""
 
 
-def _builder_config(name: str, content: TypedScriptConfig) -> TypedScriptBuilderConfig:
-    return TypedScriptBuilderConfig(
-        name=name, description=f"Typed letters, {content.script}.", content=content
-    )
+def _spans(*spans: tuple[int, int]) -> str:
+    """Join the characters of inclusive spans of code points."""
+    return "".join(chr(code) for first, last in spans for code in range(first, last + 1))
 
 
-class TypedScript(tfds.core.GeneratorBasedBuilder):
-    """Images (size, size, 1) uint8, `label` (the letter) and `face` (the font it was drawn in)."""
+SCRIPTS: dict[str, str] = {
+    "latin": _spans((0x41, 0x5A), (0x61, 0x7A)),
+    # the Russian alphabet
+    "cyrillic": _spans((0x410, 0x42F), (0x401, 0x401), (0x430, 0x44F), (0x451, 0x451)),
+    "greek": _spans((0x391, 0x3A1), (0x3A3, 0x3A9), (0x3B1, 0x3C9)),
+    "armenian": _spans((0x531, 0x556), (0x561, 0x587)),
+    "georgian": _spans((0x10A0, 0x10C5), (0x10D0, 0x10FA)),
+    "hebrew": _spans((0x5D0, 0x5EA)),
+    "lao": _spans((0xE81, 0xEAE), (0xEB0, 0xEB0), (0xEB2, 0xEB3), (0xEBD, 0xEBD))
+    + _spans((0xEC0, 0xEC4), (0xEDC, 0xEDD)),
+    # the plain syllables of Cree and its neighbours: no dots, rings or finals
+    "canadian_syllabics": "ᐁᐃᐅᐊᐯᐱᐳᐸᑌᑎᑐᑕᑫᑭᑯᑲᒉᒋᒍᒐᒣᒥᒧᒪᓀᓂᓄᓇᓓᓕᓗᓚᓭᓯᓱᓴᔐᔑᔓᔕᔦᔨᔪᔭᕂᕆᕈᕋᕓᕕᕗᕙ",
+    "lisu": _spans((0xA4D0, 0xA4F7)),
+    "old_italic": _spans((0x10300, 0x1031E)),
+}
+"""Script -> its single, modern, unaccented letters, capitals first: of two letters that look alike the first
+names the class. Code points without a glyph are skipped. DejaVu Sans has at least twelve letters of each."""
 
-    name = "typed_script"
-    VERSION = tfds.core.Version(f"{rendering.VERSION}.0.0")
-    RELEASE_NOTES = {f"{rendering.VERSION}.0.0": "Letters from matplotlib's bundled fonts."}  # noqa: RUF012
-    BUILDER_CONFIGS = [  # noqa: RUF012
-        _builder_config(script, TypedScriptConfig(script=script)) for script in SCRIPTS
-    ]
-    progress: Callable[[str], None] | None = None
-    """Called with a line now and then while letters are drawn."""
-    drawn: (
-        Callable[[str, int, UInt8[np.ndarray, "n size size"], Int32[np.ndarray, " n"]], None] | None
-    ) = None
-    """Called with the split, label, images and faces of each letter when its last record was handed out."""
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        content = self.builder_config.content
-        side = content.size
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(side, side, 1), encoding_format="png"),
-                    "label": tfds.features.ClassLabel(names=letters_of(content)),
-                    "face": tfds.features.ClassLabel(names=all_faces(content)),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            metadata=tfds.core.MetadataDict(digest=keys.digest(typed_identity(content))),
-            disable_shuffling=True,  # records lie in the order of (letter, image): read in bulk
+def all_faces(config: TypedScriptConfig) -> tuple[str, ...]:
+    """Return the faces of all splits, those of training first; strata count in this order."""
+    return tuple(dict.fromkeys((*config.faces, *(config.test_faces or ()))))
+
+
+@functools.cache
+def letters_of(config: TypedScriptConfig) -> tuple[str, ...]:
+    """Return the class names: letters that every face has, of which no two look alike.
+
+    Raises:
+      UserError: a face or a script is unknown, a letter of `letters` cannot be drawn, or fewer than two
+        letters remain.
+    """
+    if config.letters is None and config.script not in SCRIPTS:
+        raise unknown_name("script", config.script, SCRIPTS)
+    letters = tuple(dict.fromkeys(config.letters or SCRIPTS[config.script]))
+    faces = all_faces(config)
+    covered = frozenset.intersection(*(glyphs.coverage(face) for face in faces))
+    drawable = [letter for letter in letters if ord(letter) in covered]
+    missing = [letter for letter in letters if ord(letter) not in covered]
+    if config.letters and missing:
+        raise UserError(
+            f"letters: got {missing[0]!r} (U+{ord(missing[0]):04X}), which not every one of the faces "
+            f"{', '.join(faces)} has; accepted: characters that all of them have"
         )
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        del dl_manager  # nothing is downloaded
-        counts = dump(self.builder_config.content.per_class)
-        return {split: self._generate_examples(split, counts[split]) for split in SPLITS}
-
-    def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        content, progress = self.builder_config.content, self.progress
-        letters, room = letters_of(content), max(_BLOCK, count)
-        faces = faces_of(content, split)
-        numbers = np.array([all_faces(content).index(face) for face in faces], np.int32)
-        drawn = rendering.draw_all(letters, faces, content.size, content.jitter, {split: count})
-        for label, _, images in drawn:
-            if progress and label % 8 == 0:
-                progress(
-                    f"drawing {content.script} ({split}): letter {label + 1} of {len(letters)}"
-                )
-            strata = numbers[images.faces]
-            for index in range(count):
-                yield (
-                    label * room + index,
-                    {
-                        "image": png(images.images[index]),
-                        "label": label,
-                        "face": int(strata[index]),
-                    },
-                )
-            if self.drawn:
-                self.drawn(split, label, images.images, strata)
+    named = tuple(letter for letter in drawable if unicodedata.category(letter)[0] != "C")
+    classes = glyphs.distinct(named, faces, config.lookalike)
+    if len(classes) < 2:
+        key, given = ("letters", config.letters) if config.letters else ("script", config.script)
+        raise UserError(
+            f"{key}: got {given!r} with {len(classes)} letter{'s' * (len(classes) != 1)} that every one of "
+            f"the faces {', '.join(faces)} has and that look like no other "
+            f"(lookalike={config.lookalike:g}); accepted: with at least 2"
+        )
+    return classes
 
 
-def config_name(content: TypedScriptConfig) -> str:
-    """Name of a domain's builder config: the script's plain name where all else is default."""
-    if content == TypedScriptConfig(script=content.script):
-        return content.script
-    return f"{content.script}-{keys.digest(typed_identity(content))}"
+def unlike_letters(source: TypedScriptConfig, target: TypedScriptConfig) -> tuple[int, ...]:
+    """Return the indices of the source's letters that look like no letter of the target.
+
+    They are compared in the faces of both, with the stricter of their thresholds.
+    """
+    faces = dict.fromkeys((*all_faces(source), *all_faces(target)))
+    alike = glyphs.similarity(letters_of(source), letters_of(target), faces)
+    threshold = min(source.lookalike, target.lookalike)
+    return tuple(index for index, row in enumerate(alike) if not (row >= threshold).any())
 
 
-def builder(content: TypedScriptConfig, data_dir: Path) -> TypedScript:
-    """The builder of a domain's data set in a folder, prepared or not."""
-    name = config_name(content)
-    chosen = name if name in SCRIPTS else _builder_config(name, content)
-    return TypedScript(config=chosen, data_dir=data_dir, file_format="array_record")
+def identity(config: TypedScriptConfig) -> dict[str, Any]:
+    """Return all that determines the images: parameters, letters, font files, the code's version."""
+    written = content(config)
+    if config.test_faces is None:
+        written.pop("test_faces", None)  # a later key: domains without it keep their identity
+    return {
+        **written,
+        "letters": list(letters_of(config)),
+        "fonts": [glyphs.face_digest(face) for face in all_faces(config)],
+        "rendering": VERSION,
+    }
 
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+def load(config: TypedScriptConfig, store: Store) -> Domain:
+    """Return the domain; image i of a split is drawn in face i modulo the number of its faces."""
+    counts = dump(config.per_class)
+
+    def draw() -> Iterator[Drawn]:
+        for letter in letters_of(config):
+            references = {
+                face: glyphs.reference(letter, face, config.size) for face in all_faces(config)
+            }
+            for split, count in counts.items():
+                yield split, *draw_letter(letter, split, count, config, references)
+
+    return store.synthetic(letters_of(config), config.size, config.channels, config.per_class, draw)
 
 
-def png(image: UInt8[np.ndarray, "height width"]) -> bytes:
-    """A grey image as an uncompressed PNG file: noise would not shrink, and this is quick to write."""
-    height, width = image.shape
-    rows = np.zeros((height, width + 1), np.uint8)  # each row starts with its filter type, 0
-    rows[:, 1:] = image
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        _SIGNATURE
-        + _chunk(b"IHDR", header)
-        + _chunk(b"IDAT", zlib.compress(rows.tobytes(), 0))
-        + _END
+def draw_letter(
+    letter: str,
+    split: str,
+    count: int,
+    config: TypedScriptConfig,
+    references: dict[str, Float[np.ndarray, "side side"]],
+) -> tuple[UInt8[np.ndarray, "count size size"], np.ndarray]:
+    """Return images of one letter in a split, and the index of the face of each.
+
+    Args:
+      references: face -> the undisturbed letter (`glyphs.reference`).
+    """
+    faces = config.test_faces if split == "test" and config.test_faces else config.faces
+    images = np.empty((count, config.size, config.size), np.uint8)
+    for index, face in enumerate(faces):
+        share = len(range(index, count, len(faces)))
+        if share:
+            rng = keys.generator(0, "typed_script", VERSION, letter, face, split)
+            images[index :: len(faces)] = disturbed(
+                references[face], share, config.size, config.jitter, rng
+            )
+    numbers = np.array([all_faces(config).index(face) for face in faces], np.int32)
+    return images, numbers[np.arange(count) % len(faces)]
+
+
+def disturbed(
+    reference: Float[np.ndarray, "side side"],
+    count: int,
+    size: int,
+    jitter: Jitter,
+    rng: np.random.Generator,
+) -> UInt8[np.ndarray, "count size size"]:
+    """Return `count` disturbed images of a letter; the first of them do not depend on `count`."""
+    placing, disturbing = rng.spawn(2)
+    uniform = placing.random((count, 6), dtype=np.float32)
+    ink = _sample(reference, *_placement(uniform, jitter), size)
+    if jitter.noise:
+        ink += np.float32(jitter.noise) * disturbing.standard_normal(ink.shape, dtype=np.float32)
+    grey = PAPER + (INK - PAPER) * ink
+    inverted = uniform[:, 5] < jitter.inverted
+    grey[inverted] = 1 - grey[inverted]
+    return np.rint(np.clip(grey, 0, 1) * 255).astype(np.uint8)
+
+
+def _placement(
+    uniform: Float[np.ndarray, "count 6"], jitter: Jitter
+) -> tuple[Float[np.ndarray, "count 2 2"], Float[np.ndarray, "count 2"]]:
+    """Return matrices from image pixels (x, y) to those of the undisturbed letter, and shifts in pixels."""
+    signed = 2 * uniform - 1
+    angle = np.deg2rad(jitter.rotation) * signed[:, 0]
+    scale = 1 + jitter.scale * signed[:, 1]
+    shear = jitter.shear * signed[:, 2]
+    cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
+    # letter -> image is scale * rotation * shear; this is its inverse
+    inverse = np.stack(
+        [np.stack([cos + shear * sin, sin - shear * cos], -1), np.stack([-sin, cos], -1)], axis=1
     )
+    return inverse.astype(np.float32), (jitter.shift * signed[:, 3:5]).astype(np.float32)
 
 
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return (
-        struct.pack(">I", len(content))
-        + kind
-        + content
-        + struct.pack(">I", zlib.crc32(kind + content))
-    )
+def _sample(
+    reference: Float[np.ndarray, "side side"],
+    inverse: Float[np.ndarray, "count 2 2"],
+    shift: Float[np.ndarray, "count 2"],
+    size: int,
+) -> Float[np.ndarray, "count size size"]:
+    """Read ink at the pixel centres: the nearest of the reference's pixels, 1/16 image pixel apart."""
+    side = reference.shape[0]
+    centres = np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)
+    x = ((centres - shift[:, :1]) * glyphs.OVERSAMPLING)[:, None, :]
+    y = ((centres - shift[:, 1:]) * glyphs.OVERSAMPLING)[:, :, None]
+    middle = np.float32(side / 2)
+    column = inverse[:, 0, 0, None, None] * x + (inverse[:, 0, 1, None, None] * y + middle)
+    row = inverse[:, 1, 0, None, None] * x + (inverse[:, 1, 1, None, None] * y + middle)
+    # The outermost pixels of the reference are empty, so clipping reads paper.
+    column = np.clip(column, 0, side - 1, out=column).astype(np.int32)
+    row = np.clip(row, 0, side - 1, out=row).astype(np.int32)
+    row *= side
+    row += column
+    return reference.ravel()[row]

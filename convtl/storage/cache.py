@@ -63,11 +63,11 @@ def refuse_without_room(folder: Path, needed: int, what: str, root: Path, instea
       instead: what can be done.
 
     Raises:
-      UserError: there is less room than that.
+      StorageError: there is less room than that.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise UserError(
+        raise StorageError(
             f"cache: {what} need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {root}; {instead}"
         )
 

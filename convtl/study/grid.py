@@ -10,8 +10,7 @@ from convtl.config.parsing import parse
 from convtl.config.roles import content as identified
 from convtl.config.roles import dump
 from convtl.config.schema import RESULTS_VERSION, Config
-from convtl.data.counts import largest_class
-from convtl.data.domains import identity
+from convtl.data.domains import identity, largest_class
 from convtl.errors import UserError
 from convtl.keys import digest, digests
 from convtl.models.network import Network

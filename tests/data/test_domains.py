@@ -73,13 +73,19 @@ def test_grey_images_for_nets_that_take_colours(tmp_path: Path) -> None:
     assert other.strides[-1] == 0  # no memory is taken
 
 
-def test_patches_need_no_download(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patches_need_no_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "pooch", None)
-    counts = {"train": 3, "validation": 1, "test": 1}
-    drawn = patches.draw_patches("textures", 28, counts, {"brick": "brick.png"})
-    assert drawn["train"].images.shape == (3, 28, 28, 1)
-    more = patches.draw_patches("textures", 28, {**counts, "train": 50}, {"brick": "brick.png"})
-    np.testing.assert_array_equal(more["train"].images[:3], drawn["train"].images)
+    monkeypatch.setattr(patches, "PHOTOGRAPHS", {"brick": "brick.png"})
+    drawn, more = (
+        load_domain(
+            "p",
+            PatchesConfig(collection="textures", per_class=PerClass(count, 1, 1)),
+            tmp_path / str(count),
+        ).split("train")
+        for count in (3, 50)
+    )
+    assert drawn.images.shape == (3, 28, 28, 1)
+    np.testing.assert_array_equal(more.images[:3], drawn.images)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +148,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory that holds a small prepared data set with splits train and validation."""
     import tensorflow_datasets as tfds
 
-    from convtl.data.prepared import quiet
+    from convtl.data.tfds import quiet
 
     class ConvtlShapes(tfds.core.GeneratorBasedBuilder):
         """Coloured noise of two sizes."""

@@ -13,8 +13,7 @@ from PIL import Image
 from convtl import keys
 from convtl.config.domains import Caps, ImageFolderConfig
 from convtl.config.schema import DataConfig
-from convtl.data.counts import largest_class
-from convtl.data.domains import SPLITS, Domain, identity, load_domain
+from convtl.data.domains import SPLITS, Domain, identity, largest_class, load_domain
 from convtl.data.listing import files_below
 from convtl.errors import UserError
 

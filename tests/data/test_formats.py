@@ -8,8 +8,7 @@ from PIL import Image
 
 from convtl.config.domains import ImageFolderConfig
 from convtl.data import formats
-from convtl.data.counts import largest_class
-from convtl.data.domains import SPLITS, Domain, load_domain
+from convtl.data.domains import SPLITS, Domain, largest_class, load_domain
 from convtl.errors import UserError
 
 

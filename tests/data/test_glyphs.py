@@ -5,8 +5,7 @@ import pytest
 
 from convtl.config.domains import TypedScriptConfig
 from convtl.data import glyphs
-from convtl.data.scripts import SCRIPTS, candidates
-from convtl.data.typed import letters_of, strangers
+from convtl.data.typed_script import SCRIPTS, letters_of, unlike_letters
 from convtl.errors import UserError
 
 FACES = TypedScriptConfig(script="latin").faces
@@ -72,7 +71,7 @@ def test_no_eligible_class_of_a_source_looks_like_any_of_the_target(
     source: str, target: str
 ) -> None:
     ours, theirs = TypedScriptConfig(script=source), TypedScriptConfig(script=target)
-    eligible = strangers(ours, theirs)
+    eligible = unlike_letters(ours, theirs)
     letters = [letters_of(ours)[index] for index in eligible]
     assert len(letters) >= 12
     assert glyphs.similarity(letters, letters_of(theirs), FACES).max() < 0.9
@@ -80,7 +79,7 @@ def test_no_eligible_class_of_a_source_looks_like_any_of_the_target(
 
 def test_latin_loses_its_homoglyphs_and_keeps_the_rest() -> None:
     latin = letters_of(TypedScriptConfig(script="latin"))
-    kept = {latin[index] for index in strangers(TypedScriptConfig(script="latin"), _CYRILLIC)}
+    kept = {latin[index] for index in unlike_letters(TypedScriptConfig(script="latin"), _CYRILLIC)}
     assert not kept & set("ABEMHOPCTX")
     assert set("DFGRQ") <= kept
 
@@ -90,7 +89,7 @@ _CYRILLIC = TypedScriptConfig(script="cyrillic")
 
 def test_fonts_do_not_hide_that_letters_are_alike() -> None:
     other = TypedScriptConfig(script="latin", faces=("STIXGeneral", "STIXGeneral Bold"))
-    kept = {letters_of(other)[index] for index in strangers(other, _CYRILLIC)}
+    kept = {letters_of(other)[index] for index in unlike_letters(other, _CYRILLIC)}
     assert "T" in letters_of(other)
     assert not kept & set("ABEMHOPCTX")
     mathematical = glyphs.similarity("AZ", "ЖШ", ("cmr10",))  # has no Cyrillic letter
@@ -98,7 +97,7 @@ def test_fonts_do_not_hide_that_letters_are_alike() -> None:
 
 
 def test_a_script_is_no_stranger_to_itself() -> None:
-    assert strangers(_CYRILLIC, _CYRILLIC) == ()
+    assert unlike_letters(_CYRILLIC, _CYRILLIC) == ()
 
 
 def test_small_letters_stay_small_and_nothing_leaves_the_image() -> None:
@@ -143,5 +142,4 @@ def test_every_script_has_a_domain_of_its_name(request: pytest.FixtureRequest) -
     folder = request.config.rootpath / "conf" / "domains"
     for script in SCRIPTS:
         assert f"script: {script}\n" in (folder / f"{script}.yaml").read_text(encoding="utf-8")
-        assert candidates(script)
     assert TypedScriptConfig(script="latin").lookalike == 0.9

@@ -1,5 +1,6 @@
 """Random fields: deterministic, disjoint, of the spectra they claim, as hard to learn as letters."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +24,18 @@ FEW = PerClass(train=6, validation=3, test=4)
 @settings(max_examples=8)
 @given(counts=st.fixed_dictionaries({split: st.integers(1, 5) for split in SPLITS}))
 def test_an_image_does_not_depend_on_how_many_are_drawn(counts: dict[str, int]) -> None:
-    most = noise.draw_noise(12, 0.5, dict.fromkeys(SPLITS, 5))
-    drawn = noise.draw_noise(12, 0.5, counts)
-    for name, count in counts.items():
-        split = drawn[name]
-        np.testing.assert_array_equal(np.bincount(split.labels), [count] * len(noise.CLASSES))
-        np.testing.assert_array_equal(
-            split.images.reshape(-1, count, 12, 12),
-            most[name].images.reshape(-1, 5, 12, 12)[:, :count],
+    with tempfile.TemporaryDirectory() as folder:
+        most, drawn = (
+            load_domain("n", NoiseConfig(size=12, per_class=PerClass(**many)), Path(folder))
+            for many in (dict.fromkeys(SPLITS, 5), counts)
         )
+        for name, count in counts.items():
+            split = drawn.split(name)
+            np.testing.assert_array_equal(np.bincount(split.labels), [count] * len(noise.CLASSES))
+            np.testing.assert_array_equal(
+                split.images.reshape(-1, count, 12, 12),
+                most.split(name).images.reshape(-1, 5, 12, 12)[:, :count],
+            )
 
 
 def test_a_domain_of_noise(tmp_path: Path) -> None:

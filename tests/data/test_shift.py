@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from convtl.config.training import ShiftConfig
 from convtl.data import shift as shifts
 from convtl.data.shift import permute_labels, shifted
-from convtl.data.split import Split
+from convtl.data.splits import Split
 from convtl.errors import UserError
 
 STREAM = ("a target", "train")

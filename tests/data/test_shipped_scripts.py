@@ -11,7 +11,7 @@ from convtl.config.domains import TypedScriptConfig
 from convtl.config.parsing import parse
 from convtl.data import glyphs
 from convtl.data.domains import eligible_classes, load_domain
-from convtl.data.typed import letters_of
+from convtl.data.typed_script import letters_of
 
 DOMAINS = parse(compose([])).domains
 SHAPES = ("cyrillic_round", "cyrillic_straight")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from convtl.config.domains import DigitsConfig
 from convtl.data.domains import Domain
-from convtl.data.split import Split, stratified_parts
+from convtl.data.splits import Split, stratified_parts
 from convtl.data.subsets import (
     SOURCE_VALIDATION,
     draw_classes,

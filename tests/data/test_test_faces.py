@@ -11,7 +11,7 @@ from convtl.cli import compose
 from convtl.config.domains import PerClass, TypedScriptConfig
 from convtl.config.parsing import parse
 from convtl.data.domains import eligible_classes, identity, load_domain
-from convtl.data.typed import all_faces, letters_of
+from convtl.data.typed_script import all_faces, letters_of
 
 EVERY = TypedScriptConfig(
     script="cyrillic", letters="БГДЖ", per_class=PerClass(train=8, validation=4, test=8)

@@ -19,7 +19,7 @@ from convtl.config.schema import DataConfig
 from convtl.data import decoding
 from convtl.data.domains import SPLITS, Domain, identity, load_domain
 from convtl.data.pictures import fit
-from convtl.data.prepared import quiet
+from convtl.data.tfds import quiet
 from convtl.errors import UserError
 
 

@@ -12,7 +12,7 @@ from convtl.config.domains import DigitsConfig
 from convtl.config.models import LeNet5Config
 from convtl.data.domains import Domain
 from convtl.data.inputs import Normalisation, normalised
-from convtl.data.split import Split
+from convtl.data.splits import Split
 from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.models.lenet import lenet5

@@ -6,7 +6,7 @@ from convtl.config.domains import PerClass, TypedScriptConfig
 from convtl.config.models import LeNet5Config
 from convtl.config.training import PretrainConfig
 from convtl.data.domains import Domain
-from convtl.data.split import Split
+from convtl.data.splits import Split
 from convtl.data.subsets import draw_source
 from convtl.training.pretrain import SourceRequest
 
