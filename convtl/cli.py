@@ -28,7 +28,8 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from convtl.entry import GROUPS, REGISTRIES, conf_folders, options
+from convtl.config.schema import REGISTRIES
+from convtl.entry import GROUPS, conf_folders, options
 from convtl.errors import UserError, unknown_name
 from convtl.inert import leaves, refuse_code
 from convtl.runtime.cores import LIMIT, core_count

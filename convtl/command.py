@@ -123,7 +123,7 @@ class _Job:
         if self.whole is None:
             return run_study(content, self.command)
         use_all_cores()  # before `expand` touches JAX
-        config, trials = expand(content)
+        config, trials = expand(parse(content))
         mine = own_trials(config, trials, Materials(cache_of(config), lambda what: None))
         return run_study(self.whole, self.command, Part(mine, reports="never"))
 
@@ -140,7 +140,7 @@ def _sweep(words: Sequence[str]) -> int:
         _refuse_untyped_online(words, job)
         check_shard(parse(job))
     studies = list({repr(unshared(job)): unshared(job) for job in jobs}.values())
-    expanded = [expand(study) for study in studies]
+    expanded = [expand(parse(study)) for study in studies]
     everywhere = [trial for _, trials in expanded for trial in trials]
     config = expanded[0][0]
     claims_of(config.scorecard)

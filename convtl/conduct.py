@@ -95,18 +95,18 @@ def run_study(content: Mapping[str, Any], command: str, part: Part | None = None
     """
     with on_signals():  # again, for jobs that a launcher starts
         use_all_cores()  # as well
-        around = parse(content)
-        join(around.distributed)  # before anything touches JAX, as `expand` does
-        with devices_as(around.devices):
-            study = _asked(content, command, part)
+        config = parse(content)
+        join(config.distributed)  # before anything touches JAX, as `expand` does
+        with devices_as(config.devices):
+            study = _asked(config, content, command, part)
             if not several():
                 return _alone(study)
             with watched(study.store.out / "claims"):
                 return _alone(study) if leading() else _along(study)
 
 
-def _asked(content: Mapping[str, Any], command: str, part: Part | None) -> _Study:
-    config, trials = expand(content)
+def _asked(whole: Config, content: Mapping[str, Any], command: str, part: Part | None) -> _Study:
+    config, trials = expand(whole)
     claims_of(config.scorecard)
     check_shard(config)
     cache, store = cache_of(config), RowStore(out_folder(config))

@@ -9,9 +9,6 @@ from convtl.errors import UserError
 from convtl.runtime.stopping import Stopped
 from convtl.secrets import redacted
 
-REGISTRIES = ("models", "domains", "regimes", "weights")
-"""Folders of conf/ of which every file is a named node."""
-
 GROUPS = ("experiment", "debug", "optim", "protocol", "size")
 """Folders of conf/ of which one file is chosen by name."""
 

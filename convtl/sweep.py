@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convtl.cli import compose, compose_overrides, points, typed_keys
-from convtl.config.parsing import ONE_A_STUDY, parse
+from convtl.config.parsing import parse
+from convtl.config.schema import AXES, VARIABLE
 from convtl.errors import UserError
-from convtl.study.grid import AXES, Trial, expand
+from convtl.study.grid import Trial, expand
 
 _SHARES = ("shards", "shard")
 
@@ -53,9 +54,7 @@ def whole_of(
     """
     varied = _varied(studies)
     others = {key: values for key, values in varied.items() if key not in AXES}
-    if "axes" in {key.split(".")[0] for key in others} or any(
-        k.split(".")[0] in ONE_A_STUDY for k in others
-    ):
+    if any(key.split(".")[0] not in VARIABLE for key in others):
         return None
     kept = [word for word in unshared_words(words) if _key(word) not in varied]
     merged = [f"{key}={_flow(values)}" for key, values in varied.items() if key in AXES]
@@ -64,7 +63,7 @@ def whole_of(
         merged.append(f"axes={_flow({**studies[0]['axes'], **others})}")
     try:
         content = compose([*kept, *merged])
-        found = expand(content)[1]
+        found = expand(parse(content))[1]
     except UserError:
         return None
     return (

@@ -1,7 +1,8 @@
 """The vocabulary: what is taken, and the one line for what is not."""
 
+import pickle
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Annotated
 
 import pytest
 from hypothesis import given
@@ -9,8 +10,8 @@ from hypothesis import strategies as st
 
 from convtl.cli import compose
 from convtl.config.parsing import known_keys, parse
-from convtl.config.roles import content, dump
-from convtl.config.schema import Config
+from convtl.config.roles import Neutral, Role, content, dump, marks
+from convtl.config.schema import AXES, PER_STUDY, RECIPE, REGISTRIES, ROLES, VARIABLE, Config
 from convtl.errors import UserError, nearest, unknown_name
 
 BASE = compose([])
@@ -188,7 +189,19 @@ def test_a_config_cannot_be_changed() -> None:
             "x",
             "domains.latin.jitter.noise: got 'x'; accepted: a number",
         ),
-        ("domains.latin.jitter.nois", 1, "domains.latin.jitter.nois: unknown key"),
+        (
+            "domains.latin.jitter.nois",
+            1,
+            "domains.latin.jitter.nois: unknown key; accepted: rotation, shift, scale, shear, noise, "
+            "inverted. Did you mean noise?",
+        ),
+        (
+            "augment",
+            {"flop": True},
+            "augment.flop: unknown key; accepted: crop, flip, colour, mixup. Did you mean flip?",
+        ),
+        ("batch_size", 10**9, "batch_size: got 1000000000; accepted: at most 65536"),
+        ("lanes", 100_000, "lanes: got 100000; accepted: at most 1024"),
     ],
 )
 def test_what_is_not_taken_is_one_line_that_names_the_key(key, value, expected) -> None:
@@ -247,12 +260,11 @@ def test_long_lists_of_names_are_cut() -> None:
     assert str(unknown_name("source", "x", [])) == "source: unknown name 'x'; known: none."
 
 
-def test_a_later_key_that_changes_nothing_leaves_identities_alone() -> None:
+def test_a_key_with_its_neutral_value_is_in_no_identity() -> None:
     @dataclass(frozen=True)
     class Part:
         old: int
-        later: int = 1
-        neutral: ClassVar[dict[str, int]] = {"later": 1}
+        later: Annotated[int, Neutral(1)] = 1
 
     @dataclass(frozen=True)
     class Whole:
@@ -264,3 +276,25 @@ def test_a_later_key_that_changes_nothing_leaves_identities_alone() -> None:
         "parts": [{"old": 3}, {"old": 3, "later": 2}],
         "named": {"a": {"old": 3}},
     }
+
+
+def test_every_key_has_one_role_and_only_keys_of_the_recipe_are_neutral() -> None:
+    for item in fields(Config):
+        annotations = list(marks(item))
+        assert sum(isinstance(mark, Role) for mark in annotations) == 1, item.name
+        neutral = any(isinstance(mark, Neutral) for mark in annotations)
+        assert not neutral or item.name in RECIPE, item.name
+
+
+def test_the_lists_of_keys_are_those_of_their_roles() -> None:
+    assert {*AXES, *REGISTRIES, *RECIPE} <= set(ROLES)
+    assert {"models", "optim", "classes", "lanes"} <= set(VARIABLE)
+    assert not {*AXES, "seed", "out", "replicates", "movement", "devices"} & set(VARIABLE)
+    assert {"seed", "out", "checkpoint_minutes", "devices", "distributed"} <= set(PER_STUDY)
+    assert not {"replicates", "movement", "depth", "domains"} & set(PER_STUDY)
+
+
+def test_equal_configs_are_one_key_of_a_cache() -> None:
+    config, equal, other = parse(BASE), parse(BASE), parse(put("domains.latin.size", 32))
+    assert {config: 1}[equal] == 1
+    assert hash(pickle.loads(pickle.dumps(config))) == hash(equal) != hash(other)

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from convtl.cli import compose
 from convtl.conduct import run_study
+from convtl.config.parsing import parse
 from convtl.data.tfds import quiet
 from convtl.study.grid import expand
 from convtl.study.store import RowStore
@@ -146,7 +147,7 @@ IMAGENET = ["imagenet_groceries", "imagenet_pets", "imagenet_cats_dogs", "imagen
 @pytest.mark.parametrize("name", IMAGENET)
 def test_every_part_of_a_study_of_imagenet_expands(name, prepared, folder, weights) -> None:
     content = _content(name, [], prepared, folder, weights)
-    _, trials = expand(content)
+    _, trials = expand(parse(content))
     assert {"scratch", LITE, f"{LITE}:shuffled", "random"} <= {trial.source for trial in trials}
     assert {trial.model for trial in trials} == {"efficientnet_lite0"}
 

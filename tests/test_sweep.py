@@ -10,6 +10,7 @@ import yaml
 from commands import Commands
 
 from convtl.cli import compose, compose_overrides, points
+from convtl.config.parsing import parse
 from convtl.study.grid import expand
 from convtl.study.shares import unshared
 from convtl.sweep import unshared_words, whole_of, with_shards
@@ -42,7 +43,7 @@ def records(out: str) -> list[dict]:
 
 def whole(*words: str) -> list[str] | None:
     studies = [unshared(compose_overrides(point)) for point in points(words)]
-    trials = [trial for own in studies for trial in expand(own)[1]]
+    trials = [trial for own in studies for trial in expand(parse(parse(own)))[1]]
     return whole_of(words, list({repr(own): own for own in studies}.values()), trials)
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from convtl import run
 from convtl.cli import compose, typed_keys
+from convtl.config.parsing import parse
 from convtl.entry import options
 from convtl.study.assignments import refuse_hidden
 from convtl.study.grid import Trial, expand
@@ -56,7 +57,7 @@ def words_of(sweep: dict[str, Any], point: dict[str, Any]) -> list[str]:
 def trials_of(words: list[str]) -> list[Trial]:
     content = compose(words)
     refuse_hidden(typed_keys(words), content)
-    return expand(content)[1]
+    return expand(parse(parse(content)))[1]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from convtl.cli import compose
+from convtl.config.parsing import parse
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import Trial, expand
 from convtl.study.materials import Materials
@@ -53,7 +54,7 @@ def content(*words: str) -> dict[str, Any]:
 
 
 def trials(*words: str) -> list[Trial]:
-    return expand(content(*words))[1]
+    return expand(parse(parse(content(*words))))[1]
 
 
 class Witness:

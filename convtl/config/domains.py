@@ -1,12 +1,12 @@
 """Domains: labelled image data sets."""
 
-from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 from pydantic.dataclasses import dataclass
 
+from convtl.config.roles import Neutral
 from convtl.config.values import STRICT, Count, Flag, Fraction, Names, NonNegative, Text
 
 
@@ -62,10 +62,8 @@ class TypedScriptConfig:
     size: Count = 28
     per_class: PerClass = field(default_factory=PerClass)
     jitter: Jitter = field(default_factory=Jitter)
-    channels: Literal[1, 3] = 1
+    channels: Annotated[Literal[1, 3], Neutral(1)] = 1
     """3: the grey image three times, for nets that take colours"""
-
-    neutral: ClassVar[Mapping[str, Any]] = {"channels": 1}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -84,10 +82,8 @@ class PatchesConfig:
     kind: Literal["patches"] = "patches"
     size: Count = 28
     per_class: PerClass = field(default_factory=PerClass)
-    channels: Literal[1, 3] = 1
+    channels: Annotated[Literal[1, 3], Neutral(1)] = 1
     """3: the grey image three times, for nets that take colours"""
-
-    neutral: ClassVar[Mapping[str, Any]] = {"channels": 1}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -106,10 +102,8 @@ class NoiseConfig:
     per_class: PerClass = field(default_factory=PerClass)
     noise: NonNegative = 0.55
     """standard deviation of added white noise, in standard deviations of the field"""
-    channels: Literal[1, 3] = 1
+    channels: Annotated[Literal[1, 3], Neutral(1)] = 1
     """3: the grey image three times, for nets that take colours"""
-
-    neutral: ClassVar[Mapping[str, Any]] = {"channels": 1}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -125,8 +119,9 @@ class MixtureConfig:
     """only the near classes, with as many images in all: similar, or more of the family?"""
 
 
-Interpolation = Literal["bilinear", "bicubic"]
-Crop = Annotated[float, Strict(), Field(gt=0, le=1)]
+Interpolation = Annotated[Literal["bilinear", "bicubic"], Neutral("bilinear")]
+Crop = Annotated[float, Strict(), Field(gt=0, le=1), Neutral(1.0)]
+Broken = Annotated[Literal["skip", "error"], Neutral("skip")]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -145,9 +140,6 @@ class Caps:
     def of_held_out(self) -> bool:
         """Whether there are any for splits that may be drawn from the training pictures."""
         return self.validation is not None or self.test is not None
-
-
-_AS_BEFORE = {"crop": 1.0, "interpolation": "bilinear", "broken": "skip", "per_class": Caps()}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -169,12 +161,10 @@ class TfdsConfig:
     crop: Crop = 1.0
     """share of the resized short side that the centre crop takes, as for `ImageFolderConfig`"""
     interpolation: Interpolation = "bilinear"
-    broken: Literal["skip", "error"] = "skip"
-    per_class: Caps = field(default_factory=Caps)
-    classes: Names | None = None
+    broken: Broken = "skip"
+    per_class: Annotated[Caps, Neutral(Caps())] = field(default_factory=Caps)
+    classes: Annotated[Names | None, Neutral(None)] = None
     """only these classes of the data set, in its own order; null takes all"""
-
-    neutral: ClassVar[Mapping[str, Any]] = {**_AS_BEFORE, "classes": None}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -193,11 +183,9 @@ class ImageFolderConfig:
     """Share of the resized short side that the centre crop takes: the short side is resized to size / crop
     (nets on ImageNet are often tested with 224 pixels and 0.875)."""
     interpolation: Interpolation = "bilinear"
-    broken: Literal["skip", "error"] = "skip"
+    broken: Broken = "skip"
     """what becomes of pictures that cannot be read or are decompression bombs: named and left out, or an error"""
-    per_class: Caps = field(default_factory=Caps)
-
-    neutral: ClassVar[Mapping[str, Any]] = _AS_BEFORE
+    per_class: Annotated[Caps, Neutral(Caps())] = field(default_factory=Caps)
 
 
 DomainConfig = Annotated[

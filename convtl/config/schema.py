@@ -1,15 +1,16 @@
 """The whole vocabulary of a study: `Config`, and what happens around its trials."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, Strict
+from pydantic import BeforeValidator
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from convtl.config.domains import DomainConfig
 from convtl.config.gradients import GradientsConfig
 from convtl.config.models import ModelConfig
+from convtl.config.roles import Axis, Identity, Neutral, Registry, Runtime, dump, roles
 from convtl.config.training import (
     AugmentConfig,
     NormMode,
@@ -23,23 +24,28 @@ from convtl.config.training import (
 )
 from convtl.config.values import (
     STRICT,
+    BatchSize,
+    Classes,
     Count,
     Counts,
     Depths,
     Flag,
-    Fraction,
+    Fractions,
     Labels,
     Name,
     Names,
     Natural,
+    Naturals,
     NonNegative,
     Positive,
     Rates,
+    RunsPerDevice,
+    Shards,
     Text,
     Values,
-    listed,
 )
 from convtl.config.weights import WeightsConfig
+from convtl.keys import digest
 
 RESULTS_VERSION = 3
 """Raised whenever code changes the numbers of a trial; part of every trial's identity."""
@@ -86,7 +92,7 @@ class DistributedConfig:
     """the number of this one, from 0"""
 
 
-def distributed_of(value: Any) -> Any:
+def _distributed(value: Any) -> Any:
     """`distributed=auto` has JAX find the other processes."""
     if value == "auto":
         return {}
@@ -102,7 +108,7 @@ def distributed_of(value: Any) -> Any:
     return value
 
 
-def devices_of(value: Any) -> Any:
+def _devices(value: Any) -> Any:
     """`devices=4` and `devices=batch` are short for a node with one key."""
     if type(value) is int:
         return {"count": value}
@@ -140,102 +146,114 @@ class ClaimConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class Config:
-    """One study, resolved."""
+    """One study, resolved. Hashable by content, so that it can be the key of a cache."""
 
     # axes
-    model: Names
-    source: Names
-    target: Names
-    regime: Names
-    depth: Depths
-    n_per_class: Labels
+    model: Annotated[Names, Axis()]
+    source: Annotated[Names, Axis()]
+    target: Annotated[Names, Axis()]
+    regime: Annotated[Names, Axis()]
+    depth: Annotated[Depths, Axis()]
+    n_per_class: Annotated[Labels, Axis()]
     """labelled training images a class; all: as many as the largest class of a folder of pictures has"""
-    updates: Counts
-    similarity: Annotated[tuple[Fraction, ...], BeforeValidator(listed), Field(min_length=1)] | None
+    updates: Annotated[Counts, Axis()]
+    similarity: Annotated[Fractions | None, Axis()]
     """share of near classes, for sources of kind mixture only"""
-    replicates: Count
-    replicate: Annotated[tuple[Natural, ...], BeforeValidator(listed), Field(min_length=1)] | None
-    axes: dict[str, Values]
-    blocks: dict[str, dict[str, Any]] | None
+    replicate: Annotated[Naturals | None, Axis()]
+    """null: 0 to `replicates` - 1"""
+    replicates: Annotated[Count, Runtime(varies=True)]
+    axes: Annotated[dict[str, Values], Runtime()]
+    """additional axes: dotted key -> values"""
+    blocks: Annotated[dict[str, dict[str, Any]] | None, Runtime()]
     """parts of the study by name, each a product of its own: what differs from the keys beside it"""
     # registries
-    models: dict[str, ModelConfig]
-    domains: dict[str, DomainConfig]
-    regimes: dict[str, RegimeConfig]
-    weights: dict[str, WeightsConfig]
-    # protocol
-    study: Name | None
-    seed: Natural
-    classes: Annotated[int, Strict(), Field(ge=2)] | None
+    models: Annotated[dict[str, ModelConfig], Registry()]
+    domains: Annotated[dict[str, DomainConfig], Registry()]
+    regimes: Annotated[dict[str, RegimeConfig], Registry()]
+    weights: Annotated[dict[str, WeightsConfig], Registry()]
+    # recipe
+    seed: Annotated[Natural, Identity(varies=False)]
+    classes: Annotated[Classes | None, Identity()]
     """classes drawn a replicate from every domain with more; null takes all"""
-    batch_size: Count
-    lr: Rates
+    batch_size: Annotated[BatchSize, Identity()]
+    lr: Annotated[Rates, Identity()]
     """one rate, used as it is, or the grid from which each trial chooses on validation"""
-    lr_extend: Natural
+    lr_extend: Annotated[Natural, Identity()]
     """steps by which a trial may extend its grid on a side while its best rate is at the edge"""
-    class_balance: Literal["equal", "at_most"]
+    class_balance: Annotated[Literal["equal", "at_most"], Identity(), Neutral("equal")]
     """equal: every class gives n_per_class images; at_most: a class that has fewer gives all it has"""
-    class_draw: Literal["random", "disjoint"]
+    class_draw: Annotated[Literal["random", "disjoint"], Identity()]
     """disjoint: replicates share no class of the target, as long as there are enough"""
-    head_init: Literal["zeros", "model", "source"]
+    head_init: Annotated[Literal["zeros", "model", "source"], Identity()]
     """source: the source's head is kept, where its classes are the target's"""
-    upper_init: Literal["source", "fresh"]
+    upper_init: Annotated[Literal["source", "fresh"], Identity()]
     """fresh: trained units start anew, as in Yosinski et al. (2014)"""
-    kept: Count | None
+    kept: Annotated[Count | None, Identity()]
     """with upper_init fresh: this many of the lowest weighted units come from the source, trained or not"""
-    shift: ShiftConfig
-    optim: OptimConfig
-    schedule: ScheduleConfig
-    norm_mode: NormMode
-    augment: AugmentConfig | None
+    shift: Annotated[ShiftConfig, Identity()]
+    optim: Annotated[OptimConfig, Identity()]
+    schedule: Annotated[ScheduleConfig, Identity()]
+    norm_mode: Annotated[NormMode, Identity(), Neutral("train")]
+    augment: Annotated[AugmentConfig | None, Identity(), Neutral(None)]
     """only where no features are cached: cache_prefix=false, or everything is trained"""
-    precision: Precision
-    validation: ValidationConfig
-    test_per_class: Count
-    pretrain: PretrainConfig
-    cache_prefix: Flag
-    lanes: Count
+    precision: Annotated[Precision, Identity(), Neutral("float32")]
+    validation: Annotated[ValidationConfig, Identity()]
+    test_per_class: Annotated[Count, Identity()]
+    pretrain: Annotated[PretrainConfig, Identity()]
+    cache_prefix: Annotated[Flag, Identity()]
+    lanes: Annotated[RunsPerDevice, Identity()]
     """training runs that travel together on each device"""
-    chunk: Count
+    chunk: Annotated[Count, Identity()]
     """updates in one call of a compiled program"""
-    gradients: GradientsConfig | None
-    # around the trials: not part of any trial's identity
-    question: Text | None
+    # around the trials
+    study: Annotated[Name | None, Runtime()]
+    question: Annotated[Text | None, Runtime()]
     """what the study asks, in a sentence for its report"""
-    claims: tuple[ClaimConfig, ...]
-    scorecard: tuple[Text, ...]
-    """names of the principles (`study/declared`) whose declared claims are judged"""
-    movement: Flag
+    claims: Annotated[tuple[ClaimConfig, ...], Runtime()]
+    scorecard: Annotated[tuple[Text, ...], Runtime()]
+    """names of the principles (`analysis/declared`) whose declared claims are judged"""
+    gradients: Annotated[GradientsConfig | None, Runtime()]
+    movement: Annotated[Flag, Runtime(varies=True)]
     """measure how far each unit moved (weights, representation), for every trial"""
-    advice: Flag
-    """say in the report, if it has no scorecard, how deep to fine-tune and what more images would bring"""
-    distances: Flag
+    distances: Annotated[Flag, Runtime()]
     """measure how far each source's images are from each target's, and how well its net should transfer"""
-    save: Literal["none", "best"]
-    shards: Annotated[int, Strict(), Field(ge=1, le=10_000)]
+    advice: Annotated[Flag, Runtime()]
+    """say in the report, if it has no scorecard, how deep to fine-tune and what more images would bring"""
+    save: Annotated[Literal["none", "best"], Runtime()]
+    shards: Annotated[Shards, Runtime()]
     """shares of the trials, for as many processes; the study, its rows and its report are the same"""
-    shard: Natural | None
+    shard: Annotated[Natural | None, Runtime()]
     """which share this process runs, from 0; null: all, or with -m one job for each"""
-    out: Text | None
-    cache: Text | None
-    data: DataConfig
-    """what reading pictures may cost"""
-    devices: Annotated[DevicesConfig, BeforeValidator(devices_of)]
-    """a number, `trials`, `batch`, or both as count and split"""
-    distributed: Annotated[DistributedConfig | None, BeforeValidator(distributed_of)]
-    """several processes on every run: auto, or where they meet; with devices=batch"""
-    checkpoint_minutes: NonNegative | None
-    """of training, after which what has come of it is kept on disk; null: only when the process is asked to stop"""
-    dry_run: Flag
-    tracking: TrackingConfig
-    limits: LimitsConfig
-
-    path: Text | None
+    out: Annotated[Text | None, Runtime()]
+    cache: Annotated[Text | None, Runtime()]
+    path: Annotated[Text | None, Runtime()]
     """a folder of pictures, for experiments on the user's own"""
-    neutral: ClassVar[Mapping[str, Any]] = {
-        "class_balance": "equal",
-        "norm_mode": "train",
-        "augment": None,
-        "precision": "float32",
-    }
-    """see `content`"""
+    data: Annotated[DataConfig, Runtime()]
+    """what reading pictures may cost"""
+    devices: Annotated[DevicesConfig, BeforeValidator(_devices), Runtime()]
+    """a number, `trials`, `batch`, or both as count and split"""
+    distributed: Annotated[DistributedConfig | None, BeforeValidator(_distributed), Runtime()]
+    """several processes on every run: auto, or where they meet; with devices=batch"""
+    checkpoint_minutes: Annotated[NonNegative | None, Runtime()]
+    """of training, after which runs in flight are kept on disk; null: only when the process is asked to stop"""
+    dry_run: Annotated[Flag, Runtime()]
+    tracking: Annotated[TrackingConfig, Runtime()]
+    limits: Annotated[LimitsConfig, Runtime()]
+
+    @cached_property
+    def _hash(self) -> int:
+        return int(digest(dump(self)), 16)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+ROLES = roles(Config)
+AXES = tuple(key for key, role in ROLES.items() if isinstance(role, Axis))
+REGISTRIES = tuple(key for key, role in ROLES.items() if isinstance(role, Registry))
+RECIPE = tuple(key for key, role in ROLES.items() if isinstance(role, Identity))
+"""Keys that the trials of a product share and that are part of their identities."""
+PER_STUDY = tuple(key for key, role in ROLES.items() if not getattr(role, "varies", True))
+"""Keys that hold for a whole study: no block may set them."""
+VARIABLE = tuple(key for key in (*REGISTRIES, *RECIPE) if key not in PER_STUDY)
+"""Keys that `axes` may vary."""

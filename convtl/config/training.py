@@ -1,13 +1,13 @@
 """Regimes, optimisation, schedules, validation, pretraining."""
 
-from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
+from convtl.config.roles import Neutral
 from convtl.config.values import (
     STRICT,
     Count,
@@ -19,6 +19,7 @@ from convtl.config.values import (
     listed,
 )
 
+OpenShare = Annotated[float, Strict(), Field(gt=0, lt=1)]
 RateFactor = Annotated[float, Strict(), Field(ge=1, allow_inf_nan=False)]
 
 
@@ -34,7 +35,7 @@ class LpFtConfig:
     """The head alone first, then the last `depth` units with a fresh optimiser (Kumar et al. 2022)."""
 
     kind: Literal["lp_ft"] = "lp_ft"
-    probe_share: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
+    probe_share: OpenShare = 0.5
     """share of the updates given to the head alone"""
 
 
@@ -148,14 +149,12 @@ class OptimConfig:
     """adamw only: decoupled, on the weights of trained units (not on biases)"""
     clip: Positive | None = None
     """largest global norm of the trained units' gradients; null does not clip"""
-    accumulate: Count = 1
+    accumulate: Annotated[Count, Neutral(1)] = 1
     """equal parts of a batch whose gradients are computed one after the other and averaged: less memory"""
-    ema: Annotated[float, Strict(), Field(gt=0, lt=1)] | None = None
+    ema: Annotated[OpenShare | None, Neutral(None)] = None
     """decay of a moving average over updates of what is trained; the average is then what is evaluated and saved"""
-    label_smoothing: Annotated[float, Strict(), Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Strict(), Field(ge=0, lt=1), Neutral(0.0)] = 0.0
     """share of the training label that is spread over all classes (Szegedy et al. 2016)"""
-
-    neutral: ClassVar[Mapping[str, Any]] = {"accumulate": 1, "ema": None, "label_smoothing": 0.0}
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -8,7 +8,7 @@ import numpy as np
 
 from convtl.config.schema import Config
 from convtl.study.columns import ABSENT, Rows, Table, column_of
-from convtl.study.grid import accepts
+from convtl.study.names import accepts
 from convtl.study.store import Row
 
 _KNOWN_BY = (

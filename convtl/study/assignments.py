@@ -1,68 +1,66 @@
-"""The parts of a study: what each of its products sets, from `blocks` and `axes`."""
+"""The products that a study is made of: what each sets, from `blocks` and `axes`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from convtl.config.parsing import ONE_A_STUDY, known_keys
-from convtl.config.schema import Config
+from convtl.config.parsing import known_keys, parse
+from convtl.config.roles import dump
+from convtl.config.schema import PER_STUDY, ROLES, VARIABLE, Config
 from convtl.errors import UserError, nearest, shown
-
-_AXES = (
-    "model",
-    "source",
-    "target",
-    "regime",
-    "depth",
-    "n_per_class",
-    "updates",
-    "similarity",
-    "replicate",
-)
-_NOT_IN_A_BLOCK = tuple(key for key in ONE_A_STUDY if key not in ("replicates", "movement"))
+from convtl.study.limits import apply_limits
 
 
-def assignments(study: Config, content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Dotted key -> value, for every product that the study is made of.
+def products(study: Config) -> list[tuple[Config, dict[str, Any]]]:
+    """The limited config of every product, with the values of what varies beside the axes proper.
 
     Raises:
-      UserError: a block or an axis sets what cannot vary within a study, or an unknown key.
+      UserError: a block or an axis sets what cannot vary within a study, an unknown key or a wrong value.
     """
+    limited = apply_limits(study)
+    assigned = _assignments(limited)
+    varied = {key: None for keys in assigned for key in keys if key.split(".")[0] in VARIABLE}
+    whole = dump(study) | {"blocks": None, "axes": {}}
+    found = []
+    for values in assigned:
+        settings = apply_limits(parse(_with_values(whole, values))) if values else limited
+        content = dump(settings) if varied else {}
+        found.append((settings, {key: _value_at(content, key) for key in varied}))
+    return found
+
+
+def _assignments(study: Config) -> list[dict[str, Any]]:
+    """Dotted key -> value, for every product."""
     for key, values in study.axes.items():
-        if key.split(".")[0] in (*_AXES, *ONE_A_STUDY):
-            raise UserError(f"axes: got '{key}'; it is given as {key}=... itself, not under axes")
-        if key.split(".")[0] not in content:
+        first = key.split(".")[0]
+        if first not in ROLES:
             raise UserError(f"axes: unknown key '{key}'.{nearest(key, known_keys())}")
+        if first not in VARIABLE:
+            raise UserError(f"axes: got '{key}'; it is given as {key}=... itself, not under axes")
         if not values:
             raise UserError(f"axes.{key}: got []; accepted: at least one value")
     blocks: Mapping[str, Mapping[str, Any]] = {"": {}} if study.blocks is None else study.blocks
     return [
-        dict(_leaves(name, block)) | dict(zip(study.axes, values, strict=True))
+        _leaves(name, block) | dict(zip(study.axes, values, strict=True))
         for name, block in blocks.items()
         for values in product(*study.axes.values())
     ]
 
 
-def refuse_hidden(typed: Iterable[str], content: Mapping[str, Any]) -> None:
-    """Refuses keys that were given beside an experiment whose parts say otherwise: they would change nothing.
-
-    Args:
-      typed: dotted keys, as on the command line.
-
-    Raises:
-      UserError: a block sets one of them itself.
-    """
-    blocks = content.get("blocks") or {}
-    own = {
-        name: dict(_nodes(block)) for name, block in blocks.items() if isinstance(block, Mapping)
-    }
-    for key in typed:
-        if parts := [name for name, keys in own.items() if key in keys]:
+def _leaves(name: str, block: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted key -> value of what a block sets."""
+    leaves = {}
+    for key, value in _nodes(block):
+        first = key.split(".")[0]
+        if first not in ROLES:
+            raise UserError(f"blocks.{name}: unknown key '{key}'.{nearest(key, known_keys())}")
+        if first in PER_STUDY:
             raise UserError(
-                f"{key}: given beside blocks that set it themselves ({', '.join(parts)}); accepted: "
-                f"blocks.{parts[0]}.{key}=..., '~blocks.{parts[0]}' to leave that part out, or blocks=null for "
-                "one product"
+                f"blocks.{name}: got '{key}'; accepted beside `blocks` only: it is the same for all of a study"
             )
+        if not isinstance(value, Mapping):
+            leaves[key] = value
+    return leaves
 
 
 def _nodes(block: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -73,27 +71,10 @@ def _nodes(block: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
             yield from _nodes(value, f"{path}{key}.")
 
 
-def _leaves(name: str, block: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in _nodes(block):
-        first = key.split(".")[0]
-        if first in _NOT_IN_A_BLOCK:
-            raise UserError(
-                f"blocks.{name}: got '{key}'; accepted beside `blocks` only: it is the same for all of a study"
-            )
-        if first not in known_keys():
-            raise UserError(f"blocks.{name}: unknown key '{key}'.{nearest(key, known_keys())}")
-        if not isinstance(value, Mapping):
-            yield key, value
-
-
-def assigned(content: Mapping[str, Any], assignment: Mapping[str, Any]) -> dict[str, Any]:
-    """Content with the values of dotted keys set; what was given is left as it is.
-
-    Raises:
-      UserError: a key goes on below a value.
-    """
+def _with_values(content: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Content with dotted keys set; the argument stays as it is."""
     result: dict[str, Any] = dict(content)
-    for key, value in assignment.items():
+    for key, value in values.items():
         *path, last = key.split(".")
         node = result
         for step in path:
@@ -106,3 +87,31 @@ def assigned(content: Mapping[str, Any], assignment: Mapping[str, Any]) -> dict[
             node = node[step]
         node[last] = value
     return result
+
+
+def _value_at(content: Mapping[str, Any], path: str) -> Any:
+    """What a dotted key holds; None where its node is absent."""
+    node: Any = content
+    for step in path.split("."):
+        node = node.get(step) if isinstance(node, Mapping) else None
+    return node
+
+
+def refuse_hidden(typed: Iterable[str], content: Mapping[str, Any]) -> None:
+    """Refuse keys that were typed beside blocks that set them too: they would change nothing.
+
+    Args:
+      typed: dotted keys, as on the command line.
+
+    Raises:
+      UserError: a block sets one of them itself.
+    """
+    blocks = content.get("blocks") or {}
+    keys = {name: dict(_nodes(block)) for name, block in blocks.items() if isinstance(block, dict)}
+    for key in typed:
+        if parts := [name for name in keys if key in keys[name]]:
+            raise UserError(
+                f"{key}: given beside blocks that set it themselves ({', '.join(parts)}); accepted: "
+                f"blocks.{parts[0]}.{key}=..., '~blocks.{parts[0]}' to leave that part out, or blocks=null for "
+                "one product"
+            )

@@ -1,6 +1,6 @@
 """What `debug=` cuts, after everything else is composed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -12,11 +12,8 @@ from convtl.config.domains import (
     TfdsConfig,
     TypedScriptConfig,
 )
-from convtl.config.schema import Config
+from convtl.config.schema import AXES, Config, LimitsConfig
 from convtl.study.sources import source_name
-
-_CUT = ("model", "source", "target", "regime", "depth", "n_per_class", "updates", "similarity")
-"""Axes of which a few values are kept."""
 
 _MADE = (TypedScriptConfig, PatchesConfig, NoiseConfig)
 """Kinds of domains of which a smaller one can be made."""
@@ -26,46 +23,57 @@ _READ = (TfdsConfig, ImageFolderConfig)
 
 
 def apply_limits(config: Config) -> Config:
-    """Cuts a config as `limits` says: the last word, whatever an experiment asked for."""
-    limits = config.limits
-    cut: dict[str, Any] = {}
+    """Return the config cut as its `limits` say: the last word, whatever an experiment sets."""
+    whole, limits = config, config.limits
+    if limits == LimitsConfig():
+        return config
     if limits.values_per_axis is not None:
-        cut |= {
-            axis: _ends(getattr(config, axis), limits.values_per_axis)
-            for axis in _CUT
-            if getattr(config, axis) is not None
-        }
-        cut["axes"] = {
-            name: _ends(values, limits.values_per_axis) for name, values in config.axes.items()
-        }
+        config = _with_fewer_values(config, limits.values_per_axis)
     if limits.replicates is not None:
-        cut["replicates"] = min(config.replicates, limits.replicates)
-        if config.replicate is not None:
-            cut["replicate"] = config.replicate[: limits.replicates]
+        config = replace(
+            config,
+            replicates=min(config.replicates, limits.replicates),
+            replicate=config.replicate and config.replicate[: limits.replicates],
+        )
     if limits.updates is not None:
-        cut["updates"] = tuple(
-            dict.fromkeys(min(u, limits.updates) for u in cut.get("updates", config.updates))
-        )
-    recipe = config.pretrain
+        config = replace(config, updates=_distinct(min(u, limits.updates) for u in config.updates))
     if limits.pretrain_updates is not None:
-        recipe = replace(recipe, updates=min(recipe.updates, limits.pretrain_updates))
-    most = limits.images_per_class
-    if most is not None:
-        labelled = most - most // 2 if _shares_the_pool(config) else most
-        source_images = int(most * _smallest_share(config)) if labelled == most else most // 2
-        recipe = replace(recipe, images_per_class=min(recipe.images_per_class, source_images))
-        cut["test_per_class"] = min(config.test_per_class, most)
-        cut["validation"] = replace(
-            config.validation, per_class=min(config.validation.per_class, most)
-        )
-        cut["n_per_class"] = tuple(
-            dict.fromkeys(
-                _fewer(n, labelled, config) for n in cut.get("n_per_class", config.n_per_class)
-            )
-        )
-        cut["domains"] = {name: _smaller(domain, most) for name, domain in config.domains.items()}
-    study = f"{config.study or 'trials'}{limits.suffix}" if limits.suffix else config.study
-    return replace(config, pretrain=recipe, study=study, **cut)
+        updates = min(config.pretrain.updates, limits.pretrain_updates)
+        config = replace(config, pretrain=replace(config.pretrain, updates=updates))
+    if limits.images_per_class is not None:
+        config = _with_fewer_images(config, whole, limits.images_per_class)
+    name = f"{config.study or 'trials'}{limits.suffix}" if limits.suffix else config.study
+    return replace(config, study=name)
+
+
+def _with_fewer_values(config: Config, most: int) -> Config:
+    axes = [axis for axis in AXES if axis != "replicate" and getattr(config, axis) is not None]
+    values: dict[str, Any] = {axis: _ends(getattr(config, axis), most) for axis in axes}
+    more = {key: _ends(values, most) for key, values in config.axes.items()}
+    return replace(config, **values, axes=more)
+
+
+def _with_fewer_images(config: Config, whole: Config, most: int) -> Config:
+    """At most so many images a class in every split, and as many for labels and sources as these have.
+
+    Args:
+      whole: the config before its axes were cut.
+    """
+    labelled = most - most // 2 if _shares_the_pool(whole) else most
+    source_images = int(most * _smallest_share(whole)) if labelled == most else most // 2
+    recipe, validation = config.pretrain, config.validation
+    return replace(
+        config,
+        pretrain=replace(recipe, images_per_class=min(recipe.images_per_class, source_images)),
+        validation=replace(validation, per_class=min(validation.per_class, most)),
+        test_per_class=min(config.test_per_class, most),
+        n_per_class=_distinct(_fewer(n, labelled, whole) for n in config.n_per_class),
+        domains={name: _smaller(domain, most) for name, domain in config.domains.items()},
+    )
+
+
+def _distinct(values: Iterable[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(values))
 
 
 def _ends(values: Sequence[Any], most: int) -> tuple[Any, ...]:
@@ -76,14 +84,11 @@ def _ends(values: Sequence[Any], most: int) -> tuple[Any, ...]:
 
 
 def _fewer(n: int | Literal["all"], most: int, config: Config) -> int:
-    """Labels a class as far as the cut domains have them; what the uncut ones lack is left to be refused."""
+    """Clip labels a class to the cut domains; a number that the whole domains lack is refused later."""
     if n == "all":
         return most
     made = [config.domains.get(name) for name in config.target]
-    lacking = any(
-        isinstance(d, TypedScriptConfig | PatchesConfig | NoiseConfig) and n > d.per_class.train
-        for d in made
-    )
+    lacking = any(isinstance(d, _MADE) and n > d.per_class.train for d in made)
     return n if lacking else min(n, most)
 
 
@@ -93,17 +98,18 @@ def _shares_the_pool(config: Config) -> bool:
 
 
 def _smallest_share(config: Config) -> float:
-    """1, or less where an amount twin makes up for the classes it lacks with more images of the others."""
-    mixtures = [config.domains.get(name.partition(":")[0]) for name in config.source]
+    """Smallest share of classes of a size-matched mixture, which has more images of each; otherwise 1."""
+    mixtures = [config.domains.get(source_name(name).base) for name in config.source]
     twins = any(isinstance(mixture, MixtureConfig) and mixture.amount for mixture in mixtures)
     shares = [share for share in config.similarity or () if share > 0]
     return min(shares) if twins and shares else 1.0
 
 
 def _smaller(domain: Any, most: int) -> Any:
+    """A domain with at most `most` images a class in every split."""
     if not isinstance(domain, _MADE + _READ):
         return domain
-    asked: Any = domain.per_class
-    caps = {split: most if cap is None else min(cap, most) for split, cap in asdict(asked).items()}
-    smaller: Any = replace(asked, **caps)
+    caps = asdict(domain.per_class)
+    lower = {split: most if cap is None else min(cap, most) for split, cap in caps.items()}
+    smaller: Any = replace(domain.per_class, **lower)
     return replace(domain, per_class=smaller)

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from convtl.config.roles import neutral_values
 from convtl.config.schema import Config
 from convtl.errors import UserError
 from convtl.keys import digest
@@ -29,19 +30,6 @@ from convtl.study.store import RowStore, accessible
 
 _PATHS = ("out", "cache", "replication", "publish", "path")
 """Keys of folders: where somebody keeps results is no part of how they are made."""
-_LATER: dict[str, Any] = {
-    **Config.neutral,
-    "weights": {},
-    "advice": False,
-    "path": None,
-    "shards": 1,
-    "shard": None,
-    "data": {"memory_gb": 4.0, "workers": None},
-    "checkpoint_minutes": 5.0,
-    "devices": {"count": None, "split": "trials"},
-    "distributed": None,
-}
-"""Keys that studies did not always have -> values with which a study is what it was without them."""
 _IN_RECORD = 5_000
 """Most trials whose places are written in the record itself."""
 _POINT = ("trial", "config", "axes", "source", "similarity")
@@ -181,7 +169,7 @@ def newest_record(out: Path) -> dict[str, Any]:
     if not (found := _records(out)):
         raise UserError(f"out: no study in '{out}'; accepted: a folder that convtl.run has written")
     record = _read(found[-1])
-    return {**record, "config": {**_LATER, **record["config"]}}
+    return {**record, "config": {**neutral_values(Config), **record["config"]}}
 
 
 def _records(out: Path) -> list[Path]:

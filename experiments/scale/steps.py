@@ -28,7 +28,7 @@ def plan(rows: str, out: str) -> Figures:
     """Axes to trials, and the record of them."""
     content = compose([*words_for(int(rows)), f"out={out}"])
     began = time.perf_counter()
-    _, points = expand(content)
+    _, points = expand(parse(content))
     expanded = time.perf_counter() - began
     began = time.perf_counter()
     path = write_record(
@@ -45,7 +45,7 @@ def plan(rows: str, out: str) -> Figures:
 
 def generate(rows: str, out: str, writers: str) -> Figures:
     """Rows of many writers: repeated, interrupted, diverged and torn ones among them."""
-    trials = distinct(expand(compose(words_for(int(rows))))[1])
+    trials = distinct(expand(parse(compose(words_for(int(rows)))))[1])
     folder, count, written = Path(out) / "rows", int(writers), 0
     folder.mkdir(parents=True)
     share = len(trials) / count

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from convtl.cli import compose
+from convtl.config.parsing import parse
 from convtl.keys import generator
 from convtl.study.grid import Trial, distinct, expand
 from convtl.study.rows import describe
@@ -50,7 +51,7 @@ def words_for(rows: int) -> list[str]:
     base = ["+experiment=finetune_depth", "study=scale", *grid]
     claim = "statement: deeper pays with more data,estimand: depth_benefit_growth,source: latin,n_low: 2,n_high: 10"
     base.append(f"claims=[{{{claim}}}]")
-    one = len(distinct(expand(compose([*base, "replicates=1"]))[1]))
+    one = len(distinct(expand(parse(compose([*base, "replicates=1"])))[1]))
     return [*base, f"replicates={max(2, round(rows / one))}"]
 
 

@@ -10,6 +10,7 @@ from result import Result
 from timing import interleaved, ratio
 from whole_study import Silent
 
+from convtl.config.parsing import parse
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
 from convtl.study.runner import run_trials
@@ -30,7 +31,7 @@ def growth(context: Context) -> list[Result]:
     """A batch of trials that train everything from scratch, and ten times as many with other draws."""
     batch = context.settings.lanes * device_count()
     content = context.content | _KIND | {"updates": context.speed.updates}
-    few, many = (expand(content | {"replicates": times * batch})[1] for times in (1, 10))
+    few, many = (expand(parse(content | {"replicates": times * batch}))[1] for times in (1, 10))
     materials, fresh = Materials(context.cache, lambda what: None), count()
 
     def run(trials: list) -> None:

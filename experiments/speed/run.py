@@ -31,6 +31,7 @@ from result import Result
 from table import SPEED, lines, page, write_csv
 
 from convtl.cli import compose
+from convtl.config.parsing import parse
 from convtl.config.schema import Config
 from convtl.entry import folder, guarded
 from convtl.errors import UserError
@@ -75,7 +76,7 @@ def main(words: list[str]) -> int:
     use_all_cores()
     limits = [f"debug={given['debug']}"] if "debug" in given else []
     content = compose(["+experiment=finetune_depth", "study=speed", *limits])
-    settings, _ = expand(content)
+    settings, _ = expand(parse(content))
     options = _options(given, settings)
     out = folder("out", given.get("out", "outputs/speed"))
     with accessible(out):

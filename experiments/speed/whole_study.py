@@ -15,6 +15,7 @@ from context import Context
 from result import Result, not_measured
 from timing import Ratio, seconds
 
+from convtl.config.parsing import parse
 from convtl.models.registry import build_network
 from convtl.runtime.cores import core_count
 from convtl.study.grid import Trial, expand
@@ -48,7 +49,7 @@ class Silent:
 
 def default_study(context: Context) -> list[Result]:
     """Every trial here; a part of the first replicate's in PyTorch, scaled up to all lanes."""
-    _, trials = expand(context.content)
+    _, trials = expand(parse(context.content))
     materials = Materials(context.cache, lambda what: None)
     materials.sources.prepare(
         trials, lambda ready, of: context.say(f"source nets: {ready} of {of}")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from convtl import keys
 from convtl.cli import compose
 from convtl.config.domains import MixtureConfig, NoiseConfig, PerClass
+from convtl.config.parsing import parse
 from convtl.data import noise
 from convtl.data.domains import SPLITS, eligible_classes, identity, load_domain
 from convtl.errors import UserError
@@ -111,7 +112,7 @@ def _source_accuracy(source: str, target: str, replicates: int) -> float:
         "seed=3",
         f"replicates={replicates}",
     ]
-    _, trials = expand(compose(words))
+    _, trials = expand(parse(parse(compose(words))))
     materials = Materials(Cache(default_root()), print)
     materials.sources.prepare(trials, lambda ready, wanted: None)
     return float(np.mean([materials.sources.metadata(trial)["accuracy"] for trial in trials]))

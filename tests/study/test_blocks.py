@@ -8,16 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convtl.cli import compose
+from convtl.config.parsing import parse
 from convtl.errors import UserError
-from convtl.study.assignments import refuse_hidden
-from convtl.study.grid import Trial, distinct, expand, settings_of
+from convtl.study.assignments import products, refuse_hidden
+from convtl.study.grid import Trial, distinct, expand
 
 BASE = compose(["source=latin", "depth=1", "n_per_class=10", "replicates=1"])
 LADDER = ["+experiment=principle1_similarity", "replicates=1"]
 
 
 def points(blocks: dict[str, Any] | None, **keys: Any) -> list[Trial]:
-    return expand(BASE | keys | {"blocks": blocks})[1]
+    return expand(parse(parse(BASE | keys | {"blocks": blocks})))[1]
 
 
 def ids(trials: list[Trial]) -> set[str]:
@@ -135,6 +136,9 @@ def test_a_block_leaves_what_is_beside_its_keys_alone() -> None:
             "blocks.mine: got 'out'; accepted beside `blocks` only: it is the same for all of a study",
         ),
         ({"seed": 1}, "blocks.mine: got 'seed'; accepted beside"),
+        ({"devices": 2}, "blocks.mine: got 'devices'; accepted beside"),
+        ({"distributed": "auto"}, "blocks.mine: got 'distributed'; accepted beside"),
+        ({"checkpoint_minutes": 1}, "blocks.mine: got 'checkpoint_minutes'; accepted beside"),
         ({"axes": {"seed": [1]}}, "blocks.mine: got 'axes'"),
         ({"blocks": {"a": {}}}, "blocks.mine: got 'blocks'"),
         ({"tracking.mode": "offline"}, "blocks.mine: got 'tracking.mode'"),
@@ -161,7 +165,7 @@ def test_a_block_that_is_none_is_one_line() -> None:
 
 @pytest.fixture(scope="module")
 def ladder() -> list[Trial]:
-    return expand(compose(LADDER))[1]
+    return expand(parse(parse(compose(LADDER))))[1]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +179,7 @@ def ladder() -> list[Trial]:
     ],
 )
 def test_a_slice_is_made_of_the_same_trials(words: list[str], ladder: list[Trial]) -> None:
-    part = expand(compose([*LADDER, *words]))[1]
+    part = expand(parse(parse(compose([*LADDER, *words]))))[1]
     assert ids(part) <= ids(ladder)
     assert 0 < len(part) <= len(ladder)
     assert {(t.source, t.similarity, t.target, t.depth, t.id) for t in part} <= {
@@ -212,7 +216,7 @@ def test_what_blocks_would_hide_is_refused(typed: str, words: str | None) -> Non
 
 
 def test_limits_cut_blocks_too() -> None:
-    config, found = expand(compose(["+experiment=principle1_similarity", "debug=smoke"]))
+    config, found = expand(parse(parse(compose(["+experiment=principle1_similarity", "debug=smoke"]))))
     limits = config.limits
     assert config.study == "principle1_similarity-smoke"
     assert {t.replicate for t in found} == {0, 1}
@@ -228,6 +232,6 @@ def test_limits_cut_blocks_too() -> None:
 
 def test_a_smoke_run_of_every_size_of_the_principles_has_images_for_its_twins() -> None:
     content = compose(["experiment=principles", "size=full", "debug=smoke"])
-    twin = next(part for part, _ in settings_of(content) if "mixture_amount" in part.source)
+    twin = next(part for part, _ in products(parse(content)) if "mixture_amount" in part.source)
     share = min(share for share in twin.similarity if share)
     assert 1 <= twin.pretrain.images_per_class / share <= twin.domains["cyrillic"].per_class.train

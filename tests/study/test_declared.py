@@ -15,6 +15,7 @@ from convtl.analysis.declared import CLAIMS, LADDER, PRINCIPLES, check_scorecard
 from convtl.analysis.findings import find
 from convtl.analysis.needs import Need, missing, needs
 from convtl.cli import compose
+from convtl.config.parsing import parse
 from convtl.errors import UserError
 from convtl.study.grid import expand
 
@@ -301,7 +302,7 @@ def test_claims_are_well_formed():
 
 
 def test_the_shipped_study_runs_every_cell_that_its_claims_need():
-    study, points = expand(compose(["experiment=principles", "replicates=1"]))
+    study, points = expand(parse(compose(["experiment=principles", "replicates=1"])))
     known = {
         Need(
             point.source if point.similarity is None else f"{point.source}@{point.similarity:g}",

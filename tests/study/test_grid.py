@@ -13,8 +13,9 @@ from convtl.config.domains import Caps
 from convtl.config.parsing import parse
 from convtl.errors import UserError
 from convtl.study import grid
-from convtl.study.grid import accepts, expand
+from convtl.study.grid import expand
 from convtl.study.limits import apply_limits
+from convtl.study.names import accepts
 from convtl.study.record import named_contents
 
 BASE = compose([])
@@ -34,11 +35,11 @@ def put(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 def ids(content: dict[str, Any]) -> list[str]:
-    return [trial.id for trial in expand(content)[1]]
+    return [trial.id for trial in expand(parse(content))[1]]
 
 
 def points(content: dict[str, Any], *names: str) -> list[tuple[Any, ...]]:
-    return [tuple(getattr(trial, name) for name in names) for trial in expand(content)[1]]
+    return [tuple(getattr(trial, name) for name in names) for trial in expand(parse(content))[1]]
 
 
 # --- which trials there are -------------------------------------------------------------------------
@@ -68,7 +69,7 @@ def test_one_value_stands_for_a_list_of_one() -> None:
 
 
 def test_the_default_study_has_its_198_trials() -> None:
-    _, trials = expand(compose(["+experiment=finetune_depth"]))
+    _, trials = expand(parse(compose(["+experiment=finetune_depth"])))
     assert len(trials) == 198
     assert sum(trial.source == "scratch" for trial in trials) == 18
 
@@ -97,6 +98,11 @@ def test_scratch_does_not_depend_on_how_others_are_pretrained() -> None:
         for one, two in zip(ids(other), ids(put(other, "pretrain.updates", 8)), strict=True)
     ]
     assert same == [True, True, False]
+
+
+def test_depths_that_scratch_does_not_use_are_checked_too() -> None:
+    with pytest.raises(UserError, match="^depth: got 'banana'; accepted: 1 to 5"):
+        expand(parse(changed(SMALL, source="scratch", depth="banana")))
 
 
 def test_random_has_all_depths() -> None:
@@ -279,7 +285,7 @@ def test_protocol_changes_every_id(monkeypatch) -> None:
 
 def test_slices_share_the_config_digest_and_other_protocols_do_not() -> None:
     def config(content: dict[str, Any]) -> set[str]:
-        return {trial.config for trial in expand(content)[1]}
+        return {trial.config for trial in expand(parse(content))[1]}
 
     whole = config(changed(BASE, source=["latin", "scratch"], n_per_class=[5, 50]))
     assert len(whole) == 1
@@ -312,7 +318,7 @@ def test_any_key_becomes_an_axis() -> None:
     content = SMALL | {
         "axes": {"optim.clip": [None, 1.0], "models.lenet5.activation": ["tanh", "relu", "sigmoid"]}
     }
-    config, trials = expand(content)
+    config, trials = expand(parse(content))
     assert len({trial.id for trial in trials}) == 6
     assert {(t.axes["optim.clip"], t.settings.models["lenet5"].activation) for t in trials} == {
         (clip, name) for clip in (None, 1.0) for name in ("tanh", "relu", "sigmoid")
@@ -361,7 +367,7 @@ def test_one_value_of_an_axis_needs_no_list() -> None:
 )
 def test_an_axis_that_is_none_is_refused(axes, line) -> None:
     with pytest.raises(UserError) as error:
-        expand(SMALL | {"axes": axes})
+        expand(parse(SMALL | {"axes": axes}))
     assert str(error.value).startswith(line)
 
 
@@ -408,7 +414,7 @@ def test_an_unknown_name_is_named_with_its_neighbours(key, value, line) -> None:
     if key.startswith("regimes"):
         content["regime"] = "first_unit"
     with pytest.raises(UserError, match=f"^{line.replace('?', '[?]')}"):
-        expand(content)
+        expand(parse(content))
 
 
 # --- limits -----------------------------------------------------------------------------------------
@@ -416,7 +422,7 @@ def test_an_unknown_name_is_named_with_its_neighbours(key, value, line) -> None:
 
 def test_limits_cut_the_study_as_documented() -> None:
     content = compose(["+experiment=finetune_depth", "debug=smoke"])
-    config, trials = expand(content)
+    config, trials = expand(parse(content))
     limits = config.limits
     assert config.study == "finetune_depth-smoke"
     assert (config.depth, config.n_per_class, config.source) == (
@@ -447,11 +453,11 @@ def test_limits_read_a_part_of_photographs() -> None:
 def test_limits_cut_labels_that_the_domain_has_and_leave_those_that_it_lacks_to_be_refused() -> (
     None
 ):
-    most = expand(compose(["debug=smoke"]))[0].limits.images_per_class
+    most = expand(parse(compose(["debug=smoke"])))[0].limits.images_per_class
     assert most is not None
-    config, _ = expand(compose(["debug=smoke", "n_per_class=[2,400]"]))
+    config, _ = expand(parse(compose(["debug=smoke", "n_per_class=[2,400]"])))
     assert config.n_per_class == (2, most)
-    config, _ = expand(compose(["debug=smoke", "n_per_class=[2,401]"]))
+    config, _ = expand(parse(compose(["debug=smoke", "n_per_class=[2,401]"])))
     assert config.n_per_class == (2, 401)
 
 
@@ -477,7 +483,7 @@ def test_limits_are_the_last_word_and_never_raise_anything() -> None:
 
 def test_limits_cut_additional_axes_too() -> None:
     content = SMALL | {"limits": {"values_per_axis": 2}, "axes": {"classes": [2, 3, 4]}}
-    assert [trial.axes["classes"] for trial in expand(content)[1]] == [2, 4]
+    assert [trial.axes["classes"] for trial in expand(parse(content))[1]] == [2, 4]
 
 
 def test_no_limits_cut_nothing() -> None:
@@ -487,8 +493,8 @@ def test_no_limits_cut_nothing() -> None:
 
 def test_a_smoke_run_shares_neither_name_nor_trials_with_the_study() -> None:
     words = ["+experiment=finetune_depth"]
-    config, trials = expand(compose(words))
-    smoke, cut = expand(compose([*words, "debug=smoke"]))
+    config, trials = expand(parse(compose(words)))
+    smoke, cut = expand(parse(compose([*words, "debug=smoke"])))
     assert smoke.study != config.study
     assert not {trial.id for trial in cut} & {trial.id for trial in trials}
 
@@ -502,7 +508,7 @@ def row_of(trial: grid.Trial) -> dict[str, Any]:
 
 
 def test_a_row_is_accepted_while_its_names_mean_the_same() -> None:
-    config, (trial,) = expand(SMALL)
+    config, (trial,) = expand(parse(SMALL))
     assert accepts(config, {}, row_of(trial))
     assert accepts(
         parse(changed(SMALL, source="greek", depth=5, domains__greek__size=14)), {}, row_of(trial)
@@ -517,14 +523,14 @@ def test_a_row_is_accepted_while_its_names_mean_the_same() -> None:
 
 
 def test_a_row_of_something_unknown_is_not_accepted() -> None:
-    config, (trial,) = expand(SMALL)
+    config, (trial,) = expand(parse(SMALL))
     assert not accepts(config, {}, row_of(trial) | {"source": "klingon"})
     assert not accepts(config, {}, row_of(trial) | {"contents": {}})
     assert not accepts(config, {}, {})
 
 
 def test_scratch_and_random_are_accepted() -> None:
-    config, trials = expand(changed(SMALL, source=["scratch", "random"]))
+    config, trials = expand(parse(changed(SMALL, source=["scratch", "random"])))
     assert all(accepts(config, {}, row_of(trial)) for trial in trials)
     assert not accepts(config, {}, row_of(replace(trials[0], source="random")))
 
@@ -538,19 +544,20 @@ def test_rows_of_what_a_slice_leaves_out_are_accepted() -> None:
         changed(SMALL, source="mixture", similarity=1, target="cyrillic"),
         changed(SMALL, source="own", target="cyrillic"),
     ]
-    rows = [row_of(trial) | {"similarity": trial.similarity} for trial in expand(content)[1]]
+    rows = [row_of(trial) | {"similarity": trial.similarity} for trial in expand(parse(content))[1]]
     rows += [
-        row_of(trial) for trial in expand(changed(SMALL, source="own:shuffled", target="greek"))[1]
+        row_of(trial)
+        for trial in expand(parse(changed(SMALL, source="own:shuffled", target="greek")))[1]
     ]
     for part in slices:
-        config, trials = expand(part)
+        config, trials = expand(parse(part))
         assert all(accepts(config, named_contents(trials), row) for row in rows)
     other = parse(put(slices[0], "domains.noise.noise", 0.1))
     assert [row["similarity"] for row in rows if not accepts(other, {}, row)] == [0, 0.5, 0, 0.5]
 
 
 def test_what_an_axis_varies_is_not_compared() -> None:
-    config, trials = expand(SMALL | {"axes": {"models.lenet5.activation": ["tanh", "relu"]}})
+    config, trials = expand(parse(SMALL | {"axes": {"models.lenet5.activation": ["tanh", "relu"]}}))
     assert all(accepts(config, {}, row_of(trial)) for trial in trials)
 
 

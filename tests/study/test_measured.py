@@ -10,6 +10,7 @@ import pytest
 import tiny
 from commands import Commands
 
+from convtl.config.parsing import parse
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import expand
 from convtl.study.materials import Materials, TargetData
@@ -79,7 +80,7 @@ def test_another_protocol_is_measured_anew(commands) -> None:
 
 def measured(monkeypatch, out: Path, *words: str) -> tuple[list[int], Materials, list[Any]]:
     """Positions of target images that were looked at."""
-    trials = expand(tiny.content(*WORDS, *words))[1]
+    trials = expand(parse(tiny.content(*WORDS, *words)))[1]
     materials = Materials(Cache(default_root()), lambda what: None)
     materials.sources.prepare(trials, lambda ready, of: None)
     seen: list[int] = []

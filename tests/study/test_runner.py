@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import tiny
 
+from convtl.config.parsing import parse
 from convtl.errors import UserError
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache, default_root
@@ -393,10 +394,10 @@ def test_a_row_without_the_movement_that_is_asked_for_is_made_again_and_is_the_s
     content = tiny.content() | {
         "blocks": {"similar": {"source": "latin"}, "fresh": {"source": "scratch"}}
     }
-    assert tiny.run(tmp_path, expand(content)[1]).ran == 2
+    assert tiny.run(tmp_path, expand(parse(content))[1]).ran == 2
     before = tiny.table(tmp_path)
     content["blocks"]["similar"]["movement"] = True
-    _, trials = expand(content)
+    _, trials = expand(parse(content))
     assert {trial.id for trial in trials} == set(before)
     assert [trial.source for trial in unfinished(trials, RowStore(tmp_path))] == ["latin"]
     assert tiny.run(tmp_path, trials).ran == 1

@@ -11,6 +11,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convtl.config.parsing import parse
 from convtl.errors import UserError
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import Trial, expand
@@ -32,7 +33,7 @@ def content() -> dict[str, Any]:
 
 
 def trials(content: dict[str, Any], **keys: Any) -> list[Trial]:
-    return expand(content | keys)[1]
+    return expand(parse(content | keys))[1]
 
 
 def only(content: dict[str, Any], **keys: Any) -> Trial:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
+from convtl.config.parsing import parse
 from convtl.errors import UserError
 from convtl.keys import key
 from convtl.models.network import Variables
@@ -31,7 +32,7 @@ def content() -> dict[str, Any]:
 
 
 def only(content: dict[str, Any], **keys: Any) -> Trial:
-    (trial,) = expand(content | keys)[1]
+    (trial,) = expand(parse(content | keys))[1]
     return trial
 
 
@@ -85,7 +86,7 @@ def test_fresh_upper_units_at_full_depth_are_scratch_bit_for_bit(tmp_path: Path,
         "fresh": {"source": ["latin", "latin:shuffled"], "upper_init": "fresh", "depth": "all"},
         "scratch": {"source": "scratch"},
     }
-    found = expand(content | {"blocks": blocks, "replicates": 2, "lr": [1e-3, 1e-2]})[1]
+    found = expand(parse(content | {"blocks": blocks, "replicates": 2, "lr": [1e-3, 1e-2]}))[1]
     tiny.run(tmp_path, found)
     rows = tiny.table(tmp_path)
     for replicate in range(2):
