@@ -76,7 +76,7 @@ def test_config_yaml_names_every_key_and_no_other() -> None:
 @pytest.mark.parametrize("name", [name for name in options("experiment") if name not in PICTURES])
 def test_every_experiment_says_what_it_asks_and_its_claims_can_be_answered(name) -> None:
     content = compose([f"+experiment={name}", "replicates=1"])
-    config, trials = expand(parse(parse(content)))
+    config, trials = expand(parse(content))
     assert config.study == name
     assert config.question
     for claim in config.claims:
@@ -138,7 +138,7 @@ MIXTURES = [name for name in options("domains") if name.startswith("mixture")]
 
 
 def one_done(tmp_path, words) -> None:
-    _, trials = expand(parse(parse(compose(words))))
+    _, trials = expand(parse(compose(words)))
     outcome = tiny.run(tmp_path, trials)
     rows = tiny.table(tmp_path)
     assert outcome.failed == []
@@ -207,7 +207,7 @@ def run_whole(out: Path, values: int, *words: str) -> None:
         "target=cyrillic",
     ]
     content = compose([*words, *cut, "gradients=null", f"out={out}"])
-    points = expand(parse(parse(content)))[1]
+    points = expand(parse(content))[1]
     assert run_study(content, "python -m convtl.run") == 0
     assert (out / "report.html").exists()
     with (out / "results.csv").open(newline="", encoding="utf-8") as file:
@@ -252,7 +252,7 @@ def pictures(folder: Path, classes: int = 3, each: int = 12) -> Path:
 
 def test_pictures_of_ones_own_are_studied_with_a_net_from_elsewhere(tmp_path) -> None:
     content = compose(["+experiment=my_pictures", f"path={pictures(tmp_path / 'my pictures')}"])
-    study, found = expand(parse(parse(content)))
+    study, found = expand(parse(content))
     assert {trial.source for trial in found} == {"imagenet_efficientnet_lite0"}
     assert {trial.n_per_class for trial in found} == {
         5,

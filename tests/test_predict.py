@@ -86,7 +86,7 @@ def main(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
 
 
 def test_files_get_the_labels_of_the_trials_own_logits(saved, words, pictures, capsys) -> None:
-    _, (trial,) = expand(parse(parse(compose(words))))
+    _, (trial,) = expand(parse(compose(words)))
     data, net = (
         Materials(Cache(default_root()), lambda line: None).target_data(trial),
         load_net(saved),
@@ -226,7 +226,7 @@ def test_a_net_keeps_what_the_weights_that_it_came_from_expect(words, tmp_path) 
     facts = {"kind": "file", "path": "/nowhere", "model": "lenet5", "naming": "torchvision"}
     facts |= {"mean": "[1.0,2.0,3.0]", "std": "[4.0,5.0,6.0]"}
     own = [f"weights.far.{name}={value}" for name, value in facts.items()]
-    _, (trial,) = expand(parse(parse(compose([*words, *own]))))
+    _, (trial,) = expand(parse(compose([*words, *own])))
     trial = replace(trial, source="far")
     network = build_network(trial.settings.models["lenet5"], (16, 16, 3), 2)
     variables = fresh_variables(network, key(0, "test"), "model")

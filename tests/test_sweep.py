@@ -43,7 +43,7 @@ def records(out: str) -> list[dict]:
 
 def whole(*words: str) -> list[str] | None:
     studies = [unshared(compose_overrides(point)) for point in points(words)]
-    trials = [trial for own in studies for trial in expand(parse(parse(own)))[1]]
+    trials = [trial for own in studies for trial in expand(parse(own))[1]]
     return whole_of(words, list({repr(own): own for own in studies}.values()), trials)
 
 

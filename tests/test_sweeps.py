@@ -57,7 +57,7 @@ def words_of(sweep: dict[str, Any], point: dict[str, Any]) -> list[str]:
 def trials_of(words: list[str]) -> list[Trial]:
     content = compose(words)
     refuse_hidden(typed_keys(words), content)
-    return expand(parse(parse(content)))[1]
+    return expand(parse(content))[1]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -54,7 +54,7 @@ def content(*words: str) -> dict[str, Any]:
 
 
 def trials(*words: str) -> list[Trial]:
-    return expand(parse(parse(content(*words))))[1]
+    return expand(parse(content(*words)))[1]
 
 
 class Witness:

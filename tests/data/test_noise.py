@@ -112,7 +112,7 @@ def _source_accuracy(source: str, target: str, replicates: int) -> float:
         "seed=3",
         f"replicates={replicates}",
     ]
-    _, trials = expand(parse(parse(compose(words))))
+    _, trials = expand(parse(compose(words)))
     materials = Materials(Cache(default_root()), print)
     materials.sources.prepare(trials, lambda ready, wanted: None)
     return float(np.mean([materials.sources.metadata(trial)["accuracy"] for trial in trials]))

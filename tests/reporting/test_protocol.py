@@ -17,8 +17,8 @@ def record_of(content, points):
 
 def test_rows_of_another_protocol_are_left_out():
     content = tiny.content()
-    config, points = expand(parse(parse(content)))
-    _, other = expand(parse(parse(tiny.content("batch_size=2"))))
+    config, points = expand(parse(content))
+    _, other = expand(parse(tiny.content("batch_size=2")))
     everything = {trial.id: describe(trial) | {"status": "done"} for trial in (*points, *other)}
     rows, left_out = comparable(everything, config, record_of(content, points))
     assert len(rows) == len(points)
@@ -29,7 +29,7 @@ def test_rows_of_another_protocol_are_left_out():
 
 def test_the_protocol_is_said():
     content = tiny.content()
-    config, points = expand(parse(parse(content)))
+    config, points = expand(parse(content))
     record = record_of(content, points)
     rows = [
         describe(point) | {"status": "done", "test_accuracy": 0.5, "n_test": 24, "n_train": 8}

@@ -18,7 +18,7 @@ LADDER = ["+experiment=principle1_similarity", "replicates=1"]
 
 
 def points(blocks: dict[str, Any] | None, **keys: Any) -> list[Trial]:
-    return expand(parse(parse(BASE | keys | {"blocks": blocks})))[1]
+    return expand(parse(BASE | keys | {"blocks": blocks}))[1]
 
 
 def ids(trials: list[Trial]) -> set[str]:
@@ -165,7 +165,7 @@ def test_a_block_that_is_none_is_one_line() -> None:
 
 @pytest.fixture(scope="module")
 def ladder() -> list[Trial]:
-    return expand(parse(parse(compose(LADDER))))[1]
+    return expand(parse(compose(LADDER)))[1]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def ladder() -> list[Trial]:
     ],
 )
 def test_a_slice_is_made_of_the_same_trials(words: list[str], ladder: list[Trial]) -> None:
-    part = expand(parse(parse(compose([*LADDER, *words]))))[1]
+    part = expand(parse(compose([*LADDER, *words])))[1]
     assert ids(part) <= ids(ladder)
     assert 0 < len(part) <= len(ladder)
     assert {(t.source, t.similarity, t.target, t.depth, t.id) for t in part} <= {
@@ -216,7 +216,7 @@ def test_what_blocks_would_hide_is_refused(typed: str, words: str | None) -> Non
 
 
 def test_limits_cut_blocks_too() -> None:
-    config, found = expand(parse(parse(compose(["+experiment=principle1_similarity", "debug=smoke"]))))
+    config, found = expand(parse(compose(["+experiment=principle1_similarity", "debug=smoke"])))
     limits = config.limits
     assert config.study == "principle1_similarity-smoke"
     assert {t.replicate for t in found} == {0, 1}

@@ -43,7 +43,7 @@ def test_a_saved_net_has_the_accuracy_of_its_row(out: Path) -> None:
     assert row["trial"] in path.name
     net = load_net(path)
 
-    _, (trial,) = expand(parse(parse(compose(WORDS))))
+    _, (trial,) = expand(parse(compose(WORDS)))
     data = Materials(Cache(default_root()), lambda line: None).target_data(trial)
     images = data.domain.split("test").images[data.draw.test]
     _, labels = data.held_out("test")

@@ -60,7 +60,7 @@ STUDY = ("source=[latin,scratch]", "depth=[1,3,5]", "n_per_class=[2,4]", "replic
 
 
 def share_of(index: int, *words: str) -> frozenset[str]:
-    config, trials = expand(parse(parse(tiny.content(*STUDY, "shards=3", f"shard={index}", *words))))
+    config, trials = expand(parse(tiny.content(*STUDY, "shards=3", f"shard={index}", *words)))
     return own_trials(config, trials, Materials(Cache(default_root()), lambda what: None))
 
 
@@ -87,11 +87,11 @@ def test_deeper_and_longer_trials_cost_more_and_rates_count() -> None:
 
 def test_a_share_is_no_part_of_a_trial_nor_of_what_is_recorded() -> None:
     plain, shared = tiny.content(*STUDY), tiny.content(*STUDY, "shards=3", "shard=1")
-    assert [trial.id for trial in expand(parse(parse(plain)))[1]] == [
-        trial.id for trial in expand(parse(parse(shared)))[1]
+    assert [trial.id for trial in expand(parse(plain))[1]] == [
+        trial.id for trial in expand(parse(shared))[1]
     ]
-    assert [trial.config for trial in expand(parse(parse(plain)))[1]] == [
-        trial.config for trial in expand(parse(parse(shared)))[1]
+    assert [trial.config for trial in expand(parse(plain))[1]] == [
+        trial.config for trial in expand(parse(shared))[1]
     ]
     assert unshared(shared) == plain
 
@@ -106,7 +106,7 @@ def test_a_share_is_no_part_of_a_trial_nor_of_what_is_recorded() -> None:
 )
 def test_a_share_that_there_is_not_is_refused(words, line) -> None:
     with pytest.raises(UserError) as error:
-        check_shard(expand(parse(parse(tiny.content(*words))))[0])
+        check_shard(expand(parse(tiny.content(*words)))[0])
     assert str(error.value).startswith(line)
 
 
