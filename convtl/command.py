@@ -29,7 +29,7 @@ from convtl.secrets import redacted, refuse_typed_secrets
 from convtl.study.assignments import refuse_hidden
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
-from convtl.study.runner import check_trials, unfinished
+from convtl.study.runner import unfinished
 from convtl.study.shares import REPORT, Part, check_shard, own_trials, unshared
 from convtl.study.store import RowStore
 from convtl.sweep import unshared_words, whole_of, with_shards
@@ -153,10 +153,8 @@ def _sweep(words: Sequence[str]) -> int:
         return max(
             run_study({**own, **shares}, command) for own in ([content] if content else studies)
         )
-    check_trials(
-        unfinished(everywhere, RowStore(out_folder(config))),
-        Materials(cache_of(config), lambda what: None),
-    )
+    materials = Materials(cache_of(config), lambda what: None)
+    materials.check(unfinished(everywhere, RowStore(out_folder(config))))
     kind, out = class_of_launcher(words), out_folder(config)
     task = _Job(content, command, str(Path.cwd()), os.getpid(), _announcements(kind, out))
     codes = _launch(words, task, kind, out)

@@ -22,17 +22,16 @@ from convtl.runtime.programs import keep_programs
 from convtl.runtime.stopping import on_signals
 from convtl.storage.cache import Cache, default_root
 from convtl.study.claims import one_at_a_time
-from convtl.study.dry_run import describe_plan
 from convtl.study.grid import Trial, distinct, expand
 from convtl.study.materials import Materials
-from convtl.study.measured import measure
+from convtl.study.measurements import measure_study
 from convtl.study.record import make_record, run_on, write_record
-from convtl.study.runner import Outcome, check_trials, run_trials, unfinished
-from convtl.study.shares import ALL, Part, check_shard, describe_shares, own_trials, unshared
+from convtl.study.runner import Outcome, run_trials, unfinished
+from convtl.study.shares import ALL, Part, check_shard, own_trials, unshared
 from convtl.study.store import FINAL, Row, RowStore, saying_what_is_saved
+from convtl.study.study import Study
 from convtl.tracking import MOST_ROWS, Silence, Tracker, open_tracker, told_of_errors
 from convtl.training.devices import device_line, devices_as, peak_memory_gib, use_all_cores
-from convtl.training.probes.run import run_gradients
 
 
 def out_folder(config: Config) -> Path:
@@ -128,7 +127,7 @@ def _along(study: _Study) -> int:
     materials = Materials(study.cache, progress.working_on)
     keep_programs()
     own = study.part.of(study.trials)
-    check_trials(own, materials)
+    materials.check(own)
     agreed(lambda: "ready")
     outcome = run_trials(own, study.store, materials, progress, study.nets)
     return 1 if outcome.failed else 0
@@ -145,10 +144,7 @@ def _alone(study: _Study) -> int:
 
 
 def _dry_run(study: _Study) -> int:
-    print(describe_plan(study.trials, study.store.out, study.cache))
-    materials = Materials(study.cache, lambda what: None)
-    for line in describe_shares(study.config, study.trials, materials):
-        print(line)
+    print(*Study(study.config, study.trials, study.store.out, study.cache).plan(), sep="\n")
     return 0
 
 
@@ -161,7 +157,7 @@ def _run(study: _Study) -> int:
     with closing(progress):
         materials = Materials(study.cache, progress.working_on)
         own = study.part.of(study.trials)
-        check_trials(own if done < total else [], materials)
+        materials.check(own if done < total else [])
         store.prepare()
         progress.tracker = tracker = open_tracker(
             config.tracking, config.study or "trials", study.told, store.out
@@ -249,10 +245,7 @@ def _around(
     """What belongs to a study beside its trials."""
     if ran or lacks_samples(out, trials, config.domains):
         save_samples(out, trials, materials)
-    if config.gradients is not None:
-        run_gradients(config, out, materials.cache, working_on)
-    if config.distances:
-        measure(trials, materials, out, working_on)
+    measure_study(config, trials, materials, out, working_on)
 
 
 def _report(

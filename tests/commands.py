@@ -53,10 +53,10 @@ class Commands:
     def without_reports(self) -> "Commands":
         """From now on a run leaves rows and their table, but draws no report: that takes longer than the study."""
         from convtl import conduct
-        from convtl.study.measured import read_measured, with_measures
+        from convtl.study.similarity import read_similarity, with_similarity
 
         def table(store: RowStore, *given: Any) -> tuple[Path, str]:
-            store.write_table(with_measures(store.read().values(), read_measured(store.out)))
+            store.write_table(with_similarity(store.read().values(), read_similarity(store.out)))
             return store.out / "report.html", ""
 
         self._monkeypatch.setattr(conduct, "build", table)

@@ -19,11 +19,10 @@ from convtl.data.inputs import Normalisation
 from convtl.errors import UserError
 from convtl.keys import generator, key
 from convtl.models.registry import build_network
-from convtl.storage import checkpoint
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
-from convtl.study.nets import Preparation, load_net, net_name, net_of, save_net
+from convtl.study.nets import load_net, net_name, net_of, save_net
 from convtl.training.features import Forward
 from convtl.transfer.graft import fresh_variables
 
@@ -208,17 +207,6 @@ def test_the_exit_code_of_bad_input_is_2() -> None:
         done.stderr
         == "convtl: net: got '/nowhere'; accepted: a folder in nets/ of a run with save=best\n"
     )
-
-
-def test_a_net_saved_before_pictures_could_be_asked_about(saved, pictures, tmp_path) -> None:
-    variables, metadata = checkpoint.load(saved)
-    checkpoint.save(
-        tmp_path / "old", variables, {k: v for k, v in metadata.items() if k != "preparation"}
-    )
-    old, new = load_net(tmp_path / "old"), load_net(saved)
-    image = old.image(Image.open(pictures / "left" / "00.png"))[None]
-    assert old.preparation == Preparation()
-    np.testing.assert_array_equal(old.logits(image), new.logits(image))
 
 
 def test_a_net_keeps_what_the_weights_that_it_came_from_expect(words, tmp_path) -> None:

@@ -27,9 +27,9 @@ from convtl.storage.files import written
 from convtl.study.columns import Rows, Table, column_of
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
-from convtl.study.measured import not_measured, read_measured, with_measures
 from convtl.study.program import commit, short
 from convtl.study.record import commits_of
+from convtl.study.similarity import not_measured, read_similarity, with_similarity
 from convtl.study.sources import source_name
 from convtl.study.store import Row, RowStore, accessible
 from convtl.training.devices import peak_memory_gib
@@ -62,8 +62,8 @@ def build(
     made_by = commits_of(store, found)
     signed = column_of([made_by[trial] for trial in found], {})
     everything = Rows(found.table.with_columns({"commit": signed}))
-    measured = read_measured(store.out)
-    store.write_table(with_measures(everything.table, measured))
+    measured = read_similarity(store.out)
+    store.write_table(with_similarity(everything.table, measured))
     rows, left_out = comparable(everything, config, record)
     left_out += not_measured(store.out) if config.distances else []
     program = {
@@ -98,7 +98,7 @@ def build(
             lines = [headline(results)]
             lines += [advice.console(given, config, store.out)] if config.advice else []
             return path, "\n\n".join(lines)
-        rows = with_measures(rows, measured)
+        rows = with_similarity(rows, measured)
         return write_scorecard(
             rows,
             store.out,

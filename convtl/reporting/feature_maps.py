@@ -9,12 +9,13 @@ import pandas as pd
 
 from convtl.analysis.arms import SCRATCH, Block, blocks, frame
 from convtl.analysis.cells import RUNGS
+from convtl.analysis.movement import movement_frame
 from convtl.analysis.statistics import Estimate, estimate
 from convtl.reporting import feature_plots, figures, numbers
 from convtl.reporting.figures import Figure
 from convtl.reporting.tables import markdown
 from convtl.study.feature_maps import FeatureMaps, read_maps
-from convtl.study.movement import IMAGES, movement_frame
+from convtl.study.movement import IMAGES
 
 _MOST_SOURCES = 6
 """Sources that pictures show, the first of them."""

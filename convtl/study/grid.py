@@ -40,6 +40,7 @@ class Trial:
       settings: the study's config, with the values of `blocks` and `axes` for this trial.
       depth, depth_unit: number of trained weighted units, and the lowest of them (`conv1+fc5` where the
         trained units are not simply the last ones).
+      plan: what is trained when.
       axes: values of the additional axes, by key.
     """
 
@@ -58,6 +59,7 @@ class Trial:
     updates: int
     similarity: float | None
     replicate: int
+    plan: Plan
     axes: Mapping[str, Any]
 
 
@@ -157,6 +159,7 @@ def _conditions(
             "n_per_class": n,
             "updates": updates,
             "similarity": similarity,
+            "plan": plan,
         }
         yield condition, digests({"protocol": recipe, "contents": contents, **place}, "replicate")
 

@@ -1,88 +1,109 @@
-"""Trials in flight: what has come of them so far, and how that is kept on disk and taken up again."""
+"""A trial in training: learning rates tried so far, their scores, runs on their way, checkpoints."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+
+import numpy as np
 
 from convtl.models.network import Variables
 from convtl.study.grid import Trial
 from convtl.study.materials import Start
-from convtl.study.rates import NO_SCORE, Score, next_rates
+from convtl.study.rates import NO_SCORE, Score, best_rate, next_rates
 from convtl.study.shared_features import Prefix
-from convtl.study.target_data import TargetData
+from convtl.study.target_data import Images, TargetData
 from convtl.training.checkpoints import Kept
 from convtl.training.runs import Run, RunState
 
 
 @dataclass(eq=False)
-class Running:
-    """A trial in flight: the rates it has tried, and the variables of the best so far."""
+class ActiveTrial:
+    """A trial in training.
+
+    Attributes:
+      prefix: the frozen part, where its features are shared on disk.
+      run: what all its runs share; None until the first begins.
+      scores: of the learning rates that are done.
+      states: of runs that have begun, by learning rate.
+      outstanding: number of learning rates that are queued or in training.
+      best: variables of the best run so far, of the units that enter training.
+      seconds: of training, its share where runs were trained together.
+    """
 
     trial: Trial
     start: Start
     data: TargetData
     prefix: Prefix | None = None
-    """the frozen part, where its features are shared on disk"""
-    shared_run: Run | None = None
-    """what its runs share, once it is known: all but their rates"""
+    run: Run | None = None
     scores: dict[float, Score] = field(default_factory=dict)
+    states: dict[float, RunState] = field(default_factory=dict)
     outstanding: int = 0
     best: Variables | None = None
     seconds: float = 0.0
-    paused: dict[float, RunState] = field(default_factory=dict)
-    """runs that are on their way, as they stood last, by rate"""
 
-    def wanted(self) -> list[float]:
+    def next_rates(self) -> list[float]:
         return next_rates(self.trial.settings.lr, self.scores, self.trial.settings.lr_extend)
 
     def update(self, rate: float) -> int:
-        """How many updates of a run are done."""
-        return self.paused[rate].update if rate in self.paused else 0
+        """Number of updates done at a learning rate."""
+        return self.states[rate].update if rate in self.states else 0
 
+    def add_score(self, rate: float, score: Score, variables: Variables) -> None:
+        """Record a run that has ended, and keep its variables if it is the best."""
+        self.scores[rate] = score
+        self.states.pop(rate, None)
+        self.outstanding -= 1
+        if best_rate(self.scores) == rate:
+            self.best = variables
 
-def kept(running: Running) -> Kept | None:
-    """What is to be kept of a trial in flight; None if it has come to nothing yet."""
-    arrays: dict[str, Any] = {} if running.best is None else {"best": running.best}
-    if running.paused:
-        arrays["runs"] = {
-            str(number): one.arrays() for number, one in enumerate(running.paused.values())
-        }
-    if not arrays:
-        return None
-    return Kept(
-        arrays,
-        {
-            "trial": running.trial.id,
-            "seconds": running.seconds,
+    @property
+    def tuned(self) -> Variables | None:
+        """The tuned net from its first unit on; None while no run has a score."""
+        return None if self.best is None else self.start.variables | self.best
+
+    def images(self, split: str) -> Images:
+        if split == "train":
+            return self.data.train_images(self.trial.n_per_class)
+        return self.data.held_out(split)[0]
+
+    def labels(self, split: str) -> np.ndarray:
+        if split == "train":
+            return self.data.train_labels(self.trial.n_per_class)
+        return self.data.held_out(split)[1]
+
+    def checkpoint(self) -> Kept | None:
+        """What a resumed process needs; None if nothing has been trained."""
+        if self.best is None and not self.states:
+            return None
+        states = list(self.states.items())
+        arrays = {} if self.best is None else {"best": self.best}
+        if states:
+            arrays["runs"] = {str(index): state.arrays() for index, (_, state) in enumerate(states)}
+        metadata = {
+            "trial": self.trial.id,
+            "seconds": self.seconds,
             "scores": [
                 [rate, *(score if score != NO_SCORE else (None, None))]
-                for rate, score in running.scores.items()
+                for rate, score in self.scores.items()
             ],
-            "runs": [[rate, one.update] for rate, one in running.paused.items()],
-        },
-    )
-
-
-def take_up(running: Running, found: Kept, resumes: Callable[[RunState], bool]) -> None:
-    """Has a trial go on where it was kept.
-
-    Args:
-      resumes: whether a run can go on from there; one that cannot begins anew.
-    """
-    said = found.metadata
-    try:
-        runs = {
-            rate: RunState.of(update, found.arrays["runs"][str(number)])
-            for number, (rate, update) in enumerate(said["runs"])
+            "runs": [[rate, state.update] for rate, state in states],
         }
-        scores: dict[float, Score] = {
-            rate: NO_SCORE if accuracy is None else (accuracy, minus_loss)
-            for rate, accuracy, minus_loss in said["scores"]
-        }
-        seconds, trial = float(said["seconds"]), said["trial"]
-    except (KeyError, TypeError, ValueError):  # another version's
-        return
-    if trial != running.trial.id:
-        return
-    running.seconds, running.scores, running.best = seconds, scores, found.arrays.get("best")
-    running.paused = {rate: paused for rate, paused in runs.items() if resumes(paused)}
+        return Kept(arrays, metadata)
+
+    def resume(self, checkpoint: Kept, resumes: Callable[[RunState], bool]) -> None:
+        """Go on from a checkpoint; runs that do not fit the program (`resumes`) begin anew."""
+        metadata, arrays = checkpoint.metadata, checkpoint.arrays
+        try:
+            states = {
+                rate: RunState.of(update, arrays["runs"][str(index)])
+                for index, (rate, update) in enumerate(metadata["runs"])
+            }
+            scores: dict[float, Score] = {
+                rate: NO_SCORE if accuracy is None else (accuracy, minus_loss)
+                for rate, accuracy, minus_loss in metadata["scores"]
+            }
+            seconds, trial = float(metadata["seconds"]), metadata["trial"]
+        except (KeyError, TypeError, ValueError):  # of another version
+            return
+        if trial == self.trial.id:
+            self.seconds, self.scores, self.best = seconds, scores, arrays.get("best")
+            self.states = {rate: state for rate, state in states.items() if resumes(state)}

@@ -1,18 +1,16 @@
-"""What trials are made of, shared between them: domains, draws, images, source nets, grafted nets."""
+"""What trials are made of, shared between them: domains, target images, networks, starting nets."""
 
-from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+from typing import Literal, TypeVar
 
 import jax
 import numpy as np
 
-from convtl.config.roles import content
+from convtl.config.domains import DomainConfig
 from convtl.config.schema import Config
-from convtl.config.training import ShiftConfig
 from convtl.data.domains import Domain, load_domain
-from convtl.data.inputs import Normalisation
-from convtl.data.subsets import draw_target
 from convtl.errors import UserError
 from convtl.keys import digest, key
 from convtl.models.network import Network, Variables
@@ -21,206 +19,175 @@ from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
 from convtl.study.shared_features import Prefix, SharedFeatures
-from convtl.study.source_nets import ImportedRequest, Request, SourceNets
-from convtl.study.sources import source_name
+from convtl.study.source_nets import ImportedRequest, SourceNets
+from convtl.study.sources import normalisation_of, source_name
 from convtl.study.target_data import TargetData
 from convtl.transfer.graft import fresh_variables, graft
 
+Value = TypeVar("Value")
+
+
+class Recent(OrderedDict[Hashable, Value]):
+    """The `size` values that were used last, by key."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+
+    def get_or_make(self, name: Hashable, make: Callable[[], Value]) -> Value:
+        if name not in self:
+            self[name] = make()
+        self.move_to_end(name)
+        while len(self) > self._size:
+            self.popitem(last=False)
+        return self[name]
+
+
+class Start:
+    """The net that a trial starts from, with digests of its leaves from before training."""
+
+    def __init__(self, variables: Variables, name: Hashable) -> None:
+        self.variables, self.name = variables, name
+        self.digests = {unit: checkpoint.digests(leaves) for unit, leaves in variables.items()}
+
+    def frozen_ok(self, tuned: Variables, trained: Iterable[str]) -> bool:
+        """Whether weights and statistics of all units that were not trained have the same bits."""
+        frozen = set(self.variables) - set(trained)
+        return all(checkpoint.digests(tuned[unit]) == self.digests[unit] for unit in frozen)
+
 
 class Materials:
-    """Loads, draws and remembers; everything it hands out is a pure function of the trial."""
+    """Loads and draws on demand; each result is a pure function of the trial.
+
+    Args:
+      say: takes a line about slow work.
+    """
 
     def __init__(self, cache: Cache, say: Callable[[str], None]) -> None:
         self.cache, self._say = cache, say
-        self._domains: dict[str, Domain] = {}
+        self._domains: dict[tuple[str, DomainConfig], Domain] = {}
+        self._targets: Recent[TargetData] = Recent(64)
+        self._starts: Recent[Start] = Recent(64)
         self.shared = SharedFeatures(cache, say)
-        self.sources = SourceNets(cache, self.domain, lambda trial: self.target_data(trial).draw)
-        self.target = lru_cache(maxsize=64)(self._target)
-        self.grafted = lru_cache(maxsize=64)(self._grafted)
+        self.sources = SourceNets(cache, self.domain, self.target_data)
 
     def domain(self, settings: Config, name: str) -> Domain:
         config = settings.domains[name]
-        known = digest([name, repr(config)])
-        if known not in self._domains:
-            self._domains[known] = load_domain(
-                name, config, self.cache.root, self._say, settings.data
-            )
-        return self._domains[known]
-
-    def check(self, trial: Trial) -> None:
-        """Refuses a trial whose images and classes do not fit, beyond what `check_counts` refuses.
-
-        Raises:
-          UserError: too few classes, or images of a shape that does not fit.
-        """
-        network = self.network(trial)
-        requests = self.sources.requests(trial)
-        self.sources.check(trial)
-        if requests and trial.settings.head_init == "source":
-            mine = self.target_data(trial)
-            names = tuple(mine.domain.class_names[index] for index in mine.draw.classes)
-            if requests[0].classes != names:
-                raise UserError(
-                    f"head_init: got 'source' with source '{trial.source}', whose classes are not the target's; "
-                    "accepted: with source same_classes or self"
-                )
-        if trial.settings.class_balance == "at_most":
-            base = source_name(trial.source).base
-            if base in ("self", "same_classes") or trial.settings.distances:
-                given = "distances=true" if trial.settings.distances else f"source '{base}'"
-                raise UserError(f"class_balance: got 'at_most' with {given}; accepted: 'equal'")
-        kept = trial.settings.kept
-        if kept is not None and kept >= len(network.weighted):
-            raise UserError(
-                f"kept: got {kept}; accepted: 1 to {len(network.weighted) - 1} units of '{trial.model}'"
-            )
-
-    def check_counts(self, trial: Trial) -> None:
-        """Refuses a trial that asks for more images than there are; no image has to be drawn for it.
-
-        Raises:
-          UserError: too few images a class.
-        """
-        settings = trial.settings
-        wanted = [
-            ("n_per_class", trial.n_per_class, "target", trial.target, "train"),
-            (
-                "validation.per_class",
-                settings.validation.per_class,
-                "target",
-                trial.target,
-                "validation",
-            ),
-            ("test_per_class", settings.test_per_class, "target", trial.target, "test"),
-        ]
-        for asked, count, role, name, split in wanted:
-            if settings.class_balance == "at_most":  # what there is is taken
-                continue
-            there = self.domain(settings, name).counts[split]
-            if count > there:
-                raise UserError(
-                    f"{asked}: got {count}; accepted: 1 to {there}, the {split} images a class of {role} '{name}'"
-                )
+        if (name, config) not in self._domains:
+            domain = load_domain(name, config, self.cache.root, self._say, settings.data)
+            self._domains[name, config] = domain
+        return self._domains[name, config]
 
     def target_data(self, trial: Trial) -> TargetData:
         settings = trial.settings
-        return self.target(
-            self.domain(settings, trial.target),
-            settings.seed,
-            trial.replicate,
-            settings.classes,
-            settings.class_draw,
-            settings.validation.per_class,
-            settings.test_per_class,
-            settings.class_balance,
-            settings.shift,
-            self.domain(settings, settings.shift.blend_with) if settings.shift.blend else None,
-            self.sources.normalisation(trial),
+        shift, domain = settings.shift, self.domain(settings, trial.target)
+        blend = self.domain(settings, shift.blend_with) if shift.blend else None
+        normalisation = normalisation_of(settings, trial.source)
+        name = (
+            *(domain, blend, normalisation, settings.seed, trial.replicate, shift),
+            *(settings.classes, settings.class_draw, settings.class_balance),
+            *(settings.validation.per_class, settings.test_per_class),
         )
-
-    def _target(
-        self,
-        domain: Domain,
-        seed: int,
-        replicate: int,
-        classes: int | None,
-        class_draw: str,
-        n_val: int,
-        n_test: int,
-        class_balance: str,
-        shift: ShiftConfig,
-        blend: Domain | None,
-        normalisation: Normalisation | None,
-    ) -> TargetData:
-        draw = draw_target(
-            domain,
-            seed=seed,
-            replicate=replicate,
-            classes=classes,
-            n_validation=n_val,
-            n_test=n_test,
-            disjoint=class_draw == "disjoint",
-            ragged=class_balance == "at_most",
-        )
-        shape = content(shift) | {"blend_with": blend.digest if blend else None}
-        drawn = [domain.digest, seed, replicate, classes, class_draw, n_val, n_test, class_balance]
-        name = digest([*drawn, shape, repr(normalisation)])
-        return TargetData(name, domain, draw, seed, replicate, shift, blend, normalisation)
+        given = (name, settings, trial.replicate, domain, blend, normalisation)
+        return self._targets.get_or_make(name, partial(TargetData, *given))
 
     def network(self, trial: Trial) -> Network:
-        domain = self.domain(trial.settings, trial.target)
-        classes = len(self.target_data(trial).draw.classes)
-        return build_network(trial.settings.models[trial.model], domain.image_shape, classes)
+        settings, domain = trial.settings, self.domain(trial.settings, trial.target)
+        classes = len(domain.class_names)
+        if settings.classes is not None:
+            classes = min(classes, settings.classes)
+        return build_network(settings.models[trial.model], domain.image_shape, classes)
 
-    def prefix(self, trial: Trial) -> Prefix | None:
-        """The frozen part of the trial's net where all replicates share it and its images, else None."""
-        requests, data = self.sources.requests(trial), self.target_data(trial)
-        shared = (
-            requests
-            and isinstance(requests[0], ImportedRequest)
-            and not source_name(trial.source).variant
-        )
-        if not shared or not data.as_stored or trial.settings.upper_init == "fresh":
-            return None
-        start = self.start(trial)
-        network, model = self.network(trial), trial.contents["model"]
-        weights = tuple(digest(start.digests[unit]) for unit in network.names)
-        return Prefix(network, start.variables, weights, model, data.domain, data.normalisation)
-
-    def start(self, trial: Trial) -> "Start":
-        """The net that a trial starts from, ready to be trained."""
+    def start(self, trial: Trial) -> Start:
+        """The net that a trial starts from; its source net must have been prepared."""
         settings, network = trial.settings, self.network(trial)
-        requests = self.sources.requests(trial)
+        requests, variant = self.sources.requests(trial), source_name(trial.source).variant
         taken = _taken(network, trial) if requests else frozenset()
         # A fresh net has no head of its own to keep.
-        head = "zeros" if settings.head_init == "source" else settings.head_init
-        return self.grafted(
-            network,
-            requests,
-            source_name(trial.source).variant,
-            taken,
-            settings.seed,
-            trial.replicate,
-            head,
-        )
+        head: Literal["zeros", "model"] = "model" if settings.head_init == "model" else "zeros"
+        stream = (settings.seed, "init", trial.replicate)
+        name = (network, *(request.key for request in requests), variant, taken, *stream, head)
 
-    def _grafted(
-        self,
-        network: Network,
-        requests: tuple[Request, ...],
-        variant: str,
-        taken: frozenset[str],
-        seed: int,
-        replicate: int,
-        head_init: Any,
-    ) -> "Start":
-        variables = fresh_variables(network, key(seed, "init", replicate), head_init)
-        name = f"fresh-{seed}-{replicate}-{head_init}"
-        if requests:
-            source = self.sources.variables(requests, variant)
-            variables = graft(network, source, variables, taken)
-            name = f"{requests[0].key}-{variant}-{'+'.join(sorted(taken))}-{name}"
-        return Start(jax.tree.map(np.asarray, variables), name)
+        def make() -> Start:
+            variables = fresh_variables(network, key(*stream), head)
+            if requests:
+                source = self.sources.variables(requests, variant)
+                variables = graft(network, source, variables, taken)
+            return Start(jax.tree.map(np.asarray, variables), name)
+
+        return self._starts.get_or_make(name, make)
+
+    def prefix(self, trial: Trial) -> Prefix | None:
+        """The frozen part of the trial's net if all replicates share it and its images."""
+        requests, data = self.sources.requests(trial), self.target_data(trial)
+        imports = bool(requests) and isinstance(requests[0], ImportedRequest)
+        if not imports or source_name(trial.source).variant or not data.as_stored:
+            return None
+        if trial.settings.upper_init == "fresh":
+            return None
+        start, network = self.start(trial), self.network(trial)
+        weights = tuple(digest(start.digests[unit]) for unit in network.names)
+        model = trial.contents["model"]
+        return Prefix(network, start.variables, weights, model, data.domain, data.normalisation)
+
+    def check(self, trials: Iterable[Trial]) -> None:
+        """Refuse trials whose images, classes or weights do not suffice; counts come first.
+
+        Raises:
+          UserError: with the key to change.
+        """
+        trials = list(trials)
+        for trial in trials:
+            self._check_counts(trial)
+        for trial in trials:
+            self._check_source(trial)
+
+    def _check_counts(self, trial: Trial) -> None:
+        """Refuse a trial that needs more images than there are; draws no image."""
+        settings = trial.settings
+        if settings.class_balance == "at_most":  # a class gives what it has
+            return
+        counts = self.domain(settings, trial.target).counts
+        for name, count, split in (
+            ("n_per_class", trial.n_per_class, "train"),
+            ("validation.per_class", settings.validation.per_class, "validation"),
+            ("test_per_class", settings.test_per_class, "test"),
+        ):
+            if count > counts[split]:
+                raise UserError(
+                    f"{name}: got {count}; accepted: 1 to {counts[split]}, the {split} images a "
+                    f"class of target '{trial.target}'"
+                )
+
+    def _check_source(self, trial: Trial) -> None:
+        settings, base = trial.settings, source_name(trial.source).base
+        network, requests = self.network(trial), self.sources.requests(trial)
+        self.sources.check(trial)
+        classes = requests[0].classes if requests else None
+        if settings.head_init == "source" and classes not in (
+            None,
+            self.target_data(trial).class_names,
+        ):
+            raise UserError(
+                f"head_init: got 'source' with source '{trial.source}', whose classes are not the "
+                "target's; accepted: with source same_classes or self"
+            )
+        ragged = settings.class_balance == "at_most"
+        if ragged and (settings.distances or base in ("self", "same_classes")):
+            given = "distances=true" if settings.distances else f"source '{base}'"
+            raise UserError(f"class_balance: got 'at_most' with {given}; accepted: 'equal'")
+        if settings.kept is not None and settings.kept >= len(network.weighted):
+            raise UserError(
+                f"kept: got {settings.kept}; accepted: 1 to {len(network.weighted) - 1} units of "
+                f"'{trial.model}'"
+            )
 
 
 def _taken(network: Network, trial: Trial) -> frozenset[str]:
-    """The units that come from the source: all but a fresh head, or only the lowest with fresh upper units."""
+    """Units that come from the source: all but a fresh head, or those below fresh upper units."""
     settings = trial.settings
     if settings.upper_init == "fresh":
         frozen = [name for name in network.weighted if name not in trial.trained_units]
         return frozenset(network.weighted[: settings.kept] if settings.kept else frozen)
     keep_head = settings.head_init == "source"
     return frozenset(name for name in network.names if keep_head or name != network.head)
-
-
-class Start:
-    """The net that a trial starts from, with the digest of every leaf taken before anything is trained."""
-
-    def __init__(self, variables: Variables, name: str) -> None:
-        self.variables, self.name = variables, name
-        self.digests = {unit: checkpoint.digests(own) for unit, own in variables.items()}
-
-    def frozen_ok(self, tuned: Variables, trained: Iterable[str]) -> bool:
-        """Whether every leaf of every unit that was not trained, weights and statistics, has the same bits."""
-        frozen = set(self.variables) - set(trained)
-        return all(checkpoint.digests(tuned[unit]) == self.digests[unit] for unit in frozen)

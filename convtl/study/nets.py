@@ -1,4 +1,4 @@
-"""Tuned nets on disk (`save=best`), and the few lines that load one and use it."""
+"""Tuned nets on disk (`save=best`): written, loaded, and used on images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,14 +21,14 @@ from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.storage import checkpoint
 from convtl.study.grid import Trial
-from convtl.study.sources import source_name
+from convtl.study.sources import normalisation_of
 from convtl.study.store import Row
 from convtl.training.features import chunks, rows_at_once
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a picture becomes what a net takes; the defaults are those of nets saved before there was a choice.
+    """How a picture becomes what a net takes.
 
     Attributes:
       crop, interpolation: see `convtl.data.pictures.Fit`.
@@ -42,7 +42,7 @@ class Preparation:
 
 @dataclass(frozen=True)
 class SavedNet:
-    """A tuned net: `predict` maps images as they are stored (uint8) to labels, `image` makes them of pictures.
+    """A tuned net.
 
     Attributes:
       classes: what output i stands for.
@@ -56,45 +56,45 @@ class SavedNet:
     preparation: Preparation = field(default_factory=Preparation)
 
     def image(self, picture: Image.Image) -> UInt8[np.ndarray, "height width channels"]:
-        """A picture of any size as the images were that the net was tuned on.
+        """Cut and resize a picture of any size as the images were that the net was tuned on.
 
         Raises:
-          UserError: those were not square, so that it is not known how a picture became one of them.
+          UserError: those were not square, so that it is not known how.
         """
         height, width, channels = self.network.input_shape
         if height != width:
             raise UserError(
                 f"net: takes images of {height}x{width} pixels; accepted for pictures: square ones"
             )
-        how = self.preparation
-        return Fit(height, channels, how.crop, how.interpolation)(picture)
+        fit = Fit(height, channels, self.preparation.crop, self.preparation.interpolation)
+        return fit(picture)
 
     def logits(
         self, images: UInt8[np.ndarray, "n height width channels"]
     ) -> Float[np.ndarray, "n classes"]:
-        """Unnormalised log-probabilities; images are normalised as in training, a chunk at a time.
+        """Unnormalised log-probabilities of images as they are stored (uint8).
 
         Raises:
           UserError: the images are not of the shape that the net was trained on.
         """
-        if images.shape[1:] != self.network.input_shape:
-            raise UserError(
-                f"images: got shape {images.shape}; accepted: (n, {', '.join(map(str, self.network.input_shape))})"
-            )
-        every, how = np.arange(len(images)), self.preparation.normalisation
-        inputs = LazyImages(lambda chosen: images[chosen], every, self.network.input_shape, how)
-        found = [
-            np.asarray(self._apply(self._own, piece))[:count]
-            for _, piece, count in chunks(inputs, rows_at_once(self.network.input_shape))
+        shape = self.network.input_shape
+        if images.shape[1:] != shape:
+            accepted = ", ".join(map(str, shape))
+            raise UserError(f"images: got shape {images.shape}; accepted: (n, {accepted})")
+        how = self.preparation.normalisation
+        inputs = LazyImages(images.__getitem__, np.arange(len(images)), shape, how)
+        pieces = [
+            np.asarray(self._apply(self._on_device, piece))[:count]
+            for _, piece, count in chunks(inputs, rows_at_once(shape))
         ]
-        return np.concatenate(found) if found else np.zeros((0, len(self.classes)), np.float32)
+        return np.concatenate([np.zeros((0, len(self.classes)), np.float32), *pieces])
 
     def predict(self, images: UInt8[np.ndarray, "n height width channels"]) -> Int[np.ndarray, "n"]:
         """Index into `classes` of the most probable class of each image."""
         return self.logits(images).argmax(-1)
 
     @cached_property
-    def _own(self) -> Variables:
+    def _on_device(self) -> Variables:
         return jax.device_put(self.variables)
 
     @cached_property
@@ -103,7 +103,7 @@ class SavedNet:
 
 
 def net_name(trial: Trial) -> str:
-    """Folder name that a person can read and that no two trials share; its end is the trial's id."""
+    """Name of a net's folder: readable, and unique as it ends with the trial's id."""
     source = trial.source.replace(":", "-")
     if trial.similarity is not None:
         source += f"{trial.similarity:g}"
@@ -119,34 +119,31 @@ def net_of(folder: Path, trial: str) -> Path | None:
 
 
 def save_net(folder: Path, trial: Trial, network: Network, variables: Variables, row: Row) -> Path:
-    """Writes a tuned net with all that its use needs; a kill leaves a whole net or none."""
+    """Write a tuned net with all that its use needs; a kill leaves a complete net or none."""
     path = folder / net_name(trial)
     metadata = {
         "model": dump(trial.settings.models[trial.model]),
         "input_shape": list(network.input_shape),
         "classes": row["classes"],
-        "preparation": _preparation(trial),
+        "preparation": dump(_preparation(trial)),
         "row": row,
     }
     checkpoint.save(path, variables, metadata)
     return path
 
 
-def _preparation(trial: Trial) -> dict[str, Any]:
-    """How the trial's images came about, as plain data."""
-    domain, plain = trial.settings.domains[trial.target], Preparation()
-    weights = trial.settings.weights.get(source_name(trial.source).base)
-    return {
-        "crop": getattr(domain, "crop", plain.crop),
-        "interpolation": getattr(domain, "interpolation", plain.interpolation),
-        "normalisation": None
-        if weights is None
-        else {"mean": list(weights.mean), "std": list(weights.std)},
-    }
+def _preparation(trial: Trial) -> Preparation:
+    """How the trial's images were made."""
+    domain, settings = trial.settings.domains[trial.target], trial.settings
+    return Preparation(
+        getattr(domain, "crop", Preparation.crop),
+        getattr(domain, "interpolation", Preparation.interpolation),
+        normalisation_of(settings, trial.source),
+    )
 
 
 def load_net(path: Path | str) -> SavedNet:
-    """Loads a net that `save=best` has written.
+    """Load a net that `save=best` has written.
 
     Raises:
       UserError: there is none, or it is damaged or of another make.
@@ -156,10 +153,7 @@ def load_net(path: Path | str) -> SavedNet:
     try:
         config = TypeAdapter(ModelConfig).validate_python(metadata["model"])
         shape, classes = tuple(metadata["input_shape"]), tuple(metadata["classes"])
-        known = metadata.get(
-            "preparation", {}
-        )  # nets saved before pictures could be asked about have none
-        preparation = TypeAdapter(Preparation).validate_python(known)
+        preparation = TypeAdapter(Preparation).validate_python(metadata["preparation"])
     except (KeyError, TypeError, ValidationError):
         raise UserError(
             f"'{path}' is no tuned net of convtl; accepted: a folder in nets/ of a run"

@@ -7,7 +7,7 @@ from convtl.config.roles import dump
 from convtl.keys import digest
 from convtl.models.network import weight_count
 from convtl.study.grid import Trial
-from convtl.study.in_flight import Running
+from convtl.study.in_flight import ActiveTrial
 from convtl.study.rates import NO_SCORE, at_edge, best_rate
 from convtl.study.store import Row
 from convtl.training.recipe import Recipe
@@ -36,7 +36,7 @@ def describe(trial: Trial) -> dict[str, Any]:
     }
 
 
-def tried(running: Running, recipe: Recipe, source: Mapping[str, Any], flops: int) -> Row:
+def tried(running: ActiveTrial, recipe: Recipe, source: Mapping[str, Any], flops: int) -> Row:
     """What is known when all rates have been tried.
 
     Args:

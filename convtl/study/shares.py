@@ -1,7 +1,7 @@
-"""Which trials of a study a process runs: shares of about the same cost, the same whoever computes them.
+"""Shares of a study: sets of trials of about equal cost, the same whoever computes them.
 
-A share is drawn from the whole study, never from what is missing, so that it stays what it is while others work.
-It is no part of what a trial is or of what is recorded of a study.
+A share is drawn from the whole study, never from what is missing, so that it stays what it is while others
+work. It is part neither of a trial's identity nor of a study's record.
 """
 
 import heapq
@@ -12,11 +12,11 @@ from typing import Any, Literal
 from convtl.config.schema import Config
 from convtl.errors import UserError
 from convtl.study.grid import Trial, distinct
-from convtl.study.group import trial_flops, trial_recipe
+from convtl.study.group import grouped, trial_flops
 from convtl.study.materials import Materials
 
-_A_RUN = 40_000_000
-"""What a training run costs beside its updates, as arithmetic: LeNet-5 took 1.3 ms for it at 3e10 a second."""
+_FLOPS_PER_RUN = 40_000_000
+"""Cost of a run beside its updates: LeNet-5 took 1.3 ms for it, at 3e10 operations a second."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Part:
     """What a process does of a study; by default all of it.
 
     Attributes:
-      trials: ids of the trials that it runs ; None is all.
-      works: whether it runs anything at all; without, it only reports what there is.
+      trials: ids of the trials that it runs; None is all.
+      works: whether it runs anything; without, it only reports.
       reports: `last` leaves the report to the process that ends last.
     """
 
@@ -45,7 +45,7 @@ REPORT = Part(frozenset(), works=False)
 
 
 def check_shard(config: Config) -> None:
-    """Refuses a share that there is not.
+    """Refuse a share that does not exist.
 
     Raises:
       UserError: `shard` is missing, or no share of `shards`.
@@ -62,60 +62,48 @@ def check_shard(config: Config) -> None:
 
 
 def unshared(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A composed config without what says which share of it is run: that of the study."""
+    """A composed config without its share: that of the whole study."""
     return {**content, "shards": 1, "shard": None}
 
 
 def own_trials(config: Config, trials: Sequence[Trial], materials: Materials) -> frozenset[str]:
-    """Ids of the trials that a config's share holds: all of them where it has no shares."""
+    """Ids of the trials in a config's share; all of them where it has no shares."""
     if config.shards == 1 or config.shard is None:
         return frozenset(trial.id for trial in trials)
     return split(costs(trials, materials), config.shards)[config.shard]
 
 
 def costs(trials: Sequence[Trial], materials: Materials) -> dict[str, int]:
-    """Trial id -> its arithmetic at the rates that it tries at least, and what its runs cost beside that."""
-    per_update: dict[tuple[Any, ...], int] = {}
-    found = {}
-    for trial in distinct(trials):
-        # All that an update's arithmetic depends on; how it is found takes milliseconds, too long for every trial.
-        same = (
-            id(trial.settings),
-            trial.model,
-            trial.target,
-            trial.regime,
-            trial.trained_units,
-            trial.updates,
-        )
-        if same not in per_update:
-            per_update[same] = trial_flops(trial, trial_recipe(materials, trial))
-        runs = len(trial.settings.lr)
-        found[trial.id] = runs * (per_update[same] * trial.updates + _A_RUN)
-    return found
+    """Trial id -> operations of its updates, and of its runs beside them, at the least number of rates."""
+    return {
+        trial.id: trial_flops(trial, recipe) + _FLOPS_PER_RUN * len(trial.settings.lr)
+        for recipe, group in grouped(materials, distinct(trials)).items()
+        for trial in group
+    }
 
 
 def split(cost: Mapping[str, int], shares: int) -> list[frozenset[str]]:
-    """Names in shares of about the same cost: the costliest first, each to the share with least so far.
+    """Split names into shares of about equal cost: the costliest first, each to the smallest share.
 
-    The largest share costs at most 4/3 - 1/(3 shares) of what the best split's would (Graham 1969, Bounds on
-    multiprocessing timing anomalies). Equals go by name, so that order does not matter.
+    The largest share costs at most 4/3 - 1/(3 shares) of what the best split's would (Graham 1969, Bounds
+    on multiprocessing timing anomalies). Equals go by name, so that order does not matter.
     """
     loads = [(0, index) for index in range(shares)]
-    found: list[list[str]] = [[] for _ in range(shares)]
+    names: list[list[str]] = [[] for _ in range(shares)]
     for name in sorted(cost, key=lambda name: (-cost[name], name)):
         load, index = heapq.heappop(loads)
-        found[index].append(name)
+        names[index].append(name)
         heapq.heappush(loads, (load + cost[name], index))
-    return [frozenset(names) for names in found]
+    return [frozenset(share) for share in names]
 
 
-def describe_shares(config: Config, trials: Sequence[Trial], materials: Materials) -> list[str]:
-    """A line for each share, for a dry run; none where there is only one."""
-    if config.shards == 1:
+def describe_shares(shares: int, trials: Sequence[Trial], materials: Materials) -> list[str]:
+    """A line for each share; none where there is only one."""
+    if shares == 1:
         return []
     cost = costs(trials, materials)
-    whole = sum(cost.values()) or 1
+    total = sum(cost.values()) or 1
     return [
-        f"shard={index}: {len(names)} trials, {sum(cost[n] for n in names) / whole:.1%} of the study's cost"
-        for index, names in enumerate(split(cost, config.shards))
+        f"shard={index}: {len(names)} trials, {sum(cost[n] for n in names) / total:.1%} of the study's cost"
+        for index, names in enumerate(split(cost, shares))
     ]

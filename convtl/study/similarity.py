@@ -1,36 +1,56 @@
-"""How similar a source is to a target, in numbers; fixed before any fine-tuning result is seen.
+"""How similar a source is to a target, measured before fine-tuning: `similarity.jsonl` in `out`.
 
-Two kinds that answer two questions. Distances between the data, in a space that no net has had a hand in, may
-test claims about similarity. Estimators from the source net's features predict where to transfer from; as a
-probe of frozen features is about the accuracy of tuning the head, they may not (circular). So that they
-are at least no refit of the same images, they are computed on target images that no trial uses.
+Distances between the images, in a space that no net had a hand in, may test claims about similarity.
+Estimators from the source net's features predict where to transfer from; a probe of frozen features is
+about the accuracy of tuning the head, so they may not. They are computed on target images that no trial
+uses; where there are none, only the distances are taken. Both are taken once for each source, target and
+replicate, and looked up by the rows.
 """
 
-from contextlib import AbstractContextManager
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Integer, UInt8
+from threadpoolctl import threadpool_limits
 
 from convtl.data.batches import standardise
-from convtl.errors import UserError
+from convtl.data.inputs import normalised
+from convtl.keys import digest
 from convtl.measure import distance, transferability
 from convtl.measure.metrics import log_softmax
 from convtl.measure.space import PixelSpace
 from convtl.models.network import Network, Variables
+from convtl.study.columns import Table, column_of
+from convtl.study.grid import Trial
+from convtl.study.materials import Materials
+from convtl.study.rows import describe
+from convtl.study.sources import source_name
+from convtl.study.store import Row, accessible
 from convtl.training.features import Forward
+from convtl.training.pretrain import SourceRequest
 
+FILE = "similarity.jsonl"
 PER_CLASS = 20
-"""Images of a class that are looked at, at most: 240 for 12 classes, which one chunk of a forward pass holds."""
+"""Images of a class, at most: 240 for 12 classes, which one chunk of a forward pass holds."""
 MOST = 600
-"""Images of a side that are looked at, at most; exact transport takes about n^3."""
+"""Images of a side, at most; exact transport takes about n^3."""
+_FEWEST = 2
+"""Images of a side that a distance needs."""
 SPACE = PixelSpace()
-"""Where `mmd2` and `otdd` are measured: 177 features, the steadier of the two over draws of classes and images."""
+"""Where `mmd2` and `otdd` are measured: 177 features, the steadier of the two over draws."""
 COARSE = PixelSpace(pixels=3, cells=2, orientations=4)
 """Where `frechet` is measured: 25 features, since a covariance wants 10 images a feature."""
 
 DISTANCES = ("mmd2", "frechet", "otdd")
 ESTIMATORS = ("leep", "nce", "logme", "h_score", "knn", "linear_probe")
+_PLACE = ("model", "source", "similarity", "target", "replicate")
+
+Say = Callable[[str], None]
 
 
 def data_distances(
@@ -41,9 +61,8 @@ def data_distances(
 ) -> dict[str, float]:
     """Distances between two data sets in a fixed space; larger is farther, 0 the same.
 
-    From either side the first `PER_CLASS` images of each class, at most `MOST`, and equally many from both (the
-    bias of `frechet` and `otdd` hangs on it). Images are standardised one by one, as for a net.
-
+    From either side the first `PER_CLASS` images of each class, at most `MOST`, and equally many from both
+    (the bias of `frechet` and `otdd` depends on it). Images are standardised one by one, as for a net.
     Takes about 0.1 s of one core for 240 images of 28x28 a side.
 
     Returns:
@@ -54,8 +73,8 @@ def data_distances(
       ValueError: shapes that do not go together, or fewer than two images of a side.
     """
     sides = [(source_images, source_labels), (target_images, target_labels)]
-    wanted = min(MOST, *(len(first_of_each(labels)) for _, labels in sides))
-    chosen = [first_of_each(labels, wanted) for _, labels in sides]
+    count = min(MOST, *(len(first_of_each(labels)) for _, labels in sides))
+    chosen = [first_of_each(labels, count) for _, labels in sides]
     images = [standardise(own[rows]) for (own, _), rows in zip(sides, chosen, strict=True)]
     labels = [np.asarray(own)[rows] for (_, own), rows in zip(sides, chosen, strict=True)]
     with _one_thread():
@@ -75,13 +94,12 @@ def transferability_of(
 ) -> dict[str, float]:
     """Estimators of how well a source net transfers to labelled target images; larger is better.
 
-    Features are what enters the head (flattened), source probabilities the softmax of the source's own head.
-    Of the images, the first `PER_CLASS` of each class, at most `MOST`.
+    Features are what enters the head (flattened), source probabilities the softmax of the source's own
+    head. Of the images, the first `PER_CLASS` of each class, at most `MOST`.
 
     Args:
       network: the source's, with its own head.
-      variables: the source net's.
-      images: standardised target images, which no trial uses (`unused_images`).
+      images: as the net takes them, which no trial uses.
       labels: their classes; at least two, and two images of each.
 
     Returns:
@@ -92,7 +110,7 @@ def transferability_of(
     """
     rows = first_of_each(labels, MOST)
     labels = np.asarray(labels)[rows]
-    body, head = _passes(network)
+    body, head = _body_and_head(network)
     inner = body(variables, np.asarray(images)[rows])
     features = inner.reshape(len(inner), -1)
     probabilities = np.exp(log_softmax(head(variables, inner)))
@@ -105,29 +123,6 @@ def transferability_of(
             "knn": transferability.knn_accuracy(features, labels),
             "linear_probe": transferability.linear_probe_accuracy(features, labels),
         }
-
-
-def unused_images(
-    draw_train: Int[np.ndarray, "classes pool"], n_used: int, per_class: int = PER_CLASS
-) -> Int[np.ndarray, "classes per_class"]:
-    """Positions of target images that no trial is trained on: the last of every class's pool.
-
-    Args:
-      draw_train: `TargetDraw.train`; trials with n images a class use its first n columns.
-      n_used: the largest n of the study.
-      per_class: how many are wanted.
-
-    Raises:
-      UserError: the pool is too small.
-    """
-    pool = draw_train.shape[1]
-    if pool - n_used < per_class:
-        raise UserError(
-            f"distances: {per_class} train images a class of the target are wanted that no trial uses, but "
-            f"{max(0, pool - n_used)} of {pool} are left beside n_per_class={n_used}; "
-            f"accepted: n_per_class up to {max(0, pool - per_class)}, or distances=false"
-        )
-    return draw_train[:, pool - per_class :]
 
 
 def first_of_each(
@@ -146,19 +141,157 @@ def first_of_each(
     return turn[rank[turn] < PER_CLASS][:most]
 
 
-def _one_thread() -> AbstractContextManager[object]:
-    """NumPy's and SciPy's linear algebra on one thread.
+def _one_thread() -> threadpool_limits:
+    """Run NumPy's and SciPy's linear algebra on one thread.
 
-    Matrices this small take up to a hundred times as long where threads wait for each other's cores, and
-    the number of threads would reach the last bits of the results.
+    On matrices this small threads take up to a hundred times as long, and their number would reach the
+    last bits of the results.
     """
-    from threadpoolctl import threadpool_limits
-
     return threadpool_limits(1)
 
 
 @lru_cache(maxsize=16)
-def _passes(network: Network) -> tuple[Forward, Forward]:
-    """The network up to its head, and the head; kept, since each compiles once."""
+def _body_and_head(network: Network) -> tuple[Forward, Forward]:
+    """The network up to its head, and the head; each compiles once."""
     last = len(network.units) - 1
     return Forward(network, 0, last), Forward(network, last)
+
+
+# --- of a study ---------------------------------------------------------------------------------------
+
+
+def measure_similarity(trials: Sequence[Trial], materials: Materials, out: Path, say: Say) -> None:
+    """Take the measures that `out` does not hold yet; a kill loses at most one of them."""
+    entries = _entries(out)
+    largest: dict[tuple[Any, ...], int] = {}
+    places: dict[str, Trial] = {}
+    for trial in sorted(trials, key=lambda trial: trial.n_per_class):
+        largest[_draw_of(trial)] = trial.n_per_class
+        if not source_name(trial.source).fresh:
+            places[place_of(describe(trial))] = trial
+    missing = {
+        place: trial
+        for place, trial in places.items()
+        if _to_measure(entries.get(place), largest[_draw_of(trial)])
+    }
+    materials.sources.prepare(
+        missing.values(), lambda ready, of: say(f"fetching source nets ({ready} of {of} ready)")
+    )
+    for number, (place, trial) in enumerate(missing.items()):
+        say(f"measuring similarity ({number} of {len(missing)} done)")
+        entry = {"place": place, **{key: getattr(trial, key) for key in _PLACE}}
+        _append(out, entry | _measures(trial, materials, largest[_draw_of(trial)]))
+
+
+def _draw_of(trial: Trial) -> tuple[str, int | None]:
+    """Equal for trials of one target draw, but for the replicate."""
+    return trial.target, trial.settings.classes
+
+
+def _to_measure(entry: Mapping[str, Any] | None, n_used: int) -> bool:
+    """Whether there are measures to be taken, now that trials use `n_used` images a class."""
+    if entry is None:
+        return True
+    return "without" in entry and n_used < int(entry["without"]["n_used"])
+
+
+def _measures(trial: Trial, materials: Materials, n_used: int) -> dict[str, Any]:
+    """`measures`, and `without` where too few images are left that no trial uses."""
+    data, name = materials.target_data(trial), source_name(trial.source)
+    pool = data.draw.train.shape[1]
+    if name.base == "same_classes":  # pretrained on just these images
+        return {"measures": {}}
+    positions = data.draw.train[:, -PER_CLASS:]
+    measures: dict[str, float] = {}
+    enough = pool - n_used >= PER_CLASS
+    # A distance between data needs no net, so it may look at images that nets are trained on.
+    if not enough and (name.variant or name.base == "self" or positions.size < _FEWEST):
+        return {"measures": measures, "without": {"n_used": n_used, "pool": pool}}
+    pixels = data.pixels("train", positions.ravel())
+    labels = np.repeat(np.arange(len(positions)), positions.shape[1])
+    request = materials.sources.requests(trial)[0]
+    # A control has the images of its source; those that imported weights were trained on are not at hand.
+    if not name.variant and isinstance(request, SourceRequest):
+        measures |= data_distances(*request.images("train"), pixels, labels)
+    if not enough:
+        return {"measures": measures, "without": {"n_used": n_used, "pool": pool}}
+    net, inputs = materials.sources.net(trial), normalised(pixels, data.normalisation)
+    return {"measures": measures | transferability_of(request.network(), net, inputs, labels)}
+
+
+# --- file ---------------------------------------------------------------------------------------------
+
+
+def place_of(row: Mapping[str, Any]) -> str:
+    """Digest of what a row's measures depend on: protocol, source net and target draw."""
+    contents = {role: row["contents"][role] for role in ("model", "source", "target")}
+    axes = {
+        key: value
+        for key, value in row.get("axes", {}).items()
+        if key not in ("upper_init", "kept")
+    }
+    place = {key: row.get(key) for key in _PLACE}
+    if source_name(str(row.get("source"))).base == "self":  # trained on the trial's images
+        place["n_per_class"] = row.get("n_per_class")
+    return digest([row.get("config"), place, contents, axes])
+
+
+def read_similarity(out: Path) -> dict[str, dict[str, float]]:
+    """Place -> its measures; empty where none were taken."""
+    return {place: entry["measures"] for place, entry in _entries(out).items()}
+
+
+def not_measured(out: Path) -> list[str]:
+    """What the trials left no images for, one line each."""
+    partly: dict[str, bool] = {}
+    for entry in _entries(out).values():
+        if "without" in entry:
+            n_used, pool = entry["without"]["n_used"], entry["without"]["pool"]
+            place = (
+                f"transferability to {entry['target']} (distances=true): needed {PER_CLASS} train images "
+                f"a class that no trial uses, given {max(0, pool - n_used)} ({pool} less "
+                f"n_per_class={n_used})"
+            )
+            partly[place] = partly.get(place, False) or bool(entry["measures"])
+    return [
+        f"{place}; {'only distances between data sets were taken' if some else 'nothing was measured'}"
+        for place, some in partly.items()
+    ]
+
+
+def with_similarity(rows: Iterable[Row], measured: Mapping[str, Mapping[str, float]]) -> Table:
+    """Rows with the measures of their source and target as columns."""
+    table = Table.of(rows)
+    if not measured:
+        return table
+    by_row = [measured.get(place_of(row), {}) if "contents" in row else {} for row in table]
+    columns = {}
+    for name in dict.fromkeys(name for measures in measured.values() for name in measures):
+        before = table.column(name).objects()
+        columns[name] = column_of(
+            [measures.get(name, old) for measures, old in zip(by_row, before, strict=True)]
+        )
+    return table.with_columns(columns)
+
+
+def _entries(out: Path) -> dict[str, dict[str, Any]]:
+    """Place -> the last line that was written of it."""
+    path = out / FILE
+    entries: dict[str, dict[str, Any]] = {}
+    if path.exists():
+        with accessible(out, "read"):
+            lines = path.read_text(encoding="utf-8").splitlines()
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError):  # torn by a kill
+                entry = json.loads(line)
+                entries[entry["place"]] = {**entry, "measures": dict(entry["measures"])}
+    return entries
+
+
+def _append(out: Path, entry: Mapping[str, Any]) -> None:
+    """Add a line of its own, also where a kill has left half of one."""
+    path = out / FILE
+    with accessible(out):
+        torn = path.exists() and not path.read_bytes().endswith(b"\n")
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n" * torn + json.dumps(entry) + "\n")

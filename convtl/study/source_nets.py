@@ -1,6 +1,6 @@
-"""From a trial's source to the weights that it starts from: what to pretrain on, and which control is made of it."""
+"""From a trial's source to what is pretrained, and to the weights that the trial starts from."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -12,8 +12,7 @@ from convtl.config.training import ShiftConfig
 from convtl.config.weights import WeightsConfig
 from convtl.data.batches import standardise
 from convtl.data.domains import Domain, eligible_classes
-from convtl.data.inputs import Normalisation
-from convtl.data.subsets import SourceDraw, TargetDraw, draw_source
+from convtl.data.subsets import SourceDraw, draw_source
 from convtl.errors import UserError
 from convtl.keys import generator
 from convtl.models.network import Network, Variables
@@ -21,12 +20,14 @@ from convtl.models.weights import imported, imported_key, locate, network_of
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
 from convtl.study.sources import SourceName, mixture_of, source_name
+from convtl.study.target_data import TargetData
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.features import CHUNK
 from convtl.training.pretrain import Source, SourceRequest, ensure_sources
 from convtl.transfer import controls
 
 Part = tuple[Domain, SourceDraw]
+"""A domain, and what of it a source net is trained on."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,15 @@ class ImportedRequest:
     def network(self) -> Network:
         return network_of(self.weights, self.model)
 
+    def locate(self, cache: Cache) -> None:
+        """Refuse weights that are not at hand, with what to do about it."""
+        locate(self.weights, self.model, cache, f"weights.{self.name}")
+
+    def load(self, cache: Cache) -> Source:
+        weights = imported(self.weights, self.model, cache, f"weights.{self.name}")
+        about = {"classes": list(self.classes), "origin": weights.digest, "domain": self.name}
+        return Source(weights.variables, about)
+
 
 Request = SourceRequest | ImportedRequest
 
@@ -64,47 +74,60 @@ class SourceNets:
     """Requests and nets of all sources, each made once.
 
     Args:
-      domain: (settings, name) -> the domain called so.
-      drawn: trial -> what its replicate draws from the target.
+      domain: (settings, name) -> domain.
+      target_data: trial -> the images of its target and replicate.
     """
 
     def __init__(
         self,
         cache: Cache,
         domain: Callable[[Config, str], Domain],
-        drawn: Callable[[Trial], TargetDraw],
+        target_data: Callable[[Trial], TargetData],
     ) -> None:
-        self._cache, self._domain, self._drawn = cache, domain, drawn
-        self._known: dict[tuple[Any, ...], tuple[Request, ...]] = {}
-        self._held: list[Any] = []
-        self._sources: dict[str, Source] = {}
+        self._cache, self._domain, self._target_data = cache, domain, target_data
+        self._requests: dict[Hashable, tuple[Request, ...]] = {}
+        self._nets: dict[str, Source] = {}
         self.variables = lru_cache(maxsize=64)(self._variables)
 
     def requests(self, trial: Trial) -> tuple[Request, ...]:
-        """The nets that a trial's start is made of, the source itself first; none for a fresh one.
+        """Nets that a trial's start is made of, the source itself first; none for a fresh one.
 
         Raises:
           UserError: the domains do not fit together, or have too few classes or images.
         """
-        name = source_name(trial.source)
+        name, settings = source_name(trial.source), trial.settings
         if name.fresh:
             return ()
-        own = (
-            (trial.n_per_class, trial.settings.shift)
-            if name.base in ("self", "same_classes")
-            else None
+        of_trial_size = name.base in ("self", "same_classes")
+        key = (
+            *(trial.source, trial.contents["source"], trial.similarity),
+            *(trial.model, settings.models[trial.model], settings.pretrain),
+            *(settings.lanes, settings.chunk),
+            *(self._target_data(trial).key, trial.n_per_class if of_trial_size else None),
         )
-        place = (trial.model, trial.source, trial.similarity, trial.target, trial.replicate, own)
-        known = (*place, id(trial.settings.domains), _recipe_of(trial.settings))
-        if known not in self._known:
-            imported = name.base in trial.settings.weights
-            self._known[known] = (
-                (self._imported(trial, name),) if imported else self._requests(trial, name)
-            )
-            self._held.append(trial.settings.domains)  # so that no other object gets its id
-        return self._known[known]
+        if key not in self._requests:
+            imports = name.base in settings.weights
+            make = self._imported if imports else self._pretrained
+            self._requests[key] = make(trial, name)
+        return self._requests[key]
 
-    def _requests(self, trial: Trial, name: SourceName) -> tuple[Request, ...]:
+    def _imported(self, trial: Trial, name: SourceName) -> tuple[Request, ...]:
+        settings, weights = trial.settings, trial.settings.weights[name.base]
+        if trial.model != weights.model:
+            raise UserError(
+                f"source: got '{trial.source}' with model={trial.model}; accepted: "
+                f"model={weights.model}, whose weights these are"
+            )
+        shape = self._domain(settings, trial.target).image_shape
+        if shape[2] != 3:
+            raise UserError(
+                f"source: got '{trial.source}' with images of shape {shape} of target "
+                f"'{trial.target}'; accepted: images of three channels (domains.NAME.grey=false)"
+            )
+        model = settings.models[trial.model]
+        return (ImportedRequest(name.base, weights, model, settings.seed, trial.replicate),)
+
+    def _pretrained(self, trial: Trial, name: SourceName) -> tuple[Request, ...]:
         settings = trial.settings
         request = SourceRequest(
             model=settings.models[trial.model],
@@ -121,42 +144,18 @@ class SourceNets:
             return replace(request, random_labels=True), request
         return (request,)
 
-    def _imported(self, trial: Trial, name: SourceName) -> ImportedRequest:
-        settings, weights = trial.settings, trial.settings.weights[name.base]
-        if trial.model != weights.model:
-            raise UserError(
-                f"source: got '{trial.source}' with model={trial.model}; accepted: model={weights.model}, "
-                "whose weights these are"
-            )
-        shape = self._domain(settings, trial.target).image_shape
-        if shape[2] != 3:
-            raise UserError(
-                f"source: got '{trial.source}' with images of shape {shape} of target '{trial.target}'; accepted: "
-                "images of three channels (domains.NAME.grey=false)"
-            )
-        return ImportedRequest(
-            name.base, weights, settings.models[trial.model], settings.seed, trial.replicate
-        )
-
-    def normalisation(self, trial: Trial) -> Normalisation | None:
-        """What the source net expects of images; None for nets that take each image standardised by itself."""
-        weights = trial.settings.weights.get(source_name(trial.source).base)
-        return None if weights is None else Normalisation(weights.mean, weights.std)
-
     def _parts(self, trial: Trial, name: SourceName) -> tuple[Part, ...]:
-        settings = trial.settings
-        mixture = mixture_of(settings, name)
+        mixture = mixture_of(trial.settings, name)
         if mixture is not None:
-            assert trial.similarity is not None
-            return self._mixed(trial, mixture, trial.similarity)
+            return self._mixed(trial, mixture)
         if name.base == "same_classes":
             return (self._same_classes(trial),)
         if name.base == "self":
             return (self._self(trial),)
-        return (self._rung(trial, name.domain(trial.target)),)
+        return (self._unlike_target(trial, name.domain(trial.target)),)
 
-    def _rung(self, trial: Trial, name: str, images_per_class: int | None = None) -> Part:
-        """A named domain, with classes that are and look like none of the target's."""
+    def _unlike_target(self, trial: Trial, name: str, images_per_class: int | None = None) -> Part:
+        """Draw classes of a domain that neither are nor look like one of the target's."""
         settings = trial.settings
         domain, target = self._domain(settings, name), self._domain(settings, trial.target)
         if domain.image_shape != target.image_shape:
@@ -165,95 +164,83 @@ class SourceNets:
                 f"of target '{trial.target}', {target.image_shape}"
             )
         if domain.digest == target.digest:
-            mine = set(self._drawn(trial).classes)
-            eligible = tuple(i for i in range(len(domain.class_names)) if i not in mine)
+            drawn = set(self._target_data(trial).draw.classes)
+            eligible = tuple(i for i in range(len(domain.class_names)) if i not in drawn)
         else:
             eligible = eligible_classes(domain, target)
         if len(eligible) < 2:
             raise UserError(
-                f"source: '{name}' has {len(eligible)} classes that are no class or look-alike of target "
-                f"'{trial.target}'; accepted: a source with at least 2"
+                f"source: '{name}' has {len(eligible)} classes that are no class or look-alike of "
+                f"target '{trial.target}'; accepted: a source with at least 2"
             )
         # A small domain gives what it has; the row says how much (`source_images`).
-        wanted = images_per_class or min(settings.pretrain.images_per_class, domain.counts["train"])
+        at_most = min(settings.pretrain.images_per_class, domain.counts["train"])
         draw = draw_source(
             domain,
             eligible,
             seed=settings.seed,
             replicate=trial.replicate,
-            classes=_classes(settings),
-            images_per_class=wanted,
+            classes=settings.pretrain.classes or settings.classes,
+            images_per_class=images_per_class or at_most,
         )
         return domain, draw
 
-    def _mixed(self, trial: Trial, mixture: MixtureConfig, similarity: float) -> tuple[Part, ...]:
-        """The first classes of a permutation of each side; at 0 and 1 the very rung, in its own order."""
+    def _mixed(self, trial: Trial, mixture: MixtureConfig) -> tuple[Part, ...]:
+        """Draw the first classes of a permutation of each side of a mixture.
+
+        At similarity 0 and 1 it is the very draw from one side, in its own order.
+        """
+        settings, similarity = trial.settings, trial.similarity
         near = trial.target if mixture.near == "own" else mixture.near
-        classes = _classes(trial.settings)
+        classes = settings.pretrain.classes or settings.classes
         assert classes is not None
+        assert similarity is not None
         count = round(similarity * classes)
         if mixture.amount:
             if count < 2:
                 raise UserError(
-                    f"similarity: got {similarity:g} with an amount twin of {classes} classes; accepted: at "
-                    f"least {2 / classes:g}, for two classes"
+                    f"similarity: got {similarity:g} with an amount twin of {classes} classes; "
+                    f"accepted: at least {2 / classes:g}, for two classes"
                 )
-            each = trial.settings.pretrain.images_per_class * classes // count
-            return (self._share(trial, "near", self._rung(trial, near, each), count),)
+            each = settings.pretrain.images_per_class * classes // count
+            return (_some_classes(trial, "near", self._unlike_target(trial, near, each), count),)
         sides = (("near", near, count), ("far", mixture.far, classes - count))
         return tuple(
-            self._share(trial, side, self._rung(trial, name), k) for side, name, k in sides if k
+            _some_classes(trial, side, self._unlike_target(trial, name), n)
+            for side, name, n in sides
+            if n
         )
-
-    def _share(self, trial: Trial, side: str, rung: Part, count: int) -> Part:
-        domain, draw = rung
-        if len(draw.classes) < count:
-            raise UserError(
-                f"source: '{domain.name}' has {len(draw.classes)} classes for a mixture; accepted: a domain "
-                f"with {count} that look like none of the target's"
-            )
-        order = generator(trial.settings.seed, "mixture", side, trial.replicate).permutation(
-            len(draw.classes)
-        )
-        kept = sorted(int(index) for index in order[:count])
-        rows = [
-            part.reshape(len(draw.classes), -1)[kept].ravel()
-            for part in (draw.train, draw.validation)
-        ]
-        return domain, SourceDraw(tuple(draw.classes[index] for index in kept), rows[0], rows[1])
 
     def _same_classes(self, trial: Trial) -> Part:
-        """The target's classes in images from the end of the pool, of which no trial's subset is a part."""
-        settings, draw = trial.settings, self._drawn(trial)
-        there, wanted = draw.train.shape[1], settings.pretrain.images_per_class
-        if trial.n_per_class + wanted > there:
+        """Draw the target's classes in images from the end of the pool, which no trial uses."""
+        data, size = self._target_data(trial), trial.settings.pretrain.images_per_class
+        pool = data.draw.train.shape[1]
+        if trial.n_per_class + size > pool:
             raise UserError(
                 f"n_per_class: got {trial.n_per_class} with source same_classes; accepted: at most "
-                f"{max(0, there - wanted)}, as the source takes {wanted} (pretrain.images_per_class) of the "
-                f"{there} images a class"
+                f"{max(0, pool - size)}, as the source takes {size} (pretrain.images_per_class) of "
+                f"the {pool} images a class"
             )
-        own = SourceDraw(draw.classes, draw.train[:, -wanted:].ravel(), draw.validation)
-        return self._domain(settings, trial.target), own
+        return _of_target(data, slice(-size, None))
 
     def _self(self, trial: Trial) -> Part:
+        """Take the trial's own training images."""
         if replace(trial.settings.shift, blend_with=ShiftConfig().blend_with) != ShiftConfig():
             raise UserError(
-                "source: got 'self' with a shift of the target's images, which a source net does not see; accepted "
-                "with a shift: any other source"
+                "source: got 'self' with a shift of the target's images, which a source net does not "
+                "see; accepted with a shift: any other source"
             )
-        draw = self._drawn(trial)
-        own = SourceDraw(draw.classes, draw.train[:, : trial.n_per_class].ravel(), draw.validation)
-        return self._domain(trial.settings, trial.target), own
+        return _of_target(self._target_data(trial), slice(trial.n_per_class))
 
     def check(self, trial: Trial) -> None:
-        """Refuses a trial whose source's weights are not at hand.
+        """Refuse a trial whose source's weights are not at hand.
 
         Raises:
           UserError: with what to do about it.
         """
         for request in self.requests(trial):
-            if isinstance(request, ImportedRequest) and request.key not in self._sources:
-                locate(request.weights, request.model, self._cache, f"weights.{request.name}")
+            if isinstance(request, ImportedRequest) and request.key not in self._nets:
+                request.locate(self._cache)
 
     def prepare(
         self,
@@ -261,20 +248,20 @@ class SourceNets:
         on_ready: Callable[[int, int], None],
         checkpoints: Checkpoints | None = None,
     ) -> None:
-        """Makes sure that every source net of `trials` is at hand.
+        """Load every source net of `trials`; pretrain those that the cache does not have.
 
         Args:
-          on_ready: told how many of how many are.
-          checkpoints: where nets on their way are kept; None keeps none.
+          on_ready: called with the number of nets that are ready, and of all.
+          checkpoints: where nets in training are kept; None keeps none.
         """
         requests = {r.key: r for trial in trials for r in self.requests(trial)}
-        wanted = [request for name, request in requests.items() if name not in self._sources]
-        trained = [request for request in wanted if isinstance(request, SourceRequest)]
-        for request in wanted:
+        missing = [request for name, request in requests.items() if name not in self._nets]
+        for request in missing:
             if isinstance(request, ImportedRequest):
-                self._sources[request.key] = _import(request, self._cache)
+                self._nets[request.key] = request.load(self._cache)
+        trained = [request for request in missing if isinstance(request, SourceRequest)]
         if trained:
-            self._sources |= ensure_sources(
+            self._nets |= ensure_sources(
                 trained, self._cache, lambda ready: on_ready(ready, len(trained)), checkpoints
             )
 
@@ -283,42 +270,50 @@ class SourceNets:
         requests = self.requests(trial)
         if not requests:
             return {}
-        known = self._sources[requests[0].key].metadata
+        about = self._nets[requests[0].key].metadata
         untrained = source_name(trial.source).variant in ("shuffled", "statistics")
-        return known | {"accuracy": None, "accuracy_by_part": []} if untrained else known
+        return about | {"accuracy": None, "accuracy_by_part": []} if untrained else about
 
     def net(self, trial: Trial) -> Variables:
         """Weights of the source net, or of the control that is made of it, with its own head."""
         return self.variables(self.requests(trial), source_name(trial.source).variant)
 
     def _variables(self, requests: Sequence[Request], variant: str) -> Variables:
-        """Weights of a source or of the control that is made of it."""
-        own = self._sources[requests[0].key].variables
-        draw = generator(requests[0].seed, "control", variant, requests[0].replicate)
+        weights = self._nets[requests[0].key].variables
+        rng = generator(requests[0].seed, "control", variant, requests[0].replicate)
         if variant == "shuffled":
-            return controls.shuffled(own, draw)
+            return controls.shuffled(weights, rng)
         if variant == "statistics":
-            return controls.statistics_matched(own, draw)
+            return controls.statistics_matched(weights, rng)
         if variant == "random_labels_rescaled":
             labelled = requests[1]
             assert isinstance(labelled, SourceRequest)
-            reference = self._sources[labelled.key].variables
+            reference = self._nets[labelled.key].variables
             images = labelled.images("train")[0]
-            every = images[:: max(1, len(images) // CHUNK)][:CHUNK]  # they lie class by class
-            return controls.rescaled(requests[0].network(), own, reference, standardise(every))
-        return own
+            spread = images[:: max(1, len(images) // CHUNK)][:CHUNK]  # images lie class by class
+            network = requests[0].network()
+            return controls.rescaled(network, weights, reference, standardise(spread))
+        return weights
 
 
-def _import(request: ImportedRequest, cache: Cache) -> Source:
-    found = imported(request.weights, request.model, cache, f"weights.{request.name}")
-    metadata = {"classes": list(request.classes), "origin": found.digest, "domain": request.name}
-    return Source(found.variables, metadata)
+def _some_classes(trial: Trial, side: str, part: Part, count: int) -> Part:
+    """Keep `count` classes of a draw, the first of a permutation."""
+    domain, draw = part
+    total = len(draw.classes)
+    if total < count:
+        raise UserError(
+            f"source: '{domain.name}' has {total} classes for a mixture; accepted: a domain with "
+            f"{count} that look like none of the target's"
+        )
+    rng = generator(trial.settings.seed, "mixture", side, trial.replicate)
+    chosen = sorted(int(index) for index in rng.permutation(total)[:count])
+    train, validation = (
+        rows.reshape(total, -1)[chosen].ravel() for rows in (draw.train, draw.validation)
+    )
+    return domain, SourceDraw(tuple(draw.classes[i] for i in chosen), train, validation)
 
 
-def _classes(settings: Config) -> int | None:
-    return settings.pretrain.classes or settings.classes
-
-
-def _recipe_of(settings: Config) -> tuple[Any, ...]:
-    """Everything of a config beside names that a source net depends on."""
-    return (settings.pretrain, settings.seed, settings.classes, settings.lanes, settings.chunk)
+def _of_target(data: TargetData, columns: slice) -> Part:
+    """Take these training images of each of the target's classes."""
+    draw = data.draw
+    return data.domain, SourceDraw(draw.classes, draw.train[:, columns].ravel(), draw.validation)

@@ -1,24 +1,24 @@
-"""What the word behind `source=` means: a domain, a fresh net, a net of the target's own, or a control.
+"""What the word behind `source=` means: `NAME` or `NAME:VARIANT`.
 
-`NAME` or `NAME:VARIANT`. Names beside those of domains:
+Names beside those of domains:
 
 - `scratch`: a fresh net that trains everything; `random`: a fresh net, frozen below the boundary;
 - a name in `weights`: a net whose weights come from elsewhere (ImageNet);
 - `own`: pretrained on other classes of the target's own domain;
-- `same_classes`: pretrained on the target's very classes, as they are without `shift`, in other images;
-- `self`: pretrained on the trial's own labelled images, with a source's updates: what more updates alone do.
+- `same_classes`: pretrained on the target's very classes, without its `shift`, in other images;
+- `self`: pretrained on the trial's own labelled images, with a source's updates: what more updates do.
 
-Variants turn a pretrained net into a control (`convtl.transfer.controls`; Maennel et al. 2020 for labels).
+Variants turn a pretrained net into a control (`convtl.transfer.controls`; Maennel et al. 2020).
 """
 
 from dataclasses import dataclass
 
 from convtl.config.domains import MixtureConfig
 from convtl.config.schema import Config
+from convtl.data.inputs import Normalisation
 from convtl.errors import UserError, unknown_name
 
 FRESH_SOURCES = ("scratch", "random")
-"""Sources that are no domain: a fresh net that trains everything, and one frozen below the boundary."""
 RELATIVE_SOURCES = ("own", "same_classes", "self")
 """Sources that are defined by the target."""
 VARIANTS = ("shuffled", "statistics", "random_labels", "random_labels_rescaled")
@@ -26,7 +26,7 @@ VARIANTS = ("shuffled", "statistics", "random_labels", "random_labels_rescaled")
 
 @dataclass(frozen=True)
 class SourceName:
-    """A source as it was typed, taken apart."""
+    """A source as typed, split at its colon."""
 
     base: str
     variant: str = ""
@@ -41,13 +41,13 @@ class SourceName:
 
 
 def source_name(text: str) -> SourceName:
-    """Takes `NAME` or `NAME:VARIANT` apart; whether they exist is for `check_source` to say."""
+    """Split `NAME` or `NAME:VARIANT`, without looking either up."""
     base, _, variant = text.partition(":")
     return SourceName(base, variant)
 
 
 def check_source(settings: Config, text: str, key: str = "source") -> SourceName:
-    """A source that exists, with a variant that it can have.
+    """Return a source's name if it exists and can have its variant.
 
     Raises:
       UserError: no such name or variant.
@@ -70,29 +70,34 @@ def check_source(settings: Config, text: str, key: str = "source") -> SourceName
 
 
 def mixture_of(settings: Config, name: SourceName) -> MixtureConfig | None:
-    """The mixture that a source name stands for; None for any other source."""
+    """Mixture that a source name stands for; None for any other source."""
     domain = settings.domains.get(name.base)
     return domain if isinstance(domain, MixtureConfig) else None
 
 
+def normalisation_of(settings: Config, source: str) -> Normalisation | None:
+    """Normalisation that imported weights expect; None standardises each image by itself."""
+    weights = settings.weights.get(source_name(source).base)
+    return None if weights is None else Normalisation(weights.mean, weights.std)
+
+
 def similarities(settings: Config, name: SourceName) -> tuple[float | None, ...]:
-    """The values of `similarity` that a source takes: those of the axis for a mixture, none for a fresh net.
+    """Values of `similarity` that a source takes: those of the axis for a mixture, else none.
 
     Raises:
-      UserError: a mixture without `similarity`, another source with it, or a share that is no whole number
-        of classes.
+      UserError: a mixture without `similarity`, another source with it, or a share that is no whole
+        number of classes.
     """
-    asked = settings.similarity
+    given = settings.similarity
     if name.fresh:
         return (None,)
     if mixture_of(settings, name) is None:
-        if asked is not None:
-            mixtures = [
-                n for n, domain in settings.domains.items() if isinstance(domain, MixtureConfig)
-            ]
+        if given is not None:
+            mixtures = [n for n, own in settings.domains.items() if isinstance(own, MixtureConfig)]
             raise UserError(
-                f"similarity: got {list(asked)} with source '{name.base}', which is no mixture; accepted: "
-                f"similarity with source={' or '.join(mixtures) or 'a domain of kind mixture'} only"
+                f"similarity: got {list(given)} with source '{name.base}', which is no mixture; "
+                "accepted: similarity with "
+                f"source={' or '.join(mixtures) or 'a domain of kind mixture'} only"
             )
         return (None,)
     classes = settings.pretrain.classes or settings.classes
@@ -100,15 +105,12 @@ def similarities(settings: Config, name: SourceName) -> tuple[float | None, ...]
         raise UserError(
             "classes: got null; accepted with a mixture: how many classes it has, such as 12"
         )
-    shares = [f"{index / 4:g}" for index in range(5) if index * classes % 4 == 0]
-    if asked is None:
+    shares = ", ".join(f"{index / 4:g}" for index in range(5) if index * classes % 4 == 0)
+    if given is None:
         raise UserError(
-            f"similarity: missing; source '{name.base}' is a mixture; accepted: one or more of "
-            f"{', '.join(shares)}"
+            f"similarity: missing; source '{name.base}' is a mixture; accepted: one or more of {shares}"
         )
-    for value in asked:
+    for value in given:
         if value * 4 != round(value * 4) or value * classes != round(value * classes):
-            raise UserError(
-                f"similarity: got {value:g}; accepted with {classes} classes: {', '.join(shares)}"
-            )
-    return asked
+            raise UserError(f"similarity: got {value:g}; accepted with {classes} classes: {shares}")
+    return given

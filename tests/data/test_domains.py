@@ -445,10 +445,10 @@ def test_a_study_of_photographs_at_two_scales_is_refused_in_one_line() -> None:
     (between,) = trials("source=textures", "target=photographs", *words)
     told = "^source: 'textures' has 0 classes that are no class .*of target 'photographs'; accepted: a source .*"
     with pytest.raises(UserError, match=told) as refused:
-        materials.check(between)
+        materials.check([between])
     assert "\n" not in str(refused.value)
     (within,) = trials("source=textures", "target=textures", *words)
-    materials.check(within)
+    materials.check([within])
     (request,), target = materials.sources.requests(within), materials.target_data(within)
     ((_, drawn),) = request.parts
     assert not set(drawn.classes) & set(target.draw.classes)

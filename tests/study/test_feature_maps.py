@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convtl.storage.cache import Cache, default_root
-from convtl.study.feature_maps import FOLDER, PICTURES, between_classes, keep_maps, read_maps
-from convtl.study.materials import Materials, TargetData
-from convtl.study.movement import maps
+from convtl.study.feature_maps import FOLDER, PICTURES, between_classes, read_maps
+from convtl.study.materials import Materials
+from convtl.study.movement import measure_movement, unit_outputs
 from convtl.study.store import RowStore
+from convtl.study.target_data import TargetData
 
 WORDS = ("movement=true", "depth=5", "replicates=2")
 
@@ -50,7 +51,7 @@ def test_what_is_kept_is_what_the_units_say(out, materials) -> None:
     kept = read_maps(out, trial.id)
     images, labels = materials.target_data(trial).held_out("validation")
     first = [int(np.argmax(labels == label)) for label in range(PICTURES)]
-    said = maps(materials.network(trial), materials.start(trial).variables, images)
+    said = unit_outputs(materials.network(trial), materials.start(trial).variables, images)
     assert kept.images.shape == (PICTURES, 16, 16, 1)
     assert kept.units == ("conv1", "conv2", "fc3", "fc4", "fc5")
     assert len(kept.classes) == 4
@@ -71,14 +72,14 @@ def test_what_is_kept_is_what_the_units_say(out, materials) -> None:
 
 def test_test_images_are_not_looked_at(out, materials, tmp_path, monkeypatch) -> None:
     trial = tiny.trials(*WORDS)[0]
-    read = TargetData._held_out
+    read = TargetData.held_out
 
     def guarded(self, split):
         assert split == "validation"
         return read(self, split)
 
-    monkeypatch.setattr(TargetData, "_held_out", guarded)
-    keep_maps(tmp_path, trial, materials, materials.start(trial).variables)
+    monkeypatch.setattr(TargetData, "held_out", guarded)
+    measure_movement(tmp_path, trial, materials, materials.start(trial).variables)
     kept = read_maps(tmp_path, trial.id)
     assert np.array_equal(kept.images, read_maps(out, trial.id).images)
     assert np.array_equal(*kept.maps["conv2"])

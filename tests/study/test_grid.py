@@ -101,7 +101,7 @@ def test_scratch_does_not_depend_on_how_others_are_pretrained() -> None:
 
 
 def test_depths_that_scratch_does_not_use_are_checked_too() -> None:
-    with pytest.raises(UserError, match="^depth: got .banana.; accepted"):
+    with pytest.raises(UserError, match=r"^depth: got .banana.; accepted"):
         expand(parse(changed(SMALL, source="scratch", depth="banana")))
 
 

@@ -7,11 +7,12 @@ import tiny
 from convtl.config.models import LeNet5Config
 from convtl.models.lenet import lenet5
 from convtl.storage.cache import Cache, default_root
-from convtl.study.group import Group, trial_flops, trial_recipe
-from convtl.study.materials import Materials, Start, TargetData
+from convtl.study.group import Group, recipe_of
+from convtl.study.materials import Materials, Start
 from convtl.study.results import COLUMNS
 from convtl.study.rows import describe
 from convtl.study.similarity import DISTANCES, ESTIMATORS
+from convtl.study.target_data import TargetData
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,8 @@ def rows_of(materials, *words):
     """The rows of the tiny study with `words`, all of which share one program."""
     trials = tiny.trials(*words)
     materials.sources.prepare(trials, lambda ready, of: None)
-    (recipe,) = {trial_recipe(materials, trial) for trial in trials}
-    group = Group(recipe, materials, trial_flops(trials[0], recipe))
+    (recipe,) = {recipe_of(materials, trial) for trial in trials}
+    group = Group(recipe, materials)
     found = list(group.run(iter(trials)))
     assert group.in_flight == []
     assert {trial.id for trial, _, _ in found} == {trial.id for trial in trials}
@@ -71,13 +72,13 @@ def test_the_net_that_is_handed_out_is_the_one_that_was_tested(materials) -> Non
 
 def test_the_choice_is_made_before_the_test_labels_are_read(materials, monkeypatch) -> None:
     honest = rows_of(materials, "n_per_class=[2,4]", "replicates=2")
-    read = TargetData._held_out
+    read = TargetData.held_out
 
     def poisoned(self, split):
         images, labels = read(self, split)
         return (images[::-1], (labels + 1) % 4) if split == "test" else (images, labels)
 
-    monkeypatch.setattr(TargetData, "_held_out", poisoned)
+    monkeypatch.setattr(TargetData, "held_out", poisoned)
     other = rows_of(
         Materials(materials.cache, lambda line: None), "n_per_class=[2,4]", "replicates=2"
     )
@@ -92,15 +93,15 @@ def test_the_choice_is_made_before_the_test_labels_are_read(materials, monkeypat
 
 def test_each_trial_reads_its_test_images_once_and_last(materials, monkeypatch) -> None:
     asked = []
-    read = TargetData._held_out
+    read = TargetData.pixels
 
-    def noted(self, split):
+    def noted(self, split, positions):
         asked.append(split)
-        return read(self, split)
+        return read(self, split, positions)
 
-    monkeypatch.setattr(TargetData, "_held_out", noted)
+    monkeypatch.setattr(TargetData, "pixels", noted)
     rows_of(Materials(materials.cache, lambda line: None))
-    assert asked == ["validation", "test"]
+    assert asked == ["train", "validation", "test"]
 
 
 def test_which_lanes_travel_together_changes_no_bit(materials) -> None:
@@ -114,8 +115,8 @@ def test_which_lanes_travel_together_changes_no_bit(materials) -> None:
 
 
 def test_logits_that_are_not_finite_make_a_trial_diverge(materials, monkeypatch) -> None:
-    def overflown(self, running, variables, split):
-        labels = running.data.held_out(split)[1]
+    def overflown(self, active, variables, split):
+        labels = active.data.held_out(split)[1]
         return np.full((len(labels), 4), np.inf, np.float32), labels
 
     monkeypatch.setattr(Group, "_logits", overflown)

@@ -10,7 +10,7 @@ import tiny
 
 from convtl.config.models import LeNet5Config
 from convtl.models.lenet import lenet5
-from convtl.study.movement import maps, moved, movement_frame
+from convtl.study.movement import moved, unit_outputs
 from convtl.study.store import RowStore
 from convtl.training.features import CHUNK
 
@@ -31,8 +31,13 @@ def images(count: int) -> np.ndarray:
     return np.random.default_rng(count).normal(size=(count, 16, 16, 1)).astype(np.float32)
 
 
+def movement(network, before, after):
+    outputs = [unit_outputs(network, own, images(20)) for own in (before, after)]
+    return moved((before, after), outputs)
+
+
 def test_a_net_that_stayed_has_displacement_0_and_cka_1(network, variables) -> None:
-    found = moved(network, variables, variables, images(20))
+    found = movement(network, variables, variables)
     assert list(found) == UNITS
     for displacement, cka in found.values():
         assert displacement == 0
@@ -43,7 +48,7 @@ def test_a_unit_that_grew_moved_as_far_as_its_weights(network, variables) -> Non
     grown = variables | {
         "fc4": {"params": jax.tree.map(lambda leaf: 1.5 * leaf, variables["fc4"]["params"])}
     }
-    found = moved(network, variables, grown, images(20))
+    found = movement(network, variables, grown)
     assert found["fc4"][0] == pytest.approx(0.5)
     assert found["fc3"] == [0, pytest.approx(1)]
     assert found["fc5"][0] == 0
@@ -52,23 +57,23 @@ def test_a_unit_that_grew_moved_as_far_as_its_weights(network, variables) -> Non
 
 def test_a_head_of_zeros_has_no_movement(network, variables) -> None:
     zeros = variables | {"fc5": {"params": jax.tree.map(np.zeros_like, variables["fc5"]["params"])}}
-    assert moved(network, zeros, variables, images(20))["fc5"] == [None, None]
+    assert movement(network, zeros, variables)["fc5"] == [None, None]
 
 
 def test_maps_are_what_the_units_say_however_many_images_there_are(network, variables) -> None:
     some = images(CHUNK + 3)
-    found = maps(network, variables, some)
+    found = unit_outputs(network, variables, some)
     said = network.apply(variables, some, taps=UNITS)[2]
     assert list(found) == UNITS
     for unit in UNITS:
         np.testing.assert_allclose(found[unit], said[unit], atol=1e-5)
-    alone = maps(network, variables, some[:2])
+    alone = unit_outputs(network, variables, some[:2])
     assert all(np.array_equal(alone[unit], found[unit][:2]) for unit in UNITS)
 
 
 def test_without_images_there_is_nothing_to_say(network, variables) -> None:
     with pytest.raises(ValueError, match="no images"):
-        maps(network, variables, images(1)[:0])
+        unit_outputs(network, variables, images(1)[:0])
 
 
 def test_rows_tell_that_trained_units_moved_and_frozen_ones_did_not(tmp_path) -> None:
@@ -103,28 +108,3 @@ def test_the_table_holds_movement_as_json(tmp_path) -> None:
     first, second = csv.DictReader((tmp_path / "results.csv").read_text().splitlines())
     assert json.loads(first["moved"]) == {"conv1": [0.5, None]}
     assert second["moved"] == ""
-
-
-def test_units_stand_from_the_input_on() -> None:
-    pair = [0.1, 0.9]
-    rows = [
-        {
-            "trial": name,
-            "model": "plain",
-            "trained_units": trained,
-            "moved": dict.fromkeys(units, pair),
-        }
-        for name, trained, units in (
-            ("a", "fc11+out", ("fc1", "fc10", "fc11", "fc2", "out")),
-            ("b", "out", ("fc1", "fc10", "fc11", "fc2", "out")),
-        )
-    ]
-    found = movement_frame([*rows, {"trial": "c", "model": "plain"}])
-    assert set(found["trial"]) == {"a", "b"}
-    for _, own in found.groupby("trial"):
-        assert list(own.sort_values("position")["unit"]) == ["fc1", "fc2", "fc10", "fc11", "out"]
-    assert set(found.loc[found["trained"], "unit"]) == {"fc11", "out"}
-
-
-def test_rows_without_movement_make_an_empty_table() -> None:
-    assert movement_frame([{"trial": "a"}]).empty

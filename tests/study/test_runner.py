@@ -18,7 +18,7 @@ from convtl.study import runner
 from convtl.study.grid import expand
 from convtl.study.group import Group
 from convtl.study.materials import Materials
-from convtl.study.runner import check_trials, run_trials, unfinished
+from convtl.study.runner import run_trials, unfinished
 from convtl.study.store import RowStore
 from convtl.training.loop import Trainer
 
@@ -153,7 +153,7 @@ def test_widening_an_axis_or_adding_replicates_runs_only_what_is_new(tmp_path, u
 def test_a_finished_study_touches_neither_data_nor_claims(tmp_path, monkeypatch) -> None:
     trials = tiny.trials()
     tiny.run(tmp_path, trials)
-    monkeypatch.setattr(runner, "Materials", None)
+    monkeypatch.setattr(runner, "grouped", None)
     monkeypatch.setattr(runner, "Claims", None)
     assert tiny.run(tmp_path, trials).ran == 0
 
@@ -257,15 +257,15 @@ def test_an_error_that_passes_is_overcome(tmp_path, monkeypatch, unbroken) -> No
 
 def test_a_trial_that_fails_takes_no_other_along(tmp_path, monkeypatch, unbroken) -> None:
     trials = tiny.trials(*STUDY)
-    bad, finish = trials[1].id, Group._finish
+    bad, finish = trials[1].id, Group._row
 
-    def finish_or_fail(self, running):
-        if running.trial.id == bad:
+    def finish_or_fail(self, active):
+        if active.trial.id == bad:
             raise ValueError("this one")
-        return finish(self, running)
+        return finish(self, active)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Group, "_finish", finish_or_fail)
+        patch.setattr(Group, "_row", finish_or_fail)
         outcome = tiny.run(tmp_path, trials)
     assert (outcome.ran, outcome.failed) == (TRIALS - 1, ["ValueError: this one"])
     found = tiny.table(tmp_path)
@@ -366,7 +366,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch) -> None:
 def test_data_that_do_not_suffice_are_refused_before_anything_is_trained(words, line) -> None:
     materials = Materials(Cache(default_root()), lambda what: None)
     with pytest.raises(UserError, match=f"^{line}"):
-        check_trials(tiny.trials("depth=[1,5]", *words), materials)
+        materials.check(tiny.trials("depth=[1,5]", *words))
 
 
 def test_a_small_source_gives_what_it_has_and_the_row_tells(tmp_path) -> None:

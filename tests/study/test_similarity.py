@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from convtl.data.batches import standardise
-from convtl.errors import UserError
 from convtl.models.network import Network, Variables
 from convtl.study import similarity
 
@@ -126,23 +125,6 @@ def test_an_estimate_depends_on_the_images_and_nothing_else() -> None:
 
 
 # --- which images -----------------------------------------------------------------------------------
-
-
-def test_the_end_of_the_pool_is_nobodys() -> None:
-    draw = np.arange(3 * 30).reshape(3, 30)
-    found = similarity.unused_images(draw, 10)
-    assert found.shape == (3, 20)
-    assert not np.isin(found, draw[:, :10]).any()
-    np.testing.assert_array_equal(found, draw[:, 10:])
-
-
-def test_a_pool_that_is_used_up() -> None:
-    with pytest.raises(
-        UserError, match="19 of 30 are left beside n_per_class=11; accepted: n_per_class up to 10"
-    ):
-        similarity.unused_images(np.zeros((3, 30), int), 11)
-    with pytest.raises(UserError, match="0 of 10 are left"):
-        similarity.unused_images(np.zeros((3, 10), int), 50, 5)
 
 
 def test_the_first_of_every_class_come_before_any_second() -> None:

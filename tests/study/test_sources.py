@@ -232,7 +232,7 @@ def test_an_amount_twin_without_classes_to_tell_apart_is_refused(materials, cont
     with pytest.raises(
         UserError, match=f"^similarity: got {value} with an amount twin of 4 classes; .*0.5"
     ):
-        materials.check(trial)
+        materials.check([trial])
 
 
 # --- sources that are defined by the target ---------------------------------------------------------
@@ -267,7 +267,7 @@ def test_same_classes_need_images_that_are_left(materials, content) -> None:
     with pytest.raises(
         UserError, match=r"^n_per_class: got 13 with source same_classes; accepted: at most 12, "
     ):
-        materials.check(trial)
+        materials.check([trial])
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -370,10 +370,10 @@ def test_what_is_blended_in_is_part_of_a_trial(content) -> None:
 
 
 def test_same_classes_are_checked_whatever_was_asked_before(materials, content) -> None:
-    materials.check(only(content, source="same_classes", n_per_class=12))
+    materials.check([only(content, source="same_classes", n_per_class=12)])
     with pytest.raises(UserError, match="got 13 with source same_classes"):
         materials.check(
-            replace(only(content, source="same_classes", n_per_class=12), n_per_class=13)
+            [replace(only(content, source="same_classes", n_per_class=12), n_per_class=13)]
         )
 
 
@@ -381,4 +381,4 @@ def test_same_classes_are_checked_whatever_was_asked_before(materials, content) 
 def test_self_is_refused_where_the_target_is_shifted(materials, content, shift) -> None:
     trial = only(content, source="self", shift=shift)
     with pytest.raises(UserError, match=r"^source: got 'self' with a shift of the target's images"):
-        materials.check(trial)
+        materials.check([trial])

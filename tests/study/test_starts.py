@@ -37,7 +37,7 @@ def only(content: dict[str, Any], **keys: Any) -> Trial:
 
 
 def start(materials: Materials, trial: Trial) -> Variables:
-    materials.check(trial)
+    materials.check([trial])
     materials.sources.prepare([trial], lambda ready, of: None)
     return materials.start(trial).variables
 
@@ -107,7 +107,7 @@ def test_fresh_upper_units_at_full_depth_are_scratch_bit_for_bit(tmp_path: Path,
 )
 def test_a_number_of_kept_units_that_is_none_is_one_line(materials, content, keys, line) -> None:
     with pytest.raises(UserError, match=f"^{line}"):
-        materials.check(only(content, **keys))
+        materials.check([only(content, **keys)])
 
 
 def test_kept_units_are_part_of_a_trial(content) -> None:
@@ -138,7 +138,7 @@ def test_a_head_for_other_classes_is_refused(materials, content, source) -> None
     with pytest.raises(
         UserError, match=f"^head_init: got 'source' with source '{source}', whose classes are"
     ):
-        materials.check(trial)
+        materials.check([trial])
 
 
 def test_a_fresh_net_has_no_head_to_keep(materials, content) -> None:

@@ -1,7 +1,6 @@
 """Measured similarity, beside the rows."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,15 @@ from convtl.config.parsing import parse
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import expand
 from convtl.study.materials import Materials, TargetData
-from convtl.study.measured import FILE, measure, not_measured, read_measured
-from convtl.study.similarity import DISTANCES, ESTIMATORS, PER_CLASS
+from convtl.study.similarity import (
+    DISTANCES,
+    ESTIMATORS,
+    FILE,
+    PER_CLASS,
+    measure_similarity,
+    not_measured,
+    read_similarity,
+)
 
 WORDS = (
     "source=[latin,latin:shuffled,scratch]",
@@ -66,7 +72,7 @@ def test_measures_are_taken_once_and_are_columns_of_the_table(commands) -> None:
     file.write_bytes(written[:-40])  # as a kill would leave it
     before = lines()
     assert commands.tiny(*WORDS).code == 0
-    assert len(read_measured(Path("o"))) == 2
+    assert len(read_similarity(Path("o"))) == 2
     assert lines() == before
 
 
@@ -74,7 +80,7 @@ def test_another_protocol_is_measured_anew(commands) -> None:
     words = (*WORDS, "source=latin", "n_per_class=2")
     assert commands.tiny(*words).code == 0
     assert commands.tiny(*words, "seed=1").code == 0
-    assert len(read_measured(Path("o"))) == 2
+    assert len(read_similarity(Path("o"))) == 2
     assert len({line["mmd2"] for line in lines()}) == 2
 
 
@@ -92,7 +98,7 @@ def measured(monkeypatch, out: Path, *words: str) -> tuple[list[int], Materials,
         return pixels(self, split, chosen)
 
     monkeypatch.setattr(TargetData, "pixels", noted)
-    measure(trials, materials, out, lambda what: None)
+    measure_similarity(trials, materials, out, lambda what: None)
     return seen, materials, trials
 
 
@@ -107,7 +113,7 @@ def test_target_images_that_are_looked_at_are_in_no_trial(tmp_path, monkeypatch)
 
 def test_where_every_image_is_in_use_only_distances_are_measured(tmp_path, monkeypatch) -> None:
     _, materials, trials = measured(monkeypatch, tmp_path, "n_per_class=[2,5]")
-    assert {tuple(found) for found in read_measured(tmp_path).values()} == {DISTANCES, ()}, (
+    assert {tuple(found) for found in read_similarity(tmp_path).values()} == {DISTANCES, ()}, (
         "none for a control"
     )
     (line,) = not_measured(tmp_path)
@@ -116,22 +122,16 @@ def test_where_every_image_is_in_use_only_distances_are_measured(tmp_path, monke
         "(24 less n_per_class=5); only distances between data sets were taken"
     )
     written = (tmp_path / FILE).read_bytes()
-    measure(trials, materials, tmp_path, lambda what: None)
+    measure_similarity(trials, materials, tmp_path, lambda what: None)
     assert (tmp_path / FILE).read_bytes() == written, "what cannot be measured is not tried again"
 
 
 def test_what_could_not_be_measured_is_when_it_can_be(tmp_path, monkeypatch) -> None:
     measured(monkeypatch, tmp_path, "source=latin", "n_per_class=[2,5]")
-    _, materials, trials = measured(monkeypatch, tmp_path, "source=latin", "n_per_class=2")
-    (found,) = read_measured(tmp_path).values()
+    measured(monkeypatch, tmp_path, "source=latin", "n_per_class=2")
+    (found,) = read_similarity(tmp_path).values()
     assert tuple(found) == (*DISTANCES, *ESTIMATORS)
     assert not_measured(tmp_path) == []
-
-    lines = (tmp_path / FILE).read_text().splitlines()  # as it was kept before reasons were
-    (tmp_path / FILE).write_text(json.dumps(json.loads(lines[-1]) | {"measures": {}}) + "\n")
-    assert not_measured(tmp_path)[0].endswith("that no trial uses; nothing was measured")
-    measure(trials, materials, tmp_path, lambda what: None)
-    assert list(read_measured(tmp_path).values()) == [found]
 
 
 def test_a_net_of_the_very_images_has_no_distance_to_them(tmp_path, monkeypatch) -> None:
@@ -150,6 +150,6 @@ def test_nets_of_the_very_classes_are_not_measured_on_their_own_images(
 
 def test_each_size_of_self_is_a_net_of_its_own(tmp_path, monkeypatch) -> None:
     measured(monkeypatch, tmp_path, "source=self")
-    found = list(read_measured(tmp_path).values())
+    found = list(read_similarity(tmp_path).values())
     assert len(found) == 2
     assert found[0]["logme"] != found[1]["logme"]

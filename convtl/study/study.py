@@ -1,0 +1,110 @@
+"""A study: its trials, the folder of their rows, and what running it takes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from convtl.config.schema import Config
+from convtl.storage.cache import Cache
+from convtl.study.columns import Rows
+from convtl.study.grid import Trial, distinct
+from convtl.study.group import grouped, trial_flops
+from convtl.study.materials import Materials
+from convtl.study.measurements import measure_study
+from convtl.study.runner import Outcome, Watcher, run_trials, unfinished
+from convtl.study.shares import ALL, Part, describe_shares
+from convtl.study.store import RowStore
+from convtl.training.devices import chosen
+from convtl.training.pretrain import KIND, SourceRequest
+
+_ASSUMED_FLOPS = 3e10
+"""A second, where no row tells: LeNet-5 on 2 cores ran at 2 to 5e10 (batch 32, 8 runs)."""
+
+
+class Study:
+    """A set of trials in one folder.
+
+    Args:
+      config, trials: as `convtl.study.grid.expand` returns them.
+      out: folder of the results; made when it is written to.
+      part: what this process runs of it.
+
+    Attributes:
+      say: takes a line about slow work; silent until it is set.
+      nets: folder of tuned nets; None where none are saved.
+    """
+
+    def __init__(
+        self, config: Config, trials: Sequence[Trial], out: Path, cache: Cache, part: Part = ALL
+    ) -> None:
+        self.config, self.trials, self.part, self.cache = config, list(trials), part, cache
+        self.store = RowStore(out)
+        self.nets = out / "nets" if config.save == "best" else None
+        self.say = lambda line: None
+        self.materials = Materials(cache, lambda line: self.say(line))
+
+    @property
+    def rows(self) -> Rows:
+        """Trial id -> its row, of every trial in the folder."""
+        return self.store.read()
+
+    def unfinished(self) -> list[Trial]:
+        """Trials of this process's part that are still to be run, each once."""
+        return unfinished(self.part.of(self.trials), self.store, self.nets)
+
+    def check(self) -> None:
+        """Refuse trials whose data do not suffice, before anything is trained or written.
+
+        Raises:
+          UserError: with the key to change.
+        """
+        self.materials.check(self.unfinished())
+
+    def run(self, watcher: Watcher) -> Outcome:
+        """Run what is missing of this process's part, and append the rows."""
+        self.say = watcher.working_on
+        trials = self.part.of(self.trials)
+        return run_trials(trials, self.store, self.materials, watcher, self.nets)
+
+    def measure(self) -> None:
+        """Take the measurements of the study as a whole that the folder does not hold yet."""
+        measure_study(self.config, self.trials, self.materials, self.store.out, self.say)
+
+    def sources(self) -> dict[str, bool]:
+        """Key of each source net to be pretrained -> whether it is in the cache."""
+        keys = {
+            request.key
+            for trial in self.unfinished()
+            for request in self.materials.sources.requests(trial)
+            if isinstance(request, SourceRequest)
+        }
+        return {key: self.cache.path(KIND, key).exists() for key in sorted(keys)}
+
+    def plan(self) -> list[str]:
+        """Describe trials, programs, arithmetic, what is done or cached, and expected time, in lines."""
+        self.check()
+        missing, total = self.unfinished(), len(distinct(self.part.of(self.trials)))
+        groups = grouped(self.materials, missing)
+        for recipe in groups:
+            chosen().check(recipe.batch_size)
+        flops = sum(trial_flops(trial, recipe) for recipe in groups for trial in groups[recipe])
+        runs = sum(len(trial.settings.lr) for trial in missing)
+        cached = list(self.sources().values())
+        speed, origin = self._speed()
+        return [
+            f"{total} trials: {total - len(missing)} done, {len(missing)} to run, in {self.store.out}",
+            f"{len(groups)} compiled programs, {runs} training runs at least",
+            f"{len(cached)} source nets: {sum(cached)} cached, {cached.count(False)} to train",
+            f"{flops:.3g} floating-point operations in training, at least",
+            f"about {flops / speed / 60:.1f} min at {speed:.2g} a second ({origin}), pretraining not counted",
+            *describe_shares(self.config.shards, self.trials, self.materials),
+        ]
+
+    def _speed(self) -> tuple[float, str]:
+        """Operations a second, and where that is from."""
+        rows = [
+            row for row in self.rows.values() if row.get("seconds") and row.get("flops_per_update")
+        ]
+        if not rows:
+            return _ASSUMED_FLOPS, "assumed"
+        work = sum(row["flops_per_update"] * row["updates"] * row["n_rates"] for row in rows)
+        return work / sum(row["seconds"] for row in rows), "measured in this folder's rows"
