@@ -31,20 +31,27 @@ def test_calibration_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_scale_measures_every_step(tmp_path: Path) -> None:
+def test_scale_runs_every_command_on_made_up_rows(tmp_path: Path) -> None:
     done = run("scale", "rows=400", "writers=5", f"out={tmp_path}")
     assert done.returncode == 0, done.stderr
-    lines = {line["name"]: line for line in table(tmp_path / "scale.csv")}
-    assert lines["report"]["goal"] == "at most 120: met"
+    lines = {line["what"]: line for line in table(tmp_path / "scale.csv")}
+    assert int(lines["rows"]["figure"]) > int(lines["trials"]["figure"]) > 300
+    assert lines["convtl.report, seconds"]["goal"] == "at most 120: met"
 
 
 @pytest.mark.slow
-def test_speed_measures_and_publishes(tmp_path: Path) -> None:
-    out, pages = tmp_path / "out", tmp_path / "pages"
-    done = run("speed", "measure=heads", "debug=smoke", f"out={out}", f"publish={pages}")
+def test_speed_measures_and_writes_its_page(tmp_path: Path) -> None:
+    done = run("speed", "measure=lenet,start", "debug=smoke", f"out={tmp_path}")
     assert done.returncode == 0, done.stderr
-    assert float(table(pages / "speed.csv")[0]["median"]) > 0
-    assert str(tmp_path) not in (pages / "README.md").read_text()
+    lines = {line["name"]: line for line in table(tmp_path / "speed.csv")}
+    assert 0 < float(lines["help"]["median"]) < float(lines["first trial"]["median"])
+    verdict = lines["lenet alone"][
+        "verdict"
+    ]  # PyTorch may be missing; where it is not, losses agree
+    assert verdict in ("met", "missed", "not measured")
+    page = (tmp_path / "README.md").read_text()
+    assert "until its first row" in page
+    assert str(tmp_path) not in page
 
 
 @pytest.mark.slow

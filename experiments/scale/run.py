@@ -1,187 +1,136 @@
-"""`python experiments/scale/run.py`: what a study of a million trials costs, measured with made-up rows.
+"""Measure what a study of a million trials costs, with made-up rows.
 
-Keys:
-  rows: trials, about (default 1000000); writers: files that their rows are in (default 1000).
-  out: where the rows are written (default outputs/scale): 1.5 kB each. Its rows and claims are replaced.
-  publish: a folder to which the table and the page are copied, to be kept with the code.
+usage: python experiments/scale/run.py [rows=1000000] [writers=1000] [out=outputs/scale]
+
+Writes scale.csv into out, whose rows are replaced; they take 1.5 kB each.
 """
 
 import csv
-import json
+import multiprocessing
 import shutil
 import sys
+import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from measuring import run_measured
-from page import Line, page
+import psutil
+from made_up import words_for, write_rows
 
 from convtl.entry import folder, guarded
 from convtl.errors import UserError
-from convtl.runtime.cores import core_count
-from convtl.study.store import accessible
+from convtl.keys import digest
+from convtl.study.store import RowStore
 
-TABLE = "scale.csv"
-_KEYS = {"rows": "1000000", "writers": "1000", "out": "outputs/scale", "publish": ""}
+_DEFAULTS = {"rows": "1000000", "writers": "1000", "out": "outputs/scale"}
+_APPENDS = 200
+_MOST_SECONDS, _MOST_GIB = 120, 4
+"""Goals of a report over a million rows."""
 
 
-def _main(words: list[str]) -> int:
+def main(words: list[str]) -> int:
+    """Write the rows, run each command on them, and print the table.
+
+    Raises:
+      UserError: a word is not accepted, or `out` holds something else.
+    """
     if {"-h", "--help"} & set(words):
         print(__doc__)
         return 0
-    given = dict(word.split("=", 1) for word in words if "=" in word)
-    if len(given) != len(words) or set(given) - set(_KEYS) or "" in given.values():
-        raise UserError(
-            f"got '{' '.join(words)}'; accepted: {', '.join(f'{key}=...' for key in _KEYS)}"
-        )
-    values = {**_KEYS, **given}
+    given = dict(word.partition("=")[::2] for word in words)
+    if set(given) - set(_DEFAULTS) or "" in given.values():
+        accepted = ", ".join(f"{key}=..." for key in _DEFAULTS)
+        raise UserError(f"got '{' '.join(words)}'; accepted: {accepted}")
+    values = {**_DEFAULTS, **given}
     for key in ("rows", "writers"):
         if not values[key].isdecimal() or int(values[key]) < 1:
-            raise UserError(f"{key}: got '{values[key]}'; accepted: a whole number, 1 or more")
+            raise UserError(f"{key}: got '{values[key]}'; accepted: a whole number from 1")
     out = folder("out", values["out"])
-    if out.exists() and not (out / TABLE).exists() and any(out.iterdir()):
-        raise UserError(
-            f"out: got '{out}', which holds something else; accepted: a new folder, or one of this command"
-        )
-    with accessible(out):
-        out.mkdir(parents=True, exist_ok=True)
-        (out / TABLE).touch()
-        for part in ("rows", "configs"):
-            shutil.rmtree(out / part, ignore_errors=True)
-    lines = _measured(values["rows"], values["writers"], out)
-    text = page(
-        lines, f"python experiments/scale/run.py rows={values['rows']} writers={values['writers']}"
-    )
-    with accessible(out):
-        _write(lines, out / TABLE)
-        (out / "scale.md").write_text(text, encoding="utf-8")
-    for line in lines:
-        print(f"{line.what:90} {line.figure:>14}  {line.goal}")
-    if given.get("publish"):
-        target = folder("publish", given["publish"])
-        with accessible(target):
-            target.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(out / TABLE, target / TABLE)
-            (target / "README.md").write_text(text, encoding="utf-8")
+    if out.exists() and not (out / "scale.csv").exists() and any(out.iterdir()):
+        raise UserError(f"out: got '{out}', which holds something else; accepted: a new folder")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "scale.csv").touch()
+    shutil.rmtree(out / "rows", ignore_errors=True)
+    rows = int(values["rows"])
+    made = write_rows(rows, out, int(values["writers"]))
+    lines = [(name, f"{number:,}", "") for name, number in made.items()]
+    study = ["convtl.run", *words_for(rows), f"out={out}"]
+    for name, command in (
+        ("a dry run: axes to trials, and which of them are done", [*study, "dry_run=true"]),
+        ("the same command on the finished study: results.csv and report", study),
+        ("convtl.report", ["convtl.report", f"out={out}"]),
+    ):
+        seconds, gib = _measured([sys.executable, "-m", *command])
+        goals = (_MOST_SECONDS, _MOST_GIB) if name == "convtl.report" else (None, None)
+        lines += [
+            (f"{name}, seconds", f"{seconds:.1f}", _verdict(seconds, goals[0])),
+            (f"{name}, GiB", f"{gib:.2f}", _verdict(gib, goals[1])),
+        ]
+    for name in ("results.csv", "report.html"):
+        lines.append((f"{name}, MB", f"{(out / name).stat().st_size / 1e6:.1f}", ""))
+    for writers in (1, 8, 32):
+        rate = _rows_a_second(out, writers)
+        lines.append((f"rows a second on disk, {writers} processes", f"{rate:,.0f}", ""))
+    with (out / "scale.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([("what", "figure", "goal"), *lines])
+    print("\n".join(f"| {' | '.join(line)} |" for line in lines))
     return 0
 
 
-def _measured(rows: str, writers: str, out: Path) -> list[Line]:
-    place = str(out)
-    plan = _step("plan", rows, place)
-    made = _step("generate", rows, place, writers)
-    table = _step("consolidate", place)
-    report = _report(out)
-    look = _step("look", place)
-    lines = [
-        Line("cores", "cores that were used", f"{core_count()}"),
-        Line("trials", "trials of the study", f"{plan['trials']:,}"),
-        Line("expand", "planning: axes to trials", _seconds(plan["expand"])),
-        Line(
-            "record",
-            "planning: the record of what was asked for is written",
-            _seconds(plan["record"]),
-        ),
-        Line("plan memory", "planning: memory", _gib(plan["gib"])),
-        Line(
-            "record size", "the record with every trial's place in the study", _size(plan["size"])
-        ),
-        Line("rows", "rows, with those of interrupted and repeated trials", f"{made['rows']:,}"),
-        Line("files", "files of rows, one a writer", f"{made['files']:,}"),
-        Line("row size", "a row", f"{made['size'] / made['rows']:,.0f} B"),
-        Line("rows size", "all rows", _size(made["size"])),
-        Line("read", "consolidating: rows are read", _seconds(table["read"])),
-        Line(
-            "consolidate",
-            "consolidating: rows are read, results.csv is written",
-            _seconds(table["all"]),
-        ),
-        Line("consolidate memory", "consolidating: memory", _gib(table["gib"])),
-        Line("results size", "results.csv", _size(table["size"])),
-        Line(
-            "report",
-            "`python -m convtl.report`: consolidating and reporting",
-            _seconds(report[0]),
-            report[0],
-            120,
-        ),
-        Line("report memory", "the same: memory", _gib(report[1]), report[1], 4),
-        Line("page size", "report.html", _size((out / "report.html").stat().st_size)),
-        Line(
-            "first look", "a process learns at its start what is finished", _seconds(look["first"])
-        ),
-        Line("look", "and at each look after that, nothing new", _milli(look["again"])),
+def _verdict(value: float, most: float | None) -> str:
+    if most is None:
+        return ""
+    return f"at most {most}: {'met' if value <= most else 'missed'}"
+
+
+def _measured(command: list[str]) -> tuple[float, float]:
+    """Run a command; return seconds, and the most GiB that it and its children held together."""
+    began, peak = time.perf_counter(), 0
+    with tempfile.TemporaryFile() as output:
+        process = psutil.Popen(command, stdout=output, stderr=output)
+        while process.poll() is None:
+            with suppress(psutil.Error):
+                family = [process, *process.children(recursive=True)]
+                peak = max(peak, sum(member.memory_full_info().uss for member in family))
+            time.sleep(0.25)
+        seconds = time.perf_counter() - began
+        if process.returncode:
+            output.seek(0)
+            sys.stderr.buffer.write(output.read())
+            raise UserError(f"'{' '.join(command[1:3])}' failed with code {process.returncode}")
+    return seconds, peak / 2**30
+
+
+def _rows_a_second(out: Path, writers: int) -> float:
+    """Rows that so many processes append to one folder, each flushed to disk."""
+    with tempfile.TemporaryDirectory(dir=out, prefix="writers-") as place:
+        context = multiprocessing.get_context("spawn")
+        barrier = context.Barrier(writers + 1)
+        processes = [
+            context.Process(target=_append, args=(place, number, barrier))
+            for number in range(writers)
+        ]
+        for process in processes:
+            process.start()
+        barrier.wait()
+        began = time.perf_counter()
+        for process in processes:
+            process.join()
+        return writers * _APPENDS / (time.perf_counter() - began)
+
+
+def _append(place: str, number: int, barrier: Any) -> None:
+    store = RowStore(Path(place))
+    store.prepare()
+    rows = [
+        {"trial": digest([number, row]), "status": "done", "reason": "x" * 1250}
+        for row in range(_APPENDS)
     ]
-    for number in ("1", "8", "32"):
-        found = _step("append", place, number)["rows a second"]
-        what = f"rows a second on disk, {number} {'processes' if number != '1' else 'process'} on one `out`"
-        lines.append(Line(f"append {number}", what, f"{found:,.0f}"))
-    for number in ("0", "1000", "20000"):
-        each = _step("claim", place, number)["seconds"]
-        lines.append(
-            Line(f"claim {number}", f"a claim, while {int(number):,} others are held", _milli(each))
-        )
-    sizes = _step("cache", "")
-    for name, size in sizes.items():
-        if name not in ("wall", "gib"):
-            what = (
-                f"cache: {name} of an image, before the head"
-                if "features" in name
-                else f"cache: a {name} source net"
-            )
-            lines.append(Line(f"cache {name}", what, _size(size)))
-    return lines
-
-
-def _step(name: str, *arguments: str) -> dict[str, float]:
-    print(f"{name} {' '.join(arguments)}".strip(), file=sys.stderr, flush=True)
-    module = "writers" if name in ("append", "claim") else "steps"
-    script = str(Path(__file__).with_name(f"{module}.py"))
-    command = [sys.executable, script, name, *arguments]
-    ended, said, _, held = run_measured(command)
-    if ended:
-        raise UserError(f"scale: the step '{name}' has failed (exit code {ended})")
-    found: dict[str, float] = json.loads(said.splitlines()[-1])
-    return found | {"gib": held}
-
-
-def _report(out: Path) -> tuple[float, float]:
-    """Seconds and GiB of the command as a user types it, with the processes that it starts."""
-    print("report", file=sys.stderr, flush=True)
-    ended, _, seconds, held = run_measured([sys.executable, "-m", "convtl.report", f"out={out}"])
-    if ended:
-        raise UserError(f"out: the report of '{out}' could not be made (exit code {ended})")
-    return seconds, held
-
-
-def _write(lines: list[Line], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["name", "what", "figure", "goal"])
-        writer.writerows([line.name, line.what, line.figure, line.goal] for line in lines)
-
-
-def _seconds(value: float) -> str:
-    return f"{value:,.1f} s"
-
-
-def _milli(value: float) -> str:
-    return f"{1000 * value:.3g} ms"
-
-
-def _gib(value: float) -> str:
-    return f"{value:.2f} GiB"
-
-
-def _size(value: float) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value:.0f} B"
-
-
-def main() -> None:
-    sys.exit(guarded(_main))
+    barrier.wait()
+    for row in rows:
+        store.append(row)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -1,0 +1,238 @@
+"""Updates of LeNet-5 and of real nets, and features, against PyTorch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import jax
+import numpy as np
+from comparing import Result, interleaved, ratios
+
+from convtl.cli import compose
+from convtl.config.parsing import parse
+from convtl.config.schema import Config
+from convtl.config.weights import FileWeights
+from convtl.data.batches import batch_indices
+from convtl.models.network import Network, Variables
+from convtl.models.registry import build_network
+from convtl.models.weights import import_weights, network_of
+from convtl.study.shared_features import passes
+from convtl.training.layout import Layout
+from convtl.training.loop import Trainer
+from convtl.training.recipe import Recipe
+from convtl.training.runs import Run
+from convtl.transfer.plan import make_plan, resolve_depth
+
+RATE = 1e-3
+CLOSE = 5e-3
+"""Largest difference of losses, and of features, as a share of the largest."""
+_COMPARED = 20
+"""Updates whose losses are compared; later ones differ by rounding."""
+_NETS = {
+    "resnet18": ("ResNet-18", "stage4", "torchvision"),
+    "efficientnet_lite0": ("EfficientNet-Lite0", "block16", "timm"),
+}
+"""Name -> in words, first unit of the last stage, whose names its leaves have."""
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much is timed.
+
+    Attributes:
+      rounds: of each comparison; updates: of LeNet-5 in one run; images: whose features are computed.
+      scratch: folder for files that nothing needs afterwards; smoke: whether to take the smoke study.
+    """
+
+    rounds: int
+    updates: int
+    images: int
+    scratch: Path
+    smoke: bool = False
+
+
+def _trainer(
+    settings: Config, network: Network, depth: int | str, batch: int, updates: int, **options: Any
+) -> Trainer:
+    """What trains the last units of a net at a constant rate, frozen part included."""
+    layout = options.pop("layout", None)
+    plan = make_plan(network, settings.regimes["fine_tune"], resolve_depth(network, depth), updates)
+    recipe = Recipe(
+        network=network,
+        start=0,
+        plan=plan,
+        optim=settings.optim,
+        schedule=replace(settings.schedule, kind="constant"),
+        batch_size=batch,
+        lanes=options.get("runs", 1),
+        chunk=settings.chunk,
+    )
+    return Trainer(recipe, layout)
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """Return by how much two arrays differ, or nothing where they are close."""
+    share = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    return "" if share <= CLOSE else f"differs by {share:.1e} of the largest"
+
+
+def lenet(amounts: Amounts, torch: bool) -> list[Result]:
+    """Full fine-tuning of LeNet-5: many runs in one program, and one run alone."""
+    batch, classes, updates = 64, 12, amounts.updates
+    results = [
+        Result(
+            "lenet batched",
+            "LeNet-5, all layers, batch 64: runs batched over trials, images/s",
+            2.0,
+        ),
+        Result("lenet alone", "LeNet-5, all layers, batch 64: one run alone, images/s", 1.3),
+    ]
+    if not torch:
+        return results
+    import torch_side
+
+    settings = parse(compose([]))
+    network = build_network(settings.models["lenet5"], (28, 28, 1), classes)
+    variables = jax.tree.map(np.asarray, jax.jit(network.init)(jax.random.key(0)))
+    images = np.random.default_rng(0).standard_normal((512, 28, 28, 1), np.float32)
+    labels = (np.arange(512) % classes).astype(np.int32)
+
+    def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = batch_indices(0, ("speed",), len(images), batch, first, stop)
+        return images[rows], labels[rows]
+
+    def make(setting: torch_side.Setting) -> Callable[[], np.ndarray]:
+        net = torch_side.LeNet5(classes)
+        net.load(variables)
+        fitting = torch_side.Fitting(net, [net], setting)
+        pairs = [
+            (setting.placed(x), torch_side.labels_of(y))
+            for x, y in zip(*batches(0, updates), strict=True)
+        ]
+        return lambda: fitting.run(pairs, [RATE] * updates)
+
+    setting, theirs = torch_side.fastest(make)
+    make_trainer = partial(_trainer, settings, network, "all", batch, updates)
+    trainers = {
+        "lenet batched": make_trainer(runs=settings.lanes),
+        "lenet alone": make_trainer(layout=Layout((jax.local_devices()[0],))),
+    }
+    runs = {name: [Run(variables, RATE, batches)] * t.width for name, t in trainers.items()}
+    sides = {name: partial(t.train, runs[name]) for name, t in trainers.items()}
+    wrong = {
+        name: _difference(train()[0].losses[:_COMPARED], theirs()[:_COMPARED])
+        for name, train in sides.items()
+    }
+    times = interleaved(sides | {"torch": theirs}, amounts.rounds)
+    shown = updates * batch
+    return [
+        replace(
+            result,
+            ours=f"{trainers[result.name].width * shown / median(times[result.name]):,.0f} "
+            f"({trainers[result.name].width} at once)",
+            theirs=f"{shown / median(times['torch']):,.0f} ({setting})",
+            figures=ratios(times[result.name], times["torch"], trainers[result.name].width),
+            wrong=wrong[result.name],
+        )
+        for result in results
+    ]
+
+
+def nets(amounts: Amounts, torch: bool) -> list[Result]:
+    """Features of a real net, and updates of the last stage of two."""
+    blank = [
+        Result("lite0 features", "EfficientNet-Lite0, 224 px: features, images/s", 1.0),
+        *(
+            Result(
+                f"{name} last stage",
+                f"{words}, 224 px: update of the last stage, batch 32, frozen part included, images/s",
+                1.0,
+            )
+            for name, (words, *_) in _NETS.items()
+        ),
+    ]
+    if not torch:
+        return blank
+    settings = parse(compose([]))
+    results = [_features(blank[0], settings, amounts)]
+    return results + [
+        _last_stage(result, settings, name, amounts)
+        for result, name in zip(blank[1:], _NETS, strict=True)
+    ]
+
+
+def _same_net(settings: Config, name: str, scratch: Path) -> tuple[Network, Variables, Any]:
+    """Our net and PyTorch's with the same random weights, without dropout, padded alike on all sides."""
+    import torch_side
+    from safetensors.torch import save_file
+
+    net, model = torch_side.real_net(name), settings.models[name]
+    if name == "efficientnet_lite0":
+        model = replace(model, dropout=0.0, padding="symmetric")
+    path, naming = scratch / f"{name}.safetensors", _NETS[name][2]
+    save_file({key: leaf.contiguous() for key, leaf in net.state_dict().items()}, path)
+    weights = FileWeights(model=name, naming=naming, path=str(path))
+    network = network_of(weights, model)
+    return network, import_weights(weights, network).variables, net
+
+
+def _photographs(count: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((count, 224, 224, 3), np.float32)
+
+
+def _features(result: Result, settings: Config, amounts: Amounts) -> Result:
+    import torch_side
+
+    network, variables, net = _same_net(settings, "efficientnet_lite0", amounts.scratch)
+    images, boundary = _photographs(amounts.images), network.index(network.head)
+    setting, theirs = torch_side.fastest(
+        lambda setting: torch_side.features(net, setting, images, batch=32)
+    )
+
+    def ours() -> np.ndarray:
+        return np.concatenate(list(passes(network, variables, 0, boundary, images)))
+
+    wrong = _difference(ours(), theirs())
+    times = interleaved({"ours": ours, "torch": theirs}, (amounts.rounds + 1) // 2)
+    return replace(
+        result,
+        ours=f"{len(images) / median(times['ours']):.1f}",
+        theirs=f"{len(images) / median(times['torch']):.1f} ({setting})",
+        figures=ratios(times["ours"], times["torch"]),
+        wrong=wrong,
+    )
+
+
+def _last_stage(result: Result, settings: Config, name: str, amounts: Amounts) -> Result:
+    """Time updates of the last stage: a run on each device here, one on all cores there."""
+    import torch_side
+
+    batch, updates = 32, 4
+    network, variables, net = _same_net(settings, name, amounts.scratch)
+    trainer = _trainer(settings, network, _NETS[name][1], batch, updates)
+    images, labels = _photographs(batch), (np.arange(batch) % 10).astype(np.int32)
+
+    def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        shape = (stop - first, *images.shape)
+        return np.broadcast_to(images, shape), np.broadcast_to(labels, shape[:2])
+
+    def make(setting: torch_side.Setting) -> Callable[[], np.ndarray]:
+        fitting = torch_side.Fitting(net, torch_side.last_stage(net), setting)
+        pair = setting.placed(images), torch_side.labels_of(labels)
+        return lambda: fitting.run([pair] * updates, [RATE] * updates)
+
+    setting, theirs = torch_side.fastest(make)
+    train = partial(trainer.train, [Run(variables, RATE, batches)] * trainer.width)
+    wrong = _difference(train()[0].losses, theirs())
+    times = interleaved({"ours": train, "torch": theirs}, (amounts.rounds + 1) // 2)
+    shown = updates * batch
+    return replace(
+        result,
+        ours=f"{trainer.width * shown / median(times['ours']):.1f} ({trainer.width} runs at once)",
+        theirs=f"{shown / median(times['torch']):.1f} ({setting})",
+        figures=ratios(times["ours"], times["torch"], trainer.width),
+        wrong=wrong,
+    )
