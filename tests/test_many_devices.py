@@ -55,12 +55,12 @@ jax.config.update("jax_num_cpu_devices", 8)
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 from dataclasses import replace
-from small_nets import LENET, lane, recipe
+from small_nets import LENET, recipe, run
 from convtl.training.loop import Trainer
-from convtl.training.layout import Layout
+from convtl.training.devices import Layout
 
-def taken(split, count, lanes, batch):
-    given = replace(recipe(LENET, 5, updates=4, lanes=lanes, chunk=2), batch_size=batch)
+def taken(split, count, width, batch):
+    given = replace(recipe(LENET, 5, updates=4, runs_per_device=width, steps_per_call=2), batch_size=batch)
     trainer = Trainer(given, Layout(tuple(jax.devices()[:count]), split))
     (phase,) = given.plan.phases
     program, seen = trainer._programs[phase], []
@@ -68,7 +68,7 @@ def taken(split, count, lanes, batch):
         seen.append(program.lower(*arguments).compile().memory_analysis())
         return program(*arguments)
     trainer._programs[phase] = watched
-    own = lane(LENET, 0)
+    own = run(LENET, 0)
     def batches(first, stop):
         return np.zeros((stop - first, batch, 28, 28, 1), np.float32), np.zeros((stop - first, batch), np.int32)
     trainer.train([replace(own, batches=batches)] * trainer.width)

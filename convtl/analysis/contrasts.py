@@ -22,7 +22,7 @@ from convtl.analysis.cells import (
     mean_over,
     slope_of,
 )
-from convtl.training.probes.contrasts import (
+from convtl.analysis.gradients import (
     early_slowest,
     lost_at_first,
     relative_gradients,

@@ -34,7 +34,7 @@ from convtl.study.sources import source_name
 from convtl.study.store import Row, RowStore, accessible
 from convtl.training.devices import peak_memory_gib
 from convtl.training.pretrain import SourceRequest
-from convtl.training.probes.tables import TABLE, read_gradients
+from convtl.training.probe_table import TABLE, read_gradients
 
 _SAMPLES = 12  # pictures of each domain
 

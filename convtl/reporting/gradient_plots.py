@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from convtl.analysis.gradients import arrivals, freezing_cost, relative_gradients
 from convtl.analysis.statistics import bootstrap_interval
 from convtl.reporting.figures import (
     GREY,
@@ -17,7 +18,6 @@ from convtl.reporting.figures import (
     styled,
     whole_axis,
 )
-from convtl.training.probes.contrasts import arrivals, freezing_cost, relative_gradients
 
 LENET = ("conv1", "conv2", "fc3", "fc4", "fc5")
 """Units of LeNet-5 with weights, from the input."""

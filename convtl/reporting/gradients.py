@@ -5,6 +5,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from convtl.analysis.gradients import (
+    CONTRASTS,
+    LEAST_LOSS,
+    LEAST_SLOPE,
+    arrivals,
+    gradient_values,
+    lost_at_first,
+    lost_per_unit,
+    relative_gradients,
+)
 from convtl.analysis.statistics import Estimate, equivalent, estimate
 from convtl.reporting import figures, numbers
 from convtl.reporting.figures import Figure
@@ -19,16 +29,6 @@ from convtl.reporting.gradient_plots import (
     rows_of,
 )
 from convtl.reporting.tables import markdown
-from convtl.training.probes.contrasts import (
-    CONTRASTS,
-    LEAST_LOSS,
-    LEAST_SLOPE,
-    arrivals,
-    gradient_values,
-    lost_at_first,
-    lost_per_unit,
-    relative_gradients,
-)
 
 
 def section(out: Path, frame: pd.DataFrame) -> list[str]:

@@ -16,7 +16,7 @@ from convtl.reporting.replication import Second
 from convtl.study.limits import apply_limits
 from convtl.study.record import commits_of, newest_record, without_paths
 from convtl.study.store import RowStore
-from convtl.training.probes.tables import TABLE, read_gradients
+from convtl.training.probe_table import TABLE, read_gradients
 
 _AROUND = (
     "seed",

@@ -31,8 +31,7 @@ from convtl.training.checkpoints import Checkpoints
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward, PrefixFeatures
 from convtl.training.loop import Trainer
-from convtl.training.recipe import Recipe
-from convtl.training.runs import CallEnd, Run, RunResult
+from convtl.training.runs import Recipe, Run, RunResult, TrainState
 
 _FEATURES_KEPT = 96
 """Arrays of prefix features in memory (three for each source net and target)."""
@@ -63,8 +62,8 @@ def recipe_of(materials: Materials, trial: Trial) -> Recipe:
         optim=settings.optim,
         schedule=settings.schedule,
         batch_size=settings.batch_size,
-        lanes=settings.lanes,
-        chunk=settings.chunk,
+        runs_per_device=settings.lanes,
+        steps_per_call=settings.chunk,
         norm_mode=settings.norm_mode,
         augment=None if start else settings.augment,  # cached features are of images as they are
         precision=settings.precision,
@@ -291,7 +290,7 @@ class Group:
             "seconds": active.seconds,
         }
 
-    def _between_calls(self, batch: Sequence[Member], end: CallEnd) -> None:
+    def _between_calls(self, batch: Sequence[Member], end: TrainState) -> None:
         """Write checkpoints when due, stop if asked to, report learning curves."""
         stop = anyone(stopping.asked())
         if self._checkpoints is not None and (stop or agreed(self._checkpoints.due)):
@@ -305,7 +304,7 @@ class Group:
             self._reported = tenth
             self._follower.curve(self._curve(batch, end))
 
-    def _curve(self, batch: Sequence[Member], end: CallEnd) -> list[CurvePoint]:
+    def _curve(self, batch: Sequence[Member], end: TrainState) -> list[CurvePoint]:
         points = []
         for (active, rate), result in zip(batch, end.results(), strict=True):
             right = 0.0

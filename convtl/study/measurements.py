@@ -11,7 +11,7 @@ from convtl.study.materials import Materials
 from convtl.study.movement import measure_movement
 from convtl.study.similarity import Say, measure_similarity
 from convtl.study.store import RowStore
-from convtl.training.probes.run import run_gradients
+from convtl.training.probe_table import run_gradients
 
 OF_TRIALS: Mapping[str, tuple[str, Callable[[Path, Trial, Materials, Variables], Any]]] = {
     "movement": ("moved", measure_movement),

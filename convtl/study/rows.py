@@ -10,7 +10,7 @@ from convtl.study.grid import Trial
 from convtl.study.in_flight import ActiveTrial
 from convtl.study.rates import NO_SCORE, at_edge, best_rate
 from convtl.study.store import Row
-from convtl.training.recipe import Recipe
+from convtl.training.runs import Recipe
 
 
 def describe(trial: Trial) -> dict[str, Any]:

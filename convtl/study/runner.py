@@ -23,7 +23,7 @@ from convtl.study.nets import net_name, save_net
 from convtl.study.rows import describe
 from convtl.study.store import CHECKPOINTS, Row, RowStore
 from convtl.training.checkpoints import Checkpoints
-from convtl.training.recipe import Recipe
+from convtl.training.runs import Recipe
 
 _POLL_SECONDS = 0.5
 """Time between looks whether other processes have finished what they locked."""

@@ -13,7 +13,7 @@ from convtl.study.measurements import measure_study
 from convtl.study.runner import Outcome, Watcher, run_trials, unfinished
 from convtl.study.shares import ALL, Part, describe_shares
 from convtl.study.store import RowStore
-from convtl.training.devices import chosen
+from convtl.training.devices import chosen_layout
 from convtl.training.pretrain import KIND, SourceRequest
 
 _ASSUMED_FLOPS = 3e10
@@ -85,7 +85,7 @@ class Study:
         missing, total = self.unfinished(), len(distinct(self.part.of(self.trials)))
         groups = grouped(self.materials, missing)
         for recipe in groups:
-            chosen().check(recipe.batch_size)
+            chosen_layout().check(recipe.batch_size)
         flops = sum(trial_flops(trial, recipe) for recipe in groups for trial in groups[recipe])
         runs = sum(len(trial.settings.lr) for trial in missing)
         cached = list(self.sources().values())

@@ -1,29 +1,41 @@
-"""One place that sets JAX's devices up, and says what this process runs on."""
+"""The devices that this process trains on, and how training runs lie on them."""
 
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
 
 import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
 
 from convtl.config.schema import DevicesConfig
 from convtl.errors import UserError
+from convtl.models.lowering import as_on_accelerators
 from convtl.runtime.cores import core_count, visible_cores
-from convtl.training.layout import Layout
 
 _config = DevicesConfig()
 
 
 def use_all_cores() -> None:
-    """Makes one CPU device of each core; to be called before JAX is first used, without effect later.
+    """Make one CPU device of each core; before JAX is first used, without effect later.
 
-    Lanes spread over devices, so that the same code serves several cores and several accelerators.
+    Runs spread over devices, so that the same code serves several cores and several accelerators.
     """
     if core_count() < visible_cores():  # XLA's own threads know of no cluster's or launcher's limit
         os.environ.setdefault("NPROC", str(core_count()))
     _cpu_devices(core_count())
+
+
+def leave_accelerators() -> None:
+    """Keep a process that trains nothing from taking the memory of an accelerator that others need."""
+    with suppress(RuntimeError):
+        jax.config.update("jax_platforms", "cpu")
 
 
 def _cpu_devices(count: int) -> None:
@@ -34,7 +46,7 @@ def _cpu_devices(count: int) -> None:
 
 @contextmanager
 def devices_as(config: DevicesConfig) -> Iterator[None]:
-    """Chooses on which devices, and how, this process trains while this lasts.
+    """Choose on which devices, and how, this process trains while this lasts.
 
     Raises:
       UserError: there are not so many; a CPU is as many as are asked for, unless JAX was in use before.
@@ -47,9 +59,9 @@ def devices_as(config: DevicesConfig) -> Iterator[None]:
         )
     if config.count is not None:
         _cpu_devices(config.count)
-        if config.count > (there := jax.local_device_count()):
+        if config.count > (most := jax.local_device_count()):
             raise UserError(
-                f"devices: got {config.count}; accepted: 1 to {there}, as many as there are here"
+                f"devices: got {config.count}; accepted: 1 to {most}, as many as there are here"
             )
     before, _config = _config, config
     try:
@@ -63,37 +75,13 @@ def devices() -> list[jax.Device]:
     return jax.local_devices()[: _config.count]
 
 
-def chosen() -> Layout:
-    """How training runs lie on devices."""
-    if _config.split == "batch" and jax.process_count() > 1:
-        return Layout(_of_all_processes(), "batch")
-    return Layout(tuple(devices()), _config.split)
-
-
-def _of_all_processes() -> tuple[jax.Device, ...]:
-    """As many of each process as this one uses."""
-    count = jax.process_count()
-    each = [
-        [device for device in jax.devices() if device.process_index == index]
-        for index in range(count)
-    ]
-    return tuple(device for own in each for device in own[: _config.count])
-
-
-def leave_accelerators() -> None:
-    """Keeps a process that trains nothing from taking the memory of an accelerator that others need."""
-    with suppress(RuntimeError):
-        jax.config.update("jax_platforms", "cpu")
-
-
 def device_count() -> int:
-    """How many devices this process uses."""
     return len(devices())
 
 
 def device_line() -> str:
     """Number and kind of the devices, for records."""
-    layout = chosen()
+    layout = chosen_layout()
     each = ", each batch over all of them" if layout.split == "batch" else ""
     return f"{len(layout.devices)} x {layout.devices[0].device_kind}{each}"
 
@@ -102,3 +90,107 @@ def peak_memory_gib() -> float:
     """Largest resident memory of this process so far, in GiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Runs over devices.
+
+    - `trials`: a program takes so many runs on each device, and devices exchange nothing.
+    - `batch`: a program takes so many runs in all; each device has their weights, and its share of the images of
+      every batch, so that what an update needs beside weights falls as devices are added. XLA joins gradients and
+      the statistics of batch normalisation over devices (GSPMD, Xu et al. 2021): an update is that of one device
+      but for the order of sums. Convolutions are then XLA's own on any platform.
+
+    Attributes:
+      devices: with `batch` possibly those of several processes, each with as many.
+    """
+
+    devices: tuple[jax.Device, ...]
+    split: Literal["trials", "batch"] = "trials"
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        return Mesh(np.asarray(self.devices), ("devices",))
+
+    @property
+    def copies(self) -> int:
+        """How many times the runs of a recipe travel together."""
+        return len(self.devices) if self.split == "trials" else 1
+
+    @property
+    def runs(self) -> PartitionSpec:
+        """Of arrays with the runs as first axis."""
+        return PartitionSpec("devices") if self.split == "trials" else PartitionSpec()
+
+    def check(self, batch_size: int) -> None:
+        """Refuse a batch that devices cannot share evenly.
+
+        Raises:
+          UserError: it has a remainder.
+        """
+        if self.split == "batch" and batch_size % len(self.devices):
+            raise UserError(
+                f"batch_size: got {batch_size} with devices.split=batch on {len(self.devices)} devices; accepted: "
+                f"a multiple of {len(self.devices)}"
+            )
+
+    def compile_call(self, call: Callable[..., Any]) -> Any:
+        """Compile a call of all runs: (variables, state, rates, seeds, images, labels, *shared) -> (variables,
+        state, losses); the memory of variables and state is used again.
+        """
+        if self.split == "batch":
+            sharding = NamedSharding(self.mesh, self.runs)
+            return jax.jit(as_on_accelerators(call), donate_argnums=(0, 1), out_shardings=sharding)
+        specs = (*[self.runs] * 6, *[PartitionSpec()] * 3)
+        sharded = jax.shard_map(call, mesh=self.mesh, in_specs=specs, out_specs=self.runs)
+        return jax.jit(sharded, donate_argnums=(0, 1))
+
+    def compile_each(self, make: Callable[..., Any]) -> Any:
+        """Compile what is made of each run's arrays."""
+        sharding = NamedSharding(self.mesh, self.runs)
+        return jax.jit(jax.vmap(make), out_shardings=sharding)
+
+    def put_runs(self, trees: Sequence[Any]) -> Any:
+        """A tree for each run -> one tree of arrays on the devices."""
+        return jax.tree.map(lambda *leaves: self._put(np.stack(leaves), self.runs), *trees)
+
+    def put_shared(self, values: Any) -> Array:
+        """The same for all runs."""
+        return self._put(values, PartitionSpec())
+
+    def local_rows(self, batch_size: int) -> slice:
+        """The places of a batch that this process reads."""
+        if self.split == "trials" or jax.process_count() == 1:
+            return slice(0, batch_size)
+        share = batch_size // jax.process_count()
+        return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+    def put_batches(self, values: np.ndarray, batch_size: int) -> Array:
+        """Images or labels of the places that this process reads: (runs, updates, local rows, ...)."""
+        shape = (*values.shape[:2], batch_size, *values.shape[3:])
+        batches = self.runs if self.split == "trials" else PartitionSpec(None, None, "devices")
+        sharding = NamedSharding(self.mesh, batches)
+        if values.shape == shape:
+            return jax.device_put(values, sharding)
+        return jax.make_array_from_process_local_data(sharding, values, shape)
+
+    def _put(self, values: Any, spec: PartitionSpec) -> Array:
+        sharding = NamedSharding(self.mesh, spec)
+        if all(device.process_index == jax.process_index() for device in self.devices):
+            return jax.device_put(values, sharding)
+        # Every process has the same values and gives its devices what is theirs.
+        return jax.make_array_from_callback(
+            values.shape, sharding, lambda index: np.asarray(values[index])
+        )
+
+
+def chosen_layout() -> Layout:
+    """How training runs lie on devices, as `devices_as` has it."""
+    if _config.split == "batch" and jax.process_count() > 1:  # as many of each process as of this
+        by_process: dict[int, list[jax.Device]] = {}
+        for device in jax.devices():
+            by_process.setdefault(device.process_index, []).append(device)
+        of_all = [by_process[index][: _config.count] for index in sorted(by_process)]
+        return Layout(tuple(device for some in of_all for device in some), "batch")
+    return Layout(tuple(devices()), _config.split)

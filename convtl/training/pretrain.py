@@ -29,8 +29,7 @@ from convtl.storage.cache import Cache
 from convtl.training.checkpoints import Checkpoints, Kept
 from convtl.training.features import Forward
 from convtl.training.loop import Trainer
-from convtl.training.recipe import Recipe
-from convtl.training.runs import CallEnd, Run, RunResult, RunState
+from convtl.training.runs import Recipe, Run, RunResult, RunState, TrainState
 from convtl.transfer.graft import fresh_variables
 from convtl.transfer.plan import make_plan
 
@@ -187,8 +186,8 @@ def _recipe(request: SourceRequest) -> Recipe:
             optim=request.recipe.optim,
             schedule=request.recipe.schedule,
             batch_size=request.recipe.batch_size,
-            lanes=request.lanes,
-            chunk=request.chunk,
+            runs_per_device=request.lanes,
+            steps_per_call=request.chunk,
         )
     except UserError as error:  # a recipe does not know that it is a source's
         raise UserError(f"pretrain.{error}") from None
@@ -247,7 +246,7 @@ def _equally_far(
 
 
 def _between(
-    requests: Sequence[SourceRequest], checkpoints: Checkpoints | None, end: CallEnd
+    requests: Sequence[SourceRequest], checkpoints: Checkpoints | None, end: TrainState
 ) -> None:
     asked = anyone(stopping.asked())
     if checkpoints is not None and (asked or agreed(checkpoints.due)):

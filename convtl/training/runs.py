@@ -1,18 +1,105 @@
-"""A training run: its input, its state between two calls of a program, and its result."""
+"""Training runs: what shapes their program, their input, their state between two calls, their result."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from convtl.models.network import Variables
+from convtl.config.roles import dump
+from convtl.config.training import (
+    AugmentConfig,
+    NormMode,
+    OptimConfig,
+    Precision,
+    ScheduleConfig,
+)
+from convtl.errors import UserError
+from convtl.models.lowering import on_cpu
+from convtl.models.network import Network, Variables
+from convtl.training.cost import flops_per_update
+from convtl.training.step import Step
+from convtl.transfer.average import Averaged, averages
+from convtl.transfer.plan import Phase, Plan
+
+_BYTES_PER_CALL = 2**26
+"""Of one run's images in one call: fewer updates than `steps_per_call` where images are big."""
+
+_FLOPS_PER_CALL = 10**12
+"""Of all runs of a device in one call: a signal waits for its end, some seconds on a core."""
 
 Batches = Callable[..., tuple[np.ndarray, np.ndarray]]
 """(first, stop) -> images (updates, batch, ...) float32 and labels (updates, batch) int32;
 (first, stop, slice) -> those places of the batches only."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that shapes the compiled programs of training runs; equal recipes share them.
+
+    Attributes:
+      start: index of the unit that the batches enter: the plan's boundary when features are cached.
+      runs_per_device: runs of a program on each device.
+      steps_per_call: updates in one call of a program, at most.
+      norm_mode: `adapt` is `frozen` here: statistics are adapted before (`convtl.training.adapt`).
+      vectorised: whether a device takes its runs side by side also where one after another is faster.
+
+    Raises:
+      UserError: augmentation of cached features; or a batch that has no such equal parts.
+    """
+
+    network: Network
+    start: int
+    plan: Plan
+    optim: OptimConfig
+    schedule: ScheduleConfig
+    batch_size: int
+    runs_per_device: int
+    steps_per_call: int
+    norm_mode: NormMode = "train"
+    augment: AugmentConfig | None = None
+    precision: Precision = "float32"
+    vectorised: bool = False
+
+    def __post_init__(self) -> None:
+        if self.augment is not None and self.start:
+            raise UserError(
+                f"augment: got {dump(self.augment)}, with features cached up to {self.network.names[self.start]}; "
+                "accepted with cache_prefix=false or depth=all"
+            )
+        if self.batch_size % self.optim.accumulate:
+            raise UserError(
+                f"optim.accumulate: got {self.optim.accumulate}; "
+                f"accepted: a divisor of batch_size, {self.batch_size}"
+            )
+
+    def step(self, phase: Phase) -> Step:
+        """The update that a phase repeats."""
+        options = (self.norm_mode, self.augment, self.precision)
+        return Step(self.network, self.start, phase, self.optim, *options)
+
+    @property
+    def sequential(self) -> bool:
+        """Whether a device takes its runs one after another, and not side by side (`vmap`).
+
+        So it does on a CPU where there are maps beyond what enters: maps of several runs at once leave a core's
+        cache. LeNet-5, batch 32, 4 runs on each of 2 cores, side by side and one after another: all layers 50 and
+        36 us an image, the last three on cached features 3.1 and 3.6, the last 0.3 and 0.4.
+        """
+        return not self.vectorised and on_cpu() and self.network.has_maps(self.start)
+
+
+@lru_cache
+def updates_per_call(recipe: Recipe) -> int:
+    """Updates that one call has room for: fewer than `steps_per_call` where images or computations are large."""
+    images = 4 * recipe.batch_size * int(np.prod(recipe.network.shape_before(recipe.start)))
+    flops = flops_per_update(recipe.network, recipe.plan, recipe.batch_size, recipe.start)
+    longest = max(phase.stop - phase.first for phase in recipe.plan.phases)
+    limits = (_BYTES_PER_CALL // images, _FLOPS_PER_CALL // max(1, recipe.runs_per_device * flops))
+    return max(1, min(longest, recipe.steps_per_call, *limits))
 
 
 @dataclass(frozen=True)
@@ -75,27 +162,62 @@ class RunResult:
     @property
     def finite(self) -> bool:
         """Whether every loss and every weight is a number."""
-        leaves = jax.tree.leaves(self.variables)
-        return bool(
-            np.isfinite(self.losses).all() and all(np.isfinite(leaf).all() for leaf in leaves)
-        )
+        leaves = [self.losses, *jax.tree.leaves(self.variables)]
+        return all(bool(np.isfinite(leaf).all()) for leaf in leaves)
 
 
-@dataclass(frozen=True)
-class CallEnd:
-    """Some runs between two calls of a program.
+@dataclass
+class TrainState:
+    """All runs of a program between two calls: arrays on the devices, the runs as first axis.
 
     Attributes:
-      update: number of updates done, of `updates`.
-      states: copies the state of each run; waits for the devices.
-      results: copies the result of each run, as if it ended here.
+      count: runs that are no padding; these come first.
+      losses: of each call, and how many of them are those of updates.
+      update: number of updates done.
     """
 
-    update: int
-    updates: int
-    states: Callable[[], list[RunState]]
-    results: Callable[[], list[RunResult]]
+    recipe: Recipe
+    count: int
+    variables: Any
+    opt_state: Any = None
+    losses: list[tuple[Any, int]] = field(default_factory=list)
+    update: int = 0
+
+    @property
+    def updates(self) -> int:
+        """Number of updates at the end."""
+        return self.recipe.plan.updates
+
+    def states(self) -> list[RunState]:
+        """Copy the state of each run; waits for the devices."""
+        variables, leaves = jax.tree.map(np.asarray, (self.variables, numbered(self.opt_state)))
+        losses = self._losses()
+        return [
+            RunState(self.update, *_nth((variables, leaves, losses), index))
+            for index in range(self.count)
+        ]
+
+    def results(self) -> list[RunResult]:
+        """Copy the result of each run, as if it ended here; waits for the devices."""
+        losses, decay = self._losses(), self.recipe.optim.ema
+        variables = jax.tree.map(np.asarray, self.variables)
+        if decay is not None and isinstance(self.opt_state, Averaged):
+            means = averages(self.opt_state.totals, self.recipe.plan, decay, self.update)
+            variables |= {unit: variables[unit] | mean for unit, mean in means.items()}
+        return [RunResult(*_nth((variables, losses), index)) for index in range(self.count)]
+
+    def _losses(self) -> Float[np.ndarray, "runs updates"]:
+        return np.concatenate([np.asarray(loss)[:, :count] for loss, count in self.losses], axis=1)
 
 
-Callback = Callable[[CallEnd], None]
+def numbered(opt_state: Any) -> dict[str, Any]:
+    """Leaves of an optimiser's state by number, as a checkpoint has them."""
+    return {f"{place:03}": leaf for place, leaf in enumerate(jax.tree.leaves(opt_state))}
+
+
+def _nth(tree: Any, index: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index].copy(), tree)
+
+
+Callback = Callable[[TrainState], None]
 """Called between calls of a program; an exception it raises ends the runs."""

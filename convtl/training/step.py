@@ -24,15 +24,6 @@ _AUGMENT, _PART = 10_000, 20_000
 """Folded into an update's key for augmentation and for parts of a batch; units fold in their index."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """How an update is made, beside plan and optimiser; see `convtl.config.training`."""
-
-    norm_mode: NormMode = "train"
-    augment: AugmentConfig | None = None
-    precision: Precision = "float32"
-
-
 class Batch(NamedTuple):
     """Images or features, and labels; with MixUp also the labels of each image's partner."""
 
@@ -58,17 +49,18 @@ class Step:
     network: Network
     start: int
     phase: Phase
-    config: OptimConfig
-    options: Options = Options()
+    optim: OptimConfig
+    norm_mode: NormMode = "train"
+    augment: AugmentConfig | None = None
+    precision: Precision = "float32"
 
     def init(self, variables: Variables) -> Any:
         """Fresh optimiser state of the phase; frozen units have none."""
         params = params_of(variables)
-        state = make_transform(self.config, self.phase, params, 1.0).init(params)
-        if self.config.ema is None:
+        state = make_transform(self.optim, self.phase, params, 1.0).init(params)
+        if self.optim.ema is None:
             return state
-        train = self.options.norm_mode == "train"
-        kinds = ("params", "batch_stats") if train else ("params",)
+        kinds = ("params", "batch_stats") if self.norm_mode == "train" else ("params",)
         return started(state, variables, self.phase.trained, kinds)
 
     def __call__(
@@ -96,36 +88,34 @@ class Step:
         params = params_of(variables)
         trained = {unit: params[unit] for unit in self.phase.trained}
         parts = len(batch.labels) // self.rows_at_once(len(batch.labels))
-        batch, share = _augmented(batch, key, self.options.augment)
+        batch, share = _augmented(batch, key, self.augment)
         loss_of = partial(self._loss, variables, share)
-        loss, statistics, gradients = _gradients(
-            loss_of, trained, self._statistics(variables), batch, key, parts
-        )
+        statistics = self._statistics(variables)
+        loss, statistics, gradients = _gradients(loss_of, trained, statistics, batch, key, parts)
         gradients = jax.tree.map(jnp.zeros_like, params) | gradients
-        inner = opt_state.optimiser if isinstance(opt_state, Averaged) else opt_state
-        transform = make_transform(self.config, self.phase, params, rate)
-        steps, inner = transform.update(gradients, inner, params)
+        averaged = isinstance(opt_state, Averaged)
+        optimiser = opt_state.optimiser if averaged else opt_state
+        transform = make_transform(self.optim, self.phase, params, rate)
+        steps, optimiser = transform.update(gradients, optimiser, params)
         moved = optax.apply_updates(trained, {unit: steps[unit] for unit in trained})
         variables = variables | {
             unit: variables[unit] | statistics[unit] | {"params": moved[unit]} for unit in moved
         }
-        if not isinstance(opt_state, Averaged):
-            return variables, inner, loss
-        assert self.config.ema is not None
-        totals = added(opt_state.totals, variables, self.phase.trained, self.config.ema)
-        return variables, Averaged(inner, totals), loss
+        if not averaged or self.optim.ema is None:
+            return variables, optimiser, loss
+        totals = added(opt_state.totals, variables, self.phase.trained, self.optim.ema)
+        return variables, Averaged(optimiser, totals), loss
 
     @property
     def held(self) -> tuple[str, ...]:
         """Trained units whose batch normalisation keeps its running statistics."""
-        return self.phase.trained if self.options.norm_mode != "train" else ()
+        return self.phase.trained if self.norm_mode != "train" else ()
 
     def rows_at_once(self, rows: int) -> int:
         """Number of images of a batch of `rows` that are differentiated together."""
-        rows //= self.config.accumulate
-        if not self.network.has_maps(self.start) or self.network.mixes_batch(
-            self.phase.trained, self.held
-        ):
+        rows //= self.optim.accumulate
+        maps = self.network.has_maps(self.start)
+        if not maps or self.network.mixes_batch(self.phase.trained, self.held):
             return rows
         return trained_at_a_time(rows, self.network.input_shape)
 
@@ -146,20 +136,20 @@ class Step:
         key: jax.Array | None,
     ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Variables]]:
         """Objective, reported loss, and statistics after the batch."""
+        network, names = self.network, self.phase.trained
         merged = variables | {
             unit: statistics[unit] | {"params": params} for unit, params in trained.items()
         }
         images = batch.images
-        if self.options.precision == "bfloat16":  # gradients come back through the cast, as float32
+        if self.precision == "bfloat16":  # gradients come back through the cast, as float32
             merged = {
                 unit: kinds | {"params": _bfloat16(kinds["params"])} if "params" in kinds else kinds
                 for unit, kinds in merged.items()
             }
             images = _bfloat16(images)
-        names = self.phase.trained
-        first = min(map(self.network.index, names), default=len(self.network.units))
-        entering = self.network.infer(merged, images, start=self.start, stop=first)
-        logits, updated, _ = self.network.apply(
+        first = min(map(network.index, names), default=len(network.units))
+        entering = network.infer(merged, images, start=self.start, stop=first)
+        logits, updated, _ = network.apply(
             merged, entering, start=first, train=names, held=self.held, rngs=key
         )
         logits = logits.astype(jnp.float32)
@@ -167,7 +157,7 @@ class Step:
         if share is not None:
             other = optax.softmax_cross_entropy_with_integer_labels(logits, batch.partners).mean()
             loss = share * loss + (1 - share) * other
-        objective, smoothing = loss, self.config.label_smoothing
+        objective, smoothing = loss, self.optim.label_smoothing
         if smoothing:
             uniform = -jax.nn.log_softmax(logits).mean()
             objective = (1 - smoothing) * loss + smoothing * uniform

@@ -20,10 +20,9 @@ from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.models.weights import import_weights, network_of
 from convtl.study.shared_features import passes
-from convtl.training.layout import Layout
+from convtl.training.devices import Layout
 from convtl.training.loop import Trainer
-from convtl.training.recipe import Recipe
-from convtl.training.runs import Run
+from convtl.training.runs import Recipe, Run
 from convtl.transfer.plan import make_plan, resolve_depth
 
 RATE = 1e-3
@@ -67,8 +66,8 @@ def _trainer(
         optim=settings.optim,
         schedule=replace(settings.schedule, kind="constant"),
         batch_size=batch,
-        lanes=options.get("runs", 1),
-        chunk=settings.chunk,
+        runs_per_device=options.get("runs", 1),
+        steps_per_call=settings.chunk,
     )
     return Trainer(recipe, layout)
 

@@ -10,8 +10,7 @@ from convtl.config.models import LeNet5Config
 from convtl.config.training import FineTuneConfig, OptimConfig, RegimeConfig, ScheduleConfig
 from convtl.models.lenet import lenet5
 from convtl.models.network import Network, Variables
-from convtl.training.recipe import Recipe
-from convtl.training.runs import Batches, Run
+from convtl.training.runs import Batches, Recipe, Run
 from convtl.transfer.plan import Plan, make_plan
 
 
@@ -64,8 +63,8 @@ def recipe(
     optim: OptimConfig | None = None,
     schedule: ScheduleConfig | None = None,
     start: int = 0,
-    lanes: int = 2,
-    chunk: int = 2,
+    runs_per_device: int = 2,
+    steps_per_call: int = 2,
 ) -> Recipe:
     plan = (
         depth
@@ -79,8 +78,8 @@ def recipe(
         optim=optim or OptimConfig(),
         schedule=schedule or ScheduleConfig(),
         batch_size=BATCH,
-        lanes=lanes,
-        chunk=chunk,
+        runs_per_device=runs_per_device,
+        steps_per_call=steps_per_call,
     )
 
 
@@ -96,7 +95,7 @@ def batches(shape: tuple[int, ...], seed: int) -> Batches:
     return draw
 
 
-def lane(network: Network, seed: int, rate: float = 0.01) -> Run:
+def run(network: Network, seed: int, rate: float = 0.01) -> Run:
     return Run(drawn(network, seed), rate, batches(network.input_shape, seed))
 
 

@@ -6,14 +6,13 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from small_nets import BATCH, CHAIN, LENET, lane, recipe
+from small_nets import BATCH, CHAIN, LENET, recipe, run
 
 from convtl.config.training import AugmentConfig, OptimConfig
 from convtl.errors import UserError
-from convtl.training.layout import Layout
+from convtl.training.devices import Layout
 from convtl.training.loop import Trainer
-from convtl.training.recipe import Recipe
-from convtl.training.runs import Run, RunResult
+from convtl.training.runs import Recipe, Run, RunResult
 
 CASES: dict[str, Recipe] = {
     "statistics of the batch": recipe(CHAIN, 3, updates=6, optim=OptimConfig(kind="sgd")),
@@ -32,8 +31,8 @@ def _over(split: Any, count: int) -> Layout:
     return Layout(tuple(jax.local_devices()[:count]), split)
 
 
-def _lanes(given: Recipe, count: int) -> list[Run]:
-    return [lane(given.network, seed, rate=0.003 * (seed + 1)) for seed in range(count)]
+def _runs(given: Recipe, count: int) -> list[Run]:
+    return [run(given.network, seed, rate=0.003 * (seed + 1)) for seed in range(count)]
 
 
 def _apart(one: RunResult, other: RunResult, start: Any) -> float:
@@ -56,12 +55,12 @@ def _close(one: RunResult, other: RunResult, start: Any) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_batch_over_two_devices_is_that_of_one(case: str) -> None:
-    lanes = _lanes(CASES[case], 2)
+    runs = _runs(CASES[case], 2)
     one, both = (Trainer(CASES[case], _over("batch", count)) for count in (1, 2))
-    assert one.width == both.width == CASES[case].lanes
-    shared = both.train(lanes)
-    for alone in (one.train(lanes), Trainer(CASES[case], _over("trials", 1)).train(lanes)):
-        for index, own in enumerate(lanes):
+    assert one.width == both.width == CASES[case].runs_per_device
+    shared = both.train(runs)
+    for alone in (one.train(runs), Trainer(CASES[case], _over("trials", 1)).train(runs)):
+        for index, own in enumerate(runs):
             _close(alone[index], shared[index], own.variables)
 
 

@@ -1,4 +1,4 @@
-"""A lane's numbers depend on nothing but the lane: not on its company, its place or the chunks."""
+"""A run's numbers depend on nothing but the run: not on its company, its place or the chunks."""
 
 import dataclasses
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from small_nets import CHAIN, LENET, batches, drawn, lane, recipe, same_bits
+from small_nets import CHAIN, LENET, batches, drawn, recipe, run, same_bits
 
 from convtl.config.training import LpFtConfig, OptimConfig, ScheduleConfig
 from convtl.training import loop as loop_module
-from convtl.training import recipe as recipe_module
+from convtl.training import runs as runs_module
 from convtl.training.cost import flops_per_update
+from convtl.training.devices import Layout
 from convtl.training.features import Forward, PrefixFeatures
-from convtl.training.layout import Layout
 from convtl.training.loop import Trainer
 from convtl.training.runs import Run, RunResult
 from convtl.training.step import Step
@@ -32,25 +32,25 @@ def _same(one: RunResult, other: RunResult) -> bool:
 
 @pytest.fixture(scope="module")
 def trainers() -> dict[int, Trainer]:
-    """LeNet-5 at two depths, four lanes on two devices."""
+    """LeNet-5 at two depths, four runs on two devices."""
     return {depth: Trainer(recipe(LENET, depth)) for depth in (1, 5)}
 
 
-def _lane(seed: int) -> Run:
-    return lane(LENET, seed, rate=0.003 * (seed + 1))
+def _run(seed: int) -> Run:
+    return run(LENET, seed, rate=0.003 * (seed + 1))
 
 
 @pytest.mark.parametrize("depth", [1, 5])
 def test_company_changes_no_bit(depth: int, trainers: dict[int, Trainer]) -> None:
     trainer = trainers[depth]
     assert trainer.width == 4
-    four = [_lane(seed) for seed in range(4)]
+    four = [_run(seed) for seed in range(4)]
     together = trainer.train(four)
     assert all(result.finite for result in together)
     for order in ([3, 2, 1, 0], [1, 3, 0, 2]):
         permuted = trainer.train([four[index] for index in order])
         assert all(_same(permuted[place], together[index]) for place, index in enumerate(order))
-    replaced = trainer.train([_lane(9), four[1], _lane(8), _lane(7)])
+    replaced = trainer.train([_run(9), four[1], _run(8), _run(7)])
     assert _same(replaced[1], together[1])
     assert not _same(replaced[0], together[0])
     for places in ([0], [1], [2, 0, 3]):
@@ -62,7 +62,7 @@ def test_company_changes_no_bit(depth: int, trainers: dict[int, Trainer]) -> Non
 
 
 def test_a_lane_that_diverges_leaves_its_neighbours_alone(trainers: dict[int, Trainer]) -> None:
-    four = [_lane(seed) for seed in range(4)]
+    four = [_run(seed) for seed in range(4)]
     wild = [
         dataclasses.replace(own, rate=1e38) if place == 1 else own for place, own in enumerate(four)
     ]
@@ -86,18 +86,19 @@ def test_a_run_with_anything_that_is_no_number_is_not_finite(where: str) -> None
 
 def test_chunks_change_no_bit() -> None:
     """Also where the updates are no multiple of the chunk."""
-    four = [lane(CHAIN, seed) for seed in range(4)]
+    four = [run(CHAIN, seed) for seed in range(4)]
     expected = Trainer(recipe(CHAIN, 2)).train(four)
     for chunk in (1, 3):
-        found = Trainer(recipe(CHAIN, 2, chunk=chunk)).train(four)
+        found = Trainer(recipe(CHAIN, 2, steps_per_call=chunk)).train(four)
         assert all(_same(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def test_one_lane_at_a_time_gives_the_same_run() -> None:
-    four = [_lane(seed) for seed in range(4)]
-    together = Trainer(recipe(LENET, 5, updates=20, chunk=10)).train(four)
+    four = [_run(seed) for seed in range(4)]
+    together = Trainer(recipe(LENET, 5, updates=20, steps_per_call=10)).train(four)
     one_at_a_time = Trainer(
-        recipe(LENET, 5, updates=20, lanes=1, chunk=10), Layout(tuple(jax.local_devices()[:1]))
+        recipe(LENET, 5, updates=20, runs_per_device=1, steps_per_call=10),
+        Layout(tuple(jax.local_devices()[:1])),
     )
     images = batches(LENET.input_shape, 99)(0, 25)[0].reshape(200, 28, 28, 1)
     predict = Forward(LENET, 0)
@@ -116,7 +117,7 @@ def test_a_cached_prefix_gives_the_same_run(depth: int) -> None:
     images = rng.normal(size=(count, 28, 28, 1)).astype(np.float32)
     labels = rng.integers(0, 4, count).astype(np.int32)
     order = rng.integers(0, count, (updates, size))
-    whole = recipe(LENET, depth, updates=updates, lanes=1, chunk=10)
+    whole = recipe(LENET, depth, updates=updates, runs_per_device=1, steps_per_call=10)
     boundary = whole.plan.boundary
     variables = drawn(LENET, 3)
     features = PrefixFeatures(Forward(LENET, 0, boundary), variables).rows(images, count)
@@ -148,7 +149,7 @@ def _in_phases(turn: int | None, restart: bool = False) -> Plan:
 def test_the_optimiser_is_carried_across_phases_unless_restarted() -> None:
     def train(plan: Plan) -> RunResult:
         given = recipe(CHAIN, plan, schedule=CONSTANT, optim=OptimConfig(clip=0.5))
-        return Trainer(given).train([lane(CHAIN, 0), lane(CHAIN, 1)])[1]
+        return Trainer(given).train([run(CHAIN, 0), run(CHAIN, 1)])[1]
 
     unbroken = train(_in_phases(None))
     assert _same(train(_in_phases(2)), unbroken)
@@ -157,7 +158,7 @@ def test_the_optimiser_is_carried_across_phases_unless_restarted() -> None:
 
 def test_two_phases_are_two_runs_one_after_the_other() -> None:
     """LP-FT: the head alone, then all, with a fresh optimiser and schedule."""
-    own = lane(CHAIN, 0, rate=0.05)
+    own = run(CHAIN, 0, rate=0.05)
     whole = recipe(CHAIN, 2, regime=LpFtConfig(), updates=8)
     (result,) = Trainer(whole).train([own])
     probe, tune = whole.plan.phases
@@ -181,7 +182,9 @@ def test_a_net_learns() -> None:
             np.stack([labels] * (stop - first)),
         ),
     )
-    (result,) = Trainer(recipe(CHAIN, 3, updates=60, lanes=1, chunk=30)).train([run])
+    (result,) = Trainer(recipe(CHAIN, 3, updates=60, runs_per_device=1, steps_per_call=30)).train(
+        [run]
+    )
     assert result.losses[0] > 1
     assert result.losses[-1] < 0.1
 
@@ -198,17 +201,17 @@ def test_runs_that_differ_in_rate_data_or_weights_share_a_program(
 
     monkeypatch.setattr(Step, "__call__", counted)
     trainer = Trainer(recipe(CHAIN, 2))
-    trainer.train([lane(CHAIN, 0)])
+    trainer.train([run(CHAIN, 0)])
     once = len(traced)
     assert once >= 1
-    trainer.train([lane(CHAIN, seed, rate=10.0**-seed) for seed in range(1, 5)])
-    trainer.train([lane(CHAIN, seed, rate=0.3) for seed in range(5, 8)])
+    trainer.train([run(CHAIN, seed, rate=10.0**-seed) for seed in range(1, 5)])
+    trainer.train([run(CHAIN, seed, rate=0.3) for seed in range(5, 8)])
     assert len(traced) == once
 
 
 def test_batches_are_asked_for_once_and_chunk_by_chunk() -> None:
     asked: list[tuple[int, int]] = []
-    own = lane(CHAIN, 0)
+    own = run(CHAIN, 0)
 
     def listened(first: int, stop: int) -> Any:
         asked.append((first, stop))
@@ -216,12 +219,12 @@ def test_batches_are_asked_for_once_and_chunk_by_chunk() -> None:
 
     given = recipe(CHAIN, 1, updates=5)
     (result,) = Trainer(given).train([dataclasses.replace(own, batches=listened)])
-    assert asked == [(0, 2), (2, 5)]  # no chunk of one update
+    assert asked == [(0, 2), (2, 4), (4, 5)]
     assert result.losses.shape == (5,)
 
 
 def test_a_run_can_be_stopped_between_chunks() -> None:
-    own = lane(CHAIN, 0)
+    own = run(CHAIN, 0)
 
     def stopped(first: int, stop: int) -> Any:
         if first == 2:
@@ -231,25 +234,26 @@ def test_a_run_can_be_stopped_between_chunks() -> None:
     trainer = Trainer(recipe(CHAIN, 1))
     with pytest.raises(KeyboardInterrupt):
         trainer.train([dataclasses.replace(own, batches=stopped)])
-    assert _same(trainer.train([lane(CHAIN, 0)])[0], trainer.train([lane(CHAIN, 0)])[0])
+    assert _same(trainer.train([run(CHAIN, 0)])[0], trainer.train([run(CHAIN, 0)])[0])
 
 
 @pytest.mark.parametrize("count", [0, 5])
 def test_more_lanes_than_there_are_and_none_are_refused(count: int) -> None:
     with pytest.raises(ValueError, match=f"{count} runs for a program of 4"):
-        Trainer(recipe(CHAIN, 1)).train([lane(CHAIN, seed) for seed in range(count)])
+        Trainer(recipe(CHAIN, 1)).train([run(CHAIN, seed) for seed in range(count)])
 
 
-def test_updates_that_cost_much_are_few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_have_room_for_fewer_updates_that_cost_much(monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal waits for the end of a call."""
-    own = dataclasses.replace(recipe(LENET, 5), chunk=1000, lanes=4)
-    update = flops_per_update(own.network, own.plan, own.batch_size, own.start)
-    recipe_module.updates_at_once.cache_clear()
-    assert recipe_module.updates_at_once(own) == 1000
-    recipe_module.updates_at_once.cache_clear()
-    monkeypatch.setattr(recipe_module, "_FLOPS_AT_ONCE", 4 * 7 * update)
-    assert recipe_module.updates_at_once(own) == 7
-    recipe_module.updates_at_once.cache_clear()
+    given = recipe(LENET, 5, updates=2000, steps_per_call=1000, runs_per_device=4)
+    flops = flops_per_update(given.network, given.plan, given.batch_size, given.start)
+    per_call = runs_module.updates_per_call.__wrapped__
+    assert per_call(given) == 1000
+    assert per_call(dataclasses.replace(given, steps_per_call=5000)) == 2000
+    monkeypatch.setattr(runs_module, "_FLOPS_PER_CALL", 4 * 7 * flops)
+    assert per_call(given) == 7
+    monkeypatch.setattr(runs_module, "_BYTES_PER_CALL", 3 * 4 * given.batch_size * 28 * 28)
+    assert per_call(given) == 3
 
 
 @pytest.mark.parametrize(("quick", "waited"), [(60.0, 2), (0.0, 0)])
@@ -258,7 +262,7 @@ def test_slow_chunks_have_none_on_their_way_behind_them(
 ) -> None:
     monkeypatch.setattr(loop_module, "_QUICK_SECONDS", quick)
     trainer = Trainer(recipe(LENET, 1, updates=8))
-    trainer.train([_lane(0)])
+    trainer.train([_run(0)])
     behind, wait = [], jax.block_until_ready
     losses: list[Any] = []
     program = trainer._programs
@@ -277,6 +281,6 @@ def test_slow_chunks_have_none_on_their_way_behind_them(
 
     trainer._programs = {phase: watched(call) for phase, call in program.items()}
     monkeypatch.setattr(jax, "block_until_ready", block)
-    trainer.train([_lane(0)])
+    trainer.train([_run(0)])
     assert len(losses) > 2
     assert set(behind) == {waited}

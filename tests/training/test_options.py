@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_nets import BATCH, CHAIN, CLASSES, LENET, Head, batches, drawn, lane, recipe, same_bits
+from small_nets import BATCH, CHAIN, CLASSES, LENET, Head, batches, drawn, recipe, run, same_bits
 
 from convtl.config.training import (
     AugmentConfig,
@@ -19,6 +19,7 @@ from convtl.config.training import (
     LpFtConfig,
     NormMode,
     OptimConfig,
+    Precision,
     ScheduleConfig,
 )
 from convtl.errors import UserError
@@ -29,9 +30,8 @@ from convtl.training import step as step_module
 from convtl.training.adapt import adapt_statistics
 from convtl.training.augment import blend
 from convtl.training.loop import Trainer
-from convtl.training.recipe import Recipe
-from convtl.training.runs import Run, RunResult
-from convtl.training.step import _AUGMENT, Batch, Options, Step, params_of
+from convtl.training.runs import Recipe, Run, RunResult
+from convtl.training.step import _AUGMENT, Batch, Step, params_of
 from convtl.transfer.plan import make_plan
 
 jitted = jax.jit(Step.__call__, static_argnums=0)
@@ -41,8 +41,8 @@ CONSTANT = ScheduleConfig(kind="constant")
 AUGMENT = AugmentConfig(flip=True, colour=0.3, mixup=0.3)
 
 
-def trained(given: Recipe, *lanes: Run) -> list[RunResult]:
-    return Trainer(given).train(list(lanes))
+def trained(given: Recipe, *runs: Run) -> list[RunResult]:
+    return Trainer(given).train(list(runs))
 
 
 def statistics(variables: Variables, unit: str) -> str:
@@ -56,14 +56,14 @@ def statistics(variables: Variables, unit: str) -> str:
 def test_statistics_obey_their_units_label(mode: NormMode) -> None:
     """Frozen units keep theirs in every mode, trained ones in all but `train`; scale and bias are trained."""
     start = drawn(CHAIN, 0)
-    own = lane(CHAIN, 0)
+    own = run(CHAIN, 0)
     if mode == "adapt":
         images = own.batches(0, 5)[0].reshape(-1, *CHAIN.input_shape)
         adapted = adapt_statistics(CHAIN, 0, {"b", "head"}, start, images)
         assert statistics(adapted, "b") != statistics(start, "b")
         assert statistics(adapted, "a") == statistics(start, "a")
         start = adapted
-    given = dataclasses.replace(recipe(CHAIN, 2, lanes=1), norm_mode=mode)
+    given = dataclasses.replace(recipe(CHAIN, 2, runs_per_device=1), norm_mode=mode)
     (after,) = trained(given, dataclasses.replace(own, variables=start))
     assert statistics(after.variables, "a") == statistics(start, "a")
     assert same_bits(after.variables["a"], start["a"])
@@ -74,11 +74,11 @@ def test_statistics_obey_their_units_label(mode: NormMode) -> None:
 
 
 def test_with_held_statistics_an_update_is_that_of_the_inference_net() -> None:
-    own = lane(CHAIN, 1)
+    own = run(CHAIN, 1)
     images, labels = (array[0] for array in own.batches(0, 1))
     (phase,) = make_plan(CHAIN, FineTuneConfig(), 3, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0)
-    step = Step(CHAIN, 0, phase, config, Options(norm_mode="frozen"))
+    step = Step(CHAIN, 0, phase, config, norm_mode="frozen")
     state = step.init(own.variables)
     after, _, loss = jitted(step, own.variables, state, 0.1, Batch(images, labels))
 
@@ -120,8 +120,8 @@ def test_held_statistics_leave_dropout_alone() -> None:
 
 
 def test_nets_without_batch_normalisation_know_one_mode() -> None:
-    given = recipe(LENET, 1, lanes=1)
-    own = lane(LENET, 0)
+    given = recipe(LENET, 1, runs_per_device=1)
+    own = run(LENET, 0)
     runs = [
         trained(dataclasses.replace(given, norm_mode=mode), own)[0]
         for mode in ("train", "frozen", "adapt")
@@ -138,21 +138,21 @@ def test_a_unit_that_the_net_does_not_have_is_not_held() -> None:
 
 
 def test_with_augmentation_company_and_chunks_change_no_bit() -> None:
-    lanes = [dataclasses.replace(lane(CHAIN, seed), seed=seed % 3) for seed in range(4)]
+    runs = [dataclasses.replace(run(CHAIN, seed), seed=seed % 3) for seed in range(4)]
     given = dataclasses.replace(recipe(CHAIN, 2, updates=5), augment=AUGMENT)
-    together = trained(given, *lanes)
+    together = trained(given, *runs)
     order = [2, 0, 3, 1]
     for permuted, index in zip(
-        trained(given, *[lanes[index] for index in order]), order, strict=True
+        trained(given, *[runs[index] for index in order]), order, strict=True
     ):
         assert same_bits(permuted.variables, together[index].variables)
-    (alone,) = trained(dataclasses.replace(given, chunk=1), lanes[1])
+    (alone,) = trained(dataclasses.replace(given, steps_per_call=1), runs[1])
     assert same_bits(alone.variables, together[1].variables)
     assert same_bits(alone.losses, together[1].losses)
 
 
 def test_each_update_and_seed_draws_anew() -> None:
-    own = lane(CHAIN, 0, rate=0.0)
+    own = run(CHAIN, 0, rate=0.0)
     images, labels = own.batches(0, 1)
 
     def repeated(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -167,11 +167,11 @@ def test_each_update_and_seed_draws_anew() -> None:
 
 def test_blended_labels_are_blended_losses() -> None:
     """One update against the loss of the images and shares that MixUp gives."""
-    own = lane(CHAIN, 1)
+    own = run(CHAIN, 1)
     images, labels = (array[0] for array in own.batches(0, 1))
     (phase,) = make_plan(CHAIN, FineTuneConfig(), 1, 10).phases
     config, key = OptimConfig(), jax.random.key(0)
-    step = Step(CHAIN, 0, phase, config, Options(augment=AugmentConfig(mixup=1.0)))
+    step = Step(CHAIN, 0, phase, config, augment=AugmentConfig(mixup=1.0))
     state, batch = step.init(own.variables), Batch(images, labels)
     loss = jitted(step, own.variables, state, 0.1, batch, key)[2]
     blending = jax.random.split(jax.random.fold_in(key, _AUGMENT))[1]
@@ -202,8 +202,8 @@ def test_features_are_not_augmented() -> None:
     "network", [CHAIN, pytest.param(LENET, marks=pytest.mark.slow)], ids=["normalised", "lenet5"]
 )
 def test_half_the_precision_in_the_middle_only(network: Network) -> None:
-    given = recipe(network, 2, lanes=1)
-    own = lane(network, 0)
+    given = recipe(network, 2, runs_per_device=1)
+    own = run(network, 0)
     (whole,), (half,) = (
         trained(dataclasses.replace(given, precision=precision), own)
         for precision in ("float32", "bfloat16")
@@ -220,20 +220,20 @@ def test_half_the_precision_in_the_middle_only(network: Network) -> None:
 
 
 def test_gradients_in_half_precision_are_near_those_in_full() -> None:
-    own = lane(CHAIN, 2)
+    own = run(CHAIN, 2)
     images, labels = (array[0] for array in own.batches(0, 1))
     (phase,) = make_plan(CHAIN, FineTuneConfig(), 3, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0)
 
-    def step(options: Options) -> Any:
-        step = Step(CHAIN, 0, phase, config, options)
+    def step(precision: Precision) -> Any:
+        step = Step(CHAIN, 0, phase, config, precision=precision)
         state = step.init(own.variables)
         after = jitted(step, own.variables, state, 1.0, Batch(images, labels))[0]
         return jax.tree.map(
             lambda now, before: now - before, params_of(after), params_of(own.variables)
         )
 
-    whole, half = step(Options()), step(Options(precision="bfloat16"))
+    whole, half = step("float32"), step("bfloat16")
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(half), strict=True):
         assert np.abs(one - other).max() < 0.1 * max(np.abs(one).max(), 0.1)
 
@@ -250,9 +250,9 @@ class Pooled(nn.Module):
 @pytest.mark.parametrize("parts", [4])
 def test_parts_of_a_batch_are_the_batch(parts: int) -> None:
     """Where nothing looks at the batch as a whole."""
-    given = recipe(LENET, 3, optim=OptimConfig(kind="sgd"), lanes=1)
-    split = recipe(LENET, 3, optim=OptimConfig(kind="sgd", accumulate=parts), lanes=1)
-    own = lane(LENET, 0)
+    given = recipe(LENET, 3, optim=OptimConfig(kind="sgd"), runs_per_device=1)
+    split = recipe(LENET, 3, optim=OptimConfig(kind="sgd", accumulate=parts), runs_per_device=1)
+    own = run(LENET, 0)
     (whole,), (found,) = trained(given, own), trained(split, own)
     np.testing.assert_allclose(found.losses, whole.losses, atol=1e-6)
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), found.variables, whole.variables)
@@ -264,12 +264,12 @@ def test_big_images_go_a_few_at_a_time_where_nothing_looks_at_their_batch(
 ) -> None:
     monkeypatch.setattr(lowering, "_TRAINED_PIXELS", 4 * 66 * 66)
     big = Network((("maps", Pooled()), *CHAIN.units), (66, 66, 1))
-    given = recipe(big, 3, optim=OptimConfig(kind="sgd"), lanes=1)
+    given = recipe(big, 3, optim=OptimConfig(kind="sgd"), runs_per_device=1)
     given = dataclasses.replace(given, norm_mode="frozen" if held else "train")
     (phase,) = given.plan.phases
     at_once = given.step(phase).rows_at_once(BATCH)
     assert at_once == (4 if held else BATCH)
-    own = lane(big, 0)
+    own = run(big, 0)
     (found,) = trained(given, own)
     monkeypatch.setattr(step_module, "trained_at_a_time", lambda rows, shape: rows)
     (wanted,) = trained(given, own)
@@ -281,7 +281,7 @@ def test_big_images_go_a_few_at_a_time_where_nothing_looks_at_their_batch(
 
 
 def test_statistics_go_from_part_to_part() -> None:
-    own = lane(CHAIN, 1)
+    own = run(CHAIN, 1)
     images, labels = (array[0] for array in own.batches(0, 1))
     (phase,) = make_plan(CHAIN, FineTuneConfig(), 3, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0, accumulate=2)
@@ -297,18 +297,18 @@ def test_statistics_go_from_part_to_part() -> None:
 
 
 @pytest.mark.slow
-def test_everything_at_once_runs_in_lanes() -> None:
+def test_everything_at_once_runs_in_runs() -> None:
     optim = OptimConfig(
         kind="adamw", weight_decay=0.1, clip=1.0, accumulate=2, ema=0.9, label_smoothing=0.1
     )
     given = recipe(CHAIN, 3, regime=LpFtConfig(), optim=optim)
     colour = AugmentConfig(flip=True, colour=0.3)
     given = dataclasses.replace(given, norm_mode="frozen", augment=colour, precision="bfloat16")
-    lanes = [lane(CHAIN, seed) for seed in range(4)]
-    together = trained(given, *lanes)
+    runs = [run(CHAIN, seed) for seed in range(4)]
+    together = trained(given, *runs)
     assert all(result.finite for result in together)
-    assert same_bits(trained(given, *lanes[::-1])[3].variables, together[0].variables)
-    assert statistics(together[0].variables, "a") == statistics(lanes[0].variables, "a")
+    assert same_bits(trained(given, *runs[::-1])[3].variables, together[0].variables)
+    assert statistics(together[0].variables, "a") == statistics(runs[0].variables, "a")
 
 
 def test_a_batch_that_has_no_such_parts_is_refused() -> None:
@@ -321,7 +321,7 @@ def test_a_batch_that_has_no_such_parts_is_refused() -> None:
 
 def test_smoothed_labels_are_trained_on_and_plain_ones_reported() -> None:
     share, rate = 0.3, 0.1
-    own = lane(CHAIN, 1)
+    own = run(CHAIN, 1)
     images, labels = (array[0] for array in own.batches(0, 1))
     (phase,) = make_plan(CHAIN, FineTuneConfig(), 1, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0, label_smoothing=share)
@@ -351,7 +351,7 @@ DECAY = 0.7
 def _of_prefixes(regime: Any, updates: int, seed: int) -> list[Variables]:
     """Weights after every update, from runs of one update each with plain steps."""
     plan = make_plan(CHAIN, regime, 3, updates)
-    own = lane(CHAIN, seed, rate=0.05)
+    own = run(CHAIN, seed, rate=0.05)
     optim = OptimConfig(kind="sgd", momentum=0.0)
     after, steps = own.variables, []
     for phase in plan.phases:
@@ -370,7 +370,7 @@ def test_an_average_is_numpys(regime: Any) -> None:
     updates, decay = 6, DECAY
     optim = OptimConfig(kind="sgd", momentum=0.0, ema=decay)
     given = recipe(CHAIN, 3, regime=regime, optim=optim, updates=updates, schedule=CONSTANT)
-    found = trained(given, lane(CHAIN, 5), lane(CHAIN, 2, rate=0.05))[1].variables
+    found = trained(given, run(CHAIN, 5), run(CHAIN, 2, rate=0.05))[1].variables
     steps = _of_prefixes(regime, updates, 2)
     for unit in CHAIN.names:
         joined = min(phase.first for phase in given.plan.phases if unit in phase.trained)
@@ -386,7 +386,7 @@ def test_an_average_is_numpys(regime: Any) -> None:
 
 
 def test_the_average_of_one_update_is_that_update() -> None:
-    own = lane(CHAIN, 0)
+    own = run(CHAIN, 0)
     runs = [
         trained(recipe(CHAIN, 2, updates=1, optim=OptimConfig(ema=ema)), own)[0]
         for ema in (None, 0.999)
@@ -397,7 +397,7 @@ def test_the_average_of_one_update_is_that_update() -> None:
 
 @pytest.mark.parametrize("mode", ["train", "frozen"])
 def test_what_does_not_move_is_not_averaged(mode: NormMode) -> None:
-    own = lane(CHAIN, 0)
+    own = run(CHAIN, 0)
     given = dataclasses.replace(recipe(CHAIN, 2, optim=OptimConfig(ema=0.9)), norm_mode=mode)
     (after,) = trained(given, own)
     assert same_bits(after.variables["a"], own.variables["a"])

@@ -3,9 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-import jax
 import pytest
-from small_nets import CHAIN, LENET, drawn, lane, recipe, same_bits
+from small_nets import CHAIN, LENET, batches, drawn, recipe, run, same_bits
 
 from convtl.config.training import (
     AugmentConfig,
@@ -14,11 +13,11 @@ from convtl.config.training import (
     L2SpConfig,
     LpFtConfig,
     OptimConfig,
+    ScheduleConfig,
 )
 from convtl.storage import checkpoint
 from convtl.training.loop import Trainer
-from convtl.training.recipe import Recipe
-from convtl.training.runs import CallEnd, Run, RunResult, RunState
+from convtl.training.runs import Recipe, Run, RunResult, RunState, TrainState
 
 EMA = OptimConfig(ema=0.9)
 CASES = {
@@ -40,14 +39,12 @@ CASES = {
 }
 
 
-def _lanes(given: Recipe, count: int = 3) -> list[Run]:
-    made = [lane(given.network, seed, rate=0.003 * (seed + 1)) for seed in range(count)]
+def _runs(given: Recipe, count: int = 3) -> list[Run]:
+    made = [run(given.network, seed, rate=0.003 * (seed + 1)) for seed in range(count)]
     if not given.start:
         return [dataclasses.replace(own, seed=7) for own in made]
-    features = [lane(CHAIN, seed) for seed in range(count)]
+    features = [run(CHAIN, seed) for seed in range(count)]
     shape = given.network.shape_before(given.start)
-    from small_nets import batches
-
     return [
         Run({"head": drawn(CHAIN, seed)["head"]}, own.rate, batches(shape, seed))
         for seed, own in enumerate(features)
@@ -55,15 +52,15 @@ def _lanes(given: Recipe, count: int = 3) -> list[Run]:
 
 
 def _unbroken(
-    trainer: Trainer, lanes: Sequence[Run]
+    trainer: Trainer, runs: Sequence[Run]
 ) -> tuple[list[RunResult], dict[int, list[RunState]]]:
-    """What lanes leave, and how they stood after each chunk."""
+    """What runs leave, and how they stood after each chunk."""
     stood: dict[int, list[RunState]] = {}
 
-    def between(end: CallEnd) -> None:
+    def between(end: TrainState) -> None:
         stood[end.update] = end.states()
 
-    return trainer.train(lanes, between), stood
+    return trainer.train(runs, between), stood
 
 
 def _same(one: RunResult, other: RunResult) -> bool:
@@ -73,9 +70,9 @@ def _same(one: RunResult, other: RunResult) -> bool:
 @pytest.mark.parametrize("case", CASES)
 def test_a_paused_run_goes_on_bit_for_bit(case: str, tmp_path) -> None:
     trainer = Trainer(CASES[case])
-    lanes = _lanes(CASES[case])
-    left, stood = _unbroken(trainer, lanes)
-    assert all(_same(one, other) for one, other in zip(trainer.train(lanes), left, strict=True))
+    runs = _runs(CASES[case])
+    left, stood = _unbroken(trainer, runs)
+    assert all(_same(one, other) for one, other in zip(trainer.train(runs), left, strict=True))
     updates = CASES[case].plan.phases[-1].stop
     assert list(stood) == list(range(2, updates, 2))
     for update, paused in stood.items():
@@ -86,7 +83,7 @@ def test_a_paused_run_goes_on_bit_for_bit(case: str, tmp_path) -> None:
             checkpoint.save(tmp_path / f"{update}-{number}", one.arrays(), {})
             kept.append(RunState.of(update, checkpoint.load(tmp_path / f"{update}-{number}")[0]))
         again = trainer.train(
-            [dataclasses.replace(lanes[index], state=kept[index]) for index in (2, 0)]
+            [dataclasses.replace(runs[index], state=kept[index]) for index in (2, 0)]
         )
         assert _same(again[0], left[2])
         assert _same(again[1], left[0])
@@ -94,35 +91,49 @@ def test_a_paused_run_goes_on_bit_for_bit(case: str, tmp_path) -> None:
 
 def test_what_is_seen_between_is_what_a_shorter_run_leaves() -> None:
     """With a constant rate; averages are those of the updates that are done."""
-    from convtl.config import ScheduleConfig
-
     seen: dict[int, list[RunResult]] = {}
     constant = ScheduleConfig(kind="constant")
-    lanes = [lane(CHAIN, 0), lane(CHAIN, 1)]
+    runs = [run(CHAIN, 0), run(CHAIN, 1)]
 
-    def between(end: CallEnd) -> None:
+    def between(end: TrainState) -> None:
         assert end.updates == 8
         seen[end.update] = end.results()
 
-    Trainer(recipe(CHAIN, 2, updates=8, optim=EMA, schedule=constant)).train(lanes, between)
-    shorter = Trainer(recipe(CHAIN, 2, updates=4, optim=EMA, schedule=constant)).train(lanes)
+    Trainer(recipe(CHAIN, 2, updates=8, optim=EMA, schedule=constant)).train(runs, between)
+    shorter = Trainer(recipe(CHAIN, 2, updates=4, optim=EMA, schedule=constant)).train(runs)
     assert all(_same(one, other) for one, other in zip(shorter, seen[4], strict=True))
 
 
 def test_lanes_at_different_updates_do_not_travel_together() -> None:
     trainer = Trainer(recipe(CHAIN, 2, updates=8))
-    lanes = [lane(CHAIN, 0), lane(CHAIN, 1)]
-    _, stood = _unbroken(trainer, lanes)
+    runs = [run(CHAIN, 0), run(CHAIN, 1)]
+    _, stood = _unbroken(trainer, runs)
     for begun in ((stood[2][0], stood[4][1]), (stood[2][0], None)):
         mixed = [
-            dataclasses.replace(own, state=paused) for own, paused in zip(lanes, begun, strict=True)
+            dataclasses.replace(own, state=paused) for own, paused in zip(runs, begun, strict=True)
         ]
         with pytest.raises(ValueError, match="have done the same updates"):
             trainer.train(mixed)
 
 
-def test_a_pause_that_is_not_between_two_chunks_is_known() -> None:
+def test_a_state_of_another_recipe_is_not_resumed() -> None:
     trainer = Trainer(recipe(CHAIN, 2, updates=8))
-    _, stood = _unbroken(trainer, [lane(CHAIN, 0)])
-    assert not trainer.resumes(dataclasses.replace(stood[4][0], update=3))
-    assert jax.tree.leaves(stood[4][0].state)
+    _, stood = _unbroken(trainer, [run(CHAIN, 0)])
+    (state,) = stood[4]
+    assert trainer.resumes(state)
+    assert trainer.resumes(dataclasses.replace(state, update=3))
+    for update in (0, 8, 9):
+        assert not trainer.resumes(dataclasses.replace(state, update=update))
+    for other in (recipe(CHAIN, 3), recipe(CHAIN, 2, optim=EMA), recipe(LENET, 2)):
+        assert not Trainer(other).resumes(dataclasses.replace(state, update=2))
+
+
+def test_where_a_run_is_paused_changes_no_bit() -> None:
+    given = recipe(CHAIN, 3, updates=12, regime=GradualConfig(), optim=EMA, steps_per_call=5)
+    runs, ends = [run(CHAIN, 0), run(CHAIN, 1)], []
+    whole = Trainer(given).train(runs)
+    paused = Trainer(given).train(
+        runs, lambda state: ends.append(state.update), pauses=(1, 2, 6, 9)
+    )
+    assert ends == [1, 2, 4, 6, 8, 9]
+    assert all(_same(one, other) for one, other in zip(paused, whole, strict=True))

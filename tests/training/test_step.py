@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_nets import CHAIN, CLASSES, Head, drawn, lane, recipe, same_bits
+from small_nets import CHAIN, CLASSES, Head, drawn, recipe, run, same_bits
 
 from convtl.config.models import LeNet5Config
 from convtl.config.training import (
@@ -33,8 +33,8 @@ from convtl.transfer.plan import Phase, make_plan
 DECAYING = OptimConfig(kind="adamw", weight_decay=0.1)
 
 
-def _trained(lane: Run, given: Any) -> Variables:
-    return Trainer(given).train([lane])[0].variables
+def _trained(run: Run, given: Any) -> Variables:
+    return Trainer(given).train([run])[0].variables
 
 
 def _with_negative_zeros(variables: Variables) -> Variables:
@@ -79,8 +79,8 @@ def test_frozen_units_keep_their_bits(
     """Weights and statistics, with weight decay, at a rate that moves everything else."""
     start = _with_negative_zeros(drawn(CHAIN, 0))
     optim = OptimConfig(kind="adamw", weight_decay=0.1, clip=clip)
-    given = recipe(CHAIN, depth, regime=regime, optim=optim, lanes=1)
-    after = _trained(Run(start, 0.1, lane(CHAIN, 0).batches), given)
+    given = recipe(CHAIN, depth, regime=regime, optim=optim, runs_per_device=1)
+    after = _trained(Run(start, 0.1, run(CHAIN, 0).batches), given)
     assert after.keys() == start.keys()
     for unit in CHAIN.names:
         if unit not in trained:
@@ -94,7 +94,7 @@ def test_frozen_units_keep_their_bits(
 
 def test_an_update_is_the_textbook_one() -> None:
     """A wholly trained net against Optax and the gradient of the plain loss."""
-    own = lane(CHAIN, 1)
+    own = run(CHAIN, 1)
     images, labels = (array[0] for array in own.batches(0, 1))
     (phase,) = make_plan(CHAIN, FineTuneConfig(), 3, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.9)
@@ -129,8 +129,8 @@ def test_an_update_is_the_textbook_one() -> None:
 
 
 def test_the_loss_is_the_one_before_the_step() -> None:
-    own = lane(CHAIN, 2)
-    (result,) = Trainer(recipe(CHAIN, 1, lanes=1)).train([own])
+    own = run(CHAIN, 2)
+    (result,) = Trainer(recipe(CHAIN, 1, runs_per_device=1)).train([own])
     images, labels = own.batches(0, 1)
     logits = CHAIN.apply(own.variables, images[0])[0]
     before = optax.softmax_cross_entropy_with_integer_labels(logits, labels[0]).mean()
@@ -172,7 +172,7 @@ def test_the_penalty_is_part_of_the_loss() -> None:
     """One plain step of L2-SP against the gradient of the penalised loss, away from the start."""
     alpha, beta, rate = 0.3, 0.2, 0.1
     start, now = drawn(CHAIN, 0), drawn(CHAIN, 5)
-    images, labels = (array[0] for array in lane(CHAIN, 1).batches(0, 1))
+    images, labels = (array[0] for array in run(CHAIN, 1).batches(0, 1))
     (phase,) = make_plan(CHAIN, L2SpConfig(alpha=alpha, beta=beta), 2, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0)
     step = Step(CHAIN, 0, phase, config)
@@ -200,11 +200,11 @@ def test_the_penalty_is_part_of_the_loss() -> None:
 
 
 def _moved(regime: RegimeConfig, seed: int = 0, updates: int = 40) -> dict[str, float]:
-    """Distance of each unit's weights from where they started, with plain steps in lanes of a program."""
+    """Distance of each unit's weights from where they started, with plain steps in runs of a program."""
     optim = OptimConfig(kind="sgd", momentum=0.0)
-    given = recipe(CHAIN, 3, regime=regime, optim=optim, updates=updates, chunk=20)
-    own = lane(CHAIN, seed, rate=0.05)
-    result = Trainer(given).train([lane(CHAIN, 7), own])[1]
+    given = recipe(CHAIN, 3, regime=regime, optim=optim, updates=updates, steps_per_call=20)
+    own = run(CHAIN, seed, rate=0.05)
+    result = Trainer(given).train([run(CHAIN, 7), own])[1]
     pairs = {
         unit: (result.variables[unit]["params"], own.variables[unit]["params"])
         for unit in CHAIN.names
@@ -218,7 +218,7 @@ def _moved(regime: RegimeConfig, seed: int = 0, updates: int = 40) -> dict[str, 
 
 
 def test_a_strong_penalty_holds_weights_where_they_start() -> None:
-    """Each lane at its own start; the head is free to move."""
+    """Each run at its own start; the head is free to move."""
     free, held = _moved(L2SpConfig(alpha=0.0, beta=0.0)), _moved(L2SpConfig(alpha=20.0, beta=0.0))
     assert free == _moved(FineTuneConfig())
     assert max(held["a"], held["b"]) < 0.05 < 2 * min(free["a"], free["b"])
@@ -228,12 +228,18 @@ def test_a_strong_penalty_holds_weights_where_they_start() -> None:
 
 
 def test_a_penalty_on_the_head_shrinks_it() -> None:
-    own = lane(CHAIN, 0, rate=0.05)
+    own = run(CHAIN, 0, rate=0.05)
     optim = OptimConfig(kind="sgd", momentum=0.0)
 
     def size(beta: float) -> float:
         given = recipe(
-            CHAIN, 1, regime=L2SpConfig(beta=beta), optim=optim, updates=40, chunk=20, lanes=1
+            CHAIN,
+            1,
+            regime=L2SpConfig(beta=beta),
+            optim=optim,
+            updates=40,
+            steps_per_call=20,
+            runs_per_device=1,
         )
         (result,) = Trainer(given).train([own])
         return float(np.linalg.norm(result.variables["head"]["params"]["Dense_0"]["kernel"]))
@@ -259,7 +265,7 @@ DROPPING = Network((("a", Dropping()), ("head", Head(CLASSES))), (3, 3, 1))
 
 
 def test_dropout_is_a_function_of_the_lane_and_the_update() -> None:
-    own = lane(DROPPING, 0)
+    own = run(DROPPING, 0)
     images, labels = own.batches(0, 1)
 
     def repeated(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -273,7 +279,7 @@ def test_dropout_is_a_function_of_the_lane_and_the_update() -> None:
     )  # the same images, and other masks each time
     assert not set(one.losses.tolist()) & set(other.losses.tolist())
     # Neither its company nor the chunks matter.
-    (again,) = Trainer(recipe(DROPPING, 2, chunk=3)).train([replace(same, seed=1)])
+    (again,) = Trainer(recipe(DROPPING, 2, steps_per_call=3)).train([replace(same, seed=1)])
     assert same_bits(again.losses, other.losses)
     # Below the boundary nothing is dropped.
     (frozen,) = Trainer(recipe(DROPPING, 1)).train([same])
@@ -281,6 +287,6 @@ def test_dropout_is_a_function_of_the_lane_and_the_update() -> None:
 
 
 def test_nets_that_draw_nothing_ignore_the_seed() -> None:
-    own = lane(CHAIN, 0)
+    own = run(CHAIN, 0)
     one, other = Trainer(recipe(CHAIN, 3)).train([own, replace(own, seed=5)])
     assert same_bits(one.variables, other.variables)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from convtl.training.probes.contrasts import (
+from convtl.analysis.gradients import (
     CONTRASTS,
     arrivals,
     early_slowest,
@@ -16,7 +16,7 @@ from convtl.training.probes.contrasts import (
     relative_gradients,
     vanishing,
 )
-from convtl.training.probes.tables import COLUMNS
+from convtl.training.probe_table import COLUMNS
 
 SCALED = ("lecun_normal", "glorot_uniform", "he_normal")
 

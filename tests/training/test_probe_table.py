@@ -1,5 +1,6 @@
 """All probes from end to end, cut to almost nothing: resumed, refused, written whole."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,13 @@ from convtl.config.parsing import parse
 from convtl.config.schema import LimitsConfig
 from convtl.errors import UserError
 from convtl.storage.cache import Cache, default_root
-from convtl.training.probes.limits import within_limits
-from convtl.training.probes.run import missing_probes, run_gradients
-from convtl.training.probes.tables import COLUMNS, TABLE, Parts, read_gradients
+from convtl.training.probe_table import (
+    COLUMNS,
+    TABLE,
+    read_gradients,
+    run_gradients,
+    within_limits,
+)
 
 PROBES = (
     "gradients={replicates: 2,images_per_class: 4,probe_per_class: 2,test_per_class: 3,"
@@ -45,7 +50,6 @@ def test_every_configuration_is_run_once(done):
     assert len(said) == 6
     assert said[0] == "probe 1 of 6: profile, plain, sigmoid, lecun_normal, 3 hidden units, sgd"
     assert run(out) == []
-    assert missing_probes(settings(), out, Cache(default_root()), print) == (0, 6)
 
 
 def test_the_table_is_tidy(done):
@@ -76,21 +80,20 @@ def test_a_run_goes_on_where_it_stopped_and_comes_to_the_same(done):
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
 
 
-def test_other_recipes_are_other_parts(done):
-    out, _ = done
-    cache = Cache(default_root())
-    assert missing_probes(settings("seed=1"), out, cache, print) == (6, 6)
-    assert missing_probes(settings("gradients.profiles.rate=0.5"), out, cache, print) == (4, 6)
-    assert missing_probes(settings("gradients.convergence.rates.adam=0.5"), out, cache, print) == (
-        2,
-        6,
-    )
-    assert missing_probes(settings("gradients.convergence.rates.sgd=0.5"), out, cache, print) == (
-        0,
-        6,
-    )
-    assert missing_probes(settings("gradients.freezing.at=0"), out, cache, print) == (1, 6)
-    assert missing_probes(settings("n_per_class=3", "batch_size=8"), out, cache, print) == (0, 6)
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (["gradients.freezing.at=0"], 1),
+        (["gradients.convergence.rates.sgd=0.5"], 0),
+        (["n_per_class=3", "batch_size=8"], 0),
+        pytest.param(["seed=1"], 6, marks=pytest.mark.slow),
+        pytest.param(["gradients.profiles.rate=0.5"], 4, marks=pytest.mark.slow),
+        pytest.param(["gradients.convergence.rates.adam=0.5"], 2, marks=pytest.mark.slow),
+    ],
+)
+def test_other_recipes_are_other_parts(done, words, missing, tmp_path):
+    shutil.copytree(done[0], tmp_path / "out")
+    assert len(run(tmp_path / "out", settings(*words))) == missing
 
 
 @pytest.mark.parametrize(
@@ -108,10 +111,11 @@ def test_what_cannot_be_run_is_refused_in_a_line(words, line, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
-    (tmp_path / "probes").write_text("in the way")
+def test_a_folder_that_cannot_be_written_is_refused(done, tmp_path):
+    shutil.copytree(done[0] / "probes", tmp_path / "probes")
+    (tmp_path / TABLE).mkdir()
     with pytest.raises(UserError, match="out: cannot write in"):
-        Parts(tmp_path).write("profile", {}, [])
+        run(tmp_path)
 
 
 def test_a_missing_or_foreign_table_is_refused(tmp_path):

@@ -1,0 +1,507 @@
+"""Probes of training: untrained nets, trained by `Trainer` and measured unit by unit between its calls.
+
+- Profile: how large the gradient is at each unit (Glorot & Bengio 2010; Hochreiter 1991).
+- Convergence: when each unit becomes what it will be, by linear CKA with its final outputs (Kornblith et al. 2019).
+- Freezing: what it costs to leave one unit as it is from some update on.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from convtl.config.gradients import Activation, GradientsConfig, Optimiser
+from convtl.config.models import LeNet5Config, PlainConfig
+from convtl.config.roles import dump
+from convtl.config.training import OptimConfig, ScheduleConfig
+from convtl.data.batches import batch_indices, standardise
+from convtl.data.domains import Domain
+from convtl.data.subsets import draw_target, relabel
+from convtl.errors import UserError
+from convtl.keys import key
+from convtl.models.network import Network, Variables
+from convtl.models.registry import build_network
+from convtl.training.devices import Layout, devices
+from convtl.training.loop import Trainer
+from convtl.training.runs import Callback, Recipe, Run, RunResult, RunState, TrainState
+from convtl.training.step import params_of
+from convtl.transfer.plan import Phase, Plan
+
+Net = LeNet5Config | PlainConfig
+Number = tuple[int, str | None, int | None, str, np.ndarray]
+"""(update, unit, position, quantity, one number a replicate); positions count weighted units from 1."""
+
+_SCALE = 1e12
+"""The loss is multiplied by it for the backward pass, whose results would else be flushed to 0 far below."""
+
+_SAME = 0.999
+"""Of the CKA of a representation with itself; it is 0 where the unit's output is the same for every image."""
+
+_STEPS_PER_CALL = 100
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeImages:
+    """Images and labels of all replicates: standardised float32 (replicates, n, h, w, c), int32 (replicates, n).
+
+    Attributes:
+      train: what nets are trained on; in rounds of one image a class.
+      probe: held-out images on which gradients and representations are measured.
+      test: images that are used for accuracies only.
+    """
+
+    seed: int
+    classes: int
+    train: tuple[np.ndarray, np.ndarray]
+    probe: tuple[np.ndarray, np.ndarray]
+    test: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def replicates(self) -> int:
+        return len(self.train[0])
+
+
+def draw_images(
+    domain: Domain, config: GradientsConfig, seed: int, classes: int | None
+) -> ProbeImages:
+    """Draw classes and images for every replicate, as a target's are drawn.
+
+    Raises:
+      UserError: a class has too few images.
+    """
+    counts = {
+        "train": ("images_per_class", config.images_per_class),
+        "validation": ("probe_per_class", config.probe_per_class),
+        "test": ("test_per_class", config.test_per_class),
+    }
+    for kind, (name, count) in counts.items():
+        if count > domain.counts[kind]:
+            raise UserError(
+                f"gradients.{name}: got {count}; accepted: 1 to {domain.counts[kind]}, the {kind} "
+                f"images a class of target '{domain.name}'"
+            )
+    parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {kind: [] for kind in counts}
+    for replicate in range(config.replicates):
+        draw = draw_target(
+            domain,
+            seed=seed,
+            replicate=replicate,
+            classes=classes,
+            n_validation=config.probe_per_class,
+            n_test=config.test_per_class,
+        )
+        train = draw.train.T.reshape(-1)[: config.images_per_class * len(draw.classes)]
+        for kind, positions in zip(counts, (train, draw.validation, draw.test), strict=True):
+            split = domain.split(kind)
+            labels = relabel(split.labels[positions], draw.classes)
+            parts[kind].append((standardise(split.images[positions]), labels))
+    stacked = [
+        (np.stack([images for images, _ in pairs]), np.stack([labels for _, labels in pairs]))
+        for pairs in parts.values()
+    ]
+    return ProbeImages(seed, len(draw.classes), *stacked)
+
+
+# --- training and measuring all replicates ------------------------------------------------------------
+
+
+class Replicates:
+    """Untrained nets of one kind, one for each replicate, and their training.
+
+    Nets that differ in their initialiser only share programs.
+
+    Attributes:
+      variables: as drawn, NumPy, the replicates as first axis; the head too is drawn, never zero.
+    """
+
+    def __init__(
+        self, images: ProbeImages, net: Net, optimiser: Optimiser, rate: float, batch_size: int
+    ) -> None:
+        self.images, self._rate, self._batch_size = images, rate, batch_size
+        shape = images.train[0].shape[2:]
+        self.network = build_network(
+            replace(net, initialiser="lecun_normal"), shape, images.classes
+        )
+        self._optim = OptimConfig(kind=optimiser)
+        keys = jnp.stack(
+            [key(images.seed, "probe-init", number) for number in range(images.replicates)]
+        )
+        drawn = build_network(net, shape, images.classes)
+        # Operation by operation, each compiled once for all units of a shape: a deep chain takes longer to compile.
+        self.variables = jax.tree.map(np.asarray, jax.vmap(drawn.init)(keys))
+
+    def train(
+        self,
+        *stretches: tuple[int, str | None],
+        callback: Callback | None = None,
+        pauses: Sequence[int] = (),
+        states: Sequence[RunState] | None = None,
+    ) -> list[RunResult]:
+        """Train all replicates at a constant rate, in phases.
+
+        Args:
+          stretches: (first update after it, unit that is frozen in it) for each phase.
+          states: where the replicates continue; None starts from `variables`.
+        """
+        phases, first = [], 0
+        for stop, frozen in stretches:
+            trained = tuple((unit, 1.0) for unit in self.network.weighted if unit != frozen)
+            phases += [Phase(first, stop, trained)] if stop > first else []
+            first = stop
+        layout = _layout(self.images.replicates)
+        recipe = Recipe(
+            network=self.network,
+            start=0,
+            plan=Plan(tuple(phases), 0),
+            optim=self._optim,
+            schedule=ScheduleConfig(kind="constant"),
+            batch_size=self._batch_size,
+            runs_per_device=self.images.replicates // len(layout.devices),
+            steps_per_call=_STEPS_PER_CALL,
+            vectorised=True,  # the last bits of earlier tables
+        )
+        runs = [
+            Run(
+                jax.tree.map(lambda leaf, at=number: leaf[at], self.variables),
+                self._rate,
+                partial(self._batches, number),
+                state=None if states is None else states[number],
+            )
+            for number in range(self.images.replicates)
+        ]
+        return _trainer(recipe, layout).train(runs, callback, pauses)
+
+    def _batches(self, replicate: int, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of a replicate and update alone: all nets see the same images in the same order."""
+        images, labels = (array[replicate] for array in self.images.train)
+        stream = ("probe-order", replicate)
+        order = batch_indices(self.images.seed, stream, len(images), self._batch_size, first, stop)
+        return images[order], labels[order]
+
+
+_trainer = lru_cache(maxsize=4)(Trainer)
+
+
+def _layout(replicates: int) -> Layout:
+    """As many devices as share the replicates evenly."""
+    local = devices()
+    used = max(number for number in range(1, len(local) + 1) if replicates % number == 0)
+    return Layout(tuple(local[:used]))
+
+
+def measure(function: Callable[..., Any], network: Network, *arrays: Any) -> Any:
+    """NumPy arrays of `function(network, ...)` for every replicate: the first axis of all arrays."""
+    layout = _layout(len(jax.tree.leaves(arrays)[0]))
+    return jax.tree.map(np.asarray, _measuring(function, network, layout)(*arrays))
+
+
+@lru_cache(maxsize=16)
+def _measuring(function: Callable[..., Any], network: Network, layout: Layout) -> Any:
+    mapped = jax.vmap(partial(function, network))
+    sharded = jax.shard_map(
+        mapped, mesh=layout.mesh, in_specs=layout.runs, out_specs=layout.runs, check_vma=False
+    )
+    return jax.jit(sharded)
+
+
+def _stacked(results: Sequence[RunResult]) -> Variables:
+    trees = [result.variables for result in results]
+    return cast(Variables, jax.tree.map(lambda *leaves: np.stack(leaves), *trees))
+
+
+# --- the probes ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ProbeConfiguration:
+    """One configuration of a probe.
+
+    Attributes:
+      setting: columns that all its rows share.
+      recipe: what its numbers depend on besides.
+    """
+
+    setting: dict[str, Any]
+    recipe: dict[str, Any]
+    numbers: Callable[[ProbeImages], list[Number]]
+
+    def __str__(self) -> str:
+        hidden = self.setting["hidden"]
+        shown = self.setting | {"hidden": f"{hidden} hidden units" if hidden else None}
+        return ", ".join(str(value) for value in shown.values() if value)
+
+
+def configurations(config: GradientsConfig) -> Iterator[ProbeConfiguration]:
+    """All configurations of the probes, in the order of the table."""
+    profiles, convergence, freezing = config.profiles, config.convergence, config.freezing
+
+    def configuration(
+        probe: str, net: Net, optimiser: Optimiser, recipe: Mapping[str, Any], numbers: Any
+    ) -> ProbeConfiguration:
+        names = {"model": net.kind, "activation": net.activation, "initialiser": net.initialiser}
+        hidden = net.hidden if isinstance(net, PlainConfig) else None
+        setting = {"probe": probe, **names, "hidden": hidden, "optimiser": optimiser}
+        make = partial(Replicates, net=net, optimiser=optimiser, rate=recipe["rate"])
+        batch_size = recipe["batch_size"]
+        return ProbeConfiguration(
+            setting,
+            {**recipe, "model": dump(net)},
+            lambda images: numbers(make(images, batch_size=batch_size)),
+        )
+
+    for hidden in (*profiles.hidden, None):
+        moments = sorted(set(profiles.lenet_updates if hidden is None else profiles.updates))
+        recipe = {"batch_size": profiles.batch_size, "rate": profiles.rate, "updates": moments}
+        for activation in profiles.activations:
+            for initialiser in profiles.initialisers:
+                either: dict[str, Any] = {"activation": activation, "initialiser": initialiser}
+                net: Net = LeNet5Config(**either)
+                if hidden is not None:
+                    net = PlainConfig(hidden=hidden, width=profiles.width, **either)
+                yield configuration(
+                    "profile", net, "sgd", recipe, partial(_profile, moments=moments)
+                )
+    for activation in convergence.activations:
+        for optimiser in convergence.optimisers:
+            net = LeNet5Config(activation=activation, initialiser=convergence.initialiser)
+            recipe = _without(dump(convergence), "activations", "optimisers", "rates")
+            recipe |= {"rate": getattr(convergence.rates, optimiser)}
+            yield configuration(
+                "convergence", net, optimiser, recipe, partial(_convergence, config=config)
+            )
+    for pair in freezing.pairs:
+        activation, optimiser = cast(tuple[Activation, Optimiser], pair.split("/"))
+        net = LeNet5Config(activation=activation, initialiser=convergence.initialiser)
+        recipe = _without(dump(freezing), "pairs") | {"batch_size": convergence.batch_size}
+        recipe |= {"rate": getattr(convergence.rates, optimiser)}
+        yield configuration("freezing", net, optimiser, recipe, partial(_freezing, config=config))
+
+
+def _without(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if name not in names}
+
+
+def _profile(nets: Replicates, moments: Sequence[int]) -> list[Number]:
+    """Gradient profiles at `moments`, and scores at the last of them."""
+    numbers: list[Number] = []
+
+    def profile(update: int, variables: Variables) -> None:
+        if update in moments:
+            numbers.extend(profile_numbers(nets, update, variables))
+
+    variables = nets.variables
+    profile(0, variables)
+    if last := max(moments):
+        callback = lambda state: profile(state.update, _stacked(state.results()))  # noqa: E731
+        variables = _stacked(nets.train((last, None), callback=callback, pauses=moments))
+        profile(last, variables)
+    return numbers + _scores(nets, variables, last)
+
+
+def _convergence(nets: Replicates, config: GradientsConfig) -> list[Number]:
+    """CKA with the final outputs at every moment, and arrivals; profiles at the beginning and the end."""
+    rule, network, replicates = config.convergence, nets.network, nets.images.replicates
+    last, probe = rule.updates, nets.images.probe[0]
+    moments = sorted({0, last, *(moment for moment in rule.checkpoints if moment < last)})
+    similar = [measure(grams, network, nets.variables, probe)]
+
+    def callback(state: TrainState) -> None:
+        if state.update in moments:
+            similar.append(measure(grams, network, _stacked(state.results()), probe))
+
+    end = _stacked(nets.train((last, None), callback=callback, pauses=moments))
+    similar.append(measure(grams, network, end, probe))
+    numbers = profile_numbers(nets, 0, nets.variables) + profile_numbers(nets, last, end)
+    numbers += _scores(nets, end, last)
+    for place, (unit, alignment) in enumerate(alignments(similar).items(), start=1):
+        numbers += [
+            (moment, unit, place, "cka_with_final", values)
+            for moment, values in zip(moments, alignment, strict=True)
+        ]
+        arrivals = [
+            arrival(moments, of_one, arrived=rule.arrived, moved=rule.moved)
+            for of_one in alignment.T
+        ]
+        for quantity, values in zip(("arrival", "moved"), np.transpose(arrivals), strict=True):
+            numbers.append((last, unit, place, quantity, values))
+    chance = np.full(replicates, 1 / nets.images.classes)
+    return [*numbers, (last, None, None, "chance", chance)]
+
+
+def _freezing(nets: Replicates, config: GradientsConfig) -> list[Number]:
+    """Scores at the end, by the update from which on a unit was frozen (without a unit: never)."""
+    last, moments = config.freezing.updates, sorted(set(config.freezing.at))
+    states: dict[int, list[RunState]] = {}
+
+    def callback(state: TrainState) -> None:
+        if state.update in moments:
+            states[state.update] = state.states()
+
+    whole = _stacked(nets.train((last, None), callback=callback, pauses=moments))
+    numbers: list[Number] = []
+    for moment in moments:
+        for place, unit in enumerate(nets.network.weighted, start=1):
+            end = whole
+            if moment < last:
+                stretches = (moment, None), (last, unit)
+                end = _stacked(nets.train(*stretches, states=states.get(moment)))
+            numbers += _scores(nets, end, moment, unit, place)
+    return numbers + _scores(nets, whole, last)
+
+
+# --- what is measured ---------------------------------------------------------------------------------
+
+
+def _scores(
+    nets: Replicates,
+    variables: Variables,
+    update: int,
+    unit: str | None = None,
+    place: int | None = None,
+) -> list[Number]:
+    """Accuracy, logit of accuracy and loss (nats) on the test images."""
+    right, loss = measure(_score, nets.network, variables, *nets.images.test)
+    n = nets.images.test[0].shape[1]
+    logit = np.log(right * n + 0.5) - np.log(n - right * n + 0.5)  # finite for none and for all
+    values = {"test_accuracy": right, "test_logit": logit, "test_loss": loss}
+    return [(update, unit, place, quantity, value) for quantity, value in values.items()]
+
+
+def _score(
+    network: Network, variables: Variables, images: Float[Array, "n ..."], labels: Int[Array, "n"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    logits, _, _ = network.apply(variables, images)
+    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)
+    return (logits.argmax(-1) == labels).mean(), -chosen.mean()
+
+
+def profile_numbers(nets: Replicates, update: int, variables: Variables) -> list[Number]:
+    """`relative_gradient` of hidden units (R in decades, 0 at the last) and `weight_gradient`.
+
+    R is the median over probe images of log10 |dL_i/dh| - log10 |dL_i/dh_last|: a few images of which a ReLU net
+    passes nothing on do not change it. It is nan where half of them or more are such, or a net has diverged.
+    """
+    network = nets.network
+    measured = measure(gradient_profile, network, variables, *nets.images.probe)
+    gradients, weights = measured
+    hidden = network.weighted[:-1]
+    relative = [relative_gradient(gradients[unit], gradients[hidden[-1]]) for unit in hidden]
+    numbers: list[Number] = [
+        (update, unit, place, "relative_gradient", values)
+        for place, (unit, values) in enumerate(zip(hidden, relative, strict=True), start=1)
+    ]
+    return numbers + [
+        (update, unit, place, "weight_gradient", weights[unit])
+        for place, unit in enumerate(network.weighted, start=1)
+    ]
+
+
+def relative_gradient(
+    gradient: Float[np.ndarray, "replicates n"], last: Float[np.ndarray, "replicates n"]
+) -> Float[np.ndarray, "replicates"]:
+    """Median over images of the distance in decades; nan where it is not finite."""
+    with np.errstate(invalid="ignore"):  # -inf minus -inf: an image's gradient is 0 in both places
+        median = np.median(gradient - last, axis=1)
+    return np.where(np.isfinite(median), median, np.nan)
+
+
+def gradient_profile(
+    network: Network, variables: Variables, images: Float[Array, "n ..."], labels: Int[Array, "n"]
+) -> tuple[dict[str, Float[Array, "n"]], dict[str, Float[Array, ""]]]:
+    """Size of the cross-entropy's gradient at every weighted unit, for one net.
+
+    Returns:
+      Unit -> log10 of the norm of dL_i/dh, L_i the loss of image i and h the unit's output; -inf where it is exactly
+      0. Unit -> log10 of |dL/dW| / |W|, L the mean loss, W all weights of the unit.
+    """
+    params = params_of(variables)
+    shifts = {
+        name: jnp.zeros((len(images), *shape))
+        for name, shape in zip(network.names, network.output_shapes, strict=True)
+        if name in network.weighted
+    }
+
+    def loss_of(shifts: Mapping[str, Array], params: Mapping[str, Any]) -> Array:
+        x = images
+        for index, name in enumerate(network.names):
+            unit = {name: variables[name] | ({"params": params[name]} if name in params else {})}
+            x, _, _ = network.apply(unit, x, start=index, stop=index + 1)
+            x = x + shifts[name] if name in shifts else x
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(x), labels[:, None], axis=1)
+        return -_SCALE * chosen.sum()
+
+    by_output, by_weights = jax.grad(loss_of, argnums=(0, 1))(shifts, params)
+    each = jax.vmap(lambda leaf: _log_norm(leaf) - np.log10(_SCALE))
+    total = np.log10(_SCALE) + np.log10(len(images))
+    return {name: each(by_output[name]) for name in shifts}, {
+        name: _log_norm(by_weights[name]) - total - _log_norm(params[name])
+        for name in network.weighted
+    }
+
+
+def _log_norm(tree: Any) -> Float[Array, ""]:
+    """log10 of the Euclidean norm over all leaves; squares of small numbers do not vanish."""
+    leaves = jax.tree.leaves(tree)
+    largest = jnp.max(jnp.stack([jnp.abs(leaf).max() for leaf in leaves]))
+    safe = jnp.where(largest > 0, largest, 1.0)
+    squares = sum((jnp.square(leaf / safe).sum() for leaf in leaves), start=jnp.float32(0))
+    return jnp.where(largest > 0, jnp.log10(safe) + 0.5 * jnp.log10(squares), -jnp.inf)
+
+
+def grams(
+    network: Network, variables: Variables, images: Float[Array, "n ..."]
+) -> dict[str, Float[Array, "n n"]]:
+    """Centred inner products of the images' outputs at every weighted unit, of Frobenius norm 1.
+
+    All zeros where a unit's output is the same for every image.
+    """
+    _, _, taps = network.apply(variables, images, taps=network.weighted)
+    products = {}
+    for unit in network.weighted:
+        flat = taps[unit].reshape(len(images), -1)
+        centred = flat - flat.mean(0)
+        # Scaled before it is squared: neither the smallest nor the largest outputs then leave float32.
+        size = jnp.abs(centred).max()
+        scaled = centred / jnp.where(size > 0, size, 1.0)
+        product = scaled @ scaled.T
+        norm = jnp.linalg.norm(product)
+        products[unit] = product / jnp.where(norm > 0, norm, 1.0)
+    return products
+
+
+def alignments(
+    similar: Sequence[Mapping[str, Float[np.ndarray, "replicates n n"]]],
+) -> dict[str, Float[np.ndarray, "times replicates"]]:
+    """Linear CKA of every unit at each time with itself at the last (Kornblith et al. 2019), from `grams`."""
+    return {
+        unit: np.stack(
+            [np.einsum("rij,rij->r", grams[unit], last, dtype=np.float64) for grams in similar]
+        )
+        for unit, last in similar[-1].items()
+    }
+
+
+def arrival(
+    updates: Sequence[int], alignment: Float[np.ndarray, "times"], *, arrived: float, moved: float
+) -> tuple[float, float]:
+    """First update at which (CKA_t - CKA_0) / (1 - CKA_0) >= `arrived`, linear in between; and 1 - CKA_0.
+
+    Args:
+      updates: when the unit was measured, from 0 to the end.
+      alignment: linear CKA with its final self at these times; the last is 1.
+      moved: where 1 - CKA_0 is below this, the unit did not move: its arrival is nan, as where the net diverged.
+    """
+    start = float(alignment[0])
+    if not np.isfinite(alignment).all() or 1 - start < moved or alignment[-1] < _SAME:
+        return float("nan"), 1 - start
+    share = (np.asarray(alignment, float) - start) / (1 - start)
+    share[-1] = 1.0
+    after = int(np.argmax(share >= arrived))
+    before = after - 1  # share[0] is 0, so there is one
+    part = (arrived - share[before]) / (share[after] - share[before])
+    return updates[before] + part * (updates[after] - updates[before]), 1 - start

@@ -1,1 +1,0 @@
-"""Probes of training itself: nets trained from scratch and looked at, unit by unit, while they learn."""

@@ -1,0 +1,294 @@
+"""Probes: images drawn as a target's, training by `Trainer`, gradients by the chain rule, arrivals."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+from hypothesis import given, strategies
+from small_nets import same_bits
+
+from convtl.config.gradients import GradientsConfig
+from convtl.config.models import PlainConfig
+from convtl.config.parsing import parse
+from convtl.data.domains import Domain, load_domain
+from convtl.errors import UserError
+from convtl.measure.representation import linear_cka
+from convtl.storage.cache import default_root
+from convtl.training.probes import (
+    ProbeImages,
+    Replicates,
+    alignments,
+    arrival,
+    draw_images,
+    gradient_profile,
+    grams,
+    measure,
+    profile_numbers,
+    relative_gradient,
+)
+from convtl.training.runs import TrainState
+from convtl.training.step import params_of
+
+CLASSES = 3
+RULE = {"arrived": 0.9, "moved": 0.05}
+
+
+def images(replicates: int = 2, seed: int = 0) -> ProbeImages:
+    """Images of 4x4 pixels whose class shows in their mean."""
+    rng = np.random.default_rng(seed)
+
+    def split(n: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = rng.integers(0, CLASSES, (replicates, n)).astype(np.int32)
+        pixels = rng.normal(size=(replicates, n, 4, 4, 1)) + 2.0 * labels[..., None, None, None] - 2
+        return pixels.astype(np.float32), labels
+
+    return ProbeImages(seed, CLASSES, split(24), split(12), split(20))
+
+
+def nets(given: ProbeImages | None = None, rate: float = 0.05, **changes: Any) -> Replicates:
+    config = PlainConfig(**({"hidden": 3, "width": 8, "activation": "tanh"} | changes))
+    return Replicates(given or images(), config, "adam", rate, batch_size=4)
+
+
+def first_net(replicates: Replicates) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Variables, probe images and labels of the first replicate."""
+    pixels, labels = (array[0] for array in replicates.images.probe)
+    return jax.tree.map(lambda leaf: leaf[0], replicates.variables), pixels, labels
+
+
+# --- training -----------------------------------------------------------------------------------------
+
+
+def test_pauses_and_resuming_change_no_bit() -> None:
+    own, states = nets(), {}
+
+    def callback(state: TrainState) -> None:
+        states[state.update] = state.states()
+
+    whole = own.train((8, None))
+    paused = own.train((8, None), callback=callback, pauses=(1, 2, 5))
+    assert sorted(states) == [1, 2, 5]
+    resumed = own.train((2, None), (8, None), states=states[2])
+    for other in (paused, resumed):
+        assert all(same_bits(a.variables, b.variables) for a, b in zip(whole, other, strict=True))
+
+
+def test_nets_learn_and_replicates_differ() -> None:
+    own = nets(images(3))
+    results = own.train((60, None))
+    assert all(result.losses[-10:].mean() < result.losses[0] / 2 for result in results)
+    assert not same_bits(results[0].losses, results[1].losses)
+
+
+def test_a_unit_is_frozen_from_an_update_on() -> None:
+    own, states = nets(), {}
+
+    def callback(state: TrainState) -> None:
+        states[state.update] = state.states()
+
+    own.train((8, None), callback=callback, pauses=(4,))
+    end = own.train((4, None), (8, "fc2"), states=states[4])
+    for unit in own.network.weighted:
+        halfway = states[4][0].variables[unit]
+        assert same_bits(halfway, end[0].variables[unit]) == (unit == "fc2")
+
+
+@pytest.mark.parametrize(
+    "initialiser", ["normal_0.01", "lecun_normal", "glorot_uniform", "he_normal"]
+)
+def test_no_head_is_zero_and_no_two_replicates_are_the_same(initialiser: str) -> None:
+    for unit in nets(images(3), initialiser=initialiser).variables.values():
+        kernel = unit["params"]["dense"]["kernel"].reshape(3, -1)
+        assert (kernel.std(axis=1) > 1e-3).all()
+        assert not np.allclose(kernel[0], kernel[1])
+
+
+@pytest.mark.parametrize("replicates", [1, 2, 3, 4])
+def test_any_number_of_replicates_is_spread_over_the_devices(replicates: int) -> None:
+    x = np.arange(replicates * 3, dtype=np.float32).reshape(replicates, 3)
+    np.testing.assert_array_equal(measure(_doubled, nets().network, x), 2 * x)
+
+
+def _doubled(network: Any, x: jax.Array) -> jax.Array:
+    return 2 * x
+
+
+# --- images -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def letters() -> Domain:
+    settings = parse(tiny.content())
+    return load_domain("cyrillic", settings.domains["cyrillic"], default_root())
+
+
+def _config(replicates: int, train: int, probe: int, test: int) -> GradientsConfig:
+    return GradientsConfig(
+        replicates=replicates, images_per_class=train, probe_per_class=probe, test_per_class=test
+    )
+
+
+def test_images_are_drawn_as_a_targets_are(letters: Domain) -> None:
+    drawn = draw_images(letters, _config(2, 3, 2, 5), 0, 4)
+    assert drawn.train[0].shape == (2, 12, 16, 16, 1)
+    assert drawn.probe[0].shape[1] == 8
+    assert drawn.test[0].shape[1] == 20
+    for pixels, labels in (drawn.train, drawn.probe, drawn.test):
+        assert all(len(set(np.bincount(one, minlength=4))) == 1 for one in labels)
+        np.testing.assert_allclose(pixels.mean(axis=(2, 3, 4)), 0, atol=1e-5)
+    np.testing.assert_array_equal(drawn.train[1][0, :4], [0, 1, 2, 3])
+    again = draw_images(letters, _config(1, 3, 2, 5), 0, 4)
+    np.testing.assert_array_equal(drawn.train[0][:1], again.train[0])
+
+
+@pytest.mark.parametrize(
+    ("counts", "line"),
+    [
+        ((3, 999, 5), r"gradients.probe_per_class: .*999.*4, the validation"),
+        ((999, 2, 5), r"gradients.images_per_class: .*999.*16"),
+    ],
+)
+def test_too_few_images_are_refused(
+    letters: Domain, counts: tuple[int, int, int], line: str
+) -> None:
+    with pytest.raises(UserError, match=line):
+        draw_images(letters, _config(1, *counts), 0, 4)
+
+
+# --- gradients ----------------------------------------------------------------------------------------
+
+
+def test_gradients_of_outputs_follow_the_chain_rule() -> None:
+    own = nets(hidden=2)
+    variables, pixels, labels = first_net(own)
+    by_output, _ = gradient_profile(own.network, variables, pixels, labels)
+    logits, _, taps = own.network.apply(variables, pixels, taps=("fc2",))
+    at_logits = jax.nn.softmax(logits) - jax.nn.one_hot(labels, CLASSES)
+    kernel = {unit: variables[unit]["params"]["dense"]["kernel"] for unit in own.network.names}
+    at_second = at_logits @ kernel["out"].T
+    at_first = (at_second * (1 - taps["fc2"] ** 2)) @ kernel["fc2"].T  # tanh' = 1 - tanh^2
+    for unit, expected in {"out": at_logits, "fc2": at_second, "fc1": at_first}.items():
+        norms = np.log10(np.linalg.norm(expected, axis=1))
+        np.testing.assert_allclose(by_output[unit], norms, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_of_weights_are_those_of_the_mean_loss() -> None:
+    own = nets()
+    variables, pixels, labels = first_net(own)
+    _, by_weights = gradient_profile(own.network, variables, pixels, labels)
+
+    def loss(params: Any) -> Any:
+        merged = {unit: {"params": weights} for unit, weights in params.items()}
+        logits = own.network.apply(merged, pixels)[0]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    params = params_of(variables)
+    for unit, gradient in jax.grad(loss)(params).items():
+        expected = np.log10(optax.tree.norm(gradient) / optax.tree.norm(params[unit]))
+        assert float(by_weights[unit]) == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_the_smallest_gradients_are_not_flushed_to_zero() -> None:
+    """A chain of 20 sigmoids from N(0, 0.01) loses over 30 decades: more than float32's squares have."""
+    own = nets(hidden=20, activation="sigmoid", initialiser="normal_0.01")
+    rows = {
+        (unit, quantity): values
+        for _, unit, _, quantity, values in profile_numbers(own, 0, own.variables)
+    }
+    profile = np.stack([rows[unit, "relative_gradient"] for unit in own.network.names[:-1]])
+    assert np.isfinite(profile).all()
+    assert (profile[0] < -30).all()
+    assert (np.diff(profile, axis=0) > 1).all()
+    np.testing.assert_array_equal(profile[-1], 0)
+    assert all(np.isfinite(rows[unit, "weight_gradient"]).all() for unit in own.network.names)
+
+
+def test_a_head_of_zeros_would_make_every_gradient_below_it_zero() -> None:
+    own = nets()
+    variables, pixels, labels = first_net(own)
+    variables["out"] = jax.tree.map(jnp.zeros_like, variables["out"])
+    by_output, _ = gradient_profile(own.network, variables, pixels, labels)
+    assert all(np.isneginf(np.asarray(by_output[unit])).all() for unit in own.network.names[:-1])
+
+
+def test_the_head_has_no_relative_gradient() -> None:
+    own = nets()
+    places = {"relative_gradient": [], "weight_gradient": []}
+    for _, unit, place, quantity, _ in profile_numbers(own, 0, own.variables):
+        places[quantity].append((unit, place))
+    assert places["relative_gradient"] == [("fc1", 1), ("fc2", 2), ("fc3", 3)]
+    assert places["weight_gradient"][-1] == ("out", 4)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        ([-1.0, -2.0, -3.0], [0.0, 0.0, 0.0], -2.0),
+        ([-1.0, -np.inf, -3.0], [0.0, 0.0, 0.0], -3.0),  # one image passes nothing on
+        ([-1.0, -np.inf, -np.inf], [0.0, 0.0, 0.0], np.nan),  # most do not: R is not defined
+        ([-np.inf, -2.0, -2.0], [-np.inf, 0.0, 0.0], np.nan),  # no gradient in either place
+        ([np.nan, -2.0, -2.0], [0.0, 0.0, 0.0], np.nan),  # diverged
+    ],
+)
+def test_relative_gradients_are_medians_over_images(
+    first: list[float], last: list[float], expected: float
+) -> None:
+    np.testing.assert_equal(relative_gradient(np.array([first]), np.array([last])), [expected])
+
+
+# --- convergence --------------------------------------------------------------------------------------
+
+
+def test_alignments_are_linear_cka() -> None:
+    own, others = nets(), nets(images(seed=1))
+    pixels = own.images.probe[0]
+    similar = [measure(grams, own.network, one.variables, pixels) for one in (own, others)]
+    tapped = jax.jit(
+        jax.vmap(lambda net, x: own.network.apply(net, x, taps=own.network.weighted)[2])
+    )
+    first, last = (jax.tree.map(np.asarray, tapped(one.variables, pixels)) for one in (own, others))
+    for unit, aligned in alignments(similar).items():
+        for replicate in range(own.images.replicates):
+            expected = linear_cka(first[unit][replicate], last[unit][replicate])
+            assert aligned[:, replicate] == pytest.approx([expected, 1], abs=1e-5)
+
+
+def test_a_unit_with_one_output_for_every_image_has_nothing_in_common() -> None:
+    own = nets(activation="relu")
+    silent = dict(own.variables)
+    silent["fc2"] = jax.tree.map(lambda leaf: np.zeros_like(leaf) - 1, silent["fc2"])
+    pixels = own.images.probe[0]
+    start, end = (
+        measure(grams, own.network, variables, pixels) for variables in (own.variables, silent)
+    )
+    assert np.isfinite(end["fc2"]).all()
+    assert np.isnan(arrival([0, 9], alignments([start, end])["out"][:, 0], **RULE)[0])
+
+
+@pytest.mark.parametrize(
+    ("alignment", "expected"),
+    [
+        ([0.0, 0.5, 0.9, 1.0], 20),
+        ([0.0, 0.0, 0.8, 1.0], 25),  # halfway between .8 and 1.0
+        ([0.0, 0.95, 0.8, 1.0], 10 * 0.9 / 0.95),  # the first time counts
+        ([0.0, 0.0, 0.0, 1.0], 29),
+        ([0.96, 0.97, 0.98, 1.0], np.nan),  # it did not move: censored, not early
+        ([0.0, np.nan, 0.5, 1.0], np.nan),  # it has diverged
+        ([0.0, 0.0, 0.0, 0.0], np.nan),  # it ended with the same for every image
+    ],
+)
+def test_arrivals(alignment: list[float], expected: float) -> None:
+    update, _ = arrival([0, 10, 20, 30], np.array(alignment), **RULE)
+    assert update == pytest.approx(expected, nan_ok=True)
+
+
+@given(strategies.lists(strategies.floats(-0.5, 1), min_size=1, max_size=8))
+def test_a_unit_arrives_between_the_beginning_and_the_end(between: list[float]) -> None:
+    updates = list(range(len(between) + 2))
+    update, moved = arrival(updates, np.array([0.2, *between, 1.0]), **RULE)
+    assert 0 < update <= updates[-1]
+    assert moved == pytest.approx(0.8)
