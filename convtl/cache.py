@@ -1,8 +1,5 @@
 """`python -m convtl.cache list|verify|prune`: sizes of the cache, its soundness, and removal."""
 
-import time
-from collections import Counter
-
 from convtl.entry import folder, guarded
 from convtl.errors import UserError
 from convtl.storage.cache import Cache, default_root, folder_size
@@ -28,47 +25,27 @@ def _main(words: list[str]) -> int:
         raise UserError(
             f"got '{' '.join(words)}'; accepted: list, verify or prune, then cache=DIR, kind=NAME, older_than=DAYS"
         )
-    days = given.get("older_than")
+    days, kind = given.get("older_than"), given.get("kind")
     if days is not None and (action != "prune" or not days.isdigit()):
         raise UserError(f"older_than: got '{days}'; accepted: a number of days, with prune")
     cache = Cache(folder("cache", given["cache"]) if "cache" in given else default_root())
-    entries = [entry for entry in cache.entries() if given.get("kind") in (None, entry[0])]
-    if action == "list":
-        return _list(cache, entries)
+    before, entries = folder_size(cache.root), cache.entries(kind)
+    if action == "prune":
+        removed = cache.prune(kind, None if days is None else 86_400.0 * int(days))
+        freed = before - folder_size(cache.root)
+        print(f"{removed:,} entries removed, {freed / 1e6:,.1f} MB freed")
+        return 0
     if action == "verify":
-        return _verify(cache, entries)
-    return _prune(cache, entries, None if days is None else int(days))
-
-
-def _list(cache: Cache, entries: list[tuple[str, str]]) -> int:
-    counts, sizes = Counter[str](), Counter[str]()
-    for kind, key in entries:
-        counts[kind] += 1
-        sizes[kind] += folder_size(cache.path(kind, key))
-    for kind in sorted(counts):
-        print(f"{kind:24} {counts[kind]:7,} entries {sizes[kind] / 1e6:12,.1f} MB")
-    print(
-        f"{'all':24} {len(entries):7,} entries {folder_size(cache.root) / 1e6:12,.1f} MB in {cache.root}"
-    )
-    return 0
-
-
-def _verify(cache: Cache, entries: list[tuple[str, str]]) -> int:
-    faults = {entry: fault for entry in entries if (fault := cache.fault(*entry)) is not None}
-    for (kind, key), fault in faults.items():
-        print(f"{kind}/{key}: {fault}")
-    print(f"{len(entries) - len(faults):,} of {len(entries):,} entries are sound")
-    return 1 if faults else 0
-
-
-def _prune(cache: Cache, entries: list[tuple[str, str]], days: int | None) -> int:
-    before, removed = folder_size(cache.root), 0
-    for kind, key in entries:
-        age = time.time() - cache.path(kind, key).stat().st_mtime
-        if (days is not None and age > days * 86_400) or cache.fault(kind, key) is not None:
-            removed += cache.remove(kind, key)
-    cache.remove_leftovers()
-    print(f"{removed:,} entries removed, {(before - folder_size(cache.root)) / 1e6:,.1f} MB freed")
+        faults = {entry: cache.fault(*entry) for entry in entries}
+        damaged = {entry: fault for entry, fault in faults.items() if fault is not None}
+        for (name, key), fault in damaged.items():
+            print(f"{name}/{key}: {fault}")
+        print(f"{len(entries) - len(damaged):,} of {len(entries):,} entries are sound")
+        return 1 if damaged else 0
+    for name in dict.fromkeys(name for name, _ in entries):
+        sizes = [folder_size(cache.path(*entry)) for entry in entries if entry[0] == name]
+        print(f"{name:24} {len(sizes):7,} entries {sum(sizes) / 1e6:12,.1f} MB")
+    print(f"{'all':24} {len(entries):7,} entries {before / 1e6:12,.1f} MB in {cache.root}")
     return 0
 
 

@@ -21,8 +21,8 @@ from convtl.runtime.processes import agreed, join, leading, several, watched
 from convtl.runtime.programs import keep_programs
 from convtl.runtime.stopping import on_signals
 from convtl.storage.cache import Cache, default_root
-from convtl.study.claims import one_at_a_time
 from convtl.study.grid import Trial, distinct, expand
+from convtl.study.locks import one_at_a_time
 from convtl.study.materials import Materials
 from convtl.study.measurements import measure_study
 from convtl.study.record import make_record, run_on, write_record
@@ -100,7 +100,7 @@ def run_study(content: Mapping[str, Any], command: str, part: Part | None = None
             study = _asked(config, content, command, part)
             if not several():
                 return _alone(study)
-            with watched(study.store.out / "claims"):
+            with watched(study.store.out / ".locks"):
                 return _alone(study) if leading() else _along(study)
 
 

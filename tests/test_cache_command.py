@@ -36,7 +36,7 @@ def test_verify_names_a_damaged_entry(store: Cache, capsys: pytest.CaptureFixtur
     assert run(store, "verify") == 0
     (store.path("nets", "b") / "data.bin").write_bytes(b"y" * 1000)
     assert run(store, "verify") == 1
-    assert "nets/b: data.bin is damaged" in capsys.readouterr().out
+    assert "nets/b: its files are not those of its manifest" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convtl.errors import UserError
+from convtl.errors import StorageError, UserError
 from convtl.storage import checkpoint
 
 
@@ -138,46 +139,36 @@ def _swap_arrays(path: Path) -> None:
 
 
 DAMAGE = {
-    "flipped byte": (lambda path: _flip(_data_file(path)), r"file arrays/\S+ is damaged$"),
-    "deleted file": (lambda path: _data_file(path).unlink(), r"file arrays/\S+ is missing$"),
-    "deleted arrays": (lambda path: shutil.rmtree(path / "arrays"), r"file arrays/\S+ is missing$"),
-    "additional file": (
-        lambda path: (path / "arrays" / "zzz").touch(),
-        r"file arrays/zzz was not saved with it$",
-    ),
-    "foreign arrays": (_swap_arrays, r"file arrays/\S+ is missing$"),
-    "swapped metadata": (_swap_metadata, r"file arrays/\S+ is (damaged|missing)$"),
+    "flipped byte": (lambda path: _flip(_data_file(path)), "arrays is damaged"),
+    "deleted file": (lambda path: _data_file(path).unlink(), "arrays is damaged"),
+    "deleted arrays": (lambda path: shutil.rmtree(path / "arrays"), "arrays is damaged"),
+    "foreign arrays": (_swap_arrays, "arrays is damaged"),
+    "swapped metadata": (_swap_metadata, "arrays is damaged"),
     "edited metadata": (
         lambda path: _edit(path, lambda r: r["metadata"].update(updates=1)),
-        r"metadata.json is damaged$",
+        "metadata.json is damaged",
     ),
-    "forgotten leaf": (
-        lambda path: _edit(path, lambda r: r["leaves"].popitem()),
-        r"metadata.json is damaged$",
-    ),
-    "other kind": (
-        lambda path: _edit(path, lambda r: r.update(kind="zip")),
-        r"is for 'zip', not 'convtl checkpoint 1'$",
-    ),
+    "forgotten leaf": (lambda path: _edit(path, lambda r: r["leaves"].popitem()), "is damaged"),
+    "other kind": (lambda path: _edit(path, lambda r: r.update(kind="zip")), "of something else"),
     "torn metadata": (
         lambda path: (path / "metadata.json").write_text('{"kind": "co'),
-        r"metadata.json cannot be read$",
+        "is damaged",
     ),
     "binary metadata": (
         lambda path: (path / "metadata.json").write_bytes(b"\x80\xff"),
-        r"metadata.json cannot be read$",
+        "is damaged",
     ),
     "no metadata": (lambda path: (path / "metadata.json").unlink(), r"it has no metadata.json\)$"),
-    "nothing": (shutil.rmtree, "there is no such folder$"),
+    "nothing": (shutil.rmtree, "not a checkpoint"),
 }
 
 
-@pytest.mark.parametrize(("damage", "told"), DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize(("damage", "reason"), DAMAGE.values(), ids=DAMAGE)
 def test_what_is_damaged_is_refused_in_one_line(
-    damage: Callable[[Path], None], told: str, saved: Path
+    damage: Callable[[Path], None], reason: str, saved: Path
 ) -> None:
     damage(saved)
-    with pytest.raises(UserError, match=told) as refused:
+    with pytest.raises(UserError, match=reason) as refused:
         checkpoint.load(saved)
     assert str(refused.value).startswith(f"checkpoint {saved}: ")
     assert "\n" not in str(refused.value)
@@ -191,41 +182,29 @@ def test_every_file_of_a_checkpoint_is_guarded(saved: Path, tmp_path: Path) -> N
             copy = tmp_path / f"copy{number}{damage.__name__}"
             shutil.copytree(saved, copy)
             damage(copy / file.relative_to(saved))
-            with pytest.raises(
-                UserError, match=r"^checkpoint .*(damaged|missing|cannot be read|has no|is for)"
-            ):
+            with pytest.raises(UserError, match=r"^checkpoint .*(damaged|has no)"):
                 checkpoint.load(copy)
 
 
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        (lambda tree: tree["stem"]["params"].pop("scale"), "weights stem/params/scale are missing"),
-        (
-            lambda tree: tree["stem"]["params"].update(scale=np.float32(2.5)),
-            "weights stem/params/scale are not those that were saved",
-        ),
-        (
-            lambda tree: tree["stem"]["params"].update(more=np.ones(1)),
-            "weights stem/params/more were not saved with it",
-        ),
-    ],
-)
-def test_leaves_are_checked_even_if_all_files_agree(
-    change: Callable[[dict[str, Any]], Any], told: str, saved: Path
-) -> None:
-    """A partial checkpoint whose records are consistent: what Orbax alone would restore without a word."""
+@pytest.mark.parametrize("change", ["other value", "no leaf"])
+def test_a_partial_checkpoint_is_refused(change: str, saved: Path) -> None:
+    """What Orbax alone would restore without an error."""
     tree = _variables()
-    change(tree)
+    if change == "no leaf":
+        del tree["stem"]["params"]["scale"]
+    else:
+        tree["stem"]["params"]["scale"] = np.float32(2.5)
     other = saved.with_name("other")
     checkpoint.save(other, tree, {})
+    shutil.rmtree(saved / "arrays")
+    (other / "arrays").rename(saved / "arrays")
     record = json.loads((saved / "metadata.json").read_text())
     record["files"] = json.loads((other / "metadata.json").read_text())["files"]
     del record["digest"]
     record["digest"] = checkpoint.digest(record, length=32)
-    (other / "metadata.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match=told):
-        checkpoint.load(other)
+    (saved / "metadata.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="weights stem/params/scale are missing or damaged"):
+        checkpoint.load(saved)
 
 
 # --- expected ---------------------------------------------------------------------------------------
@@ -243,9 +222,12 @@ def test_what_is_expected_is_loaded(saved: Path) -> None:
     [
         (
             lambda tree: tree["stem"].pop("batch_stats"),
-            "weights stem/batch_stats/norm/count are not expected$",
+            r"weights stem/batch_stats/norm/count are int32 \(\), expected none$",
         ),
-        (lambda tree: tree.update(fc={"b": np.ones(1)}), "weights fc/b are missing$"),
+        (
+            lambda tree: tree.update(fc={"b": np.ones(1)}),
+            r"weights fc/b are missing, expected float64 \(1,\)$",
+        ),
         (
             lambda tree: tree["stem"]["params"].update(kernel=np.ones((3, 3, 1, 5), np.float32)),
             r"weights stem/params/kernel are float32 \(3, 3, 1, 4\), expected float32 \(3, 3, 1, 5\)$",
@@ -291,30 +273,31 @@ def test_foreign_folders_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "thesis.tex").write_text("mine")
     (tmp_path / "net" / "metadata.json").write_text('{"title": "mine"}')
-    with pytest.raises(UserError, match="something else in its place"):
+    with pytest.raises(UserError, match="of something else"):
         checkpoint.save(tmp_path / "net", _variables(), {})
     assert (tmp_path / "net" / "thesis.tex").read_text() == "mine"
 
 
-@pytest.mark.parametrize("lose", [True, False])
 def test_what_cannot_be_read_back_replaces_nothing(
-    lose: bool, saved: Path, monkeypatch: pytest.MonkeyPatch
+    saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether files are lost or numbers changed on the way to the disk."""
-    write = checkpoint._write_arrays
-
-    def damaged(folder: Path, arrays: dict[str, Any]) -> None:
-        write(folder, arrays if lose else jax.tree.map(np.zeros_like, arrays))
-        if lose:
-            shutil.rmtree(folder)
-
-    monkeypatch.setattr(checkpoint, "_write_arrays", damaged)
-    told = rf"^checkpoint {saved}: cannot be written so that it can be read \((?!checkpoint).*\)$"
-    with pytest.raises(UserError, match=told) as refused:
+    unnested = checkpoint._nested
+    monkeypatch.setattr(
+        checkpoint, "_nested", lambda leaves: jax.tree.map(np.zeros_like, unnested(leaves))
+    )
+    with pytest.raises(StorageError, match="missing or damaged") as refused:
         checkpoint.save(saved, _variables(), {"second": True})
     assert "\n" not in str(refused.value)
+    monkeypatch.undo()
     assert [path.name for path in saved.parent.iterdir()] == ["net"]
     assert checkpoint.load(saved)[1] == {"source": "latin", "updates": 900}
+
+
+def test_a_full_disk_is_one_line(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10_000))
+    with pytest.raises(StorageError, match=r"cannot be written \(no space left on device\)$"):
+        checkpoint.save(saved, _variables(), {})
+    assert [path.name for path in saved.parent.iterdir()] == ["net"]
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_report_that_finds_no_room_is_written_later(cases) -> None:
 def test_a_full_cache_is_no_damaged_cache(cases) -> None:
     line = refused(cases["full cache"])
     assert line.startswith("cache: cannot write in ")
-    assert "no space left on device" in line
+    assert "No space left on device" in line
     assert cases["room in the cache"]["code"] == 0
     assert cases["room in the cache is whole"]
 
@@ -78,7 +78,7 @@ def test_a_cache_that_can_only_be_read_will_do(cases) -> None:
     assert cases["cache that is only read is whole"]
     line = refused(cases["empty cache that is only read"])
     assert line.startswith("cache: cannot write in ")
-    assert "read-only file system" in line
+    assert "Read-only file system" in line
 
 
 def test_an_out_that_can_only_be_read(cases) -> None:

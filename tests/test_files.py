@@ -4,13 +4,13 @@ import errno
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
+from convtl.errors import StorageError
 from convtl.storage import files
-from convtl.storage.files import folder_for, sweep, try_writing, written
+from convtl.storage.files import storage_errors, sweep, temporary_folder, written
 
 
 def names(folder: Path) -> list[str]:
@@ -40,7 +40,7 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path) -> None:
             raise OSError(errno.ENOSPC, "full")
 
     def half_a_folder() -> None:
-        with folder_for(tmp_path / "net") as folder:
+        with temporary_folder(tmp_path / "net") as folder:
             (folder / "arrays").write_bytes(b"half")
             raise ValueError("no")
 
@@ -53,7 +53,7 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path) -> None:
 
 
 def test_a_folder_is_the_callers_to_rename(tmp_path) -> None:
-    with folder_for(tmp_path / "net") as folder:
+    with temporary_folder(tmp_path / "net") as folder:
         (folder / "arrays").write_bytes(b"1")
         folder.rename(tmp_path / "net")
     assert names(tmp_path) == ["net"]
@@ -62,8 +62,8 @@ def test_a_folder_is_the_callers_to_rename(tmp_path) -> None:
 WRITER = """
 import os, sys
 from pathlib import Path
-from convtl.storage.files import folder_for, written
-with written(Path(sys.argv[1]) / "a.csv") as file, folder_for(Path(sys.argv[1]) / "net") as folder:
+from convtl.storage.files import temporary_folder, written
+with written(Path(sys.argv[1]) / "a.csv") as file, temporary_folder(Path(sys.argv[1]) / "net") as folder:
     file.write(b"half")
     (folder / "arrays").write_bytes(b"half")
     print("writing", flush=True)
@@ -92,69 +92,48 @@ def test_parts_go_with_their_writer_and_not_before(tmp_path, killed) -> None:
     assert names(tmp_path) == ([] if killed else ["a.csv", "net"])
 
 
-def test_only_parts_are_swept(tmp_path) -> None:
-    kept = [".hidden", ".a.part", ".a.0123456789ab", "a.0123456789ab.part", ".a.0123456789AB.part"]
-    for name in [*kept, ".a.0123456789ab.part"]:
-        (tmp_path / name).write_bytes(b"")
-    (tmp_path / ".net.0123456789ab.part.old").mkdir()
-    sweep([tmp_path])
-    assert names(tmp_path) == sorted(kept)
+def dead_process() -> int:
+    """Id of a process that has just ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
 
 
-def test_writers_and_sweepers_at_once(tmp_path) -> None:
-    """A sweep between the making of a part and its locking costs its writer nothing."""
-    done = threading.Event()
-
-    def sweeping() -> None:
-        while not done.is_set():
-            sweep([tmp_path])
-
-    sweepers = [threading.Thread(target=sweeping) for _ in range(2)]
-    for sweeper in sweepers:
-        sweeper.start()
-    try:
-        for number in range(300):
-            with written(tmp_path / "a") as file:
-                file.write(b"%d" % number)
-            assert (tmp_path / "a").read_bytes() == b"%d" % number
-            with folder_for(tmp_path / f"net{number}") as folder:
-                folder.rename(tmp_path / f"net{number}")
-    finally:
-        done.set()
-        for sweeper in sweepers:
-            sweeper.join()
-    assert len(names(tmp_path)) == 301
+def test_only_parts_of_dead_processes_are_swept(tmp_path) -> None:
+    machine, dead, here = files._machine(), dead_process(), os.getpid()
+    swept = [
+        f".a.{machine}.{dead}.01234567.part",
+        f".net.{machine}.{dead}.01234567.part.old",
+        ".old.deadbeef.1.01234567.part",
+    ]
+    stays = [
+        ".hidden",
+        ".a.part",
+        f"a.{machine}.{dead}.01234567.part",
+        f".a.{machine}.{here}.01234567.part",
+        ".new.deadbeef.1.01234567.part",
+    ]
+    for name in (*swept, *stays):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / swept[2], (0, 0))  # another machine's, since long abandoned
+    (tmp_path / swept[1]).unlink()
+    (tmp_path / swept[1]).mkdir()
+    sweep([tmp_path, tmp_path / "nowhere"])
+    assert names(tmp_path) == sorted(stays)
 
 
-def test_without_locks_only_what_is_old_is_swept(tmp_path, monkeypatch) -> None:
-    def refused(*_args) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(files.fcntl, "flock", refused)
-    with written(tmp_path / "a") as file:
-        file.write(b"1")
-    for name in (".new.0123456789ab.part", ".old.0123456789ab.part"):
-        (tmp_path / name).write_bytes(b"")
-    os.utime(tmp_path / ".old.0123456789ab.part", (0, 0))
-    sweep([tmp_path])
-    assert names(tmp_path) == [".new.0123456789ab.part", "a"]
-
-
-def test_a_sweep_at_the_end_of_trying_does_no_harm(tmp_path, monkeypatch) -> None:
-    unlink = Path.unlink
-
-    def swept_first(path: Path, missing_ok: bool = False) -> None:
-        monkeypatch.setattr(Path, "unlink", unlink)
-        sweep([tmp_path])
-        path.unlink(missing_ok=missing_ok)
-
-    monkeypatch.setattr(Path, "unlink", swept_first)
-    try_writing(tmp_path)
-    assert names(tmp_path) == []
-
-
-def test_trying_leaves_nothing(tmp_path) -> None:
-    try_writing(tmp_path)
-    assert names(tmp_path) == []
-    with pytest.raises(FileNotFoundError):
-        try_writing(tmp_path / "nowhere")
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError("784000 requested and 405376 written"), "No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "Permission denied"),
+        (OSError("odd"), "odd"),
+    ],
+)
+def test_errors_of_the_file_system_are_one_line(tmp_path, error, reason) -> None:
+    with (
+        pytest.raises(StorageError, match=f"^out: cannot read '{tmp_path}': {reason}!$"),
+        storage_errors("out", tmp_path, "read", instead="!"),
+    ):
+        raise error

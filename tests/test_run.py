@@ -47,7 +47,7 @@ def test_a_study_leaves_rows_a_table_a_report_and_nothing_else(commands) -> None
     names = {path.name for path in out.iterdir()}
     assert {
         "rows",
-        "claims",
+        ".locks",
         "configs",
         "results.csv",
         "report.md",
@@ -56,7 +56,7 @@ def test_a_study_leaves_rows_a_table_a_report_and_nothing_else(commands) -> None
     } <= names
     assert names <= {
         "rows",
-        "claims",
+        ".locks",
         "configs",
         "results.csv",
         "report.md",

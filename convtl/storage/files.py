@@ -1,135 +1,152 @@
-"""Files and folders that appear whole or not at all, and the removal of what killed processes left of them.
+"""Atomic files and folders: written under a temporary name beside their place, then renamed.
 
-Whoever writes holds an OS lock on the temporary file; the kernel releases it when the process dies. So a part
-whose lock is free belongs to nobody.
+A temporary name holds the machine and the process, so that the parts of killed processes can be told and removed.
 """
 
+import errno
+import hashlib
 import os
 import re
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-try:
-    import fcntl
-except ImportError:  # no POSIX locks on this platform: only what is old is removed
-    fcntl = None  # type: ignore[assignment]
+import psutil
 
-_PART = re.compile(r"\..+\.[0-9a-f]{12}\.part(\.old)?")
-_OLD = 24 * 3600.0
-"""Seconds after which a part is nobody's, where there are no locks to ask."""
+from convtl.errors import StorageError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Error numbers of a file system that takes no more data."""
+_PART = re.compile(
+    r"\..+\.(?P<machine>[0-9a-f]{8})\.(?P<process>\d+)\.[0-9a-f]{8}\.part(\.old)?", re.DOTALL
+)
+_ABANDONED_SECONDS = 24 * 3600.0
+"""Age at which a part of another machine is taken for abandoned."""
+
+
+@contextmanager
+def storage_errors(
+    key: str, folder: Path, doing: str = "write in", instead: str = ""
+) -> Iterator[None]:
+    """Raise errors of the file system as one line for the user: `key: cannot write in 'folder': reason`.
+
+    Raises:
+      StorageError: in place of any `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or (os.strerror(errno.ENOSPC) if is_full(error) else error)
+        raise StorageError(f"{key}: cannot {doing} '{folder}': {reason}{instead}") from None
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether the file system takes no more data; NumPy reports that without a number."""
+    return error.errno in FULL or (error.errno is None and "requested and" in str(error))
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raise the error of a full disk where fewer than `needed` bytes are free.
+
+    Raises:
+      OSError: ENOSPC.
+    """
+    if needed > shutil.disk_usage(folder).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager
 def written(path: Path) -> Iterator[BinaryIO]:
-    """A file to be filled, which takes the place of `path` at the end by one rename; the folder is made.
+    """Open a file that replaces `path` in one step at the end; the folder is made.
 
     Raises:
-      OSError: it cannot be written; what was at `path` is still there.
+      OSError: it cannot be written; `path` is as before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part, file = _begin(path)
+    part = _part_of(path)
     try:
-        with file:
+        with part.open("xb") as file:
             yield file
-            file.flush()
-            part.replace(path)  # before it is closed: that gives the lock back
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
 @contextmanager
-def folder_for(path: Path) -> Iterator[Path]:
-    """A new folder beside `path`, to be filled and renamed; what is left of it at the end is removed.
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Make a folder beside `path` for the caller to fill and rename; remove what is left of it.
 
     Raises:
       OSError: it cannot be made.
     """
-    part, lock = _begin_folder(path)
+    part = _part_of(path)
+    part.mkdir(parents=True)
     try:
         yield part
     finally:
-        if lock is not None:
-            os.close(lock)
         shutil.rmtree(part, ignore_errors=True)
 
 
-def try_writing(folder: Path) -> None:
-    """Proves that files can be written in a folder, and leaves none.
+def sweep(folders: Iterable[Path]) -> None:
+    """Remove the parts in these folders whose process is dead."""
+    for folder in folders:
+        with suppress(OSError):  # it does not exist, or belongs to another user
+            for path in list(folder.iterdir()):
+                if (part := _PART.fullmatch(path.name)) and _is_abandoned(path, part):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to disk."""
+    if os.name == "posix":  # elsewhere folders have no descriptor
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def contents(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of every file below a folder, by relative name.
 
     Raises:
-      OSError: they cannot.
+      OSError: one cannot be read.
+      ValueError: there is something else than plain files and folders.
     """
-    part, file = _begin(folder / "probe")
-    try:
-        with file:
-            file.write(b"convtl")
-    finally:
-        part.unlink(missing_ok=True)  # once it is closed, a sweep may take it for a dead process's
-
-
-def sweep(folders: Iterable[Path]) -> None:
-    """Removes the parts in these folders that no living process is writing."""
-    for folder in folders:
-        with suppress(OSError):  # it is not there, or not ours to clean
-            for part in [path for path in folder.iterdir() if _PART.fullmatch(path.name)]:
-                with suppress(OSError):
-                    _remove_if_left(part)
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise ValueError(f"{path.name} is not a plain file")
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            name = path.relative_to(folder).as_posix()
+            files[name] = {"size": path.stat().st_size, "sha256": digest}
+    return files
 
 
 def _part_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    """Return a new temporary name beside `path`."""
+    unique = uuid.uuid4().hex[:8]
+    return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.{unique}.part")
 
 
-def _begin(path: Path) -> tuple[Path, BinaryIO]:
-    """A new file and its lock; anew, should a sweep have taken it for a dead process's between the two."""
-    while True:
-        part = _part_of(path)
-        file = part.open("xb")
-        if not _lock(file.fileno(), wait=True) or os.fstat(file.fileno()).st_nlink:
-            return part, file
-        file.close()
+def _is_abandoned(path: Path, part: re.Match[str]) -> bool:
+    if part["machine"] == _machine() and not psutil.pid_exists(int(part["process"])):
+        return True
+    return time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
 
 
-def _begin_folder(path: Path) -> tuple[Path, int | None]:
-    """As `_begin`; a platform without these locks does not open folders either."""
-    while True:
-        part = _part_of(path)
-        part.mkdir(parents=True)
-        if fcntl is None:
-            return part, None
-        with suppress(FileNotFoundError):
-            lock = os.open(part, os.O_RDONLY)
-            if not _lock(lock, wait=True) or os.fstat(lock).st_nlink:
-                return part, lock
-            os.close(lock)
-
-
-def _remove_if_left(part: Path) -> None:
-    # Some network file systems lock only what is open for writing; a folder cannot be.
-    descriptor = os.open(part, os.O_RDONLY if part.is_dir() else os.O_RDWR)
-    try:
-        held = _lock(descriptor, wait=False)
-        if held is None:  # no locks here
-            held = time.time() - os.fstat(descriptor).st_mtime > _OLD
-        if held:
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, wait: bool) -> bool | None:
-    """True: held from now on; False: another process holds it; None: there are no locks here."""
-    if fcntl is None:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
+@cache
+def _machine() -> str:
+    """Return a digest of the scope in which process ids are unique: host and container."""
+    scope = socket.gethostname()
+    with suppress(OSError):  # other systems than Linux have no process namespaces
+        scope += str(Path("/proc/self/ns/pid").stat().st_ino)
+    return hashlib.sha256(scope.encode()).hexdigest()[:8]

@@ -14,9 +14,9 @@ from convtl.models.network import Variables
 from convtl.runtime.processes import PeerLost, agreed, leading, several
 from convtl.runtime.stopping import Stopped
 from convtl.secrets import redacted
-from convtl.study.claims import Claims
 from convtl.study.grid import Trial, distinct
 from convtl.study.group import Follower, Group, grouped, trial_flops
+from convtl.study.locks import TrialLocks
 from convtl.study.materials import Materials
 from convtl.study.measurements import measure_trial, missing_columns
 from convtl.study.nets import net_name, save_net
@@ -88,7 +88,7 @@ def run_trials(
         )
         with (
             closing(Checkpoints(store.out / CHECKPOINTS, minutes, watcher.say)) as checkpoints,
-            closing(Claims(store.out)) as locks,
+            closing(TrialLocks(store.out, watcher.say)) as locks,
         ):
             if leading():
                 checkpoints.sweep(store.finished())
@@ -100,7 +100,7 @@ class _Runner:
     """Runs groups of trials, and writes their rows."""
 
     _checkpoints: Checkpoints
-    _locks: Claims
+    _locks: TrialLocks
 
     def __init__(
         self, store: RowStore, materials: Materials, watcher: Watcher, nets: Path | None
@@ -127,20 +127,14 @@ class _Runner:
             self._materials.sources.prepare(trials, on_ready, checkpoints)
 
     def run(
-        self, groups: Mapping[Recipe, Sequence[Trial]], checkpoints: Checkpoints, locks: Claims
+        self, groups: Mapping[Recipe, Sequence[Trial]], checkpoints: Checkpoints, locks: TrialLocks
     ) -> None:
         """Pass over the groups until every trial is finished, here or by another process."""
         self._checkpoints, self._locks = checkpoints, locks
-        warned = False
         while any(self.open(trials) for trials in groups.values()):
             before = self.outcome.ran + len(self.outcome.failed)
             for recipe, trials in groups.items():
                 self._run_group(recipe, trials)
-            if not locks.supported and not warned:
-                warned = True
-                self._watcher.say(
-                    "no file locks here: what a killed process was at is taken over after a minute"
-                )
             if self.outcome.ran + len(self.outcome.failed) == before:
                 self._watcher.working_on("waiting for trials that other processes are running")
                 time.sleep(_POLL_SECONDS)

@@ -11,13 +11,14 @@ import socket
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from convtl.errors import StorageError
 from convtl.secrets import redact
-from convtl.storage.files import sweep, try_writing, written
+from convtl.storage.files import storage_errors, sweep, temporary_folder, written
 from convtl.study.columns import Row, Rows, Signatures, Table, column_of
 from convtl.study.program import commit
 from convtl.study.reading import parse, read_files
@@ -32,13 +33,8 @@ CHECKPOINTS = "checkpoints"
 """Folder of the runs in flight."""
 
 
-@contextmanager
-def accessible(out: Path, doing: str = "write in") -> Iterator[None]:
-    """Turns what the file system refuses into one plain line."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"out: cannot {doing} '{out}': {error.strerror or error}") from None
+accessible = partial(storage_errors, "out")
+"""Raises errors of the file system about `out` as one line."""
 
 
 @contextmanager
@@ -85,8 +81,8 @@ class RowStore:
         """
         with accessible(self.out):
             self._folder.mkdir(parents=True, exist_ok=True)
-            try_writing(self.out)
-            self.prepared = True
+            with temporary_folder(self.out / "probe"):
+                self.prepared = True
             self.sweep()
 
     def sweep(self) -> None:

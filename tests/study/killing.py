@@ -59,7 +59,7 @@ def _last(log: Path) -> str:
 
 def _steps(out: Path, cache: Path) -> int:
     """What is done of the work: rows and source nets."""
-    return tiny.row_lines(out) + len(list((cache / "sources").glob("*")))
+    return tiny.row_lines(out) + len(list((cache / "sources").glob("[!.]*")))
 
 
 def main(out: Path, cache: Path, processes: int, kills: int, seed: int, words: list[str]) -> None:

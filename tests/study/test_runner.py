@@ -154,7 +154,7 @@ def test_a_finished_study_touches_neither_data_nor_claims(tmp_path, monkeypatch)
     trials = tiny.trials()
     tiny.run(tmp_path, trials)
     monkeypatch.setattr(runner, "grouped", None)
-    monkeypatch.setattr(runner, "Claims", None)
+    monkeypatch.setattr(runner, "TrialLocks", None)
     assert tiny.run(tmp_path, trials).ran == 0
 
 
@@ -164,9 +164,9 @@ def test_a_trial_that_another_process_holds_is_waited_for(tmp_path, monkeypatch)
     tiny.run(tmp_path / "elsewhere", trials)
     rows = RowStore(tmp_path / "elsewhere").read()
     held = trials[0].id
-    take = runner.Claims.take
+    take = runner.TrialLocks.take
     monkeypatch.setattr(
-        runner.Claims, "take", lambda self, trial: trial != held and take(self, trial)
+        runner.TrialLocks, "take", lambda self, trial: trial != held and take(self, trial)
     )
     waited = []
 
