@@ -54,7 +54,6 @@ DOORS = {
     "torch": ("models/weights/readers",),
     "safetensors": ("models/weights/readers",),
     "huggingface_hub": ("models/weights/locating",),
-    "grain": ("data/decoding",),
     "matplotlib": ("reporting/figures", "data/glyphs"),
 }
 

@@ -59,7 +59,7 @@ class DataConfig:
     """memory that decoding may take (10^9 bytes), and by which a dry run says how many lanes there could be; what
     is decoded lies on disk and is mapped"""
     workers: Count | None = None
-    """processes that decode; null takes one for each core where there is enough to do"""
+    """threads that decode; null takes one for each core where there is enough to do"""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -1,10 +1,14 @@
-"""Pictures in folders: `path/CLASS/*`, or `path/{train,val,test}/CLASS/*`."""
+"""Kind `image_folder`: pictures in `path/CLASS/*` or `path/{train,val,test}/CLASS/*`."""
 
 import functools
 import hashlib
+import os
+import re
 import time
+import unicodedata
+import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,190 +17,370 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from convtl import keys
-from convtl.config import roles as vocabulary
 from convtl.config.domains import ImageFolderConfig
-from convtl.data.building import Pool, Recipe, build_splits, load_pictures
-from convtl.data.decoding import Means
-from convtl.data.formats import (
-    is_raw,
-    looks_like_a_picture,
-    may_be_a_picture,
-    unread_files,
-    unread_format,
+from convtl.config.roles import content
+from convtl.data.images import (
+    Pool,
+    Recipe,
+    build_splits,
+    listed,
+    load_pictures,
 )
-from convtl.data.listing import files_below, subfolders
-from convtl.data.pictures import Fit
-from convtl.data.splits import Domain, Split, Store
+from convtl.data.pictures import (
+    DEEP_MODES,
+    Fit,
+    Levels,
+    common_levels,
+    extremes,
+    is_picture,
+    is_raw,
+    may_be_a_picture,
+    may_be_deep,
+    unread_format,
+    unread_reason,
+)
+from convtl.data.splits import Domain, Store
 from convtl.errors import UserError
 
 VERSION = 2
 """Raised whenever code changes the images or who goes where."""
+_DEEP = 1
+"""As VERSION, of data sets with grey levels of more than 8 bits only."""
 _DRAW = 1
 """In the key of the draw of splits, so that pictures stay where they were when VERSION is raised."""
 _NAMES = {
     "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "eval", "dev"),
+    "validation": ("val", "valid", "validation", "validate", "eval", "dev"),
     "test": ("test", "testing"),
 }
-"""Split -> what its folder may be called, in any case."""
-_SPLIT_OF = {name: split for split, names in _NAMES.items() for name in names}
-_LISTED = 5
-"""Folders that are named in a message."""
+"""Split -> what its folder may be called, in any case, with or without `_set`."""
 SHARES = {"validation": 0.15, "test": 0.25}
 """Of each class, where there is no folder for the split; caps leave more to training."""
 _SETTLED_NS = 2_000_000_000
 """A file that was changed this short a time ago may change again without a sign of it."""
+_IGNORED = frozenset(
+    {"$RECYCLE.BIN", "@eaDir", "System Volume Information", "__MACOSX", "__pycache__", "lost+found"}
+)
+"""Folders that systems and programs leave behind; Jupyter's `.ipynb_checkpoints` is hidden."""
 
 
-@dataclass(frozen=True)
-class _Files:
-    """Pictures in files, a `convtl.data.decoding.Source`."""
+# --- files -------------------------------------------------------------------------------------------
 
-    paths: tuple[str, ...]
-    fit: Fit
 
-    def ahead(self, indices: Sequence[int]) -> None:
-        pass
+def files_below(folder: Path) -> list[Path]:
+    """Return the sorted paths of all files that are not hidden and lie in no hidden or system folder.
 
-    def open(self, index: int) -> Image.Image:
-        if is_raw(self.paths[index]):
-            raise UnidentifiedImageError("raw data of a camera")
-        return Image.open(self.paths[index])
+    Links to files and folders are followed. What can be reached in several ways is listed once, under its own
+    name rather than a link's; so links that lead in circles end. Links to nothing are left out.
 
-    def looks_like_a_picture(self, index: int) -> bool:
-        return looks_like_a_picture(self.paths[index])
+    Raises:
+      UserError: a folder may not be read.
+    """
+    by_place: dict[str, Path] = {}
+    visited: set[str] = set()
+    folders, linked_folders, linked_files = [folder], list[Path](), list[Path]()
+    while folders or linked_folders:
+        here = (folders or linked_folders).pop(0)
+        real = os.path.realpath(here)
+        if real in visited:
+            continue
+        visited.add(real)
+        for entry in _entries(here):
+            path = here / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+            elif entry.is_file(follow_symlinks=False):
+                by_place.setdefault(f"{real}{os.sep}{entry.name}", path)
+            elif path.is_dir():
+                linked_folders.append(path)
+            elif path.is_file():
+                linked_files.append(path)
+    for path in linked_files:
+        by_place.setdefault(os.path.realpath(path), path)
+    return sorted(by_place.values())
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return sorted folders, and links to folders, that are not hidden and not the system's."""
+    return [folder / entry.name for entry in _entries(folder) if entry.is_dir()]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder that are not ignored, by name."""
+    try:
+        with os.scandir(folder) as entries:
+            shown = [e for e in entries if not e.name.startswith(".") and e.name not in _IGNORED]
+    except PermissionError:
+        raise UserError(
+            f"path: cannot read '{folder}' (no permission); accepted: folders that may be read"
+        ) from None
+    return sorted(shown, key=lambda entry: entry.name)
+
+
+def _examined(path: Path) -> tuple[str | None, bool]:
+    """Return the SHA-256 of a file, None if it cannot be read, and whether it holds deep grey levels.
+
+    The time of the last change of the file's record (`st_ctime`) cannot be set by programs, but clocks of
+    files tick slowly: of a file changed just now, a second change might go unseen.
+    """
+    try:
+        facts = path.stat()
+        if time.time_ns() - max(facts.st_mtime_ns, facts.st_ctime_ns) < _SETTLED_NS:
+            return _read(path)
+        return _remembered(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
+    except OSError:
+        return None, False
+
+
+def _read(path: Path) -> tuple[str, bool]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not may_be_deep(path.name):
+        return digest, False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as picture:
+                return digest, picture.mode in DEEP_MODES
+    except Exception:  # no picture, or a damaged one
+        return digest, False
+
+
+@functools.cache
+def _remembered(path: Path, *facts: int) -> tuple[str, bool]:
+    """Return the digest of a file about which these facts hold; one process needs it for every trial."""
+    del facts
+    return _read(path)
+
+
+# --- layout -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The files of a folder of pictures, before any is opened."""
+    """The files of a folder of pictures, before any is opened.
+
+    Attributes:
+      files: split -> (file, class) in the order of their names; only train where the folder has no splits.
+      unused: what to say of pictures that are in no class folder.
+    """
 
     config: ImageFolderConfig
     class_names: tuple[str, ...]
     files: Mapping[str, Sequence[tuple[Path, int]]]
-    """split -> (file, class) in the order of their names; only train where the folder has no splits"""
+    unused: Sequence[str] = ()
 
-    def build(self, folder: Path, name: str, means: Means) -> None:
-        """Decodes all splits into a folder (`convtl.data.building.build_splits`).
-
-        Raises:
-          UserError: no room on the disk, a class of too few files, or a picture that cannot be read where this
-            is an error.
-        """
-        config = self.config
-        self._refuse_few()
-        fit = Fit(config.size, 1 if config.grey else 3, config.crop, config.interpolation)
-        root = Path(config.path).expanduser()
-        pools = {
-            split: Pool(
-                _Files(tuple(str(path) for path, _ in files), fit),
-                np.array([label for _, label in files], np.int32),
-                [path.relative_to(root).as_posix() for path, _ in files],
-                [_content(path) for path, _ in files],
-            )
-            for split, files in self.files.items()
-        }
-        recipe = Recipe(
-            name=name,
-            where=config.path,
-            shape=(config.size, config.size, fit.channels),
-            shares=SHARES,
-            rng=keys.generator(0, "folder", _DRAW),
-            caps=config.per_class,
-            broken=config.broken,
-        )
-        build_splits(folder, pools, recipe, means)
-
-    def check(self, train: Split) -> None:
-        """Refuses classes that nothing can be learnt of.
+    def refuse_few(self, labels: Iterable[int], needed: int) -> None:
+        """Refuse a class of which fewer than `needed` training pictures have its label.
 
         Raises:
-          UserError: a class has no readable training picture.
+          UserError: there is one.
         """
-        counts = np.bincount(train.labels, minlength=len(self.class_names))
-        if not counts.all():
-            raise self._too_few(int(np.argmin(counts)))
-
-    @property
-    def _needed(self) -> int:
-        """Pictures that each class needs in the train folder: one for each split that is drawn from it."""
-        return 1 + sum(split not in self.files for split in SHARES)
-
-    def _refuse_few(self) -> None:
-        """As `check`, as far as the names of the files tell it, which costs no decoding."""
-        counts = Counter(
-            label for path, label in self.files["train"] if may_be_a_picture(path.name)
+        counts = np.bincount([*labels], minlength=len(self.class_names))
+        if counts.min() >= needed:
+            return
+        label = int(np.argmin(counts))
+        files = [path for path, own in self.files["train"] if own == label]
+        unread = Counter(filter(None, (unread_format(path.name) for path in files)))
+        counted = [f"{len(files)} file{'s' * (len(files) != 1)}"]
+        counted += [f"{unread[suffix]} {unread_reason(f'x{suffix}')}" for suffix in sorted(unread)]
+        drawn = [split for split in SHARES if split not in self.files]
+        reason = f", as {' and '.join(drawn)} pictures are drawn from them" if drawn else ""
+        raise UserError(
+            f"path: got '{self.config.path}', whose class '{self.class_names[label]}' has too few readable "
+            f"pictures in the folder for training ({'; '.join(counted)}); accepted: at least {1 + len(drawn)} "
+            f"different one{'s' * bool(drawn)} a class{reason}"
         )
-        for label in range(len(self.class_names)):
-            if counts[label] < self._needed:
-                raise self._too_few(label)
-
-    def _too_few(self, label: int) -> UserError:
-        files = self._training_files(label)
-        counted = f"{len(files)} file{'s' * (len(files) != 1)}"
-        unread = Counter(suffix for path in files if (suffix := unread_format(path.name)))
-        told = "; ".join(
-            [counted, *(unread_files(suffix, count) for suffix, count in sorted(unread.items()))]
-        )
-        taken = [split for split in SHARES if split not in self.files]
-        drawn = f", as {' and '.join(taken)} pictures are drawn from them" if taken else ""
-        return UserError(
-            f"path: got '{self.config.path}', whose class '{self.class_names[label]}' has too few readable pictures "
-            f"in the folder for training ({told}); accepted: at least {self._needed} different "
-            f"one{'s' * (self._needed != 1)} a class{drawn}"
-        )
-
-    def _training_files(self, label: int) -> list[Path]:
-        return [path for path, own in self.files["train"] if own == label]
 
 
 def scan(config: ImageFolderConfig) -> Tree:
-    """Lists classes and files.
+    """List classes and files.
 
     Raises:
-      UserError: the folder does not exist, holds fewer than two classes or an empty one, has folders of which it
-        is not clear whether they are splits, or has classes in other splits that train does not have.
+      UserError: the folder does not exist, holds fewer than two classes or one of too few files, has folders
+        that may or may not be splits, or has classes in other splits that train does not have.
     """
     root = Path(config.path).expanduser()
     if not root.is_dir():
         raise UserError(
-            f"path: got '{root}', where there is no folder; accepted: one with PATH/CLASS/* or PATH/train/CLASS/*"
+            f"path: got '{root}', where there is no folder; accepted: one with PATH/CLASS/* or "
+            "PATH/train/CLASS/*"
         )
     parts = _split_folders(root)
-    classes = tuple(folder.name for folder in subfolders(parts["train"]))
-    if len(classes) < 2:
-        raise UserError(
-            f"path: got '{parts['train']}' with {len(classes)} class folder{'s' * (len(classes) != 1)}; accepted: "
-            "with at least 2, as in PATH/CLASS/* or PATH/train/CLASS/*"
-        )
-    files = {}
+    classes = {split: _class_folders(folder) for split, folder in parts.items()}
+    names = tuple(classes["train"])
+    if len(names) < 2:
+        raise _no_classes(parts["train"], len(names))
+    files: dict[str, list[tuple[Path, int]]] = {}
+    unused = []
     for split, folder in parts.items():
-        own = {path.name: files_below(path) for path in subfolders(folder)}
-        if unknown := [name for name, found in own.items() if found and name not in classes]:
+        by_name = {name: files_below(path) for name, path in classes[split].items()}
+        if unknown := [name for name, inside in by_name.items() if inside and name not in names]:
             raise UserError(
-                f"path: got '{folder}' with classes that '{parts['train']}' does not have ({_listed(unknown)}); "
-                "accepted: those of the train folder"
+                f"path: got '{folder}' with classes that '{parts['train']}' does not have "
+                f"({listed(unknown)}); accepted: those of the train folder"
             )
-        if split == "train":
-            _refuse_empty(folder, own)
-        listed = [(path, label) for label, name in enumerate(classes) for path in own.get(name, [])]
-        if (
-            listed or split == "train"
-        ):  # an empty folder is no split: it is drawn as if it were not there
-            files[split] = listed
-    return Tree(config, classes, files)
+        listing = [(path, i) for i, name in enumerate(names) for path in by_name.get(name, [])]
+        if listing or split == "train":  # an empty folder is no split: it is drawn
+            files[split] = listing
+        if loose := [e for e in _entries(folder) if e.is_file() and is_picture(e.name)]:
+            unused.append(
+                f"{len(loose)} pictures in '{folder}' are in no class folder and not used"
+            )
+    tree = Tree(config, names, files, unused)
+    possible = (label for path, label in files["train"] if may_be_a_picture(path.name))
+    tree.refuse_few(possible, 1 + sum(split not in files for split in SHARES))
+    return tree
+
+
+def _class_folders(folder: Path) -> dict[str, Path]:
+    """Return class name -> folder, in order; names that Unicode holds equal are one."""
+    named: dict[str, Path] = {}
+    for path in subfolders(folder):
+        name = unicodedata.normalize("NFC", path.name)
+        if name in named:
+            raise UserError(f"path: got '{folder}' with two folders '{name}'; accepted: one")
+        named[name] = path
+    return named
+
+
+def _no_classes(folder: Path, count: int) -> UserError:
+    inside = [path for path in subfolders(folder) if len(subfolders(path)) > 1]
+    hint = f" Did you mean '{inside[0]}'?" if len(inside) == 1 else ""
+    return UserError(
+        f"path: got '{folder}' with {count} class folder{'s' * (count != 1)}; accepted: "
+        f"with at least 2, as in PATH/CLASS/* or PATH/train/CLASS/*.{hint}"
+    )
+
+
+def _split_of(name: str) -> str | None:
+    plain = re.sub(r"[ _-]?set$", "", name.casefold())
+    return next((split for split, names in _NAMES.items() if plain in names), None)
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Return split -> its folder; the root is the train folder where it holds classes."""
+    folders = subfolders(root)
+    parts: dict[str, Path] = {}
+    for folder in folders:
+        if (split := _split_of(folder.name)) in parts:
+            raise UserError(
+                f"path: got '{root}' with two {split} folders, '{parts[split].name}' and '{folder.name}'; "
+                "accepted: one for each split"
+            )
+        if split:
+            parts[split] = folder
+    others = [folder.name for folder in folders if folder not in parts.values()]
+    inside = {folder: {path.name for path in subfolders(folder)} for folder in folders}
+    classes_only = "or class folders only, with other names"
+    known = "; ".join(", ".join(names) for names in _NAMES.values())
+    if "train" in parts:
+        if others:
+            raise UserError(
+                f"path: got '{root}' with '{parts['train'].name}' beside folders that are no split "
+                f"({listed(others)}); accepted: {known}, {classes_only}"
+            )
+        return parts
+    if parts and (not others or any(inside[folder] for folder in parts.values())):
+        names = [folder.name for folder in parts.values()]
+        raise UserError(
+            f"path: got '{root}' with folders of splits ({listed(names)}) and none for training; accepted: "
+            f"{' or '.join(_NAMES['train'])} beside them, {classes_only}"
+        )
+    if len(inside) > 1 and len(set.intersection(*inside.values())) > 1:
+        raise UserError(
+            f"path: got '{root}' with folders that hold the same folders ({listed(others)}); accepted: "
+            f"folders of splits called {known}, {classes_only}"
+        )
+    return {"train": root}  # a single class may be called 'test'
+
+
+# --- domain -------------------------------------------------------------------------------------------
+
+
+def identity(config: ImageFolderConfig) -> dict[str, Any]:
+    """Return parameters, and digests of classes and of names and contents of files, but no place.
+
+    Raises:
+      UserError: as `scan`.
+    """
+    tree, root = scan(config), Path(config.path).expanduser()
+    written = {key: value for key, value in content(config).items() if key != "path"}
+    paths = [path for files in tree.files.values() for path, _ in files]
+    examined = [_examined(path) for path in paths]
+    listing = [
+        [path.relative_to(root).as_posix(), digest]
+        for path, (digest, _) in zip(paths, examined, strict=True)
+    ]
+    if any(deep for _, deep in examined):
+        written["deep_grey"] = _DEEP
+    classes = keys.digest(list(tree.class_names))  # labels count them
+    return {**written, "classes": classes, "files": keys.digest(listing), "version": VERSION}
 
 
 def load(config: ImageFolderConfig, store: Store) -> Domain:
     """Return the domain; its pictures are decoded now where they are not in the cache.
 
     Raises:
-      UserError: as `scan`, or pictures cannot be used.
+      UserError: as `scan`, no room on the disk, a class of too few pictures, or a picture that cannot be read
+        where this is an error.
     """
     tree = scan(config)
-    domain = load_pictures(store, tree.class_names, tree.build)
-    tree.check(domain.split("train"))
+    for line in tree.unused:
+        store.say(f"{store.name}: {line}")
+    domain = load_pictures(
+        store, tree.class_names, lambda folder: _build(folder, tree, config, store)
+    )
+    tree.refuse_few(domain.split("train").labels, 1)
     return domain
+
+
+def _build(folder: Path, tree: Tree, config: ImageFolderConfig, store: Store) -> None:
+    levels = _levels(path for files in tree.files.values() for path, _ in files)
+    channels = 1 if config.grey else 3
+    recipe = Recipe(
+        key="path",
+        value=config.path,
+        fit=Fit(config.size, channels, config.crop, config.interpolation, levels),
+        shape=(config.size, config.size, channels),
+        shares=SHARES,
+        rng=keys.generator(0, "folder", _DRAW),
+        caps=config.per_class,
+        broken=config.broken,
+    )
+    pools = {split: _pool(files, config) for split, files in tree.files.items()}
+    build_splits(folder, pools, recipe, store, levels)
+
+
+def _pool(files: Sequence[tuple[Path, int]], config: ImageFolderConfig) -> Pool:
+    root = Path(config.path).expanduser()
+
+    def open_picture(index: int) -> Image.Image:
+        path = files[index][0]
+        if is_raw(path.name):
+            raise UnidentifiedImageError("raw data of a camera")
+        return Image.open(path)
+
+    return Pool(
+        names=[path.relative_to(root).as_posix() for path, _ in files],
+        labels=np.array([label for _, label in files], np.int32),
+        contents=[_examined(path)[0] for path, _ in files],
+        open=open_picture,
+        unread=unread_reason,
+    )
+
+
+def _levels(paths: Iterable[Path]) -> Levels | None:
+    """Return black and white of the deep grey pictures among the files; None where there are none."""
+    ranges = []
+    for path in paths:
+        if _examined(path)[1]:
+            try:
+                with Image.open(path) as picture:
+                    ranges.append(extremes(picture))
+            except Exception:  # found broken when it is decoded
+                continue
+    return common_levels(found for found in ranges if found is not None)
 
 
 def largest_class(config: ImageFolderConfig) -> int:
@@ -211,104 +395,9 @@ def largest_class(config: ImageFolderConfig) -> int:
         for path, label in tree.files["train"]
         if may_be_a_picture(path.name) and unread_format(path.name) is None
     ]
-    largest = int(np.max(np.bincount(readable, minlength=len(tree.class_names))))
-    left = largest
+    largest = left = int(np.max(np.bincount(readable, minlength=len(tree.class_names))))
     for split, share in SHARES.items():
         if split not in tree.files:
             drawn, cap = max(1, round(share * largest)), getattr(config.per_class, split)
             left -= drawn if cap is None else min(drawn, cap)
     return max(1, min(left, config.per_class.train or left))
-
-
-def _refuse_empty(folder: Path, files: Mapping[str, Sequence[Path]]) -> None:
-    """Refuses class folders without a file that may be a picture, before anything is decoded for the others."""
-    if empty := [
-        name for name, own in files.items() if not any(may_be_a_picture(path.name) for path in own)
-    ]:
-        raise UserError(
-            f"path: got '{folder}' with class folders that hold no picture ({_listed(empty)}); accepted: at least "
-            "one picture in each"
-        )
-
-
-def _split_folders(root: Path) -> dict[str, Path]:
-    """Split -> its folder; the root is the train folder where it holds classes."""
-    folders = subfolders(root)
-    parts: dict[str, Path] = {}
-    for folder in folders:
-        split = _SPLIT_OF.get(folder.name.casefold())
-        if split in parts:
-            raise UserError(
-                f"path: got '{root}' with two {split} folders, '{parts[split].name}' and '{folder.name}'; "
-                "accepted: one for each split"
-            )
-        if split:
-            parts[split] = folder
-    others = [folder.name for folder in folders if folder not in parts.values()]
-    if "train" in parts:
-        if others:
-            raise UserError(
-                f"path: got '{root}' with '{parts['train'].name}' beside folders that are no split "
-                f"({_listed(others)}); accepted: {_known_splits()}, or class folders only, with other names"
-            )
-        return parts
-    if parts and (not others or any(subfolders(folder) for folder in parts.values())):
-        names = [folder.name for folder in parts.values()]
-        raise UserError(
-            f"path: got '{root}' with folders of splits ({_listed(names)}) and none for training; accepted: "
-            f"{' or '.join(_NAMES['train'])} beside them, or class folders only, with other names"
-        )
-    return {"train": root}  # a single class may be called 'test'
-
-
-def _known_splits() -> str:
-    return "; ".join(", ".join(names) for names in _NAMES.values())
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + ", ..." * (len(names) > _LISTED)
-
-
-def identity(config: ImageFolderConfig) -> dict[str, Any]:
-    """Parameters, and digests of classes and of the names and contents of files; where they lie is left out.
-
-    Raises:
-      UserError: as `scan`.
-    """
-    tree = scan(config)
-    content = {key: value for key, value in vocabulary.content(config).items() if key != "path"}
-    root = Path(config.path).expanduser()
-    listing = [
-        [path.relative_to(root).as_posix(), _content(path)]
-        for files in tree.files.values()
-        for path, _ in files
-    ]
-    classes = keys.digest(list(tree.class_names))  # labels count them
-    return {**content, "classes": classes, "files": keys.digest(listing), "version": VERSION}
-
-
-def _content(path: Path) -> str | None:
-    """SHA-256 of a file, None if it cannot be read; a file is read again only if it has been changed.
-
-    The time of the last change of the file's record (`st_ctime`) cannot be set by programs, but clocks of
-    files tick slowly: of a file changed just now, a second change might go unseen.
-    """
-    try:
-        facts = path.stat()
-        if time.time_ns() - max(facts.st_mtime_ns, facts.st_ctime_ns) < _SETTLED_NS:
-            return _sha256(path)
-        return _remembered(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
-    except OSError:
-        return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@functools.cache
-def _remembered(path: Path, *facts: int) -> str:
-    """The digest of a file about which these facts hold; one process asks for it for every trial."""
-    del facts
-    return _sha256(path)

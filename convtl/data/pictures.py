@@ -6,21 +6,90 @@ Pillow resizes, with antialiasing, as torchvision and timm do with pictures from
 
 import math
 import struct
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+"""Modes of Pillow for grey levels of more than 8 bits."""
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _WHITES = (255.0, 4095.0, 65535.0)
 """The largest numbers of 8, 12 and 16 bits."""
 _WIDENED = 257
 """What a level of 8 bits is multiplied by where it is written with 16."""
 _LONGEST = 64
-"""Times the short side that a picture may be long; what lies farther from the centre is never seen."""
+"""Times the short side that a picture may be long; the rest is farther from the centre than any crop."""
+_BYTES_A_PIXEL = 16
+"""Memory of a picture while it is decoded, turned, laid on white and converted, at most."""
+_ROWS = 256
+"""Rows of deep grey levels that are converted at a time."""
+
+Levels = tuple[float, float]
+"""grey levels of black and white"""
+NO_PICTURE, UNREAD = "no picture", "broken (no format that can be read)"
+
+
+def _suffixes(words: str) -> frozenset[str]:
+    return frozenset(f".{word}" for word in words.split())
+
+
+_SOMETIMES_READ = _suffixes("avif avifs heic heif hif jxl")
+"""Pictures that only some builds of Pillow read; a wrong suffix is common among them, so they are tried."""
+_RAW = _suffixes(
+    "3fr arw cr2 cr3 crw dcr dng erf kdc mef mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
+)
+"""Raw data of cameras; Pillow takes some of it for TIFF and would show the thumbnail in it."""
+_NO_PICTURES = _suffixes(
+    "7z aae avi bz2 csv db doc docx gz htm html ini ipynb json jsonl lnk log m4a m4v md mkv mov mp3 mp4 npy npz pdf "
+    "pkl ppt pptx py rar rtf sh tar toml tsv txt url wav xls xlsx xml xmp yaml yml zip"
+)
+"""What often lies beside pictures. A file with a suffix that nobody knows, or with none, may be one."""
+_NEVER_DEEP = _suffixes("jpg jpeg jpe jfif gif webp bmp")
+"""Formats of at most 8 bits."""
+
+
+def may_be_a_picture(name: str) -> bool:
+    """Return whether the name of a file leaves a chance that it is a picture."""
+    return _suffix(name) not in _NO_PICTURES
+
+
+def is_picture(name: str) -> bool:
+    """Return whether the name is that of a picture in a format that Pillow reads."""
+    Image.init()
+    return Image.registered_extensions().get(_suffix(name)) in Image.OPEN
+
+
+def is_raw(name: str) -> bool:
+    """Return whether the name is that of raw data of a camera."""
+    return _suffix(name) in _RAW
+
+
+def may_be_deep(name: str) -> bool:
+    """Return whether the format, by its name, can hold grey levels of more than 8 bits."""
+    return _suffix(name) not in _NEVER_DEEP | _RAW | _NO_PICTURES
+
+
+def unread_format(name: str) -> str | None:
+    """Return the suffix of a picture in a format that is not read here; None for all other files."""
+    unread = is_raw(name) or (_suffix(name) in _SOMETIMES_READ and not is_picture(name))
+    return _suffix(name) if unread else None
+
+
+def unread_reason(name: str) -> str:
+    """Return what to say of a file that Pillow does not identify."""
+    if suffix := unread_format(name):
+        return f"{suffix} files cannot be read, convert to JPEG or PNG"
+    return UNREAD if is_picture(name) else NO_PICTURE
+
+
+def _suffix(name: str) -> str:
+    return PurePath(name).suffix.lower()
 
 
 @dataclass(frozen=True)
@@ -32,19 +101,28 @@ class Fit:
       channels: 1 grey, 3 RGB, 4 RGBA (only where the size is kept).
       crop: share of the resized short side that the centre crop takes.
       interpolation: "bilinear" or "bicubic".
+      levels: black and white of grey levels of more than 8 bits; see `fit`.
     """
 
     size: int | None
     channels: int = 3
     crop: float = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    levels: Levels | None = None
 
     def __call__(self, picture: Image.Image) -> UInt8[np.ndarray, "height width channels"]:
-        """The image of an open picture."""
+        """Return the image of an open picture."""
         if self.size is not None:
-            return fit(picture, self.size, self.channels == 1, self.crop, self.interpolation)
+            grey = self.channels == 1
+            return fit(picture, self.size, grey, self.crop, self.interpolation, self.levels)
         pixels = np.asarray(picture.convert({1: "L", 3: "RGB", 4: "RGBA"}[self.channels]), np.uint8)
         return pixels.reshape(picture.height, picture.width, self.channels)
+
+    def memory(self, picture: Image.Image) -> float:
+        """Return the bytes that making the image takes at most."""
+        short, long = sorted(picture.size)
+        resized = (self.size or 0) ** 2 / self.crop**2 * min(long / short, _LONGEST)
+        return _BYTES_A_PIXEL * max(short * long, resized)
 
 
 def fit(
@@ -53,47 +131,47 @@ def fit(
     grey: bool,
     crop: float = 1.0,
     interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+    levels: Levels | None = None,
 ) -> UInt8[np.ndarray, "size size channels"]:
-    """A square image: turned as its EXIF says, short side resized to `size / crop`, the centre cut out.
+    """Return a square image: turned as its EXIF says, resized to `size / crop`, the centre cut out.
 
-    Transparent parts lie on white; `grey` gives one channel, else there are three (RGB). Of an animation
-    the first frame is taken.
+    The short side is what is resized to that. Transparent parts lie on white; `grey` gives one channel, else
+    there are three (RGB). Of an animation the first frame is taken.
 
     With `crop` < 1 or bicubic interpolation the result is that of torchvision's `Resize(size / crop)` and
     `CenterCrop(size)`, bit for bit; the plain default rounds the long side instead of cutting it off.
+
+    Grey levels of more than 8 bits are scaled from `levels`, which all pictures of a data set share
+    (`common_levels`), and clipped; without them from 0 to 65535, floats from 0 to 1.
     """
     picture.load()
-    with suppress(
-        ValueError, SyntaxError, OSError, struct.error
-    ):  # damaged metadata lose no pixels
+    damaged = (ValueError, SyntaxError, OSError, struct.error)
+    with suppress(*damaged):  # metadata that cannot be read lose no pixels
         ImageOps.exif_transpose(picture, in_place=True)
-    picture = _coloured(_not_too_long(picture), grey)
+    picture = _coloured(_not_too_long(picture), grey, levels)
     plain = crop == 1 and interpolation == "bilinear"
     extent = _extent(picture.size, size, crop, plain)
     picture = picture.resize(extent, _FILTERS[interpolation])
-    left, top = (_margin(side - size, plain) for side in extent)
+    spare = [side - size for side in extent]
+    left, top = (margin // 2 if plain else round(margin / 2) for margin in spare)
     pixels = np.asarray(picture.crop((left, top, left + size, top + size)), np.uint8)
     return pixels.reshape(size, size, -1)
 
 
 def _extent(before: tuple[int, int], size: int, crop: float, plain: bool) -> tuple[int, int]:
-    """Width and height after resizing."""
+    """Return width and height after resizing."""
+    width, height = before
     if plain:
         factor = size / min(before)
-        return max(size, round(before[0] * factor)), max(size, round(before[1] * factor))
+        return max(size, round(width * factor)), max(size, round(height * factor))
     short = math.floor(size / crop)
-    width, height = before
     if width <= height:
         return short, int(short * height / width)
     return int(short * width / height), short
 
 
-def _margin(spare: int, plain: bool) -> int:
-    return spare // 2 if plain else round(spare / 2)
-
-
 def _not_too_long(picture: Image.Image) -> Image.Image:
-    """A line of pixels would be resized to a picture of immense length, of which the centre is cut out."""
+    """Cut the ends off a line of pixels, which would be resized to a picture of immense length."""
     most = _LONGEST * min(picture.size)
     if max(picture.size) <= most:
         return picture
@@ -103,10 +181,10 @@ def _not_too_long(picture: Image.Image) -> Image.Image:
     )
 
 
-def _coloured(picture: Image.Image, grey: bool) -> Image.Image:
-    """Grey or RGB, of whatever mode the picture is."""
-    if picture.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
-        picture = _eight_bits(picture)
+def _coloured(picture: Image.Image, grey: bool, levels: Levels | None) -> Image.Image:
+    """Return a picture of any mode as grey (L) or RGB."""
+    if picture.mode in DEEP_MODES:
+        picture = _eight_bits(picture, levels or (0.0, 1.0 if picture.mode == "F" else _WHITES[-1]))
     if picture.has_transparency_data:
         opaque = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
@@ -114,28 +192,54 @@ def _coloured(picture: Image.Image, grey: bool) -> Image.Image:
     return picture if picture.mode == mode else picture.convert(mode)  # converting copies
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Deeper grey levels in 8 bits (Pillow would clip them), brighter ones of two pictures staying brighter.
-
-    White is the largest number of the fewest bits, of 8, 12 and 16, that hold all of a picture (12-bit cameras
-    write files of 16 bits); numbers that are multiples of 257 are 8 bits widened to 16, however dark they are.
-    Floats between 0 and 1 have white at 1. What is negative or needs more bits says nowhere what is white: it is
-    spread between its own darkest and brightest level.
-    """
-    values = np.asarray(picture).astype(np.float64)
+def _eight_bits(picture: Image.Image, levels: Levels) -> Image.Image:
+    """Scale deep grey levels to 8 bits; Pillow itself would clip them."""
+    values, (black, white) = np.asarray(picture), levels
     if not np.isfinite(values).all():
         raise ValueError("grey levels that are no numbers")
+    scaled = np.empty(values.shape, np.uint8)
+    factor = 255 / (white - black) if white > black else 0.0
+    for start in range(0, len(values), _ROWS):
+        rows = (values[start : start + _ROWS].astype(np.float64) - black) * factor
+        scaled[start : start + _ROWS] = np.rint(np.clip(rows, 0, 255))
+    return Image.fromarray(scaled)
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """Range of the grey levels of one deep picture; `widened`: all are 8 bits written with 16."""
+
+    lowest: float
+    highest: float
+    widened: bool
+    floats: bool
+
+
+def extremes(picture: Image.Image) -> Extremes | None:
+    """Return the range of a picture's grey levels; None where they are no numbers."""
+    values = np.asarray(picture)
     low, high = float(np.min(values)), float(np.max(values))
-    if low >= 0 and high <= _WHITES[-1]:
-        low, high = 0.0, _white(values, picture.mode == "F")
-    spread = (values - low) * (255 / (high - low) if high > low else 0.0)
-    return Image.fromarray(np.rint(spread).astype(np.uint8))
+    if not math.isfinite(low) or not math.isfinite(high):
+        return None
+    return Extremes(low, high, not (values % _WIDENED).any(), picture.mode == "F")
 
 
-def _white(values: np.ndarray, floats: bool) -> float:
-    """What number stands for white, where none is negative or of more than 16 bits."""
-    if floats and values.max() <= 1:
-        return 1.0
-    if not (values % _WIDENED).any():
-        return _WHITES[-1]
-    return next(white for white in _WHITES if values.max() <= white)
+def common_levels(ranges: Iterable[Extremes]) -> Levels | None:
+    """Return black and white of all deep pictures of a data set; None where it has none.
+
+    White is the largest number of the fewest bits, of 8, 12 and 16, that hold every picture (12-bit cameras
+    write files of 16 bits); where all numbers are multiples of 257 they are 8 bits widened to 16, however dark.
+    Floats between 0 and 1 have white at 1. Numbers that are negative or need more bits say nowhere what is
+    white: they are spread between the darkest and brightest level of all.
+    """
+    known = list(ranges)
+    if not known:
+        return None
+    low, high = min(one.lowest for one in known), max(one.highest for one in known)
+    if low < 0 or high > _WHITES[-1]:
+        return low, high
+    if high <= 1 and all(one.floats for one in known):
+        return 0.0, 1.0
+    if all(one.widened for one in known):
+        return 0.0, _WHITES[-1]
+    return 0.0, next(white for white in _WHITES if high <= white)

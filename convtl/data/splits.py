@@ -1,5 +1,6 @@
 """Splits of a domain: labelled images, stratified division, storage as arrays in the cache."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,8 @@ from convtl.config.schema import DataConfig
 from convtl.storage.cache import Cache
 
 SPLITS = ("train", "validation", "test")
+LEVELS = "levels.json"
+"""File of grey levels beside the images of a domain with deep grey pictures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,8 @@ class Domain:
     """split -> smallest number of images of any class"""
     load: Callable[[], Mapping[str, Split]] = field(repr=False)
     """all splits; drawn on the first call where they are not in the cache"""
+    levels: tuple[float, float] | None = None
+    """black and white of its pictures with more than 8 bits, where it has such"""
 
     def split(self, name: str) -> Split:
         """Return images and labels of "train", "validation" or "test"."""
@@ -177,8 +182,16 @@ class Store:
         height, width, channels = splits["train"].images.shape[1:]
         counts = {split: splits[split].smallest_class(len(class_names)) for split in SPLITS}
         shape = (int(height), int(width), int(channels))
+        levels = self.cache.path("images", self.digest) / LEVELS
         return Domain(
-            self.name, self.config, class_names, shape, self.digest, counts, lambda: splits
+            self.name,
+            self.config,
+            class_names,
+            shape,
+            self.digest,
+            counts,
+            lambda: splits,
+            tuple(json.loads(levels.read_text())) if levels.exists() else None,
         )
 
     def synthetic(

@@ -47,7 +47,7 @@ class PixelSpace:
     def __call__(
         self, images: Float[np.ndarray, "n height width channels"]
     ) -> Float[np.ndarray, "n d"]:
-        """Features of standardised images (`convtl.data.batches.standardise`), float64.
+        """Features of standardised images (`convtl.data.inputs.standardise`), float64.
 
         Raises:
           ValueError: the images are no batch (n, height, width, channels).

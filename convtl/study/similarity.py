@@ -18,8 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int, Integer, UInt8
 from threadpoolctl import threadpool_limits
 
-from convtl.data.batches import standardise
-from convtl.data.inputs import normalised
+from convtl.data.inputs import normalised, standardise
 from convtl.keys import digest
 from convtl.measure import distance, transferability
 from convtl.measure.metrics import log_softmax

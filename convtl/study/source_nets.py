@@ -10,8 +10,8 @@ from convtl.config.models import ModelConfig
 from convtl.config.schema import Config
 from convtl.config.training import ShiftConfig
 from convtl.config.weights import WeightsConfig
-from convtl.data.batches import standardise
 from convtl.data.domains import Domain, eligible_classes
+from convtl.data.inputs import standardise
 from convtl.data.subsets import SourceDraw, draw_source
 from convtl.errors import UserError
 from convtl.keys import generator

@@ -7,9 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from convtl.config.schema import Config
-from convtl.data.batches import batch_indices
 from convtl.data.domains import Domain
-from convtl.data.inputs import MOST_AT_ONCE, LazyImages, Normalisation, normalised
+from convtl.data.inputs import MOST_AT_ONCE, LazyImages, Normalisation, batch_indices, normalised
 from convtl.data.shift import keeps_pixels, permute_labels, shifted
 from convtl.data.subsets import draw_target, relabel, subset_digest
 from convtl.keys import generator

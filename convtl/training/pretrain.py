@@ -15,8 +15,8 @@ from convtl.config.models import ModelConfig
 from convtl.config.roles import content
 from convtl.config.schema import RESULTS_VERSION
 from convtl.config.training import FineTuneConfig, PretrainConfig
-from convtl.data.batches import batch_indices, standardise
 from convtl.data.domains import Domain
+from convtl.data.inputs import batch_indices, standardise
 from convtl.data.subsets import SourceDraw, relabel, subset_digest
 from convtl.errors import UserError
 from convtl.keys import digest, digest_arrays, generator, key

@@ -19,8 +19,8 @@ from convtl.config.gradients import Activation, GradientsConfig, Optimiser
 from convtl.config.models import LeNet5Config, PlainConfig
 from convtl.config.roles import dump
 from convtl.config.training import OptimConfig, ScheduleConfig
-from convtl.data.batches import batch_indices, standardise
 from convtl.data.domains import Domain
+from convtl.data.inputs import batch_indices, standardise
 from convtl.data.subsets import draw_target, relabel
 from convtl.errors import UserError
 from convtl.keys import key

@@ -15,7 +15,7 @@ from convtl.cli import compose
 from convtl.config.parsing import parse
 from convtl.config.schema import Config
 from convtl.config.weights import FileWeights
-from convtl.data.batches import batch_indices
+from convtl.data.inputs import batch_indices
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.models.weights import import_weights, network_of

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convtl.data.batches import batch_indices, standardise
+from convtl.data.inputs import batch_indices, standardise
 
 SIZES = {"n": st.integers(1, 50), "batch_size": st.integers(1, 40)}
 

@@ -279,7 +279,7 @@ def test_where_a_folder_lies_does_not_matter_but_its_files_do(
     assert keys.digest(identity(ImageFolderConfig(path=f"~/{pets.name}"))) == before
     moved = pets.rename(tmp_path / "elsewhere")
     assert keys.digest(identity(ImageFolderConfig(path=str(moved)))) == before
-    _fill(moved / "cow", 1)
+    _fill(moved / "cow", 3)
     assert keys.digest(identity(ImageFolderConfig(path=str(moved)))) != before
 
 
@@ -319,8 +319,8 @@ def test_pictures_that_have_not_changed_are_not_read_again(
     config = ImageFolderConfig(path=str(pets))
     before = identity(config)
     read: list[Path] = []
-    digest = folder._sha256
-    monkeypatch.setattr(folder, "_sha256", lambda path: (read.append(path), digest(path))[1])
+    examine = folder._read
+    monkeypatch.setattr(folder, "_read", lambda path: (read.append(path), examine(path))[1])
     assert identity(config) == before
     assert not read
     (pets / "dog" / "new.png").write_bytes(b"no picture")
@@ -337,7 +337,7 @@ def test_a_file_that_cannot_be_read_has_an_identity_too(
     def refused(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(folder, "_sha256", refused)
+    monkeypatch.setattr(folder, "_read", refused)
     assert identity(config) != before
 
 

@@ -14,7 +14,7 @@ from convtl import keys
 from convtl.config.domains import Caps, ImageFolderConfig
 from convtl.config.schema import DataConfig
 from convtl.data.domains import SPLITS, Domain, identity, largest_class, load_domain
-from convtl.data.listing import files_below
+from convtl.data.folder import files_below
 from convtl.errors import UserError
 
 
@@ -58,8 +58,9 @@ def test_a_folder_with_odd_pictures_is_read(odd: Path) -> None:
     assert sum(len(domain.split(split).labels) for split in SPLITS) == 196
     (line,) = (line for line in said if "left out" in line)
     assert line == (
-        f"pets: 4 of 200 files in {odd} left out (too large: dog/huge.png; "
-        "broken: cat/cut off.JPG, cat/empty.png, dog/garbled.jpeg)"
+        f"pets: 4 of 200 files in {odd} left out "
+        "(broken (image file is truncated): cat/cut off.JPG; "
+        "broken (no format that can be read): cat/empty.png, dog/garbled.jpeg; too large: dog/huge.png)"
     )
     everything = set[bytes]().union(*(_images(domain, split) for split in SPLITS))
     frame, printed = (
@@ -77,7 +78,8 @@ def test_a_folder_with_odd_pictures_is_read(odd: Path) -> None:
 
 def test_broken_pictures_may_be_an_error(odd: Path) -> None:
     with pytest.raises(
-        UserError, match=r"^domains\.pets\.broken: got 'error', .*dog/huge\.png; broken: cat/c"
+        UserError,
+        match=r"^domains\.pets\.broken: got 'error', .*broken \(image file is truncated\): cat/c",
     ):
         _load(odd, broken="error")
     for name in ("cat/cut off.JPG", "cat/empty.png", "dog/garbled.jpeg", "dog/huge.png"):
@@ -93,7 +95,9 @@ def test_many_broken_files_are_counted_and_three_are_named(tmp_path: Path) -> No
     said: list[str] = []
     _load(tmp_path / "pets", said)
     (line,) = (line for line in said if "left out" in line)
-    assert line.endswith("left out (broken: a/x0.jpg, a/x1.jpg, a/x2.jpg and 5 more)")
+    assert line.endswith(
+        "left out (broken (no format that can be read): a/x0.jpg, a/x1.jpg, a/x2.jpg and 5 more)"
+    )
 
 
 def test_files_that_are_no_pictures_are_no_error(tmp_path: Path) -> None:
@@ -146,6 +150,21 @@ def test_links_are_followed_and_each_file_is_listed_once(tmp_path: Path) -> None
     ]
 
 
+def test_unreadable_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cats" / "more").mkdir(parents=True)
+    (tmp_path / "cats" / "one.png").touch()
+    scandir = os.scandir
+
+    def refused(path: Path):
+        if Path(path).name == "more":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(UserError, match=r"path: cannot read .*more.*no permission"):
+        files_below(tmp_path)
+
+
 def test_a_linked_class_and_linked_pictures_are_read(tmp_path: Path) -> None:
     fill(tmp_path / "pets" / "cat", 6)
     fill(tmp_path / "store", 6)
@@ -178,14 +197,14 @@ def test_splits_may_lack_classes(tmp_path: Path) -> None:
     assert domain.counts == {"train": 3, "validation": 0, "test": 0}
     assert [len(domain.split(split).labels) for split in SPLITS] == [12, 2, 3]
     np.testing.assert_array_equal(domain.split("validation").labels, [1, 1])
-    lacking = [line for line in said if "classes" in line]
+    lacking = [line for line in said if "no " in line]
     assert lacking == [
         "pets: no validation pictures of 2 of 3 classes (a, c)",
         "pets: no test pictures of 1 of 3 classes (c)",
     ]
     again: list[str] = []
     _load(root, again)
-    assert again == lacking  # also when nothing is decoded
+    assert [line for line in again if "no " in line] == lacking  # also when nothing is decoded
 
 
 def test_a_split_without_a_readable_picture_is_an_empty_split(tmp_path: Path) -> None:
@@ -210,7 +229,7 @@ def test_an_empty_folder_is_no_split(tmp_path: Path) -> None:
     [
         (
             {"train": {"a": 4, "b": 0}},
-            r"train' with class folders that hold no picture \(b\); accepted: at least one picture in each",
+            r"'b' has too few readable pictures in the folder for training \(0 files\); accepted: ",
         ),
         (
             {"train": {"a": 4, "b": 4}, "val": {"a": 1, "x": 1, "y": 1}},

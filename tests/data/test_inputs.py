@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.data.batches import standardise
-from convtl.data.inputs import Gathered, LazyImages, Normalisation, normalised
+from convtl.data.inputs import Gathered, LazyImages, Normalisation, normalised, standardise
 
 POOL = np.random.default_rng(0).integers(0, 256, (30, 4, 5, 3), np.uint8)
 IMAGENET = Normalisation((123.7, 116.3, 103.5), (58.4, 57.1, 57.4))

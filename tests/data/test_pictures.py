@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from picture_folders import animation, noise
 from PIL import Image
 
-from convtl.data.pictures import Fit, fit
+from convtl.config.domains import ImageFolderConfig
+from convtl.data.domains import identity, load_domain
+from convtl.data.pictures import Fit, common_levels, extremes, fit
 
 
 def _reread(picture: Image.Image, form: str, **options: object) -> Image.Image:
@@ -147,21 +149,51 @@ def test_grey_levels_of_16_bits_are_those_of_the_copy_with_8(
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
+    ("values", "levels"),
     [
-        (np.array([[0, 1000], [30_000, 50_000]], np.uint16), [[0, 4], [117, 195]]),  # 16 bits
-        (np.array([[0, 1000], [2000, 4095]], np.uint16), [[0, 62], [125, 255]]),  # 12
-        (np.array([[0, 3], [100, 200]], np.uint16), [[0, 3], [100, 200]]),  # 8
-        (np.array([[0, 0.25], [0.5, 0.75]], np.float32), [[0, 64], [128, 191]]),
-        (np.array([[0, 3], [100, 200]], np.float32), [[0, 3], [100, 200]]),
-        (np.array([[-1, 0], [0, 1]], np.float32), [[0, 128], [128, 255]]),  # no white is known
-        (np.array([[100_000, 0], [0, 200_000]], np.int32), [[128, 0], [0, 255]]),
-        (np.zeros((2, 2), np.uint16), [[0, 0], [0, 0]]),
-        (np.full((2, 2), -3, np.int32), [[0, 0], [0, 0]]),
+        ([np.array([[0, 30_000]], np.uint16), np.array([[1, 2]], np.uint16)], (0, 65535)),
+        ([np.array([[0, 1000]], np.uint16), np.array([[4095, 3]], np.uint16)], (0, 4095)),
+        ([np.array([[0, 200]], np.uint16)], (0, 255)),
+        ([np.array([[0, 257]], np.uint16), np.array([[0, 0]], np.uint16)], (0, 65535)),  # widened
+        ([np.array([[0, 257]], np.uint16), np.array([[0, 5]], np.uint16)], (0, 4095)),
+        ([np.array([[0, 0.25]], np.float32), np.array([[1, 0.5]], np.float32)], (0, 1)),
+        ([np.array([[0, 1]], np.uint16)], (0, 255)),
+        ([np.array([[-1, 0]], np.float32), np.array([[0, 3]], np.float32)], (-1, 3)),
+        ([np.array([[100_000, 0]], np.int32)], (0, 100_000)),
+        ([], None),
     ],
 )
-def test_deeper_grey_levels(values: np.ndarray, expected: list[list[int]]) -> None:
-    np.testing.assert_array_equal(fit(Image.fromarray(values), 2, grey=True)[..., 0], expected)
+def test_grey_levels_that_pictures_share(
+    values: list[np.ndarray], levels: tuple[float, float] | None
+) -> None:
+    assert common_levels(extremes(Image.fromarray(own)) for own in values) == levels  # type: ignore[misc]
+
+
+def test_deep_grey_levels_are_scaled_alike_and_clipped() -> None:
+    values = np.array([[0, 1000], [2000, 5000]], np.uint16)
+    images = [fit(Image.fromarray(values), 2, True, levels=to) for to in (None, (0, 4095))]
+    np.testing.assert_array_equal(images[0][..., 0], [[0, 4], [8, 19]])
+    np.testing.assert_array_equal(images[1][..., 0], [[0, 62], [125, 255]])
+    same = fit(Image.fromarray(np.full((2, 2), -3, np.int32)), 2, True, levels=(-3, -3))
+    np.testing.assert_array_equal(same, 0)
+
+
+def test_a_brighter_deep_picture_is_brighter_whatever_its_largest_level(tmp_path: Path) -> None:
+    """Of 12 bits and a little more, in one folder, and the folder remembers the scale."""
+    for name, level in (("a", 3000), ("b", 3600)):
+        (tmp_path / "deep" / name).mkdir(parents=True)
+        for index in range(4):
+            values = np.full((8, 8), level, np.uint16)
+            values[0, 0] = 4094 + index
+            Image.fromarray(values).save(tmp_path / "deep" / name / f"{index}.png")
+    config = ImageFolderConfig(path=str(tmp_path / "deep"), size=8)
+    domain, again = (load_domain("d", config, tmp_path / "cache") for _ in range(2))
+    assert domain.levels == again.levels == (0, 65535)
+    for split in domain.load().values():
+        means = split.images.mean(axis=(1, 2, 3))
+        assert np.ptp(means[split.labels == 0]) < 1
+        assert means[split.labels == 1].min() > means[split.labels == 0].max()
+    assert identity(config)["deep_grey"] == 1
 
 
 def test_grey_levels_that_are_no_numbers_are_refused() -> None:

@@ -1,12 +1,13 @@
 """Which folders are splits, which are classes, and which are neither."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
 from picture_folders import fill
 
 from convtl.config.domains import ImageFolderConfig
-from convtl.data.domains import identity, load_domain
+from convtl.data.domains import load_domain
 from convtl.data.folder import scan
 from convtl.errors import UserError
 
@@ -26,6 +27,7 @@ def _folders(root: Path, words: str, count: int = 3) -> ImageFolderConfig:
         ("TRAIN", "Validation", "TEST"),
         ("train", "eval", "test"),
         ("train", "dev", "test"),
+        ("training_set", "val-set", "TestSet"),
     ],
 )
 def test_splits_go_by_many_names(train: str, validation: str, test: str, tmp_path: Path) -> None:
@@ -64,6 +66,10 @@ def test_splits_go_by_many_names(train: str, validation: str, test: str, tmp_pat
             "with two train folders, 'Training' and 'train'; accepted: one",
         ),
         (
+            "early/a early/b late/a late/b",
+            r"with folders that hold the same folders \(early, late\); accepted: folders of splits called train, ",
+        ),
+        (
             "train/a train/b val/a valid/a",
             "with two validation folders, 'val' and 'valid'; accepted: one",
         ),
@@ -97,28 +103,39 @@ def test_folders_that_systems_and_programs_leave_are_no_classes(tmp_path: Path) 
 def test_an_empty_class_is_refused_before_anything_is_decoded(words: str, tmp_path: Path) -> None:
     config = _folders(tmp_path / "pets", words)
     train = tmp_path / "pets" / ("train" if "train" in words else "")
-    (train / "bird").mkdir()
     (train / "ant").mkdir()
     (train / "ant" / "notes.txt").write_text("to be photographed")
-    said: list[str] = []
-    with pytest.raises(
-        UserError, match=r"with class folders that hold no picture \(ant, bird\); accepted: "
-    ):
-        load_domain("pets", config, tmp_path / "cache", said.append)
-    assert not said
+    with pytest.raises(UserError, match=r"'ant' has too few readable pictures .*\(1 file\)"):
+        scan(config)
     (train / "ant" / "notes.txt").unlink()
     (train / "ant").rmdir()
-    (train / "bird").rmdir()
     assert load_domain("pets", config, tmp_path / "cache").class_names == ("cat", "dog")
 
 
-def test_classes_are_part_of_the_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same files with other labels are another domain, whatever folders are refused."""
-    config = _folders(tmp_path / "pets", "cat dog")
-    before = identity(config)
-    monkeypatch.setattr("convtl.data.folder._refuse_empty", lambda folder, files: None)
-    (tmp_path / "pets" / "bird").mkdir()
-    assert identity(config) == before | {"classes": identity(config)["classes"]} != before
+def test_class_names_that_unicode_holds_equal_are_one(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    tree = scan(_folders(tmp_path / "a", f"train/{composed} train/tea test/{decomposed} test/tea"))
+    assert tree.class_names == (composed, "tea")
+    assert len(tree.files["test"]) == 6
+    with pytest.raises(UserError, match=f"with two folders '{composed}'; accepted: one"):
+        scan(_folders(tmp_path / "b", f"{composed} {decomposed} tea"))
+
+
+def test_pictures_outside_class_folders_are_told(tmp_path: Path) -> None:
+    config, lines = _folders(tmp_path / "pets", "train/a train/b test", 3), list[str]()
+    domain = load_domain("pets", config, tmp_path / "cache", lines.append)
+    assert domain.counts["test"] == 1
+    test = tmp_path / "pets" / "test"
+    assert f"pets: 3 pictures in '{test}' are in no class folder and not used" in lines
+    assert "pets: 2 classes (a, b), pictures: 2 train, 2 validation, 2 test" in lines
+
+
+def test_a_folder_around_the_right_one_is_named(tmp_path: Path) -> None:
+    _folders(tmp_path / "root" / "dataset", "cat dog")
+    with pytest.raises(
+        UserError, match=r"with 1 class folder; .* Did you mean '.*root.dataset'\?$"
+    ):
+        scan(ImageFolderConfig(path=str(tmp_path / "root")))
 
 
 @pytest.mark.parametrize(("count", "files"), [(1, "1 file"), (2, "2 files")])

@@ -75,7 +75,7 @@ def test_reading_what_is_stored_loads_neither_tfds_nor_jax(small: Domain, cache:
     small.split("train")
     code = (
         "import pathlib, sys, pydantic\n"
-        "from convtl.config import TypedScriptConfig\n"
+        "from convtl.config.domains import TypedScriptConfig\n"
         "from convtl.data.domains import load_domain\n"
         "config = pydantic.TypeAdapter(TypedScriptConfig).validate_json(sys.argv[1])\n"
         "print(load_domain('small', config, pathlib.Path(sys.argv[2])).split('train').images.shape)\n"
@@ -129,7 +129,7 @@ def test_any_parameter_changes_the_digest(change: dict[str, object]) -> None:
 
 def test_letters_can_be_told_apart_but_not_trivially(tmp_path: Path) -> None:
     """Nearest class mean on standardised pixels, 12 classes: far above chance, far from perfect."""
-    from convtl.data.batches import standardise
+    from convtl.data.inputs import standardise
 
     letters = letters_of(TypedScriptConfig(script="cyrillic"))[::4][:12]
     content = TypedScriptConfig(

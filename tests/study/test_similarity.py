@@ -3,7 +3,7 @@ import jax
 import numpy as np
 import pytest
 
-from convtl.data.batches import standardise
+from convtl.data.inputs import standardise
 from convtl.models.network import Network, Variables
 from convtl.study import similarity
 

@@ -13,7 +13,7 @@ from source_requests import RECIPE, request, stripes
 
 from convtl.config.models import LeNet5Config
 from convtl.config.training import OptimConfig, ScheduleConfig
-from convtl.data.batches import standardise
+from convtl.data.inputs import standardise
 from convtl.errors import UserError
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
