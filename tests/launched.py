@@ -70,7 +70,7 @@ train, calls = loop.Trainer.train, []
 def held(self, *given):
     calls.append(1)
     end = time.monotonic() + 200 * (len(calls) > 1 and os.environ.get("SLURM_RESTART_COUNT", "0") == "0")
-    while time.monotonic() < end and not stopping.asked():
+    while time.monotonic() < end and not stopping.requested():
         time.sleep(0.1)
     return train(self, *given)
 

@@ -1,229 +1,139 @@
-"""Signals are held back where work can be kept, and obeyed at once elsewhere."""
+"""Signals are noted where work can be kept, and obeyed at once elsewhere."""
 
 import os
-import pickle
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 
+import psutil
 import pytest
 
 from convtl.entry import guarded
-from convtl.runtime import stopping
-from convtl.runtime.stopping import Stopped, asked, handed_on, held_back, obey, on_signals, one_job
+from convtl.runtime.stopping import (
+    Stopped,
+    held_back,
+    obey,
+    on_signals,
+    requested,
+    stopping_children,
+)
+
+INT, TERM, USR1 = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
 
 
-def send(number: int = signal.SIGTERM) -> None:
+def send(number: int = TERM) -> None:
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
-def test_a_signal_ends_what_is_being_done(number: int) -> None:
+@pytest.mark.parametrize("number", [INT, TERM, USR1, signal.SIGUSR2])
+def test_a_signal_stops_the_process_at_once(number: int) -> None:
     with pytest.raises(Stopped, match=signal.Signals(number).name), on_signals():
         send(number)
 
 
-def doing(what: Callable[[], None]) -> None:
-    with on_signals(), held_back():
-        what()
-
-
-def test_held_back_it_waits_for_the_end() -> None:
+@pytest.mark.parametrize(
+    ("signals", "name", "completed"),
+    [
+        ([TERM], "SIGTERM", True),
+        ([INT], "SIGINT", True),
+        ([TERM, TERM, USR1], "SIGTERM", True),
+        ([INT, INT], "SIGINT", False),
+        ([TERM, INT], "SIGINT", False),
+    ],
+    ids=["once", "Ctrl-C", "schedulers ask more than once", "Ctrl-C twice", "impatient"],
+)
+def test_held_back_signals_wait_for_the_end_but_not_a_second_ctrl_c(
+    signals: list[int], name: str, completed: bool
+) -> None:
     reached = []
 
-    def what() -> None:
-        send()
-        assert asked()
+    def work() -> None:
+        for number in signals:
+            send(number)
+            assert requested()
         reached.append("the end")
 
-    with pytest.raises(Stopped):
-        doing(what)
-    assert reached == ["the end"]
-    assert not asked()
+    with pytest.raises(Stopped, match=name), on_signals(), held_back():
+        work()
+    assert bool(reached) == completed
+    assert not requested()
 
 
-def test_held_back_it_is_obeyed_where_that_is_said() -> None:
-    def what() -> None:
+def test_a_held_back_signal_is_obeyed_where_work_is_kept() -> None:
+    def work() -> None:
         obey()
         send()
         obey()
         pytest.fail("went on")
 
-    with pytest.raises(Stopped):
-        doing(what)
+    with pytest.raises(Stopped), on_signals(), held_back():
+        work()
 
 
-def test_schedulers_ask_more_than_once() -> None:
-    reached = []
-
-    def what() -> None:
-        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1):
-            send(number)
-        reached.append("the end")
-
-    with pytest.raises(Stopped, match="SIGTERM"):
-        doing(what)
-    assert reached == ["the end"]
-
-
-def test_another_one_does_not_disturb_who_is_stopping_already() -> None:
+def test_a_second_signal_does_not_disturb_the_way_out() -> None:
     cleaned = []
 
-    def what() -> None:
+    def work() -> None:
         try:
             send()
         finally:
-            send(signal.SIGUSR1)
-            with held_back():
-                send()
-            cleaned.append(asked())
+            send(USR1)
+            cleaned.append(True)
 
     with pytest.raises(Stopped, match="SIGTERM"), on_signals():
-        what()
-    assert cleaned == [False]
+        work()
+    assert cleaned == [True]
 
 
-def test_only_the_impatient_is_obeyed_while_stopping() -> None:
-    def what() -> None:
-        try:
-            send()
-        finally:
-            send(signal.SIGINT)
-            pytest.fail("went on")
-
-    with pytest.raises(Stopped, match="SIGINT"), on_signals():
-        what()
-
-
-def test_it_travels_between_processes() -> None:
-    found = pickle.loads(pickle.dumps(Stopped(signal.SIGTERM)))
-    assert (found.code, str(found)) == (75, "SIGTERM")
-
-
-def test_whom_it_waits_for_is_told_at_once() -> None:
-    told = []
-    with (
-        pytest.raises(Stopped, match="SIGTERM"),
-        on_signals(),
-        handed_on(lambda: told.append(asked())),
-    ):
-        send()
-    assert told == [True]
-
-
-@pytest.fixture
-def a_process_of_jobs() -> Iterator[None]:
-    """This process is one that takes one job after another, for once."""
-    yield
-    stopping._for_good.close()
-    stopping._between_jobs = False
-
-
-@pytest.mark.usefixtures("a_process_of_jobs")
-def test_a_process_of_many_jobs_does_none_after_it_was_asked_to_stop() -> None:
-    done = []
-    with one_job():
-        done.append("one")
-    send()  # between jobs
-    for _ in range(2):
-        with pytest.raises(Stopped), one_job():
-            done.append("another")
-    assert done == ["one"]
-
-
-def test_a_job_that_is_stopped_is_the_last(launcher: list[int], a_process_of_jobs: None) -> None:
-    done: list[Any] = []
-
-    def work(number: int) -> None:
-        with one_job():
-            done.append(number)
-            if number == 1:
-                send()
-                done.append("went on")
-
-    work(0)
-    for number in (1, 2):
-        with pytest.raises(Stopped, match="SIGTERM"):
-            work(number)
-    assert done == [0, 1]
-    send(signal.SIGUSR2)  # a launcher ends its idle processes as it likes
-    assert launcher == [signal.SIGUSR2]
-
-
-def test_a_second_one_is_obeyed_at_once() -> None:
-    def what() -> None:
-        send()
-        send(signal.SIGINT)
-        pytest.fail("went on")
-
-    with pytest.raises(Stopped, match="SIGINT"):
-        doing(what)
-    assert not asked()
-
-
-def test_an_error_meanwhile_is_not_covered_up() -> None:
-    def what() -> None:
+def test_an_error_is_not_covered_up_by_a_held_back_signal() -> None:
+    def work() -> None:
         send()
         raise ValueError("mine")
 
-    with pytest.raises(ValueError, match="mine"):
-        doing(what)
+    with pytest.raises(ValueError, match="mine"), on_signals(), held_back():
+        work()
 
 
-def test_handlers_from_before_are_put_back() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with on_signals(), on_signals():
-        assert signal.getsignal(signal.SIGTERM) is stopping._handle
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+class Clumsy:
+    """Its destructor, in which a signal arrives, drops what is raised."""
 
-
-@pytest.fixture
-def launcher(monkeypatch: pytest.MonkeyPatch):
-    """A launcher that has its own handler of a signal, and lets the process go on."""
-    heard: list[int] = []
-    before = signal.signal(signal.SIGUSR2, lambda number, frame: heard.append(number))
-    yield heard
-    signal.signal(signal.SIGUSR2, before)
-
-
-def test_a_launchers_own_handler_decides(launcher: list[int]) -> None:
-    with on_signals():
-        with held_back():
-            send(signal.SIGUSR2)
-            assert launcher == []  # not before work is kept
-        assert launcher == [signal.SIGUSR2]
-        send(signal.SIGUSR2)
-    assert len(launcher) == 2
-
-
-def test_what_a_launcher_lets_pass_does_not_cover_what_was_asked_before(
-    launcher: list[int],
-) -> None:
-    def what() -> None:
+    def __del__(self) -> None:
         send()
-        send(signal.SIGUSR2)  # for a launcher that goes on
-        assert launcher == []
-        assert asked()
-
-    with pytest.raises(Stopped, match="SIGTERM"):
-        doing(what)
-    assert launcher == [signal.SIGUSR2]
 
 
-def test_what_is_ignored_stays_ignored() -> None:
-    """As by `nohup`, and in the background of a shell without job control."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_dropped_stop_is_obeyed_at_the_next_place() -> None:
+    def work() -> None:
+        Clumsy()
+        obey()
+        pytest.fail("went on")
+
+    with pytest.raises(Stopped, match="SIGTERM"), on_signals():
+        work()
+
+
+def test_earlier_handlers_are_put_back_and_ignored_signals_stay_ignored() -> None:
+    before = signal.signal(INT, signal.SIG_IGN)  # as by `nohup`
+    earlier = signal.getsignal(TERM)
     try:
-        with on_signals():
-            send(signal.SIGINT)
+        with on_signals(), on_signals():
+            assert signal.getsignal(TERM) != earlier
+            send(INT)
+        assert signal.getsignal(TERM) == earlier
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(INT, before)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)]
-)
+def test_in_jobs_of_submitit_nothing_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    earlier = signal.getsignal(TERM)
+    with on_signals():
+        assert signal.getsignal(TERM) == earlier
+
+
+@pytest.mark.parametrize(("number", "code"), [(INT, 130), (TERM, 75), (USR1, 75)])
 def test_exit_codes(number: int, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     def main(words: list[str]) -> int:
         with on_signals():
@@ -232,51 +142,64 @@ def test_exit_codes(number: int, code: int, capsys: pytest.CaptureFixture[str]) 
 
     assert guarded(main) == code
     name = signal.Signals(number).name
-    assert (
-        capsys.readouterr().err
-        == f"convtl: stopped by {name}; the same command goes on where it stopped\n"
+    line = f"convtl: stopped by {name}; the same command goes on where it stopped\n"
+    assert capsys.readouterr().err == line
+
+
+def _child(program: str) -> "subprocess.Popen[str]":
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+WAIT = "print('ready', flush=True); time.sleep(100)"
+KEEP = f"""
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.2), print("kept", flush=True), sys.exit(75)))
+{WAIT}
+"""
+DEAF = f"import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAIT}"
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+print("ready", flush=True); print(child.pid, flush=True); time.sleep(100)
+"""
+
+
+def stopped_after(wait: Callable[[], object]) -> None:
+    def work() -> None:
+        send()
+        wait()
+
+    with pytest.raises(Stopped, match="SIGTERM"), on_signals(), stopping_children():
+        work()
+
+
+def test_children_keep_their_work_before_their_parent_stops() -> None:
+    child = _child(KEEP)
+    stopped_after(lambda: child.wait(20))
+    assert child.returncode == 75
+    assert child.communicate()[0] == "kept\n"
+
+
+def test_children_of_children_are_stopped_and_other_processes_of_the_group_are_not() -> None:
+    child = _child(PARENT)
+    assert child.stdout is not None
+    grandchild = int(child.stdout.readline())
+    stopped_after(lambda: child.wait(20))
+    psutil.wait_procs([psutil.Process(grandchild)] if psutil.pid_exists(grandchild) else [], 10)
+    assert not psutil.pid_exists(grandchild) or (
+        psutil.Process(grandchild).status() == psutil.STATUS_ZOMBIE
     )
+    child.communicate()
 
 
-class Clumsy:
-    """Somebody's destructor, in which a signal arrives."""
-
-    def __del__(self) -> None:
-        send()
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_one_that_python_drops_is_obeyed_at_the_next_place() -> None:
-    reached = []
-
-    def what() -> None:
-        Clumsy()
-        with held_back():
-            assert asked()
-            reached.append("the end")
-
-    with pytest.raises(Stopped, match="SIGTERM"), on_signals():
-        what()
-    assert reached == ["the end"]
-    assert not asked()
-
-
-def test_one_on_its_way_is_not_raised_again() -> None:
-    cleaned = []
-
-    @contextmanager
-    def resource() -> Iterator[None]:
-        try:
-            yield
-        finally:
-            with held_back():
-                cleaned.append(asked())
-            try:
-                raise ValueError
-            except ValueError:
-                obey()
-            cleaned.append(asked())
-
-    with pytest.raises(Stopped), on_signals(), resource():
-        send()
-    assert cleaned == [False, False]
+def test_deaf_children_are_killed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convtl.runtime.stopping._GRACE_SECONDS", 0.2)
+    child = _child(DEAF)
+    began = time.monotonic()
+    stopped_after(lambda: child.wait(20))
+    assert time.monotonic() - began < 10
+    assert child.returncode == -signal.SIGKILL
+    child.communicate()

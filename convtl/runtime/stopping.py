@@ -1,212 +1,137 @@
-"""Being asked to stop: by Ctrl-C, by a scheduler that wants the machine back, by a job's time limit.
+"""Stop on a signal: Ctrl-C, a scheduler that wants the machine back, a time limit that is near.
 
-Where work can be kept, a signal is held back until it is kept (`held_back`, `obey`); elsewhere it ends the process
-at once, as Ctrl-C does.
+Where work can be kept (`held_back`) a signal is noted, and obeyed once the work is kept; elsewhere it raises
+`Stopped` at once, as Ctrl-C does. Nothing is handled in jobs of submitit, which requeues them by its own signals.
 """
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+import psutil
+
 REQUEUE = 75
-"""Exit code of who was stopped from outside and can go on later: EX_TEMPFAIL of sysexits.h."""
+"""Exit code after a signal from outside, EX_TEMPFAIL of sysexits.h: the same command goes on later."""
 
-STOPPED = (REQUEUE, 130)
-"""Exit codes after a signal; 130 after Ctrl-C, as shells have it."""
+_SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""Ctrl-C; what schedulers and spot machines send; what `sbatch --signal` sends before a time limit."""
 
-_SIGNALS = tuple(
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
-    if hasattr(signal, name)
-)
-"""Ctrl-C; what schedulers and spot machines send; what `sbatch --signal` and submitit send before a time limit."""
+_GRACE_SECONDS = 60.0
+"""Time for children to keep their work before they are killed."""
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was asked to stop.
-
-    Attributes:
-      number: of the signal.
-    """
+    """A signal asked the process to stop."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         super().__init__(signal.Signals(number).name)
 
-    def __reduce__(self) -> tuple[type["Stopped"], tuple[int]]:
-        return Stopped, (self.number,)
-
     @property
     def code(self) -> int:
-        """Exit code: 130 after Ctrl-C, else the one that says: try again."""
+        """Exit code of the process."""
         return 130 if self.number == signal.SIGINT else REQUEUE
 
 
-_earlier: dict[int, Any] = {}
-"""Handlers from before ours, by signal; those that a launcher (submitit) installed are called in the end."""
-_holding = 0
-_asked: list[int] = []
-"""Signals that are held back, each once."""
-_raised: Stopped | None = None
-"""What the last signal that was obeyed has raised."""
-_hand_on: Callable[[], None] | None = None
-_for_good = ExitStack()
-_between_jobs = False
+@dataclass
+class _State:
+    earlier: dict[int, Any] = field(default_factory=dict)
+    """handlers to be put back, by signal; none while signals are not handled here"""
+    signal: int | None = None
+    """the first signal that came"""
+    holding: int = 0
+    on_first: Callable[[], None] | None = None
+
+
+_state = _State()
 
 
 @contextmanager
 def on_signals() -> Iterator[None]:
-    """Handles the signals while this lasts; outside the main thread, where nobody can, changes nothing."""
-    global _raised
-    if threading.current_thread() is not threading.main_thread() or _earlier:
+    """Handle signals in this block; no effect outside the main thread and in jobs of submitit."""
+    main = threading.current_thread() is threading.main_thread()
+    if _state.earlier or not main or "SUBMITIT_EXECUTOR" in os.environ:
         yield
         return
     try:
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
-                _earlier[number] = signal.signal(number, _handle)
+                _state.earlier[number] = signal.signal(number, _handle)
         yield
     finally:
-        _raised = None
-        _asked.clear()
-        for number, handler in _earlier.items():
-            with suppress(TypeError):  # None: it was not installed from Python
+        for number, handler in _state.earlier.items():
+            with suppress(TypeError):  # None: not installed from Python
                 signal.signal(number, handler)
-        _earlier.clear()
+        _state.earlier.clear()
+        _state.signal = None
 
 
-@contextmanager
-def let_go() -> Iterator[None]:
-    """For work that the process does itself where it meant to wait for others: nothing is held back or handed on."""
-    global _holding, _hand_on
-    holding, hand_on = _holding, _hand_on
-    _holding, _hand_on = 0, None
-    try:
-        obey()
-        yield
-    finally:
-        _holding, _hand_on = holding, hand_on
-
-
-@contextmanager
-def one_job() -> Iterator[None]:
-    """One of the jobs of a process that takes one after another: who is asked to stop does none that comes after.
-
-    From the first job on signals are handled until the process ends; between two of them they are held back.
-    """
-    global _raised, _between_jobs
-    if not _earlier:
-        _for_good.enter_context(on_signals())
-    _between_jobs = False
-    try:
-        obey()
-        yield
-    except Stopped as stopped:
-        _raised = None
-        _asked.append(stopped.number)
-        raise
-    finally:
-        _between_jobs = True
+def _handle(number: int, frame: FrameType | None) -> None:
+    again = _state.signal is not None
+    if again and number != signal.SIGINT:  # schedulers ask more than once
+        return
+    _state.signal = number
+    if _state.on_first is not None and not again:
+        _state.on_first()
+    if again or not _state.holding:
+        raise Stopped(number)
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """A signal that arrives in here is obeyed at its end, or wherever `obey` is called; a second Ctrl-C at once."""
-    global _holding
-    _holding += 1
+    """Note a signal that comes in this block, and obey it at its end; obey a second Ctrl-C at once."""
+    _state.holding += 1
     try:
         yield
     finally:
-        _holding -= 1
-    if not _holding:
+        _state.holding -= 1
+    if not _state.holding:
         obey()
 
 
+def requested() -> bool:
+    """Return whether a signal has come."""
+    return _state.signal is not None
+
+
+def obey(also: bool = False) -> None:
+    """Raise `Stopped` if a signal has come, or, with `also`, has come to another of several processes."""
+    if also or _state.signal is not None:
+        raise Stopped(_state.signal or signal.SIGTERM)
+
+
 @contextmanager
-def handed_on(tell: Callable[[], None]) -> Iterator[None]:
-    """As `held_back`, for who waits for others: as soon as a signal arrives, `tell` is called."""
-    global _hand_on
-    _hand_on = tell
+def stopping_children() -> Iterator[None]:
+    """Pass the first signal on to all processes below this one, wait for the block to end, then stop.
+
+    Children that have not ended after a minute are killed. Other processes of this one's group are left alone.
+    """
+    _state.on_first = _stop_children
     try:
         with held_back():
             yield
     finally:
-        _hand_on = None
+        _state.on_first = None
+        if requested():
+            _kill(psutil.Process().children(recursive=True))
 
 
-def asked() -> bool:
-    """Whether a signal is being held back, or was lost on its way."""
-    return (bool(_asked) or _raised is not None) and not _on_its_way()
+def _stop_children() -> None:
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with suppress(psutil.Error):
+            child.terminate()
+    late = threading.Timer(_GRACE_SECONDS, _kill, [children])
+    late.daemon = True
+    late.start()
 
 
-def obey() -> None:
-    """Does what a signal asks that was held back, or lost.
-
-    Raises:
-      Stopped: the process is to end.
-    """
-    if _on_its_way():
-        return
-    if _raised is not None:
-        raise _raised
-    _asked.sort(key=lambda number: _launchers(number) is None)
-    while _asked:  # a launcher may have the process go on: then the next one is to be done
-        _stop(_asked.pop(0))
-
-
-def obey_with_others() -> None:
-    """As `obey`, where another process may have been asked and this one not."""
-    here = asked()
-    obey()
-    if not here:
-        raise Stopped(signal.SIGTERM)
-
-
-def _handle(number: int, frame: FrameType | None) -> None:
-    impatient = number == signal.SIGINT and bool(_asked)
-    if _on_its_way() and number != signal.SIGINT:
-        return  # schedulers ask more than once
-    held = _holding or (_between_jobs and _launchers(number) is None)
-    if not held or impatient:
-        _stop(number)
-        return
-    if number not in _asked:
-        _asked.append(number)
-    if _hand_on is not None:
-        _hand_on()
-
-
-def _on_its_way() -> bool:
-    """Whether `Stopped` was raised and is being handled, by us or by those below."""
-    if _raised is None:
-        return False
-    handled = sys.exception()
-    while handled is not None and handled is not _raised:
-        handled = handled.__context__
-    return (
-        handled is _raised
-    )  # if not, it was dropped, as Python does with what is raised in callbacks, destructors
-
-
-def _stop(number: int) -> None:
-    """Hands the signal to the launcher that wanted it, which may have the process go on; else ends the process."""
-    global _raised
-    launchers = _launchers(number)
-    if launchers is None:
-        _raised = Stopped(number)
-        raise _raised
-    launchers(number, None)
-
-
-def _launchers(number: int) -> Callable[[int, FrameType | None], Any] | None:
-    """The handler that somebody installed, and not Python itself."""
-    handler = _earlier.get(number)
-    ours = handler in (signal.SIG_DFL, signal.default_int_handler, None)
-    # submitit passes over SIGTERM, which on SLURM comes beside its own signal, and on one machine means what it says
-    passed_over = number == signal.SIGTERM and os.environ.get("SUBMITIT_EXECUTOR") == "local"
-    return None if ours or passed_over else handler
+def _kill(children: list[psutil.Process]) -> None:
+    for child in children:
+        with suppress(psutil.Error):
+            child.kill()

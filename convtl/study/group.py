@@ -17,7 +17,7 @@ from convtl.measure.calibration import expected_calibration_error
 from convtl.measure.metrics import accuracy, nll
 from convtl.models.network import Network, Variables
 from convtl.runtime import stopping
-from convtl.runtime.processes import agreed, anyone, leading, peers_alive
+from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary
 from convtl.study.grid import Trial
 from convtl.study.in_flight import ActiveTrial
 from convtl.study.materials import Materials, Recent
@@ -155,7 +155,7 @@ class Group:
             for active in complete:
                 # Further rates go first, so that a trial's images stay in memory no longer than needed.
                 if not self._queue_rates(active, queue, first=True):
-                    yield active.trial, self._row(active) if leading() else {}, active.tuned
+                    yield active.trial, self._row(active) if is_primary() else {}, active.tuned
                     self._active.remove(active)  # after its row is on disk
 
     def _enter(self, trial: Trial) -> ActiveTrial:
@@ -169,7 +169,7 @@ class Group:
             active.resume(checkpoint, self._trainer.resumes)
         resumed = [[rate, state.update] for rate, state in active.states.items()]
         resumed += [[rate] for rate in active.scores]
-        if agreed(lambda: resumed) != resumed:
+        if broadcast_from_primary(lambda: resumed) != resumed:
             raise UserError(
                 "out: process 0 has checkpoints there that this one does not see; accepted: a folder "
                 "that all processes share"
@@ -206,10 +206,9 @@ class Group:
             self._checkpoints.begin()
         self._reported = 0
         with stopping.held_back():
-            with peers_alive():
-                results = self._trainer.train(runs, partial(self._between_calls, batch))
+            results = self._trainer.train(runs, partial(self._between_calls, batch))
             for (active, rate), result in zip(batch, results, strict=True):
-                right, minus_loss = agreed(partial(self._score, active, result))
+                right, minus_loss = broadcast_from_primary(partial(self._score, active, result))
                 active.add_score(rate, (right, minus_loss), result.variables)
             share = (time.perf_counter() - began) / len(batch)
             for active, _ in batch:
@@ -292,13 +291,14 @@ class Group:
 
     def _between_calls(self, batch: Sequence[Member], end: TrainState) -> None:
         """Write checkpoints when due, stop if asked to, report learning curves."""
-        stop = anyone(stopping.asked())
-        if self._checkpoints is not None and (stop or agreed(self._checkpoints.due)):
+        stop = any_process(stopping.requested())
+        if self._checkpoints is not None and (
+            stop or broadcast_from_primary(self._checkpoints.due)
+        ):
             for (active, rate), state in zip(batch, end.states(), strict=True):
                 active.states[rate] = state
             self._write(wait=stop)  # before it is obeyed: a launcher may have the job killed then
-        if stop:
-            stopping.obey_with_others()
+        stopping.obey(stop)
         tenth = end.update * 10 // end.updates
         if self._follower is not None and self._follower.follows and tenth > self._reported:
             self._reported = tenth
@@ -322,7 +322,7 @@ class Group:
     def _write(self, wait: bool) -> None:
         assert self._checkpoints is not None
         self._unsaved = False
-        if leading():
+        if is_primary():
             checkpoints = {active.trial.id: active.checkpoint() for active in self._active}
             self._checkpoints.write(
                 {name: kept for name, kept in checkpoints.items() if kept is not None}, wait

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from convtl.errors import UserError
 from convtl.models.network import Variables
-from convtl.runtime.processes import PeerLost, agreed, leading, several
+from convtl.runtime.processes import broadcast_from_primary, is_distributed, is_primary
 from convtl.runtime.stopping import Stopped
 from convtl.secrets import redacted
 from convtl.study.grid import Trial, distinct
@@ -90,7 +90,7 @@ def run_trials(
             closing(Checkpoints(store.out / CHECKPOINTS, minutes, watcher.say)) as checkpoints,
             closing(TrialLocks(store.out, watcher.say)) as locks,
         ):
-            if leading():
+            if is_primary():
                 checkpoints.sweep(store.finished())
             runner.run(groups, checkpoints, locks)
     return runner.outcome
@@ -111,7 +111,9 @@ class _Runner:
 
     def open(self, trials: Sequence[Trial]) -> list[Trial]:
         """Trials that are neither finished by any process nor given up by this one."""
-        missing = agreed(lambda: [t.id for t in unfinished(trials, self._store, self._nets)])
+        missing = broadcast_from_primary(
+            lambda: [t.id for t in unfinished(trials, self._store, self._nets)]
+        )
         by_id = {trial.id: trial for trial in trials}
         return [by_id[name] for name in missing if name not in self._given_up]
 
@@ -142,7 +144,7 @@ class _Runner:
     def _locked(self, trials: Sequence[Trial]) -> Iterator[Trial]:
         """Lock the open trials one by one, each when it is asked for."""
         for trial in self.open(trials):
-            if agreed(partial(self._lock, trial)):
+            if broadcast_from_primary(partial(self._lock, trial)):
                 yield trial
 
     def _lock(self, trial: Trial) -> bool:
@@ -171,28 +173,27 @@ class _Runner:
             signal = f" ({error})" if isinstance(error, Stopped) else ""
             self._give_up(_in_flight(group, first), "interrupted", f"stopped from outside{signal}")
             raise
-        except UserError as error:
-            if isinstance(error, PeerLost):
-                self._give_up(_in_flight(group, first), "interrupted", "another process is gone")
+        except UserError:
             raise
         except Exception as error:
             self._handle_failure(recipe, _in_flight(group, first), error)
-            if several():  # the others are in an update that they cannot end without this one
+            if is_distributed():  # the others cannot end the update that they are in
                 raise
 
     def _handle_failure(self, recipe: Recipe, in_flight: Sequence[Trial], error: Exception) -> None:
         """Try each trial of a failed batch alone, since one may be to blame; give up a single one."""
-        if len(in_flight) > 1 and not several():
+        if len(in_flight) > 1 and not is_distributed():
             self._locks.release([trial.id for trial in in_flight])
             for trial in in_flight:
                 self._run_group(recipe, [trial])
         else:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            self._give_up(in_flight, "failed", redacted(reason))
+            status = "interrupted" if is_distributed() else "failed"
+            self._give_up(in_flight, status, redacted(reason))
 
     def _write(self, trial: Trial, row: Row, net: Variables | None, flops: float) -> None:
         self.outcome.ran += 1
-        if not leading():
+        if not is_primary():
             return
         added = {}
         if net is not None:
@@ -208,7 +209,7 @@ class _Runner:
 
     def _give_up(self, trials: Sequence[Trial], status: str, reason: str) -> None:
         for trial in trials:
-            if leading():
+            if is_primary():
                 self._store.append(describe(trial) | {"status": status, "reason": reason})
             self._given_up.add(trial.id)
             self.outcome.failed.append(reason)

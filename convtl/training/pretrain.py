@@ -23,7 +23,7 @@ from convtl.keys import digest, digest_arrays, generator, key
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.runtime import stopping
-from convtl.runtime.processes import agreed, anyone, leading, peers_alive
+from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
 from convtl.training.checkpoints import Checkpoints, Kept
@@ -131,11 +131,11 @@ def ensure_sources(
     ready: dict[str, Source] = {}
 
     def collect() -> list[SourceRequest]:
-        there = agreed(
+        there = broadcast_from_primary(
             lambda: [name for name in wanted if name not in ready and cache.get(KIND, name)]
         )
         ready.update({name: _load(cache.path(KIND, name)) for name in there})
-        if checkpoints is not None and leading():
+        if checkpoints is not None and is_primary():
             for name in there:  # left by who was killed when it had published the net
                 checkpoints.remove(name)
         if on_trained is not None:
@@ -149,7 +149,7 @@ def ensure_sources(
         ]
         missing = collect()
         if missing and not any(trained):
-            agreed(partial(_wait, cache, missing[0].key))
+            broadcast_from_primary(partial(_wait, cache, missing[0].key))
             missing = collect()
     return ready
 
@@ -213,10 +213,9 @@ def _train_group(
             ):
                 requests, runs = zip(*together, strict=True)
                 with stopping.held_back():
-                    with peers_alive():
-                        trained = trainer.train(runs, partial(_between, requests, checkpoints))
+                    trained = trainer.train(runs, partial(_between, requests, checkpoints))
                     for request, result in zip(requests, trained, strict=True):
-                        if leading():
+                        if is_primary():
                             _publish(request, result, forward, cache, checkpoints)
         count += len(batch)
         after_batch()
@@ -248,16 +247,15 @@ def _equally_far(
 def _between(
     requests: Sequence[SourceRequest], checkpoints: Checkpoints | None, end: TrainState
 ) -> None:
-    asked = anyone(stopping.asked())
-    if checkpoints is not None and (asked or agreed(checkpoints.due)):
+    stop = any_process(stopping.requested())
+    if checkpoints is not None and (stop or broadcast_from_primary(checkpoints.due)):
         kept = {
             request.key: Kept(paused.arrays(), {"update": paused.update})
             for request, paused in zip(requests, end.states(), strict=True)
         }
-        if leading():
-            checkpoints.write(kept, wait=asked)
-    if asked:
-        stopping.obey_with_others()
+        if is_primary():
+            checkpoints.write(kept, wait=stop)
+    stopping.obey(stop)
 
 
 def _claimed(
@@ -265,7 +263,7 @@ def _claimed(
 ) -> Iterator[SourceRequest]:
     """Those of the requests that are ours to train; `locks` takes the lock of each."""
     for request in requests:
-        if agreed(partial(_take, request.key, cache, locks)):
+        if broadcast_from_primary(partial(_take, request.key, cache, locks)):
             yield request
 
 
@@ -292,7 +290,7 @@ def _run(request: SourceRequest, trainer: Trainer, checkpoints: Checkpoints | No
 def _begun(request: SourceRequest, trainer: Trainer, checkpoints: Checkpoints | None) -> Run:
     """As `_run`, the same on all processes."""
     run = _run(request, trainer, checkpoints)
-    if agreed(lambda: run.update) != run.update:
+    if broadcast_from_primary(lambda: run.update) != run.update:
         raise UserError(
             "cache: process 0 has found checkpoints there that this one has not; accepted: a folder that all processes "
             "share"

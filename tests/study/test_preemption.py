@@ -146,24 +146,6 @@ def test_a_checkpoint_that_cannot_be_written_ends_nothing(tmp_path, unbroken) ->
     )
 
 
-def test_a_launcher_that_takes_the_signal_may_have_the_run_go_on(
-    tmp_path, at_batches, unbroken
-) -> None:
-    """As submitit does with SIGTERM; what was kept by then is there, should a kill follow."""
-    heard: list[bool] = []
-    at_batches(_term(3))
-    before = signal.signal(
-        signal.SIGTERM, lambda *given: heard.append(any((tmp_path / CHECKPOINTS).iterdir()))
-    )
-    try:
-        with on_signals():
-            tiny.run(tmp_path, tiny.trials(*STUDY))
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert heard == [True]
-    assert tiny.table(tmp_path) == unbroken
-
-
 def test_source_nets_go_on_as_well(tmp_path, at_batches, monkeypatch) -> None:
     trials = tiny.trials("chunk=2", "pretrain.updates=8")
     materials = Materials(Cache(default_root()), lambda what: None)
