@@ -210,7 +210,7 @@ def _works_of(agent: subprocess.Popen[str]) -> list[int]:
 
 @pytest.mark.slow
 def test_a_preempted_run_of_an_agent_goes_on_as_the_same_run(place: Place) -> None:
-    agent = place.start(*place.sweep({"depth": [5]}, *LONG))
+    agent = place.start(*place.sweep({"depth": [5]}, *LONG, "tracking.requeue=true"))
     server = place.server
     place.wait(lambda: lines_of(place.out), agent)  # the first of four
     (work,) = _works_of(agent)
@@ -220,14 +220,12 @@ def test_a_preempted_run_of_an_agent_goes_on_as_the_same_run(place: Place) -> No
     run = server.runs["run0"]
     assert server.ended == ["run0", "run0"]
     assert (run.begun, run.exit_codes) == (2, [255, 0])
-    assert run.summary["preempted"]
     assert metrics(run)
     assert [step["_step"] for step in run.history] == list(range(len(run.history)))
     written = [row["status"] for row in lines_of(place.out)]
     assert written.count("done") == len(rows_of(place.out)) == 4
     assert set(written) <= {"done", "interrupted"}
     assert metrics(run)[-1] == pytest.approx(mean_of(rows_of(place.out)))
-    assert not list((place.out / "claims").glob("wandb-*"))
     assert place.secrets() == []
 
 
@@ -245,18 +243,7 @@ def test_a_run_that_wandb_stops_early_is_not_run_again(place: Place, told: str) 
     assert code == 0, said
     run = server.runs["run0"]
     assert (run.begun, run.exit_codes, run.preempting) == (1, [255], False)
-    assert run.summary["failure"] == "stopped by W&B"
-
-
-@pytest.mark.slow
-def test_a_run_that_fails_under_an_agent_says_why(place: Place) -> None:
-    place.run(*place.sweep({"n_per_class": [1000]}))
-    run = place.server.runs["run0"]
-    assert (run.begun, run.exit_codes) == (1, [1])
-    assert run.summary["failure"].startswith("n_per_class: got 1000; accepted: ")
-    assert run.config["n_per_class"] == 1000
-    assert not list(place.out.glob("rows/*"))
-    assert place.secrets() == []
+    assert run.summary["failure"] == f"stopped by {'SIGINT' if told == 'the run' else 'SIGTERM'}"
 
 
 @pytest.mark.slow

@@ -68,6 +68,8 @@ class TrackingConfig:
     project: Text = "convtl"
     entity: Text | None = None
     group: Text | None = None
+    requeue: bool = False
+    """whether a run of a W&B agent that a signal stops is queued again: also one that W&B itself stops early"""
 
 
 @dataclass(frozen=True, config=STRICT)

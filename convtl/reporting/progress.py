@@ -73,7 +73,6 @@ class Progress:
         self._finished += flops
         if self.tracker is not None:
             self.tracker.trial(row)
-            self.tracker.progress(self._done, self._total)
         if self._bar is not None:
             self._bar.update(1)
         if row.get("status") == "diverged":

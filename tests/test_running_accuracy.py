@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.tracking import CurvePoint
-from convtl.tracking.means import Means, curve_values, plain
+from convtl.tracking import CurvePoint, RunningAccuracy, curve_values, plain
 
 MEAN = "study/mean_val_accuracy"
 
@@ -30,11 +29,11 @@ def point(
 
 
 def test_nothing_is_told_of_nothing() -> None:
-    assert Means().values() == {"study/trials": 0, "study/diverged": 0}
+    assert RunningAccuracy().values() == {"study/trials": 0, "study/diverged": 0}
 
 
 def test_a_trial_in_flight_counts_with_its_best_rate_and_then_with_its_row() -> None:
-    means = Means()
+    means = RunningAccuracy()
     means.add_row(row("a", 0.5))
     means.add_points([point("b", 1e-3, 0.1), point("b", 1e-2, 0.3)])
     assert means.values()[MEAN] == pytest.approx(0.4)
@@ -44,18 +43,18 @@ def test_a_trial_in_flight_counts_with_its_best_rate_and_then_with_its_row() -> 
     assert means.values()[MEAN] == pytest.approx(0.35)
     means.add_row(row("b", 0.7))
     assert means.values()[MEAN] == pytest.approx(0.6)
-    assert means.done == 2
+    assert means.values()["study/trials"] == 2
 
 
 def test_what_is_finished_is_not_in_flight_again() -> None:
-    means = Means()
+    means = RunningAccuracy()
     means.add_row(row("a", 0.5))
     means.add_points([point("a", 1e-3, 0.1)])
     assert means.values()[MEAN] == 0.5
 
 
 def test_diverged_trials_are_counted_and_left_out() -> None:
-    means = Means()
+    means = RunningAccuracy()
     means.add_points([point("a", 1e-3, 0.9), point("b", 1e-3, math.nan)])
     means.add_row({"trial": "a", "status": "diverged"})
     means.add_row(row("c", np.float32(0.25)))
@@ -73,7 +72,7 @@ def test_the_end_does_not_depend_on_order_or_on_what_was_in_flight(
     rows: list[Any], random: Any
 ) -> None:
     final = {f"t{number}": accuracy for number, accuracy in rows}
-    plain, told = Means(), Means()
+    plain, told = RunningAccuracy(), RunningAccuracy()
     for trial, accuracy in final.items():
         plain.add_row(row(trial, accuracy))
     for trial in random.sample(sorted(final), len(final)):

@@ -1,6 +1,5 @@
 """What wandb is told, read from what it keeps."""
 
-import contextlib
 import json
 import math
 import os
@@ -10,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +16,7 @@ import pytest
 from PIL import Image
 from wandb_server import ENTITY, PROJECT, Server, serving
 
-from convtl.errors import UserError
-from convtl.tracking.wandb_run import WandbTracker, _require_login
+from convtl.tracking import Tracker
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -44,15 +41,7 @@ import sys
 from pathlib import Path
 from convtl.config.schema import TrackingConfig
 from convtl.tracking import open_tracker
-tracker = open_tracker(TrackingConfig(), "study", {}, Path(sys.argv[1]))
-assert not tracker.follows
-tracker.begin(iter(lambda: 1 / 0, None))
-tracker.curve([])
-tracker.preempted("x")
-tracker.trial({"val_accuracy": 0.5})
-tracker.progress(1, 2)
-tracker.finish([{}], [], None, {})
-tracker.fail("x")
+assert open_tracker(TrackingConfig(), "study", {}, Path(sys.argv[1])) is None
 assert not [name for name in sys.modules if name.split(".")[0] == "wandb"]
 """
 
@@ -72,8 +61,8 @@ import numpy as np
 from convtl.config.schema import TrackingConfig
 from convtl.tracking import CurvePoint, open_tracker
 
-out, ending, mode = Path(sys.argv[1]), *sys.argv[2:]
-config = TrackingConfig(mode=mode, project="depths")
+out, ending, mode = Path(sys.argv[1]), *sys.argv[2:4]
+config = TrackingConfig(mode=mode, project="depths", requeue="requeue" in sys.argv)
 tracker = open_tracker(config, "finetune_depth", {"depth": ["all"], "optim": {"kind": "adam"}}, out)
 rows = [
     {"study": "s", "trial": "t1", "depth": 1, "val_accuracy": 0.5, "test_accuracy": 0.4, "status": "done"},
@@ -82,23 +71,19 @@ rows = [
     {"study": "s", "trial": "t3", "depth": 2, "val_accuracy": float("nan"), "status": "diverged"},
 ]
 assert tracker.follows
-tuning = {"study": "s", "trial": "u1", "val_accuracy": 0.1, "status": "done"}
-tracker.curve([CurvePoint("u1", 1e-3, 3, 6, 1.5, 0.05)])
-tracker.trial(tuning)
 tracker.begin([{"trial": "t0", "val_accuracy": 0.25, "status": "done"}])
 for accuracy in (0.25, 0.5):
     tracker.curve([CurvePoint("t1", 1e-3, 3, 6, 1.5, accuracy), CurvePoint("t1", 1e-2, 3, 6, 0.5, 0.125)])
-for number, row in enumerate(rows):
+for row in rows:
     tracker.trial(row)
-    tracker.progress(number + 8, 10)
 if ending == "finish":
-    tracker.finish(rows, [out / "depth.png"], out / "report.html", {"best_depth": "all", "effect": 0.25})
+    tracker.finish(rows, out, {"best_depth": "all", "effect": 0.25})
 elif ending == "failures":
-    tracker.finish(rows, [], None, {}, ["no memory", "no memory", "no luck"])
-elif ending == "preempted":
-    tracker.preempted("spot machine")
+    tracker.finish(rows, None, {}, ["no memory", "no memory", "no luck"])
+elif ending == "stop":
+    tracker.stop("stopped by SIGTERM")
 else:
-    tracker.fail("Ctrl-C")
+    tracker.fail("no luck")
 """
 
 
@@ -133,7 +118,8 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     home = tmp_path_factory.mktemp("home")
     out = home / "my [study]"
     out.mkdir()
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(out / "depth.png")
+    (out / "figures").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(out / "figures" / "depth.png")
     (out / "report.html").write_text("<html><body>depth report</body></html>")
     done = _python(TOLD, str(out), "finish", "offline", HOME=str(home), WANDB_API_KEY=KEY)
     assert done.returncode == 0, done.stderr
@@ -165,11 +151,9 @@ def test_offline_keeps_every_trial_and_running_means(offline: tuple[Path, str]) 
     history = [
         _items(record.history.item) for record in _log(offline[0]) if record.HasField("history")
     ]
-    tuning, *trials = [step for step in history if "trial/id" in step]
-    assert tuning["trial/id"] == "u1"
-    assert not [name for name in tuning if name.startswith("study/")]  # no trial of the study's own
+    trials = [step for step in history if "trial/id" in step]
     assert [step["trial/id"] for step in trials] == ["t1", "t2", "t3"]
-    assert [step["trials_done"] for step in trials] == [2, 3, 4]
+    assert [step["trials_done"] for step in trials] == [1, 2, 3]
     assert [step["trial/depth"] for step in trials] == [1, "all", 2]
     assert [step.get("trial/test_accuracy") for step in trials] == [0.4, 0.6, None]
     assert trials[1]["trial/frozen_ok"] is True
@@ -181,11 +165,6 @@ def test_offline_keeps_every_trial_and_running_means(offline: tuple[Path, str]) 
     assert [step["study/diverged"] for step in trials] == [0, 0, 1]
     assert not [
         name for step in history for name in step if name.startswith("study/") and "test" in name
-    ]
-    assert [(s["progress/done"], s["progress/total"]) for s in history if "progress/done" in s] == [
-        (8, 10),
-        (9, 10),
-        (10, 10),
     ]
 
 
@@ -199,14 +178,14 @@ def test_offline_keeps_the_metric_of_sweeps_while_it_trains(offline: tuple[Path,
     # what was there, two looks at a trial in flight, three trials, and the table that all processes made
     assert values == [0.25, 0.25, 0.375, 0.375, 0.5, 0.5, 0.625]
     curves = [step for step in history if "curve/loss" in step]
-    assert [step["curve/val_accuracy"] for step in curves] == [0.05, 0.1875, 0.3125]
-    assert [step["curve/loss"] for step in curves] == [1.5, 1.0, 1.0]
+    assert [step["curve/val_accuracy"] for step in curves] == [0.1875, 0.3125]
+    assert [step["curve/loss"] for step in curves] == [1.0, 1.0]
 
 
 def test_offline_counts_trials_on_the_axis(offline: tuple[Path, str]) -> None:
     metrics = [record.metric for record in _log(offline[0]) if record.HasField("metric")]
     steps = {metric.glob_name: metric.step_metric for metric in metrics if metric.glob_name}
-    assert steps["trial/*"] == steps["progress/*"] == "trials_done"
+    assert steps["trial/*"] == "trials_done"
     assert "study/*" not in steps  # many values while a trial trains
 
 
@@ -249,7 +228,7 @@ def test_a_failed_study_says_why(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     records = _log(tmp_path / "new" / "out")
     told = [_items(record.summary.update) for record in records if record.HasField("summary")]
-    assert {"failure": "Ctrl-C"} in told
+    assert {"failure": "no luck"} in told
     assert [record.exit.exit_code for record in records if record.HasField("exit")] == [1]
 
 
@@ -269,18 +248,48 @@ def _run_ids(out: Path) -> list[str]:
     ]
 
 
-def test_a_preempted_run_goes_on_and_a_failed_one_does_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("requeue", [False, True])
+def test_a_signal_marks_a_run_as_preempted_only_where_that_is_asked_for(
+    tmp_path: Path, requeue: bool
+) -> None:
+    words = ("stop", "offline", *["requeue"] * requeue)
+    done = _python(TOLD, str(tmp_path / "out"), *words, HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    records = _log(tmp_path / "out")
+    assert bool([record for record in records if record.HasField("preempting")]) == requeue
+    assert [record.exit.exit_code for record in records if record.HasField("exit")] == [255]
+
+
+def test_the_same_command_goes_on_in_the_same_run(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    for ending in ("preempted", "fail"):
+    for ending in ("stop", "fail"):
         done = _python(TOLD, str(out), ending, "offline", HOME=str(tmp_path))
         assert done.returncode == 0, done.stderr
-        assert len(list((out / "claims").iterdir())) == (ending == "preempted")
         time.sleep(1)  # names of folders are seconds
-    first, second = sorted(out.glob("wandb/offline-run-*/run-*.wandb"))
-    assert first.stem == second.stem
-    records = _records(first)
-    assert [record for record in records if record.HasField("preempting")]
-    assert [record.exit.exit_code for record in records if record.HasField("exit")] == [255]
+    done = _python(TOLD, str(tmp_path / "other"), "fail", "offline", HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    first, second = _run_ids(out)
+    assert first == second
+    assert _run_ids(tmp_path / "other") != [first]
+
+
+SIDE_BY_SIDE = """
+import subprocess, sys
+from pathlib import Path
+from convtl.config.schema import TrackingConfig
+from convtl.tracking import open_tracker
+tracker = open_tracker(TrackingConfig(mode="offline"), "study", {}, Path(sys.argv[1]))
+if len(sys.argv) == 2:
+    subprocess.run([sys.executable, "-c", sys.stdin.read(), sys.argv[1], "second"], check=True)
+tracker.fail("over")
+"""
+
+
+def test_beside_a_live_process_of_the_same_command_a_new_run_is_begun(tmp_path: Path) -> None:
+    code = SIDE_BY_SIDE.replace("sys.stdin.read()", repr(SIDE_BY_SIDE))
+    done = _python(code, str(tmp_path / "out"), HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert len(set(_run_ids(tmp_path / "out"))) == 2
 
 
 def test_the_id_that_an_agent_gives_wins(tmp_path: Path) -> None:
@@ -291,6 +300,13 @@ def test_the_id_that_an_agent_gives_wins(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").glob("wandb/offline-run-*/run-*.wandb")] == [
         "run-agents.wandb"
     ]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+    assert running.unknown == []
 
 
 # --- online -----------------------------------------------------------------------------------------
@@ -310,13 +326,35 @@ except UserError as error:
 
 def test_online_without_a_login_is_refused_before_anything_starts(tmp_path: Path) -> None:
     done = _python(ONLINE, str(tmp_path / "out"), HOME=str(tmp_path))
-    assert done.stderr == ""
     assert re.fullmatch(
         r"tracking\.mode: online needs a login for \S+; run `wandb login`, set WANDB_API_KEY,"
         r" or use tracking\.mode=offline\n",
         done.stdout,
     )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("key", ["base_url", "http_proxy"])
+def test_online_a_folder_does_not_choose_the_server(
+    server: Server, tmp_path: Path, key: str
+) -> None:
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_text(f"[default]\nproject = p\n{key} = {server.url}\n")
+    done = _python(ONLINE, str(tmp_path / "out"), HOME=str(tmp_path), WANDB_API_KEY=KEY)
+    assert done.stdout.startswith(f"tracking.mode: online with {key} in "), done.stderr
+    assert server.bodies == []
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("netrc", [".netrc", "elsewhere"])
+def test_online_a_login_in_netrc_counts(server: Server, tmp_path: Path, netrc: str) -> None:
+    (tmp_path / netrc).write_text(f"machine {server.url[7:]} login user password {KEY}\n")
+    (tmp_path / netrc).chmod(0o600)
+    environment = {"HOME": str(tmp_path), "WANDB_BASE_URL": server.url}
+    environment |= {"NETRC": str(tmp_path / netrc)} if netrc != ".netrc" else {}
+    done = _python(ONLINE, str(tmp_path / "out"), **environment)
+    assert done.stdout == "", done.stderr
+    assert len(server.runs) == 1
 
 
 def test_online_with_a_key_that_is_none_is_one_line(tmp_path: Path) -> None:
@@ -331,13 +369,6 @@ import os, signal, time
 time.sleep(17)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
-    assert running.unknown == []
 
 
 def _secrets(
@@ -356,7 +387,8 @@ def _secrets(
 def test_online_tells_the_server_the_same(server: Server, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(out / "depth.png")
+    (out / "figures").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(out / "figures" / "depth.png")
     (out / "report.html").write_text("<html><body>depth report</body></html>")
     environment = {"HOME": str(tmp_path), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
     done = _python(TOLD, str(out), "finish", "online", **environment)
@@ -387,34 +419,17 @@ def test_online_a_killed_run_goes_on_with_its_next_process(server: Server, tmp_p
     assert before
     done = _python(TOLD, str(tmp_path / "out"), "fail", "online", **environment)
     assert done.returncode == 0, done.stderr
-    assert (run.begun, run.exit_codes[-1], run.summary["failure"]) == (2, 1, "Ctrl-C")
+    assert (run.begun, run.exit_codes[-1], run.summary["failure"]) == (2, 1, "no luck")
     assert run.history[: len(before)] == before
     steps = [step["_step"] for step in run.history]
     assert steps == sorted(set(steps))
     assert list(server.runs) == [run.name]
 
 
-def test_online_a_run_that_the_server_refuses_to_go_on_with_is_left(
-    server: Server, tmp_path: Path
-) -> None:
-    """As when somebody has deleted it: its name cannot be used again."""
-    environment = {"HOME": str(tmp_path), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
-    done = _python(TOLD, str(tmp_path / "out"), "preempted", "online", **environment)
-    assert done.returncode == 0, done.stderr
-    (first,) = server.runs
-    server.deleted.append(first)
-    done = _python(TOLD, str(tmp_path / "out"), "fail", "online", **environment)
-    assert done.returncode == 0, done.stderr
-    assert f"tracking: run {first} does not go on (" in done.stderr
-    assert len(server.runs) == 2
-
-
 @pytest.mark.slow
-def test_sync_puts_the_two_parts_of_a_preempted_run_together(
-    server: Server, tmp_path: Path
-) -> None:
+def test_sync_puts_the_two_parts_of_a_stopped_run_together(server: Server, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    for ending in ("preempted", "fail"):
+    for ending in ("stop", "fail"):
         done = _python(TOLD, str(out), ending, "offline", HOME=str(tmp_path))
         assert done.returncode == 0, done.stderr
         time.sleep(1)  # names of folders are seconds
@@ -434,46 +449,8 @@ def test_sync_puts_the_two_parts_of_a_preempted_run_together(
     name = "study/mean_val_accuracy"
     assert [step.get(name) for step in run.history] == [step.get(name) for step in told]
     assert run.config["optim"] == {"kind": "adam"}
-    assert run.summary["failure"] == "Ctrl-C"
+    assert run.summary["failure"] == "no luck"
     assert _secrets(tmp_path, done, server) == []
-
-
-@pytest.mark.parametrize(
-    ("machine", "server", "enough"),
-    [
-        ("wandb.example.org", "wandb.example.org", True),
-        ("wandb.example.org:8080", "wandb.example.org:8080", True),
-        ("api.wandb.ai", "wandb.example.org", False),
-        ("wandb.example.org", "api.wandb.ai", False),
-        ("api.wandb.ai", "api.forge.coreweave.com", True),  # the public server's old name
-    ],
-)
-def test_a_login_in_netrc_counts(
-    machine: str, server: str, enough: bool, monkeypatch: Any, tmp_path: Path
-) -> None:
-    (tmp_path / "netrc").write_text(f"machine {machine} login user password {KEY}\n")
-    (tmp_path / "netrc").chmod(0o600)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    settings = SimpleNamespace(base_url=f"https://{server}", api_key=None)
-    with (
-        contextlib.nullcontext()
-        if enough
-        else pytest.raises(UserError, match=f"needs a login for {server};")
-    ):
-        _require_login(settings)
-
-
-def test_a_netrc_in_the_home_folder_is_found(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("NETRC", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    settings = SimpleNamespace(base_url="https://wandb.example.org", api_key=None)
-    with pytest.raises(UserError):
-        _require_login(settings)
-    (tmp_path / ".netrc").write_text(f"machine wandb.example.org login user password {KEY}\n")
-    (tmp_path / ".netrc").chmod(0o600)
-    _require_login(settings)
 
 
 # --- robustness -------------------------------------------------------------------------------------
@@ -491,13 +468,12 @@ class _BrokenRun:
 def test_a_tracker_that_breaks_down_is_told_once_and_ends_nothing() -> None:
     said: list[str] = []
     run = _BrokenRun()
-    tracker = WandbTracker(run, said.append)
+    tracker = Tracker(run, said.append)
     tracker.begin([])
     tracker.curve([])
     tracker.trial({"val_accuracy": math.nan})
     tracker.trial({"val_accuracy": 0.5})
-    tracker.progress(2, 2)
-    tracker.finish([], [], None, {})
+    tracker.finish([], None, {})
     tracker.fail("late")
     assert run.calls == 1
     assert said == [
