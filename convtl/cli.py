@@ -1,12 +1,13 @@
-"""The Hydra boundary: words on the command line -> plain data, or one clear line.
+"""The Hydra boundary: words of a command line -> one `Invocation` of plain data, or one clear line.
 
-Nothing but this file knows Hydra. It composes, and leaves every check of keys, names and values to
-`convtl.config` and `convtl.study.grid`, which know what is accepted.
+Nothing but this file knows Hydra. It composes; what keys and values are accepted, `convtl.config` knows.
 """
 
 import os
 import re
-from collections.abc import Callable, Sequence
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -25,82 +26,118 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from convtl.config.schema import REGISTRIES
 from convtl.entry import GROUPS, conf_folders, options
 from convtl.errors import UserError, unknown_name
-from convtl.inert import leaves, refuse_code
 from convtl.runtime.cores import LIMIT, core_count
-from convtl.secrets import looks_secret, refuse_secrets
+from convtl.study.assignments import refuse_hidden
+
+LAUNCHERS = {"processes": "joblib", "submitit": "submitit", "slurm": "submitit", "ray_tasks": "ray"}
+"""Launchers in conf/ -> the extra that each needs; its plugin is `hydra_plugins.hydra_EXTRA_launcher`."""
 
 _APPENDED = ("experiment", "protocol")
 """Groups that are not in the defaults list; their files hold differences, and later ones win."""
 
 _AS_TYPED = re.compile(r"^(out|cache|question|(.*\.)?(path|data_dir|letters))$")
 _OVERRIDE = re.compile(r"^(?P<prefix>\+\+|\+|~)?(?P<key>[\w./@:-]+)(=(?P<value>.*))?$", re.DOTALL)
+_MOST_ALIASES = 50
+"""YAML aliases in a file; nested ones could grow to any size."""
 
 
-class _UsersConf(SearchPathPlugin):
-    """Searches `conf/` of the working directory after the package's own."""
+@dataclass(frozen=True)
+class Invocation:
+    """A command line: one study, or with `-m` the jobs of a sweep.
 
-    wanted = True
+    Attributes:
+      words: overrides as typed; of a sweep with a word for its shares.
+      contents: the composed config of each job, as plain data.
+      launcher: name of what starts the jobs; `basic` runs them here.
+    """
 
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for folder in conf_folders()[1:] if self.wanted else []:
-            search_path.append("convtl-user", f"file://{folder}")
+    words: tuple[str, ...]
+    contents: tuple[dict[str, Any], ...]
+    multirun: bool
+    launcher: str
 
-
-def _prepare() -> None:
-    """Stores the nodes of the registries, one for each file, and the user's search path; sets resolvers up."""
-    for resolver in (
-        "oc.create",
-        "oc.decode",
-    ):  # with these, text could become configs that nobody has checked
-        OmegaConf.register_new_resolver(resolver, lambda *given: _no_resolver(), replace=True)
-    OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
-    nodes = {
-        name: {
-            path.stem: _load(path) for folder in conf_folders() for path in _files(folder / name)
-        }
-        for name in REGISTRIES
-    }
-    ConfigStore.instance().store(name="registry", node=nodes)
-    Plugins.instance().register(_UsersConf)
+    @property
+    def command(self) -> str:
+        """The command of the whole study: without shares, and without what is meant for Hydra."""
+        keys = ("shards", "shard", "hydra")
+        kept = [word for word in self.words if not _key(word).startswith(keys)]
+        flag = ["-m"] if self.multirun else []
+        return shlex.join(["python", "-m", "convtl.run", *flag, *kept])
 
 
-def _no_resolver() -> Any:
-    raise UserError("configuration: ${oc.create:...} and ${oc.decode:...} are not accepted")
+def read(argv: Sequence[str]) -> Invocation:
+    """Compose everything that a command line asks for.
+
+    Raises:
+      UserError: the words cannot be composed, or would have something done that has to be typed.
+    """
+    words = [word for word in argv if word not in ("-m", "--multirun")]
+    multirun, launcher = len(words) < len(argv), _launcher(words)
+    if launcher != "basic" and not multirun:
+        raise UserError(f"hydra/launcher: got '{launcher}' without -m; accepted: with -m")
+    if multirun:
+        words = _with_shares(words)
+    jobs = points(words) if multirun else [overrides_from(words)]
+    contents = tuple(map(compose_overrides, jobs))
+    for content in contents:
+        refuse_hidden(typed_keys(words), content)
+        _refuse_untyped_online(words, content)
+    return Invocation(tuple(words), contents, multirun, launcher)
 
 
-def _environment(*given: Any) -> Any:
-    """As OmegaConf's own `oc.env`, but for secrets."""
-    name = str(given[0]) if given else ""
-    if looks_secret(name):
+def _refuse_untyped_online(words: Sequence[str], content: Mapping[str, Any]) -> None:
+    tracking = content.get("tracking")
+    online = isinstance(tracking, Mapping) and tracking.get("mode") == "online"
+    if online and not {"tracking", "tracking.mode"} & set(typed_keys(words)):
         raise UserError(
-            f"configuration: ${{oc.env:{name}}} is not accepted: what it holds must not be written down"
+            "tracking.mode: got 'online' from a file; accepted: typed, as tracking.mode=online"
         )
-    if name in os.environ:
-        return os.environ[name]
-    if len(given) < 2:
-        raise UserError(f"configuration: ${{oc.env:{name}}}: there is no such environment variable")
-    return None if given[1] is None else str(given[1])
 
 
-def _load(path: Path) -> Any:
-    try:
-        return OmegaConf.load(path)
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"configuration: {path}: {' '.join(str(error).split())}") from None
+def _launcher(words: Sequence[str]) -> str:
+    named = [word.partition("=")[2] for word in words if _key(word) == "hydra/launcher"]
+    name = named[-1] if named else "basic"
+    if name != "basic" and name not in LAUNCHERS:
+        raise unknown_name("hydra/launcher", name, ["basic", *LAUNCHERS])
+    extra = LAUNCHERS.get(name)
+    if extra is not None and find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
+        raise UserError(f"hydra/launcher: '{name}' is not installed: pip install -e '.[{extra}]'")
+    return name
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.yaml"))
+def _with_shares(words: Sequence[str]) -> list[str]:
+    """Put `shard=0,1,2,3` beside `shards=4`: a job for each share."""
+    typed = [word for word in words if _key(word) == "shards"]
+    if len(points(typed)) > 1:
+        raise UserError(f"shards: got '{typed[-1].partition('=')[2]}'; accepted: one number")
+    first = compose_overrides(points(words)[0])
+    shards = first["shards"]
+    if first["shard"] is not None or first["dry_run"] or type(shards) is not int or shards < 2:
+        return list(words)
+    return [*words, f"shard={','.join(map(str, range(shards)))}"]
+
+
+# --- words -> Hydra's overrides ---------------------------------------------------------------------
+
+
+def typed_keys(words: Sequence[str]) -> list[str]:
+    """Return the keys to which words give a value."""
+    matches = [_OVERRIDE.match(word) for word in words]
+    return [match["key"] for match in matches if match and match["prefix"] != "~"]
+
+
+def _key(word: str) -> str:
+    return next(iter(typed_keys([word])), "")
 
 
 def overrides_from(words: Sequence[str], sweep: bool = False) -> list[str]:
-    """Words as typed -> Hydra overrides.
+    """Return words as typed as Hydra's overrides.
 
     Paths are quoted, so that spaces and brackets in them are taken as they are. Keys need no `+` to be
     added: whether a key exists is for `convtl.config` to say, in one line.
@@ -114,12 +151,6 @@ def overrides_from(words: Sequence[str], sweep: bool = False) -> list[str]:
     return [_override(word, sweep) for word in words]
 
 
-def typed_keys(words: Sequence[str]) -> list[str]:
-    """The keys that words give a value."""
-    found = [_OVERRIDE.match(word) for word in words]
-    return [match["key"] for match in found if match and match["prefix"] != "~"]
-
-
 def _override(word: str, sweep: bool) -> str:
     match = _OVERRIDE.match(word)
     if match is None or (match["value"] is None and match["prefix"] != "~"):
@@ -127,11 +158,9 @@ def _override(word: str, sweep: bool) -> str:
             f"'{word}': not understood; accepted: key=value, such as depth=3 or 'n_per_class=[5,50]'"
         )
     prefix, key, value = match["prefix"] or "", match["key"], match["value"]
-    if (
-        key == "hydra.searchpath"
-    ):  # it could name a Python package, which is imported to be searched
+    if key == "hydra.searchpath" or "_target_" in word:  # names code
         raise UserError(
-            "hydra.searchpath: not accepted; a folder conf/ where convtl is started is read"
+            f"{key}: never executed; accepted: hydra/launcher={' or '.join(LAUNCHERS)}, a folder conf/"
         )
     if prefix == "~" or key.startswith("hydra"):
         return word
@@ -140,6 +169,8 @@ def _override(word: str, sweep: bool) -> str:
         for name in names:
             if name not in options(key):
                 raise unknown_name(key, name, options(key))
+            for folder in conf_folders():
+                _load(folder / key / f"{name}.yaml")  # its faults are named with the file
         return f"{'+' if key in _APPENDED else ''}{key}={value}"
     if key in REGISTRIES and not value.startswith("{"):
         raise UserError(f"{key}: got '{value}'; accepted: {key}.NAME.KEY=VALUE, one key at a time")
@@ -147,7 +178,7 @@ def _override(word: str, sweep: bool) -> str:
 
 
 def _value(key: str, value: str, sweep: bool) -> str:
-    """A value as Hydra reads it: paths, prose, and what is not in its grammar are quoted."""
+    """Quote paths, prose, and what is not in Hydra's grammar."""
     typed = bool(value) and value[0] not in "'\"" and value != "null"
     if _AS_TYPED.match(key):
         return _quoted(value) if typed else value
@@ -171,8 +202,30 @@ def _quoted(text: str) -> str:
     return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", text)) + "'"
 
 
+def points(words: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of every point of a `-m` sweep, in Hydra's order.
+
+    Raises:
+      UserError: an override cannot be parsed, or stands for no finite list of points.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides_from(words, sweep=True))
+        choices = [
+            [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
+            if item.is_sweep_override()
+            else [str(item.input_line)]
+            for item in parsed
+        ]
+    except HydraException as error:
+        raise UserError(_plain(error)) from None
+    return [list(point) for point in product(*choices)]
+
+
+# --- composing --------------------------------------------------------------------------------------
+
+
 def compose(words: Sequence[str]) -> dict[str, Any]:
-    """The config of one study as plain data.
+    """Compose the config of one study as plain data.
 
     Raises:
       UserError: the words cannot be composed.
@@ -181,35 +234,73 @@ def compose(words: Sequence[str]) -> dict[str, Any]:
 
 
 def compose_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """As `compose`, for overrides that are Hydra's already."""
-    _prepare()
+    """Compose as `compose` does, from overrides that are Hydra's already."""
+    _register()
     try:
-        content = OmegaConf.to_container(_composed(overrides), resolve=True)
+        config = _hydra_compose(overrides)
+        raw: Any = OmegaConf.to_container(config, resolve=False)
+        _refuse_hydra_in_files(raw, overrides)
+        study = OmegaConf.masked_copy(config, [key for key in raw if key != "hydra"])
+        content: Any = OmegaConf.to_container(study, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_plain(error)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:  # a file of the user's
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"configuration: {' '.join(str(error).split())}") from None
-    assert isinstance(content, dict)
-    found = {str(key): value for key, value in content.items()}
-    refuse_secrets(found)
-    return found
+    return {str(key): value for key, value in content.items()}
 
 
-def _composed(overrides: Sequence[str]) -> Any:
-    """What Hydra composes, once it is known that nothing in it would be executed."""
-    config = _hydras(overrides)
-    raw: Any = OmegaConf.to_container(config, resolve=False)
-    refuse_secrets(
-        {"hydra": {key: value for key, value in raw["hydra"].items() if key != "runtime"}}
-    )
-    plugins, known = _accepted(overrides)
-    refuse_code({str(k): v for k, v in raw.items()}, plugins, typed_keys(overrides), known)
-    with open_dict(config):
-        del config["hydra"]
-    return config
+class _UsersConf(SearchPathPlugin):
+    """Searches `conf/` of the working directory after the package's own."""
+
+    enabled = True
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in conf_folders()[1:] if self.enabled else []:
+            search_path.append("convtl-user", f"file://{folder}")
 
 
-def _hydras(overrides: Sequence[str]) -> Any:
+def _register() -> None:
+    """Store the nodes of the registries, one for each file, and the user's search path."""
+    nodes = {
+        name: {
+            path.stem: node
+            for folder in conf_folders()
+            for path in sorted((folder / name).glob("*.yaml"))
+            if "_target_" not in (node := _load(path)) or _foreign(path)
+        }
+        for name in REGISTRIES
+    }
+    ConfigStore.instance().store(name="registry", node=nodes)
+    Plugins.instance().register(_UsersConf)
+
+
+@lru_cache
+def _foreign(path: Path) -> bool:
+    """Say once that a file is another program's; it is left out."""
+    print(f"convtl: {path} is left out: its _target_ is for another program", file=sys.stderr)
+    return False
+
+
+def _load(path: Path) -> Any:
+    """The content of a YAML file; empty where there is none.
+
+    Raises:
+      UserError: it cannot be read, or holds no keys with values.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
+        if aliases > _MOST_ALIASES:
+            raise UserError(f"configuration: {path}: more than {_MOST_ALIASES} aliases")
+        node = OmegaConf.create(text)
+    except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"configuration: {path}: {' '.join(str(error).split())[:300]}") from None
+    if not OmegaConf.is_dict(node):
+        raise UserError(f"configuration: {path}: holds a list; accepted: keys with values")
+    return node
+
+
+def _hydra_compose(overrides: Sequence[str]) -> Any:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(conf_folders()[0]), version_base="1.3"):
         try:
@@ -218,150 +309,49 @@ def _hydras(overrides: Sequence[str]) -> Any:
             AttributeError,
             AssertionError,
             TypeError,
-        ) as error:  # Hydra's own keys, of a wrong type
+        ) as error:  # Hydra's keys, of a wrong type
             raise UserError(_plain(error)) from None
 
 
-def _accepted(overrides: Sequence[str]) -> tuple[set[str], set[tuple[tuple[str, ...], Any]] | None]:
-    """Launchers and sweepers, and (path, value) of all below `hydra`, that do not come out of the user's files."""
-    if not conf_folders()[1:]:
-        return _plugins(), None
-    chosen = [word for word in overrides if word.lstrip("+").startswith("hydra/")]
-    own = [word for word in chosen if not _users(word)]
-    plain = _without_users(tuple(own))
-    known = {*leaves(plain, ("hydra",)), *_of_launchers()}
-    any_launcher = chosen != own
-    return _plugins() if any_launcher else _plugins("sweeper") | {
-        plain["launcher"]["_target_"]
-    }, known
+def _refuse_hydra_in_files(raw: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse a file of the user's that sets what is below `hydra`: launchers, callbacks and logging are made of it."""
+    typed = tuple(word for word in overrides if word.lstrip("+~").startswith("hydra"))
+    if conf_folders()[1:] and _hydra_node(raw) != _without_users_conf(typed):
+        raise UserError(
+            "hydra: set in a file of conf/, which is never executed; accepted: typed, such as "
+            "hydra.launcher.partition=gpu"
+        )
+
+
+def _hydra_node(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The node `hydra`, without what it says of the command."""
+    node = {
+        key: value for key, value in raw["hydra"].items() if key not in ("overrides", "runtime")
+    }
+    return node | {"job": {**node["job"], "override_dirname": None}}
 
 
 @lru_cache
-def _of_launchers() -> frozenset[tuple[tuple[str, ...], Any]]:
-    """(path, value) of all in the package's own files for launchers, and in the installed launchers' defaults."""
-    stored = ConfigStore.instance().repo["hydra"]["launcher"].values()
-    nodes = [
-        *(item.node for item in stored),
-        *map(_load, _files(conf_folders()[0] / "hydra" / "launcher")),
-    ]
-    return frozenset(
-        pair
-        for node in nodes
-        for pair in leaves(OmegaConf.to_container(node), ("hydra", "launcher"))
-    )
-
-
-def _users(override: str) -> bool:
-    """Whether what it chooses is a file of the user's."""
-    group, _, name = override.lstrip("+").partition("=")
-    return any((folder / group / f"{name}.yaml").exists() for folder in conf_folders()[1:])
-
-
-@lru_cache
-def _without_users(overrides: tuple[str, ...]) -> dict[str, Any]:
-    """The node `hydra` as it is without any of the user's files."""
-    _UsersConf.wanted = False
+def _without_users_conf(typed: tuple[str, ...]) -> dict[str, Any]:
+    _UsersConf.enabled = False
     try:
-        found: Any = OmegaConf.to_container(_hydras(overrides).hydra, resolve=False)
+        return _hydra_node(OmegaConf.to_container(_hydra_compose(typed), resolve=False))  # type: ignore[arg-type]
     finally:
-        _UsersConf.wanted = True
-    return {str(key): value for key, value in found.items()}
-
-
-def _plugins(*groups: str) -> set[str]:
-    """What the installed launchers and sweepers have as their `_target_`."""
-    found = set()
-    for group in groups or ("launcher", "sweeper"):
-        for stored in ConfigStore.instance().repo.get("hydra", {}).get(group, {}).values():
-            found.add(str(OmegaConf.select(stored.node, "_target_")))
-    return found
+        _UsersConf.enabled = True
 
 
 def _plain(error: Exception) -> str:
     """The first telling line of a Hydra error."""
-    below: BaseException | None = error
-    while below is not None:
-        if isinstance(below, UserError):  # of a resolver
-            return str(below)
-        below = below.__cause__ or below.__context__
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return f"configuration: {lines[0]}" if lines else f"configuration: {type(error).__name__}"
 
 
-def points(words: Sequence[str]) -> list[list[str]]:
-    """Overrides of every point of a `-m` sweep, in Hydra's order, with those of Hydra's own keys.
-
-    Raises:
-      UserError: an override cannot be parsed.
-    """
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides_from(words, sweep=True))
-    except HydraException as error:
-        raise UserError(_plain(error)) from None
-    choices = [
-        [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
-        if item.is_sweep_override()
-        else [str(item.input_line)]
-        for item in parsed
-    ]
-    return [list(point) for point in product(*choices)]
+# --- launching --------------------------------------------------------------------------------------
 
 
-def _of_the_whole(overrides: Sequence[str]) -> list[str]:
-    """The overrides of a sweep that do not differ from point to point."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return [str(item.input_line) for item in parsed if not item.is_sweep_override()]
-
-
-def _refuse_code_of_the_whole(overrides: Sequence[str]) -> None:
-    """Checks what a launcher is made from: all that does not differ from point to point (each is checked as such)."""
-    try:
-        _composed(_of_the_whole(overrides))
-    except HydraException as error:
-        raise UserError(_plain(error)) from None
-
-
-LAUNCHERS = {"processes": "joblib", "submitit": "submitit", "slurm": "submitit", "ray_tasks": "ray"}
-"""Launchers in conf/ -> the extra that each needs; its plugin is `hydra_plugins.hydra_EXTRA_launcher`."""
-
-
-def launcher_of(words: Sequence[str]) -> str:
-    """The name of Hydra's launcher that words ask for: `basic`, which runs jobs here, if they do not say.
-
-    Raises:
-      UserError: there is none of this name, or its package is not installed.
-    """
-    named = [
-        word.partition("=")[2] for word in words if word.lstrip("+").startswith("hydra/launcher=")
-    ]
-    if not named or named[-1] == "basic":
-        return "basic"
-    Plugins.instance()  # finds those that are installed
-    installed = ConfigStore.instance().list("hydra/launcher")
-    extra = LAUNCHERS.get(named[-1])
-    if (
-        extra is None
-        and f"{named[-1]}.yaml" not in installed
-        and named[-1] not in options("hydra/launcher")
-    ):
-        raise unknown_name("hydra/launcher", named[-1], ["basic", *LAUNCHERS])
-    if extra is not None and find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
-        raise UserError(
-            f"hydra/launcher: '{named[-1]}' is not installed: pip install -e '.[{extra}]'"
-        )
-    return named[-1]
-
-
-def class_of_launcher(words: Sequence[str]) -> str:
-    """Name of the class of the launcher that a `-m` sweep gets, whatever its file is called."""
-    _prepare()
-    found = _hydras(_of_the_whole(overrides_from(words, sweep=True)))
-    return str(found.hydra.launcher._target_).rpartition(".")[2]
-
-
-def multirun(words: Sequence[str], task: Callable[[dict[str, Any]], Any], out: Path) -> list[Any]:
-    """Hands every point of a sweep to Hydra's launcher; its own folders go under `out`.
+def multirun(invocation: Invocation, task: Callable[[dict[str, Any]], Any], out: Path) -> list[Any]:
+    """Hand every point of a sweep to Hydra's launcher; its own folders go under `out`.
 
     Args:
       task: takes a composed config; pickled where a launcher starts processes.
@@ -372,16 +362,15 @@ def multirun(words: Sequence[str], task: Callable[[dict[str, Any]], Any], out: P
     Raises:
       UserError: the launcher's own keys are not understood.
     """
-    _prepare()
-    quiet = [
+    _register()
+    overrides = [
+        *overrides_from(invocation.words, sweep=True),
         f"hydra.sweep.dir={_quoted(str(out / 'launch'))}",
         "hydra.output_subdir=null",
         "hydra.job.chdir=false",
         "hydra/job_logging=none",
         "hydra/hydra_logging=none",
     ]
-    overrides = [*overrides_from(words, sweep=True), *quiet]
-    _refuse_code_of_the_whole(overrides)
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(conf_folders()[0]), version_base="1.3", job_name="convtl"):
         app: Any = GlobalHydra.instance().hydra
@@ -395,22 +384,20 @@ def multirun(words: Sequence[str], task: Callable[[dict[str, Any]], Any], out: P
 
 @dataclass(frozen=True)
 class _Task:
-    """What Hydra calls for a job: plain data in, and no more cores taken than the launcher gives it."""
+    """A job as Hydra calls it: with plain data, on no more cores than the launcher gives it."""
 
     run: Callable[[dict[str, Any]], Any]
 
     def __call__(self, config: Any) -> Any:
         if (cores := _cores_of_job(HydraConfig.get().launcher)) is not None:
-            os.environ.setdefault(
-                LIMIT, str(cores)
-            )  # a process that takes one job after another keeps it
-        content = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(content, dict)
+            # A process that takes one job after another keeps it.
+            os.environ.setdefault(LIMIT, str(cores))
+        content: Any = OmegaConf.to_container(config, resolve=True)
         return self.run({str(key): value for key, value in content.items()})
 
 
 def _cores_of_job(launcher: Any) -> int | None:
-    """What a launcher's config says of it; None where the system does, or where jobs run one after another."""
+    """Return a job's cores by its launcher's config; None where the system says, or where jobs run here."""
     if (jobs := OmegaConf.select(launcher, "n_jobs")) is not None:
         return max(1, core_count() // jobs) if jobs > 0 else 1
     for key in ("cpus_per_task", "ray.remote.num_cpus"):

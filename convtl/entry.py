@@ -1,9 +1,11 @@
-"""What every command begins with, and all that `--help` needs: quick to import, since it knows no Hydra and no JAX."""
+"""The frame of every command, and all that `--help` needs: quick to import, since it knows no Hydra and no JAX."""
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 from convtl.errors import UserError
 from convtl.runtime.stopping import Stopped
@@ -14,7 +16,7 @@ GROUPS = ("experiment", "debug", "optim", "protocol", "size")
 
 
 def conf_folders() -> list[Path]:
-    """The package's own conf/ (beside the package in a checkout, inside it in a wheel), then the user's."""
+    """Return the package's own conf/ (beside it in a checkout, inside it in a wheel), then the user's."""
     inside, beside = Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf"
     own = inside if inside.is_dir() else beside
     users = Path.cwd() / "conf"
@@ -22,10 +24,9 @@ def conf_folders() -> list[Path]:
 
 
 def options(group: str) -> list[str]:
-    """Names of the files in one folder of conf/."""
-    return sorted(
-        {path.stem for folder in conf_folders() for path in (folder / group).glob("*.yaml")}
-    )
+    """Return the names of the files in one folder of conf/."""
+    files = (path for folder in conf_folders() for path in (folder / group).glob("*.yaml"))
+    return sorted({path.stem for path in files})
 
 
 def folder(key: str, typed: str) -> Path:
@@ -42,20 +43,114 @@ def folder(key: str, typed: str) -> Path:
         raise UserError(f"{key}: got '{typed}'; there is no such home folder") from None
 
 
-def guarded(main: Callable[[list[str]], int]) -> int:
-    """Runs an entry point: a user's mistake is one line and code 2, Ctrl-C 130, another signal 75: try again.
+def keywords(words: list[str], defaults: dict[str, str | None], usage: str) -> dict[str, str]:
+    """Return the values of `key=value` words over their defaults; those without one are required.
 
-    What nobody has thought of is code 1, with its trace but without secrets.
+    Raises:
+      UserError: a key is unknown, empty or missing.
+    """
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    if len(given) < len(words) or set(given) - set(defaults) or "" in given.values():
+        raise UserError(f"got '{' '.join(words)}'; accepted: {usage}")
+    values = {**defaults, **given}
+    if missing := [key for key, value in values.items() if value is None]:
+        raise UserError(f"{missing[0]}: missing; accepted: {usage}")
+    return {key: value for key, value in values.items() if value is not None}
+
+
+class _Lenient:
+    """A stream that never fails: characters it cannot show are replaced, what cannot be written is dropped.
+
+    Attributes:
+      error: why something was dropped: a reader that has gone, a full disk.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        stream.reconfigure(errors="backslashreplace")
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            self.error = self.error or error
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())  # what is buffered goes there at the end
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def lenient_output() -> None:
+    """Let no trouble with stdout or stderr end the work of this process."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started the process
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif not isinstance(stream, _Lenient):
+            setattr(sys, name, _Lenient(stream))
+
+
+def output_is_lost() -> bool:
+    """Return whether nobody reads stdout any more."""
+    return getattr(sys.stdout, "error", None) is not None
+
+
+def command(main: Callable[[list[str]], int]) -> NoReturn:
+    """Run a command to its exit code.
+
+    After anything but success the process ends at once: threads of XLA may be at work, whose memory the
+    interpreter's way out would pull away, and of several processes it would wait for the others, who wait for this one.
+    """
+    lenient_output()
+    code = guarded(main)
+    sys.stdout.flush()
+    error = getattr(sys.stdout, "error", None)
+    if error is not None and not isinstance(error, BrokenPipeError):
+        print(f"convtl: output: {error.strerror}", file=sys.stderr)
+        code = code or 1
+    sys.stderr.flush()
+    if code:
+        os._exit(code)
+    sys.exit(0)
+
+
+def guarded(main: Callable[[list[str]], int]) -> int:
+    """Run a command on the words typed; turn whatever ends it into one line and an exit code.
+
+    A user's mistake, or a file system that does not do what is needed, is code 2; Ctrl-C 130, another signal 75: try
+    again. Any other error is code 1, with its trace but without secrets.
     """
     try:
         return main(sys.argv[1:])
     except UserError as error:
-        print(f"convtl: {redacted(str(error))}", file=sys.stderr)
-        return error.code
+        line, code = str(error), error.code
     except KeyboardInterrupt as error:
+        code = error.code if isinstance(error, Stopped) else 130
         by = f" by {error}" if isinstance(error, Stopped) else ""
-        print(f"convtl: stopped{by}; the same command goes on where it stopped", file=sys.stderr)
-        return error.code if isinstance(error, Stopped) else 130
+        line = f"stopped{by}; the same command goes on where it stopped"
+    except OSError as error:
+        line, code = _told(error), 2
     except Exception:
         print(redacted(traceback.format_exc()), file=sys.stderr)
         return 1
+    print(f"convtl: {redacted(line)}", file=sys.stderr)
+    return code
+
+
+def _told(error: OSError) -> str:
+    try:
+        Path.cwd()
+    except OSError:
+        return "the working directory is gone; accepted: one that exists"
+    place = f"'{os.fsdecode(error.filename)}': " if error.filename else ""
+    return f"{place}{error.strerror or error}"

@@ -11,9 +11,6 @@ class UserError(Exception):
     code = 2
     """exit code of the command"""
 
-    told = False
-    """whether it was told where the study is tracked"""
-
 
 class StorageError(UserError):
     """The file system does not do what is needed: a full disk, no rights, a folder that has vanished."""

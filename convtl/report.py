@@ -1,48 +1,13 @@
-"""`python -m convtl.report out=outputs/finetune_depth`: rebuilds the report from all rows found.
+"""`python -m convtl.report out=outputs/finetune_depth`: rebuild the report from all rows of a folder."""
 
-Keys:
-  out: the folder that `convtl.run` has written.
-  publish: a folder to which report, tables and figures are copied, to be kept with the code.
-  replication: a folder with the same study, run with another seed; for studies with a scorecard. The report
-    then has a table with each primary and each strong claim in both runs: effects, the adjusted p of `out` and
-    the unadjusted one of `replication`, and whether the result is replicated (the same sign, and p at most .05;
-    asked of claims with an adjusted p below .01 in `out`).
-"""
-
-import re
-import shutil
-import sys
-from pathlib import Path
-
-import pandas as pd
-
-from convtl.config.parsing import parse
-from convtl.entry import folder, guarded
-from convtl.errors import UserError
-from convtl.reporting.build import build
-from convtl.reporting.second import read_second
-from convtl.study.limits import apply_limits
-from convtl.study.record import newest_record, without_paths
-from convtl.study.store import RowStore, accessible
-
-_LONG = re.compile(r"-?\d+\.\d{5,}(e-?\d+)?")
-"""A number with more digits than a table needs."""
-_OF_THE_RUN = (
-    "study",
-    "config",
-    "subset_digest",
-    "trained_units",
-    "moved",
-    "seconds",
-    "commit",
-    "val_regime",
-)
-"""Columns of results.csv that a published table does without; the report says what of them matters."""
+from convtl.entry import command, folder, keywords
 
 HELP = """usage: python -m convtl.report out=DIR [replication=DIR] [publish=DIR]
 
 Rebuilds results.csv, report.md, report.html and figures from the rows in DIR, with the config of its last run.
-replication=DIR sets the same study, run with another seed, beside it: which results are found again.
+replication=DIR sets the same study, run with another seed, beside it (for studies with a scorecard): a table has each
+primary and each strong claim in both runs, with its effects, the adjusted p of `out` and the unadjusted one of
+`replication`; a result is replicated with the same sign and p at most .05.
 publish=DIR also copies what is worth keeping with the code: README.md (the report), results.csv, figures.
 """
 
@@ -51,18 +16,18 @@ def _main(words: list[str]) -> int:
     if {"-h", "--help"} & set(words):
         print(HELP)
         return 0
-    given = dict(word.split("=", 1) for word in words if "=" in word)
-    if (
-        len(given) != len(words)
-        or "out" not in given
-        or set(given) - {"out", "publish", "replication"}
-        or "" in given.values()
-    ):
-        raise UserError(
-            f"got '{' '.join(words)}'; accepted: out=DIR, a folder that convtl.run has written, and publish=DIR, "
-            "replication=DIR"
-        )
-    store = RowStore(folder("out", given["out"]))
+    defaults = {"out": None, "publish": "", "replication": ""}
+    typed = keywords(words, defaults, "out=DIR of a run, [publish=DIR] [replication=DIR]")
+    from convtl.config.parsing import parse
+    from convtl.errors import UserError
+    from convtl.reporting.build import build
+    from convtl.reporting.publishing import publish, published_figures
+    from convtl.reporting.second import read_second
+    from convtl.study.limits import apply_limits
+    from convtl.study.record import newest_record
+    from convtl.study.store import RowStore
+
+    store = RowStore(folder("out", typed["out"]))
     record = newest_record(store.out)
     try:
         config = apply_limits(parse(record["config"]))
@@ -70,12 +35,10 @@ def _main(words: list[str]) -> int:
         raise UserError(
             f"out: the study in '{store.out}' cannot be reported again: {error}"
         ) from None
-    second = (
-        read_second(folder("replication", given["replication"]), config)
-        if "replication" in given
-        else None
+    beside, target = (
+        folder(key, typed[key]) if typed[key] else None for key in ("replication", "publish")
     )
-    target = folder("publish", given["publish"]) if "publish" in given else None
+    second = None if beside is None else read_second(beside, config)
     if target is not None:
         published_figures(store.out, target)  # refuses a foreign folder before any work
     report, lines = build(store, config, record, second=second)
@@ -86,71 +49,9 @@ def _main(words: list[str]) -> int:
     return 0
 
 
-def published_figures(out: Path, target: Path) -> list[Path]:
-    """Return the figures that an earlier publish has written to `target`.
-
-    Raises:
-      UserError: it is the study's own folder, or holds something that no publish has written.
-    """
-    accepted = "accepted: a new or empty folder, or one that was published to before"
-    if target.resolve() == out.resolve() or (target / "figures").is_symlink():
-        raise UserError(f"publish: got '{target}', the study's own or a linked folder; {accepted}")
-    with accessible(target, "read"):
-        if not target.exists() or not any(target.iterdir()):
-            return []
-        page, tables = target / "README.md", [target / "results.csv", target / "gradients.csv"]
-        heads = [path.read_text(encoding="utf-8")[:6] for path in tables if path.is_file()]
-        if not page.is_file() or not any(head in ("trial,", "probe,") for head in heads):
-            raise UserError(f"publish: got '{target}', which holds other files; {accepted}")
-        names = re.findall(r"\(figures/([\w.-]+\.png)\)", page.read_text(encoding="utf-8"))
-    return [path for name in dict.fromkeys(names) if (path := target / "figures" / name).is_file()]
-
-
-def publish(out: Path, target: Path) -> None:
-    """Copy report, tables and the figures that the report shows to a folder that is kept with the code.
-
-    Raises:
-      UserError: the folder is not for publishing (`published_figures`), or cannot be written to.
-    """
-    outdated = published_figures(out, target)
-    text = (out / "report.md").read_text(encoding="utf-8")
-    text = without_paths(text)
-    with accessible(target):
-        (target / "figures").mkdir(parents=True, exist_ok=True)
-        for path in outdated:
-            path.unlink()
-        for figure in sorted((out / "figures").glob("*.png")):
-            if f"(figures/{figure.name})" in text:
-                shutil.copyfile(figure, target / "figures" / figure.name)
-        _rounded(out / "results.csv").to_csv(target / "results.csv", index=False)
-        if (out / "gradients.csv").exists():
-            _over_replicates(out / "gradients.csv").to_csv(target / "gradients.csv", index=False)
-        (target / "README.md").write_text(text, encoding="utf-8")
-
-
-def _rounded(table: Path) -> pd.DataFrame:
-    """The trials with numbers to four digits, without what only says how they were run: small enough to keep."""
-    frame = pd.read_csv(table, dtype=str, keep_default_na=False).drop(
-        columns=[*_OF_THE_RUN], errors="ignore"
-    )
-    for name in frame.columns:
-        frame[name] = [
-            f"{float(text):.4g}" if _LONG.fullmatch(text) else text for text in frame[name]
-        ]
-    return frame
-
-
-def _over_replicates(table: Path) -> pd.DataFrame:
-    """The table of the probes with mean, standard deviation and count over replicates: small enough to keep."""
-    frame = pd.read_csv(table)
-    keys = [name for name in frame.columns if name not in ("replicate", "value")]
-    found = frame.groupby(keys, dropna=False, sort=False)["value"].agg(["mean", "std", "count"])
-    return found.reset_index().round(6)
-
-
 def main() -> None:
-    """Entry point of `convtl-report`."""
-    sys.exit(guarded(_main))
+    """Run the command."""
+    command(_main)
 
 
 if __name__ == "__main__":

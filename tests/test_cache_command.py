@@ -1,12 +1,11 @@
 """`python -m convtl.cache` and the `convtl` command."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
-from convtl import __main__, cache
+from convtl import cache
 from convtl.storage.cache import Cache
 
 
@@ -70,17 +69,3 @@ def test_prune_leaves_an_entry_that_another_process_holds(store: Cache) -> None:
 def test_bad_words_are_refused(words: list[str]) -> None:
     with pytest.raises(cache.UserError, match="accepted"):
         cache._main(words)
-
-
-def test_convtl_command_dispatches(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["convtl", "cache", "--help"])
-    with pytest.raises(SystemExit) as stop:
-        __main__.main()
-    assert stop.value.code == 0
-    assert "prune" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["convtl", "runn"])
-    with pytest.raises(SystemExit) as stop:
-        __main__.main()
-    assert stop.value.code == 2

@@ -1,13 +1,16 @@
 """Pictures of the user's, labelled by a net that a run has kept."""
 
 import csv
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -169,26 +172,29 @@ def test_what_cannot_be_read_is_named_and_left_out(saved, tmp_path, capsys) -> N
             {"net": "/nowhere"},
             "net: got '/nowhere'; accepted: a folder in nets/ of a run with save=best",
         ),
-        ({"net": "{}/text"}, "net: checkpoint .*text: not a checkpoint of convtl"),
+        ({"net": "{}/text"}, "net: got '.*text'; accepted: a folder in nets/ of a run"),
         (
             {"images": "/nowhere/*.png"},
-            "images: got '/nowhere/\\*.png', which is no file and no folder",
+            "images: got '/nowhere/\\*.png', which holds or names no file",
         ),
-        ({"images": "{}/empty"}, "images: got '.*empty', which holds no file"),
+        ({"images": "{}/empty"}, "images: got '.*empty', which holds or names no file"),
+        ({"images": "{}/pipe"}, "images: got '.*pipe', which holds or names no file"),
+        ({"images": "https://example.org/a.jpg"}, "images: got .*; accepted: .*, no address"),
         (
             {"images": "{}/text"},
             r"images: got '.*text'; accepted: pictures \(of 1 files none is one\)",
         ),
         ({"top": "0"}, "top: got '0'; accepted: a whole number from 1"),
         ({"format": "xml"}, "format: got 'xml'; accepted: text or csv"),
-        ({"nett": "x"}, "got 'nett=x'; accepted: net=..., images=..., top=..., format=..."),
-        ({"images": ""}, "images: missing"),
+        ({"nett": "x"}, r"got 'net=.* nett=x'; accepted: net=DIR images=PATH \[top=3\]"),
+        ({"images": ""}, "got '.*images='; accepted: net=DIR images=PATH"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(saved, tmp_path, changed, message) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.png").write_text("no picture")
+    os.mkfifo(tmp_path / "pipe")
     given = {"net": str(saved), "images": str(tmp_path)} | changed
     with pytest.raises(UserError, match=message):
         predict._main([f"{key}={value.format(tmp_path)}" for key, value in given.items()])
@@ -207,6 +213,59 @@ def test_the_exit_code_of_bad_input_is_2() -> None:
         done.stderr
         == "convtl: net: got '/nowhere'; accepted: a folder in nets/ of a run with save=best\n"
     )
+
+
+def test_nets_of_a_folder_are_named(saved) -> None:
+    for folder in (saved.parent, saved.parent.parent):
+        with pytest.raises(UserError, match=f"such as '{re.escape(str(saved))}'$"):
+            predict._main([f"net={folder}", "images=x"])
+
+
+def test_folders_are_listed_as_training_does(saved, tmp_path, capsys) -> None:
+    picture(generator(2, "linked"), 0).save(tmp_path / "a.png")
+    (tmp_path / "folder" / "@eaDir").mkdir(parents=True)
+    picture(generator(2, "system"), 0).save(tmp_path / "folder" / "@eaDir" / "a.png")
+    (tmp_path / "folder" / "inner").symlink_to(tmp_path)
+    text, _ = main(capsys, f"net={saved}", f"images={tmp_path / 'folder'}")
+    assert [line.partition(": ")[0] for line in text.splitlines()] == [
+        str(tmp_path / "folder" / "inner" / "a.png")
+    ]
+
+
+def test_names_are_one_line_each(saved, tmp_path, capsys) -> None:
+    picture(generator(2, "odd"), 0).save(tmp_path / "new\nline, \x1b[31m.png")
+    text, _ = main(capsys, f"net={saved}", f"images={tmp_path}")
+    assert text.startswith(f"{tmp_path}/new\\nline, \\x1b[31m.png: ")
+    assert len(text.splitlines()) == 1
+
+
+def _changed(metadata: str, how: str) -> str:
+    content = json.loads(metadata)
+    inner = content["metadata"]
+    if how == "no classes":
+        inner["classes"] = []
+    elif how == "another model":
+        inner["model"] = {"kind": "nosuch"}
+    elif how == "no shape":
+        inner["input_shape"] = ["a"]
+    return "[" * 100_000 if how == "deep" else json.dumps(content)
+
+
+@pytest.mark.parametrize("how", ["no classes", "another model", "no shape", "deep"])
+def test_a_hostile_net_is_one_line(saved, pictures, tmp_path, how) -> None:
+    shutil.copytree(saved, tmp_path / "net")
+    path = tmp_path / "net" / "metadata.json"
+    path.write_text(_changed(path.read_text(), how))
+    with pytest.raises(UserError, match=r"^net: "):
+        predict._main([f"net={tmp_path / 'net'}", f"images={pictures}"])
+
+
+def test_a_net_without_finite_outputs_is_one_line(saved, pictures, tmp_path) -> None:
+    variables, metadata = checkpoint.load(saved)
+    spoilt = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), variables)
+    checkpoint.save(tmp_path / "net", spoilt, metadata)
+    with pytest.raises(UserError, match="not finite"):
+        predict._main([f"net={tmp_path / 'net'}", f"images={pictures}"])
 
 
 def test_a_net_keeps_what_the_weights_that_it_came_from_expect(words, tmp_path) -> None:

@@ -4,16 +4,17 @@ import csv
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import yaml
 from commands import Commands
 
-from convtl.cli import compose, compose_overrides, points
+from convtl.cli import read
+from convtl.command import whole_of
 from convtl.config.parsing import parse
 from convtl.study.grid import expand
 from convtl.study.shares import unshared
-from convtl.sweep import unshared_words, whole_of, with_shards
 
 
 @pytest.fixture
@@ -41,54 +42,49 @@ def records(out: str) -> list[dict]:
 # --- the study that a sweep's points are parts of ---------------------------------------------------
 
 
-def whole(*words: str) -> list[str] | None:
-    studies = [unshared(compose_overrides(point)) for point in points(words)]
-    trials = [trial for own in studies for trial in expand(parse(own))[1]]
-    return whole_of(words, list({repr(own): own for own in studies}.values()), trials)
-
-
 @pytest.mark.parametrize(
-    ("words", "found"),
+    ("words", "merged"),
     [
-        (("target=cyrillic,greek",), ("target=[cyrillic,greek]",)),
-        (("target=cyrillic,greek", "depth=[1,2],3"), ("target=[cyrillic,greek]", "depth=[1,2,3]")),
-        (("depth=1,2", "shards=2", "shard=0,1", "hydra/launcher=basic"), ("depth=[1,2]",)),
-        (("depth=1",), ("depth=1",)),
-        (("norm_mode=train,frozen",), ("axes={norm_mode:[train,frozen]}",)),
+        ("target=cyrillic,greek", {"target": ["cyrillic", "greek"]}),
+        ("target=cyrillic,greek depth=[1,2],3", {"depth": [1, 2, 3]}),
+        ("depth=1,2 shards=2 shard=0,1 hydra/launcher=basic", {"depth": [1, 2], "shards": 1}),
+        ("depth=1", {"depth": 1}),
+        ("norm_mode=train,frozen", {"axes": {"norm_mode": ["train", "frozen"]}}),
         (
-            ("optim.clip=1.0,2.0", "axes={norm_mode:[train,frozen]}"),
-            ("axes={norm_mode:[train,frozen],optim.clip:[1.0,2.0]}",),
+            "optim.clip=1.0,2.0 axes={norm_mode:[train,frozen]}",
+            {"axes": {"norm_mode": ["train", "frozen"], "optim.clip": [1.0, 2.0]}},
         ),
-        (("source=own,latin:shuffled",), ("source=[own,'latin:shuffled']",)),
-        (
-            ("+experiment=finetune_depth", "replicate=0,[1,2]"),
-            ("+experiment=finetune_depth", "replicate=[0,1,2]"),
-        ),
-        (("seed=0,1",), None),
-        (("optim=adam,sgd",), None),
-        (("+experiment=finetune_depth,layer_transfer",), None),
-        (("replicates=1,2",), None),
+        ("source=own,latin:shuffled", {"source": ["own", "latin:shuffled"]}),
+        ("+experiment=finetune_depth replicate=0,[1,2]", {"replicate": [0, 1, 2]}),
+        ("seed=0,1", None),
+        ("optim=adam,sgd", {"axes": {"optim.kind": ["adam", "sgd"]}}),
+        ("+experiment=finetune_depth,layer_transfer", None),
+        ("replicates=1,2", None),
     ],
 )
-def test_points_of_a_sweep_are_parts_of_one_study_where_there_is_one(words, found) -> None:
-    assert whole(*words) == (None if found is None else list(found))
+def test_points_of_a_sweep_are_parts_of_one_study_where_there_is_one(words, merged) -> None:
+    studies = [unshared(content) for content in read(["-m", *words.split()]).contents]
+    distinct = list({repr(study): study for study in studies}.values())
+    whole = whole_of(distinct, [trial for study in distinct for trial in expand(parse(study))[1]])
+    assert (whole is None) == (merged is None)
+    assert merged is None or merged.items() <= whole.items()
 
 
 def test_shards_alone_are_a_job_each() -> None:
-    assert with_shards(["depth=1", "shards=3"]) == ["depth=1", "shards=3", "shard=0,1,2"]
-    for words in (
-        ["depth=1"],
-        ["shards=3", "shard=0,2"],
-        ["shards=1"],
-        ["shards=3", "dry_run=true"],
-    ):
-        assert with_shards(words) == words
+    def shares(*words: str) -> list[int | None]:
+        return [content["shard"] for content in read(["-m", *words]).contents]
+
+    assert shares("depth=1", "shards=3") == [0, 1, 2]
+    assert shares("depth=1,2", "shards=2") == [0, 1, 0, 1]
+    assert shares("shards=3", "shard=0,2") == [0, 2]
+    for words in (["depth=1"], ["shards=1"], ["shards=3", "dry_run=true"]):
+        assert shares(*words) == [None]
 
 
-def test_words_of_the_study_itself() -> None:
-    assert unshared_words(
-        ["depth=1", "shards=3", "++shard=1", "hydra.verbose=true", "hydra/launcher=slurm"]
-    ) == ["depth=1"]
+def test_the_recorded_command_is_that_of_the_whole_study() -> None:
+    words = ["depth=1,2", "shards=3", "++shard=1", "hydra.verbose=true", "hydra/launcher=basic"]
+    assert read(["-m", *words]).command == "python -m convtl.run -m depth=1,2"
+    assert read(["out=a b", "shards=3", "shard=1"]).command == "python -m convtl.run 'out=a b'"
 
 
 # --- wrong input ------------------------------------------------------------------------------------
@@ -192,7 +188,9 @@ def test_a_sweep_ends_in_the_unsplit_study(commands, words) -> None:
     (swept,), (plain,) = records("swept"), records("plain")
     assert swept["config"] == plain["config"]
     assert swept["points"] == plain["points"]
-    assert compose(shlex.split(swept["command"])[3:])["depth"] == [1, 5]
+    again = read(shlex.split(swept["command"])[3:])
+    depths = [depth for content in again.contents for depth in np.atleast_1d(content["depth"])]
+    assert depths == [1, 5]
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["plain", "swept"]
 
 

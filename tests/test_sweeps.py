@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import tiny
 import yaml
+from convtl.tracking.means import Means
 
 from convtl import run
 from convtl.cli import compose, typed_keys
@@ -13,7 +14,6 @@ from convtl.config.parsing import parse
 from convtl.entry import options
 from convtl.study.assignments import refuse_hidden
 from convtl.study.grid import Trial, expand
-from convtl.tracking.means import Means
 
 FILES = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))
 LOGGED = Means().values().keys() | {

@@ -68,7 +68,7 @@ class TrackingConfig:
     project: Text = "convtl"
     entity: Text | None = None
     group: Text | None = None
-    requeue: bool = False
+    requeue: Flag = False
     """whether a run of a W&B agent that a signal stops is queued again: also one that W&B itself stops early"""
 
 
