@@ -108,7 +108,7 @@ def test_a_config_cannot_be_changed() -> None:
         ("regimes.lp_ft.probe_share", 1, "regimes.lp_ft.probe_share: got 1; accepted: less than 1"),
         ("axes", 5, "axes: got 5; accepted: keys with values"),
         ("claims", 5, "claims: got 5; accepted: a list"),
-        ("claims", [{"statement": "s"}], "claims[0].estimand: missing"),
+        ("claims", [{"statement": "s"}], "claims[0].source: missing"),
         ("optim", None, "optim: got null; accepted: keys with values"),
         ("nosuchkey", 1, "nosuchkey: unknown key."),
         ("replicats", 1, "replicats: unknown key. Did you mean replicates or replicate?"),

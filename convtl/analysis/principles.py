@@ -6,7 +6,7 @@ The rules are those of the protocol: targets are averaged inside a replicate fir
 is exact, several claims are adjusted by Holm, and *practically null* is asked before *supported*.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -74,13 +74,7 @@ class Verdict:
         return len(self.values)
 
 
-# --- estimands: (block of one target, claim) -> one number per replicate ------------------------------
-
-
-@dataclass(frozen=True)
-class Estimand:
-    formula: Callable[[ClaimConfig], str]
-    values: Callable[[Block, ClaimConfig], pd.Series]
+# --- the estimand: (block of one target, claim) -> one number per replicate ----------------------------
 
 
 def _benefit(block: Block, source: str, n: int) -> pd.Series:
@@ -105,12 +99,8 @@ def _depth_benefit_growth(block: Block, claim: ClaimConfig) -> pd.Series:
     return growth
 
 
-ESTIMANDS: dict[str, Estimand] = {
-    "depth_benefit_growth": Estimand(
-        formula=lambda claim: f"D(n={claim.n_high}) - D(n={claim.n_low}), source {claim.source}",
-        values=_depth_benefit_growth,
-    ),
-}
+def _formula(claim: ClaimConfig) -> str:
+    return f"D(n={claim.n_high}) - D(n={claim.n_low}), source {claim.source}"
 
 
 # --- verdicts -----------------------------------------------------------------------------------------
@@ -159,9 +149,7 @@ def scope(parts: Sequence[Block]) -> str:
 def _judge(claim: ClaimConfig, parts: list[Block], setting: str) -> Verdict:
     """A claim in one setting: everything but the outcome, which needs the adjusted p."""
     try:
-        table = pd.DataFrame(
-            {block.target: ESTIMANDS[claim.estimand].values(block, claim) for block in parts}
-        )
+        table = pd.DataFrame({block.target: _depth_benefit_growth(block, claim) for block in parts})
     except NotEnoughData as missing:
         return _missing(claim, str(missing), setting, scope(parts))
     paired = table.dropna()
@@ -173,7 +161,7 @@ def _judge(claim: ClaimConfig, parts: list[Block], setting: str) -> Verdict:
     unsure += _floor_doubt(claim, parts)
     return Verdict(
         claim=claim,
-        estimand=ESTIMANDS[claim.estimand].formula(claim),
+        estimand=_formula(claim),
         setting=setting,
         outcome="inconclusive",
         note="; ".join(unsure),
@@ -238,7 +226,7 @@ def how_many(values: Sequence[float], smallest_effect: float, tests: int = 1) ->
 
 
 def _missing(claim: ClaimConfig, what: str, setting: str, where: str) -> Verdict:
-    formula = ESTIMANDS[claim.estimand].formula(claim)
+    formula = _formula(claim)
     return Verdict(claim, formula, setting, "not enough data", f"missing: {what}", where)
 
 

@@ -133,11 +133,12 @@ class LimitsConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class ClaimConfig:
-    """One number per replicate, declared before any result is seen (one of `study/principles.py`)."""
+    """The depth benefit grows with data, declared before any result is seen.
+
+    One number a replicate: D(n_high) - D(n_low), D = logit acc(all) - logit acc(head).
+    """
 
     statement: Text
-    estimand: Literal["depth_benefit_growth"]
-    """depth_benefit_growth: D(n_high) - D(n_low), D = logit acc(all) - logit acc(head)"""
     source: Text
     n_low: Count
     n_high: Count

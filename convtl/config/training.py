@@ -167,9 +167,8 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class ValidationConfig:
-    regime: Literal["oracle"] = "oracle"
-    """oracle: a fixed number a class beside the n_per_class training images"""
     per_class: Count = 20
+    """images a class beside the n_per_class training images, whatever these are"""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -149,7 +149,7 @@ def _scope(
         "optimiser": config.optim.kind,
         "learning rates": f"{', '.join(f'{rate:g}' for rate in config.lr)}, "
         f"extended by up to {config.lr_extend} steps while the best is at the edge",
-        "validation": f"{config.validation.regime}, {config.validation.per_class} images a class",
+        "validation": f"oracle, {config.validation.per_class} images a class",
         "test": f"{config.test_per_class} images a class, read once",
         "head": config.head_init,
         "movement": "of every unit, in every trial" if config.movement else None,

@@ -25,7 +25,6 @@ TRUTH = {
 }
 CLAIM = ClaimConfig(
     statement="With more data, deeper fine-tuning pays more (similar source)",
-    estimand="depth_benefit_growth",
     source="latin",
     n_low=2,
     n_high=50,

@@ -20,7 +20,7 @@ from convtl.study.program import commit, short
 from convtl.study.record import newest_record
 from convtl.study.store import RowStore
 
-CLAIM = "claims=[{statement: a late thought,estimand: depth_benefit_growth,source: latin,n_low: 2,n_high: 4}]"
+CLAIM = "claims=[{statement: a late thought,source: latin,n_low: 2,n_high: 4}]"
 
 
 def study(out: Path, *words: str) -> str:

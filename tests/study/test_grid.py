@@ -165,7 +165,6 @@ AROUND = [
         [
             {
                 "statement": "s",
-                "estimand": "depth_benefit_growth",
                 "source": "latin",
                 "n_low": 2,
                 "n_high": 5,

@@ -11,7 +11,6 @@ from convtl.config.schema import ClaimConfig
 
 CLAIM = ClaimConfig(
     statement="deeper pays more",
-    estimand="depth_benefit_growth",
     source="latin",
     n_low=2,
     n_high=50,
