@@ -53,7 +53,7 @@ class Commands:
     def without_reports(self) -> "Commands":
         """From now on a run leaves rows and their table, but draws no report: that takes longer than the study."""
         from convtl import conduct
-        from convtl.study.similarity import read_similarity, with_similarity
+        from convtl.study.measurements.similarity import read_similarity, with_similarity
 
         def table(store: RowStore, *given: Any) -> tuple[Path, str]:
             store.write_table(with_similarity(store.read().values(), read_similarity(store.out)))

@@ -27,9 +27,9 @@ from convtl.storage.files import written
 from convtl.study.columns import Rows, Table, column_of
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
+from convtl.study.measurements.similarity import not_measured, read_similarity, with_similarity
 from convtl.study.program import commit, short
 from convtl.study.record import commits_of
-from convtl.study.similarity import not_measured, read_similarity, with_similarity
 from convtl.study.sources import source_name
 from convtl.study.store import Row, RowStore, accessible
 from convtl.training.devices import peak_memory_gib

@@ -14,8 +14,8 @@ from convtl.analysis.statistics import Estimate, estimate
 from convtl.reporting import feature_plots, figures, numbers
 from convtl.reporting.figures import Figure
 from convtl.reporting.tables import markdown
-from convtl.study.feature_maps import FeatureMaps, read_maps
-from convtl.study.movement import IMAGES
+from convtl.study.measurements.feature_maps import FeatureMaps, read_maps
+from convtl.study.measurements.movement import IMAGES
 
 _MOST_SOURCES = 6
 """Sources that pictures show, the first of them."""

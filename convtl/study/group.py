@@ -18,10 +18,10 @@ from convtl.measure.metrics import accuracy, nll
 from convtl.models.network import Network, Variables
 from convtl.runtime import stopping
 from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary
+from convtl.study.active import ActiveTrial
 from convtl.study.grid import Trial
-from convtl.study.in_flight import ActiveTrial
+from convtl.study.learning_rates import NO_SCORE, Score, best_rate
 from convtl.study.materials import Materials, Recent
-from convtl.study.rates import NO_SCORE, Score, best_rate
 from convtl.study.rows import tried
 from convtl.study.store import Row
 from convtl.study.target_data import Images
@@ -40,8 +40,18 @@ Member = tuple[ActiveTrial, float]
 """A trial, and one of its learning rates."""
 
 
-class Follower(Protocol):
-    """Receiver of learning curves."""
+class Watcher(Protocol):
+    """Receiver of a study's progress."""
+
+    def say(self, line: str) -> None: ...
+
+    def working_on(self, what: str) -> None: ...
+
+    def expect(self, flops: float) -> None:
+        """Take the arithmetic of all missing trials (`trial_flops`)."""
+
+    def trial(self, row: Row, flops: float) -> None:
+        """Take the row of a finished trial, and its share of what was expected."""
 
     @property
     def follows(self) -> bool:
@@ -107,7 +117,7 @@ class Group:
 
     Args:
       checkpoints: of trials in training; None keeps none.
-      follower: receives about ten points of each learning curve.
+      watcher: receives about ten points of each learning curve.
     """
 
     def __init__(
@@ -115,10 +125,10 @@ class Group:
         recipe: Recipe,
         materials: Materials,
         checkpoints: Checkpoints | None = None,
-        follower: Follower | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         self.recipe = recipe
-        self._materials, self._checkpoints, self._follower = materials, checkpoints, follower
+        self._materials, self._checkpoints, self._watcher = materials, checkpoints, watcher
         self._trainer = Trainer(recipe)
         self._prefix = Forward(recipe.network, 0, recipe.start)
         self._suffix = Forward(recipe.network, recipe.start)
@@ -129,7 +139,7 @@ class Group:
         self._unsaved = False
         """whether anything has been trained since the last checkpoint"""
         self._reported = 0
-        """tenths of the batch's updates that the follower has received"""
+        """tenths of the batch's updates that the watcher has received"""
 
     @property
     def in_flight(self) -> list[Trial]:
@@ -300,9 +310,9 @@ class Group:
             self._write(wait=stop)  # before it is obeyed: a launcher may have the job killed then
         stopping.obey(stop)
         tenth = end.update * 10 // end.updates
-        if self._follower is not None and self._follower.follows and tenth > self._reported:
+        if self._watcher is not None and self._watcher.follows and tenth > self._reported:
             self._reported = tenth
-            self._follower.curve(self._curve(batch, end))
+            self._watcher.curve(self._curve(batch, end))
 
     def _curve(self, batch: Sequence[Member], end: TrainState) -> list[CurvePoint]:
         points = []

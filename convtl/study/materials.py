@@ -111,8 +111,7 @@ class Materials:
         def make() -> Start:
             variables = fresh_variables(network, key(*stream), head)
             if requests:
-                source = self.sources.variables(requests, variant)
-                variables = graft(network, source, variables, taken)
+                variables = graft(network, self.sources.net(trial), variables, taken)
             return Start(jax.tree.map(np.asarray, variables), name)
 
         return self._starts.get_or_make(name, make)
@@ -162,7 +161,9 @@ class Materials:
     def _check_source(self, trial: Trial) -> None:
         settings, base = trial.settings, source_name(trial.source).base
         network, requests = self.network(trial), self.sources.requests(trial)
-        self.sources.check(trial)
+        for request in requests:
+            if isinstance(request, ImportedRequest):
+                request.check(self.cache)
         classes = requests[0].classes if requests else None
         if settings.head_init == "source" and classes not in (
             None,

@@ -95,7 +95,8 @@ class SavedNet:
 
     @cached_property
     def _on_device(self) -> Variables:
-        return jax.device_put(self.variables)
+        on_device: Variables = jax.device_put(self.variables)
+        return on_device
 
     @cached_property
     def _apply(self) -> Any:

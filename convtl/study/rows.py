@@ -6,9 +6,9 @@ from typing import Any
 from convtl.config.roles import dump
 from convtl.keys import digest
 from convtl.models.network import weight_count
+from convtl.study.active import ActiveTrial
 from convtl.study.grid import Trial
-from convtl.study.in_flight import ActiveTrial
-from convtl.study.rates import NO_SCORE, at_edge, best_rate
+from convtl.study.learning_rates import NO_SCORE, at_edge, best_rate
 from convtl.study.store import Row
 from convtl.training.runs import Recipe
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
 from convtl.errors import UserError
 from convtl.models.network import Variables
@@ -15,7 +14,7 @@ from convtl.runtime.processes import broadcast_from_primary, is_distributed, is_
 from convtl.runtime.stopping import Stopped
 from convtl.secrets import redacted
 from convtl.study.grid import Trial, distinct
-from convtl.study.group import Follower, Group, grouped, trial_flops
+from convtl.study.group import Group, Watcher, grouped, trial_flops
 from convtl.study.locks import TrialLocks
 from convtl.study.materials import Materials
 from convtl.study.measurements import measure_trial, missing_columns
@@ -27,18 +26,6 @@ from convtl.training.runs import Recipe
 
 _POLL_SECONDS = 0.5
 """Time between looks whether other processes have finished what they locked."""
-
-
-class Watcher(Follower, Protocol):
-    """Receiver of a study's progress."""
-
-    def say(self, line: str) -> None: ...
-    def working_on(self, what: str) -> None: ...
-    def expect(self, flops: float) -> None:
-        """Take the arithmetic of all missing trials (`trial_flops`)."""
-
-    def trial(self, row: Row, flops: float) -> None:
-        """Take the row of a finished trial, and its share of what was expected."""
 
 
 @dataclass

@@ -57,14 +57,14 @@ class ImportedRequest:
     def network(self) -> Network:
         return network_of(self.weights, self.model)
 
-    def locate(self, cache: Cache) -> None:
+    def check(self, cache: Cache) -> None:
         """Refuse weights that are not at hand, with what to do about it."""
         locate(self.weights, self.model, cache, f"weights.{self.name}")
 
     def load(self, cache: Cache) -> Source:
-        weights = imported(self.weights, self.model, cache, f"weights.{self.name}")
-        about = {"classes": list(self.classes), "origin": weights.digest, "domain": self.name}
-        return Source(weights.variables, about)
+        net = imported(self.weights, self.model, cache, f"weights.{self.name}")
+        about = {"classes": list(self.classes), "origin": net.digest, "domain": self.name}
+        return Source(net.variables, about)
 
 
 Request = SourceRequest | ImportedRequest
@@ -87,7 +87,7 @@ class SourceNets:
         self._cache, self._domain, self._target_data = cache, domain, target_data
         self._requests: dict[Hashable, tuple[Request, ...]] = {}
         self._nets: dict[str, Source] = {}
-        self.variables = lru_cache(maxsize=64)(self._variables)
+        self._variables = lru_cache(maxsize=64)(self._weights_or_control)
 
     def requests(self, trial: Trial) -> tuple[Request, ...]:
         """Nets that a trial's start is made of, the source itself first; none for a fresh one.
@@ -232,16 +232,6 @@ class SourceNets:
             )
         return _of_target(self._target_data(trial), slice(trial.n_per_class))
 
-    def check(self, trial: Trial) -> None:
-        """Refuse a trial whose source's weights are not at hand.
-
-        Raises:
-          UserError: with what to do about it.
-        """
-        for request in self.requests(trial):
-            if isinstance(request, ImportedRequest) and request.key not in self._nets:
-                request.locate(self._cache)
-
     def prepare(
         self,
         trials: Iterable[Trial],
@@ -276,9 +266,9 @@ class SourceNets:
 
     def net(self, trial: Trial) -> Variables:
         """Weights of the source net, or of the control that is made of it, with its own head."""
-        return self.variables(self.requests(trial), source_name(trial.source).variant)
+        return self._variables(self.requests(trial), source_name(trial.source).variant)
 
-    def _variables(self, requests: Sequence[Request], variant: str) -> Variables:
+    def _weights_or_control(self, requests: Sequence[Request], variant: str) -> Variables:
         weights = self._nets[requests[0].key].variables
         rng = generator(requests[0].seed, "control", variant, requests[0].replicate)
         if variant == "shuffled":

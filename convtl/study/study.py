@@ -1,16 +1,16 @@
 """A study: its trials, the folder of their rows, and what running it takes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from convtl.config.schema import Config
 from convtl.storage.cache import Cache
 from convtl.study.columns import Rows
 from convtl.study.grid import Trial, distinct
-from convtl.study.group import grouped, trial_flops
+from convtl.study.group import Watcher, grouped, trial_flops
 from convtl.study.materials import Materials
 from convtl.study.measurements import measure_study
-from convtl.study.runner import Outcome, Watcher, run_trials, unfinished
+from convtl.study.runner import Outcome, run_trials, unfinished
 from convtl.study.shares import ALL, Part, describe_shares
 from convtl.study.store import RowStore
 from convtl.training.devices import chosen_layout
@@ -39,7 +39,7 @@ class Study:
         self.config, self.trials, self.part, self.cache = config, list(trials), part, cache
         self.store = RowStore(out)
         self.nets = out / "nets" if config.save == "best" else None
-        self.say = lambda line: None
+        self.say: Callable[[str], None] = lambda line: None
         self.materials = Materials(cache, lambda line: self.say(line))
 
     @property

@@ -10,7 +10,7 @@ import tiny
 
 from convtl.config.models import LeNet5Config
 from convtl.models.lenet import lenet5
-from convtl.study.movement import moved, unit_outputs
+from convtl.study.measurements.movement import moved, unit_outputs
 from convtl.study.store import RowStore
 from convtl.training.features import CHUNK
 

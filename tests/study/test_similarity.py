@@ -5,7 +5,7 @@ import pytest
 
 from convtl.data.inputs import standardise
 from convtl.models.network import Network, Variables
-from convtl.study import similarity
+from convtl.study.measurements import similarity
 
 LABELS = np.arange(48) % 4
 

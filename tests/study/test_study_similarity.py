@@ -13,7 +13,7 @@ from convtl.config.parsing import parse
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import expand
 from convtl.study.materials import Materials, TargetData
-from convtl.study.similarity import (
+from convtl.study.measurements.similarity import (
     DISTANCES,
     ESTIMATORS,
     FILE,

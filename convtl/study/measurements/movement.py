@@ -11,10 +11,10 @@ from threadpoolctl import threadpool_limits
 
 from convtl.measure.representation import linear_cka, weight_displacement
 from convtl.models.network import Network, Variables
-from convtl.study.feature_maps import PICTURES, write_maps
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
-from convtl.study.similarity import first_of_each
+from convtl.study.measurements.feature_maps import PICTURES, write_maps
+from convtl.study.measurements.similarity import first_of_each
 from convtl.training.features import chunks, rows_at_once
 
 IMAGES = 240
@@ -59,7 +59,7 @@ def moved(
     old, new = outputs
     before, after = ({unit: own[unit] for unit in old} for own in variables)
     steps = weight_displacement(before, after)
-    with threadpool_limits(1):  # as in `convtl.study.similarity`
+    with threadpool_limits(1):  # as in `convtl.study.measurements.similarity`
         return {
             unit: [_number(steps[unit]), _number(linear_cka(old[unit], new[unit]))] for unit in old
         }

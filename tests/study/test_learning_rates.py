@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.study.rates import NO_SCORE, at_edge, best_rate, next_rates
+from convtl.study.learning_rates import NO_SCORE, at_edge, best_rate, next_rates
 
 GRID = (1e-3, 3.1623e-3, 1e-2)
 SCORES = st.tuples(st.integers(0, 5), st.integers(-5, 0)) | st.just(NO_SCORE)

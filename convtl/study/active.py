@@ -1,4 +1,4 @@
-"""A trial in training: learning rates tried so far, their scores, runs on their way, checkpoints."""
+"""A trial in training: scores so far, runs on their way, checkpoints."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,8 +7,8 @@ import numpy as np
 
 from convtl.models.network import Variables
 from convtl.study.grid import Trial
+from convtl.study.learning_rates import NO_SCORE, Score, best_rate, next_rates
 from convtl.study.materials import Start
-from convtl.study.rates import NO_SCORE, Score, best_rate, next_rates
 from convtl.study.shared_features import Prefix
 from convtl.study.target_data import Images, TargetData
 from convtl.training.checkpoints import Kept
@@ -74,36 +74,28 @@ class ActiveTrial:
         """What a resumed process needs; None if nothing has been trained."""
         if self.best is None and not self.states:
             return None
-        states = list(self.states.items())
         arrays = {} if self.best is None else {"best": self.best}
-        if states:
-            arrays["runs"] = {str(index): state.arrays() for index, (_, state) in enumerate(states)}
-        metadata = {
-            "trial": self.trial.id,
-            "seconds": self.seconds,
-            "scores": [
-                [rate, *(score if score != NO_SCORE else (None, None))]
-                for rate, score in self.scores.items()
-            ],
-            "runs": [[rate, state.update] for rate, state in states],
-        }
-        return Kept(arrays, metadata)
+        if self.states:
+            arrays["runs"] = {str(i): own.arrays() for i, own in enumerate(self.states.values())}
+        scores = [
+            [rate, *(score if score != NO_SCORE else (None, None))]
+            for rate, score in self.scores.items()
+        ]
+        updates = [[rate, state.update] for rate, state in self.states.items()]
+        about = {"trial": self.trial.id, "seconds": self.seconds, "scores": scores, "runs": updates}
+        return Kept(arrays, about)
 
     def resume(self, checkpoint: Kept, resumes: Callable[[RunState], bool]) -> None:
         """Go on from a checkpoint; runs that do not fit the program (`resumes`) begin anew."""
-        metadata, arrays = checkpoint.metadata, checkpoint.arrays
-        try:
-            states = {
-                rate: RunState.of(update, arrays["runs"][str(index)])
-                for index, (rate, update) in enumerate(metadata["runs"])
-            }
-            scores: dict[float, Score] = {
-                rate: NO_SCORE if accuracy is None else (accuracy, minus_loss)
-                for rate, accuracy, minus_loss in metadata["scores"]
-            }
-            seconds, trial = float(metadata["seconds"]), metadata["trial"]
-        except (KeyError, TypeError, ValueError):  # of another version
+        about, arrays = checkpoint.metadata, checkpoint.arrays
+        if about.get("trial") != self.trial.id:
             return
-        if trial == self.trial.id:
-            self.seconds, self.scores, self.best = seconds, scores, arrays.get("best")
-            self.states = {rate: state for rate, state in states.items() if resumes(state)}
+        self.seconds, self.best = about["seconds"], arrays.get("best")
+        self.scores = {
+            rate: NO_SCORE if accuracy is None else (accuracy, minus_loss)
+            for rate, accuracy, minus_loss in about["scores"]
+        }
+        for index, (rate, update) in enumerate(about["runs"]):
+            state = RunState.of(update, arrays["runs"][str(index)])
+            if resumes(state):
+                self.states[rate] = state

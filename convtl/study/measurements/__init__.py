@@ -8,8 +8,8 @@ from convtl.config.schema import Config
 from convtl.models.network import Variables
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
-from convtl.study.movement import measure_movement
-from convtl.study.similarity import Say, measure_similarity
+from convtl.study.measurements.movement import measure_movement
+from convtl.study.measurements.similarity import Say, measure_similarity
 from convtl.study.store import RowStore
 from convtl.training.probe_table import run_gradients
 

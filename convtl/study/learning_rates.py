@@ -1,4 +1,4 @@
-"""Which learning rates a trial tries, and which it keeps: one rule for every arm.
+"""Which learning rates a trial tries, and which it keeps: one rule for all arms.
 
 The rule sees nothing but the trial's own validation scores, so slices, shards and resumed runs agree.
 """
@@ -12,12 +12,8 @@ Score = tuple[float, float]
 NO_SCORE: Score = (-math.inf, -math.inf)
 
 
-def _rounded(rate: float) -> float:
-    return float(f"{rate:.4g}")
-
-
 def next_rates(grid: Sequence[float], scores: Mapping[float, Score], extend: int) -> list[float]:
-    """Rates to be tried next, given those that were scored; none when the trial is finished.
+    """Learning rates to be tried next; none when the trial is finished.
 
     First the grid; then one more step on the side where the best rate is at the edge, up to `extend` steps
     on each side. A grid of one rate is used as it is. If every rate diverged, lower ones are tried.
@@ -27,17 +23,17 @@ def next_rates(grid: Sequence[float], scores: Mapping[float, Score], extend: int
     if missing or len(grid) == 1:
         return missing
     tried = sorted(scores)
-    best = best_rate(scores)
-    best = tried[0] if best is None else best
-    below = sum(rate < grid[0] for rate in tried)
-    above = sum(rate > grid[-1] for rate in tried)
-    further: list[float] = []
+    best = best_rate(scores) or tried[0]
+    below, above = sum(rate < grid[0] for rate in tried), sum(rate > grid[-1] for rate in tried)
     if best == tried[0] and below < extend:
-        further = [_rounded(grid[0] * (grid[0] / grid[1]) ** (below + 1))]
+        further = grid[0] * (grid[0] / grid[1]) ** (below + 1)
     elif best == tried[-1] and above < extend:
-        further = [_rounded(grid[-1] * (grid[-1] / grid[-2]) ** (above + 1))]
+        further = grid[-1] * (grid[-1] / grid[-2]) ** (above + 1)
+    else:
+        return []
+    further = float(f"{further:.4g}")
     # A grid finer than the rounding has no further step.
-    return [rate for rate in further if not tried[0] <= rate <= tried[-1]]
+    return [] if tried[0] <= further <= tried[-1] else [further]
 
 
 def best_rate(scores: Mapping[float, Score]) -> float | None:
