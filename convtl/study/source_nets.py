@@ -23,7 +23,7 @@ from convtl.study.sources import SourceName, mixture_of, source_name
 from convtl.study.target_data import TargetData
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.features import CHUNK
-from convtl.training.pretrain import Source, SourceRequest, ensure_sources
+from convtl.training.pretrain import SourceNet, SourceRequest, ensure_sources
 from convtl.transfer import controls
 
 Part = tuple[Domain, SourceDraw]
@@ -61,10 +61,10 @@ class ImportedRequest:
         """Refuse weights that are not at hand, with what to do about it."""
         locate(self.weights, self.model, cache, f"weights.{self.name}")
 
-    def load(self, cache: Cache) -> Source:
+    def load(self, cache: Cache) -> SourceNet:
         net = imported(self.weights, self.model, cache, f"weights.{self.name}")
         about = {"classes": list(self.classes), "origin": net.digest, "domain": self.name}
-        return Source(net.variables, about)
+        return SourceNet(net.variables, about)
 
 
 Request = SourceRequest | ImportedRequest
@@ -86,7 +86,7 @@ class SourceNets:
     ) -> None:
         self._cache, self._domain, self._target_data = cache, domain, target_data
         self._requests: dict[Hashable, tuple[Request, ...]] = {}
-        self._nets: dict[str, Source] = {}
+        self._nets: dict[str, SourceNet] = {}
         self._variables = lru_cache(maxsize=64)(self._weights_or_control)
 
     def requests(self, trial: Trial) -> tuple[Request, ...]:

@@ -1,4 +1,4 @@
-"""Random changes of training images, on the device: each update, run and image draws its own.
+"""Random augmentation on the device, drawn anew for each update, run and image.
 
 Images are changed as the net takes them, after normalisation, so amounts of colour are in units of the image
 itself: what is done to an image commutes with any change of its grey levels' scale that all channels share.
@@ -50,10 +50,22 @@ def augment(
     return images
 
 
+def augmented(
+    key: jax.Array,
+    images: Float[Array, "batch height width channels"],
+    labels: Int[Array, "batch"],
+    config: AugmentConfig,
+) -> tuple[Float[Array, "batch ..."], Int[Array, "batch"] | None, Float[Array, ""] | None]:
+    """Augmented images; with MixUp their partners' labels and the images' share."""
+    changing, blending = jax.random.split(key)
+    images = augment(changing, images, config)
+    return blend(blending, images, labels, config.mixup) if config.mixup else (images, None, None)
+
+
 def blend(
     key: jax.Array, images: Float[Array, "batch ..."], labels: Int[Array, "batch"], alpha: float
 ) -> tuple[Float[Array, "batch ..."], Int[Array, "batch"], Float[Array, ""]]:
-    """MixUp (Zhang et al. 2018): each image is blended with another of its batch, by one share for all.
+    """MixUp (Zhang et al. 2018): blend each image with another of its batch.
 
     Returns:
       share x image + (1 - share) x partner; the partners' labels; the share, from a Beta(alpha, alpha). The
@@ -85,13 +97,13 @@ def _resized_crop(
     area = jax.random.uniform(how_much, minval=scale[0], maxval=scale[1])
     low, high = jnp.log(jnp.asarray(_ASPECTS))
     aspect = jnp.exp(jax.random.uniform(which_way, minval=low, maxval=high))
-    shares = jnp.minimum(
-        1, jnp.sqrt(jnp.stack([area / aspect, area * aspect]))
-    )  # of height and width
+    sides = jnp.sqrt(jnp.stack([area / aspect, area * aspect]))
+    shares = jnp.minimum(1, sides)  # of height and width
     corner = jax.random.uniform(where, (2,)) * (1 - shares) * jnp.asarray(image.shape[:2])
-    return jax.image.scale_and_translate(
+    resized: Array = jax.image.scale_and_translate(
         image, image.shape, (0, 1), scale=1 / shares, translation=-corner / shares, method="linear"
     )
+    return resized
 
 
 def _coloured(
@@ -103,4 +115,5 @@ def _coloured(
     if image.shape[-1] == 1:
         return image
     grey = image.mean(-1, keepdims=True)
-    return grey + (1 + saturation) * (image - grey)
+    saturated: Array = grey + (1 + saturation) * (image - grey)
+    return saturated

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array
 
 from convtl.config.schema import DevicesConfig
 from convtl.errors import UserError
@@ -23,7 +22,7 @@ _config = DevicesConfig()
 
 
 def use_all_cores() -> None:
-    """Make one CPU device of each core; before JAX is first used, without effect later.
+    """Make one CPU device of each core; without effect once JAX is in use.
 
     Runs spread over devices, so that the same code serves several cores and several accelerators.
     """
@@ -33,7 +32,7 @@ def use_all_cores() -> None:
 
 
 def leave_accelerators() -> None:
-    """Keep a process that trains nothing from taking the memory of an accelerator that others need."""
+    """Keep a process that trains nothing off the accelerators."""
     with suppress(RuntimeError):
         jax.config.update("jax_platforms", "cpu")
 
@@ -72,11 +71,8 @@ def devices_as(config: DevicesConfig) -> Iterator[None]:
 
 def devices() -> list[jax.Device]:
     """Those that this process uses."""
-    return jax.local_devices()[: _config.count]
-
-
-def device_count() -> int:
-    return len(devices())
+    local: list[jax.Device] = jax.local_devices()
+    return local[: _config.count]
 
 
 def device_line() -> str:
@@ -136,8 +132,11 @@ class Layout:
             )
 
     def compile_call(self, call: Callable[..., Any]) -> Any:
-        """Compile a call of all runs: (variables, state, rates, seeds, images, labels, *shared) -> (variables,
-        state, losses); the memory of variables and state is used again.
+        """Compile a call of all runs, with the memory of variables and state used again.
+
+        Args:
+          call: (variables, state, rates, seeds, images, labels, multipliers, first, count) ->
+            (variables, state, losses).
         """
         if self.split == "batch":
             sharding = NamedSharding(self.mesh, self.runs)
@@ -155,7 +154,7 @@ class Layout:
         """A tree for each run -> one tree of arrays on the devices."""
         return jax.tree.map(lambda *leaves: self._put(np.stack(leaves), self.runs), *trees)
 
-    def put_shared(self, values: Any) -> Array:
+    def put_shared(self, values: Any) -> Any:
         """The same for all runs."""
         return self._put(values, PartitionSpec())
 
@@ -166,8 +165,8 @@ class Layout:
         share = batch_size // jax.process_count()
         return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
-    def put_batches(self, values: np.ndarray, batch_size: int) -> Array:
-        """Images or labels of the places that this process reads: (runs, updates, local rows, ...)."""
+    def put_batches(self, values: np.ndarray, batch_size: int) -> Any:
+        """Images or labels of this process: (runs, updates, local rows, ...)."""
         shape = (*values.shape[:2], batch_size, *values.shape[3:])
         batches = self.runs if self.split == "trials" else PartitionSpec(None, None, "devices")
         sharding = NamedSharding(self.mesh, batches)
@@ -175,7 +174,7 @@ class Layout:
             return jax.device_put(values, sharding)
         return jax.make_array_from_process_local_data(sharding, values, shape)
 
-    def _put(self, values: Any, spec: PartitionSpec) -> Array:
+    def _put(self, values: Any, spec: PartitionSpec) -> Any:
         sharding = NamedSharding(self.mesh, spec)
         if all(device.process_index == jax.process_index() for device in self.devices):
             return jax.device_put(values, sharding)

@@ -1,10 +1,10 @@
-"""Forward passes over many images in chunks of one fixed shape: prefix features and predictions.
+"""Forward passes in chunks of one fixed shape: prefix features and predictions.
 
-Everything before the boundary is the same for every run that starts from the same source weights, so it
-is computed once. A row's chunk and its place in it depend only on its place in the array, never on what
-else was asked for: the same images give the same bits.
+Everything before the boundary is the same for every run that starts from the same source weights, so it is computed
+once. A row's chunk and its place in it depend only on its place in the array: the same images give the same bits.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -20,64 +20,58 @@ from convtl.models.network import Network, Variables, in_pieces
 from convtl.training.devices import devices
 
 CHUNK = 256
-"""Small images in one forward pass; part of the protocol (`convtl.config.RESULTS_VERSION`)."""
+"""Small images in one forward pass; part of what makes results comparable (`RESULTS_VERSION`)."""
 
 _CHUNK_OF_BIG = 32
 
 
 class Images(Protocol):
-    """Images or features as a NumPy array holds them, or made when they are asked for.
-
-    Attributes:
-      shape: (n, ...).
-    """
+    """Images or features (n, ...), float32, in memory or made when sliced."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, place: Any, /) -> Any:
-        """Rows of a slice: float32, (rows, ...)."""
+    def __getitem__(self, place: Any, /) -> Any: ...
 
 
 def rows_at_once(input_shape: Sequence[int]) -> int:
-    """Images in one forward pass: 256 of up to 64x64 pixels, 32 larger ones; never a matter of memory."""
+    """Images in one forward pass: 256 of up to 64x64 pixels, 32 larger ones."""
     return CHUNK if np.prod(input_shape[:2]) <= MOST_AT_ONCE else _CHUNK_OF_BIG
 
 
 def chunks(
     images: Images, at_once: int, first: int = 0, stop: int | None = None
 ) -> Iterator[tuple[int, np.ndarray, int]]:
-    """(place of the first row, `at_once` rows, how many of them are meant) for one chunk after another.
+    """Chunks in order: place of the first row, `at_once` rows, how many are images.
 
     The last chunk is filled up with zeros: all have one shape, so that one program serves them.
 
     Args:
-      first, stop: rows that are wanted; none of the others is made.
+      first, stop: the rows; none of the others is made.
     """
     stop = len(images) if stop is None else min(stop, len(images))
     for begin in range(first, stop, at_once):
         piece = np.asarray(images[begin : min(begin + at_once, stop)])
         count = len(piece)
         if count < at_once:
-            piece = np.concatenate(
-                [piece, np.zeros((at_once - count, *piece.shape[1:]), piece.dtype)]
-            )
+            empty = np.zeros((at_once - count, *piece.shape[1:]), piece.dtype)
+            piece = np.concatenate([piece, empty])
         yield begin, piece, count
 
 
 @partial(jax.jit, static_argnums=(0, 3))
-def through_unit(module: nn.Module, variables: Any, x: jax.Array, few: int) -> jax.Array:
-    """One unit in inference mode, `few` images at a time; equal units share the program."""
-    return in_pieces(lambda some: jnp.asarray(module.apply(variables, some, train=False)), x, few)
+def through_unit(module: nn.Module, variables: Any, x: jax.Array, rows: int) -> jax.Array:
+    """Apply one unit, `rows` images at a time; equal units share the program."""
+    return in_pieces(lambda some: jnp.asarray(module.apply(variables, some, train=False)), x, rows)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def through_units(
     network: Network, start: int, stop: int, variables: Variables, x: jax.Array
 ) -> jax.Array:
-    """Units `start` up to `stop` in inference mode, in one program; wherever it is cut, the bits are the same.
+    """Apply units `start` up to `stop`, with the same bits wherever they are cut.
 
     So what enters a unit can be computed from what entered any unit before it: barriers keep XLA from joining
     units, and how many images go at a time depends on the net alone, not on where it is cut or on its head.
@@ -105,7 +99,7 @@ class Forward:
         self.network, self.start = network, start
         self.stop = len(network.units) if stop is None else stop
         self.chunk = rows_at_once(network.input_shape)
-        self._apply = jax.jit(partial(_forward, network, start, self.stop))
+        self._infer = jax.jit(partial(network.infer, start=start, stop=self.stop))
 
     def __call__(
         self, variables: Variables, images: Images, first: int = 0, stop: int | None = None
@@ -113,24 +107,20 @@ class Forward:
         """Outputs for `images[first:stop]`, where `first` is a multiple of `chunk`."""
         if first % self.chunk:
             raise ValueError(f"first={first} is no multiple of {self.chunk}")
-        names = self.network.names[self.start : self.stop]
+        units = {name: variables[name] for name in self.network.names[self.start : self.stop]}
         used = devices() if self.chunk < CHUNK else [None]
-        own = [jax.device_put({name: variables[name] for name in names}, device) for device in used]
+        copies = [jax.device_put(units, device) for device in used]
         outputs: list[np.ndarray] = []
-        ahead: list[tuple[jax.Array, int]] = []  # images are made while others are computed with
+        ahead: deque[tuple[jax.Array, int]] = deque()  # images are made while others are computed
         for number, (_, piece, count) in enumerate(chunks(images, self.chunk, first, stop)):
             place = number % len(used)
-            there = piece if used[place] is None else jax.device_put(piece, used[place])
-            ahead.append((self._apply(own[place], there), count))
+            x = piece if used[place] is None else jax.device_put(piece, used[place])
+            ahead.append((self._infer(copies[place], x), count))
             if len(ahead) > len(used):
-                outputs.append(arrived(*ahead.pop(0)))
+                outputs.append(arrived(*ahead.popleft()))
         outputs += [arrived(*last) for last in ahead]
-        return (
-            np.concatenate(outputs) if outputs else np.zeros((0, *self._output_shape()), np.float32)
-        )
-
-    def _output_shape(self) -> tuple[int, ...]:
-        return self.network.shape_before(self.stop)
+        empty = np.zeros((0, *self.network.shape_before(self.stop)), np.float32)
+        return np.concatenate(outputs) if outputs else empty
 
 
 def arrived(values: jax.Array, count: int) -> np.ndarray:
@@ -138,30 +128,19 @@ def arrived(values: jax.Array, count: int) -> np.ndarray:
     return np.asarray(values)[:count]
 
 
-def _forward(
-    network: Network, start: int, stop: int, variables: Variables, images: jax.Array
-) -> jax.Array:
-    return network.infer(variables, images, start=start, stop=stop)
-
-
 class PrefixFeatures:
-    """What enters the boundary, for one net and one array of images, grown as more rows are wanted."""
+    """Inputs of the boundary unit for one net and array of images, grown on demand."""
 
     def __init__(self, forward: Forward, variables: Variables) -> None:
         self._forward, self._variables = forward, variables
-        self._known: np.ndarray | None = None
+        self._known = np.zeros((0, *forward.network.shape_before(forward.stop)), np.float32)
 
     def rows(self, images: Images, count: int) -> Float[np.ndarray, "count ..."]:
         """Features of `images[:count]`."""
         if self._forward.stop == 0:
             return np.asarray(images[:count])
-        have = 0 if self._known is None else len(self._known)
-        if have < count:
-            at_once = self._forward.chunk
-            first = (
-                have // at_once * at_once
-            )  # a chunk that was not full is computed again, in its place
+        if len(self._known) < count:  # a chunk that was not full is computed again, in its place
+            first = len(self._known) // self._forward.chunk * self._forward.chunk
             new = self._forward(self._variables, images, first, count)
-            self._known = new if self._known is None else np.concatenate([self._known[:first], new])
-        assert self._known is not None
+            self._known = np.concatenate([self._known[:first], new])
         return self._known[:count]

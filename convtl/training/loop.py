@@ -1,4 +1,4 @@
-"""Many training runs in one program: calls of some updates each, with callbacks between them.
+"""Many training runs in one program, in calls with callbacks between them.
 
 A program has a constant number of runs on each device; missing runs are padded with copies. At a fixed width a
 run's numbers depend neither on the others nor on where calls end (tested bit for bit), so any grouping gives the same.
@@ -16,16 +16,7 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from convtl.models.network import Variables
 from convtl.training.devices import Layout, chosen_layout
-from convtl.training.runs import (
-    Callback,
-    Recipe,
-    Run,
-    RunResult,
-    RunState,
-    TrainState,
-    numbered,
-    updates_per_call,
-)
+from convtl.training.runs import Callback, Recipe, Run, RunResult, RunState, TrainState, numbered
 from convtl.training.step import Batch, Step
 from convtl.transfer.optim import carry_state, schedule_values
 from convtl.transfer.plan import Phase
@@ -53,7 +44,7 @@ class Trainer:
         self.layout = chosen_layout() if layout is None else layout
         self.layout.check(recipe.batch_size)
         self.width = recipe.runs_per_device * self.layout.copies
-        self._size = updates_per_call(recipe)
+        self._size = recipe.updates_per_call
         steps = {phase: recipe.step(phase) for phase in recipe.plan.phases}
         self._programs = {
             phase: self.layout.compile_call(partial(_call, step, recipe.sequential))
@@ -88,13 +79,9 @@ class Trainer:
             if first == phase.first:
                 now.opt_state = self._enter(phase, now.opt_state, now.variables)
             stop = min(first + self._size, phase.stop, *(end for end in pauses if end > first))
+            inputs = (rates, seeds, *self._inputs(padded, phase, first, stop))
             now.variables, now.opt_state, loss = self._programs[phase](
-                now.variables,
-                now.opt_state,
-                rates,
-                seeds,
-                *self._batches(padded, first, stop),
-                *self._shared(phase, first, stop),
+                now.variables, now.opt_state, *inputs
             )
             now.losses.append((loss, stop - first))
             now.update = stop
@@ -107,14 +94,13 @@ class Trainer:
         return now.results()
 
     def resumes(self, state: RunState) -> bool:
-        """Whether a run of this recipe can continue there: before its end, with these shapes."""
+        """Whether a run of this recipe can continue from that state."""
         if not 0 < state.update < self.recipe.plan.updates:
             return False
         variables, opt_state = self._abstract(state.update)
-        expected = (variables, numbered(opt_state))
-        return jax.tree.map(
-            lambda leaf: (leaf.shape, leaf.dtype), (state.variables, state.state)
-        ) == jax.tree.map(lambda leaf: (leaf.shape[1:], leaf.dtype), expected)
+        stacked, given = (variables, numbered(opt_state)), (state.variables, state.state)
+        expected = jax.tree.map(lambda leaf: (leaf.shape[1:], leaf.dtype), stacked)
+        return bool(expected == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), given))
 
     def _phase_of(self, update: int) -> Phase:
         return next(phase for phase in self.recipe.plan.phases if update < phase.stop)
@@ -153,26 +139,21 @@ class Trainer:
                 opt_state = jax.eval_shape(partial(self._enter, phase), opt_state, variables)
         return variables, opt_state
 
-    def _batches(self, runs: Sequence[Run], first: int, stop: int) -> list[Array]:
-        """Images and labels of all runs, with zeros after the last update of the call."""
-        size = self.recipe.batch_size
+    def _inputs(self, runs: Sequence[Run], phase: Phase, first: int, stop: int) -> list[Array]:
+        """Images, labels, multipliers (zeros after the last update), first and count."""
+        size, count = self.recipe.batch_size, stop - first
         rows = self.layout.local_rows(size)
         arguments = (first, stop) if rows == slice(0, size) else (first, stop, rows)
         drawn = {draw: draw(*arguments) for draw in dict.fromkeys(run.batches for run in runs)}
-        stacked = []
+        inputs = []
         for arrays in zip(*(drawn[run.batches] for run in runs), strict=True):
             values = np.zeros((len(runs), self._size, *arrays[0].shape[1:]), arrays[0].dtype)
-            np.stack(arrays, out=values[:, : stop - first])
-            stacked.append(self.layout.put_batches(values, size))
-        return stacked
-
-    def _shared(self, phase: Phase, first: int, stop: int) -> list[Array]:
-        """What the updates of a call have in common: multipliers of the rate, first number, count."""
-        multipliers = np.zeros(self._size, np.float32)
-        within = slice(first - phase.first, stop - phase.first)
-        multipliers[: stop - first] = schedule_values(self.recipe.schedule, phase)[within]
-        shared = (multipliers, np.uint32(first), np.int32(stop - first))
-        return [self.layout.put_shared(value) for value in shared]
+            np.stack(arrays, out=values[:, :count])
+            inputs.append(self.layout.put_batches(values, size))
+        multipliers, offset = np.zeros(self._size, np.float32), first - phase.first
+        multipliers[:count] = schedule_values(self.recipe.schedule, phase)[offset : offset + count]
+        shared = (multipliers, np.uint32(first), np.int32(count))
+        return inputs + [self.layout.put_shared(value) for value in shared]
 
 
 def _call(
@@ -188,40 +169,26 @@ def _call(
     first: UInt32[Array, ""],
     count: Int[Array, ""],
 ) -> tuple[Variables, Any, Float[Array, "runs updates"]]:
-    """One call of all runs of a device: `count` updates from number `first` on."""
-    runs = (variables, opt_state, rates, seeds, images, labels)
-    over_runs = partial(_updates, step, multipliers, first, count)
-    if sequential:
-        return jax.lax.map(lambda run: over_runs(*run), runs)
-    return jax.vmap(over_runs)(*runs)
+    """Updates `first` to `first + count - 1` of all runs of a device."""
 
+    def train(run: tuple[Any, ...]) -> Any:
+        variables, opt_state, rate, seed, images, labels = run
+        run_key = jax.random.key(seed)
 
-def _updates(
-    step: Step,
-    multipliers: Float[Array, "updates"],
-    first: UInt32[Array, ""],
-    count: Int[Array, ""],
-    variables: Variables,
-    opt_state: Any,
-    rate: Float[Array, ""],
-    seed: UInt32[Array, ""],
-    images: Float[Array, "updates batch ..."],
-    labels: Int[Array, "updates batch"],
-) -> tuple[Variables, Any, Float[Array, "updates"]]:
-    """The updates of one call of one run; a loop of any `count`, so that one program serves every call."""
-    run_key = jax.random.key(seed)
+        def body(number: Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
+            variables, opt_state, losses = carry
+            at_update = partial(jax.lax.dynamic_index_in_dim, index=number, keepdims=False)
+            batch = Batch(at_update(images), at_update(labels))
+            key = jax.random.fold_in(run_key, first + number.astype(jnp.uint32))
+            scaled = rate * at_update(multipliers)
+            variables, opt_state, loss = step(variables, opt_state, scaled, batch, key)
+            return variables, opt_state, losses.at[number].set(loss)
 
-    def body(number: Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        variables, opt_state, losses = carry
-        multiplier, *batch = (
-            jax.lax.dynamic_index_in_dim(values, number, keepdims=False)
-            for values in (multipliers, images, labels)
-        )
-        key = jax.random.fold_in(run_key, first + number.astype(jnp.uint32))
-        variables, opt_state, loss = step(
-            variables, opt_state, rate * multiplier, Batch(*batch), key
-        )
-        return variables, opt_state, losses.at[number].set(loss)
+        losses = jnp.zeros_like(labels[:, 0], jnp.float32)
+        return jax.lax.fori_loop(0, count, body, (variables, opt_state, losses))
 
-    losses = jnp.zeros_like(labels[:, 0], jnp.float32)
-    return jax.lax.fori_loop(0, count, body, (variables, opt_state, losses))
+    over_runs: Any = partial(jax.lax.map, train) if sequential else jax.vmap(train)
+    after: tuple[Variables, Any, Array] = over_runs(
+        (variables, opt_state, rates, seeds, images, labels)
+    )
+    return after

@@ -1,9 +1,9 @@
-"""The table of the probes: which configurations are missing, their rows on disk, gradients.csv."""
+"""Rows of the probes on disk, one file a configuration, and gradients.csv."""
 
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ COLUMNS = (
 
 
 def run_gradients(config: Config, out: Path, cache: Cache, say: Callable[[str], None]) -> None:
-    """Run every probe of `config.gradients` that `out` does not have, and write out/gradients.csv.
+    """Run the probes that `out` does not have, and write out/gradients.csv.
 
     Images are those of the study's (first) target. The rows of each configuration are a file of their own,
     out/probes/<probe>-<digest>.jsonl, so a killed run continues at the configuration at which it stopped.
@@ -137,46 +137,25 @@ def _publish(path: Path, text: str) -> None:
 
 
 def within_limits(config: Config) -> GradientsConfig:
-    """The probes of a study as its `limits` cut them; without any, those of the default config."""
-    gradients, limits = config.gradients or GradientsConfig(), config.limits
-    images = limits.images_per_class
-    gradients = _shortened(gradients, limits.replicates, "replicates")
-    for name in ("images_per_class", "probe_per_class", "test_per_class"):
-        gradients = _shortened(gradients, images, name)
-    updates, values = limits.updates, limits.values_per_axis
-    half = None if updates is None else updates // 2
-    profiles = _fewer(gradients.profiles, values, "activations", "initialisers", "hidden")
-    convergence = _fewer(gradients.convergence, values, "activations")
-    return replace(
-        gradients,
-        profiles=_shortened(profiles, updates, "updates", "lenet_updates"),
-        convergence=_shortened(convergence, updates, "updates", "checkpoints"),
-        freezing=_shortened(
-            _shortened(_fewer(gradients.freezing, values, "pairs"), updates, "updates"), half, "at"
-        ),
-    )
+    """The probes of a study (or the default ones) as its `limits` cut them."""
+    limits = config.limits
+    images, updates = limits.images_per_class, limits.updates
+    most = {"replicates": limits.replicates, "images_per_class": images, "probe_per_class": images}
+    most |= {"test_per_class": images, "at": None if updates is None else updates // 2}
+    most |= dict.fromkeys(("updates", "lenet_updates", "checkpoints"), updates)
 
+    def cut(name: str, value: Any) -> Any:
+        if is_dataclass(value) and not isinstance(value, type):
+            changes = {key.name: cut(key.name, getattr(value, key.name)) for key in fields(value)}
+            return replace(value, **changes)
+        limit = most.get(name, limits.values_per_axis)
+        if limit is None:
+            return value
+        if isinstance(value, tuple) and name in most:  # numbers of updates
+            return tuple(dict.fromkeys(min(number, limit) for number in value))
+        if isinstance(value, tuple) and len(value) > limit:  # its first values and the last
+            return (*value[: limit - 1], value[-1])
+        return min(value, limit) if name in most else value
 
-def _fewer(config: Any, most: int | None, *names: str) -> Any:
-    """At most `most` values of each tuple, the first and the last among them."""
-    values = {name: getattr(config, name) for name in names}
-    cut = {
-        name: (*value[: most - 1], value[-1])
-        for name, value in values.items()
-        if most is not None and len(value) > most
-    }
-    return replace(config, **cut)
-
-
-def _shortened(config: Any, most: int | None, *names: str) -> Any:
-    """No number larger than `most`, alone or in a tuple."""
-    if most is None:
-        return config
-    cut: dict[str, Any] = {}
-    for name in names:
-        value = getattr(config, name)
-        if isinstance(value, int):
-            cut[name] = min(value, most)
-        else:
-            cut[name] = tuple(dict.fromkeys(min(number, most) for number in value))
-    return replace(config, **cut)
+    cut_config: GradientsConfig = cut("gradients", config.gradients or GradientsConfig())
+    return cut_config

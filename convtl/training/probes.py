@@ -1,4 +1,4 @@
-"""Probes of training: untrained nets, trained by `Trainer` and measured unit by unit between its calls.
+"""Probes: untrained nets, trained by `Trainer` and measured between its calls.
 
 - Profile: how large the gradient is at each unit (Glorot & Bengio 2010; Hochreiter 1991).
 - Convergence: when each unit becomes what it will be, by linear CKA with its final outputs (Kornblith et al. 2019).
@@ -15,7 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from convtl.config.gradients import Activation, GradientsConfig, Optimiser
+from convtl.config.gradients import (
+    Activation,
+    ConvergenceConfig,
+    FreezingConfig,
+    GradientsConfig,
+    Optimiser,
+)
 from convtl.config.models import LeNet5Config, PlainConfig
 from convtl.config.roles import dump
 from convtl.config.training import OptimConfig, ScheduleConfig
@@ -47,7 +53,7 @@ _STEPS_PER_CALL = 100
 
 @dataclass(frozen=True, eq=False)
 class ProbeImages:
-    """Images and labels of all replicates: standardised float32 (replicates, n, h, w, c), int32 (replicates, n).
+    """Images (replicates, n, h, w, c), standardised, and labels (replicates, n).
 
     Attributes:
       train: what nets are trained on; in rounds of one image a class.
@@ -74,18 +80,14 @@ def draw_images(
     Raises:
       UserError: a class has too few images.
     """
-    counts = {
-        "train": ("images_per_class", config.images_per_class),
-        "validation": ("probe_per_class", config.probe_per_class),
-        "test": ("test_per_class", config.test_per_class),
-    }
-    for kind, (name, count) in counts.items():
-        if count > domain.counts[kind]:
+    names = {"train": "images_per_class", "validation": "probe_per_class", "test": "test_per_class"}
+    for kind, name in names.items():
+        if (count := getattr(config, name)) > domain.counts[kind]:
             raise UserError(
                 f"gradients.{name}: got {count}; accepted: 1 to {domain.counts[kind]}, the {kind} "
                 f"images a class of target '{domain.name}'"
             )
-    parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {kind: [] for kind in counts}
+    drawn = []
     for replicate in range(config.replicates):
         draw = draw_target(
             domain,
@@ -96,22 +98,21 @@ def draw_images(
             n_test=config.test_per_class,
         )
         train = draw.train.T.reshape(-1)[: config.images_per_class * len(draw.classes)]
-        for kind, positions in zip(counts, (train, draw.validation, draw.test), strict=True):
+        pairs = []
+        for kind, positions in zip(names, (train, draw.validation, draw.test), strict=True):
             split = domain.split(kind)
             labels = relabel(split.labels[positions], draw.classes)
-            parts[kind].append((standardise(split.images[positions]), labels))
-    stacked = [
-        (np.stack([images for images, _ in pairs]), np.stack([labels for _, labels in pairs]))
-        for pairs in parts.values()
-    ]
-    return ProbeImages(seed, len(draw.classes), *stacked)
+            pairs.append((standardise(split.images[positions]), labels))
+        drawn.append(pairs)
+    stacked: Any = [map(np.stack, zip(*pairs, strict=True)) for pairs in zip(*drawn, strict=True)]
+    return ProbeImages(seed, len(draw.classes), *map(tuple, stacked))
 
 
 # --- training and measuring all replicates ------------------------------------------------------------
 
 
 class Replicates:
-    """Untrained nets of one kind, one for each replicate, and their training.
+    """Untrained nets, one for each replicate, and their training at one rate.
 
     Nets that differ in their initialiser only share programs.
 
@@ -123,41 +124,39 @@ class Replicates:
         self, images: ProbeImages, net: Net, optimiser: Optimiser, rate: float, batch_size: int
     ) -> None:
         self.images, self._rate, self._batch_size = images, rate, batch_size
-        shape = images.train[0].shape[2:]
-        self.network = build_network(
-            replace(net, initialiser="lecun_normal"), shape, images.classes
-        )
         self._optim = OptimConfig(kind=optimiser)
-        keys = jnp.stack(
-            [key(images.seed, "probe-init", number) for number in range(images.replicates)]
-        )
+        shape, alike = images.train[0].shape[2:], replace(net, initialiser="lecun_normal")
+        self.network = build_network(alike, shape, images.classes)
+        numbers = range(images.replicates)
+        keys = jnp.stack([key(images.seed, "probe-init", number) for number in numbers])
         drawn = build_network(net, shape, images.classes)
         # Operation by operation, each compiled once for all units of a shape: a deep chain takes longer to compile.
-        self.variables = jax.tree.map(np.asarray, jax.vmap(drawn.init)(keys))
+        self.variables: Variables = jax.tree.map(np.asarray, jax.vmap(drawn.init)(keys))
 
     def train(
         self,
-        *stretches: tuple[int, str | None],
+        last: int,
         callback: Callback | None = None,
         pauses: Sequence[int] = (),
+        frozen: str | None = None,
+        since: int = 0,
         states: Sequence[RunState] | None = None,
-    ) -> list[RunResult]:
-        """Train all replicates at a constant rate, in phases.
+    ) -> Variables:
+        """Variables of all replicates after `last` updates.
 
         Args:
-          stretches: (first update after it, unit that is frozen in it) for each phase.
+          callback, pauses: see `Trainer.train`.
+          frozen: unit that is not trained from update `since` on.
           states: where the replicates continue; None starts from `variables`.
         """
-        phases, first = [], 0
-        for stop, frozen in stretches:
-            trained = tuple((unit, 1.0) for unit in self.network.weighted if unit != frozen)
-            phases += [Phase(first, stop, trained)] if stop > first else []
-            first = stop
+        every = tuple((unit, 1.0) for unit in self.network.weighted)
+        rest = tuple((unit, factor) for unit, factor in every if unit != frozen)
+        phases = (Phase(0, since, every), Phase(since, last, rest))
         layout = _layout(self.images.replicates)
         recipe = Recipe(
             network=self.network,
             start=0,
-            plan=Plan(tuple(phases), 0),
+            plan=Plan(tuple(phase for phase in phases if phase.first < phase.stop), 0),
             optim=self._optim,
             schedule=ScheduleConfig(kind="constant"),
             batch_size=self._batch_size,
@@ -174,17 +173,39 @@ class Replicates:
             )
             for number in range(self.images.replicates)
         ]
-        return _trainer(recipe, layout).train(runs, callback, pauses)
+        return _stacked(_trainer(recipe, layout).train(runs, callback, pauses))
+
+    def observe(
+        self, moments: Sequence[int], observer: Callable[[int, Variables], None]
+    ) -> Variables:
+        """Train up to the last of `moments`, with `observer(update, variables)` at each."""
+
+        def callback(state: TrainState) -> None:
+            if state.update in moments:
+                observer(state.update, _stacked(state.results()))
+
+        variables, last = self.variables, max(moments)
+        if 0 in moments:
+            observer(0, variables)
+        if last:
+            variables = self.train(last, callback, moments)
+            observer(last, variables)
+        return variables
 
     def _batches(self, replicate: int, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Of a replicate and update alone: all nets see the same images in the same order."""
         images, labels = (array[replicate] for array in self.images.train)
-        stream = ("probe-order", replicate)
-        order = batch_indices(self.images.seed, stream, len(images), self._batch_size, first, stop)
+        stream, size = ("probe-order", replicate), self._batch_size
+        order = batch_indices(self.images.seed, stream, len(images), size, first, stop)
         return images[order], labels[order]
 
 
 _trainer = lru_cache(maxsize=4)(Trainer)
+
+
+def _stacked(results: Sequence[RunResult]) -> Variables:
+    trees = [result.variables for result in results]
+    return cast(Variables, jax.tree.map(lambda *leaves: np.stack(leaves), *trees))
 
 
 def _layout(replicates: int) -> Layout:
@@ -195,7 +216,7 @@ def _layout(replicates: int) -> Layout:
 
 
 def measure(function: Callable[..., Any], network: Network, *arrays: Any) -> Any:
-    """NumPy arrays of `function(network, ...)` for every replicate: the first axis of all arrays."""
+    """`function(network, ...)` of every replicate, the first axis of all arrays."""
     layout = _layout(len(jax.tree.leaves(arrays)[0]))
     return jax.tree.map(np.asarray, _measuring(function, network, layout)(*arrays))
 
@@ -207,11 +228,6 @@ def _measuring(function: Callable[..., Any], network: Network, layout: Layout) -
         mapped, mesh=layout.mesh, in_specs=layout.runs, out_specs=layout.runs, check_vma=False
     )
     return jax.jit(sharded)
-
-
-def _stacked(results: Sequence[RunResult]) -> Variables:
-    trees = [result.variables for result in results]
-    return cast(Variables, jax.tree.map(lambda *leaves: np.stack(leaves), *trees))
 
 
 # --- the probes ---------------------------------------------------------------------------------------
@@ -272,14 +288,14 @@ def configurations(config: GradientsConfig) -> Iterator[ProbeConfiguration]:
             recipe = _without(dump(convergence), "activations", "optimisers", "rates")
             recipe |= {"rate": getattr(convergence.rates, optimiser)}
             yield configuration(
-                "convergence", net, optimiser, recipe, partial(_convergence, config=config)
+                "convergence", net, optimiser, recipe, partial(_convergence, rule=convergence)
             )
     for pair in freezing.pairs:
         activation, optimiser = cast(tuple[Activation, Optimiser], pair.split("/"))
         net = LeNet5Config(activation=activation, initialiser=convergence.initialiser)
         recipe = _without(dump(freezing), "pairs") | {"batch_size": convergence.batch_size}
         recipe |= {"rate": getattr(convergence.rates, optimiser)}
-        yield configuration("freezing", net, optimiser, recipe, partial(_freezing, config=config))
+        yield configuration("freezing", net, optimiser, recipe, partial(_freezing, config=freezing))
 
 
 def _without(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -289,67 +305,51 @@ def _without(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
 def _profile(nets: Replicates, moments: Sequence[int]) -> list[Number]:
     """Gradient profiles at `moments`, and scores at the last of them."""
     numbers: list[Number] = []
+    end = nets.observe(moments, lambda *state: numbers.extend(profile_numbers(nets, *state)))
+    return numbers + _scores(nets, end, max(moments))
 
-    def profile(update: int, variables: Variables) -> None:
-        if update in moments:
+
+def _convergence(nets: Replicates, rule: ConvergenceConfig) -> list[Number]:
+    """CKA with the final outputs, arrivals, and the first and last profile."""
+    last, network, probe = rule.updates, nets.network, nets.images.probe[0]
+    moments = sorted({0, last, *(moment for moment in rule.checkpoints if moment < last)})
+    products: list[dict[str, np.ndarray]] = []
+    numbers: list[Number] = []
+
+    def observer(update: int, variables: Variables) -> None:
+        products.append(measure(grams, network, variables, probe))
+        if update in (0, last):
             numbers.extend(profile_numbers(nets, update, variables))
 
-    variables = nets.variables
-    profile(0, variables)
-    if last := max(moments):
-        callback = lambda state: profile(state.update, _stacked(state.results()))  # noqa: E731
-        variables = _stacked(nets.train((last, None), callback=callback, pauses=moments))
-        profile(last, variables)
-    return numbers + _scores(nets, variables, last)
-
-
-def _convergence(nets: Replicates, config: GradientsConfig) -> list[Number]:
-    """CKA with the final outputs at every moment, and arrivals; profiles at the beginning and the end."""
-    rule, network, replicates = config.convergence, nets.network, nets.images.replicates
-    last, probe = rule.updates, nets.images.probe[0]
-    moments = sorted({0, last, *(moment for moment in rule.checkpoints if moment < last)})
-    similar = [measure(grams, network, nets.variables, probe)]
-
-    def callback(state: TrainState) -> None:
-        if state.update in moments:
-            similar.append(measure(grams, network, _stacked(state.results()), probe))
-
-    end = _stacked(nets.train((last, None), callback=callback, pauses=moments))
-    similar.append(measure(grams, network, end, probe))
-    numbers = profile_numbers(nets, 0, nets.variables) + profile_numbers(nets, last, end)
+    end = nets.observe(moments, observer)
     numbers += _scores(nets, end, last)
-    for place, (unit, alignment) in enumerate(alignments(similar).items(), start=1):
-        numbers += [
-            (moment, unit, place, "cka_with_final", values)
-            for moment, values in zip(moments, alignment, strict=True)
-        ]
-        arrivals = [
-            arrival(moments, of_one, arrived=rule.arrived, moved=rule.moved)
-            for of_one in alignment.T
-        ]
-        for quantity, values in zip(("arrival", "moved"), np.transpose(arrivals), strict=True):
+    for place, (unit, alignment) in enumerate(alignments(products).items(), start=1):
+        for moment, values in zip(moments, alignment, strict=True):
+            numbers.append((moment, unit, place, "cka_with_final", values))
+        limits = {"arrived": rule.arrived, "moved": rule.moved}
+        arrivals = np.transpose([arrival(moments, of_one, **limits) for of_one in alignment.T])
+        for quantity, values in zip(("arrival", "moved"), arrivals, strict=True):
             numbers.append((last, unit, place, quantity, values))
-    chance = np.full(replicates, 1 / nets.images.classes)
+    chance = np.full(nets.images.replicates, 1 / nets.images.classes)
     return [*numbers, (last, None, None, "chance", chance)]
 
 
-def _freezing(nets: Replicates, config: GradientsConfig) -> list[Number]:
-    """Scores at the end, by the update from which on a unit was frozen (without a unit: never)."""
-    last, moments = config.freezing.updates, sorted(set(config.freezing.at))
+def _freezing(nets: Replicates, config: FreezingConfig) -> list[Number]:
+    """Final scores by the update from which a unit was frozen (no unit: never)."""
+    last, moments = config.updates, sorted(set(config.at))
     states: dict[int, list[RunState]] = {}
 
     def callback(state: TrainState) -> None:
         if state.update in moments:
             states[state.update] = state.states()
 
-    whole = _stacked(nets.train((last, None), callback=callback, pauses=moments))
+    whole = nets.train(last, callback, moments)
     numbers: list[Number] = []
     for moment in moments:
         for place, unit in enumerate(nets.network.weighted, start=1):
             end = whole
             if moment < last:
-                stretches = (moment, None), (last, unit)
-                end = _stacked(nets.train(*stretches, states=states.get(moment)))
+                end = nets.train(last, frozen=unit, since=moment, states=states.get(moment))
             numbers += _scores(nets, end, moment, unit, place)
     return numbers + _scores(nets, whole, last)
 
@@ -381,23 +381,20 @@ def _score(
 
 
 def profile_numbers(nets: Replicates, update: int, variables: Variables) -> list[Number]:
-    """`relative_gradient` of hidden units (R in decades, 0 at the last) and `weight_gradient`.
+    """`relative_gradient` of hidden units (R in decades) and `weight_gradient`.
 
     R is the median over probe images of log10 |dL_i/dh| - log10 |dL_i/dh_last|: a few images of which a ReLU net
     passes nothing on do not change it. It is nan where half of them or more are such, or a net has diverged.
     """
-    network = nets.network
-    measured = measure(gradient_profile, network, variables, *nets.images.probe)
-    gradients, weights = measured
-    hidden = network.weighted[:-1]
-    relative = [relative_gradient(gradients[unit], gradients[hidden[-1]]) for unit in hidden]
-    numbers: list[Number] = [
-        (update, unit, place, "relative_gradient", values)
-        for place, (unit, values) in enumerate(zip(hidden, relative, strict=True), start=1)
-    ]
-    return numbers + [
-        (update, unit, place, "weight_gradient", weights[unit])
-        for place, unit in enumerate(network.weighted, start=1)
+    units = nets.network.weighted
+    gradients, weights = measure(gradient_profile, nets.network, variables, *nets.images.probe)
+    last = gradients[units[-2]]
+    relative = {unit: relative_gradient(gradients[unit], last) for unit in units[:-1]}
+    return [
+        (update, unit, place, quantity, values[unit])
+        for quantity, values in (("relative_gradient", relative), ("weight_gradient", weights))
+        for place, unit in enumerate(units, start=1)
+        if unit in values
     ]
 
 
@@ -445,7 +442,7 @@ def gradient_profile(
 
 
 def _log_norm(tree: Any) -> Float[Array, ""]:
-    """log10 of the Euclidean norm over all leaves; squares of small numbers do not vanish."""
+    """log10 of the Euclidean norm over all leaves, safe against underflow."""
     leaves = jax.tree.leaves(tree)
     largest = jnp.max(jnp.stack([jnp.abs(leaf).max() for leaf in leaves]))
     safe = jnp.where(largest > 0, largest, 1.0)
@@ -456,7 +453,7 @@ def _log_norm(tree: Any) -> Float[Array, ""]:
 def grams(
     network: Network, variables: Variables, images: Float[Array, "n ..."]
 ) -> dict[str, Float[Array, "n n"]]:
-    """Centred inner products of the images' outputs at every weighted unit, of Frobenius norm 1.
+    """Centred Gram matrices of every weighted unit's outputs, of Frobenius norm 1.
 
     All zeros where a unit's output is the same for every image.
     """
@@ -477,7 +474,7 @@ def grams(
 def alignments(
     similar: Sequence[Mapping[str, Float[np.ndarray, "replicates n n"]]],
 ) -> dict[str, Float[np.ndarray, "times replicates"]]:
-    """Linear CKA of every unit at each time with itself at the last (Kornblith et al. 2019), from `grams`."""
+    """Linear CKA of each unit with itself at the last time, from `grams`."""
     return {
         unit: np.stack(
             [np.einsum("rij,rij->r", grams[unit], last, dtype=np.float64) for grams in similar]
@@ -489,7 +486,7 @@ def alignments(
 def arrival(
     updates: Sequence[int], alignment: Float[np.ndarray, "times"], *, arrived: float, moved: float
 ) -> tuple[float, float]:
-    """First update at which (CKA_t - CKA_0) / (1 - CKA_0) >= `arrived`, linear in between; and 1 - CKA_0.
+    """First update with (CKA_t - CKA_0) / (1 - CKA_0) >= `arrived`; and 1 - CKA_0.
 
     Args:
       updates: when the unit was measured, from 0 to the end.

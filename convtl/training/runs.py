@@ -1,8 +1,7 @@
-"""Training runs: what shapes their program, their input, their state between two calls, their result."""
+"""Training runs: recipe, input, state between two calls, result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import jax
@@ -38,7 +37,7 @@ Batches = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that shapes the compiled programs of training runs; equal recipes share them.
+    """Identity of the compiled programs of training runs.
 
     Attributes:
       start: index of the unit that the batches enter: the plan's boundary when features are cached.
@@ -83,7 +82,7 @@ class Recipe:
 
     @property
     def sequential(self) -> bool:
-        """Whether a device takes its runs one after another, and not side by side (`vmap`).
+        """Whether a device takes its runs one after another, not by `vmap`.
 
         So it does on a CPU where there are maps beyond what enters: maps of several runs at once leave a core's
         cache. LeNet-5, batch 32, 4 runs on each of 2 cores, side by side and one after another: all layers 50 and
@@ -91,20 +90,22 @@ class Recipe:
         """
         return not self.vectorised and on_cpu() and self.network.has_maps(self.start)
 
-
-@lru_cache
-def updates_per_call(recipe: Recipe) -> int:
-    """Updates that one call has room for: fewer than `steps_per_call` where images or computations are large."""
-    images = 4 * recipe.batch_size * int(np.prod(recipe.network.shape_before(recipe.start)))
-    flops = flops_per_update(recipe.network, recipe.plan, recipe.batch_size, recipe.start)
-    longest = max(phase.stop - phase.first for phase in recipe.plan.phases)
-    limits = (_BYTES_PER_CALL // images, _FLOPS_PER_CALL // max(1, recipe.runs_per_device * flops))
-    return max(1, min(longest, recipe.steps_per_call, *limits))
+    @property
+    def updates_per_call(self) -> int:
+        """Room of a call: below `steps_per_call` where images or FLOPs are many."""
+        images = 4 * self.batch_size * int(np.prod(self.network.shape_before(self.start)))
+        flops = flops_per_update(self.network, self.plan, self.batch_size, self.start)
+        longest = max(phase.stop - phase.first for phase in self.plan.phases)
+        limits = (
+            _BYTES_PER_CALL // images,
+            _FLOPS_PER_CALL // max(1, self.runs_per_device * flops),
+        )
+        return max(1, min(longest, self.steps_per_call, *limits))
 
 
 @dataclass(frozen=True)
 class RunState:
-    """A run between two calls: all that continues it with the same bits, as NumPy arrays.
+    """A run between two calls, as NumPy arrays: continues with the same bits.
 
     Attributes:
       update: number of updates done.
@@ -151,7 +152,7 @@ class Run:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Variables of a trained run's units (NumPy), and the loss before each update (nats).
+    """Variables of a trained run (NumPy), and the loss before each update (nats).
 
     With a moving average (`optim.ema`) the variables are the averages.
     """
@@ -168,7 +169,7 @@ class RunResult:
 
 @dataclass
 class TrainState:
-    """All runs of a program between two calls: arrays on the devices, the runs as first axis.
+    """All runs of a program between two calls, on the devices.
 
     Attributes:
       count: runs that are no padding; these come first.

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from convtl.config.training import AugmentConfig, NormMode, OptimConfig, Precision
 from convtl.models.lowering import trained_at_a_time
 from convtl.models.network import Network, Variables
-from convtl.training.augment import augment, blend
+from convtl.training.augment import augmented
 from convtl.transfer.average import Averaged, added, started
 from convtl.transfer.optim import make_transform
 from convtl.transfer.plan import Phase
@@ -25,7 +25,7 @@ _AUGMENT, _PART = 10_000, 20_000
 
 
 class Batch(NamedTuple):
-    """Images or features, and labels; with MixUp also the labels of each image's partner."""
+    """Images or features, and labels; with MixUp the partners' labels, too."""
 
     images: Float[Array, "batch ..."]
     labels: Int[Array, "batch"]
@@ -88,7 +88,13 @@ class Step:
         params = params_of(variables)
         trained = {unit: params[unit] for unit in self.phase.trained}
         parts = len(batch.labels) // self.rows_at_once(len(batch.labels))
-        batch, share = _augmented(batch, key, self.augment)
+        share = None
+        if self.augment is not None:
+            if key is None:
+                raise ValueError("augmentation needs a key")
+            augmenting = jax.random.fold_in(key, _AUGMENT)
+            images, partners, share = augmented(augmenting, *batch[:2], self.augment)
+            batch = Batch(images, batch.labels, partners)
         loss_of = partial(self._loss, variables, share)
         statistics = self._statistics(variables)
         loss, statistics, gradients = _gradients(loss_of, trained, statistics, batch, key, parts)
@@ -142,11 +148,9 @@ class Step:
         }
         images = batch.images
         if self.precision == "bfloat16":  # gradients come back through the cast, as float32
-            merged = {
-                unit: kinds | {"params": _bfloat16(kinds["params"])} if "params" in kinds else kinds
-                for unit, kinds in merged.items()
-            }
-            images = _bfloat16(images)
+            halved = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params_of(merged))
+            merged |= {unit: merged[unit] | {"params": half} for unit, half in halved.items()}
+            images = images.astype(jnp.bfloat16)
         first = min(map(network.index, names), default=len(network.units))
         entering = network.infer(merged, images, start=self.start, stop=first)
         logits, updated, _ = network.apply(
@@ -162,26 +166,6 @@ class Step:
             uniform = -jax.nn.log_softmax(logits).mean()
             objective = (1 - smoothing) * loss + smoothing * uniform
         return objective, (loss, self._statistics(updated))
-
-
-def _augmented(
-    batch: Batch, key: jax.Array | None, config: AugmentConfig | None
-) -> tuple[Batch, Float[Array, ""] | None]:
-    """The augmented batch, and with MixUp the share of each image in its blend."""
-    if config is None:
-        return batch, None
-    if key is None:
-        raise ValueError("augmentation needs a key")
-    changing, blending = jax.random.split(jax.random.fold_in(key, _AUGMENT))
-    images = augment(changing, batch.images, config)
-    if not config.mixup:
-        return batch._replace(images=images), None
-    images, partners, share = blend(blending, images, batch.labels, config.mixup)
-    return Batch(images, batch.labels, partners), share
-
-
-def _bfloat16(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tree)
 
 
 def _gradients(

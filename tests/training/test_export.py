@@ -1,53 +1,96 @@
-"""Training programs can be lowered for GPUs and TPUs, without a device: proves lowering, not compiling."""
+"""Programs of the default study and of a real net lower for GPUs and TPUs: proves lowering, not compiling."""
 
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
-from jax import export
+from jax import ShapeDtypeStruct, export
 
-from convtl.config.models import EfficientNetLiteConfig, LeNet5Config
-from convtl.config.training import FineTuneConfig, OptimConfig
+from convtl.cli import compose
+from convtl.config.parsing import parse
+from convtl.config.schema import Config
 from convtl.models.lowering import plain_forms
 from convtl.models.registry import build_network
-from convtl.training.step import Batch, Step
+from convtl.training.loop import _call
+from convtl.training.runs import Recipe
 from convtl.transfer.plan import make_plan, resolve_depth
 
-LENET, LITE = (LeNet5Config(), (28, 28, 1)), (EfficientNetLiteConfig(), (96, 96, 3))
+RUNS, UPDATES = 4, 3
+
+
+@cache
+def study() -> Config:
+    return parse(compose(["+experiment=finetune_depth"]))
+
+
+def recipe(model: str, depth: int | str, cached: bool = True) -> Recipe:
+    """As the study's runs have it: from the boundary on where features are cached."""
+    settings = study()
+    shape = (28, 28, 1) if model == "lenet5" else (96, 96, 3)
+    network = build_network(settings.models[model], shape, 12)
+    depth = resolve_depth(network, depth)
+    plan = make_plan(network, settings.regimes["fine_tune"], depth, 300)
+    start = plan.boundary if cached else 0
+    optim, schedule = settings.optim, settings.schedule
+    return Recipe(network, start, plan, optim, schedule, settings.batch_size, RUNS, UPDATES)
+
+
+def assert_lowers(function: Callable[..., Any], *arguments: Any, convolutions: bool) -> None:
+    for platform in ("cuda", "tpu"):
+        module = export.export(jax.jit(function), platforms=[platform])(*arguments).mlir_module()
+        assert ("stablehlo.convolution" in module) == convolutions
+        assert "custom_call" not in module
 
 
 @pytest.mark.parametrize(
-    ("model", "depth", "convolutions"),
+    ("model", "depth", "cached", "convolutions"),
     [
-        (LENET, 1, False),
-        (LENET, 3, False),
-        (LENET, 4, True),
-        (LENET, "all", True),
-        (LITE, 1, False),
-        (LITE, "all", True),
+        *(("lenet5", depth, True, depth >= 4) for depth in (1, 2, 3, 4, 5)),
+        ("lenet5", 1, False, True),
+        ("efficientnet_lite0", 1, True, False),
+        ("efficientnet_lite0", "block16", False, True),
+        ("efficientnet_lite0", "all", True, True),
     ],
 )
-def test_update_lowers_for_accelerators(model: Any, depth: int | str, convolutions: bool) -> None:
-    config, shape = model
-    network = build_network(config, shape, 12)
-    plan = make_plan(network, FineTuneConfig(), resolve_depth(network, depth), 10)
-    step = Step(network, plan.boundary, plan.phases[0], OptimConfig())
-    names = network.names[plan.boundary :]
+def test_training_lowers(model: str, depth: int | str, cached: bool, convolutions: bool) -> None:
+    given = recipe(model, depth, cached)
+    network, (phase,) = given.network, given.plan.phases
+    step = given.step(phase)
     with plain_forms():
+        names = network.names[given.start :]
         variables = {name: network.abstract_variables[name] for name in names}
-        state = jax.eval_shape(step.init, variables)
-        images = jax.ShapeDtypeStruct((4, 32, *network.shape_before(plan.boundary)), jnp.float32)
-        batch = Batch(images, jax.ShapeDtypeStruct((4, 32), jnp.int32))
         runs = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((4, *leaf.shape), leaf.dtype), (variables, state)
+            lambda leaf: ShapeDtypeStruct((RUNS, *leaf.shape), leaf.dtype),
+            (variables, jax.eval_shape(step.init, variables)),
         )
-        rates = jax.ShapeDtypeStruct((4,), jnp.float32)
-        update = jax.jit(jax.vmap(lambda *run: step(*run)))
-        text = {
-            platform: export.export(update, platforms=[platform])(*runs, rates, batch).mlir_module()
-            for platform in ("cuda", "tpu")
-        }
-    for module in text.values():
-        assert ("stablehlo.convolution" in module) == convolutions
-        assert "custom_call" not in module
+        size = (RUNS, UPDATES, given.batch_size)
+        assert_lowers(
+            partial(_call, step, given.sequential),
+            *runs,
+            ShapeDtypeStruct((RUNS,), jnp.float32),
+            ShapeDtypeStruct((RUNS,), jnp.uint32),
+            ShapeDtypeStruct((*size, *network.shape_before(given.start)), jnp.float32),
+            ShapeDtypeStruct(size, jnp.int32),
+            ShapeDtypeStruct((UPDATES,), jnp.float32),
+            ShapeDtypeStruct((), jnp.uint32),
+            ShapeDtypeStruct((), jnp.int32),
+            convolutions=convolutions,
+        )
+
+
+@pytest.mark.parametrize(
+    ("model", "start", "stop"),
+    [("lenet5", 0, 4), ("lenet5", 0, None), ("lenet5", 4, None), ("efficientnet_lite0", 0, None)],
+)
+def test_inference_lowers(model: str, start: int, stop: int | None) -> None:
+    network = recipe(model, "all").network
+    with plain_forms():
+        assert_lowers(
+            partial(network.infer, start=start, stop=stop),
+            network.abstract_variables,
+            ShapeDtypeStruct((32, *network.shape_before(start)), jnp.float32),
+            convolutions=start == 0,
+        )

@@ -247,13 +247,12 @@ def test_calls_have_room_for_fewer_updates_that_cost_much(monkeypatch: pytest.Mo
     """A signal waits for the end of a call."""
     given = recipe(LENET, 5, updates=2000, steps_per_call=1000, runs_per_device=4)
     flops = flops_per_update(given.network, given.plan, given.batch_size, given.start)
-    per_call = runs_module.updates_per_call.__wrapped__
-    assert per_call(given) == 1000
-    assert per_call(dataclasses.replace(given, steps_per_call=5000)) == 2000
+    assert given.updates_per_call == 1000
+    assert dataclasses.replace(given, steps_per_call=5000).updates_per_call == 2000
     monkeypatch.setattr(runs_module, "_FLOPS_PER_CALL", 4 * 7 * flops)
-    assert per_call(given) == 7
+    assert given.updates_per_call == 7
     monkeypatch.setattr(runs_module, "_BYTES_PER_CALL", 3 * 4 * given.batch_size * 28 * 28)
-    assert per_call(given) == 3
+    assert given.updates_per_call == 3
 
 
 @pytest.mark.parametrize(("quick", "waited"), [(60.0, 2), (0.0, 0)])

@@ -69,19 +69,36 @@ def test_pauses_and_resuming_change_no_bit() -> None:
     def callback(state: TrainState) -> None:
         states[state.update] = state.states()
 
-    whole = own.train((8, None))
-    paused = own.train((8, None), callback=callback, pauses=(1, 2, 5))
+    whole = own.train(8)
+    paused = own.train(8, callback, pauses=(1, 2, 5))
     assert sorted(states) == [1, 2, 5]
-    resumed = own.train((2, None), (8, None), states=states[2])
-    for other in (paused, resumed):
-        assert all(same_bits(a.variables, b.variables) for a, b in zip(whole, other, strict=True))
+    resumed = own.train(8, since=2, states=states[2])
+    assert same_bits(paused, whole)
+    assert same_bits(resumed, whole)
+
+
+def test_observers_see_every_moment() -> None:
+    own, seen = nets(), {}
+    end = own.observe([0, 3, 8], seen.__setitem__)
+    assert list(seen) == [0, 3, 8]
+    assert same_bits(seen[0], own.variables)
+    assert same_bits(seen[3], own.train(3))
+    assert same_bits(seen[8], end)
 
 
 def test_nets_learn_and_replicates_differ() -> None:
     own = nets(images(3))
-    results = own.train((60, None))
-    assert all(result.losses[-10:].mean() < result.losses[0] / 2 for result in results)
-    assert not same_bits(results[0].losses, results[1].losses)
+    before, after = (
+        measure(_loss, own.network, variables, *own.images.train)
+        for variables in (own.variables, own.train(60))
+    )
+    assert (after < before / 2).all()
+    assert len(set(after.tolist())) == 3
+
+
+def _loss(network: Any, variables: Any, pixels: jax.Array, labels: jax.Array) -> jax.Array:
+    logits = network.apply(variables, pixels)[0]
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
 def test_a_unit_is_frozen_from_an_update_on() -> None:
@@ -90,11 +107,12 @@ def test_a_unit_is_frozen_from_an_update_on() -> None:
     def callback(state: TrainState) -> None:
         states[state.update] = state.states()
 
-    own.train((8, None), callback=callback, pauses=(4,))
-    end = own.train((4, None), (8, "fc2"), states=states[4])
+    own.train(8, callback, pauses=(4,))
+    end = own.train(8, frozen="fc2", since=4, states=states[4])
     for unit in own.network.weighted:
         halfway = states[4][0].variables[unit]
-        assert same_bits(halfway, end[0].variables[unit]) == (unit == "fc2")
+        now = jax.tree.map(lambda leaf: leaf[0], end[unit])
+        assert same_bits(halfway, now) == (unit == "fc2")
 
 
 @pytest.mark.parametrize(
