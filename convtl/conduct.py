@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from convtl.analysis.declared import claims_of
+from convtl.analysis.record import run_on
+from convtl.analysis.results import write_table
 from convtl.config.parsing import parse
 from convtl.config.schema import Config
 from convtl.entry import folder
@@ -22,10 +24,11 @@ from convtl.runtime.stopping import on_signals
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import distinct, expand
 from convtl.study.locks import one_at_a_time
-from convtl.study.record import make_record, run_on, write_record
+from convtl.study.record import make_record, write_record
+from convtl.study.rows import FINAL
 from convtl.study.runner import Outcome
 from convtl.study.shares import ALL, Part, check_shard, own_trials, unshared
-from convtl.study.store import FINAL, saying_what_is_saved
+from convtl.study.store import saying_what_is_saved
 from convtl.study.study import Study
 from convtl.tracking import MAX_ROWS, Tracker, open_tracker, tracking_errors
 from convtl.training.devices import device_line, devices_as, peak_memory_gib, use_all_cores
@@ -141,7 +144,7 @@ def _train(
         outcome = study.run(progress)
     except BaseException:
         with suppress(StorageError):  # then there is something else to be said
-            store.write_table(study.rows.values())
+            write_table(store.out, study.rows.values())
         raise
     if study.part.works:
         with one_at_a_time(store.out, "around"):  # the first process does it for the others

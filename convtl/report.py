@@ -24,7 +24,7 @@ def _main(words: list[str]) -> int:
     from convtl.reporting.publishing import publish, published_figures
     from convtl.reporting.second import read_second
     from convtl.study.limits import apply_limits
-    from convtl.study.record import newest_record
+    from convtl.analysis.record import newest_record
     from convtl.study.store import RowStore
 
     store = RowStore(folder("out", typed["out"]))

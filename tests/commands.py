@@ -53,10 +53,12 @@ class Commands:
     def without_reports(self) -> "Commands":
         """From now on a run leaves rows and their table, but draws no report: that takes longer than the study."""
         from convtl import conduct
-        from convtl.study.measurements.similarity import read_similarity, with_similarity
+        from convtl.analysis.results import with_similarity, write_table
+        from convtl.study.measurements.similarity import read_similarity
 
         def table(store: RowStore, *given: Any) -> tuple[Path, str]:
-            store.write_table(with_similarity(store.read().values(), read_similarity(store.out)))
+            rows = store.read().values()
+            write_table(store.out, with_similarity(rows, read_similarity(store.out)))
             return store.out / "report.html", ""
 
         self._monkeypatch.setattr(conduct, "build", table)

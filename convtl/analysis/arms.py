@@ -12,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from convtl.analysis.columns import Table
 from convtl.analysis.statistics import logit_accuracy
-from convtl.study.columns import Table
 
 SCRATCH = "scratch"
 """The source that is no source: a fresh net of which everything is trained."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from convtl.study.columns import Table
+from convtl.analysis.columns import Table
 
 COLUMNS = ("trial", "unit", "position", "displacement", "cka", "trained")
 

@@ -47,7 +47,7 @@ from convtl.config.values import (
 from convtl.config.weights import WeightsConfig
 from convtl.keys import digest
 
-RESULTS_VERSION = 3
+RESULTS_VERSION = 4
 """Raised whenever code changes the numbers of a trial; part of every trial's identity."""
 
 

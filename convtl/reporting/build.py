@@ -10,6 +10,9 @@ import numpy as np
 
 from convtl.analysis.advised import advise
 from convtl.analysis.arms import LONG, blocks, frame
+from convtl.analysis.columns import Table
+from convtl.analysis.reading import read_rows
+from convtl.analysis.results import with_similarity, write_table
 from convtl.config.domains import ImageFolderConfig, TfdsConfig, TypedScriptConfig
 from convtl.config.roles import dump
 from convtl.config.schema import Config
@@ -24,12 +27,10 @@ from convtl.reporting.protocol import commits_said, facts, unfinished
 from convtl.reporting.replication import Second
 from convtl.reporting.ways import setting_name
 from convtl.storage.files import written
-from convtl.study.columns import Rows, Table, column_of
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
-from convtl.study.measurements.similarity import not_measured, read_similarity, with_similarity
+from convtl.study.measurements.similarity import not_measured, read_similarity
 from convtl.study.program import commit, short
-from convtl.study.record import commits_of
 from convtl.study.sources import source_name
 from convtl.study.store import Row, RowStore, accessible
 from convtl.training.devices import peak_memory_gib
@@ -58,12 +59,10 @@ def build(
     Returns:
       The path of report.html, and the headline to be printed.
     """
-    found = store.read()
-    made_by = commits_of(store, found)
-    signed = column_of([made_by[trial] for trial in found], {})
-    everything = Rows(found.table.with_columns({"commit": signed}))
+    everything = read_rows(store.out)
+    made_by = dict(zip(everything, everything.table.objects("commit"), strict=True))
     measured = read_similarity(store.out)
-    store.write_table(with_similarity(everything.table, measured))
+    write_table(store.out, with_similarity(everything.table, measured))
     rows, left_out = comparable(everything, config, record)
     left_out += not_measured(store.out) if config.distances else []
     program = {
@@ -74,7 +73,7 @@ def build(
         name: text for name, text in program.items() if text
     }
     not_run = unfinished(record, everything) if config.scorecard else []
-    del found, everything, made_by, signed  # of a million trials each is hundreds of megabytes
+    del everything, made_by  # of a million trials each is hundreds of megabytes
     if late := _added_later(config, rows):
         scope["claims added later"] = late
     rows = rows.only(*(name for name in rows.names if name not in LONG))

@@ -8,8 +8,8 @@ import pandas as pd
 
 from convtl.analysis.arms import Block, arm_names
 from convtl.analysis.principles import Verdict, at_floor
+from convtl.analysis.results import PARTS, by_part
 from convtl.reporting import numbers
-from convtl.study.results import PARTS, by_part
 
 _EQUALLY_LEARNED = 0.05
 """Differences of source accuracy that are not worth a word."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from convtl.analysis.columns import ABSENT, Rows, Table, column_of
 from convtl.config.schema import Config
-from convtl.study.columns import ABSENT, Rows, Table, column_of
 from convtl.study.names import accepts
 from convtl.study.store import Row
 

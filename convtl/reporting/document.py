@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 from threadpoolctl import threadpool_limits
 
 from convtl.analysis.arms import Block, blocks, frame
+from convtl.analysis.columns import Table
 from convtl.analysis.principles import Outcome, Verdict, judge
 from convtl.config.schema import ClaimConfig
 from convtl.reporting import (
@@ -32,7 +33,6 @@ from convtl.reporting.summary import Cell, cells
 from convtl.runtime.cores import core_count
 from convtl.secrets import redacted
 from convtl.storage.files import written
-from convtl.study.columns import Table
 
 Samples = Mapping[str, tuple[np.ndarray, Sequence[str]]]
 Parts = Sequence[tuple[Block, list[Cell]]]

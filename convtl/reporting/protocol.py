@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from convtl.analysis.columns import Table
 from convtl.config.domains import TypedScriptConfig
 from convtl.config.schema import Config
 from convtl.reporting import numbers
-from convtl.study.columns import Table
 from convtl.study.program import short
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from convtl.errors import UserError
-from convtl.study.record import without_paths
+from convtl.analysis.record import without_paths
 from convtl.study.store import accessible
 
 _LONG = re.compile(r"-?\d+\.\d{5,}(e-?\d+)?")

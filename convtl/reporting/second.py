@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from convtl.analysis.arms import frame
+from convtl.analysis.reading import read_rows
+from convtl.analysis.record import newest_record, without_paths
 from convtl.analysis.scorecard import scorecard
 from convtl.config.parsing import parse
 from convtl.config.roles import dump
@@ -14,8 +16,6 @@ from convtl.reporting.comparable import comparable
 from convtl.reporting.protocol import commits_said
 from convtl.reporting.replication import Second
 from convtl.study.limits import apply_limits
-from convtl.study.record import commits_of, newest_record, without_paths
-from convtl.study.store import RowStore
 from convtl.training.probe_table import TABLE, read_gradients
 
 _AROUND = (
@@ -43,8 +43,7 @@ def read_second(out: Path, config: Config) -> Second:
         raise UserError(
             f"replication: got '{out}', but the study in `out` has no claims; accepted: a `scorecard`"
         )
-    store = RowStore(out)
-    everything = store.read()
+    everything = read_rows(out)
     if not everything:
         raise UserError(f"replication: got '{out}', which has no rows; accepted: {accepted}")
     try:
@@ -62,7 +61,8 @@ def read_second(out: Path, config: Config) -> Second:
     probes = read_gradients(out) if (out / TABLE).exists() else None
     scores = scorecard(config.scorecard, frame(rows), probes, config.target)
     command = without_paths(str(record.get("command", "")))
-    made_by = commits_said(commits_of(store, everything), everything)
+    commits = dict(zip(everything, everything.table.objects("commit"), strict=True))
+    made_by = commits_said(commits, everything)
     return Second(other.seed, tuple(scores), command, made_by, _differs(dump(config), dump(other)))
 
 

@@ -22,8 +22,8 @@ from convtl.study.active import ActiveTrial
 from convtl.study.grid import Trial
 from convtl.study.learning_rates import NO_SCORE, Score, best_rate
 from convtl.study.materials import Materials, Recent
-from convtl.study.rows import tried
 from convtl.study.store import Row
+from convtl.study.summary import tried
 from convtl.study.target_data import Images
 from convtl.tracking import CurvePoint
 from convtl.training.adapt import adapt_statistics

@@ -1,71 +1,148 @@
-"""What a trial's row says, but for what its test images say."""
+"""Rows: the fields of a trial's record with their types and ranges, and the lines that hold them.
 
-from collections.abc import Mapping
-from typing import Any
+This file is the one place of a field: from it derive the checks on reading and the columns of results.csv.
+"""
 
-from convtl.config.roles import dump
-from convtl.keys import digest
-from convtl.models.network import weight_count
-from convtl.study.active import ActiveTrial
-from convtl.study.grid import Trial
-from convtl.study.learning_rates import NO_SCORE, at_edge, best_rate
-from convtl.study.store import Row
-from convtl.training.runs import Recipe
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Required
 
+from pydantic import ConfigDict, Field, TypeAdapter
+from typing_extensions import TypedDict
 
-def describe(trial: Trial) -> dict[str, Any]:
-    """The part of a row that is known before a trial is run."""
-    return {
-        "study": trial.settings.study or "trials",
-        "trial": trial.id,
-        "config": trial.config,
-        "contents": dict(trial.contents),
-        "model": trial.model,
-        "source": trial.source,
-        "target": trial.target,
-        "regime": trial.regime,
-        "depth": trial.depth,
-        "depth_unit": trial.depth_unit,
-        "trained_units": "+".join(trial.trained_units),
-        "n_per_class": trial.n_per_class,
-        "updates": trial.updates,
-        "similarity": trial.similarity,
-        "replicate": trial.replicate,
-        "axes": dict(trial.axes),
-        "declared": [digest(dump(claim)) for claim in trial.settings.claims],
-    }
+from convtl.config.schema import RESULTS_VERSION
+
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Status = Literal["done", "diverged", "failed", "interrupted"]
+
+FINAL = ("done", "diverged")
+"""Statuses that are not tried again."""
 
 
-def tried(running: ActiveTrial, recipe: Recipe, source: Mapping[str, Any], flops: int) -> Row:
-    """What is known when all rates have been tried.
+class Columns(TypedDict, total=False):
+    """The fields that are columns of results.csv, in their order."""
 
-    Args:
-      source: what is known of the source net; empty for a fresh one.
-      flops: algorithmic cost of one update.
+    study: Required[Text]
+    trial: Required[Text]
+    config: Required[Text]
+    model: Required[Text]
+    source: Required[Text]
+    similarity: Required[Share | None]
+    target: Required[Text]
+    regime: Required[Text]
+    depth: Required[Count]
+    depth_unit: Required[Text]
+    trained_units: Required[Text]
+    n_per_class: Required[Count]
+    n_train: Count
+    replicate: Required[Count]
+    lr: NonNegative | None
+    lr_at_edge: bool
+    n_rates: Count
+    updates: Required[Count]
+    val_regime: Text
+    n_val: Count
+    val_accuracy: Share
+    test_accuracy: Share
+    test_nll: float  # not finite where a test image gets a probability of 0
+    test_ece: float
+    n_test: Count
+    source_accuracy: Share | None
+    source_accuracy_by_part: list[Share]
+    source_classes: Count | None
+    source_images: Count | None
+    trained_weights: Count
+    flops_per_update: Count
+    seconds: NonNegative
+    frozen_ok: bool
+    augmented: bool
+    moved: dict[str, list[Finite | None]]
+    subset_digest: Text
+    mmd2: Finite
+    frechet: Finite
+    otdd: Finite
+    leep: Finite
+    nce: Finite
+    logme: Finite
+    h_score: Finite
+    knn: Finite
+    linear_probe: Finite
+    status: Required[Status]
+    reason: str
+    commit: str | None
+
+
+class Row(Columns, total=False):
+    """A trial's record. Scores are (learning rate, validation accuracy, validation loss), None where not finite."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")  # type: ignore[misc]
+
+    version: Required[Count]
+    contents: Required[dict[str, str]]
+    axes: Required[dict[str, Any]]
+    declared: Required[list[str]]
+    scores: list[tuple[NonNegative, Share | None, Finite | None]]
+    classes: list[str]
+
+
+COLUMNS = tuple(Columns.__annotations__)
+_OF_DONE = {"n_test", "lr", "n_rates", "val_accuracy", "test_accuracy", "frozen_ok", "seconds"}
+"""Fields without which no trial is done."""
+_END = b', "checksum": "%s"}\n'
+_END_LENGTH = len(_END) - 2 + 16
+_ADAPTER = TypeAdapter(Row)
+
+
+class OtherVersionError(ValueError):
+    """A row that another version of convtl has written; its argument is the commit that did, if known."""
+
+
+def line_of(row: dict[str, Any]) -> bytes:
+    """Encode a row as a line of JSON whose last key is a checksum of all before it."""
+    content = {"commit": None, **row, "version": RESULTS_VERSION}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False).encode()[:-1]
+    return text + _END % _checksum(text)
+
+
+def parse_line(line: bytes) -> dict[str, Any]:
+    """Decode a line and verify it: checksum, names, types, ranges, and that the rate is one that was tried.
+
+    Raises:
+      OtherVersionError: another version of convtl has written it.
+      ValueError: it is damaged.
     """
-    trial, settings, data = running.trial, running.trial.settings, running.data
-    weights = recipe.network.abstract_variables
-    row: Row = describe(trial) | {
-        "n_train": len(data.positions("train", trial.n_per_class)),
-        "lr": best_rate(running.scores),
-        "lr_at_edge": at_edge(running.scores),
-        "n_rates": len(running.scores),
-        "scores": [
-            [rate, *((score[0], -score[1]) if score != NO_SCORE else (None, None))]
-            for rate, score in sorted(running.scores.items())
-        ],
-        "val_regime": "oracle",
-        "n_val": len(data.draw.validation),
-        "n_test": len(data.draw.test),
-        "source_accuracy": source.get("accuracy"),
-        "source_classes": len(source["classes"]) if source else None,
-        "source_images": source.get("images"),
-        "trained_weights": sum(weight_count(weights[unit]) for unit in recipe.plan.trained),
-        "flops_per_update": flops,
-        "subset_digest": data.subset_digest(trial.n_per_class),
-        "classes": [data.domain.class_names[index] for index in data.draw.classes],
-        "source_accuracy_by_part": source.get("accuracy_by_part", []),
-    }
-    if settings.augment is not None:
-        row["augmented"] = recipe.augment is not None
+    text, end = line[:-_END_LENGTH], line[-_END_LENGTH:]
+    if end != _END % _checksum(text):
+        _refuse_other_version(line)
+        raise ValueError("its checksum is not that of its content")
+    row: dict[str, Any] = json.loads(text + b"}")
+    if row.get("version") != RESULTS_VERSION:
+        raise OtherVersionError(row.get("commit"))
+    _ADAPTER.validate_json(text + b"}")
+    if row["status"] == "done":
+        if missing := _OF_DONE - row.keys():
+            raise ValueError(f"{min(missing)} is missing")
+        tried = [rate for rate, *_ in row.get("scores", [])]
+        if tried and row["lr"] not in tried:
+            raise ValueError(f"lr: got {row['lr']}; tried: {tried}")
     return row
+
+
+def _checksum(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=8).hexdigest().encode()
+
+
+def _refuse_other_version(line: bytes) -> None:
+    """Refuse a row of the first version, which had neither a version nor a checksum."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return
+    if not isinstance(row, dict) or {"version", "checksum"} & row.keys():
+        return
+    if {"trial", "config", "status"} <= row.keys():
+        raise OtherVersionError(row.get("commit"))

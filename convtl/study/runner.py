@@ -19,8 +19,8 @@ from convtl.study.locks import TrialLocks
 from convtl.study.materials import Materials
 from convtl.study.measurements import measure_trial, missing_columns
 from convtl.study.nets import net_name, save_net
-from convtl.study.rows import describe
 from convtl.study.store import CHECKPOINTS, Row, RowStore
+from convtl.study.summary import describe
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.runs import Recipe
 
@@ -75,7 +75,7 @@ def run_trials(
         )
         with (
             closing(Checkpoints(store.out / CHECKPOINTS, minutes, watcher.say)) as checkpoints,
-            closing(TrialLocks(store.out, watcher.say)) as locks,
+            closing(TrialLocks(store.out)) as locks,
         ):
             if is_primary():
                 checkpoints.sweep(store.finished())

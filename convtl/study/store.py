@@ -1,112 +1,140 @@
-"""Rows on disk: append-only files, one for each writing process, and the table made of them.
+"""Rows on disk: append-only files, one for each writing process.
 
-A row is one line of JSON. A torn last line (a killed writer) is skipped. Of two final rows of one trial
-the first by (file, line) counts, so that everyone who reads the folder sees the same table.
+A line that a kill has torn is skipped, a damaged one is left out and reported; the trial of either is run again. Of
+two final rows of one trial the first by (file, line) counts, so that all readers see the same table.
 """
 
-import io
-import json
 import os
 import socket
+import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from convtl.errors import StorageError
+from convtl.errors import StorageError, UserError
 from convtl.secrets import redact
-from convtl.storage.files import storage_errors, sweep, temporary_folder, written
-from convtl.study.columns import Row, Rows, Signatures, Table, column_of
+from convtl.storage.files import storage_errors, sweep, temporary_folder
 from convtl.study.program import commit
-from convtl.study.reading import parse, read_files
-from convtl.study.results import in_order, write_csv
+from convtl.study.rows import FINAL, OtherVersionError, line_of, parse_line
 
-__all__ = ["FINAL", "Row", "RowStore", "accessible", "line_of"]
+Row = dict[str, Any]
 
-FINAL = ("done", "diverged")
-"""Statuses that are not tried again."""
+FIRST_VERSION = "189ef52"
+"""Last commit of the first version of convtl."""
 
 CHECKPOINTS = "checkpoints"
 """Folder of the runs in flight."""
 
-
 accessible = partial(storage_errors, "out")
 """Raises errors of the file system about `out` as one line."""
+
+_damaged: dict[Path, set[tuple[str, bytes]]] = {}
+"""Folder -> the damaged lines that the user was informed of."""
+
+
+def other_version(out: Path, commit_of_rows: str | None) -> UserError:
+    """Return the error for a folder that another version of convtl has written."""
+    return UserError(
+        f"out: '{out}' was written by another version of convtl; commit {commit_of_rows or FIRST_VERSION} reads it; "
+        "accepted: a folder of this version, or a new one"
+    )
+
+
+def intact(folder: Path, name: str, lines: Iterable[bytes]) -> Iterator[Row]:
+    """Yield the rows of whole lines of one file; report the damaged ones, once a process.
+
+    Raises:
+      UserError: another version of convtl has written them.
+    """
+    damaged = []
+    for line in lines:
+        try:
+            if line.endswith(b"\n"):  # else a kill has torn it, or it is being written
+                yield parse_line(line)
+        except OtherVersionError as error:
+            raise other_version(folder.parent, error.args[0]) from None
+        except ValueError:
+            damaged.append((name, line))
+    if new := set(damaged) - _damaged.setdefault(folder, set()):
+        _damaged[folder] |= new
+        rows = "row is" if len(new) == 1 else "rows are"
+        print(
+            f"convtl: out: {len(new)} damaged {rows} left out of '{folder / name}'; their trials are run again",
+            file=sys.stderr,
+        )
 
 
 @contextmanager
 def saying_what_is_saved(store: "RowStore", saved: Callable[[], tuple[int, int]]) -> Iterator[None]:
-    """Adds what is saved to the line of what the file system refuses, once a study is at work.
+    """Add to a storage error, once a study is at work, how much of it is saved.
 
     Args:
-      saved: how many trials need not be run again, and how many there are.
+      saved: returns the numbers of finished trials and of all.
     """
     try:
         yield
     except StorageError as error:
         if not store.prepared and not (store.out / "rows").is_dir():
             raise  # nothing has begun
-        done, of = saved()  # says so itself where all is gone
-        goes_on = "the same command goes on from there"
-        raise StorageError(f"{error}; {done} of {of} trials are saved, {goes_on}") from None
+        done, total = saved()  # raises where all is gone
+        raise StorageError(
+            f"{error}; {done} of {total} trials are saved, the same command goes on from there"
+        ) from None
 
 
 class RowStore:
     """The rows of one `out` folder.
 
     Attributes:
-      diverged: those of the finished trials that left no net, as of the last call of `finished`.
-      failed: trials that somebody has given up, as of that call; they may have been finished later.
-      prepared: whether the folder was there and could be written to.
+      diverged: ids of the trials that diverged, as of the last call of `finished`.
+      failed: ids of the trials whose last row says that they failed, as of that call.
+      prepared: whether the folder exists and can be written to.
     """
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self._folder = out / "rows"
-        self._file: Path | None = None
+        self.folder = out / "rows"
         self.prepared = False
-        self._read_until: dict[str, int] = {}
-        self._finished: set[str] = set()
         self.diverged: set[str] = set()
         self.failed: set[str] = set()
+        self._file: Path | None = None
+        self._read_until: dict[str, int] = {}
+        self._finished: set[str] = set()
 
     def prepare(self) -> None:
-        """Makes the folder and proves that it can be written to.
+        """Make the folder and check that it can be written to.
 
         Raises:
-          UserError: it cannot.
+          StorageError: it cannot.
         """
         with accessible(self.out):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             with temporary_folder(self.out / "probe"):
                 self.prepared = True
-            self.sweep()
+        self.sweep()
 
     def sweep(self) -> None:
-        """Removes what killed processes left half written; a checkpoint's parts may still be of use (`Checkpoints`)."""
+        """Remove what killed processes left half written, but for checkpoints (`Checkpoints` reads them)."""
         with suppress(OSError):
-            folders = [
-                path for path in self.out.iterdir() if path.is_dir() and path.name != CHECKPOINTS
-            ]
-            sweep([self.out, *folders])
+            folders = [path for path in self.out.iterdir() if path.is_dir()]
+            sweep([self.out, *(path for path in folders if path.name != CHECKPOINTS)])
 
     def append(self, row: Row) -> None:
-        """Adds one row; when this returns, the row survives a kill of the process.
-
-        A row that does not say so yet gets the commit of the program that made it: this one.
+        """Add one row, signed with the program's commit; on return it survives a kill of the process.
 
         Raises:
-          UserError: it cannot be written, and no part of it is.
+          StorageError: it cannot be written, and no part of it is.
+          ValueError: a field has a wrong name, type or value.
         """
-        row = {"commit": commit(), **row}
-        line = line_of(redact(row))
+        line = line_of(redact({"commit": commit(), **row}))
+        parse_line(line)
         with accessible(self.out):
             if self._file is None:
                 name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
-                self._file = self._folder / name
+                self._file = self.folder / name
             with self._file.open("ab", buffering=0) as file:
                 before = file.tell()
                 try:
@@ -119,89 +147,50 @@ class RowStore:
                         os.ftruncate(file.fileno(), before)
                     raise
 
-    def read(self) -> Rows:
-        """Trial id -> its row: the first final one, or the first that says what moved; else the last one."""
+    def read(self) -> dict[str, Row]:
+        """Trial id -> its row: the first final one, or the first that has `moved`; else the last one."""
+        rows: dict[str, Row] = {}
         with accessible(self.out, "read"):
-            table, counts = read_files(self._paths())
-        signatures = Signatures(table, counts)
-        if any(signatures.unsigned):  # rows from before they were signed are not this program's
-            table = table.with_columns({"commit": column_of(table.objects("commit"), {})})
-        return Rows(table.take(_counting(table)), signatures)
+            for path in self.paths():
+                with path.open("rb") as file:
+                    for row in intact(self.folder, path.name, file):
+                        earlier = rows.get(row["trial"], {})
+                        adds = bool(row.get("moved")) and not earlier.get("moved")
+                        if earlier.get("status") not in FINAL or adds:
+                            rows[row["trial"]] = row
+        return rows
 
     def finished(self) -> set[str]:
-        """Ids of the trials with a final row, from any process; reads only what is new since the last call."""
+        """Ids of the trials with a final row, of any process; reads only what is new since the last call."""
         with accessible(self.out, "read"):
-            for entry in self._grown():
-                with Path(entry.path).open("rb") as file:
-                    self._read_until[entry.name] = begin = self._read_until.get(entry.name, 0)
+            for path in self.paths():
+                begin = self._read_until.get(path.name, 0)
+                if path.stat().st_size <= begin:
+                    continue
+                with path.open("rb") as file:
                     file.seek(begin)
-                    whole = [line for line in file if line.endswith(b"\n")]
-                self._read_until[entry.name] += sum(map(len, whole))
-                for row in parse(whole):
-                    if row.get("status") in FINAL:
-                        self._finished.add(row["trial"])
-                    if row.get("status") == "diverged":
-                        self.diverged.add(row["trial"])
-                    (self.failed.add if row.get("status") == "failed" else self.failed.discard)(
-                        row["trial"]
-                    )
+                    lines = [line for line in file if line.endswith(b"\n")]
+                self._read_until[path.name] = begin + sum(map(len, lines))
+                for row in intact(self.folder, path.name, lines):
+                    self._note(row)
         return self._finished
 
-    def _grown(self) -> list[os.DirEntry[str]]:
-        """Files that hold more than was read of them: asking for sizes is cheaper than opening a thousand files."""
-        try:
-            with os.scandir(self._folder) as entries:
-                there = [entry for entry in entries if entry.name.endswith(".jsonl")]
-        except (FileNotFoundError, NotADirectoryError):
-            self._missed()
-            return []
-        return [
-            entry for entry in there if entry.stat().st_size > self._read_until.get(entry.name, 0)
-        ]
+    def _note(self, row: Row) -> None:
+        trial, status = row["trial"], row["status"]
+        if status in FINAL:
+            self._finished.add(trial)
+        if status == "diverged":
+            self.diverged.add(trial)
+        (self.failed.add if status == "failed" else self.failed.discard)(trial)
 
-    def _paths(self) -> list[Path]:
-        """The files of rows, in the order of their names."""
-        if not self._folder.is_dir():
-            self._missed()
-        return sorted(self._folder.glob("*.jsonl"))
-
-    def _missed(self) -> None:
-        """There is no folder of rows: nothing was written yet, or what was is gone.
+    def paths(self) -> list[Path]:
+        """The files of rows, in the order of their names.
 
         Raises:
-          StorageError: it is gone.
+          StorageError: the folder was prepared, and is gone.
         """
-        if self.prepared:
+        if not self.folder.is_dir() and self.prepared:
             raise StorageError(
                 f"out: '{self.out}' is gone, and what was saved in it; once it is back, the same command goes on"
             )
-
-    def write_table(self, rows: Table | Iterable[Row]) -> Path:
-        """Writes results.csv, sorted by the axes, in one step."""
-        table = in_order(Table.of(rows))
-        path = self.out / "results.csv"
-        with accessible(self.out), written(path) as file:
-            text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-            write_csv(table, text)
-            text.detach()
-        return path
-
-
-def line_of(row: Row) -> bytes:
-    """A row as it stands in a file."""
-    return json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n"
-
-
-def _counting(table: Table) -> np.ndarray:
-    """Of all rows in the order of their files those that count, one a trial."""
-    places: dict[str, int] = {}
-    open_ones, with_moved = set[str](), set[str]()
-    trials = table.objects("trial")
-    final, moves = table.mapped("status", FINAL.__contains__), table.mapped("moved", bool)
-    for place, (trial, ended, moved) in enumerate(zip(trials, final, moves, strict=True)):
-        if trial in places and trial not in open_ones and (trial in with_moved or not moved):
-            continue
-        places[trial] = place
-        (open_ones.discard if ended else open_ones.add)(trial)
-        (with_moved.add if moved else with_moved.discard)(trial)
-    return np.fromiter(places.values(), np.int64, len(places))
+        return sorted(self.folder.glob("*.jsonl"))

@@ -5,14 +5,13 @@ from pathlib import Path
 
 from convtl.config.schema import Config
 from convtl.storage.cache import Cache
-from convtl.study.columns import Rows
 from convtl.study.grid import Trial, distinct
 from convtl.study.group import Watcher, grouped, trial_flops
 from convtl.study.materials import Materials
 from convtl.study.measurements import measure_study
 from convtl.study.runner import Outcome, run_trials, unfinished
 from convtl.study.shares import ALL, Part, describe_shares
-from convtl.study.store import RowStore
+from convtl.study.store import Row, RowStore
 from convtl.training.devices import chosen_layout
 from convtl.training.pretrain import KIND, SourceRequest
 
@@ -43,7 +42,7 @@ class Study:
         self.materials = Materials(cache, lambda line: self.say(line))
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> dict[str, Row]:
         """Trial id -> its row, of every trial in the folder."""
         return self.store.read()
 

@@ -12,8 +12,9 @@ from convtl.cli import compose
 from convtl.config.parsing import parse
 from convtl.keys import generator
 from convtl.study.grid import Trial, distinct, expand
-from convtl.study.rows import describe
-from convtl.study.store import Row, RowStore, line_of
+from convtl.study.rows import line_of
+from convtl.study.store import Row, RowStore
+from convtl.study.summary import describe
 
 _AXES = {
     "target": "cyrillic,greek,armenian,georgian,hebrew,lao,lisu,old_italic",

@@ -25,6 +25,13 @@ from convtl.study.store import RowStore
 
 _DEFAULTS = {"rows": "1000000", "writers": "1000", "out": "outputs/scale"}
 _APPENDS = 200
+_NAMES = ("study", "config", "model", "source", "target", "regime", "depth_unit", "trained_units")
+_ROW = {
+    **dict.fromkeys(_NAMES, "name"),
+    **dict.fromkeys(("depth", "n_per_class", "updates", "replicate"), 1),
+    **{"similarity": None, "contents": {}, "axes": {}, "declared": []},
+    **{"status": "interrupted", "reason": "x" * 950},
+}
 _MOST_SECONDS, _MOST_GIB = 120, 4
 """Goals of a report over a million rows."""
 
@@ -123,10 +130,7 @@ def _rows_a_second(out: Path, writers: int) -> float:
 def _append(place: str, number: int, barrier: Any) -> None:
     store = RowStore(Path(place))
     store.prepare()
-    rows = [
-        {"trial": digest([number, row]), "status": "done", "reason": "x" * 1250}
-        for row in range(_APPENDS)
-    ]
+    rows = [_ROW | {"trial": digest([number, row])} for row in range(_APPENDS)]
     barrier.wait()
     for row in rows:
         store.append(row)

@@ -10,6 +10,7 @@ from synthetic_rows import row
 
 from convtl import report, run
 from convtl.analysis.arms import blocks, frame
+from convtl.analysis.record import newest_record
 from convtl.cli import compose
 from convtl.config.parsing import parse
 from convtl.reporting import caveats
@@ -17,7 +18,6 @@ from convtl.reporting.build import _resized, _source_nets, _sources
 from convtl.reporting.comparable import comparable
 from convtl.study.limits import apply_limits
 from convtl.study.program import commit, short
-from convtl.study.record import newest_record
 from convtl.study.store import RowStore
 
 CLAIM = "claims=[{statement: a late thought,source: latin,n_low: 2,n_high: 4}]"

@@ -8,7 +8,7 @@ from convtl.reporting.comparable import comparable
 from convtl.reporting.protocol import commits_said, facts, unfinished
 from convtl.study.grid import expand
 from convtl.study.record import named_contents, planned
-from convtl.study.rows import describe
+from convtl.study.summary import describe
 
 
 def record_of(content, points):

@@ -173,7 +173,7 @@ def test_two_runs_are_set_beside_each_other(commands) -> None:
     assert refused("nowhere") == f"replication: got 'nowhere', which has no rows; {accepted}"
     assert commands.tiny(*WORDS, "study=other", "seed=2", "out=o").code == 0
     assert refused("o") == f"replication: got 'o' with study 'other'; {accepted}"
-    for record in Path("o/configs").iterdir():
+    for record in Path("o/configs").glob("*.yaml"):
         record.unlink()
     assert refused("o").startswith("replication: got 'o' (out: no study in 'o'")
     assert commands.tiny("study=tiny", "out=plain", "lr=1e-2").code == 0

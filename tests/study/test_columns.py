@@ -1,50 +1,23 @@
-"""Rows by column: the same rows, the same table and the same signatures as a plain reading of the files gives."""
+"""Rows by column: the same rows and the same table as a plain reading and writing gives."""
 
 import csv
 import io
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+import full_rows
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.study.columns import Gathering, Rows, Table
-from convtl.study.record import commits_of
-from convtl.study.results import COLUMNS, by_part
-from convtl.study.store import FINAL, RowStore, line_of
+from convtl.analysis.columns import Gathering, Rows, Table
+from convtl.analysis.reading import read_rows
+from convtl.analysis.results import by_part, write_table
+from convtl.study.rows import COLUMNS, FINAL, line_of
+from convtl.study.store import RowStore
 
-# --- a plain reader and writer, a dictionary a row ----------------------------------------------------
-
-
-def plain_rows(out: Path) -> list[list[dict]]:
-    found = []
-    for path in sorted((out / "rows").glob("*.jsonl")):
-        lines = [
-            line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")
-        ]
-        found.append([row for line in lines if (row := parsed(line)) is not None])
-    return found
-
-
-def parsed(line: bytes) -> dict | None:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) and "trial" in row else None
-
-
-def plain_read(out: Path) -> dict[str, dict]:
-    rows: dict[str, dict] = {}
-    for row in (row for file in plain_rows(out) for row in file):
-        known = rows.get(row["trial"])
-        again = bool(row.get("moved")) and known is not None and not known.get("moved")
-        if known is None or known.get("status") not in FINAL or again:
-            rows[row["trial"]] = {"commit": None, **row}
-    return rows
+# --- a plain writer, a dictionary a row --------------------------------------------------------------
 
 
 def plain_order(row: Mapping[str, Any]) -> tuple:
@@ -108,10 +81,6 @@ ROWS = st.fixed_dictionaries(
     },
     optional=OPTIONAL,
 )
-FILES = st.lists(
-    st.tuples(st.lists(ROWS, max_size=8), st.sampled_from([b"", b"null\n", b'{"trial": "to'])),
-    max_size=4,
-)
 
 
 def exact(value: Any) -> str:
@@ -119,29 +88,41 @@ def exact(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-@given(FILES)
-def test_what_is_read_and_written_is_what_a_plain_reading_gives(tmp_path_factory, files) -> None:
+FATES = st.lists(
+    st.tuples(
+        st.sampled_from("abcd"),
+        st.sampled_from(["done", "diverged", "failed", "interrupted"]),
+        st.sampled_from([{}, {"moved": {"conv1": [0.5, None]}}]),
+        st.booleans(),
+    ),
+    max_size=20,
+)
+
+
+@given(FATES)
+def test_reports_read_the_rows_that_the_store_reads(tmp_path_factory, fates) -> None:
     out = tmp_path_factory.mktemp("rows")
     (out / "rows").mkdir()
-    for number, (rows, last) in enumerate(files):
-        (out / "rows" / f"{number}.jsonl").write_bytes(b"".join(map(line_of, rows)) + last)
-    store, expected = RowStore(out), plain_read(out)
-    found = store.read()
-    assert list(found) == list(expected)
-    assert exact(list(found.values())) == exact(list(expected.values()))
-    assert exact(list(found.table)) == exact(list(expected.values()))
-    assert store.write_table(found.table).read_bytes().decode() == plain_table(
-        list(expected.values())
-    )
-    assert store.write_table(expected.values()).read_bytes().decode() == plain_table(
-        list(expected.values())
-    )
-    signed = {r["trial"]: r["commit"] for file in plain_rows(out) for r in file if "commit" in r}
-    assert {name: own for name, own in commits_of(store, found).items() if own is not None} == {
-        name: own for name, own in signed.items() if own is not None
-    }
-    final = {r["trial"] for file in plain_rows(out) for r in file if r["status"] in FINAL}
-    assert store.finished() == final
+    file, number = [], 0
+    for depth, (trial, status, more, last) in enumerate(fates):
+        file.append(
+            line_of(full_rows.row(trial, status, depth=depth, **(more if status == "done" else {})))
+        )
+        if last:
+            (out / "rows" / f"{number}.jsonl").write_bytes(b"".join(file) + b'{"trial": "to')
+            file, number = [], number + 1
+    store = RowStore(out)
+    assert dict(read_rows(out)) == store.read()
+    finished = {name for name, one in store.read().items() if one["status"] in FINAL}
+    assert finished == store.finished()
+
+
+@given(st.lists(ROWS, max_size=12, unique_by=lambda one: one["trial"]))
+def test_the_table_is_that_of_a_plain_writer(tmp_path_factory, rows) -> None:
+    out = tmp_path_factory.mktemp("table")
+    expected = plain_table(rows)
+    assert write_table(out, rows).read_bytes().decode() == expected
+    assert write_table(out, Table.of(rows)).read_bytes().decode() == expected
 
 
 @given(st.lists(ROWS, max_size=30))

@@ -10,8 +10,8 @@ from convtl.storage.cache import Cache, default_root
 from convtl.study.group import Group, recipe_of
 from convtl.study.materials import Materials, Start
 from convtl.study.measurements.similarity import DISTANCES, ESTIMATORS
-from convtl.study.results import COLUMNS
-from convtl.study.rows import describe
+from convtl.study.rows import COLUMNS
+from convtl.study.summary import describe
 from convtl.study.target_data import TargetData
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tiny
 
+from convtl.analysis.results import write_table
 from convtl.config.models import LeNet5Config
 from convtl.models.lenet import lenet5
 from convtl.study.measurements.movement import moved, unit_outputs
-from convtl.study.store import RowStore
 from convtl.training.features import CHUNK
 
 UNITS = ["conv1", "conv2", "fc3", "fc4", "fc5"]
@@ -103,8 +103,7 @@ def test_movement_is_no_part_of_a_trial(tmp_path) -> None:
 
 
 def test_the_table_holds_movement_as_json(tmp_path) -> None:
-    store = RowStore(tmp_path)
-    store.write_table([{"trial": "a", "moved": {"conv1": [0.5, None]}}, {"trial": "b"}])
+    write_table(tmp_path, [{"trial": "a", "moved": {"conv1": [0.5, None]}}, {"trial": "b"}])
     first, second = csv.DictReader((tmp_path / "results.csv").read_text().splitlines())
     assert json.loads(first["moved"]) == {"conv1": [0.5, None]}
     assert second["moved"] == ""

@@ -1,29 +1,19 @@
 """What was asked for, beside the results."""
 
-import json
 import os
 import re
-from pathlib import Path
 
 import pytest
 import tiny
 import yaml
 
+from convtl.analysis.record import newest_record, without_paths
 from convtl.cli import compose
 from convtl.config.parsing import parse
 from convtl.errors import UserError
-from convtl.study import record
 from convtl.study.grid import expand
 from convtl.study.program import DIRTY, commit, short
-from convtl.study.record import (
-    commits_of,
-    make_record,
-    newest_record,
-    versions,
-    without_paths,
-    write_record,
-)
-from convtl.study.store import RowStore
+from convtl.study.record import make_record, planned, versions, write_record
 
 
 def test_a_record_can_be_run_again(tmp_path) -> None:
@@ -49,7 +39,7 @@ def test_one_record_for_each_distinct_config_and_the_last_invocation_counts(tmp_
     assert write_record(tmp_path, make_record(one, (), "c", "d")) == first
     os.utime(second, ns=(2, 2))
     assert newest_record(tmp_path)["command"] == "c"
-    assert sorted((tmp_path / "configs").iterdir()) == sorted([first, second])
+    assert sorted((tmp_path / "configs").glob("*.yaml")) == sorted([first, second])
 
 
 def test_versions_name_python_and_the_packages() -> None:
@@ -63,69 +53,6 @@ def test_a_commit_is_forty_digits_or_nothing() -> None:
     assert short(f"0123456789abcdef{DIRTY}") == f"0123456789{DIRTY}"
 
 
-# --- which program made which row -------------------------------------------------------------------
-
-
-def planned(out: Path, commit: str | None, *trials: str, when: int, **config: int) -> None:
-    """A record of an invocation, written at a time of its own."""
-    kept = {
-        "commit": commit,
-        "config": config,
-        "points": [{"trial": trial} for trial in trials],
-        "contents": {},
-    }
-    os.utime(write_record(out, kept), ns=(when, when))
-
-
-def rows_of(out: Path, **files: list[dict]) -> dict[str, str | None]:
-    (out / "rows").mkdir(parents=True, exist_ok=True)
-    for name, rows in files.items():
-        (out / "rows" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return commits_of(RowStore(out))
-
-
-def unsigned(*trials: str) -> list[dict]:
-    return [{"trial": trial, "status": "done"} for trial in trials]
-
-
-def test_rows_say_which_program_made_them(tmp_path) -> None:
-    """Without a record: it is not asked."""
-    signed = [{"trial": "a", "commit": "1" * 40}, {"trial": "b", "commit": None}]
-    assert rows_of(tmp_path, one=signed) == {"a": "1" * 40, "b": None}
-
-
-def test_rows_from_before_they_were_signed_are_of_the_invocation_that_planned_their_file(
-    tmp_path,
-) -> None:
-    planned(tmp_path, "old", "a", "b", when=1, n=1)
-    planned(tmp_path, "new", "a", "b", "c", when=2, n=2)
-    found = rows_of(
-        tmp_path,
-        one=unsigned("a", "b", "tuning"),
-        two=unsigned("c", "more tuning"),
-        three=unsigned("t"),
-    )
-    assert found == {
-        "a": "old",
-        "b": "old",
-        "tuning": "old",
-        "c": "new",
-        "more tuning": "new",
-        "t": None,
-    }
-
-
-def test_a_study_that_goes_on_under_another_commit_keeps_the_first(tmp_path) -> None:
-    for when, name in enumerate(("old", "new", "newest")):
-        planned(tmp_path, name, "a", "b", when=when)
-    found = newest_record(tmp_path)
-    assert (found["commit"], found["first_commit"]) == ("newest", "old")
-    assert rows_of(tmp_path, one=unsigned("a"), two=[{"trial": "b", "commit": "new"}]) == {
-        "a": "old",
-        "b": "new",
-    }
-
-
 def test_commands_lose_their_folders() -> None:
     command = "python -m convtl.run +experiment=e 'out=/my results' depth=1 cache=/c"
     assert without_paths(command) == "python -m convtl.run +experiment=e depth=1"
@@ -135,34 +62,35 @@ def test_commands_lose_their_folders() -> None:
     )
 
 
-def test_the_places_of_many_trials_are_a_table_beside_the_record(tmp_path, monkeypatch) -> None:
+def test_the_places_of_the_trials_come_back(tmp_path) -> None:
     content = tiny.content(
         "source=[latin,scratch]", "axes={pretrain.updates:[4,6]}", "replicates=3"
     )
     points = expand(parse(content))[1]
-    made = make_record(content, points, "python -m convtl.run", "2 x cpu")
-    write_record(tmp_path / "few", made)
-    monkeypatch.setattr(record, "_IN_RECORD", 2)
-    path = write_record(tmp_path / "many", made)
-    beside = path.with_name(f"{path.stem}.points.csv")
-    assert beside.name in path.read_text()
-    few, many = (newest_record(tmp_path / name)["points"] for name in ("few", "many"))
-    assert len(few) == 12
-    assert list(many) == few
-    beside.unlink()
+    path = write_record(tmp_path, make_record(content, points, "", ""))
+    assert list(newest_record(tmp_path)["points"]) == planned(points)
+    assert len(points) == 12
+    path.with_suffix(".points.csv").unlink()
     with pytest.raises(UserError, match="out: cannot read"):
-        newest_record(tmp_path / "many")
+        newest_record(tmp_path)
 
 
 @pytest.mark.parametrize(
     "text", ["", "trial\n1\n", "trial,config,source,similarity,axes\n1,2,3,x,y\n"]
 )
-def test_a_foreign_table_of_places_is_one_line(tmp_path, monkeypatch, text) -> None:
-    monkeypatch.setattr(record, "_IN_RECORD", 0)
+def test_a_foreign_table_of_places_is_one_line(tmp_path, text) -> None:
     content = tiny.content()
     path = write_record(tmp_path, make_record(content, expand(parse(content))[1], "", ""))
-    path.with_name(f"{path.stem}.points.csv").write_text(text)
+    path.with_suffix(".points.csv").write_text(text)
     with pytest.raises(UserError, match="is no record of a run"):
+        newest_record(tmp_path)
+
+
+@pytest.mark.parametrize("version", [None, 3])
+def test_a_record_of_another_version_is_refused_in_one_line(tmp_path, version) -> None:
+    record = make_record({"seed": 1}, (), "", "") | {"results_version": version, "commit": "0123ab"}
+    write_record(tmp_path, record)
+    with pytest.raises(UserError, match="another version of convtl; commit 0123ab reads it"):
         newest_record(tmp_path)
 
 

@@ -2,31 +2,28 @@
 
 import csv
 import errno
-import json
 import os
 import resource
 from pathlib import Path
 
 import pytest
+from full_rows import row
 from hypothesis import given
 from hypothesis import strategies as st
 
+from convtl.analysis.results import write_table
+from convtl.config.schema import RESULTS_VERSION
 from convtl.errors import StorageError, UserError
 from convtl.study.program import commit
-from convtl.study.results import COLUMNS
+from convtl.study.rows import COLUMNS, line_of
 from convtl.study.store import RowStore, saying_what_is_saved
-
-
-def row(trial: str, status: str = "done", **more) -> dict:
-    return {"trial": trial, "status": status, "study": "s", "source": "латиница", **more}
 
 
 def files(out: Path, **contents: list[dict]) -> RowStore:
     """A folder with one file of rows for each keyword."""
     (out / "rows").mkdir(parents=True)
     for name, rows in contents.items():
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (out / "rows" / f"{name}.jsonl").write_text(lines)
+        (out / "rows" / f"{name}.jsonl").write_bytes(b"".join(map(line_of, rows)))
     return RowStore(out)
 
 
@@ -35,13 +32,14 @@ def test_rows_come_back_as_they_were(tmp_path) -> None:
     store.prepare()
     rows = [
         row("a", test_accuracy=0.1 + 0.2, axes={"k": [1]}),
-        row("b", lr=None, classes=["Ж", '"', "\n"]),
+        row("b", "failed", reason='Ж "\n'),
     ]
     for one in rows:
         store.append(one)
-    signed = {one["trial"]: {"commit": commit(), **one} for one in rows}
-    assert RowStore(store.out).read() == signed
-    assert store.finished() == {"a", "b"}
+    made_by = {"commit": commit(), "version": RESULTS_VERSION}
+    assert RowStore(store.out).read() == {one["trial"]: one | made_by for one in rows}
+    assert store.finished() == {"a"}
+    assert store.failed == {"b"}
     assert not list(store.out.glob(".probe*"))
 
 
@@ -64,7 +62,7 @@ def test_a_line_torn_at_any_byte_is_skipped_and_the_others_stay(tmp_path) -> Non
 def test_who_watches_sees_a_line_as_soon_as_it_is_whole(tmp_path) -> None:
     store = files(tmp_path, a=[row("one")])
     path = tmp_path / "rows" / "a.jsonl"
-    line = json.dumps(row("two")).encode() + b"\n"
+    line = line_of(row("two"))
     assert store.finished() == {"one"}
     with path.open("ab") as file:
         for piece in (line[:5], line[5:-1]):
@@ -75,33 +73,26 @@ def test_who_watches_sees_a_line_as_soon_as_it_is_whole(tmp_path) -> None:
     assert store.finished() == {"one", "two"}
 
 
-def test_foreign_lines_do_no_harm(tmp_path) -> None:
-    store = files(tmp_path, a=[row("one")])
-    (tmp_path / "rows" / "b.jsonl").write_bytes(
-        b'null\n[1]\n{"x": 1}\n\xff\xfe\n\nnot json\n{"trial"\n'
-    )
-    assert set(store.read()) == {"one"} == store.finished()
-
-
 def test_the_first_final_row_by_file_and_line_counts(tmp_path) -> None:
     store = files(
         tmp_path,
-        a=[row("x", "failed", n=1), row("x", n=2), row("x", n=3), row("y", "interrupted", n=4)],
-        b=[row("x", n=5), row("y", "diverged", n=6), row("z", "failed", n=7)],
-        c=[row("y", n=8), row("z", "interrupted", n=9)],
+        a=[row("x", "failed", depth=1), row("x", depth=2), row("x", depth=3)],
+        b=[row("x", depth=5), row("y", "interrupted", depth=4), row("z", "failed", depth=7)],
+        c=[row("y", "diverged", depth=6), row("y", depth=8), row("z", "interrupted", depth=9)],
     )
-    assert {name: found["n"] for name, found in store.read().items()} == {"x": 2, "y": 6, "z": 9}
+    assert {name: one["depth"] for name, one in store.read().items()} == {"x": 2, "y": 6, "z": 9}
     assert store.finished() == {"x", "y"}
+    assert store.diverged == {"y"}
 
 
 @given(
     st.lists(st.sampled_from(["done", "diverged", "failed", "interrupted"]), min_size=1, max_size=6)
 )
 def test_a_final_row_is_never_covered_by_another(tmp_path_factory, statuses) -> None:
-    rows = [row("x", status, n=index) for index, status in enumerate(statuses)]
+    rows = [row("x", status, depth=index) for index, status in enumerate(statuses)]
     store = files(tmp_path_factory.mktemp("rows"), a=rows)
     final = [index for index, status in enumerate(statuses) if status in ("done", "diverged")]
-    assert store.read()["x"]["n"] == (final[0] if final else len(rows) - 1)
+    assert store.read()["x"]["depth"] == (final[0] if final else len(rows) - 1)
     assert bool(store.finished()) == bool(final)
 
 
@@ -118,18 +109,6 @@ def test_an_empty_folder_has_no_rows(tmp_path) -> None:
     store = RowStore(tmp_path / "nowhere")
     assert store.read() == {}
     assert store.finished() == set()
-
-
-def test_a_row_of_an_unknown_program_is_not_signed_when_it_is_taken_over(tmp_path) -> None:
-    old = files(tmp_path / "old", a=[row("x")]).read()["x"]
-    store = RowStore(tmp_path / "new")
-    store.prepare()
-    store.append(old)
-    store.append(row("y", commit="another"))
-    assert {name: one["commit"] for name, one in store.read().items()} == {
-        "x": None,
-        "y": "another",
-    }
 
 
 # --- what the file system refuses -------------------------------------------------------------------
@@ -150,29 +129,30 @@ def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path, where) -> None:
         RowStore(out).prepare()
 
 
-def refuse(monkeypatch, code: int, name: str) -> None:
+def refuse(monkeypatch, code: int) -> None:
     def refused(*_args, **_kwargs):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(Path, name, refused)
+    for name in ("open", "mkdir"):
+        monkeypatch.setattr(Path, name, refused)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_a_full_or_forbidden_disk_is_one_line(tmp_path, monkeypatch, code) -> None:
     store = RowStore(tmp_path)
     with monkeypatch.context() as patch:
-        refuse(patch, code, "open")
+        refuse(patch, code)
         with pytest.raises(
             UserError, match=f"out: cannot write in '{tmp_path}': {os.strerror(code)}"
         ):
             store.prepare()
     store.prepare()
     with monkeypatch.context() as patch:
-        refuse(patch, code, "open")
+        refuse(patch, code)
         with pytest.raises(UserError, match=os.strerror(code)):
             store.append(row("x"))
         with pytest.raises(UserError, match=os.strerror(code)):
-            store.write_table([row("x")])
+            write_table(tmp_path, [row("x")])
     assert not list(tmp_path.glob(".results*"))
 
 
@@ -212,9 +192,8 @@ def test_the_table_is_sorted_by_the_axes_whatever_the_order_of_rows(tmp_path) ->
         for depth in (1, 2, 10)
         for n in (5, 50)
     ]
-    store = RowStore(tmp_path)
-    first = store.write_table(rows).read_bytes()
-    assert store.write_table(reversed(rows)).read_bytes() == first
+    first = write_table(tmp_path, rows).read_bytes()
+    assert write_table(tmp_path, reversed(rows)).read_bytes() == first
     table = lines(tmp_path / "results.csv")
     assert [line["trial"] for line in table] == [one["trial"] for one in rows]
     assert tuple(table[0]) == COLUMNS
@@ -222,30 +201,38 @@ def test_the_table_is_sorted_by_the_axes_whatever_the_order_of_rows(tmp_path) ->
 
 def test_numbers_keep_their_bits_and_missing_values_are_empty(tmp_path) -> None:
     value = 0.1 + 0.2
-    (line,) = lines(RowStore(tmp_path).write_table([row("x", test_accuracy=value, frozen_ok=True)]))
+    (line,) = lines(write_table(tmp_path, [row("x", test_accuracy=value, frozen_ok=True)]))
     assert float(line["test_accuracy"]) == value
     assert line["frozen_ok"] == "True"
-    assert line["lr"] == ""
+    assert line["similarity"] == ""
+
+
+def test_text_that_a_spreadsheet_would_run_is_quoted(tmp_path) -> None:
+    texts = ["=HYPERLINK(1)", "+1", "-2", "@x", "plain", "a=b"]
+    rows = [row(str(k), "failed", reason=text) for k, text in enumerate(texts)]
+    axis = row("z", depth=2, axes={"name": "=1", "seed": -1}, test_nll=-0.5)
+    table = lines(write_table(tmp_path, [*rows, axis]))
+    assert [line["reason"] for line in table[:-1]] == [f"'{t}" for t in texts[:4]] + texts[4:]
+    assert [table[-1][name] for name in ("name", "seed", "test_nll")] == ["'=1", "-1", "-0.5"]
 
 
 def test_additional_axes_are_columns_at_the_end(tmp_path) -> None:
     rows = [row("x", axes={"seed": 1}), row("y", axes={"optim.clip": 0.5}), row("z")]
-    table = {line["trial"]: line for line in lines(RowStore(tmp_path).write_table(rows))}
+    table = {line["trial"]: line for line in lines(write_table(tmp_path, rows))}
     assert tuple(table["x"]) == (*COLUMNS, "optim.clip", "seed")
     assert [table[name]["seed"] for name in "xyz"] == ["1", "", ""]
     assert [table[name]["optim.clip"] for name in "xyz"] == ["", "0.5", ""]
 
 
 def test_the_table_is_replaced_in_one_step(tmp_path, monkeypatch) -> None:
-    store = RowStore(tmp_path)
-    before = store.write_table([row("x")]).read_bytes()
+    before = write_table(tmp_path, [row("x")]).read_bytes()
 
     class Broken:
         def __str__(self):
             raise RuntimeError("killed in the middle")
 
     with pytest.raises(RuntimeError):
-        store.write_table([row("y"), row("z", reason=Broken())])
+        write_table(tmp_path, [row("y"), row("z", reason=Broken())])
     assert (tmp_path / "results.csv").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
 
@@ -256,7 +243,7 @@ def test_accuracies_of_a_mixture_are_named(tmp_path) -> None:
         row("y", source_accuracy_by_part=[0.9]),
         row("z"),
     ]
-    table = {line["trial"]: line for line in lines(RowStore(tmp_path).write_table(rows))}
+    table = {line["trial"]: line for line in lines(write_table(tmp_path, rows))}
     cells = [table[name]["source_accuracy_by_part"] for name in "xyz"]
     assert cells == ['{"near": 0.93, "far": 0.7}', "", ""]
 

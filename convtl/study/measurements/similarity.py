@@ -8,7 +8,7 @@ replicate, and looked up by the rows.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -24,12 +24,11 @@ from convtl.measure import distance, transferability
 from convtl.measure.metrics import log_softmax
 from convtl.measure.space import PixelSpace
 from convtl.models.network import Network, Variables
-from convtl.study.columns import Table, column_of
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
-from convtl.study.rows import describe
 from convtl.study.sources import source_name
-from convtl.study.store import Row, accessible
+from convtl.study.store import accessible
+from convtl.study.summary import describe
 from convtl.training.features import Forward
 from convtl.training.pretrain import SourceRequest
 
@@ -256,21 +255,6 @@ def not_measured(out: Path) -> list[str]:
         f"{place}; {'only distances between data sets were taken' if some else 'nothing was measured'}"
         for place, some in partly.items()
     ]
-
-
-def with_similarity(rows: Iterable[Row], measured: Mapping[str, Mapping[str, float]]) -> Table:
-    """Rows with the measures of their source and target as columns."""
-    table = Table.of(rows)
-    if not measured:
-        return table
-    by_row = [measured.get(place_of(row), {}) if "contents" in row else {} for row in table]
-    columns = {}
-    for name in dict.fromkeys(name for measures in measured.values() for name in measures):
-        before = table.column(name).objects()
-        columns[name] = column_of(
-            [measures.get(name, old) for measures, old in zip(by_row, before, strict=True)]
-        )
-    return table.with_columns(columns)
 
 
 def _entries(out: Path) -> dict[str, dict[str, Any]]:

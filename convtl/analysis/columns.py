@@ -288,39 +288,15 @@ class Gathering:
         return Column(np.concatenate([part.values for part in parts]), np.concatenate(filled))
 
 
-class Signatures:
-    """Which programs made the rows of a store, those that do not count too.
-
-    Attributes:
-      signed: trial -> commit in the last of its rows that has one.
-      unsigned: trials of the rows that have none, by file.
-    """
-
-    def __init__(self, table: Table, counts: Iterable[int] = ()) -> None:
-        """Of all rows, repeated ones too, and how many of them each file has."""
-        trials, commits = table.objects("trial"), table.objects("commit", ABSENT)
-        signed = zip(trials, commits, strict=True)
-        self.signed: dict[str, str | None] = {
-            trial: own for trial, own in signed if own is not ABSENT
-        }
-        self.unsigned: list[set[str]] = []
-        first = 0
-        for count in counts:
-            own = zip(trials[first : first + count], commits[first : first + count], strict=True)
-            self.unsigned.append({trial for trial, commit in own if commit is ABSENT})
-            first += count
-
-
 class Rows(Mapping[str, Row]):
     """Trial id -> its row.
 
     Attributes:
       table: the rows by column, in the order of the ids.
-      signatures: who made them.
     """
 
-    def __init__(self, table: Table, signatures: Signatures | None = None) -> None:
-        self.table, self.signatures = table, signatures or Signatures(table.take(slice(0)))
+    def __init__(self, table: Table) -> None:
+        self.table = table
         self._places = {trial: place for place, trial in enumerate(table.objects("trial"))}
 
     def __getitem__(self, trial: str) -> Row:

@@ -1,66 +1,20 @@
 """results.csv: one line a trial, sorted by the axes."""
 
 import csv
+import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from convtl.study.columns import Table
-
-COLUMNS = (
-    "study",
-    "trial",
-    "config",
-    "model",
-    "source",
-    "similarity",
-    "target",
-    "regime",
-    "depth",
-    "depth_unit",
-    "trained_units",
-    "n_per_class",
-    "n_train",
-    "replicate",
-    "lr",
-    "lr_at_edge",
-    "n_rates",
-    "updates",
-    "val_regime",
-    "n_val",
-    "val_accuracy",
-    "test_accuracy",
-    "test_nll",
-    "test_ece",
-    "n_test",
-    "source_accuracy",
-    "source_accuracy_by_part",
-    "source_classes",
-    "source_images",
-    "trained_weights",
-    "flops_per_update",
-    "seconds",
-    "frozen_ok",
-    "augmented",
-    "moved",
-    "subset_digest",
-    "mmd2",
-    "frechet",
-    "otdd",
-    "leep",
-    "nce",
-    "logme",
-    "h_score",
-    "knn",
-    "linear_probe",
-    "status",
-    "reason",
-    "commit",
-)
-"""Columns of results.csv; those of additional axes come after them."""
+from convtl.analysis.columns import Row, Table, column_of
+from convtl.storage.files import written
+from convtl.study.measurements.similarity import place_of
+from convtl.study.rows import COLUMNS
+from convtl.study.store import accessible
 
 PARTS = ("near", "far")
 """The two kinds of classes of a mixture, in the order of `source_accuracy_by_part`."""
@@ -69,6 +23,17 @@ _NAMES = ("study", "model", "regime", "target", "source")
 _NUMBERS = ("depth", "n_per_class", "updates", "replicate")
 _AT_ONCE = 20_000
 """Lines whose cells are made together."""
+
+
+def write_table(out: Path, rows: Table | Iterable[Row]) -> Path:
+    """Write results.csv of a study's folder, sorted by the axes, in one step."""
+    table = in_order(Table.of(rows))
+    path = out / "results.csv"
+    with accessible(out), written(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        write_csv(table, text)
+        text.detach()
+    return path
 
 
 def in_order(table: Table) -> Table:
@@ -110,6 +75,9 @@ def _of_axis(key: str, axes: Mapping[str, Any]) -> Any:
 
 
 def _cell(value: Any) -> Any:
+    """A value as it stands in a cell; text that a spreadsheet would take for a formula gets a quote before it."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
 
 
@@ -126,3 +94,18 @@ def _named(parts: Any) -> dict[str, float] | None:
 _changes: Mapping[str, Callable[[Any], Any]] = {
     "source_accuracy_by_part": lambda parts: _cell(_named(parts))
 }
+
+
+def with_similarity(rows: Iterable[Row], measured: Mapping[str, Mapping[str, float]]) -> Table:
+    """Rows with the measures of their source and target as columns."""
+    table = Table.of(rows)
+    if not measured:
+        return table
+    by_row = [measured.get(place_of(row), {}) if "contents" in row else {} for row in table]
+    columns = {}
+    for name in dict.fromkeys(name for measures in measured.values() for name in measures):
+        before = table.column(name).objects()
+        columns[name] = column_of(
+            [measures.get(name, old) for measures, old in zip(by_row, before, strict=True)]
+        )
+    return table.with_columns(columns)
