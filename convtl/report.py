@@ -18,13 +18,13 @@ def _main(words: list[str]) -> int:
         return 0
     defaults = {"out": None, "publish": "", "replication": ""}
     typed = keywords(words, defaults, "out=DIR of a run, [publish=DIR] [replication=DIR]")
+    from convtl.analysis.record import newest_record
     from convtl.config.parsing import parse
     from convtl.errors import UserError
     from convtl.reporting.build import build
     from convtl.reporting.publishing import publish, published_figures
     from convtl.reporting.second import read_second
     from convtl.study.limits import apply_limits
-    from convtl.analysis.record import newest_record
     from convtl.study.store import RowStore
 
     store = RowStore(folder("out", typed["out"]))

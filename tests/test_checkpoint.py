@@ -146,9 +146,9 @@ DAMAGE = {
     "swapped metadata": (_swap_metadata, "arrays is damaged"),
     "edited metadata": (
         lambda path: _edit(path, lambda r: r["metadata"].update(updates=1)),
-        "metadata.json is damaged",
+        "metadata.json is of something else, or is damaged",
     ),
-    "forgotten leaf": (lambda path: _edit(path, lambda r: r["leaves"].popitem()), "is damaged"),
+    "forgotten file": (lambda path: _edit(path, lambda r: r["files"].popitem()), "is damaged"),
     "other kind": (lambda path: _edit(path, lambda r: r.update(kind="zip")), "of something else"),
     "torn metadata": (
         lambda path: (path / "metadata.json").write_text('{"kind": "co'),
@@ -184,27 +184,6 @@ def test_every_file_of_a_checkpoint_is_guarded(saved: Path, tmp_path: Path) -> N
             damage(copy / file.relative_to(saved))
             with pytest.raises(UserError, match=r"^checkpoint .*(damaged|has no)"):
                 checkpoint.load(copy)
-
-
-@pytest.mark.parametrize("change", ["other value", "no leaf"])
-def test_a_partial_checkpoint_is_refused(change: str, saved: Path) -> None:
-    """What Orbax alone would restore without an error."""
-    tree = _variables()
-    if change == "no leaf":
-        del tree["stem"]["params"]["scale"]
-    else:
-        tree["stem"]["params"]["scale"] = np.float32(2.5)
-    other = saved.with_name("other")
-    checkpoint.save(other, tree, {})
-    shutil.rmtree(saved / "arrays")
-    (other / "arrays").rename(saved / "arrays")
-    record = json.loads((saved / "metadata.json").read_text())
-    record["files"] = json.loads((other / "metadata.json").read_text())["files"]
-    del record["digest"]
-    record["digest"] = checkpoint.digest(record, length=32)
-    (saved / "metadata.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match="weights stem/params/scale are missing or damaged"):
-        checkpoint.load(saved)
 
 
 # --- expected ---------------------------------------------------------------------------------------
@@ -285,7 +264,7 @@ def test_what_cannot_be_read_back_replaces_nothing(
     monkeypatch.setattr(
         checkpoint, "_nested", lambda leaves: jax.tree.map(np.zeros_like, unnested(leaves))
     )
-    with pytest.raises(StorageError, match="missing or damaged") as refused:
+    with pytest.raises(StorageError, match="read back is not what was written") as refused:
         checkpoint.save(saved, _variables(), {"second": True})
     assert "\n" not in str(refused.value)
     monkeypatch.undo()

@@ -133,7 +133,7 @@ def test_only_parts_of_dead_processes_are_swept(tmp_path) -> None:
 )
 def test_errors_of_the_file_system_are_one_line(tmp_path, error, reason) -> None:
     with (
-        pytest.raises(StorageError, match=f"^out: cannot read '{tmp_path}': {reason}!$"),
-        storage_errors("out", tmp_path, "read", instead="!"),
+        pytest.raises(StorageError, match=f"^out: cannot read '{tmp_path}': {reason}$"),
+        storage_errors("out", tmp_path, "read"),
     ):
         raise error

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from convtl.errors import UserError
 from convtl.analysis.record import without_paths
+from convtl.errors import UserError
 from convtl.study.store import accessible
 
 _LONG = re.compile(r"-?\d+\.\d{5,}(e-?\d+)?")

@@ -8,30 +8,27 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from convtl.errors import StorageError, UserError
 from convtl.storage.files import contents, is_full, storage_errors, sweep, sync, temporary_folder
-from convtl.storage.locks import Locks, print_error
+from convtl.storage.locks import locked
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _DAMAGED = ".damaged"
-_INSTEAD = "; choose another folder with cache=..."
 
 
 def default_root() -> Path:
-    """Return the cache folder without `cache=`: $CONVTL_CACHE, or `convtl` in the user's cache folder.
-
-    Raises:
-      UserError: there is no home folder.
-    """
+    """Return the cache folder without `cache=`: $CONVTL_CACHE, or `convtl` in the user's cache folder."""
     if chosen := os.environ.get("CONVTL_CACHE"):
         return Path(chosen).expanduser().absolute()
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -44,15 +41,9 @@ def default_root() -> Path:
 
 
 def refuse_without_room(folder: Path, needed: int, subject: str, root: Path, instead: str) -> None:
-    """Refuse data of `needed` bytes that would fill the disk of `folder`.
+    """Raise a StorageError where fewer than `needed` bytes are free in `folder`.
 
-    Args:
-      subject: of the line, such as `features of 300 images`.
-      root: folder that the user knows.
-      instead: what can be done.
-
-    Raises:
-      StorageError: fewer bytes are free.
+    The line has a subject, such as `features of 300 images`, the cache's `root`, and what can be done `instead`.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -64,21 +55,19 @@ def refuse_without_room(folder: Path, needed: int, subject: str, root: Path, ins
 class Cache:
     """Entries `root/kind/key/`: files, and a manifest of their sizes and SHA-256.
 
+    Methods that write raise a StorageError where the folder cannot be written (rights, a full disk).
+
     Args:
       root: folder of the cache; made when something is published.
-      say: takes one line for the user, when an entry is damaged or another process is waited for.
+      say: takes one line for the user, when an entry is damaged.
     """
 
-    def __init__(self, root: Path, say: Callable[[str], None] = print_error) -> None:
-        self.root, self._say = Path(root), say
-        self._locks = Locks("cache", self.root, say, _INSTEAD)
+    def __init__(self, root: Path, say: Callable[[str], None] | None = None) -> None:
+        self.root = Path(root)
+        self._say = say or partial(print, file=sys.stderr, flush=True)
 
     def path(self, kind: str, key: str) -> Path:
-        """Return the folder of an entry, whether it exists or not.
-
-        Raises:
-          ValueError: `kind` or `key` is not a plain name (letters, digits, `_`, `-`, `.`).
-        """
+        """Return the folder of an entry, whether it exists or not; both names are plain."""
         for name in (kind, key):
             if not _NAME.fullmatch(name):
                 raise ValueError(f"not a name for a cache entry: {name!r}")
@@ -94,13 +83,8 @@ class Cache:
         return None
 
     def get_or_build(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
-        """Return an entry, built if it is missing; of several processes one builds, the others wait.
-
-        Raises:
-          StorageError: the cache cannot be written (rights, a full disk).
-        """
-        entry = self.get(kind, key)  # without a lock: a cache that is only read works too
-        if entry is not None:
+        """Return an entry, built if it is missing; of several processes one builds, the others wait."""
+        if entry := self.get(kind, key):  # without a lock: a cache that is only read works too
             return entry
         with self.lock(kind, key):
             return self.get(kind, key) or self.publish(kind, key, build)
@@ -109,15 +93,15 @@ class Cache:
         """Publish an entry: `build` fills a temporary folder, which is renamed to its place.
 
         If another process has published the entry first, that one stays and is returned.
-
-        Raises:
-          StorageError: the cache cannot be written (rights, a full disk).
         """
         entry = self.path(kind, key)
         sweep([entry.parent])
         with self._writable(), temporary_folder(entry) as folder:
             build(folder)
-            _seal(folder, kind, key)
+            manifest = json.dumps(_manifest(folder, kind, key), indent=1)
+            (folder / MANIFEST).write_text(manifest, encoding="utf-8")
+            for path in (*folder.rglob("*"), folder):
+                sync(path)
             if self.get(kind, key) is None:
                 try:
                     folder.rename(entry)
@@ -128,12 +112,9 @@ class Cache:
         return entry
 
     def lock(self, kind: str, key: str, blocking: bool = True) -> AbstractContextManager[bool]:
-        """Hold the lock of an entry; False where another process has it and `blocking` is false.
-
-        Raises:
-          StorageError: the lock file cannot be made.
-        """
-        return self._locks.held(f"entry.{kind}.{self.path(kind, key).name}", blocking)
+        """Hold the lock of an entry; False where another process has it and `blocking` is false."""
+        name = f"entry.{kind}.{self.path(kind, key).name}"
+        return locked("cache", self.root, name, blocking)
 
     def entries(self, kind: str | None = None) -> list[tuple[str, str]]:
         """Return (kind, key) of every published entry, sound or not, in order."""
@@ -158,9 +139,6 @@ class Cache:
         Args:
           kind: entries of this kind only.
           older_than: also remove sound entries made more than so many seconds ago.
-
-        Raises:
-          StorageError: the cache cannot be written.
         """
         removed = 0
         for name in self.entries(kind):
@@ -180,7 +158,7 @@ class Cache:
         """Move a damaged entry to `.damaged`, unless another process has replaced it meanwhile."""
         entry = self.path(kind, key)
         try:
-            with self._locks.held("set-aside"):
+            with locked("cache", self.root, "set-aside"):
                 reason = self.fault(kind, key)
                 if reason is not None and os.path.lexists(entry):
                     aside = self._renamed_aside(kind, key)
@@ -201,7 +179,7 @@ class Cache:
         except OSError as error:
             if not is_full(error) and not str(error.filename or "").startswith(str(self.root)):
                 raise
-            with storage_errors("cache", self.root, instead=_INSTEAD):
+            with storage_errors("cache", self.root):
                 raise
 
 
@@ -218,11 +196,3 @@ def _manifest(folder: Path, kind: str, key: str) -> dict[str, Any]:
     files = contents(folder)
     files.pop(MANIFEST, None)
     return {"format": _FORMAT, "kind": kind, "key": key, "files": files}
-
-
-def _seal(folder: Path, kind: str, key: str) -> None:
-    """Write the manifest and flush all files to disk."""
-    manifest = json.dumps(_manifest(folder, kind, key), indent=1)
-    (folder / MANIFEST).write_text(manifest, encoding="utf-8")
-    for path in (*folder.rglob("*"), folder):
-        sync(path)

@@ -1,7 +1,7 @@
 """Weights on disk, verified when read. The only door to Orbax.
 
-A checkpoint is a folder: `arrays/` written by Orbax, and `metadata.json` with the digests of every file and every leaf.
-Orbax restores a partial checkpoint without an error (google/orbax#2972); here every file and leaf is compared.
+A checkpoint is a folder: `arrays/` written by Orbax, and `metadata.json` with the digests of its files. Orbax restores
+a partial checkpoint without an error (google/orbax#2972); here every file is compared.
 """
 
 import json
@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,22 @@ from convtl.storage.files import check_room, contents, sync, temporary_folder
 _KIND = "convtl checkpoint 2"
 _METADATA = "metadata.json"
 _ARRAYS = "arrays"
+_SILENT = logging.Filter("convtl")  # drops what other loggers say
 _BYTES_PER_LEAF = 16_384  # of the files around the numbers, at most
 
 
 def digests(variables: Mapping[str, Any]) -> dict[str, str]:
     """Return the digest of dtype, shape and bytes of every leaf by path, `unit/collection/name`."""
-    return {name: facts["digest"] for name, facts in _facts(_leaves(variables)).items() if facts}
+    return {
+        # Types that NumPy does not know, such as bfloat16, look like raw bytes: their name counts too.
+        name: digest([str(leaf.dtype), digest_arrays(leaf, length=32)], length=32)
+        for name, leaf in _leaves(variables).items()
+        if leaf is not None
+    }
 
 
 def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> None:
-    """Write nested dictionaries of arrays and JSON-like metadata; appears complete, by a rename.
-
-    An earlier checkpoint is replaced, once the new one has been read back.
+    """Write nested dictionaries of arrays, and metadata; once read back, they replace an earlier checkpoint.
 
     Raises:
       UserError: `path` holds something that is not a checkpoint.
@@ -43,7 +47,7 @@ def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> 
       ValueError: a name is empty or has a `/`, a leaf is no array of numbers or has no elements.
     """
     path, leaves = Path(path).absolute(), _leaves(variables)
-    record = {"kind": _KIND, "metadata": metadata, "leaves": _facts(leaves)}
+    record: dict[str, Any] = {"kind": _KIND, "metadata": metadata}
     digest(record)  # refuses metadata that JSON cannot hold, before anything is written
     if os.path.lexists(path):
         _read_record(path)
@@ -57,9 +61,10 @@ def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> 
             record["digest"] = digest(record, length=32)
             (folder / _METADATA).write_text(json.dumps(record, indent=1), encoding="utf-8")
             sync(folder / _METADATA)
-            load(folder)
+            if digests(load(folder)[0]) != digests(variables):
+                raise ValueError("what is read back is not what was written")
             earlier = folder.with_name(f"{folder.name}.old")
-            if path.exists():
+            with suppress(FileNotFoundError):
                 path.rename(earlier)
             folder.rename(path)
             shutil.rmtree(earlier, ignore_errors=True)
@@ -71,23 +76,16 @@ def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> 
 def load(
     path: Path, expected: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read a checkpoint and verify every leaf.
+    """Read a checkpoint and verify every file; return nested dictionaries of NumPy arrays, and the metadata.
 
     Args:
-      path: folder that `save` wrote.
-      expected: nested dictionaries whose leaves have `shape` and `dtype` (arrays, `jax.ShapeDtypeStruct`);
-        the checkpoint must hold these leaves and no others.
-
-    Returns:
-      The nested dictionaries with NumPy arrays, and the metadata.
+      expected: nested dictionaries whose leaves have `shape` and `dtype`, which the checkpoint must hold.
 
     Raises:
       UserError: it is missing, damaged, incomplete, something else, or not as expected.
     """
     path = Path(path).absolute()
     record = _read_record(path)
-    if expected is not None:
-        _check_expected(path, record["leaves"], expected)
     try:
         if contents(path / _ARRAYS) != record["files"]:
             raise ValueError("its files are not those that were saved")
@@ -96,11 +94,16 @@ def load(
     except Exception as error:  # Orbax and TensorStore raise errors of any type
         reason = str(error).partition("\n")[0]
         raise UserError(f"checkpoint {path}: {_ARRAYS} is damaged ({reason})") from None
-    actual = _facts(leaves)
-    for name, facts in record["leaves"].items():
-        if name not in actual or actual[name] != facts:
-            raise UserError(f"checkpoint {path}: weights {name} are missing or damaged")
-    return _nested({name: leaves[name] for name in record["leaves"]}), record["metadata"]
+    if expected is not None:
+        right, actual = (
+            _shapes(traverse_util.flatten_dict(dict(expected), sep="/")),
+            _shapes(leaves),
+        )
+        for name in sorted(right.keys() | actual.keys()):
+            if actual.get(name) != right.get(name):
+                was, accepted = actual.get(name, "missing"), right.get(name, "none")
+                raise UserError(f"checkpoint {path}: weights {name} are {was}, expected {accepted}")
+    return _nested(leaves), record["metadata"]
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> dict[str, np.ndarray | None]:
@@ -119,19 +122,9 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> dict[str, np.ndarray | 
 
 
 def _nested(leaves: Mapping[str, np.ndarray | None]) -> dict[str, Any]:
-    flat: dict[str, Any] = {name: {} if leaf is None else leaf for name, leaf in leaves.items()}
-    return traverse_util.unflatten_dict(flat, sep="/")
-
-
-def _facts(leaves: Mapping[str, np.ndarray | None]) -> dict[str, Any]:
-    """Path of every leaf -> shape, dtype and digest; of an empty mapping None."""
-    facts = dict.fromkeys(leaves)
-    for name, array in leaves.items():
-        if array is not None:
-            # Types that NumPy does not know, such as bfloat16, look like raw bytes: their name counts too.
-            value = digest([str(array.dtype), digest_arrays(array, length=32)], length=32)
-            facts[name] = {"shape": list(array.shape), "dtype": str(array.dtype), "digest": value}
-    return facts
+    return traverse_util.unflatten_dict(
+        {name: {} if leaf is None else leaf for name, leaf in leaves.items()}, sep="/"
+    )
 
 
 @contextmanager
@@ -147,17 +140,13 @@ def _checkpointer() -> Iterator[Any]:
         process = jax.process_index()
         alone = ocp.options.MultiprocessingOptions(process, {process}, f"process-{process}")
     log = logging.getLogger("absl")
-    log.addFilter(_drop)
+    log.addFilter(_SILENT)
     try:
         handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, multiprocessing_options=alone)
         with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
             yield checkpointer
     finally:
-        log.removeFilter(_drop)
-
-
-def _drop(record: logging.LogRecord) -> bool:
-    return False
+        log.removeFilter(_SILENT)
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -175,11 +164,5 @@ def _read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def _check_expected(path: Path, facts: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    flat = traverse_util.flatten_dict(dict(expected), sep="/")
-    right = {name: f"{np.dtype(leaf.dtype)} {tuple(leaf.shape)}" for name, leaf in flat.items()}
-    stored = {name: f"{leaf['dtype']} {(*leaf['shape'],)}" for name, leaf in facts.items() if leaf}
-    for name in sorted(right.keys() | stored.keys()):
-        if stored.get(name) != right.get(name):
-            was, accepted = stored.get(name, "missing"), right.get(name, "none")
-            raise UserError(f"checkpoint {path}: weights {name} are {was}, expected {accepted}")
+def _shapes(leaves: Mapping[str, Any]) -> dict[str, str]:
+    return {name: f"{leaf.dtype} {leaf.shape}" for name, leaf in leaves.items() if leaf is not None}

@@ -21,53 +21,37 @@ import psutil
 
 from convtl.errors import StorageError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""Error numbers of a file system that takes no more data."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _PART = re.compile(
     r"\..+\.(?P<machine>[0-9a-f]{8})\.(?P<process>\d+)\.[0-9a-f]{8}\.part(\.old)?", re.DOTALL
 )
-_ABANDONED_SECONDS = 24 * 3600.0
-"""Age at which a part of another machine is taken for abandoned."""
+_ABANDONED_SECONDS = 24 * 3600.0  # age of another machine's parts
 
 
 @contextmanager
-def storage_errors(
-    key: str, folder: Path, doing: str = "write in", instead: str = ""
-) -> Iterator[None]:
-    """Raise errors of the file system as one line for the user: `key: cannot write in 'folder': reason`.
-
-    Raises:
-      StorageError: in place of any `OSError`.
-    """
+def storage_errors(key: str, folder: Path, doing: str = "write in") -> Iterator[None]:
+    """Raise a StorageError in place of any `OSError`: `key: cannot write in 'folder': reason`."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or (os.strerror(errno.ENOSPC) if is_full(error) else error)
-        raise StorageError(f"{key}: cannot {doing} '{folder}': {reason}{instead}") from None
+        raise StorageError(f"{key}: cannot {doing} '{folder}': {reason}") from None
 
 
 def is_full(error: OSError) -> bool:
     """Return whether the file system takes no more data; NumPy reports that without a number."""
-    return error.errno in FULL or (error.errno is None and "requested and" in str(error))
+    return error.errno in _FULL or (error.errno is None and "requested and" in str(error))
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """Raise the error of a full disk where fewer than `needed` bytes are free.
-
-    Raises:
-      OSError: ENOSPC.
-    """
+    """Raise the `OSError` of a full disk where fewer than `needed` bytes are free."""
     if needed > shutil.disk_usage(folder).free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager
 def written(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that replaces `path` in one step at the end; the folder is made.
-
-    Raises:
-      OSError: it cannot be written; `path` is as before.
-    """
+    """Open a file that replaces `path` in one step at the end; on any error `path` is as before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = _part_of(path)
     try:
@@ -80,11 +64,7 @@ def written(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """Make a folder beside `path` for the caller to fill and rename; remove what is left of it.
-
-    Raises:
-      OSError: it cannot be made.
-    """
+    """Make a folder beside `path` for the caller to fill and rename; remove what is left of it."""
     part = _part_of(path)
     part.mkdir(parents=True)
     try:
@@ -113,21 +93,16 @@ def sync(path: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return size and SHA-256 of every file below a folder, by relative name.
-
-    Raises:
-      OSError: one cannot be read.
-      ValueError: there is something else than plain files and folders.
-    """
+    """Return size and SHA-256 of every file below a folder, by name; ValueError if one is not plain."""
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise ValueError(f"{path.name} is not a plain file")
         if path.is_file():
             with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            name = path.relative_to(folder).as_posix()
-            files[name] = {"size": path.stat().st_size, "sha256": digest}
+                checksum = hashlib.file_digest(file, "sha256").hexdigest()
+            facts = {"size": path.stat().st_size, "sha256": checksum}
+            files[path.relative_to(folder).as_posix()] = facts
     return files
 
 

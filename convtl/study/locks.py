@@ -1,12 +1,12 @@
 """Locks on trials: of the processes that work in one folder, only one runs a trial."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import filelock
 
-from convtl.storage.locks import Locks, print_error
+from convtl.storage.locks import locked, take_lock
 
 _PREFIX = 3
 """Hexadecimal digits of a trial's id that name its lock file: at most 4,096 files a folder."""
@@ -18,8 +18,8 @@ class TrialLocks:
     A lock file stands for all trials whose ids begin alike. So another process has to wait with these as well.
     """
 
-    def __init__(self, out: Path, say: Callable[[str], None] = print_error) -> None:
-        self._locks = Locks("out", out, say)
+    def __init__(self, out: Path) -> None:
+        self._out = out
         self._files: dict[str, filelock.BaseFileLock] = {}
         self._trials: set[str] = set()
 
@@ -27,7 +27,7 @@ class TrialLocks:
         """Lock a trial; return False if another process holds it, or one that begins alike."""
         prefix = trial[:_PREFIX]
         if prefix not in self._files:
-            lock = self._locks.take(f"trials-{prefix}")
+            lock = take_lock("out", self._out, f"trials-{prefix}")
             if lock is None:
                 return False
             self._files[prefix] = lock
@@ -48,4 +48,4 @@ class TrialLocks:
 
 def one_at_a_time(out: Path, task: str) -> AbstractContextManager[bool]:
     """Make processes that work on one folder do a task after one another."""
-    return Locks("out", out).held(task)
+    return locked("out", out, task)

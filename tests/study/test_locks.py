@@ -90,18 +90,18 @@ def test_folders_have_their_own_locks(tmp_path) -> None:
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "none"), NotImplementedError("flock")])
 def test_without_locks_one_line_says_that_work_may_be_done_twice(
-    tmp_path, monkeypatch, error
+    tmp_path, monkeypatch, capsys, error
 ) -> None:
     def refused(*_args: object, **_kwargs: object) -> None:
         raise error
 
     monkeypatch.setattr(filelock.FileLock, "acquire", refused)
-    lines: list[str] = []
-    one, other = TrialLocks(tmp_path, lines.append), TrialLocks(tmp_path)
+    one, other = TrialLocks(tmp_path), TrialLocks(tmp_path)
     assert all(locks.take(trial) for locks in (one, other) for trial in (A, B))
     one.close()
     other.close()
-    assert lines == [f"out: no file locks in {tmp_path}: processes may do the same work twice"]
+    line = f"convtl: out: no file locks in '{tmp_path}': processes may do the same work twice\n"
+    assert capsys.readouterr().err == line
 
 
 def test_one_at_a_time(tmp_path) -> None:
