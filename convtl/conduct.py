@@ -157,9 +157,9 @@ def _train(
 def _count_all(study: Study) -> list[str]:
     """Say how many trials of a study are done, by whichever process; return the reasons of those that failed."""
     every = study.rows
-    rows = [every.get(trial.id, {}) for trial in distinct(study.trials)]
+    rows = [every[trial.id] for trial in distinct(study.trials) if trial.id in every]
     print(f"\n{sum(row.get('status') in FINAL for row in rows)} trials are there")
-    return [str(row["reason"]) for row in rows if row.get("status") == "failed"]
+    return [str(row["reason"]) for row in rows if row["status"] == "failed"]
 
 
 def _report(study: Study, record: Mapping[str, Any], wall: float | None) -> Path | None:

@@ -32,7 +32,7 @@ _FAILED, _STOPPED = 1, 255
 _OFF = ("silent", "x_disable_stats", "disable_git", "disable_code")
 """Settings of wandb with which it neither talks nor looks around."""
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 
 class CurvePoint(NamedTuple):

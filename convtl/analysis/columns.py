@@ -312,7 +312,7 @@ class Rows(Mapping[str, Row]):
         return trial in self._places
 
     @staticmethod
-    def of(rows: Mapping[str, Row]) -> "Rows":
+    def of(rows: Mapping[str, Mapping[str, Any]]) -> "Rows":
         return rows if isinstance(rows, Rows) else Rows(Table.of(rows.values()))
 
     def places(self, trials: Iterable[str]) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from convtl.analysis.columns import Row, Table, column_of
+from convtl.analysis.columns import Table, column_of
 from convtl.storage.files import written
 from convtl.study.measurements.similarity import place_of
 from convtl.study.rows import COLUMNS
@@ -25,7 +25,7 @@ _AT_ONCE = 20_000
 """Lines whose cells are made together."""
 
 
-def write_table(out: Path, rows: Table | Iterable[Row]) -> Path:
+def write_table(out: Path, rows: Table | Iterable[Mapping[str, Any]]) -> Path:
     """Write results.csv of a study's folder, sorted by the axes, in one step."""
     table = in_order(Table.of(rows))
     path = out / "results.csv"
@@ -96,7 +96,9 @@ _changes: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-def with_similarity(rows: Iterable[Row], measured: Mapping[str, Mapping[str, float]]) -> Table:
+def with_similarity(
+    rows: Iterable[Mapping[str, Any]], measured: Mapping[str, Mapping[str, float]]
+) -> Table:
     """Rows with the measures of their source and target as columns."""
     table = Table.of(rows)
     if not measured:

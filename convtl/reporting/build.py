@@ -32,7 +32,7 @@ from convtl.study.materials import Materials
 from convtl.study.measurements.similarity import not_measured, read_similarity
 from convtl.study.program import commit, short
 from convtl.study.sources import source_name
-from convtl.study.store import Row, RowStore, accessible
+from convtl.study.store import RowStore, accessible
 from convtl.training.devices import peak_memory_gib
 from convtl.training.pretrain import SourceRequest
 from convtl.training.probe_table import TABLE, read_gradients
@@ -174,7 +174,7 @@ def _scope(
     return {key: value for key, value in scope.items() if value is not None}
 
 
-def _sources(config: Config, rows: Iterable[Row]) -> list[str]:
+def _sources(config: Config, rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Those that trials have, which with blocks need not be those beside them; in the config's order first."""
     there = dict.fromkeys(map(str, Table.of(rows).distinct("source")))
     return [

@@ -9,7 +9,6 @@ import numpy as np
 from convtl.analysis.columns import ABSENT, Rows, Table, column_of
 from convtl.config.schema import Config
 from convtl.study.names import accepts
-from convtl.study.store import Row
 
 _KNOWN_BY = (
     "config",
@@ -26,7 +25,7 @@ _KNOWN_BY = (
 
 
 def comparable(
-    everything: Mapping[str, Row], config: Config, record: Mapping[str, Any]
+    everything: Mapping[str, Mapping[str, Any]], config: Config, record: Mapping[str, Any]
 ) -> tuple[Table, list[str]]:
     """Rows of the same protocol whose names stand for the same things; and what was left out, in words.
 

@@ -24,7 +24,6 @@ from convtl.storage.locks import locked
 MANIFEST = "manifest.json"
 _FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_DAMAGED = ".damaged"
 
 
 def default_root() -> Path:
@@ -150,7 +149,7 @@ class Cache:
                 if held:  # else another process builds it
                     shutil.rmtree(self._renamed_aside(*name))
                     removed += 1
-        shutil.rmtree(self.root / _DAMAGED, ignore_errors=True)
+        shutil.rmtree(self.root / ".damaged", ignore_errors=True)
         sweep(self.root.glob("[!.]*"))
         return removed
 
@@ -167,7 +166,7 @@ class Cache:
             self._say(f"cache: {entry} is damaged and cannot be moved aside; it is not used")
 
     def _renamed_aside(self, kind: str, key: str) -> Path:
-        aside = self.root / _DAMAGED / f"{kind}.{key}.{uuid.uuid4().hex[:8]}"
+        aside = self.root / ".damaged" / f"{kind}.{key}.{uuid.uuid4().hex[:8]}"
         aside.parent.mkdir(parents=True, exist_ok=True)
         return self.path(kind, key).rename(aside)
 

@@ -15,7 +15,6 @@ import filelock
 from convtl.storage.files import storage_errors
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
-"""Error numbers of file systems without locks."""
 
 
 def take_lock(

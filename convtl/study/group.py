@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from math import prod
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from convtl.study.active import ActiveTrial
 from convtl.study.grid import Trial
 from convtl.study.learning_rates import NO_SCORE, Score, best_rate
 from convtl.study.materials import Materials, Recent
-from convtl.study.store import Row
 from convtl.study.summary import tried
 from convtl.study.target_data import Images
 from convtl.tracking import CurvePoint
@@ -50,7 +49,7 @@ class Watcher(Protocol):
     def expect(self, flops: float) -> None:
         """Take the arithmetic of all missing trials (`trial_flops`)."""
 
-    def trial(self, row: Row, flops: float) -> None:
+    def trial(self, row: dict[str, Any], flops: float) -> None:
         """Take the row of a finished trial, and its share of what was expected."""
 
     @property
@@ -145,7 +144,9 @@ class Group:
     def in_flight(self) -> list[Trial]:
         return [active.trial for active in self._active] + self._entering
 
-    def run(self, locked: Iterator[Trial]) -> Iterator[tuple[Trial, Row, Variables | None]]:
+    def run(
+        self, locked: Iterator[Trial]
+    ) -> Iterator[tuple[Trial, dict[str, Any], Variables | None]]:
         """Yield each trial with its row and its tuned net, as soon as it is finished.
 
         Args:
@@ -280,7 +281,7 @@ class Group:
         # Finite weights may be too large for finite logits, and nan cannot be ordered.
         return (accuracy(logits, labels), -loss) if np.isfinite(loss) else NO_SCORE
 
-    def _row(self, active: ActiveTrial) -> Row:
+    def _row(self, active: ActiveTrial) -> dict[str, Any]:
         """The row of a trial whose rate is chosen; only here test images are read."""
         source = self._materials.sources.metadata(active.trial)
         row = tried(active, self.recipe, source, update_flops(self.recipe))

@@ -22,7 +22,6 @@ from convtl.models.registry import build_network
 from convtl.storage import checkpoint
 from convtl.study.grid import Trial
 from convtl.study.sources import normalisation_of
-from convtl.study.store import Row
 from convtl.training.features import chunks, rows_at_once
 
 
@@ -119,7 +118,9 @@ def net_of(folder: Path, trial: str) -> Path | None:
     return next(iter(sorted(folder.glob(f"[!.]*_{trial}"))), None)
 
 
-def save_net(folder: Path, trial: Trial, network: Network, variables: Variables, row: Row) -> Path:
+def save_net(
+    folder: Path, trial: Trial, network: Network, variables: Variables, row: Mapping[str, Any]
+) -> Path:
     """Write a tuned net with all that its use needs; a kill leaves a complete net or none."""
     path = folder / net_name(trial)
     metadata = {

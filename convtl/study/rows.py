@@ -5,9 +5,10 @@ This file is the one place of a field: from it derive the checks on reading and 
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Required
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from convtl.config.schema import RESULTS_VERSION
@@ -76,10 +77,9 @@ class Columns(TypedDict, total=False):
     commit: str | None
 
 
+@with_config(ConfigDict(strict=True, extra="forbid"))
 class Row(Columns, total=False):
     """A trial's record. Scores are (learning rate, validation accuracy, validation loss), None where not finite."""
-
-    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")  # type: ignore[misc]
 
     version: Required[Count]
     contents: Required[dict[str, str]]
@@ -101,14 +101,14 @@ class OtherVersionError(ValueError):
     """A row that another version of convtl has written; its argument is the commit that did, if known."""
 
 
-def line_of(row: dict[str, Any]) -> bytes:
+def line_of(row: Mapping[str, Any]) -> bytes:
     """Encode a row as a line of JSON whose last key is a checksum of all before it."""
     content = {"commit": None, **row, "version": RESULTS_VERSION}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False).encode()[:-1]
     return text + _END % _checksum(text)
 
 
-def parse_line(line: bytes) -> dict[str, Any]:
+def parse_line(line: bytes) -> Row:
     """Decode a line and verify it: checksum, names, types, ranges, and that the rate is one that was tried.
 
     Raises:
@@ -119,7 +119,7 @@ def parse_line(line: bytes) -> dict[str, Any]:
     if end != _END % _checksum(text):
         _refuse_other_version(line)
         raise ValueError("its checksum is not that of its content")
-    row: dict[str, Any] = json.loads(text + b"}")
+    row: Row = json.loads(text + b"}")
     if row.get("version") != RESULTS_VERSION:
         raise OtherVersionError(row.get("commit"))
     _ADAPTER.validate_json(text + b"}")

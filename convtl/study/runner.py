@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from convtl.errors import UserError
 from convtl.models.network import Variables
@@ -19,7 +20,7 @@ from convtl.study.locks import TrialLocks
 from convtl.study.materials import Materials
 from convtl.study.measurements import measure_trial, missing_columns
 from convtl.study.nets import net_name, save_net
-from convtl.study.store import CHECKPOINTS, Row, RowStore
+from convtl.study.store import CHECKPOINTS, RowStore
 from convtl.study.summary import describe
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.runs import Recipe
@@ -178,7 +179,9 @@ class _Runner:
             status = "interrupted" if is_distributed() else "failed"
             self._give_up(in_flight, status, redacted(reason))
 
-    def _write(self, trial: Trial, row: Row, net: Variables | None, flops: float) -> None:
+    def _write(
+        self, trial: Trial, row: dict[str, Any], net: Variables | None, flops: float
+    ) -> None:
         self.outcome.ran += 1
         if not is_primary():
             return

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,7 @@ from convtl.errors import StorageError, UserError
 from convtl.secrets import redact
 from convtl.storage.files import storage_errors, sweep, temporary_folder
 from convtl.study.program import commit
-from convtl.study.rows import FINAL, OtherVersionError, line_of, parse_line
-
-Row = dict[str, Any]
+from convtl.study.rows import FINAL, OtherVersionError, Row, line_of, parse_line
 
 FIRST_VERSION = "189ef52"
 """Last commit of the first version of convtl."""
@@ -122,7 +120,7 @@ class RowStore:
             folders = [path for path in self.out.iterdir() if path.is_dir()]
             sweep([self.out, *(path for path in folders if path.name != CHECKPOINTS)])
 
-    def append(self, row: Row) -> None:
+    def append(self, row: Mapping[str, Any]) -> None:
         """Add one row, signed with the program's commit; on return it survives a kill of the process.
 
         Raises:
@@ -154,9 +152,9 @@ class RowStore:
             for path in self.paths():
                 with path.open("rb") as file:
                     for row in intact(self.folder, path.name, file):
-                        earlier = rows.get(row["trial"], {})
+                        earlier = rows.setdefault(row["trial"], row)
                         adds = bool(row.get("moved")) and not earlier.get("moved")
-                        if earlier.get("status") not in FINAL or adds:
+                        if earlier["status"] not in FINAL or adds:
                             rows[row["trial"]] = row
         return rows
 

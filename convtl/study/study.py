@@ -9,9 +9,10 @@ from convtl.study.grid import Trial, distinct
 from convtl.study.group import Watcher, grouped, trial_flops
 from convtl.study.materials import Materials
 from convtl.study.measurements import measure_study
+from convtl.study.rows import Row
 from convtl.study.runner import Outcome, run_trials, unfinished
 from convtl.study.shares import ALL, Part, describe_shares
-from convtl.study.store import Row, RowStore
+from convtl.study.store import RowStore
 from convtl.training.devices import chosen_layout
 from convtl.training.pretrain import KIND, SourceRequest
 

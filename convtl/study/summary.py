@@ -9,7 +9,6 @@ from convtl.models.network import weight_count
 from convtl.study.active import ActiveTrial
 from convtl.study.grid import Trial
 from convtl.study.learning_rates import NO_SCORE, at_edge, best_rate
-from convtl.study.store import Row
 from convtl.training.runs import Recipe
 
 
@@ -36,7 +35,9 @@ def describe(trial: Trial) -> dict[str, Any]:
     }
 
 
-def tried(running: ActiveTrial, recipe: Recipe, source: Mapping[str, Any], flops: int) -> Row:
+def tried(
+    running: ActiveTrial, recipe: Recipe, source: Mapping[str, Any], flops: int
+) -> dict[str, Any]:
     """Return the fields of a row that are known when all learning rates have been tried.
 
     Args:
@@ -45,7 +46,7 @@ def tried(running: ActiveTrial, recipe: Recipe, source: Mapping[str, Any], flops
     """
     trial, settings, data = running.trial, running.trial.settings, running.data
     weights = recipe.network.abstract_variables
-    row: Row = describe(trial) | {
+    row = describe(trial) | {
         "n_train": len(data.positions("train", trial.n_per_class)),
         "lr": best_rate(running.scores),
         "lr_at_edge": at_edge(running.scores),
