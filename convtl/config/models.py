@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from convtl.config.values import STRICT, Count, Flag, Fraction, Positive
+from convtl.config.values import STRICT, Count, Fraction
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -58,18 +58,13 @@ class VggConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class ResNetConfig:
-    """ResNet for images of about 224x224 (He et al. 2016), as torchvision's or, by the last keys, as Keras'."""
+    """ResNet for images of about 224x224 (He et al. 2016), as torchvision's."""
 
     kind: Literal["resnet"] = "resnet"
     layers: Literal[18, 34, 50] = 50
     norm: Literal["batch", "group"] = "batch"
     width: Count = 64
     """maps of the first stage; all other widths are in proportion"""
-    stride_in: Literal["first", "middle"] = "middle"
-    """convolution of a bottleneck that halves the image"""
-    conv_bias: Flag = False
-    epsilon: Positive = 1e-5
-    """added to variances when normalising"""
 
 
 @dataclass(frozen=True, config=STRICT)

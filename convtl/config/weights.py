@@ -18,22 +18,21 @@ class _Weights:
 
     model: Text
     """a name in `models`: the net that the weights are for"""
-    naming: Literal["torchvision", "timm", "efficientnet_lite_pytorch", "keras"]
-    """who gave the leaves their names: the set of rules by which they are brought in"""
+    naming: Literal["torchvision", "timm", "efficientnet_lite_pytorch"]
+    """package whose names the tensors have"""
     sha256: Sha256 | None = None
-    """of the file; of Keras shards, of model.json and the shards one after another. Null takes any file."""
+    """of the file; null takes any"""
     size: Count = 224
     """pixels: side of the images"""
     crop: Share = 0.875
     """side of the centre crop as a share of the picture's short side"""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[GreyLevel, GreyLevel, GreyLevel] = (123.675, 116.28, 103.53)
-    """red, green and blue, in grey levels 0..255, whatever `channels` says"""
+    """red, green and blue, in grey levels 0..255"""
     std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
     """as `mean`: the net sees (image - mean) / std"""
     classes: Count = 1000
-    channels: Literal["rgb", "bgr"] = "rgb"
-    """order in which the file's first kernel expects them; brought in, every net takes red, green, blue"""
+    """outputs of the head; a file without a head gives one of zeros"""
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -51,7 +50,7 @@ class PackageWeights(_Weights):
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class FileWeights(_Weights):
-    """A file of the user's: .safetensors, .pth, or Keras shards (model.json, its folder, or an npm tarball)."""
+    """A file of the user's: safetensors, or a state dict or checkpoint that `torch.save` wrote."""
 
     path: Text
     kind: Literal["file"] = "file"

@@ -113,21 +113,19 @@ def batch_norm(name: str, *, train: bool, epsilon: float = 1e-5) -> nn.BatchNorm
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=epsilon, name=name)
 
 
-def group_norm(name: str, channels: int, *, epsilon: float = 1e-5) -> nn.GroupNorm:
+def group_norm(name: str, channels: int) -> nn.GroupNorm:
     """Group normalisation (Wu & He 2018): `scale`, `bias`; no statistics, so images do not affect each other.
 
     32 groups; fewer in narrow layers, so that a group has two channels or more.
     """
-    return nn.GroupNorm(num_groups=gcd(32, max(channels // 2, 1)), epsilon=epsilon, name=name)
+    return nn.GroupNorm(num_groups=gcd(32, max(channels // 2, 1)), epsilon=1e-5, name=name)
 
 
-def norm_layer(
-    kind: Norm, name: str, channels: int, *, train: bool, epsilon: float = 1e-5
-) -> nn.BatchNorm | nn.GroupNorm:
+def norm_layer(kind: Norm, name: str, channels: int, *, train: bool) -> nn.BatchNorm | nn.GroupNorm:
     """The normalisation of a kind, for a layer of so many channels."""
     if kind == "group":
-        return group_norm(name, channels, epsilon=epsilon)
-    return batch_norm(name, train=train, epsilon=epsilon)
+        return group_norm(name, channels)
+    return batch_norm(name, train=train)
 
 
 class GlobalAveragePool(nn.Module):

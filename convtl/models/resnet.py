@@ -5,10 +5,6 @@
 in which a bottleneck halves the image in its 3x3 convolution. torchvision's images are scaled to [0, 1], less
 (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225).
 
-With `stride_in: first`, `conv_bias: true` and `epsilon: 1e-3` it is Keras' ResNet50, which follows the paper's
-own net (25,583,592 weights, and 53,120 running statistics): its images are blue, green, red in 0..255, less
-(103.939, 116.779, 123.68). Later versions of Keras have `epsilon: 1.001e-5`.
-
 `norm: group` normalises over groups of channels (Wu & He 2018): for training from scratch with few images or
 small batches.
 
@@ -46,10 +42,6 @@ class ResidualBlock(nn.Module):
     stride: int = 1
     bottleneck: bool = False
     norm: Norm = "batch"
-    epsilon: float = 1e-5
-    stride_in: Literal["first", "middle"] = "middle"
-    """convolution of a bottleneck that has the stride"""
-    conv_bias: bool = False
     shortcut: Literal["projection", "padding"] = "projection"
 
     @nn.compact
@@ -73,8 +65,7 @@ class ResidualBlock(nn.Module):
         """(features, kernel size, stride) of each convolution."""
         if not self.bottleneck:
             return (self.features, 3, self.stride), (self.features, 3, 1)
-        first, middle = (self.stride, 1) if self.stride_in == "first" else (1, self.stride)
-        return (self.features, 1, first), (self.features, 3, middle), (4 * self.features, 1, 1)
+        return (self.features, 1, 1), (self.features, 3, self.stride), (4 * self.features, 1, 1)
 
     def _conv_norm(
         self, x: Array, conv: str, norm: str, features: int, size: int, stride: int, train: bool
@@ -85,10 +76,10 @@ class ResidualBlock(nn.Module):
             size // 2,
             HE_FAN_OUT,
             stride=stride,
-            use_bias=self.conv_bias,
+            use_bias=False,
             name=conv,
         )(x)
-        return norm_layer(self.norm, norm, features, train=train, epsilon=self.epsilon)(x)
+        return norm_layer(self.norm, norm, features, train=train)(x)
 
 
 def _subsampled(
@@ -107,15 +98,7 @@ def resnet(config: ResNetConfig, input_shape: tuple[int, ...], classes: int) -> 
       UserError: the images are too small.
     """
     check_images("resnet", input_shape, _SMALLEST_SIDE)
-    stem = ConvUnit(
-        config.width,
-        7,
-        stride=2,
-        padding=3,
-        norm=config.norm,
-        epsilon=config.epsilon,
-        use_bias=config.conv_bias,
-    )
+    stem = ConvUnit(config.width, 7, stride=2, padding=3, norm=config.norm)
     units: list[tuple[str, nn.Module]] = [("stem", stem), ("pool", MaxPoolUnit(3, padding=1))]
     for stage, count in enumerate(_BLOCKS[config.layers]):
         for place in range(count):
@@ -124,9 +107,6 @@ def resnet(config: ResNetConfig, input_shape: tuple[int, ...], classes: int) -> 
                 stride=2 if stage and not place else 1,
                 bottleneck=config.layers in _BOTTLENECK,
                 norm=config.norm,
-                epsilon=config.epsilon,
-                stride_in=config.stride_in,
-                conv_bias=config.conv_bias,
             )
             units.append((f"stage{stage + 1}_block{place + 1}", block))
     return Network(

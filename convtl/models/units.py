@@ -29,7 +29,6 @@ class ConvUnit(nn.Module):
     stride: int = 1
     padding: Padding = 0
     norm: Norm | None = None
-    epsilon: float = 1e-5
     use_bias: bool | None = None
     """None: where there is no normalisation"""
 
@@ -47,7 +46,7 @@ class ConvUnit(nn.Module):
             name="conv",
         )(x)
         if self.norm is not None:
-            x = norm_layer(self.norm, "norm", self.features, train=train, epsilon=self.epsilon)(x)
+            x = norm_layer(self.norm, "norm", self.features, train=train)(x)
         return nn.relu(x)
 
 

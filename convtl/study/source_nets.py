@@ -16,7 +16,7 @@ from convtl.data.subsets import SourceDraw, draw_source
 from convtl.errors import UserError
 from convtl.keys import generator
 from convtl.models.network import Network, Variables
-from convtl.models.weights import imported, imported_key, locate, network_of
+from convtl.models.weights import check, imported, imported_key, network_of
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
 from convtl.study.sources import SourceName, mixture_of, source_name
@@ -59,7 +59,7 @@ class ImportedRequest:
 
     def check(self, cache: Cache) -> None:
         """Refuse weights that are not at hand, with what to do about it."""
-        locate(self.weights, self.model, cache, f"weights.{self.name}")
+        check(self.weights, self.model, cache, f"weights.{self.name}")
 
     def load(self, cache: Cache) -> SourceNet:
         net = imported(self.weights, self.model, cache, f"weights.{self.name}")

@@ -1,11 +1,6 @@
 """The nets as their authors wrote them for PyTorch, with random weights and statistics: what imports are held to."""
 
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 _NEEDED_BY_TORCHVISION = ("nms", "qnms")
@@ -57,55 +52,3 @@ def randomised(net: nn.Module, seed: int = 0) -> nn.Module:
             elif last in ("bias", "running_mean"):
                 leaf.normal_(0, 0.1, generator=random)
     return net
-
-
-def layers_model(
-    topology: Mapping[str, Any], arrays: Mapping[str, np.ndarray], images: torch.Tensor
-) -> torch.Tensor:
-    """Runs a layers model of TensorFlow.js as its `model.json` describes it, up to the softmax.
-
-    Args:
-      topology: the content of model.json.
-      arrays: name -> array, in Keras' layout.
-      images: (batch, channels, height, width), as the model expects them.
-    """
-
-    def leaf(name: str) -> torch.Tensor:
-        return torch.from_numpy(arrays[name])
-
-    def step(layer: Mapping[str, Any], x: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
-        config, name = layer["config"], layer["name"]
-        match layer["class_name"]:
-            case "ZeroPadding2D":
-                (top, bottom), (left, right) = config["padding"]
-                return F.pad(x, (left, right, top, bottom))
-            case "Conv2D":
-                assert config["padding"] == "valid" or config["strides"] == [1, 1]
-                padding = config["kernel_size"][0] // 2 if config["padding"] == "same" else 0
-                kernel = leaf(f"{name}/kernel").permute(3, 2, 0, 1)
-                return F.conv2d(x, kernel, leaf(f"{name}/bias"), config["strides"], padding)
-            case "BatchNormalization":
-                own = [
-                    leaf(f"{name}/{last}")
-                    for last in ("moving_mean", "moving_variance", "gamma", "beta")
-                ]
-                return F.batch_norm(x, *own, eps=config["epsilon"])
-            case "Activation":
-                assert config["activation"] == "relu"
-                return F.relu(x)
-            case "MaxPooling2D":
-                return F.max_pool2d(x, config["pool_size"], config["strides"])
-            case "Add":
-                return x + others[0]
-            case "GlobalAveragePooling2D":
-                return x.mean((2, 3))
-            case "Dense":
-                return x @ leaf(f"{name}/kernel") + leaf(f"{name}/bias")
-        raise ValueError(layer["class_name"])
-
-    outputs: dict[str, torch.Tensor] = {}
-    for layer in topology["modelTopology"]["model_config"]["config"]["layers"]:
-        inputs = [outputs[node[0]] for nodes in layer["inbound_nodes"] for node in nodes]
-        x = step(layer, *inputs) if inputs else images
-        outputs[layer["name"]] = x
-    return x

@@ -1,15 +1,21 @@
-"""Foreign weights in: files of PyTorch, timm and Keras -> variables of a `Network`, every leaf accounted for."""
+"""Foreign weights: files of PyTorch, torchvision and timm -> variables of a `Network`."""
 
-from convtl.models.weights.importing import Imported, Report, import_weights
-from convtl.models.weights.stored import imported, imported_key, locate, network_of, origin_identity
+from convtl.models.weights.importing import (
+    Imported,
+    check,
+    import_weights,
+    imported,
+    imported_key,
+    network_of,
+    origin_identity,
+)
 
 __all__ = [
     "Imported",
-    "Report",
+    "check",
     "import_weights",
     "imported",
     "imported_key",
-    "locate",
     "network_of",
     "origin_identity",
 ]

@@ -1,45 +1,39 @@
-"""A file's leaves -> a net's variables, with every leaf of both accounted for."""
+"""Weights of a file -> variables of a net, with every leaf of both accounted for; kept in the cache."""
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
+from convtl.config.models import ModelConfig
+from convtl.config.roles import content
 from convtl.config.weights import WeightsConfig
 from convtl.errors import UserError
+from convtl.keys import digest
 from convtl.models.network import Network, Variables
+from convtl.models.registry import build_network
 from convtl.models.weights import locating, readers
-from convtl.models.weights.layouts import Make, Shape, colours_reversed
-from convtl.models.weights.naming import Layers, Naming, rule_for
+from convtl.models.weights.naming import (
+    VERSION,
+    Convert,
+    Shape,
+    conversion,
+    leaf_shapes,
+    names_in_file,
+)
+from convtl.storage import checkpoint
+from convtl.storage.cache import Cache
 
-_IGNORED = {
-    r"(^|\.)num_batches_tracked$": "counts the batches of training",
-    r"^(aux_classifier\.|AuxLogits\.|aux\d*\.)": "auxiliary head, used in training only",
-}
-"""Leaves of files that no net needs, and why."""
+KIND = "imported"
+_NET = "net"
+_UNUSED = re.compile(r"(^|\.)num_batches_tracked$|^(aux_classifier\.|AuxLogits\.|aux\d*\.)")
+"""Leaves of files that no net needs: counts of training batches, auxiliary heads of training."""
 _SHOWN = 4
-"""leaves that an error message names on each side"""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of every leaf.
-
-    Attributes:
-      loaded: leaf of the net, `unit/collection/layer/leaf` -> leaf of the file.
-      fresh: leaf of the net -> why it is not from the file. Fresh leaves are zero.
-      ignored: leaf of the file -> why the net has no use for it.
-    """
-
-    loaded: Mapping[str, str]
-    fresh: Mapping[str, str]
-    ignored: Mapping[str, str]
-
-    def plain(self) -> dict[str, dict[str, str]]:
-        """As nested dictionaries, for JSON."""
-        return {name: dict(leaves) for name, leaves in asdict(self).items()}
+"""Leaves that an error message names of each sort."""
 
 
 @dataclass(frozen=True)
@@ -48,54 +42,58 @@ class Imported:
 
     Attributes:
       variables: NumPy arrays in the structure of `Network.init`, float32.
-      report: what became of every leaf.
       digest: SHA-256 of the file.
     """
 
     variables: Variables
-    report: Report
     digest: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where each leaf of a net comes from: (leaf of the file, how it is turned)."""
+    """Where each leaf of a net comes from.
 
-    origins: Mapping[str, tuple[str, Make]]
-    report: Report
+    Attributes:
+      origins: leaf of the net -> (leaf of the file, how it is converted).
+      zeros: leaves of a head that the file does not have.
+    """
+
+    origins: Mapping[str, tuple[str, Convert]]
+    zeros: tuple[str, ...]
 
 
 def import_weights(config: WeightsConfig, network: Network, key: str = "weights") -> Imported:
-    """Brings a file's weights into a net.
+    """Read a file's weights into the variables of a net; a head that the file lacks is zero.
 
     Args:
-      network: of the config's model; for other numbers of classes than the file's, its head stays fresh.
-      key: what the error messages call the config.
+      network: of the config's model, for its images and classes.
+      key: config key that error messages name.
 
     Raises:
       UserError: the file is missing, damaged or not the one expected; a leaf of either side has no counterpart
         or is of another shape; the net's images are not of three channels.
     """
     path = locating.find(config, key)
-    found = locating.verified_sha256(config, path, key)
+    file_digest = _verified_sha256(config, path, key)
     arrays = readers.read(path, key)
     plan = make_plan(config, network, {name: array.shape for name, array in arrays.items()}, key)
-    wanted = dict(leaves(network.abstract_variables))
-    variables: Variables = {name: {} for name in network.names}
-    for leaf, shape in wanted.items():
-        if leaf in plan.origins:
-            name, make = plan.origins[leaf]
-            value = np.ascontiguousarray(make(arrays.pop(name)), np.float32)
-        else:
-            value = np.zeros(shape, np.float32)
-        _put(variables, leaf, value)
-    return Imported(variables, plan.report, found)
+    shapes = leaf_shapes(network.abstract_variables)
+    leaves: dict[str, np.ndarray] = {
+        leaf: np.zeros(shapes[leaf], np.float32) for leaf in plan.zeros
+    }
+    for leaf, (name, convert) in plan.origins.items():
+        leaves[leaf] = np.ascontiguousarray(convert(arrays[name]), np.float32)
+    variables = unflatten_dict({leaf: leaves[leaf] for leaf in shapes}, sep="/")
+    return Imported({name: variables.get(name, {}) for name in network.names}, file_digest)
 
 
 def make_plan(
     config: WeightsConfig, network: Network, given: Mapping[str, Shape], key: str = "weights"
 ) -> Plan:
-    """Accounts for all leaves by names and shapes; reads no values.
+    """Account for all leaves by names and shapes; reads no values.
+
+    Names may share a prefix, as wrappers give them (`module.`, `backbone.`); then leaves without it, which belong
+    to other modules, are left out.
 
     Args:
       given: leaf of the file -> shape.
@@ -107,98 +105,79 @@ def make_plan(
         raise UserError(
             f"{key}: the weights are for images of three channels; got images of shape {network.input_shape}"
         )
-    rules, rule = rule_for(config.naming, network, key)
-    layers = rule(network, given.keys())
-    wanted = dict(leaves(network.abstract_variables))
-    fresh, ignored = _of_another_head(config, network, layers, rules, given)
-    ignored |= {name: reason for name in given if (reason := _ignored(name)) is not None}
-    origins: dict[str, tuple[str, Make]] = {}
-    absent, misfits = [], []
-    for leaf, shape in wanted.items():
-        name = _name_of(leaf, layers, rules, wanted)
-        if leaf in fresh:
-            continue
-        if name is None or name not in given:
-            absent.append(leaf if name is None else f"{leaf} ({name})")
-            continue
-        unit = leaf.partition("/")[0]
-        make = rules.layout(shape, given[name], network.shape_before(network.index(unit)))
-        if make is None:
-            misfits.append(f"{name} {given[name]} for {leaf} {shape}")
-            continue
-        turned = unit == network.names[0] and leaf.endswith("kernel") and config.channels == "bgr"
-        origins[leaf] = (name, colours_reversed(make) if turned else make)
-    used = (
-        {name for name, _ in origins.values()}
-        | ignored.keys()
-        | {text.split(" ")[0] for text in misfits}
+    names, shapes = (
+        names_in_file(config.naming, network, key),
+        leaf_shapes(network.abstract_variables),
     )
-    _refuse(config, key, absent, [name for name in given if name not in used], misfits)
-    report = Report({leaf: name for leaf, (name, _) in origins.items()}, fresh, ignored)
-    return Plan(origins, report)
+    prefix = _prefix(next(filter(None, names.values())), given, key)
+    given = {name: shape for name, shape in given.items() if name.startswith(prefix)}
+    names = {leaf: name and prefix + name for leaf, name in names.items()}
+    head = tuple(leaf for leaf in names if leaf.startswith(f"{network.head}/params/dense/"))
+    zeros = head if not any(names[leaf] in given for leaf in head) else ()
+    origins: dict[str, tuple[str, Convert]] = {}
+    misfits: dict[str, str] = {}
+    for leaf, name in names.items():
+        if name in given and name is not None:
+            before = network.shape_before(network.index(leaf.partition("/")[0]))
+            convert = conversion(shapes[leaf], given[name], before)
+            if convert is None:
+                misfits[name] = f"{name} {given[name]} for {leaf} {shapes[leaf]}"
+            else:
+                origins[leaf] = name, convert
+    sizes = {
+        given[name][0] for name in misfits if name in {names[leaf] for leaf in head} and given[name]
+    }
+    if len(sizes) == 1 and len(misfits) == len(head) and sizes != {config.classes}:
+        raise UserError(
+            f"{key}.classes: got {config.classes}; accepted: {sizes.pop()}, the classes of "
+            f"{locating.described(config)}"
+        )
+    used = {name for name, _ in origins.values()} | misfits.keys()
+    absent = [
+        f"{leaf} ({name})" if name else leaf
+        for leaf, name in names.items()
+        if name not in used and leaf not in zeros
+    ]
+    head_module = str(names[head[0]]).rpartition(".")[0] if zeros else None
+    extra = [
+        name
+        for name in given
+        if name not in used
+        and not _UNUSED.search(name.removeprefix(prefix))
+        and not (head_module and name.startswith(f"{head_module}."))
+    ]
+    _refuse(config, key, absent, extra, list(misfits.values()))
+    return Plan(origins, zeros)
 
 
-def leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Shape]]:
-    """(`unit/collection/layer/leaf`, shape) of all leaves of nested dictionaries, in their order."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{above}{name}/")
-        else:
-            yield f"{above}{name}", tuple(value.shape)
+def _prefix(first: str, given: Mapping[str, Shape], key: str) -> str:
+    """What stands before the name of the net's first leaf; nothing where that is not in the file.
 
-
-def _name_of(leaf: str, layers: Layers, rules: Naming, wanted: Mapping[str, Shape]) -> str | None:
-    """The file's name for a leaf, or None where the rules know none."""
-    unit, _, layer, *last = leaf.split("/")
-    place = layers.get((unit, layer))
-    if place is None or len(last) > 1:
-        return None
-    if not last:  # a leaf that is a layer of its own
-        return place
-    normalises = f"{unit}/params/{layer}/scale" in wanted
-    own = (rules.norm_leaves if normalises else rules.leaves).get(last[0])
-    return None if own is None else f"{place}{rules.separator}{own}"
-
-
-def _of_another_head(
-    config: WeightsConfig,
-    network: Network,
-    layers: Layers,
-    rules: Naming,
-    given: Mapping[str, Shape],
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Leaves of the net's and of the file's last layer, where they are for different numbers of classes."""
-    classes = network.output_shapes[-1][0]
-    if classes == config.classes:
-        return {}, {}
-    reason = f"the file's head is for {config.classes} classes, the net's for {classes}"
-    fresh, ignored = {}, {}
-    wanted = dict(leaves(network.abstract_variables))
-    for leaf in wanted:
-        if leaf.startswith(f"{network.head}/params/dense/"):
-            fresh[leaf] = reason
-            name = _name_of(leaf, layers, rules, wanted)
-            if name in given:
-                ignored[str(name)] = reason
-    return fresh, ignored
-
-
-def _ignored(name: str) -> str | None:
-    return next((reason for pattern, reason in _IGNORED.items() if re.search(pattern, name)), None)
+    Raises:
+      UserError: the file holds several nets.
+    """
+    if first in given:
+        return ""
+    prefixes = [name.removesuffix(first) for name in given if name.endswith(f".{first}")]
+    if len(prefixes) > 1:
+        raise UserError(
+            f"{key}: the file holds several nets, of the prefixes {', '.join(sorted(prefixes))}; save one of them"
+        )
+    return prefixes[0] if prefixes else ""
 
 
 def _refuse(
-    config: WeightsConfig, key: str, absent: list[str], left: list[str], misfits: list[str]
+    config: WeightsConfig, key: str, absent: list[str], extra: list[str], misfits: list[str]
 ) -> None:
-    """One line for all leaves that are not accounted for."""
+    """Raise `UserError` with one line for all leaves that are not accounted for, if any."""
     parts = [
-        f"{len(found)} {what}: {', '.join(found[:_SHOWN])}{', ...' if len(found) > _SHOWN else ''}"
-        for what, found in (
+        f"{len(leaves)} {sort}: {', '.join(leaves[:_SHOWN])}{', ...' if len(leaves) > _SHOWN else ''}"
+        for sort, leaves in (
             ("of another shape", misfits),
             ("of the net not in the file", absent),
-            ("of the file not in the net", left),
+            ("of the file not in the net", extra),
         )
-        if found
+        if leaves
     ]
     if parts:
         raise UserError(
@@ -207,9 +186,83 @@ def _refuse(
         )
 
 
-def _put(variables: Variables, leaf: str, value: np.ndarray) -> None:
-    *parents, last = leaf.split("/")
-    node: dict[str, Any] = variables
-    for parent in parents:
-        node = node.setdefault(parent, {})
-    node[last] = value
+# --- in the cache -----------------------------------------------------------------------------------
+
+
+def origin_identity(config: WeightsConfig, key: str = "weights") -> str:
+    """Digest of what decides about the numbers: the file's content, the rules, and the images that it expects.
+
+    The file is read only where the config does not give its SHA-256. Where it lies does not count.
+
+    Raises:
+      UserError: the file is needed and missing.
+    """
+    images = [config.size, config.crop, config.interpolation, *config.mean, *config.std]
+    return digest([_sha256(config, key), config.naming, VERSION, config.classes, images])
+
+
+def imported_key(config: WeightsConfig, model: ModelConfig, key: str = "weights") -> str:
+    """Key of an imported net in the cache.
+
+    Raises:
+      UserError: as `origin_identity`.
+    """
+    parts = [_sha256(config, key), config.naming, VERSION, config.size, config.classes]
+    return digest([*parts, content(model)])
+
+
+def imported(
+    config: WeightsConfig, model: ModelConfig, cache: Cache, key: str = "weights"
+) -> Imported:
+    """The net of a config, from the cache if it has been imported before.
+
+    Args:
+      model: of which `config.model` is the name; the net is built for the weights' own images and classes.
+      key: config key that error messages name.
+
+    Raises:
+      UserError: as `import_weights`.
+    """
+    network = network_of(config, model)
+
+    def build(folder: Path) -> None:
+        net = import_weights(config, network, key)
+        checkpoint.save(folder / _NET, net.variables, {"digest": net.digest})
+
+    entry = cache.get_or_build(KIND, imported_key(config, model, key), build)
+    variables, metadata = checkpoint.load(entry / _NET, network.abstract_variables)
+    ordered: dict[str, Any] = {name: variables[name] for name in network.names}
+    return Imported(ordered, metadata["digest"])
+
+
+def check(config: WeightsConfig, model: ModelConfig, cache: Cache, key: str = "weights") -> None:
+    """Check, by names and shapes, that a net which is not in the cache can be imported.
+
+    Raises:
+      UserError: as `import_weights`.
+    """
+    if not cache.path(KIND, imported_key(config, model, key)).exists():
+        path = locating.find(config, key)
+        _verified_sha256(config, path, key)
+        shapes = {name: array.shape for name, array in readers.read(path, key).items()}
+        make_plan(config, network_of(config, model), shapes, key)
+
+
+def network_of(config: WeightsConfig, model: ModelConfig) -> Network:
+    """The net for which the weights were published: their images, their classes."""
+    return build_network(model, (config.size, config.size, 3), config.classes)
+
+
+def _sha256(config: WeightsConfig, key: str) -> str:
+    return config.sha256 or readers.sha256(locating.find(config, key), key)
+
+
+def _verified_sha256(config: WeightsConfig, path: Path, key: str) -> str:
+    """SHA-256 of the file; `UserError` where the config names another."""
+    actual = readers.sha256(path, key)
+    if config.sha256 not in (None, actual):
+        raise UserError(
+            f"{key}.sha256: {path} is not the file that is meant: its SHA-256 is {actual}, not {config.sha256} "
+            "(sha256=null takes any file)"
+        )
+    return actual

@@ -1,45 +1,140 @@
-"""Rules of naming: which layer of a file is which layer of a unit, for each family of nets.
+"""Names and layouts of PyTorch's state dicts, for each family of nets.
 
-A rule gives a table (unit, layer) -> name of the layer in the file. It may list layers that the net at hand
-does not have; `importing` looks up what there is and accounts for the rest.
+`NAMES[naming][family]` has the name of every layer of every kind of unit; `_numbers` fills in the placeholders.
 """
 
+import math
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict
 
 from convtl.errors import UserError
 from convtl.models.network import Network
-from convtl.models.weights.layouts import Make, Shape, from_keras, from_torch
 
-VERSION = 1
-"""Raised whenever the rules bring in other numbers from the same file; part of what imported nets are kept by."""
+VERSION = 2
+"""Raised when the same file gives other numbers; part of what imported nets are cached by."""
 
-Layers = dict[tuple[str, str], str]
-Rule = Callable[[Network, Collection[str]], Layers]
+Shape = tuple[int, ...]
+Convert = Callable[[np.ndarray], np.ndarray]
+Layers = Mapping[str, Mapping[str, str]]
+"""Kind of unit -> layer -> name of the layer in the file."""
+
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+
+_RESNET: Layers = {
+    "stem": {"conv": "conv1", "norm": "bn1"},
+    "stage_block": {
+        **{f"conv{i}": f"layer{{stage}}.{{block}}.conv{i}" for i in (1, 2, 3)},
+        **{f"norm{i}": f"layer{{stage}}.{{block}}.bn{i}" for i in (1, 2, 3)},
+        "down_conv": "layer{stage}.{block}.downsample.0",
+        "down_norm": "layer{stage}.{block}.downsample.1",
+    },
+    "head": {"dense": "fc"},
+}
 
 
-@dataclass(frozen=True)
-class Naming:
-    """Who named the leaves.
+def _feature_stack(fc6: str, fc7: str, fc8: str) -> Layers:
+    """AlexNet and VGG: every convolution, normalisation, activation and pooling has a number."""
+    return {
+        "conv": {"conv": "features.{feature}", "norm": "features.{norm}"},
+        "fc6": {"dense": fc6},
+        "fc7": {"dense": fc7},
+        "fc8": {"dense": fc8},
+    }
 
-    Attributes:
-      separator: between a layer's name and a leaf's.
-      leaves: leaf of a convolution or dense layer -> its name in the file.
-      norm_leaves: leaf of a normalisation -> its name in the file.
-      layout: how arrays are turned (`layouts`).
-      families: family of nets -> rule.
-    """
 
-    separator: str
-    leaves: Mapping[str, str]
-    norm_leaves: Mapping[str, str]
-    layout: Callable[[Shape, Shape, Shape], Make | None]
-    families: Mapping[str, Rule]
+NAMES: dict[str, dict[str, Layers]] = {
+    "torchvision": {
+        "resnet": _RESNET,
+        "alexnet": _feature_stack("classifier.1", "classifier.4", "classifier.6"),
+        "vgg": _feature_stack("classifier.0", "classifier.3", "classifier.6"),
+        "inverted residual": {
+            "stem": {"conv": "features.0.0", "norm": "features.0.1"},
+            "block": {
+                "expand": "features.{number}.conv.0.0",
+                "expand_norm": "features.{number}.conv.0.1",
+                "depthwise": "features.{number}.conv.{depthwise}.0",
+                "depthwise_norm": "features.{number}.conv.{depthwise}.1",
+                "project": "features.{number}.conv.{project}",
+                "project_norm": "features.{number}.conv.{project_norm}",
+            },
+            "top": {"conv": "features.{number}.0", "norm": "features.{number}.1"},
+            "head": {"dense": "classifier.1"},
+        },
+        "convnext": {
+            "stem": {"conv": "features.0.0", "norm": "features.0.1"},
+            "down": {"norm": "features.{even}.0", "conv": "features.{even}.1"},
+            "stage_block": {
+                "gamma": "features.{odd}.{block}.layer_scale",
+                "depthwise": "features.{odd}.{block}.block.0",
+                "norm": "features.{odd}.{block}.block.2",
+                "expand": "features.{odd}.{block}.block.3",
+                "project": "features.{odd}.{block}.block.5",
+            },
+            "head": {"norm": "classifier.0", "dense": "classifier.2"},
+        },
+    },
+    "timm": {
+        "resnet": _RESNET,
+        "vgg": _feature_stack("pre_logits.fc1", "pre_logits.fc2", "head.fc"),
+        "inverted residual": {
+            "stem": {"conv": "conv_stem", "norm": "bn1"},
+            "block": {
+                "expand": "blocks.{stage}.{block}.conv_pw",
+                "expand_norm": "blocks.{stage}.{block}.bn1",
+                "depthwise": "blocks.{stage}.{block}.conv_dw",
+                "depthwise_norm": "blocks.{stage}.{block}.bn{depthwise_norm}",
+                "project": "blocks.{stage}.{block}.{pointwise}",
+                "project_norm": "blocks.{stage}.{block}.bn{project_norm}",
+            },
+            "top": {"conv": "conv_head", "norm": "bn2"},
+            "head": {"dense": "classifier"},
+        },
+        "convnext": {
+            "stem": {"conv": "stem.0", "norm": "stem.1"},
+            "down": {
+                "norm": "stages.{stage0}.downsample.0",
+                "conv": "stages.{stage0}.downsample.1",
+            },
+            "stage_block": {
+                "gamma": "stages.{stage0}.blocks.{block}.gamma",
+                "depthwise": "stages.{stage0}.blocks.{block}.conv_dw",
+                "norm": "stages.{stage0}.blocks.{block}.norm",
+                "expand": "stages.{stage0}.blocks.{block}.mlp.fc1",
+                "project": "stages.{stage0}.blocks.{block}.mlp.fc2",
+            },
+            "head": {"norm": "head.norm", "dense": "head.fc"},
+        },
+    },
+    "efficientnet_lite_pytorch": {
+        "inverted residual": {
+            "stem": {"conv": "_conv_stem", "norm": "_bn0"},
+            "block": {
+                "expand": "_blocks.{number0}._expand_conv",
+                "expand_norm": "_blocks.{number0}._bn0",
+                "depthwise": "_blocks.{number0}._depthwise_conv",
+                "depthwise_norm": "_blocks.{number0}._bn1",
+                "project": "_blocks.{number0}._project_conv",
+                "project_norm": "_blocks.{number0}._bn2",
+            },
+            "top": {"conv": "_conv_head", "norm": "_bn1"},
+            "head": {"dense": "_fc"},
+        },
+    },
+}
 
 
 def family(network: Network) -> str:
-    """The family of a net, by the names of its units."""
+    """Family of a net, by the names of its units."""
     names = set(network.names)
     if "fc6" in names:
         return "alexnet" if "conv1" in names else "vgg"
@@ -50,256 +145,107 @@ def family(network: Network) -> str:
     return "of its own"
 
 
-def rule_for(naming: str, network: Network, key: str) -> tuple[Naming, Rule]:
-    """The rules of a naming for a net.
+def names_in_file(naming: str, network: Network, key: str) -> dict[str, str | None]:
+    """Leaf of the net, `unit/collection/layer/leaf` -> its name in the file, None where there is none.
 
     Raises:
-      UserError: there are none for nets of this family.
+      UserError: the naming is not known for nets of this family.
     """
-    rules, kind = NAMINGS[naming], family(network)
-    if kind not in rules.families:
+    families, kind = NAMES[naming], family(network)
+    if kind not in families:
         raise UserError(
             f"{key}.naming: got '{naming}', which is known for nets of the families "
-            f"{', '.join(sorted(rules.families))}; this one is {kind}"
+            f"{', '.join(sorted(families))}; this one is {kind}"
         )
-    return rules, rules.families[kind]
+    layers = families[kind]
+    numbers = _numbers(network)
+    names: dict[str, str | None] = {}
+    for leaf in leaf_shapes(network.abstract_variables):
+        unit, _, layer, *last = leaf.split("/")
+        kind_of_unit = unit if unit in layers else re.sub(r"\d+", "", unit).strip("_")
+        place = layers.get(kind_of_unit, {}).get(layer)
+        if place is not None:
+            place = ".".join([place.format(**numbers[unit]), *(_LEAVES[name] for name in last)])
+        names[leaf] = place
+    return names
 
 
-def _blocks(network: Network) -> list[tuple[str, int, int]]:
-    """(unit, stage, block) of the units `stage<S>_block<B>`, counted from 1."""
-    found = [(unit, re.fullmatch(r"stage(\d+)_block(\d+)", unit)) for unit in network.names]
-    return [(unit, int(match[1]), int(match[2])) for unit, match in found if match]
+def leaf_shapes(variables: Mapping[str, Any]) -> dict[str, Shape]:
+    """`unit/collection/layer/leaf` -> shape."""
+    return {path: tuple(leaf.shape) for path, leaf in flatten_dict(variables, sep="/").items()}
 
 
-def _numbered(network: Network) -> list[str]:
-    """The units `block<N>`, in order."""
-    return [unit for unit in network.names if re.fullmatch(r"block\d+", unit)]
+def _numbers(network: Network) -> dict[str, dict[str, Any]]:
+    """Placeholders of each unit's names.
+
+    - `stage`, `odd`, `even`: from 1 (of a chain of inverted residuals, from 0), and its places in `features`;
+      `stage0`, `block`: from 0.
+    - `number`, `number0`: of an inverted residual in the chain, from 1 and from 0; of `top`, after the last.
+    - `depthwise`, `project`, ...: places in an inverted residual, which are one later where it widens first.
+    - `feature`, `norm`: of a convolution and its normalisation in `features`.
+    """
+    numbers: dict[str, dict[str, Any]] = {}
+    feature, number, stage, block, channels = 0, 0, -1, 0, 0
+    for unit, shape in zip(network.names, network.output_shapes, strict=True):
+        digits = [int(text) for text in re.findall(r"\d+", unit)]
+        layers = network.abstract_variables[unit].get("params", {})
+        if unit.startswith(("stage", "down")):
+            at = digits[0]
+            numbers[unit] = {"stage": at, "stage0": at - 1, "odd": 2 * at - 1, "even": 2 * at - 2}
+            numbers[unit]["block"] = digits[-1] - 1
+        elif unit.startswith("block"):  # the stages of these nets differ in their channels
+            stage, block = (stage, block + 1) if shape[-1] == channels else (stage + 1, 0)
+            channels, number = shape[-1], digits[0]
+            first = int("expand" in layers)
+            numbers[unit] = {
+                "number0": number - 1,
+                "number": number,
+                "stage": stage,
+                "block": block,
+                "depthwise": first,
+                "project": first + 1,
+                "depthwise_norm": first + 1,
+                "project_norm": first + 2,
+                "pointwise": "conv_pwl" if first else "conv_pw",
+            }
+        else:
+            numbers[unit] = {"number": number + 1, "feature": feature, "norm": feature + 1}
+            feature += 1 if unit.startswith("pool") else 2 + ("norm" in layers)
+    return numbers
 
 
-def _expands(network: Network, unit: str) -> bool:
-    return "expand" in network.abstract_variables[unit]["params"]
+def conversion(wanted: Shape, given: Shape, before: Shape) -> Convert | None:
+    """How a PyTorch array becomes a leaf by transposes, or None where the shapes do not fit.
+
+    PyTorch keeps kernels as (out, in, height, width) and dense weights as (out, in); here they are (height, width,
+    in, out) and (in, out). Depthwise kernels, (channels, 1, height, width), become (height, width, 1, channels).
+    A dense unit after a feature map takes it flattened: there as (channels, height, width), here as (height,
+    width, channels).
+
+    Args:
+      wanted: shape of the net's leaf.
+      given: shape of the file's array.
+      before: shape of one image's input to the unit.
+    """
+    if len(wanted) == 2:
+        return _dense(wanted, given, before)
+    if len(wanted) == 4:
+        if len(given) == 2:  # a 1x1 convolution, kept as a dense layer
+            given = (*given, 1, 1)
+        fits = len(given) == 4 and (given[2], given[3], given[1], given[0]) == wanted
+        return (lambda array: array.reshape(given).transpose(2, 3, 1, 0)) if fits else None
+    scale_of_channels = len(wanted) == 1 and given == (*wanted, 1, 1)
+    return (lambda array: array.reshape(wanted)) if wanted == given or scale_of_channels else None
 
 
-# --- ResNet -----------------------------------------------------------------------------------------
-
-
-def _torch_resnet(network: Network, names: Collection[str]) -> Layers:
-    layers = {("stem", "conv"): "conv1", ("stem", "norm"): "bn1", (network.head, "dense"): "fc"}
-    for unit, stage, block in _blocks(network):
-        base = f"layer{stage}.{block - 1}"
-        for place in (1, 2, 3):
-            layers[unit, f"conv{place}"] = f"{base}.conv{place}"
-            layers[unit, f"norm{place}"] = f"{base}.bn{place}"
-        layers[unit, "down_conv"] = f"{base}.downsample.0"
-        layers[unit, "down_norm"] = f"{base}.downsample.1"
-    return layers
-
-
-def _keras_resnet(network: Network, names: Collection[str]) -> Layers:
-    """ResNet-50 of Keras 2 and of Caffe before it: `res2a_branch2b`, `bn2a_branch2b`."""
-    layers = {
-        ("stem", "conv"): "conv1",
-        ("stem", "norm"): "bn_conv1",
-        (network.head, "dense"): "fc1000",
-    }
-    for unit, stage, block in _blocks(network):
-        place = f"{stage + 1}{chr(ord('a') + block - 1)}"
-        for number, letter in ((1, "a"), (2, "b"), (3, "c")):
-            layers[unit, f"conv{number}"] = f"res{place}_branch2{letter}"
-            layers[unit, f"norm{number}"] = f"bn{place}_branch2{letter}"
-        layers[unit, "down_conv"] = f"res{place}_branch1"
-        layers[unit, "down_norm"] = f"bn{place}_branch1"
-    return layers
-
-
-# --- AlexNet and VGG --------------------------------------------------------------------------------
-
-
-def _feature_stack(network: Network) -> Layers:
-    """`features.N`, where every convolution, normalisation, activation and pooling has a number."""
-    layers: Layers = {}
-    number = 0
-    for unit in network.names:
-        parameters = network.abstract_variables[unit].get("params", {})
-        if unit.startswith("pool"):
-            number += 1
-        elif "conv" in parameters:
-            layers[unit, "conv"] = f"features.{number}"
-            if "norm" in parameters:
-                number += 1
-                layers[unit, "norm"] = f"features.{number}"
-            number += 2
-    return layers
-
-
-def _with_classifier(places: tuple[str, str, str]) -> Rule:
-    def rule(network: Network, names: Collection[str]) -> Layers:
-        dense = {
-            (unit, "dense"): place
-            for unit, place in zip(("fc6", "fc7", "fc8"), places, strict=True)
-        }
-        return _feature_stack(network) | dense
-
-    return rule
-
-
-# --- MobileNetV2 and EfficientNet-Lite --------------------------------------------------------------
-
-
-def _torchvision_inverted(network: Network, names: Collection[str]) -> Layers:
-    blocks = _numbered(network)
-    top = f"features.{len(blocks) + 1}"
-    layers = {
-        ("stem", "conv"): "features.0.0",
-        ("stem", "norm"): "features.0.1",
-        ("top", "conv"): f"{top}.0",
-        ("top", "norm"): f"{top}.1",
-        (network.head, "dense"): "classifier.1",
-    }
-    for place, unit in enumerate(blocks, 1):
-        base, first = f"features.{place}.conv", 0
-        if _expands(network, unit):
-            layers[unit, "expand"], layers[unit, "expand_norm"] = f"{base}.0.0", f"{base}.0.1"
-            first = 1
-        layers[unit, "depthwise"] = f"{base}.{first}.0"
-        layers[unit, "depthwise_norm"] = f"{base}.{first}.1"
-        layers[unit, "project"], layers[unit, "project_norm"] = (
-            f"{base}.{first + 1}",
-            f"{base}.{first + 2}",
-        )
-    return layers
-
-
-def _timm_inverted(network: Network, names: Collection[str]) -> Layers:
-    layers = {
-        ("stem", "conv"): "conv_stem",
-        ("stem", "norm"): "bn1",
-        ("top", "conv"): "conv_head",
-        ("top", "norm"): "bn2",
-        (network.head, "dense"): "classifier",
-    }
-    # blocks.STAGE.BLOCK: how many a stage has is taken from the file; a wrong number does not fit the net.
-    found = {
-        tuple(map(int, match.groups())) for name in names if (match := _TIMM_BLOCK.match(name))
-    }
-    for unit, (stage, block) in zip(_numbered(network), sorted(found), strict=False):
-        base = f"blocks.{stage}.{block}"
-        wide = (
-            ("expand", "depthwise", "project")
-            if _expands(network, unit)
-            else ("depthwise", "project")
-        )
-        own = {
-            "expand": "conv_pw",
-            "depthwise": "conv_dw",
-            "project": "conv_pwl" if len(wide) == 3 else "conv_pw",
-        }
-        for number, layer in enumerate(wide, 1):
-            layers[unit, layer], layers[unit, f"{layer}_norm"] = (
-                f"{base}.{own[layer]}",
-                f"{base}.bn{number}",
-            )
-    return layers
-
-
-_TIMM_BLOCK = re.compile(r"blocks\.(\d+)\.(\d+)\.")
-
-
-def _lite_inverted(network: Network, names: Collection[str]) -> Layers:
-    """`efficientnet_lite_pytorch`, whose names are those of `efficientnet_pytorch`."""
-    layers = {
-        ("stem", "conv"): "_conv_stem",
-        ("stem", "norm"): "_bn0",
-        ("top", "conv"): "_conv_head",
-        ("top", "norm"): "_bn1",
-        (network.head, "dense"): "_fc",
-    }
-    for place, unit in enumerate(_numbered(network)):
-        for number, layer in enumerate(("expand", "depthwise", "project")):
-            layers[unit, layer] = f"_blocks.{place}._{layer}_conv"
-            layers[unit, f"{layer}_norm"] = f"_blocks.{place}._bn{number}"
-    return layers
-
-
-# --- ConvNeXt ---------------------------------------------------------------------------------------
-
-
-def _torchvision_convnext(network: Network, names: Collection[str]) -> Layers:
-    layers = {
-        ("stem", "conv"): "features.0.0",
-        ("stem", "norm"): "features.0.1",
-        (network.head, "norm"): "classifier.0",
-        (network.head, "dense"): "classifier.2",
-    }
-    for stage in (2, 3, 4):
-        layers[f"down{stage}", "norm"] = f"features.{2 * stage - 2}.0"
-        layers[f"down{stage}", "conv"] = f"features.{2 * stage - 2}.1"
-    for unit, stage, block in _blocks(network):
-        base = f"features.{2 * stage - 1}.{block - 1}"
-        layers[unit, "gamma"] = f"{base}.layer_scale"
-        for layer, place in (("depthwise", 0), ("norm", 2), ("expand", 3), ("project", 5)):
-            layers[unit, layer] = f"{base}.block.{place}"
-    return layers
-
-
-def _timm_convnext(network: Network, names: Collection[str]) -> Layers:
-    layers = {
-        ("stem", "conv"): "stem.0",
-        ("stem", "norm"): "stem.1",
-        (network.head, "norm"): "head.norm",
-        (network.head, "dense"): "head.fc",
-    }
-    for stage in (2, 3, 4):
-        layers[f"down{stage}", "norm"] = f"stages.{stage - 1}.downsample.0"
-        layers[f"down{stage}", "conv"] = f"stages.{stage - 1}.downsample.1"
-    for unit, stage, block in _blocks(network):
-        base = f"stages.{stage - 1}.blocks.{block - 1}"
-        own = {
-            "gamma": "gamma",
-            "depthwise": "conv_dw",
-            "norm": "norm",
-            "expand": "mlp.fc1",
-            "project": "mlp.fc2",
-        }
-        for layer, name in own.items():
-            layers[unit, layer] = f"{base}.{name}"
-    return layers
-
-
-_TORCH_NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-_KERAS_NORM = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
-
-
-def _torch(families: Mapping[str, Rule]) -> Naming:
-    return Naming(".", {"kernel": "weight", "bias": "bias"}, _TORCH_NORM, from_torch, families)
-
-
-_TIMM_VGG = _with_classifier(("pre_logits.fc1", "pre_logits.fc2", "head.fc"))
-
-NAMINGS: dict[str, Naming] = {
-    "torchvision": _torch(
-        {
-            "resnet": _torch_resnet,
-            "alexnet": _with_classifier(("classifier.1", "classifier.4", "classifier.6")),
-            "vgg": _with_classifier(("classifier.0", "classifier.3", "classifier.6")),
-            "inverted residual": _torchvision_inverted,
-            "convnext": _torchvision_convnext,
-        }
-    ),
-    "timm": _torch(
-        {
-            "resnet": _torch_resnet,
-            "vgg": _TIMM_VGG,
-            "inverted residual": _timm_inverted,
-            "convnext": _timm_convnext,
-        }
-    ),
-    "efficientnet_lite_pytorch": _torch({"inverted residual": _lite_inverted}),
-    "keras": Naming(
-        "/",
-        {"kernel": "kernel", "bias": "bias"},
-        _KERAS_NORM,
-        from_keras,
-        {"resnet": _keras_resnet},
-    ),
-}
+def _dense(wanted: Shape, given: Shape, before: Shape) -> Convert | None:
+    incoming, out = wanted
+    if len(given) == 4 and given[2:] == (1, 1):  # a dense layer, kept as a 1x1 convolution
+        given = given[:2]
+    if len(before) == 3 and math.prod(before) == incoming:
+        height, width, channels = before
+        maps = (out, channels, height, width)
+        if given not in ((out, incoming), maps):
+            return None
+        return lambda array: array.reshape(maps).transpose(2, 3, 1, 0).reshape(wanted)
+    return (lambda array: array.reshape(out, incoming).T) if given == (out, incoming) else None
