@@ -8,7 +8,7 @@ from convtl.config.parsing import parse
 from convtl.entry import command
 from convtl.errors import UserError, unknown_name
 from convtl.models.network import Network, weight_count
-from convtl.models.registry import build_network, usual_classes, usual_images
+from convtl.models.registry import build_network
 from convtl.training.cost import multiply_adds
 
 HELP = """usage: python -m convtl.describe model=NAME [classes=N] [size=PIXELS] [channels=N] [models.NAME.KEY=VALUE ...]
@@ -39,10 +39,10 @@ def _main(words: list[str]) -> int:
 
 
 def _built(model: ModelConfig, sizes: Mapping[str, int]) -> Network:
-    height, width, channels = usual_images(model)
+    height, width, channels = model.usual_images
     pixels = (sizes.get("size", height), sizes.get("size", width))
     shape = (*pixels, sizes.get("channels", channels))
-    return build_network(model, shape, sizes.get("classes", usual_classes(model)), plain=True)
+    return build_network(model, shape, sizes.get("classes", model.usual_classes), plain=True)
 
 
 def _table(network: Network) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
+from convtl.config.models import ModelConfig, model_kinds
 from convtl.config.roles import type_of
 from convtl.config.schema import REGISTRIES, VARIABLE, Config
 from convtl.errors import UserError, accepted_by, nearest, printable, shown
@@ -85,6 +86,8 @@ def _path(location: Iterable[int | str], content: Any) -> str:
 
 def _kinds(union: Any) -> dict[str, Any]:
     """Kind -> its dataclass, for the entries of a registry."""
+    if get_args(union)[0] is ModelConfig:
+        return dict(model_kinds())
     arms = get_args(get_args(union)[0])
     return {get_args(arm.__dataclass_fields__["kind"].type)[0]: arm for arm in arms}
 

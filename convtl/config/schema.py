@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from convtl.config.domains import DomainConfig
 from convtl.config.gradients import GradientsConfig
-from convtl.config.models import ModelConfig
+from convtl.config.models import Model
 from convtl.config.roles import Axis, Identity, Neutral, Registry, Runtime, dump, roles
 from convtl.config.training import (
     AugmentConfig,
@@ -170,7 +170,7 @@ class Config:
     blocks: Annotated[dict[str, dict[str, Any]] | None, Runtime()]
     """parts of the study by name, each a product of its own: what differs from the keys beside it"""
     # registries
-    models: Annotated[dict[str, ModelConfig], Registry()]
+    models: Annotated[dict[str, Model], Registry()]
     domains: Annotated[dict[str, DomainConfig], Registry()]
     regimes: Annotated[dict[str, RegimeConfig], Registry()]
     weights: Annotated[dict[str, WeightsConfig], Registry()]

@@ -8,36 +8,45 @@ torchvision's images are scaled to [0, 1], less (0.485, 0.456, 0.406), over (0.2
 `fc6` sees height, width, channels in that order; PyTorch flattens channels first, so an importer permutes.
 """
 
+from typing import Literal
+
 import flax.linen as nn
+from pydantic.dataclasses import dataclass
 
-from convtl.config.models import AlexNetConfig
-from convtl.models.layers import Head
+from convtl.config.models import ModelConfig, register
+from convtl.config.values import STRICT, Count, Fraction
+from convtl.models.layers import HE_FAN_IN, ConvUnit, DenseUnit, MaxPoolUnit, check_images
 from convtl.models.network import Network
-from convtl.models.units import ConvUnit, DenseUnit, MaxPoolUnit, check_images
 
-_SMALLEST_SIDE = 63  # the smallest image of which three poolings leave a pixel
+_SMALLEST_SIDE = 63  # so that three poolings leave a pixel
 _POOLED_SIDE = 6  # of `pool5`, whatever the image
 
 
-def alexnet(config: AlexNetConfig, input_shape: tuple[int, ...], classes: int) -> Network:
-    """Builds AlexNet for images of any size from 63x63: other sizes than 224x224 are averaged to 6x6 at `pool5`.
+@register
+@dataclass(frozen=True, config=STRICT)
+class AlexNetConfig(ModelConfig):
+    """AlexNet for images of any size from 63x63: other sizes than 224x224 are averaged to 6x6 at `pool5`."""
 
-    Raises:
-      UserError: the images are too small.
-    """
-    check_images("alexnet", input_shape, _SMALLEST_SIDE)
-    width, dropout = config.width, config.dropout
-    units: tuple[tuple[str, nn.Module], ...] = (
-        ("conv1", ConvUnit(width, 11, stride=4, padding=2)),
-        ("pool1", MaxPoolUnit(3)),
-        ("conv2", ConvUnit(3 * width, 5, padding=2)),
-        ("pool2", MaxPoolUnit(3)),
-        ("conv3", ConvUnit(6 * width, 3, padding=1)),
-        ("conv4", ConvUnit(4 * width, 3, padding=1)),
-        ("conv5", ConvUnit(4 * width, 3, padding=1)),
-        ("pool5", MaxPoolUnit(3, adapt_to=_POOLED_SIDE)),
-        ("fc6", DenseUnit(64 * width, dropout, "input")),
-        ("fc7", DenseUnit(64 * width, dropout, "input")),
-        ("fc8", Head(classes)),
-    )
-    return Network(units, tuple(input_shape))
+    kind: Literal["alexnet"] = "alexnet"
+    width: Count = 64
+    """maps of the first convolution; all other widths are in proportion"""
+    dropout: Fraction = 0.5
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
+        check_images("alexnet", input_shape, _SMALLEST_SIDE)
+        width = self.width
+        hidden = DenseUnit(64 * width, nn.relu, HE_FAN_IN, self.dropout)
+        units: tuple[tuple[str, nn.Module], ...] = (
+            ("conv1", ConvUnit(width, 11, stride=4, padding=2)),
+            ("pool1", MaxPoolUnit(3)),
+            ("conv2", ConvUnit(3 * width, 5, padding=2)),
+            ("pool2", MaxPoolUnit(3)),
+            ("conv3", ConvUnit(6 * width, 3, padding=1)),
+            ("conv4", ConvUnit(4 * width, 3, padding=1)),
+            ("conv5", ConvUnit(4 * width, 3, padding=1)),
+            ("pool5", MaxPoolUnit(3, adapt_to=_POOLED_SIDE)),
+            ("fc6", hidden),
+            ("fc7", hidden),
+            ("fc8", DenseUnit(classes)),
+        )
+        return Network(units, input_shape)

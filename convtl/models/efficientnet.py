@@ -17,14 +17,16 @@ timm's `tf_efficientnet_lite0` to `4`.
 """
 
 from math import ceil
+from typing import Literal
 
 import flax.linen as nn
+from pydantic.dataclasses import dataclass
 
-from convtl.config.models import EfficientNetLiteConfig
-from convtl.models.layers import GlobalAveragePool, Head
-from convtl.models.mobilenet import SMALLEST_SIDE, InvertedResidual, Stem, Top
+from convtl.config.models import ModelConfig, register
+from convtl.config.values import STRICT, Fraction
+from convtl.models.layers import check_images
+from convtl.models.mobilenet import SMALLEST_SIDE, InvertedResidual, PaddingRule, chain
 from convtl.models.network import Network
-from convtl.models.units import check_images
 
 _EPSILON = 1e-3
 _STAGES = (
@@ -39,37 +41,44 @@ _STAGES = (
 """(blocks, kernel size, stride of the first, expansion, features) of EfficientNet-B0 (the paper's table 1)."""
 _SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8))
 """(width, depth) of each variant."""
-SIZES = (224, 240, 260, 280, 300)
+_SIZES = (224, 240, 260, 280, 300)
 """Height and width of the images that each variant was made for."""
+_HEAD_INIT = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
 
 
-def efficientnet_lite(
-    config: EfficientNetLiteConfig, input_shape: tuple[int, ...], classes: int
-) -> Network:
-    """Builds an EfficientNet-Lite for images of any size from 8x8: stem, block01 ..., top, gap, head.
+@register
+@dataclass(frozen=True, config=STRICT)
+class EfficientNetLiteConfig(ModelConfig):
+    """EfficientNet-Lite0 to 4, as TensorFlow's, for images of any size from 8x8."""
 
-    Raises:
-      UserError: the images are too small.
-    """
-    check_images("efficientnet_lite", input_shape, SMALLEST_SIDE)
-    width, depth = _SCALES[config.variant]
-    units: list[tuple[str, nn.Module]] = [("stem", Stem(32, config.padding, _EPSILON))]
-    for stage, (count, kernel_size, stride, expansion, features) in enumerate(_STAGES):
-        scaled = count if stage in (0, len(_STAGES) - 1) else ceil(depth * count)
-        for place in range(scaled):
-            block = InvertedResidual(
-                _rounded(width * features),
-                kernel_size,
-                stride=1 if place else stride,
-                expansion=expansion,
-                padding=config.padding,
-                epsilon=_EPSILON,
-            )
-            units.append((f"block{len(units):02d}", block))
-    uniform = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
-    head = Head(classes, uniform, config.dropout)
-    ends = (("top", Top(1280, _EPSILON)), ("gap", GlobalAveragePool()), ("head", head))
-    return Network((*units, *ends), tuple(input_shape))
+    kind: Literal["efficientnet_lite"] = "efficientnet_lite"
+    variant: Literal[0, 1, 2, 3, 4] = 0
+    padding: PaddingRule = "same"
+    """of strided convolutions: as TensorFlow or as PyTorch"""
+    dropout: Fraction = 0.0
+    """before the head; published 0.2 (variants 0, 1) and 0.3. As with MobileNetV2, so that depths compare"""
+
+    @property
+    def usual_images(self) -> tuple[int, int, int]:
+        return (_SIZES[self.variant], _SIZES[self.variant], 3)
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
+        check_images("efficientnet_lite", input_shape, SMALLEST_SIDE)
+        width, depth = _SCALES[self.variant]
+        blocks = []
+        for stage, (count, kernel_size, stride, expansion, features) in enumerate(_STAGES):
+            scaled = count if stage in (0, len(_STAGES) - 1) else ceil(depth * count)
+            for place in range(scaled):
+                block = InvertedResidual(
+                    _rounded(width * features),
+                    kernel_size,
+                    stride=1 if place else stride,
+                    expansion=expansion,
+                    padding=self.padding,
+                    epsilon=_EPSILON,
+                )
+                blocks.append(block)
+        return chain(blocks, input_shape, classes, head_init=_HEAD_INIT, dropout=self.dropout)
 
 
 def _rounded(features: float) -> int:

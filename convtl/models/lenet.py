@@ -4,93 +4,67 @@ All 16 maps of the second convolution see all 6 maps below, pooling has no weigh
 28x28 with 2 pixels of padding: 156 + 2,416 + 48,120 + 10,164 + 850 = 61,706 weights for 10 classes.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
-from jaxtyping import Array, Float
+from pydantic.dataclasses import dataclass
 
-from convtl.config.models import LeNet5Config
-from convtl.errors import UserError
-from convtl.models.layers import Conv, pool2d
+from convtl.config.models import ModelConfig, register
+from convtl.config.values import STRICT
+from convtl.models.layers import (
+    Activation,
+    ConvUnit,
+    DenseUnit,
+    Initializer,
+    PoolUnit,
+    check_images,
+)
 from convtl.models.network import Network
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "tanh": nn.tanh,
-    "relu": nn.relu,
-    "sigmoid": nn.sigmoid,
-}
-INITIALISERS: dict[str, Callable[..., Any]] = {
+ActivationName = Literal["tanh", "relu", "sigmoid"]
+InitialiserName = Literal["lecun_normal", "glorot_uniform", "he_normal", "normal_0.01"]
+ACTIVATIONS: dict[str, Activation] = {"tanh": nn.tanh, "relu": nn.relu, "sigmoid": nn.sigmoid}
+INITIALISERS: dict[str, Initializer] = {
     "lecun_normal": nn.initializers.lecun_normal(),
     "glorot_uniform": nn.initializers.glorot_uniform(),
     "he_normal": nn.initializers.he_normal(),
     "normal_0.01": nn.initializers.normal(0.01),
 }
-_SMALLEST_SIDE = 12  # the smallest image of which both 5x5 convolutions leave something to pool
+_SMALLEST_SIDE = 12  # so that both 5x5 convolutions leave something to pool
 
 
-class ConvUnit(nn.Module):
-    """Convolution, then the activation."""
+@register
+@dataclass(frozen=True, config=STRICT)
+class LeNet5Config(ModelConfig):
+    """LeNet-5, for images of any size from 12x12."""
 
-    features: int
-    padding: int
-    activation: str
-    initialiser: str
+    kind: Literal["lenet5"] = "lenet5"
+    activation: ActivationName = "tanh"
+    pooling: Literal["average", "max"] = "average"
+    initialiser: InitialiserName = "lecun_normal"
 
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch h w c"], train: bool
-    ) -> Float[Array, "batch h2 w2 features"]:
-        init = INITIALISERS[self.initialiser]
-        x = Conv(self.features, 5, self.padding, init, name="conv")(x)
-        return ACTIVATIONS[self.activation](x)
+    @property
+    def usual_images(self) -> tuple[int, int, int]:
+        return (28, 28, 1)
 
+    @property
+    def usual_classes(self) -> int:
+        return 10
 
-class PoolUnit(nn.Module):
-    """2x2 pooling; no weights."""
+    def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
+        check_images("lenet5", input_shape, _SMALLEST_SIDE)
+        activation, init = ACTIVATIONS[self.activation], INITIALISERS[self.initialiser]
 
-    kind: Literal["average", "max"]
+        def conv(features: int, padding: int) -> ConvUnit:
+            return ConvUnit(features, 5, padding=padding, activation=activation, kernel_init=init)
 
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch h w c"], train: bool
-    ) -> Float[Array, "batch h2 w2 c"]:
-        return pool2d(x, self.kind)
-
-
-class DenseUnit(nn.Module):
-    """Flattens, multiplies, and activates unless it is the head."""
-
-    features: int
-    activation: str | None
-    initialiser: str
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch ..."], train: bool) -> Float[Array, "batch features"]:
-        x = x.reshape(x.shape[0], -1)
-        x = nn.Dense(self.features, kernel_init=INITIALISERS[self.initialiser], name="dense")(x)
-        return x if self.activation is None else ACTIVATIONS[self.activation](x)
-
-
-def lenet5(config: LeNet5Config, input_shape: tuple[int, ...], classes: int) -> Network:
-    """Builds LeNet-5 for images of any size from 12x12 and any number of channels and classes.
-
-    Raises:
-      UserError: the images are too small.
-    """
-    if len(input_shape) != 3 or min(input_shape[:2]) < _SMALLEST_SIDE:
-        raise UserError(
-            f"model lenet5: got images of shape {tuple(input_shape)}; "
-            f"accepted: height x width x channels of at least {_SMALLEST_SIDE}x{_SMALLEST_SIDE}"
+        units: tuple[tuple[str, nn.Module], ...] = (
+            ("conv1", conv(6, 2)),
+            ("pool1", PoolUnit(self.pooling)),
+            ("conv2", conv(16, 0)),
+            ("pool2", PoolUnit(self.pooling)),
+            ("fc3", DenseUnit(120, activation, init)),
+            ("fc4", DenseUnit(84, activation, init)),
+            ("fc5", DenseUnit(classes, None, init)),
         )
-    activation, initialiser = config.activation, config.initialiser
-    units: tuple[tuple[str, nn.Module], ...] = (
-        ("conv1", ConvUnit(6, 2, activation, initialiser)),
-        ("pool1", PoolUnit(config.pooling)),
-        ("conv2", ConvUnit(16, 0, activation, initialiser)),
-        ("pool2", PoolUnit(config.pooling)),
-        ("fc3", DenseUnit(120, activation, initialiser)),
-        ("fc4", DenseUnit(84, activation, initialiser)),
-        ("fc5", DenseUnit(classes, None, initialiser)),
-    )
-    return Network(units, tuple(input_shape))
+        return Network(units, input_shape)

@@ -31,10 +31,9 @@ from typing import Any, Literal
 
 import jax
 
-from convtl.models.winograd import tiles
+from convtl.models.forms.winograd import tiles
 
-Lowering = Literal["auto", "lax", "banded", "canonical", "patches", "winograd"]
-DepthwiseLowering = Literal["auto", "lax", "shifted"]
+ConvolutionForm = Literal["lax", "banded", "canonical", "patches", "winograd"]
 
 _BANDED_MAX_CHANNEL_PRODUCT = 128
 _BANDED_MAX_WIDTH = 40
@@ -97,30 +96,15 @@ def as_on_accelerators(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def convolution_form(
-    asked: Lowering, padded: tuple[int, int, int], kernel: tuple[int, ...], stride: int, groups: int
-) -> Lowering:
-    """Any of `Lowering` but `auto`.
+    padded: tuple[int, int, int], kernel: tuple[int, ...], stride: int
+) -> ConvolutionForm:
+    """Form of a convolution whose kernel overlaps.
 
     Args:
       padded: images, and their rows and columns with the padding.
-      kernel: its shape, (kh, kw, in / groups, out).
-
-    Raises:
-      ValueError: the form asked for cannot do it. Only `lax` has groups; `banded` and `winograd` have no stride, and
-        `winograd` has 3x3 kernels only.
+      kernel: its shape, (kh, kw, in, out).
     """
-    winograd = (*kernel[:2], stride) == (3, 3, 1)
-    if asked not in ("auto", "lax") and groups != 1:
-        raise ValueError(f"a {asked} convolution has no {groups} groups")
-    if asked == "banded" and stride != 1:
-        raise ValueError(f"a banded convolution has no stride {stride}")
-    if asked == "winograd" and not winograd:
-        raise ValueError(
-            f"a winograd convolution has no kernel {kernel[0]}x{kernel[1]} with stride {stride}"
-        )
-    if asked != "auto":
-        return asked
-    if not on_cpu() or groups != 1:
+    if not on_cpu():
         return "lax"
     images, height, width = padded
     small = kernel[2] * kernel[3] <= _BANDED_MAX_CHANNEL_PRODUCT and width <= _BANDED_MAX_WIDTH
@@ -130,13 +114,13 @@ def convolution_form(
     down, across = tiles(rows, columns)
     fewest, most = _WINOGRAD_TILES
     if (
-        winograd
+        (*kernel[:2], stride) == (3, 3, 1)
         and min(kernel[2:]) >= _WINOGRAD_MIN_MAPS
         and fewest <= images * down * across <= most
     ):
         return "winograd"
     many = kernel[2] >= _PATCHES_MIN_MAPS and rows * columns <= _PATCHES_MAX_PIXELS
-    if kernel[:2] != (1, 1) and (many or rows < kernel[0] or columns < kernel[1]):
+    if many or rows < kernel[0] or columns < kernel[1]:
         return "patches"
     return "canonical"
 
@@ -145,13 +129,6 @@ def band_tile(width_out: int, out: int) -> int:
     """Output pixels of a row that one band computes: as many as its columns allow, and wasting fewest."""
     most = max(1, min(width_out, _BAND_COLUMNS // out))
     return min(range(1, most + 1), key=lambda tile: (-width_out % tile, -tile))
-
-
-def depthwise_form(asked: DepthwiseLowering) -> DepthwiseLowering:
-    """`lax` or `shifted`."""
-    if asked != "auto":
-        return asked
-    return "shifted" if on_cpu() else "lax"
 
 
 def inferred_at_a_time(

@@ -4,15 +4,28 @@
 `mobilenet_v2` (IMAGENET1K_V1, 71.9 % top-1), also timm's `mobilenetv2_100`.
 """
 
+from typing import Literal
+
 import flax.linen as nn
 from jaxtyping import Array, Float
+from pydantic.dataclasses import dataclass
 
-from convtl.config.models import MobileNetV2Config
-from convtl.models.depthwise import FAN_OUT, DepthwiseConv, PaddingRule, PointwiseConv, sides
-from convtl.models.layers import Conv, GlobalAveragePool, Head, batch_norm
+from convtl.config.models import ModelConfig, register
+from convtl.config.values import STRICT, Fraction
+from convtl.models.layers import (
+    Conv,
+    ConvUnit,
+    DenseUnit,
+    DepthwiseConv,
+    GlobalAveragePool,
+    Initializer,
+    Padding,
+    check_images,
+    norm_layer,
+)
 from convtl.models.network import Network
-from convtl.models.units import check_images
 
+PaddingRule = Literal["same", "symmetric"]
 _STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -26,26 +39,10 @@ _STAGES = (
 SMALLEST_SIDE = 8
 
 
-class Stem(nn.Module):
-    """3x3 convolution with stride 2, normalisation, ReLU6."""
-
-    features: int
-    padding: PaddingRule
-    epsilon: float
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch h w c"], train: bool
-    ) -> Float[Array, "batch h2 w2 features"]:
-        padding = sides(self.padding, x.shape[1], x.shape[2], 3, 2)
-        x = Conv(self.features, 3, padding, FAN_OUT, stride=2, use_bias=False, name="conv")(x)
-        return nn.relu6(batch_norm("norm", train=train, epsilon=self.epsilon)(x))
-
-
 class InvertedResidual(nn.Module):
-    """Widens by a 1x1 convolution, filters each map, narrows by a 1x1 convolution; ReLU6 but for the end.
+    """Widen by a 1x1 convolution, filter each map, narrow by a 1x1 convolution; ReLU6 but for the end.
 
-    With expansion 1 there is nothing to widen. The input is added where stride and channels leave its shape.
+    With expansion 1 nothing is widened. The input is added where stride and channels leave its shape.
     """
 
     features: int
@@ -57,52 +54,81 @@ class InvertedResidual(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch h w c"], train: bool
-    ) -> Float[Array, "batch h2 w2 features"]:
-        def norm(name: str) -> nn.BatchNorm:
-            return batch_norm(name, train=train, epsilon=self.epsilon)
+        self, x: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch height2 width2 features"]:
+        def normalised(y: Array, name: str) -> Array:
+            return norm_layer("batch", name, y.shape[-1], train=train, epsilon=self.epsilon)(y)
+
+        def pointwise(y: Array, features: int, name: str) -> Array:
+            return normalised(Conv(features, 1, use_bias=False, name=name)(y), f"{name}_norm")
 
         y = x
         if self.expansion != 1:
-            y = PointwiseConv(self.expansion * x.shape[-1], name="expand")(y)
-            y = nn.relu6(norm("expand_norm")(y))
-        depthwise = DepthwiseConv(self.kernel_size, self.stride, self.padding, name="depthwise")
-        y = nn.relu6(norm("depthwise_norm")(depthwise(y)))
-        y = norm("project_norm")(PointwiseConv(self.features, name="project")(y))
+            y = nn.relu6(pointwise(y, self.expansion * x.shape[-1], "expand"))
+        padding: Padding = "same" if self.padding == "same" else self.kernel_size // 2
+        filters = DepthwiseConv(self.kernel_size, self.stride, padding, name="depthwise")
+        y = nn.relu6(normalised(filters(y), "depthwise_norm"))
+        y = pointwise(y, self.features, "project")
         return x + y if self.stride == 1 and self.features == x.shape[-1] else y
 
 
-class Top(nn.Module):
-    """The last 1x1 convolution, normalisation, ReLU6."""
+def chain(
+    blocks: list[InvertedResidual],
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    head_init: Initializer,
+    dropout: float,
+) -> Network:
+    """Network of inverted residuals: stem, block01 ..., top, gap, head."""
+    padding, epsilon = blocks[0].padding, blocks[0].epsilon
 
-    features: int
-    epsilon: float
+    def conv(features: int, size: int, stride: int) -> ConvUnit:
+        return ConvUnit(
+            features,
+            size,
+            stride=stride,
+            padding="same" if padding == "same" else size // 2,
+            norm="batch",
+            activation=nn.relu6,
+            use_bias=False,
+            epsilon=epsilon,
+        )
 
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch h w c"], train: bool
-    ) -> Float[Array, "batch h w features"]:
-        x = PointwiseConv(self.features, name="conv")(x)
-        return nn.relu6(batch_norm("norm", train=train, epsilon=self.epsilon)(x))
+    units: tuple[tuple[str, nn.Module], ...] = (
+        ("stem", conv(32, 3, 2)),
+        *((f"block{place:02d}", block) for place, block in enumerate(blocks, 1)),
+        ("top", conv(1280, 1, 1)),
+        ("gap", GlobalAveragePool()),
+        ("head", DenseUnit(classes, None, head_init, dropout)),
+    )
+    return Network(units, input_shape)
 
 
-def mobilenet_v2(config: MobileNetV2Config, input_shape: tuple[int, ...], classes: int) -> Network:
-    """Builds MobileNetV2 at width 1 for images of any size from 8x8: stem, block01 ... block17, top, gap, head.
+_HEAD_INIT = nn.initializers.normal(0.01)
 
-    Raises:
-      UserError: the images are too small.
-    """
-    check_images("mobilenet_v2", input_shape, SMALLEST_SIDE)
-    units: list[tuple[str, nn.Module]] = [("stem", Stem(32, config.padding, 1e-5))]
-    for expansion, features, count, stride in _STAGES:
-        for place in range(count):
-            block = InvertedResidual(
+
+@register
+@dataclass(frozen=True, config=STRICT)
+class MobileNetV2Config(ModelConfig):
+    """MobileNetV2 at width 1, as torchvision's, for images of any size from 8x8."""
+
+    kind: Literal["mobilenet_v2"] = "mobilenet_v2"
+    padding: PaddingRule = "symmetric"
+    """of strided convolutions: as TensorFlow or as PyTorch"""
+    dropout: Fraction = 0.0
+    """before the head; the paper has 0.2, but then a head alone would be trained otherwise than by its features"""
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
+        check_images("mobilenet_v2", input_shape, SMALLEST_SIDE)
+        blocks = [
+            InvertedResidual(
                 features,
                 stride=1 if place else stride,
                 expansion=expansion,
-                padding=config.padding,
+                padding=self.padding,
             )
-            units.append((f"block{len(units):02d}", block))
-    head = Head(classes, nn.initializers.normal(0.01), config.dropout)
-    ends = (("top", Top(1280, 1e-5)), ("gap", GlobalAveragePool()), ("head", head))
-    return Network((*units, *ends), tuple(input_shape))
+            for expansion, features, count, stride in _STAGES
+            for place in range(count)
+        ]
+        return chain(blocks, input_shape, classes, head_init=_HEAD_INIT, dropout=self.dropout)

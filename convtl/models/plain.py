@@ -1,20 +1,42 @@
-"""A chain of dense units of equal width: nothing but the distance from the output differs between units.
+"""A chain of dense units of equal width: only the distance from the output differs between units.
 
 For gradients by depth. A convolutional net would confound the size of a gradient with pooling, with the
 number of places that share a weight, and with units of different sizes.
 """
 
-from convtl.config.models import PlainConfig
-from convtl.models.lenet import DenseUnit
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from convtl.config.models import ModelConfig, register
+from convtl.config.values import STRICT, Count
+from convtl.models.layers import DenseUnit
+from convtl.models.lenet import ACTIVATIONS, INITIALISERS, ActivationName, InitialiserName
 from convtl.models.network import Network
 
 
-def plain(config: PlainConfig, input_shape: tuple[int, ...], classes: int) -> Network:
-    """Builds the chain: `fc1` ... `fcN`, each `width` wide, then the head `out`."""
-    hidden = tuple(
-        (f"fc{place}", DenseUnit(config.width, config.activation, config.initialiser))
-        for place in range(1, config.hidden + 1)
-    )
-    return Network(
-        (*hidden, ("out", DenseUnit(classes, None, config.initialiser))), tuple(input_shape)
-    )
+@register
+@dataclass(frozen=True, config=STRICT)
+class PlainConfig(ModelConfig):
+    """Units `fc1` ... `fcN`, each `width` wide, then the head `out`; without pooling."""
+
+    kind: Literal["plain"] = "plain"
+    hidden: Count = 10
+    """hidden units of the chain, beside the head"""
+    width: Count = 64
+    activation: ActivationName = "tanh"
+    initialiser: InitialiserName = "lecun_normal"
+
+    @property
+    def usual_images(self) -> tuple[int, int, int]:
+        return (28, 28, 1)
+
+    @property
+    def usual_classes(self) -> int:
+        return 10
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
+        init = INITIALISERS[self.initialiser]
+        hidden = DenseUnit(self.width, ACTIVATIONS[self.activation], init)
+        chain = tuple((f"fc{place}", hidden) for place in range(1, self.hidden + 1))
+        return Network((*chain, ("out", DenseUnit(classes, None, init))), input_shape)

@@ -19,11 +19,21 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from pydantic.dataclasses import dataclass
 
-from convtl.config.models import CifarResNetConfig, ResNetConfig
-from convtl.models.layers import Conv, GlobalAveragePool, Head, Norm, norm_layer
+from convtl.config.models import ModelConfig, register
+from convtl.config.values import STRICT, Count
+from convtl.models.layers import (
+    Conv,
+    ConvUnit,
+    DenseUnit,
+    GlobalAveragePool,
+    MaxPoolUnit,
+    Norm,
+    check_images,
+    norm_layer,
+)
 from convtl.models.network import Network
-from convtl.models.units import HE_FAN_OUT, ConvUnit, MaxPoolUnit, check_images
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 """Layers -> blocks of each stage."""
@@ -38,7 +48,7 @@ class ResidualBlock(nn.Module):
     """
 
     features: int
-    """of the first convolution; a bottleneck gives out four times as many"""
+    """of the first convolution; a bottleneck has four times as many outputs"""
     stride: int = 1
     bottleneck: bool = False
     norm: Norm = "batch"
@@ -70,68 +80,76 @@ class ResidualBlock(nn.Module):
     def _conv_norm(
         self, x: Array, conv: str, norm: str, features: int, size: int, stride: int, train: bool
     ) -> Array:
-        x = Conv(
-            features,
-            size,
-            size // 2,
-            HE_FAN_OUT,
-            stride=stride,
-            use_bias=False,
-            name=conv,
-        )(x)
+        x = Conv(features, size, size // 2, stride=stride, use_bias=False, name=conv)(x)
         return norm_layer(self.norm, norm, features, train=train)(x)
 
 
-def _subsampled(
-    x: Float[Array, "batch h w c"], stride: int, channels: int
-) -> Float[Array, "batch h2 w2 c2"]:
-    """Every `stride`-th pixel, with maps of zeros before and after the maps that are there."""
+def _subsampled(x: Array, stride: int, channels: int) -> Array:
+    """Every `stride`-th pixel, with maps of zeros before and after the maps of `x`."""
     missing = channels - x.shape[-1]
     edges = ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2))
     return jnp.pad(x[:, ::stride, ::stride], edges)
 
 
-def resnet(config: ResNetConfig, input_shape: tuple[int, ...], classes: int) -> Network:
-    """Builds a ResNet-18, -34 or -50 for images of any size from 8x8.
+@register
+@dataclass(frozen=True, config=STRICT)
+class ResNetConfig(ModelConfig):
+    """ResNet for images of about 224x224, as torchvision's; of any size from 8x8."""
 
-    Raises:
-      UserError: the images are too small.
-    """
-    check_images("resnet", input_shape, _SMALLEST_SIDE)
-    stem = ConvUnit(config.width, 7, stride=2, padding=3, norm=config.norm)
-    units: list[tuple[str, nn.Module]] = [("stem", stem), ("pool", MaxPoolUnit(3, padding=1))]
-    for stage, count in enumerate(_BLOCKS[config.layers]):
-        for place in range(count):
-            block = ResidualBlock(
-                config.width * 2**stage,
-                stride=2 if stage and not place else 1,
-                bottleneck=config.layers in _BOTTLENECK,
-                norm=config.norm,
-            )
-            units.append((f"stage{stage + 1}_block{place + 1}", block))
-    return Network(
-        (*units, ("gap", GlobalAveragePool()), ("head", Head(classes))), tuple(input_shape)
-    )
+    kind: Literal["resnet"] = "resnet"
+    layers: Literal[18, 34, 50] = 50
+    norm: Literal["batch", "group"] = "batch"
+    width: Count = 64
+    """maps of the first stage; all other widths are in proportion"""
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
+        check_images("resnet", input_shape, _SMALLEST_SIDE)
+        stem = ConvUnit(self.width, 7, stride=2, padding=3, norm=self.norm, use_bias=False)
+        units: list[tuple[str, nn.Module]] = [("stem", stem), ("pool", MaxPoolUnit(3, padding=1))]
+        for stage, count in enumerate(_BLOCKS[self.layers]):
+            for place in range(count):
+                block = ResidualBlock(
+                    self.width * 2**stage,
+                    stride=2 if stage and not place else 1,
+                    bottleneck=self.layers in _BOTTLENECK,
+                    norm=self.norm,
+                )
+                units.append((f"stage{stage + 1}_block{place + 1}", block))
+        ends = (("gap", GlobalAveragePool()), ("head", DenseUnit(classes)))
+        return Network((*units, *ends), input_shape)
 
 
-def cifar_resnet(config: CifarResNetConfig, input_shape: tuple[int, ...], classes: int) -> Network:
-    """Builds a ResNet for small images, of any size from 8x8.
+@register
+@dataclass(frozen=True, config=STRICT)
+class CifarResNetConfig(ModelConfig):
+    """ResNet for images of about 32x32 (section 4.2), shortcuts without weights; of any size from 8x8."""
 
-    Raises:
-      UserError: the images are too small.
-    """
-    check_images("cifar_resnet", input_shape, _SMALLEST_SIDE)
-    stem = ConvUnit(config.width, 3, padding=1, norm=config.norm)
-    units: list[tuple[str, nn.Module]] = [("stem", stem)]
-    for stage in range(3):
-        for place in range((config.layers - 2) // 6):
-            block = ResidualBlock(
-                config.width * 2**stage,
-                stride=2 if stage and not place else 1,
-                norm=config.norm,
-                shortcut="padding",
-            )
-            units.append((f"stage{stage + 1}_block{place + 1}", block))
-    return Network(
-        (*units, ("gap", GlobalAveragePool()), ("head", Head(classes))), tuple(input_shape)
-    )
+    kind: Literal["cifar_resnet"] = "cifar_resnet"
+    layers: Literal[20, 32, 44, 56, 110] = 20
+    norm: Literal["batch", "group"] = "batch"
+    width: Count = 16
+    """maps of the first stage; all other widths are in proportion"""
+
+    @property
+    def usual_images(self) -> tuple[int, int, int]:
+        return (32, 32, 3)
+
+    @property
+    def usual_classes(self) -> int:
+        return 10
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
+        check_images("cifar_resnet", input_shape, _SMALLEST_SIDE)
+        stem = ConvUnit(self.width, 3, padding=1, norm=self.norm, use_bias=False)
+        units: list[tuple[str, nn.Module]] = [("stem", stem)]
+        for stage in range(3):
+            for place in range((self.layers - 2) // 6):
+                block = ResidualBlock(
+                    self.width * 2**stage,
+                    stride=2 if stage and not place else 1,
+                    norm=self.norm,
+                    shortcut="padding",
+                )
+                units.append((f"stage{stage + 1}_block{place + 1}", block))
+        ends = (("gap", GlobalAveragePool()), ("head", DenseUnit(classes)))
+        return Network((*units, *ends), input_shape)

@@ -22,7 +22,6 @@ from convtl.config.gradients import (
     GradientsConfig,
     Optimiser,
 )
-from convtl.config.models import LeNet5Config, PlainConfig
 from convtl.config.roles import dump
 from convtl.config.training import OptimConfig, ScheduleConfig
 from convtl.data.domains import Domain
@@ -30,7 +29,9 @@ from convtl.data.inputs import batch_indices, standardise
 from convtl.data.subsets import draw_target, relabel
 from convtl.errors import UserError
 from convtl.keys import key
+from convtl.models.lenet import LeNet5Config
 from convtl.models.network import Network, Variables
+from convtl.models.plain import PlainConfig
 from convtl.models.registry import build_network
 from convtl.training.devices import Layout, devices
 from convtl.training.loop import Trainer

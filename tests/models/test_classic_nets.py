@@ -8,17 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convtl.config.models import (
-    AlexNetConfig,
-    CifarResNetConfig,
-    ModelConfig,
-    ResNetConfig,
-    VggConfig,
-)
+from convtl.config.models import ModelConfig
 from convtl.config.training import FineTuneConfig, OptimConfig
 from convtl.errors import UserError
+from convtl.models.alexnet import AlexNetConfig
 from convtl.models.network import Network, Variables, weight_count
-from convtl.models.registry import build_network, usual_classes, usual_images
+from convtl.models.registry import build_network
+from convtl.models.resnet import CifarResNetConfig, ResNetConfig
+from convtl.models.vgg import VggConfig
 from convtl.training.cost import multiply_adds
 from convtl.training.step import Batch, Step
 from convtl.transfer.plan import make_plan, resolve_depth
@@ -47,7 +44,7 @@ SMALL: dict[str, tuple[ModelConfig, int]] = {
 
 
 def _usual(config: ModelConfig) -> Network:
-    return build_network(config, usual_images(config), usual_classes(config), plain=True)
+    return build_network(config, config.usual_images, config.usual_classes, plain=True)
 
 
 def _leaves(variables: Any, kind: str) -> int:
@@ -63,7 +60,7 @@ def test_weights_and_multiply_adds_are_the_published_ones(
     network = _usual(config)
     assert sum(map(weight_count, network.abstract_variables.values())) == weights
     assert sum(multiply_adds(network).values()) / 1e9 == pytest.approx(giga, rel=1e-3)
-    assert network.output_shapes[-1] == (usual_classes(config),)
+    assert network.output_shapes[-1] == (config.usual_classes,)
 
 
 def test_units_of_alexnet() -> None:

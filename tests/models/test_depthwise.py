@@ -1,6 +1,6 @@
-"""Depthwise convolution: both lowerings are the convolution, under everything that training does to them."""
+"""Depthwise convolution: both forms are the convolution, under everything that training does to them."""
 
-from functools import partial
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -10,18 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convtl.models import depthwise
-from convtl.models.depthwise import DepthwiseConv, PointwiseConv, depthwise_conv2d, sides
+from convtl.models.forms.depthwise import depthwise_conv2d
+from convtl.models.forms.winograd import Sides
+from convtl.models.layers import Conv, DepthwiseConv, padding_sides
+from convtl.models.lowering import plain_forms
 
 
 def _normal(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def _outcome(x: Any, kernel: Any, **given: Any) -> Any:
-    """Output, and what a made-up cotangent of it becomes for image and kernel."""
-    value, back = jax.vjp(lambda x, kernel: depthwise_conv2d(x, kernel, **given), x, kernel)
-    return value, *back(jnp.cos(jnp.arange(value.size, dtype=jnp.float32)).reshape(value.shape))
+def _outcome(x: Any, kernel: Any, *, plain: bool = False, **given: Any) -> Any:
+    """Output, and cotangents of image and kernel for a made-up one of it."""
+    with plain_forms() if plain else nullcontext():
+        value, back = jax.vjp(lambda x, kernel: depthwise_conv2d(x, kernel, **given), x, kernel)
+        cotangent = jnp.cos(jnp.arange(value.size, dtype=jnp.float32)).reshape(value.shape)
+        return value, *back(cotangent.astype(value.dtype))
 
 
 @settings(max_examples=6, deadline=None)
@@ -32,13 +36,11 @@ def _outcome(x: Any, kernel: Any, **given: Any) -> Any:
     padding=st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2),
 )
 def test_shifted_products_are_the_convolution(
-    kernel_size: int, stride: int, size: tuple[int, ...], padding: depthwise.Sides
+    kernel_size: int, stride: int, size: tuple[int, ...], padding: Sides
 ) -> None:
     x, kernel = _normal(1, *size), _normal(2, kernel_size, kernel_size, 1, size[-1])
     given: Any = {"stride": stride, "padding": padding}
-    both = jax.jit(
-        lambda *a: [_outcome(*a, **given, lowering=lowering) for lowering in ("shifted", "lax")]
-    )
+    both = jax.jit(lambda *a: [_outcome(*a, **given, plain=plain) for plain in (False, True)])
     for shifted, plain in zip(*both(x, kernel), strict=True):
         np.testing.assert_allclose(shifted, plain, rtol=1e-4, atol=1e-4)
 
@@ -46,7 +48,7 @@ def test_shifted_products_are_the_convolution(
 def test_lanes_and_scans_change_nothing() -> None:
     """Weights of their own for each lane, inside a loop: how nets are trained."""
     x, kernel = _normal(1, 2, 3, 9, 8, 4), _normal(2, 2, 5, 5, 1, 4)
-    given: Any = {"stride": 2, "padding": ((1, 2), (2, 2)), "lowering": "shifted"}
+    given: Any = {"stride": 2, "padding": ((1, 2), (2, 2))}
 
     def looped(x: Any, kernel: Any) -> Any:
         return jax.lax.scan(lambda carry, _: (carry, _outcome(x, kernel, **given)), 0, length=1)[1]
@@ -61,9 +63,10 @@ def test_lanes_and_scans_change_nothing() -> None:
 def test_reduced_precision_stays_reduced_and_close() -> None:
     x, kernel = _normal(1, 2, 8, 8, 4), _normal(2, 3, 3, 1, 4)
     low = [jnp.asarray(part, jnp.bfloat16) for part in (x, kernel)]
+    padding = ((1, 1), (1, 1))
     for rounded, exact in zip(
-        _outcome_low(*low),
-        _outcome(x, kernel, padding=((1, 1), (1, 1)), lowering="lax"),
+        _outcome(*low, padding=padding),
+        _outcome(x, kernel, padding=padding, plain=True),
         strict=True,
     ):
         assert rounded.dtype == jnp.bfloat16
@@ -71,13 +74,7 @@ def test_reduced_precision_stays_reduced_and_close() -> None:
         np.testing.assert_allclose(rounded.astype(np.float32) / scale, exact / scale, atol=0.03)
 
 
-def _outcome_low(x: Any, kernel: Any) -> Any:
-    conv = partial(depthwise_conv2d, padding=((1, 1), (1, 1)), lowering="shifted")
-    value, back = jax.vjp(conv, x, kernel)
-    return value, *back(jnp.cos(jnp.arange(value.size)).reshape(value.shape).astype(jnp.bfloat16))
-
-
-def test_lowering_is_chosen_by_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_form_is_chosen_by_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     def uses_lax() -> bool:
         given = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 8, 8, 4), (3, 3, 1, 4))]
         return "conv_general_dilated" in str(
@@ -99,28 +96,28 @@ def test_same_padding_gives_as_many_outputs_as_strides_fit(
     size: int, kernel_size: int, stride: int, more: int
 ) -> None:
     """XLA's own rule of that name is TensorFlow's."""
-    rows, columns = sides("same", size, size + more, kernel_size, stride)
+    rows, columns = padding_sides("same", size, size + more, kernel_size, stride)
     expected = jax.lax.padtype_to_pads(
         (size, size + more), (kernel_size,) * 2, (stride,) * 2, "SAME"
     )
     assert [rows, columns] == [tuple(pair) for pair in expected]
 
 
-def test_symmetric_padding_depends_on_the_kernel_only() -> None:
-    assert sides("symmetric", 224, 7, 5, 2) == ((2, 2), (2, 2))
-    assert sides("same", 224, 7, 5, 2) == ((1, 2), (2, 2))
+def test_padding_by_a_number_is_the_same_on_every_side() -> None:
+    assert padding_sides(2, 224, 7, 5, 2) == ((2, 2), (2, 2))
+    assert padding_sides("same", 224, 7, 5, 2) == ((1, 2), (2, 2))
 
 
 def test_layers_have_the_kernels_of_convolutions() -> None:
     x = _normal(3, 2, 6, 5, 4)
-    deep = DepthwiseConv(3, use_bias=True)
+    deep = DepthwiseConv(3, padding=1, use_bias=True)
     variables = jax.jit(deep.init)(jax.random.key(0), x)
     assert jax.tree.map(jnp.shape, variables["params"]) == {"kernel": (3, 3, 1, 4), "bias": (4,)}
     biased = deep.apply({"params": variables["params"] | {"bias": jnp.arange(4.0)}}, x)
     np.testing.assert_allclose(
         biased, deep.apply(variables, x) + jnp.arange(4.0), rtol=1e-6, atol=1e-6
     )
-    point = PointwiseConv(3)
+    point = Conv(3, 1, use_bias=False)
     variables = jax.jit(point.init)(jax.random.key(0), x)
     assert variables["params"]["kernel"].shape == (1, 1, 4, 3)
     expected = np.einsum("nhwc,cf->nhwf", x, variables["params"]["kernel"][0, 0])

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convtl.config.models import LeNet5Config
 from convtl.errors import UserError
-from convtl.models.lenet import ACTIVATIONS, INITIALISERS, lenet5
+from convtl.models.lenet import ACTIVATIONS, INITIALISERS, LeNet5Config
 from convtl.models.network import Network, weight_count
 from convtl.models.registry import build_network
 from convtl.training.cost import multiply_adds
@@ -48,7 +47,7 @@ def test_is_the_net_of_the_lecture() -> None:
     ],
 )
 def test_shapes_are_derived(shape: tuple[int, ...], classes: int, flat: int) -> None:
-    network = lenet5(PLAIN, shape, classes)
+    network = PLAIN.build(shape, classes)
     assert int(np.prod(network.output_shapes[3])) == flat
     convolutions = [25 * shape[2] * 6 + 6, 0, 2_416, 0]
     assert _weights(network) == [*convolutions, flat * 120 + 120, 10_164, 85 * classes]
@@ -67,7 +66,7 @@ def test_padding_of_2_on_28_is_no_padding_on_32() -> None:
     """The paper's 32x32 images are the lecture's 28x28 ones with a margin."""
     images = _images((28, 28, 1))
     framed = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
-    conv = lenet5(PLAIN, (28, 28, 1), 10).units[0][1]
+    conv = PLAIN.build((28, 28, 1), 10).units[0][1]
     variables = conv.init(jax.random.key(1), images, train=False)
     unpadded = dataclasses.replace(conv, padding=0).apply(variables, framed, train=False)
     assert unpadded.shape == (3, 28, 28, 6)
@@ -117,7 +116,7 @@ def _plain_lenet(variables: Any, x: np.ndarray, activation: Any, pool: Any) -> n
 def test_computes_what_its_definition_says(
     activation: Any, pooling: Any, by_hand: Any, pool: Any
 ) -> None:
-    network = lenet5(LeNet5Config(activation=activation, pooling=pooling), (28, 28, 1), 10)
+    network = LeNet5Config(activation=activation, pooling=pooling).build((28, 28, 1), 10)
     variables = _drawn(network)
     images = _images((28, 28, 1))
     found = jax.jit(network.apply)(variables, images)[0]
@@ -141,7 +140,7 @@ def test_tanh_and_average_pooling_are_the_default() -> None:
     ],
 )
 def test_initialisers(initialiser: Any, variance: float) -> None:
-    fc3 = lenet5(LeNet5Config(initialiser=initialiser), (28, 28, 1), 10).units[4][1]
+    fc3 = LeNet5Config(initialiser=initialiser).build((28, 28, 1), 10).units[4][1]
     drawn = jax.jit(lambda key: fc3.init(key, jnp.zeros((1, 5, 5, 16)), train=False))(
         jax.random.key(3)
     )

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.config.models import ResNetConfig
 from convtl.models import lowering
 from convtl.models.lowering import inferred_at_a_time, trained_at_a_time
 from convtl.models.registry import build_network
+from convtl.models.resnet import ResNetConfig
 
 ROWS = st.integers(1, 600)
 SIDES = st.integers(1, 300)

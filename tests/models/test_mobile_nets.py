@@ -9,17 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convtl.config.models import (
-    ConvNeXtConfig,
-    EfficientNetLiteConfig,
-    MobileNetV2Config,
-    ModelConfig,
-)
+from convtl.config.models import ModelConfig
 from convtl.config.training import FineTuneConfig, OptimConfig
 from convtl.errors import UserError
-from convtl.models.mobilenet import InvertedResidual
+from convtl.models.convnext import ConvNeXtConfig
+from convtl.models.efficientnet import EfficientNetLiteConfig
+from convtl.models.mobilenet import InvertedResidual, MobileNetV2Config
 from convtl.models.network import Network, Variables, weight_count
-from convtl.models.registry import build_network, usual_images
+from convtl.models.registry import build_network
 from convtl.training.cost import multiply_adds
 from convtl.training.step import Batch, Step
 from convtl.transfer.plan import make_plan
@@ -67,7 +64,7 @@ def _images(side: int, count: int = 4) -> np.ndarray:
     ids=["mobilenet_v2", *[f"lite{variant}" for variant in range(5)], "convnext_tiny"],
 )
 def test_sizes_are_the_published_ones(config: ModelConfig, weights: int, million: float) -> None:
-    network = build_network(config, usual_images(config), 1000, plain=True)
+    network = build_network(config, config.usual_images, 1000, plain=True)
     assert _weights(network) == weights
     assert sum(multiply_adds(network).values()) / 1e6 == pytest.approx(million, abs=0.05)
     assert network.output_shapes[-1] == (1000,)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convtl.config.models import PlainConfig
 from convtl.models.network import weight_count
+from convtl.models.plain import PlainConfig
 from convtl.models.registry import build_network
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tiny
 
-from convtl.config.models import LeNet5Config
-from convtl.models.lenet import lenet5
+from convtl.models.lenet import LeNet5Config
 from convtl.storage.cache import Cache, default_root
 from convtl.study.group import Group, recipe_of
 from convtl.study.materials import Materials, Start
@@ -164,7 +163,7 @@ def test_what_is_known_before_a_trial_is_part_of_its_row(materials) -> None:
 def start() -> Start:
     import jax
 
-    network = lenet5(LeNet5Config(), (16, 16, 1), 4)
+    network = LeNet5Config().build((16, 16, 1), 4)
     variables = jax.tree.map(np.asarray, network.init(jax.random.key(0)))
     variables["conv2"]["batch_stats"] = {"mean": np.zeros(3, np.float32)}
     return Start(variables, "x")

@@ -9,8 +9,7 @@ import pytest
 import tiny
 
 from convtl.analysis.results import write_table
-from convtl.config.models import LeNet5Config
-from convtl.models.lenet import lenet5
+from convtl.models.lenet import LeNet5Config
 from convtl.study.measurements.movement import moved, unit_outputs
 from convtl.training.features import CHUNK
 
@@ -19,7 +18,7 @@ UNITS = ["conv1", "conv2", "fc3", "fc4", "fc5"]
 
 @pytest.fixture(scope="module")
 def network():
-    return lenet5(LeNet5Config(), (16, 16, 1), 4)
+    return LeNet5Config().build((16, 16, 1), 4)
 
 
 @pytest.fixture(scope="module")

@@ -9,20 +9,19 @@ import numpy as np
 import pytest
 
 from convtl.config.domains import DigitsConfig
-from convtl.config.models import LeNet5Config
 from convtl.data.domains import Domain
 from convtl.data.inputs import Normalisation, normalised
 from convtl.data.splits import Split
 from convtl.errors import UserError
 from convtl.keys import digest
-from convtl.models.lenet import lenet5
+from convtl.models.lenet import LeNet5Config
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
 from convtl.study import shared_features
 from convtl.study.shared_features import KIND, Prefix, SharedFeatures
 from convtl.training.features import Forward
 
-NETWORK = lenet5(LeNet5Config(), (16, 16, 3), 4)
+NETWORK = LeNet5Config().build((16, 16, 3), 4)
 VARIABLES = jax.tree.map(np.asarray, NETWORK.init(jax.random.key(0)))
 WEIGHTS = tuple(digest(checkpoint.digests(VARIABLES[name])) for name in NETWORK.names)
 HOW = Normalisation((100, 110, 120), (50, 55, 60))

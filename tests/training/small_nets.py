@@ -6,9 +6,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from convtl.config.models import LeNet5Config
 from convtl.config.training import FineTuneConfig, OptimConfig, RegimeConfig, ScheduleConfig
-from convtl.models.lenet import lenet5
+from convtl.models.lenet import LeNet5Config
 from convtl.models.network import Network, Variables
 from convtl.training.runs import Batches, Recipe, Run
 from convtl.transfer.plan import Plan, make_plan
@@ -38,7 +37,7 @@ BATCH = 8
 CHAIN = Network((("a", Normalised(6)), ("b", Normalised(5)), ("head", Head(CLASSES))), (3, 3, 1))
 """Two units with statistics of their own, and a head."""
 
-LENET = lenet5(LeNet5Config(), (28, 28, 1), CLASSES)
+LENET = LeNet5Config().build((28, 28, 1), CLASSES)
 
 
 def drawn(network: Network, seed: int) -> Variables:

@@ -3,11 +3,11 @@
 import numpy as np
 
 from convtl.config.domains import PerClass, TypedScriptConfig
-from convtl.config.models import LeNet5Config
 from convtl.config.training import PretrainConfig
 from convtl.data.domains import Domain
 from convtl.data.splits import Split
 from convtl.data.subsets import draw_source
+from convtl.models.lenet import LeNet5Config
 from convtl.training.pretrain import SourceRequest
 
 NAMES = ("north", "east", "south", "west")

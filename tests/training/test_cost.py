@@ -3,7 +3,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from convtl.config.models import LeNet5Config
 from convtl.config.training import (
     DiscriminativeConfig,
     FineTuneConfig,
@@ -12,7 +11,7 @@ from convtl.config.training import (
     RegimeConfig,
     SurgicalConfig,
 )
-from convtl.models.lenet import lenet5
+from convtl.models.lenet import LeNet5Config
 from convtl.models.network import Network
 from convtl.models.registry import build_network
 from convtl.training.cost import flops_per_update, multiply_adds
@@ -91,6 +90,6 @@ def test_any_unit_is_counted() -> None:
 
 def test_the_plain_lowering_is_what_counts() -> None:
     """A banded convolution does more arithmetic than the algorithm."""
-    banded = lenet5(LeNet5Config(), (28, 28, 1), 10)
+    banded = LeNet5Config().build((28, 28, 1), 10)
     assert sum(multiply_adds(NETWORK).values()) == WHOLE
     assert sum(multiply_adds(banded).values()) > 1.3 * WHOLE

@@ -3,10 +3,12 @@ import numpy as np
 import pytest
 from small_nets import CLASSES, LENET, Head, Normalised, drawn, same_bits
 
-from convtl.config.models import EfficientNetLiteConfig, ModelConfig, ResNetConfig
+from convtl.config.models import ModelConfig
 from convtl.models import lowering
+from convtl.models.efficientnet import EfficientNetLiteConfig
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
+from convtl.models.resnet import ResNetConfig
 from convtl.training.features import CHUNK, Forward, PrefixFeatures, rows_at_once, through_units
 
 BOUNDARY = 4

@@ -11,10 +11,10 @@ import pytest
 from small_nets import same_bits
 from source_requests import RECIPE, request, stripes
 
-from convtl.config.models import LeNet5Config
 from convtl.config.training import OptimConfig, ScheduleConfig
 from convtl.data.inputs import standardise
 from convtl.errors import UserError
+from convtl.models.lenet import LeNet5Config
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
 from convtl.training import pretrain

@@ -12,11 +12,11 @@ from hypothesis import given, strategies
 from small_nets import same_bits
 
 from convtl.config.gradients import GradientsConfig
-from convtl.config.models import PlainConfig
 from convtl.config.parsing import parse
 from convtl.data.domains import Domain, load_domain
 from convtl.errors import UserError
 from convtl.measure.representation import linear_cka
+from convtl.models.plain import PlainConfig
 from convtl.storage.cache import default_root
 from convtl.training.probes import (
     ProbeImages,

@@ -12,7 +12,6 @@ import optax
 import pytest
 from small_nets import CHAIN, CLASSES, Head, drawn, recipe, run, same_bits
 
-from convtl.config.models import LeNet5Config
 from convtl.config.training import (
     DiscriminativeConfig,
     FineTuneConfig,
@@ -23,6 +22,7 @@ from convtl.config.training import (
     RegimeConfig,
     SurgicalConfig,
 )
+from convtl.models.lenet import LeNet5Config
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.training.loop import Trainer

@@ -3,19 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
-from convtl.models.lenet import DenseUnit
+from convtl.models.layers import DenseUnit
 from convtl.models.network import Network, Variables
 from convtl.transfer.controls import rescaled, shuffled, statistics_matched
 
 NETWORK = Network(
     (
-        ("fc1", DenseUnit(40, "tanh", "lecun_normal")),
-        ("fc2", DenseUnit(30, "relu", "lecun_normal")),
-        ("head", DenseUnit(5, None, "lecun_normal")),
+        ("fc1", DenseUnit(40, nn.tanh)),
+        ("fc2", DenseUnit(30, nn.relu)),
+        ("head", DenseUnit(5)),
     ),
     (6, 6, 1),
 )

@@ -1,20 +1,21 @@
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
-from convtl.models.lenet import DenseUnit
+from convtl.models.layers import DenseUnit
 from convtl.models.network import Network, Variables
 from convtl.transfer.graft import fresh_variables, graft
 
 
 def _network(classes: int) -> Network:
     units = (
-        ("fc1", DenseUnit(5, "tanh", "lecun_normal")),
-        ("fc2", DenseUnit(5, "tanh", "lecun_normal")),
+        ("fc1", DenseUnit(5, nn.tanh)),
+        ("fc2", DenseUnit(5, nn.tanh)),
     )
-    return Network((*units, ("head", DenseUnit(classes, None, "lecun_normal"))), (2, 2, 1))
+    return Network((*units, ("head", DenseUnit(classes))), (2, 2, 1))
 
 
 SOURCE, TARGET = _network(7), _network(3)

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.config.models import LeNet5Config
 from convtl.config.training import (
     DiscriminativeConfig,
     FineTuneConfig,
@@ -18,10 +17,10 @@ from convtl.config.training import (
     SurgicalConfig,
 )
 from convtl.errors import UserError
-from convtl.models.lenet import lenet5
+from convtl.models.lenet import LeNet5Config
 from convtl.transfer.plan import FROZEN, Phase, leaf_labels, make_plan, resolve_depth
 
-NETWORK = lenet5(LeNet5Config(), (28, 28, 1), 10)
+NETWORK = LeNet5Config().build((28, 28, 1), 10)
 WEIGHTED = ("conv1", "conv2", "fc3", "fc4", "fc5")
 
 

@@ -105,31 +105,18 @@ def make_plan(
         raise UserError(
             f"{key}: the weights are for images of three channels; got images of shape {network.input_shape}"
         )
-    names, shapes = (
-        names_in_file(config.naming, network, key),
-        leaf_shapes(network.abstract_variables),
-    )
+    names = names_in_file(config.naming, network, key)
     prefix = _prefix(next(filter(None, names.values())), given, key)
     given = {name: shape for name, shape in given.items() if name.startswith(prefix)}
     names = {leaf: name and prefix + name for leaf, name in names.items()}
-    head = tuple(leaf for leaf in names if leaf.startswith(f"{network.head}/params/dense/"))
-    zeros = head if not any(names[leaf] in given for leaf in head) else ()
-    origins: dict[str, tuple[str, Convert]] = {}
-    misfits: dict[str, str] = {}
-    for leaf, name in names.items():
-        if name in given and name is not None:
-            before = network.shape_before(network.index(leaf.partition("/")[0]))
-            convert = conversion(shapes[leaf], given[name], before)
-            if convert is None:
-                misfits[name] = f"{name} {given[name]} for {leaf} {shapes[leaf]}"
-            else:
-                origins[leaf] = name, convert
-    sizes = {
-        given[name][0] for name in misfits if name in {names[leaf] for leaf in head} and given[name]
-    }
-    if len(sizes) == 1 and len(misfits) == len(head) and sizes != {config.classes}:
+    dense = f"{network.head}/params/dense/"
+    head = {leaf: str(name) for leaf, name in names.items() if leaf.startswith(dense)}
+    zeros = () if any(name in given for name in head.values()) else tuple(head)
+    origins, misfits = _origins(network, names, given)
+    classes = {given[name][:1] for name in misfits if name in head.values()}
+    if len(classes) == 1 and misfits.keys() == set(head.values()):
         raise UserError(
-            f"{key}.classes: got {config.classes}; accepted: {sizes.pop()}, the classes of "
+            f"{key}.classes: got {config.classes}; accepted: {classes.pop()[0]}, the classes of "
             f"{locating.described(config)}"
         )
     used = {name for name, _ in origins.values()} | misfits.keys()
@@ -138,16 +125,33 @@ def make_plan(
         for leaf, name in names.items()
         if name not in used and leaf not in zeros
     ]
-    head_module = str(names[head[0]]).rpartition(".")[0] if zeros else None
+    other_head = tuple(f"{head[leaf].rpartition('.')[0]}." for leaf in zeros)
     extra = [
         name
         for name in given
-        if name not in used
-        and not _UNUSED.search(name.removeprefix(prefix))
-        and not (head_module and name.startswith(f"{head_module}."))
+        if not (name in used or name.startswith(other_head) or _UNUSED.search(name[len(prefix) :]))
     ]
     _refuse(config, key, absent, extra, list(misfits.values()))
     return Plan(origins, zeros)
+
+
+def _origins(
+    network: Network, names: Mapping[str, str | None], given: Mapping[str, Shape]
+) -> tuple[dict[str, tuple[str, Convert]], dict[str, str]]:
+    """Leaf of the net -> (leaf of the file, conversion); and leaves of the file that do not fit, in words."""
+    origins: dict[str, tuple[str, Convert]] = {}
+    misfits: dict[str, str] = {}
+    for leaf, shape in leaf_shapes(network.abstract_variables).items():
+        name = names[leaf]
+        if name is None or name not in given:
+            continue
+        before = network.shape_before(network.index(leaf.partition("/")[0]))
+        convert = conversion(shape, given[name], before)
+        if convert is None:
+            misfits[name] = f"{name} {given[name]} for {leaf} {shape}"
+        else:
+            origins[leaf] = name, convert
+    return origins, misfits
 
 
 def _prefix(first: str, given: Mapping[str, Shape], key: str) -> str:

@@ -5,8 +5,8 @@ inputs (neighbours share two rows or columns), g the kernel and y its 2x2 output
 each of the 16 places the products of all tiles, summed over input maps, are one matrix product. Exact in real numbers;
 in float32 its errors are of the size of XLA's own.
 
-The backward pass is written out: images are pulled by a convolution of the same kind, the kernel by the products of
-the same tiles with A y A'. Differentiated line by line, it would take longer than XLA's convolutions.
+The backward pass is written out: the images' cotangent is a convolution of the same kind, the kernel's the products
+of the same tiles with A y A'. Differentiated line by line, it would take longer than XLA's convolutions.
 """
 
 from collections.abc import Sequence
@@ -81,25 +81,25 @@ def _forward(x: Array, kernel: Array, sides: Sides) -> tuple[Array, tuple[Array,
     return winograd(x, kernel, sides), (x, kernel)
 
 
-def _backward(sides: Sides, kept: tuple[Array, Array], pull: Array) -> tuple[Array, Array]:
-    x, kernel = kept
+def _backward(sides: Sides, saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    x, kernel = saved
     back: Sides = tuple((2 - before, 2 - after) for before, after in sides)  # type: ignore[assignment]
     places = _places(kernel)
     flipped = [places[4 * i + j] for i in (3, 1, 2, 0) for j in (3, 1, 2, 0)]
-    images = _convolved(pull, flipped, back, transposed=True)
+    images = _convolved(cotangent, flipped, back, transposed=True)
 
-    batch, rows, columns, out = pull.shape
+    batch, rows, columns, out = cotangent.shape
     down, across = tiles(rows, columns)
-    y = jnp.pad(_wide(pull), ((0, 0), (0, 2 * down - rows), (0, 2 * across - columns), (0, 0)))
+    y = jnp.pad(_wide(cotangent), ((0, 0), (0, 2 * down - rows), (0, 2 * across - columns), (0, 0)))
     y = y.reshape(batch, down, 2, across, 2, out)
-    pulled = [
+    outputs = [
         place
         for line in _output_back([y[:, :, 0], y[:, :, 1]])
         for place in _output_back([line[:, :, :, 0], line[:, :, :, 1]])
     ]
     weights = jax.lax.dot_general(
         _tiles_of(x, sides),
-        jnp.stack(pulled).reshape(16, batch * down * across, out),
+        jnp.stack(outputs).reshape(16, batch * down * across, out),
         dimension_numbers=(((1,), (1,)), ((0,), (0,))),
     ).reshape(4, 4, *kernel.shape[2:])
     lines = _kernel_back(weights)

@@ -1,0 +1,153 @@
+"""Depthwise convolution; on CPU a sum of shifted products (`convtl.models.lowering` has the timings)."""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from convtl.models.forms.winograd import Sides
+from convtl.models.lowering import on_cpu
+
+# Terms of a kernel's gradient that are added up in one loop. Measured (1 core, 8 to 32 images): 8 and 14 are
+# slower by up to a half, longer sums take longer to compile.
+_COLUMNS_AT_ONCE = 28
+
+
+def depthwise_conv2d(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kh kw 1 channels"],
+    *,
+    stride: int = 1,
+    padding: Sides = ((0, 0), (0, 0)),
+) -> Float[Array, "batch height2 width2 channels"]:
+    """Cross-correlate each map with a kernel of its own."""
+    form = shifted if on_cpu() else _lax
+    return form(stride, padding, x, kernel)
+
+
+def _lax(stride: int, padding: Sides, x: Array, kernel: Array) -> Array:
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride, stride),
+        padding=padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def shifted(stride: int, padding: Sides, x: Array, kernel: Array) -> Array:
+    """y[h, w] = sum over i, j of x[h s + i, w s + j] k[i, j], in one loop over y."""
+    kh, kw = kernel.shape[:2]
+    x = _padded(x, padding)
+    rows, columns = (x.shape[1] - kh) // stride + 1, (x.shape[2] - kw) // stride + 1
+    terms = (
+        _every(x, i, rows, j, columns, stride) * kernel[i, j, 0].astype(x.dtype)
+        for i in range(kh)
+        for j in range(kw)
+    )
+    return _added(terms)
+
+
+def _shifted_forward(stride: int, padding: Sides, x: Array, kernel: Array) -> tuple[Array, Any]:
+    return shifted(stride, padding, x, kernel), (x, kernel)
+
+
+def _shifted_backward(
+    stride: int, padding: Sides, saved: Any, cotangent: Array
+) -> tuple[Array, Array]:
+    x, kernel = saved
+    return (
+        _image_gradient(stride, padding, x.shape, kernel.astype(cotangent.dtype), cotangent).astype(
+            x.dtype
+        ),
+        _kernel_gradient(stride, padding, x, kernel.shape, cotangent).astype(kernel.dtype),
+    )
+
+
+shifted.defvjp(_shifted_forward, _shifted_backward)
+
+
+def _image_gradient(
+    stride: int, padding: Sides, shape: tuple[int, ...], kernel: Array, cotangent: Array
+) -> Array:
+    """Cotangent of the image: for each of the stride's phases the kernel's entries that meet it, flipped."""
+    kh, kw = kernel.shape[:2]
+    _, height, width, channels = shape
+    rows, columns = (
+        -(-(size + sum(pad)) // stride) for size, pad in zip((height, width), padding, strict=True)
+    )
+    above, before = -(-kh // stride) - 1, -(-kw // stride) - 1
+    cotangent = _padded(
+        cotangent, ((above, rows - cotangent.shape[1]), (before, columns - cotangent.shape[2]))
+    )
+
+    def phase(row: int, column: int) -> Array:
+        terms = [
+            _every(cotangent, above - i // stride, rows, before - j // stride, columns)
+            * kernel[i, j, 0]
+            for i in range(row, kh, stride)
+            for j in range(column, kw, stride)
+        ]
+        return (
+            _added(terms)
+            if terms
+            else jnp.zeros((shape[0], rows, columns, channels), cotangent.dtype)
+        )
+
+    whole = jnp.stack(
+        [jnp.stack([phase(r, c) for c in range(stride)], 3) for r in range(stride)], 2
+    )
+    whole = whole.reshape(shape[0], rows * stride, columns * stride, channels)
+    (top, _), (left, _) = padding
+    return whole[:, top : top + height, left : left + width]
+
+
+def _kernel_gradient(
+    stride: int, padding: Sides, x: Array, shape: tuple[int, ...], cotangent: Array
+) -> Float[Array, "kh kw 1 channels"]:
+    """Cotangent of the kernel: for each of its rows, sums over an image row's columns, then over all rows.
+
+    The first sum is elementwise over (image, row, kernel column, channel), the second a product with ones: XLA's
+    own reduction of shifted products is 2 to 8 times slower on CPU.
+    """
+    kh, kw = shape[:2]
+    x = _padded(x, padding)
+    _, rows, columns, channels = cotangent.shape
+    ones = jnp.ones((1, x.shape[0] * rows), cotangent.dtype)
+
+    def kernel_row(i: int) -> Array:
+        down = jax.lax.slice_in_dim(x, i, i + (rows - 1) * stride + 1, stride, axis=1)
+        sums = []
+        for first in range(0, columns, _COLUMNS_AT_ONCE):
+            terms = (
+                down[:, :, w * stride : w * stride + kw] * cotangent[:, :, w, None]
+                for w in range(first, min(first + _COLUMNS_AT_ONCE, columns))
+            )
+            partial_sums = jax.lax.optimization_barrier(_added(terms)).reshape(-1, kw * channels)
+            sums.append(jnp.matmul(ones, partial_sums, preferred_element_type=jnp.float32)[0])
+        return _added(sums)
+
+    return jnp.stack([kernel_row(i) for i in range(kh)]).reshape(kh, kw, 1, channels)
+
+
+def _padded(x: Array, padding: Sides) -> Array:
+    """Zero padding behind a barrier, or XLA tests of every element that it reads whether it is padding."""
+    return jax.lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0))))
+
+
+def _every(x: Array, row: int, rows: int, column: int, columns: int, stride: int = 1) -> Array:
+    """`rows` and `columns` pixels from a place on, `stride` apart."""
+    down, right = row + (rows - 1) * stride + 1, column + (columns - 1) * stride + 1
+    return x[:, row:down:stride, column:right:stride]
+
+
+def _added(terms: Iterable[Array]) -> Array:
+    first, *rest = terms
+    for term in rest:
+        first = first + term
+    return first
