@@ -73,18 +73,29 @@ def import_weights(config: WeightsConfig, network: Network, key: str = "weights"
       UserError: the file is missing, damaged or not the one expected; a leaf of either side has no counterpart
         or is of another shape; the net's images are not of three channels.
     """
-    path = locating.find(config, key)
-    file_digest = _verified_sha256(config, path, key)
-    arrays = readers.read(path, key)
-    plan = make_plan(config, network, {name: array.shape for name, array in arrays.items()}, key)
-    shapes = leaf_shapes(network.abstract_variables)
-    leaves: dict[str, np.ndarray] = {
-        leaf: np.zeros(shapes[leaf], np.float32) for leaf in plan.zeros
-    }
-    for leaf, (name, convert) in plan.origins.items():
-        leaves[leaf] = np.ascontiguousarray(convert(arrays[name]), np.float32)
-    variables = unflatten_dict({leaf: leaves[leaf] for leaf in shapes}, sep="/")
+    arrays, plan, file_digest = _read(config, network, key)
+    leaves: dict[str, np.ndarray] = {}
+    for leaf, shape in leaf_shapes(network.abstract_variables).items():
+        if leaf in plan.zeros:
+            leaves[leaf] = np.zeros(shape, np.float32)
+        else:
+            name, convert = plan.origins[leaf]
+            leaves[leaf] = np.ascontiguousarray(convert(arrays[name]), np.float32)
+    variables = unflatten_dict(leaves, sep="/")
     return Imported({name: variables.get(name, {}) for name in network.names}, file_digest)
+
+
+def _read(config: WeightsConfig, network: Network, key: str) -> tuple[readers.Arrays, Plan, str]:
+    path = locating.find(config, key)
+    file_digest = readers.sha256(path, key)
+    if config.sha256 not in (None, file_digest):
+        raise UserError(
+            f"{key}.sha256: {path} is not the file that is meant: its SHA-256 is {file_digest}, not "
+            f"{config.sha256} (sha256=null takes any file)"
+        )
+    arrays = readers.read(path, key)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    return arrays, make_plan(config, network, shapes, key), file_digest
 
 
 def make_plan(
@@ -246,10 +257,7 @@ def check(config: WeightsConfig, model: ModelConfig, cache: Cache, key: str = "w
       UserError: as `import_weights`.
     """
     if not cache.path(KIND, imported_key(config, model, key)).exists():
-        path = locating.find(config, key)
-        _verified_sha256(config, path, key)
-        shapes = {name: array.shape for name, array in readers.read(path, key).items()}
-        make_plan(config, network_of(config, model), shapes, key)
+        _read(config, network_of(config, model), key)
 
 
 def network_of(config: WeightsConfig, model: ModelConfig) -> Network:
@@ -259,14 +267,3 @@ def network_of(config: WeightsConfig, model: ModelConfig) -> Network:
 
 def _sha256(config: WeightsConfig, key: str) -> str:
     return config.sha256 or readers.sha256(locating.find(config, key), key)
-
-
-def _verified_sha256(config: WeightsConfig, path: Path, key: str) -> str:
-    """SHA-256 of the file; `UserError` where the config names another."""
-    actual = readers.sha256(path, key)
-    if config.sha256 not in (None, actual):
-        raise UserError(
-            f"{key}.sha256: {path} is not the file that is meant: its SHA-256 is {actual}, not {config.sha256} "
-            "(sha256=null takes any file)"
-        )
-    return actual
