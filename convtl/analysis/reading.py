@@ -10,7 +10,7 @@ import numpy as np
 from convtl.analysis.columns import Gathering, Rows, Table
 from convtl.runtime.cores import core_count
 from convtl.study.rows import FINAL
-from convtl.study.store import RowStore, accessible, intact
+from convtl.study.store import RowStore, accessible, intact, report_damage
 
 _ALONE = 100 * 2**20
 """Bytes that one process reads in about the time that others take to start."""
@@ -79,4 +79,6 @@ def _read(paths: Sequence[Path]) -> Table:
         with path.open("rb") as file:
             for row in intact(path.parent, path.name, file):
                 gathered.add(row)
+    for folder in {path.parent for path in paths}:
+        report_damage(folder)
     return gathered.table()

@@ -30,7 +30,9 @@ accessible = partial(storage_errors, "out")
 """Raises errors of the file system about `out` as one line."""
 
 _damaged: dict[Path, set[tuple[str, bytes]]] = {}
-"""Folder -> the damaged lines that the user was informed of."""
+"""Folder -> file and content of every damaged line that this process has met."""
+_reported: dict[Path, int] = {}
+"""Folder -> number of damaged lines that the user was informed of."""
 
 
 def other_version(out: Path, commit_of_rows: str | None) -> UserError:
@@ -42,12 +44,11 @@ def other_version(out: Path, commit_of_rows: str | None) -> UserError:
 
 
 def intact(folder: Path, name: str, lines: Iterable[bytes]) -> Iterator[Row]:
-    """Yield the rows of whole lines of one file; report the damaged ones, once a process.
+    """Yield the rows of the whole lines of one file, without the damaged ones (`report_damage`).
 
     Raises:
       UserError: another version of convtl has written them.
     """
-    damaged = []
     for line in lines:
         try:
             if line.endswith(b"\n"):  # else a kill has torn it, or it is being written
@@ -55,14 +56,16 @@ def intact(folder: Path, name: str, lines: Iterable[bytes]) -> Iterator[Row]:
         except OtherVersionError as error:
             raise other_version(folder.parent, error.args[0]) from None
         except ValueError:
-            damaged.append((name, line))
-    if new := set(damaged) - _damaged.setdefault(folder, set()):
-        _damaged[folder] |= new
-        rows = "row is" if len(new) == 1 else "rows are"
-        print(
-            f"convtl: out: {len(new)} damaged {rows} left out of '{folder / name}'; their trials are run again",
-            file=sys.stderr,
-        )
+            _damaged.setdefault(folder, set()).add((name, line))
+
+
+def report_damage(folder: Path) -> None:
+    """Print how many damaged lines of a folder were met, where they are more than at the last report."""
+    count = len(_damaged.get(folder, ()))
+    if count > _reported.get(folder, 0):
+        _reported[folder] = count
+        rows = f"{count} damaged row{'s' * (count > 1)} left out of '{folder}'"
+        print(f"convtl: out: {rows}; convtl.run runs these trials again", file=sys.stderr)
 
 
 @contextmanager
@@ -156,6 +159,7 @@ class RowStore:
                         adds = bool(row.get("moved")) and not earlier.get("moved")
                         if earlier["status"] not in FINAL or adds:
                             rows[row["trial"]] = row
+        report_damage(self.folder)
         return rows
 
     def finished(self) -> set[str]:
@@ -171,6 +175,7 @@ class RowStore:
                 self._read_until[path.name] = begin + sum(map(len, lines))
                 for row in intact(self.folder, path.name, lines):
                     self._note(row)
+        report_damage(self.folder)
         return self._finished
 
     def _note(self, row: Row) -> None:
