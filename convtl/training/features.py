@@ -119,8 +119,9 @@ class Forward:
             if len(ahead) > len(used):
                 outputs.append(arrived(*ahead.popleft()))
         outputs += [arrived(*last) for last in ahead]
-        empty = np.zeros((0, *self.network.shape_before(self.stop)), np.float32)
-        return np.concatenate(outputs) if outputs else empty
+        if not outputs:
+            return np.zeros((0, *self.network.shape_before(self.stop)), np.float32)
+        return np.concatenate(outputs)
 
 
 def arrived(values: jax.Array, count: int) -> np.ndarray:

@@ -12,10 +12,10 @@ import pandas as pd
 from convtl.config.gradients import GradientsConfig
 from convtl.config.schema import RESULTS_VERSION, Config
 from convtl.data.domains import Domain, load_domain
-from convtl.errors import StorageError, UserError, unknown_name
+from convtl.errors import UserError, unknown_name
 from convtl.keys import digest
 from convtl.storage.cache import Cache
-from convtl.storage.files import written
+from convtl.storage.files import storage_errors, written
 from convtl.training.probes import ProbeConfiguration, ProbeImages, configurations, draw_images
 
 VERSION = 1
@@ -127,13 +127,8 @@ def read_gradients(out: Path) -> pd.DataFrame:
 
 
 def _publish(path: Path, text: str) -> None:
-    try:
-        with written(path) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise StorageError(
-            f"out: cannot write in '{path.parent}': {error.strerror or error}"
-        ) from None
+    with storage_errors("out", path.parent), written(path) as file:
+        file.write(text.encode())
 
 
 def within_limits(config: Config) -> GradientsConfig:

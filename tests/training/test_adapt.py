@@ -63,7 +63,7 @@ def test_each_unit_sees_adapted_inputs(count: int) -> None:
 @pytest.mark.parametrize("kept", [0, 2**29])
 def test_within_a_unit_too(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """All images in training mode give, normalisation by normalisation, what the adapted net gives."""
-    monkeypatch.setattr(adapt, "_BYTES_KEPT", kept)
+    monkeypatch.setattr(adapt, "_MAX_BYTES", kept)
     variables, images = drawn(DEEP, 0), inputs(DEEP, 37)
     adapted = adapt_statistics(DEEP, 0, {"a", "b"}, variables, images)
     expected = DEEP.apply(variables, images, train=DEEP.names)[0]
@@ -74,7 +74,7 @@ def test_within_a_unit_too(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_kept_on_the_way_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     variables, images = drawn(DEEP, 0), inputs(DEEP, 300)
     kept = adapt_statistics(DEEP, 0, {"a", "b"}, variables, images)
-    monkeypatch.setattr(adapt, "_BYTES_KEPT", 0)
+    monkeypatch.setattr(adapt, "_MAX_BYTES", 0)
     assert same_bits(adapt_statistics(DEEP, 0, {"a", "b"}, variables, images), kept)
 
 

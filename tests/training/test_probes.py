@@ -18,20 +18,17 @@ from convtl.errors import UserError
 from convtl.measure.representation import linear_cka
 from convtl.models.plain import PlainConfig
 from convtl.storage.cache import default_root
-from convtl.training.probes import (
-    ProbeImages,
-    Replicates,
-    alignments,
-    arrival,
-    draw_images,
-    gradient_profile,
-    grams,
-    measure,
-    profile_numbers,
-    relative_gradient,
-)
+from convtl.training.probes import ProbeImages, Replicates, draw_images, measure, profile_numbers
 from convtl.training.runs import TrainState
 from convtl.training.step import params_of
+from convtl.training.unit_measures import (
+    alignments,
+    arrival,
+    gradient_profile,
+    grams,
+    relative_gradient,
+    score,
+)
 
 CLASSES = 3
 RULE = {"arrived": 0.9, "moved": 0.05}
@@ -89,16 +86,11 @@ def test_observers_see_every_moment() -> None:
 def test_nets_learn_and_replicates_differ() -> None:
     own = nets(images(3))
     before, after = (
-        measure(_loss, own.network, variables, *own.images.train)
+        measure(score, own.network, variables, *own.images.train)[1]
         for variables in (own.variables, own.train(60))
     )
     assert (after < before / 2).all()
     assert len(set(after.tolist())) == 3
-
-
-def _loss(network: Any, variables: Any, pixels: jax.Array, labels: jax.Array) -> jax.Array:
-    logits = network.apply(variables, pixels)[0]
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
 def test_a_unit_is_frozen_from_an_update_on() -> None:
