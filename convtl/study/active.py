@@ -9,8 +9,8 @@ from convtl.models.network import Variables
 from convtl.study.grid import Trial
 from convtl.study.learning_rates import NO_SCORE, Score, best_rate, next_rates
 from convtl.study.materials import Start
-from convtl.study.shared_features import Prefix
-from convtl.study.target_data import Images, TargetData
+from convtl.study.materials.shared_features import Prefix
+from convtl.study.materials.target_data import Images, TargetData
 from convtl.training.checkpoints import Kept
 from convtl.training.runs import Run, RunState
 
@@ -76,7 +76,8 @@ class ActiveTrial:
             return None
         arrays = {} if self.best is None else {"best": self.best}
         if self.states:
-            arrays["runs"] = {str(i): own.arrays() for i, own in enumerate(self.states.values())}
+            states = self.states.values()
+            arrays["runs"] = {str(index): state.arrays() for index, state in enumerate(states)}
         scores = [
             [rate, *(score if score != NO_SCORE else (None, None))]
             for rate, score in self.scores.items()
@@ -86,7 +87,7 @@ class ActiveTrial:
         return Kept(arrays, about)
 
     def resume(self, checkpoint: Kept, resumes: Callable[[RunState], bool]) -> None:
-        """Go on from a checkpoint; runs that do not fit the program (`resumes`) begin anew."""
+        """Continue from a checkpoint; a run that the program cannot resume begins anew."""
         about, arrays = checkpoint.metadata, checkpoint.arrays
         if about.get("trial") != self.trial.id:
             return

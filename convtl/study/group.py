@@ -1,4 +1,4 @@
-"""Trials of one recipe: train all learning rates, choose one by validation, read the test images once."""
+"""Trials of one recipe: train all rates, choose one by validation, test once."""
 
 import time
 from collections import deque
@@ -22,8 +22,8 @@ from convtl.study.active import ActiveTrial
 from convtl.study.grid import Trial
 from convtl.study.learning_rates import NO_SCORE, Score, best_rate
 from convtl.study.materials import Materials, Recent
+from convtl.study.materials.target_data import Images
 from convtl.study.summary import tried
-from convtl.study.target_data import Images
 from convtl.tracking import CurvePoint
 from convtl.training.adapt import adapt_statistics
 from convtl.training.checkpoints import Checkpoints
@@ -44,7 +44,7 @@ class Watcher(Protocol):
 
     def say(self, line: str) -> None: ...
 
-    def working_on(self, what: str) -> None: ...
+    def working_on(self, task: str) -> None: ...
 
     def expect(self, flops: float) -> None:
         """Take the arithmetic of all missing trials (`trial_flops`)."""
@@ -61,7 +61,7 @@ class Watcher(Protocol):
 
 
 def recipe_of(materials: Materials, trial: Trial) -> Recipe:
-    """The compiled programs that a trial needs; trials with equal recipes are trained together."""
+    """Recipe of a trial's programs; trials with equal recipes are trained together."""
     settings, network, plan = trial.settings, materials.network(trial), trial.plan
     start = plan.boundary if settings.cache_prefix and _worth_caching(network, plan.boundary) else 0
     return Recipe(
@@ -80,7 +80,7 @@ def recipe_of(materials: Materials, trial: Trial) -> Recipe:
 
 
 def _worth_caching(network: Network, boundary: int) -> bool:
-    """Whether features are cached: of small images, and where they are no larger than the images."""
+    """Whether features are cached: of small images, or if no larger than images."""
     height, width, *_ = network.input_shape
     smaller = prod(network.shape_before(boundary)) <= prod(network.input_shape)
     return height * width <= MOST_AT_ONCE or smaller
@@ -99,7 +99,7 @@ def _plain(network: Network) -> Network:
 
 
 def grouped(materials: Materials, trials: Iterable[Trial]) -> dict[Recipe, list[Trial]]:
-    """Trials by recipe; those that train most come first, so that features build on lower ones."""
+    """Trials by recipe, by ascending boundary: features build on those below."""
     groups: dict[Recipe, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(recipe_of(materials, trial), []).append(trial)
@@ -107,7 +107,7 @@ def grouped(materials: Materials, trials: Iterable[Trial]) -> dict[Recipe, list[
 
 
 def trial_flops(trial: Trial, recipe: Recipe) -> int:
-    """Algorithmic cost of a trial's updates, at the learning rates that it tries at least."""
+    """Algorithmic cost of a trial's updates, at the least number of rates."""
     return update_flops(recipe) * trial.updates * len(trial.settings.lr)
 
 
@@ -203,14 +203,14 @@ class Group:
     def _take_batch(self, queue: deque[Member]) -> list[Member]:
         """Take runs off the queue that have done as many updates as the first."""
         first, rate = queue[0]
-        alike = [member for member in queue if member[0].update(member[1]) == first.update(rate)]
-        batch = alike[: self._trainer.width]
+        batch = [member for member in queue if member[0].update(member[1]) == first.update(rate)]
+        batch = batch[: self._trainer.width]
         for member in batch:
             queue.remove(member)
         return batch
 
     def _train(self, batch: Sequence[Member]) -> list[ActiveTrial]:
-        """Train one batch of runs; return the trials that have no learning rate outstanding."""
+        """Train one batch of runs; return the trials that have no rate outstanding."""
         began = time.perf_counter()
         runs = [self._run(active, rate) for active, rate in batch]
         if self._checkpoints is not None:
@@ -254,7 +254,7 @@ class Group:
         return Run(variables, 0.0, batches, _update_seed(trial))
 
     def _inputs(self, active: ActiveTrial, split: str) -> Images | Gathered:
-        """What enters the trained part: images, or their features, computed once a net and target."""
+        """What enters the trained part: images, or features, computed once a target."""
         if active.prefix is not None:
             positions = active.data.positions(split, active.trial.n_per_class)
             return self._materials.shared.rows(active.prefix, self.recipe.start, split, positions)
@@ -334,10 +334,8 @@ class Group:
         assert self._checkpoints is not None
         self._unsaved = False
         if is_primary():
-            checkpoints = {active.trial.id: active.checkpoint() for active in self._active}
-            self._checkpoints.write(
-                {name: kept for name, kept in checkpoints.items() if kept is not None}, wait
-            )
+            made = {active.trial.id: active.checkpoint() for active in self._active}
+            self._checkpoints.write({name: one for name, one in made.items() if one}, wait)
 
 
 def _update_seed(trial: Trial) -> int:

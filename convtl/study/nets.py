@@ -55,7 +55,7 @@ class SavedNet:
     preparation: Preparation = field(default_factory=Preparation)
 
     def image(self, picture: Image.Image) -> UInt8[np.ndarray, "height width channels"]:
-        """Cut and resize a picture of any size as the images were that the net was tuned on.
+        """Cut and resize a picture as the images were that the net was tuned on.
 
         Raises:
           UserError: those were not square, so that it is not known how.
@@ -121,7 +121,7 @@ def net_of(folder: Path, trial: str) -> Path | None:
 def save_net(
     folder: Path, trial: Trial, network: Network, variables: Variables, row: Mapping[str, Any]
 ) -> Path:
-    """Write a tuned net with all that its use needs; a kill leaves a complete net or none."""
+    """Write a tuned net with all that its use needs; a kill leaves all or nothing."""
     path = folder / net_name(trial)
     metadata = {
         "model": dump(trial.settings.models[trial.model]),

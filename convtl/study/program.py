@@ -13,7 +13,7 @@ _OURS = ("convtl", "conf")
 
 @cache
 def commit() -> str | None:
-    """Git commit of a checkout of convtl as it was when first asked for; None for an installed package.
+    """Git commit of a checkout of convtl, as first read; None for an installed package.
 
     `-dirty` follows where the package or its configs had been changed since that commit.
     """

@@ -1,4 +1,4 @@
-"""Run what is missing of a study; safe to kill, and to run in several processes at once."""
+"""Run what is missing of a study; safe to kill, and to run in several processes."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,14 +31,14 @@ _POLL_SECONDS = 0.5
 
 @dataclass
 class Outcome:
-    """What a call of `run_trials` did: number of trials run, a reason for each that failed."""
+    """Number of trials that were run, and a reason for each that failed."""
 
     ran: int = 0
     failed: list[str] = field(default_factory=list)
 
 
 def unfinished(points: Sequence[Trial], store: RowStore, nets: Path | None = None) -> list[Trial]:
-    """Trials without a final row, or whose row or net lacks what is asked for; each once."""
+    """Trials without a final row, or that lack a measurement or a net; each once."""
     finished = store.finished()
     measured = missing_columns(points, store)
 
@@ -169,7 +169,7 @@ class _Runner:
                 raise
 
     def _handle_failure(self, recipe: Recipe, in_flight: Sequence[Trial], error: Exception) -> None:
-        """Try each trial of a failed batch alone, since one may be to blame; give up a single one."""
+        """Try each trial of a failed batch alone; give up a single one."""
         if len(in_flight) > 1 and not is_distributed():
             self._locks.release([trial.id for trial in in_flight])
             for trial in in_flight:

@@ -1,4 +1,4 @@
-"""Shares of a study: sets of trials of about equal cost, the same whoever computes them.
+"""Shares of a study: sets of trials of about equal cost.
 
 A share is drawn from the whole study, never from what is missing, so that it stays what it is while others
 work. It is part neither of a trial's identity nor of a study's record.
@@ -74,7 +74,7 @@ def own_trials(config: Config, trials: Sequence[Trial], materials: Materials) ->
 
 
 def costs(trials: Sequence[Trial], materials: Materials) -> dict[str, int]:
-    """Trial id -> operations of its updates, and of its runs beside them, at the least number of rates."""
+    """Trial id -> operations, of its updates and beside them, at the least rates."""
     return {
         trial.id: trial_flops(trial, recipe) + _FLOPS_PER_RUN * len(trial.settings.lr)
         for recipe, group in grouped(materials, distinct(trials)).items()
@@ -83,10 +83,11 @@ def costs(trials: Sequence[Trial], materials: Materials) -> dict[str, int]:
 
 
 def split(cost: Mapping[str, int], shares: int) -> list[frozenset[str]]:
-    """Split names into shares of about equal cost: the costliest first, each to the smallest share.
+    """Split names into shares of about equal cost.
 
-    The largest share costs at most 4/3 - 1/(3 shares) of what the best split's would (Graham 1969, Bounds
-    on multiprocessing timing anomalies). Equals go by name, so that order does not matter.
+    The costliest come first, each to the smallest share. The largest share costs at most 4/3 - 1/(3 shares)
+    of what the best split's would (Graham 1969, Bounds on multiprocessing timing anomalies). Equals go by
+    name, so that order does not matter.
     """
     loads = [(0, index) for index in range(shares)]
     names: list[list[str]] = [[] for _ in range(shares)]

@@ -36,7 +36,7 @@ class SourceName:
         return self.base in FRESH_SOURCES
 
     def domain(self, target: str) -> str:
-        """Name of the domain that the source's classes come from (of a mixture: the mixture)."""
+        """Name of the domain that the source's classes come from, or of the mixture."""
         return target if self.base in RELATIVE_SOURCES else self.base
 
 
@@ -76,13 +76,13 @@ def mixture_of(settings: Config, name: SourceName) -> MixtureConfig | None:
 
 
 def normalisation_of(settings: Config, source: str) -> Normalisation | None:
-    """Normalisation that imported weights expect; None standardises each image by itself."""
+    """Normalisation that imported weights expect; None standardises each image."""
     weights = settings.weights.get(source_name(source).base)
     return None if weights is None else Normalisation(weights.mean, weights.std)
 
 
 def similarities(settings: Config, name: SourceName) -> tuple[float | None, ...]:
-    """Values of `similarity` that a source takes: those of the axis for a mixture, else none.
+    """Values of `similarity` that a source takes: those of the axis for a mixture.
 
     Raises:
       UserError: a mixture without `similarity`, another source with it, or a share that is no whole
@@ -93,7 +93,7 @@ def similarities(settings: Config, name: SourceName) -> tuple[float | None, ...]
         return (None,)
     if mixture_of(settings, name) is None:
         if given is not None:
-            mixtures = [n for n, own in settings.domains.items() if isinstance(own, MixtureConfig)]
+            mixtures = [n for n, d in settings.domains.items() if isinstance(d, MixtureConfig)]
             raise UserError(
                 f"similarity: got {list(given)} with source '{name.base}', which is no mixture; "
                 "accepted: similarity with "

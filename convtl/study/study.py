@@ -80,7 +80,7 @@ class Study:
         return {key: self.cache.path(KIND, key).exists() for key in sorted(keys)}
 
     def plan(self) -> list[str]:
-        """Describe trials, programs, arithmetic, what is done or cached, and expected time, in lines."""
+        """Describe trials, programs, cost, what is done or cached, and expected time."""
         self.check()
         missing, total = self.unfinished(), len(distinct(self.part.of(self.trials)))
         groups = grouped(self.materials, missing)

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from convtl.storage.cache import Cache, default_root
 from convtl.study.materials import Materials
+from convtl.study.materials.target_data import TargetData
 from convtl.study.measurements.feature_maps import FOLDER, PICTURES, between_classes, read_maps
 from convtl.study.measurements.movement import measure_movement, unit_outputs
 from convtl.study.store import RowStore
-from convtl.study.target_data import TargetData
 
 WORDS = ("movement=true", "depth=5", "replicates=2")
 

@@ -89,22 +89,6 @@ def test_a_killed_study_ends_as_an_unbroken_one(tmp_path, unbroken) -> None:
     assert tiny.row_lines(tmp_path) == TRIALS, "a row is there twice"
 
 
-@pytest.mark.long
-def test_kills_at_random_moments_from_an_empty_cache_on(tmp_path, unbroken) -> None:
-    out, cache = tmp_path / "out", tmp_path / "cache"
-    moments = random.Random(0)
-    for _ in range(6):
-        process = child(out, cache)
-        time.sleep(moments.uniform(0, 4))
-        process.kill()
-        process.communicate()
-    process = child(out, cache)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert tiny.table(out) == unbroken
-    assert tiny.row_lines(out) == TRIALS
-
-
 def test_two_processes_share_the_work(tmp_path, unbroken) -> None:
     out, cache = tmp_path / "out", tmp_path / "cache"
     both = [child(out, cache), child(out, cache)]
@@ -118,19 +102,13 @@ def test_two_processes_share_the_work(tmp_path, unbroken) -> None:
     assert tiny.table(out) == unbroken
 
 
-def test_what_is_missing_does_not_change_what_comes_out(tmp_path, unbroken) -> None:
+def test_neither_order_nor_what_is_missing_changes_what_comes_out(tmp_path, unbroken) -> None:
     trials = tiny.trials(*STUDY)
+    random.Random(1).shuffle(trials)
     assert tiny.run(tmp_path, trials[::2]).ran == TRIALS // 2
     assert tiny.run(tmp_path, trials).ran == TRIALS // 2
     assert tiny.table(tmp_path) == unbroken
     assert tiny.run(tmp_path, trials).ran == 0
-
-
-def test_the_order_of_trials_does_not_matter(tmp_path, unbroken) -> None:
-    trials = tiny.trials(*STUDY)
-    random.Random(1).shuffle(trials)
-    tiny.run(tmp_path, trials)
-    assert tiny.table(tmp_path) == unbroken
 
 
 def test_widening_an_axis_or_adding_replicates_runs_only_what_is_new(tmp_path, unbroken) -> None:
@@ -338,28 +316,28 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch) -> None:
     [
         (
             ["n_per_class=[2,17]"],
-            "n_per_class: got 17; accepted: 1 to 16, the train images a class of target 'cyr",
+            "n_per_class: got 17; accepted: 1 to 16, the train images a class of ",
         ),
         (
             ["test_per_class=9"],
-            "test_per_class: got 9; accepted: 1 to 8, the test images a class of target",
+            "test_per_class: got 9; accepted: 1 to 8, the test images a class of ",
         ),
         (
             ["validation.per_class=5"],
-            "validation.per_class: got 5; accepted: 1 to 4, the validation images a class",
+            "validation.per_class: got 5; accepted: 1 to 4, the validation ",
         ),
         (
             ["domains.latin.size=20"],
-            r"source: got 'latin' with images of shape \(20, 20, 1\); accepted: the shape of",
+            r"source: got 'latin' with images of shape \(20, 20, 1\); accepted: ",
         ),
         (["domains.latin.size=8", "domains.cyrillic.size=8"], "model lenet5: got images of shape"),
         (
             ["domains.latin.letters=БГДЖИЛФЮ"],
-            "source: 'latin' has 0 classes that are no class or look-alike of target",
+            "source: 'latin' has 0 classes that are no class or look-",
         ),
         (
             ["source=cyrillic", "classes=8"],
-            "source: 'cyrillic' has 0 classes that are no class or look-alike of tar",
+            "source: 'cyrillic' has 0 classes that are no class or look-",
         ),
     ],
 )

@@ -17,8 +17,8 @@ from convtl.keys import digest
 from convtl.models.lenet import LeNet5Config
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
-from convtl.study import shared_features
-from convtl.study.shared_features import KIND, Prefix, SharedFeatures
+from convtl.study.materials import shared_features
+from convtl.study.materials.shared_features import KIND, Prefix, SharedFeatures
 from convtl.training.features import Forward
 
 NETWORK = LeNet5Config().build((16, 16, 3), 4)

@@ -1,4 +1,4 @@
-"""What is measured beside accuracy: one registry of names and functions, of trials and of studies."""
+"""What is measured beside accuracy: a registry of names and functions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Outputs of a net's units for a few images, before and after tuning: `feature_maps/TRIAL.npz` in `out`.
+"""Outputs of a net's units for a few images, before and after tuning.
 
-Small, and enough to draw a report's pictures again when data and nets are gone.
+Kept in `feature_maps/TRIAL.npz`: enough to draw a report's pictures again when data and nets are gone.
 """
 
 import zipfile
@@ -69,11 +69,11 @@ def write_maps(
     """
     first = network.weighted[0]
     shape = network.shape_before(network.index(first))
-    pairs = {"kernels": [_kernels(own[first], shape) for own in variables]}
+    pairs = {"kernels": [_kernels(net[first], shape) for net in variables]}
     for unit in network.weighted:
         kind = "maps" if outputs[0][unit].ndim == 4 else "means"
-        pairs[f"{kind}/{unit}"] = [_excerpt(own[unit], labels) for own in outputs]
-    shares = [[between_classes(own[unit], labels) for unit in network.weighted] for own in outputs]
+        pairs[f"{kind}/{unit}"] = [_excerpt(net[unit], labels) for net in outputs]
+    shares = [[between_classes(net[unit], labels) for unit in network.weighted] for net in outputs]
     arrays: dict[str, Any] = {
         "images": about["images"],
         "classes": np.asarray(about["classes"][:_CLASSES]),
@@ -112,15 +112,15 @@ def _of_kind(pairs: Mapping[str, Any], kind: str) -> dict[str, Pair]:
 
 
 def _excerpt(outputs: np.ndarray, labels: Int[np.ndarray, " n"]) -> np.ndarray:
-    """Maps of the first images, thinned out; of vectors means by class, of either half of the images."""
+    """Thinned maps of the first images; of vectors means by class of either half."""
     if outputs.ndim == 4:
         step = -(-max(outputs.shape[1:3]) // _SIDE)
         return outputs[:PICTURES, ::step, ::step, :_CHANNELS]
     flat = outputs.reshape(len(outputs), -1)[:, :_FEATURES]
     classes = [flat[labels == label] for label in range(int(labels.max()) + 1)][:_CLASSES]
     # A class of a single image has but one half.
-    halves = [[own[half::2] if len(own) > 1 else own for own in classes] for half in range(2)]
-    return np.asarray([[own.mean(0) for own in half] for half in halves])
+    halves = [[x[half::2] if len(x) > 1 else x for x in classes] for half in range(2)]
+    return np.asarray([[x.mean(0) for x in half] for half in halves])
 
 
 def _kernels(variables: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
@@ -134,9 +134,9 @@ def _kernels(variables: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray
 
 
 def between_classes(outputs: Float[np.ndarray, "n ..."], labels: Int[np.ndarray, " n"]) -> float:
-    """Share of the outputs' variance between the means of classes, in [0, 1]; nan without variance.
+    """Share of the outputs' variance between the means of classes, in [0, 1].
 
-    Of n random outputs of k classes it is (k - 1) / (n - 1) on average.
+    nan without variance. Of n random outputs of k classes it is (k - 1) / (n - 1) on average.
     """
     flat = outputs.reshape(len(outputs), -1).astype(np.float64)
     centred = flat - flat.mean(0)

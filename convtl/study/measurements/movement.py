@@ -1,4 +1,4 @@
-"""How far each unit of a net moved in fine-tuning: its weights, and its outputs for the same images."""
+"""How far each unit of a net moved in fine-tuning: its weights, and its outputs."""
 
 from functools import lru_cache, partial
 from pathlib import Path
@@ -35,7 +35,7 @@ def measure_movement(
     images, labels = data.held_out("validation")
     rows = first_of_each(labels, IMAGES)
     variables = (materials.start(trial).variables, tuned)
-    before, after = (unit_outputs(network, own, images[rows]) for own in variables)
+    before, after = (unit_outputs(network, net, images[rows]) for net in variables)
     if trial.replicate == min(trial.settings.replicate or (0,)):
         pictures = data.pixels("validation", data.draw.validation[rows[:PICTURES]])
         about = {"images": pictures, "classes": data.class_names}
@@ -57,7 +57,7 @@ def moved(
       there is no such number: a head of zeros has no size, and its outputs do not vary.
     """
     old, new = outputs
-    before, after = ({unit: own[unit] for unit in old} for own in variables)
+    before, after = ({unit: net[unit] for unit in old} for net in variables)
     steps = weight_displacement(before, after)
     with threadpool_limits(1):  # as in `convtl.study.measurements.similarity`
         return {
@@ -68,7 +68,10 @@ def moved(
 def unit_outputs(
     network: Network, variables: Variables, images: Float[np.ndarray, "n height width channels"]
 ) -> Outputs:
-    """Outputs of each unit with weights in inference mode, for images as the net takes them.
+    """Outputs of each unit with weights, in inference mode.
+
+    Args:
+      images: as the net takes them.
 
     Raises:
       ValueError: no images.

@@ -1,4 +1,4 @@
-"""How similar a source is to a target, measured before fine-tuning: `similarity.jsonl` in `out`.
+"""How similar a source is to a target (`similarity.jsonl` in `out`).
 
 Distances between the images, in a space that no net had a hand in, may test claims about similarity.
 Estimators from the source net's features predict where to transfer from; a probe of frozen features is
@@ -37,6 +37,8 @@ PER_CLASS = 20
 """Images of a class, at most: 240 for 12 classes, which one chunk of a forward pass holds."""
 MOST = 600
 """Images of a side, at most; exact transport takes about n^3."""
+_THREADS = 1
+"""Of linear algebra: on matrices this small more take up to 100 times as long, and change the last bits."""
 _FEWEST = 2
 """Images of a side that a distance needs."""
 SPACE = PixelSpace()
@@ -73,9 +75,9 @@ def data_distances(
     sides = [(source_images, source_labels), (target_images, target_labels)]
     count = min(MOST, *(len(first_of_each(labels)) for _, labels in sides))
     chosen = [first_of_each(labels, count) for _, labels in sides]
-    images = [standardise(own[rows]) for (own, _), rows in zip(sides, chosen, strict=True)]
-    labels = [np.asarray(own)[rows] for (_, own), rows in zip(sides, chosen, strict=True)]
-    with _one_thread():
+    images = [standardise(side[0][rows]) for side, rows in zip(sides, chosen, strict=True)]
+    labels = [np.asarray(side[1])[rows] for side, rows in zip(sides, chosen, strict=True)]
+    with threadpool_limits(_THREADS):
         source, target = map(SPACE, images)
         return {
             "mmd2": distance.mmd2_unbiased(source, target),
@@ -90,10 +92,10 @@ def transferability_of(
     images: Float[np.ndarray, "n height width channels"],
     labels: Integer[np.ndarray, " n"],
 ) -> dict[str, float]:
-    """Estimators of how well a source net transfers to labelled target images; larger is better.
+    """Estimators of how well a source net transfers to target images.
 
-    Features are what enters the head (flattened), source probabilities the softmax of the source's own
-    head. Of the images, the first `PER_CLASS` of each class, at most `MOST`.
+    Larger is better. Features are what enters the head, source probabilities the softmax of the source's
+    own head. Of the images, the first `PER_CLASS` of each class, at most `MOST`.
 
     Args:
       network: the source's, with its own head.
@@ -112,7 +114,7 @@ def transferability_of(
     inner = body(variables, np.asarray(images)[rows])
     features = inner.reshape(len(inner), -1)
     probabilities = np.exp(log_softmax(head(variables, inner)))
-    with _one_thread():
+    with threadpool_limits(_THREADS):
         return {
             "leep": transferability.leep(probabilities, labels),
             "nce": transferability.nce(probabilities, labels),
@@ -126,9 +128,9 @@ def transferability_of(
 def first_of_each(
     labels: Integer[np.ndarray, " n"], most: int | None = None
 ) -> Int[np.ndarray, " m"]:
-    """Rows of the first `PER_CLASS` images of each class, the first of every class before any second.
+    """Rows of the first `PER_CLASS` images of each class.
 
-    Cut to `most`, so classes stay balanced to within one image.
+    The first of every class come before any second. Cut to `most`, so classes stay balanced to within one image.
     """
     labels = np.asarray(labels)
     by_class = np.argsort(labels, kind="stable")
@@ -137,15 +139,6 @@ def first_of_each(
     rank[by_class] = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
     turn = np.lexsort((labels, rank))
     return turn[rank[turn] < PER_CLASS][:most]
-
-
-def _one_thread() -> threadpool_limits:
-    """Run NumPy's and SciPy's linear algebra on one thread.
-
-    On matrices this small threads take up to a hundred times as long, and their number would reach the
-    last bits of the results.
-    """
-    return threadpool_limits(1)
 
 
 @lru_cache(maxsize=16)
@@ -159,7 +152,7 @@ def _body_and_head(network: Network) -> tuple[Forward, Forward]:
 
 
 def measure_similarity(trials: Sequence[Trial], materials: Materials, out: Path, say: Say) -> None:
-    """Take the measures that `out` does not hold yet; a kill loses at most one of them."""
+    """Take the measures that `out` does not hold; a kill loses at most one."""
     entries = _entries(out)
     largest: dict[tuple[Any, ...], int] = {}
     places: dict[str, Trial] = {}
@@ -187,7 +180,7 @@ def _draw_of(trial: Trial) -> tuple[str, int | None]:
 
 
 def _to_measure(entry: Mapping[str, Any] | None, n_used: int) -> bool:
-    """Whether there are measures to be taken, now that trials use `n_used` images a class."""
+    """Whether measures are missing, if trials use `n_used` images a class."""
     if entry is None:
         return True
     return "without" in entry and n_used < int(entry["without"]["n_used"])
@@ -195,26 +188,27 @@ def _to_measure(entry: Mapping[str, Any] | None, n_used: int) -> bool:
 
 def _measures(trial: Trial, materials: Materials, n_used: int) -> dict[str, Any]:
     """`measures`, and `without` where too few images are left that no trial uses."""
+    entry: dict[str, Any] = {"measures": {}}
     data, name = materials.target_data(trial), source_name(trial.source)
-    pool = data.draw.train.shape[1]
     if name.base == "same_classes":  # pretrained on just these images
-        return {"measures": {}}
-    positions = data.draw.train[:, -PER_CLASS:]
-    measures: dict[str, float] = {}
+        return entry
+    pool, positions = data.draw.train.shape[1], data.draw.train[:, -PER_CLASS:]
     enough = pool - n_used >= PER_CLASS
-    # A distance between data needs no net, so it may look at images that nets are trained on.
-    if not enough and (name.variant or name.base == "self" or positions.size < _FEWEST):
-        return {"measures": measures, "without": {"n_used": n_used, "pool": pool}}
+    if not enough:
+        entry["without"] = {"n_used": n_used, "pool": pool}
+        # A distance between data needs no net, so it may look at images that nets are trained on.
+        if name.variant or name.base == "self" or positions.size < _FEWEST:
+            return entry
     pixels = data.pixels("train", positions.ravel())
     labels = np.repeat(np.arange(len(positions)), positions.shape[1])
     request = materials.sources.requests(trial)[0]
     # A control has the images of its source; those that imported weights were trained on are not at hand.
     if not name.variant and isinstance(request, SourceRequest):
-        measures |= data_distances(*request.images("train"), pixels, labels)
-    if not enough:
-        return {"measures": measures, "without": {"n_used": n_used, "pool": pool}}
-    net, inputs = materials.sources.net(trial), normalised(pixels, data.normalisation)
-    return {"measures": measures | transferability_of(request.network(), net, inputs, labels)}
+        entry["measures"] |= data_distances(*request.images("train"), pixels, labels)
+    if enough:
+        net, inputs = materials.sources.net(trial), normalised(pixels, data.normalisation)
+        entry["measures"] |= transferability_of(request.network(), net, inputs, labels)
+    return entry
 
 
 # --- file ---------------------------------------------------------------------------------------------

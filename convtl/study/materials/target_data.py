@@ -63,7 +63,7 @@ class TargetData:
         return keeps_pixels(self._shift)
 
     def positions(self, split: str, n_per_class: int | None = None) -> Int[np.ndarray, "n"]:
-        """Positions of the images in the domain's split; all training images without `n_per_class`."""
+        """Positions in the domain's split; all training images without `n_per_class`."""
         if split == "train":
             return self.draw.subset(n_per_class or self.draw.train.shape[1])
         return self.draw.validation if split == "validation" else self.draw.test

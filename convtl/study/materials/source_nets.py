@@ -1,4 +1,4 @@
-"""From a trial's source to what is pretrained, and to the weights that the trial starts from."""
+"""From a trial's source to what is pretrained, and to its weights."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +19,8 @@ from convtl.models.network import Network, Variables
 from convtl.models.weights import check, imported, imported_key, network_of
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
+from convtl.study.materials.target_data import TargetData
 from convtl.study.sources import SourceName, mixture_of, source_name
-from convtl.study.target_data import TargetData
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.features import CHUNK
 from convtl.training.pretrain import SourceNet, SourceRequest, ensure_sources
@@ -32,7 +32,7 @@ Part = tuple[Domain, SourceDraw]
 
 @dataclass(frozen=True)
 class ImportedRequest:
-    """A source net whose weights come from elsewhere; the same for every target and replicate.
+    """A source net with imported weights; the same for every target and replicate.
 
     Attributes:
       name: in the registry `weights`.
@@ -90,7 +90,7 @@ class SourceNets:
         self._variables = lru_cache(maxsize=64)(self._weights_or_control)
 
     def requests(self, trial: Trial) -> tuple[Request, ...]:
-        """Nets that a trial's start is made of, the source itself first; none for a fresh one.
+        """Nets that a trial's start is made of, the source first; none for a fresh one.
 
         Raises:
           UserError: the domains do not fit together, or have too few classes or images.
@@ -212,7 +212,7 @@ class SourceNets:
         )
 
     def _same_classes(self, trial: Trial) -> Part:
-        """Draw the target's classes in images from the end of the pool, which no trial uses."""
+        """Take the target's classes in images from the end of the pool."""
         data, size = self._target_data(trial), trial.settings.pretrain.images_per_class
         pool = data.draw.train.shape[1]
         if trial.n_per_class + size > pool:
@@ -265,7 +265,7 @@ class SourceNets:
         return about | {"accuracy": None, "accuracy_by_part": []} if untrained else about
 
     def net(self, trial: Trial) -> Variables:
-        """Weights of the source net, or of the control that is made of it, with its own head."""
+        """Weights of the source net, or of the control made of it, with its own head."""
         return self._variables(self.requests(trial), source_name(trial.source).variant)
 
     def _weights_or_control(self, requests: Sequence[Request], variant: str) -> Variables:

@@ -1,4 +1,4 @@
-"""Prefix features on disk: of a net that all replicates share, one file for a domain and boundary.
+"""Prefix features on disk, of a net that all replicates share.
 
 Imported weights are the same in every replicate, and so is what enters the boundary for an image. The
 features of a whole split are written to the cache; trials and processes map them into memory. Where
@@ -117,7 +117,7 @@ class SharedFeatures:
 def passes(
     network: Network, variables: Variables, first: int, boundary: int, images: Images
 ) -> Iterator[np.ndarray]:
-    """Compute what enters unit `boundary`, one chunk of images after another, on all devices.
+    """Compute what enters unit `boundary`, chunk by chunk, on all devices.
 
     Args:
       first: index of the unit that `images` enter; it changes no bit.

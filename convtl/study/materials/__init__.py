@@ -1,4 +1,4 @@
-"""What trials are made of, shared between them: domains, target images, networks, starting nets."""
+"""What trials share: domains, target images, networks, nets to start from."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
@@ -18,10 +18,10 @@ from convtl.models.registry import build_network
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
-from convtl.study.shared_features import Prefix, SharedFeatures
-from convtl.study.source_nets import ImportedRequest, SourceNets
+from convtl.study.materials.shared_features import Prefix, SharedFeatures
+from convtl.study.materials.source_nets import ImportedRequest, SourceNets
+from convtl.study.materials.target_data import TargetData
 from convtl.study.sources import normalisation_of, source_name
-from convtl.study.target_data import TargetData
 from convtl.transfer.graft import fresh_variables, graft
 
 Value = TypeVar("Value")
@@ -44,14 +44,14 @@ class Recent(OrderedDict[Hashable, Value]):
 
 
 class Start:
-    """The net that a trial starts from, with digests of its leaves from before training."""
+    """The net that a trial starts from, with digests of its leaves."""
 
     def __init__(self, variables: Variables, name: Hashable) -> None:
         self.variables, self.name = variables, name
         self.digests = {unit: checkpoint.digests(leaves) for unit, leaves in variables.items()}
 
     def frozen_ok(self, tuned: Variables, trained: Iterable[str]) -> bool:
-        """Whether weights and statistics of all units that were not trained have the same bits."""
+        """Whether weights and statistics of all frozen units have the same bits."""
         frozen = set(self.variables) - set(trained)
         return all(checkpoint.digests(tuned[unit]) == self.digests[unit] for unit in frozen)
 
@@ -130,7 +130,7 @@ class Materials:
         return Prefix(network, start.variables, weights, model, data.domain, data.normalisation)
 
     def check(self, trials: Iterable[Trial]) -> None:
-        """Refuse trials whose images, classes or weights do not suffice; counts come first.
+        """Refuse trials whose images, classes or weights do not suffice.
 
         Raises:
           UserError: with the key to change.
@@ -185,7 +185,7 @@ class Materials:
 
 
 def _taken(network: Network, trial: Trial) -> frozenset[str]:
-    """Units that come from the source: all but a fresh head, or those below fresh upper units."""
+    """Units that come from the source: all but a fresh head or fresh upper units."""
     settings = trial.settings
     if settings.upper_init == "fresh":
         frozen = [name for name in network.weighted if name not in trial.trained_units]
