@@ -137,10 +137,12 @@ def _agrees(settings: Config, known: Mapping[str, str], axis: str, row: Mapping[
     relative = base.base in RELATIVE_SOURCES or mixture_of(settings, base) is not None
     varies = axis == "source" and relative
     if name in known and not varies:
-        return recorded == known[name]
+        return bool(recorded == known[name])
     try:
         stands_for = equivalent_source(settings, name, row.get("similarity")) if varies else None
-        return recorded == content_of(settings, axis, stands_for or name, str(row.get("target")))
+        return bool(
+            recorded == content_of(settings, axis, stands_for or name, str(row.get("target")))
+        )
     except KeyError:
         return False
     except UserError:  # its data are not at hand, and the study at hand does not use them
