@@ -74,9 +74,9 @@ def checked(
     """A `Check` from one yes or no a study."""
     yes = np.asarray(happened, bool)
     hits = int(yes.sum())
-    found = binomial_interval(hits, len(yes), 0.999)
+    interval = binomial_interval(hits, len(yes), 0.999)
     rate = hits / len(yes)
-    return Check(check, m, setting, len(yes), rate, found.low, found.high, relation, expected)
+    return Check(check, m, setting, len(yes), rate, interval.low, interval.high, relation, expected)
 
 
 def one_contrast(studies: int) -> Iterator[Check]:
@@ -91,7 +91,7 @@ def one_contrast(studies: int) -> Iterator[Check]:
             yield checked(
                 "false positives, sign flip", m, shape, rejected, "=" if fair else "", level
             )
-            inside = [found.low <= 0 <= found.high for found in map(sign_flip_interval, x)]
+            inside = [each.low <= 0 <= each.high for each in map(sign_flip_interval, x)]
             text = "coverage, sign-flip interval"
             yield checked(text, m, shape, np.array(inside), "=" if fair else "", 1 - level)
             for method in ("percentile", "BCa"):
@@ -104,7 +104,7 @@ def bootstrap_covers(
     x: Float[np.ndarray, "studies replicates"], mean: float, method: str, draws: int = 1_000
 ) -> np.ndarray:
     """Whether the 95 % bootstrap interval of the mean covers a mean, for each study."""
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         (x,),
         np.mean,
         axis=1,
@@ -114,7 +114,7 @@ def bootstrap_covers(
         method=method,
         rng=generator(0, "bootstrap covers", method, *x.shape),
     ).confidence_interval
-    return (found.low <= mean) & (mean <= found.high)
+    return (interval.low <= mean) & (mean <= interval.high)
 
 
 def several_claims(studies: int) -> Iterator[Check]:
@@ -181,5 +181,5 @@ def equivalences(studies: int) -> Iterator[Check]:
 def calibration_table(studies: int = STUDIES) -> pd.DataFrame:
     """All checks, one a row, with the columns of `Check` and `holds`."""
     parts = (one_contrast, several_claims, source_ladders, equivalences)
-    found = [check for part in parts for check in part(studies)]
-    return pd.DataFrame([{**vars(check), "holds": check.holds} for check in found])
+    checks = [check for part in parts for check in part(studies)]
+    return pd.DataFrame([{**vars(check), "holds": check.holds} for check in checks])

@@ -32,7 +32,7 @@ def contrasts(
     shape: Shape = "normal",
     stream: tuple[str | int, ...] = (),
 ) -> Float[np.ndarray, "studies claims replicates"]:
-    """Contrasts of simulated studies: effect + noise of the replicate + noise of its own, logits.
+    """Contrasts of simulated studies (logits): effect + noise of the replicate + noise.
 
     Args:
       sd: spread over replicates; shared: share of its variance that all claims of a replicate have alike.
@@ -46,9 +46,9 @@ def contrasts(
             return draw.standard_t(5, size) / np.sqrt(5 / 3)
         return draw.standard_normal(size) if shape == "normal" else draw.exponential(1, size) - 1
 
-    common, own = noise((studies, 1, m)), noise((studies, len(effects), m))
+    common, separate = noise((studies, 1, m)), noise((studies, len(effects), m))
     return np.asarray(effects)[:, None] + sd * (
-        np.sqrt(shared) * common + np.sqrt(1 - shared) * own
+        np.sqrt(shared) * common + np.sqrt(1 - shared) * separate
     )
 
 
@@ -62,10 +62,10 @@ def ladders(
     source_sd: float = SD,
     stream: tuple[str | int, ...] = (),
 ) -> Float[np.ndarray, "studies replicates sources"]:
-    """D on a ladder of sources: slope x place + what is peculiar to a source + noise of the cell.
+    """D on a ladder of sources: slope x place + effect of the source + noise.
 
-    What is peculiar to a source (logits, spread `source_sd`) is the same in all replicates of a study:
-    replicates draw nets and images anew, not scripts.
+    The effect of a source (logits, spread `source_sd`) is the same in all replicates of a study: replicates draw
+    nets and images anew, not scripts.
     """
     draw = generator(0, "ladder", *stream)
     peculiar = source_sd * draw.standard_normal((studies, 1, sources))

@@ -131,7 +131,7 @@ def last_stage(net: Any) -> list[nn.Module]:
 
 
 class Fitting:
-    """Updates of a net with Adam; modules that are not trained are in inference mode, without gradients."""
+    """Updates of a net with Adam; other modules are in inference mode, without gradients."""
 
     def __init__(self, net: nn.Module, trained: Sequence[nn.Module], setting: Setting) -> None:
         self.net = deepcopy(net).to(memory_format=setting.layout)

@@ -26,6 +26,8 @@ from convtl.training.runs import Recipe, Run
 from convtl.transfer.plan import make_plan, resolve_depth
 
 RATE = 1e-3
+_BATCH, _CLASSES = 64, 12
+"""Of LeNet-5."""
 CLOSE = 5e-3
 """Largest difference of losses, and of features, as a share of the largest."""
 _COMPARED = 20
@@ -80,64 +82,66 @@ def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
 
 def lenet(amounts: Amounts, torch: bool) -> list[Result]:
     """Full fine-tuning of LeNet-5: many runs in one program, and one run alone."""
-    batch, classes, updates = 64, 12, amounts.updates
+    title = "LeNet-5, all layers, batch 64: {}, images/s"
     results = [
-        Result(
-            "lenet batched",
-            "LeNet-5, all layers, batch 64: runs batched over trials, images/s",
-            2.0,
-        ),
-        Result("lenet alone", "LeNet-5, all layers, batch 64: one run alone, images/s", 1.3),
+        Result("lenet batched", title.format("runs batched over trials"), 2.0),
+        Result("lenet alone", title.format("one run alone"), 1.3),
     ]
     if not torch:
         return results
+    settings, updates = parse(compose([])), amounts.updates
+    network = build_network(settings.models["lenet5"], (28, 28, 1), _CLASSES)
+    variables = jax.tree.map(np.asarray, jax.jit(network.init)(jax.random.key(0)))
+    setting, theirs = _torch_lenet(variables, updates)
+    make_trainer = partial(_trainer, settings, network, "all", _BATCH, updates)
+    one_device = Layout((jax.local_devices()[0],))
+    trainers = [make_trainer(runs=settings.lanes), make_trainer(layout=one_device)]
+    sides = {
+        result.name: partial(trainer.train, [Run(variables, RATE, _batches)] * trainer.width)
+        for result, trainer in zip(results, trainers, strict=True)
+    }
+    losses = theirs()[:_COMPARED]
+    wrong = [_difference(train()[0].losses[:_COMPARED], losses) for train in sides.values()]
+    times = interleaved(sides | {"torch": theirs}, amounts.rounds)
+    shown = updates * _BATCH
+    return [
+        replace(
+            result,
+            ours=f"{width * shown / median(times[result.name]):,.0f} ({width} at once)",
+            theirs=f"{shown / median(times['torch']):,.0f} ({setting})",
+            figures=ratios(times[result.name], times["torch"], width),
+            wrong=difference,
+        )
+        for result, width, difference in zip(
+            results, (trainer.width for trainer in trainers), wrong, strict=True
+        )
+    ]
+
+
+_IMAGES = np.random.default_rng(0).standard_normal((512, 28, 28, 1), np.float32)
+
+
+def _batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images (updates, batch, 28, 28, 1) and labels for LeNet-5, made up."""
+    rows = batch_indices(0, ("speed",), len(_IMAGES), _BATCH, first, stop)
+    return _IMAGES[rows], (rows % _CLASSES).astype(np.int32)
+
+
+def _torch_lenet(variables: Variables, updates: int) -> tuple[Any, Callable[[], np.ndarray]]:
+    """PyTorch's fastest setting, and what trains the same net on the same batches."""
     import torch_side
 
-    settings = parse(compose([]))
-    network = build_network(settings.models["lenet5"], (28, 28, 1), classes)
-    variables = jax.tree.map(np.asarray, jax.jit(network.init)(jax.random.key(0)))
-    images = np.random.default_rng(0).standard_normal((512, 28, 28, 1), np.float32)
-    labels = (np.arange(512) % classes).astype(np.int32)
-
-    def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = batch_indices(0, ("speed",), len(images), batch, first, stop)
-        return images[rows], labels[rows]
-
     def make(setting: torch_side.Setting) -> Callable[[], np.ndarray]:
-        net = torch_side.LeNet5(classes)
+        net = torch_side.LeNet5(_CLASSES)
         net.load(variables)
         fitting = torch_side.Fitting(net, [net], setting)
         pairs = [
             (setting.placed(x), torch_side.labels_of(y))
-            for x, y in zip(*batches(0, updates), strict=True)
+            for x, y in zip(*_batches(0, updates), strict=True)
         ]
         return lambda: fitting.run(pairs, [RATE] * updates)
 
-    setting, theirs = torch_side.fastest(make)
-    make_trainer = partial(_trainer, settings, network, "all", batch, updates)
-    trainers = {
-        "lenet batched": make_trainer(runs=settings.lanes),
-        "lenet alone": make_trainer(layout=Layout((jax.local_devices()[0],))),
-    }
-    runs = {name: [Run(variables, RATE, batches)] * t.width for name, t in trainers.items()}
-    sides = {name: partial(t.train, runs[name]) for name, t in trainers.items()}
-    wrong = {
-        name: _difference(train()[0].losses[:_COMPARED], theirs()[:_COMPARED])
-        for name, train in sides.items()
-    }
-    times = interleaved(sides | {"torch": theirs}, amounts.rounds)
-    shown = updates * batch
-    return [
-        replace(
-            result,
-            ours=f"{trainers[result.name].width * shown / median(times[result.name]):,.0f} "
-            f"({trainers[result.name].width} at once)",
-            theirs=f"{shown / median(times['torch']):,.0f} ({setting})",
-            figures=ratios(times[result.name], times["torch"], trainers[result.name].width),
-            wrong=wrong[result.name],
-        )
-        for result in results
-    ]
+    return torch_side.fastest(make)
 
 
 def nets(amounts: Amounts, torch: bool) -> list[Result]:
