@@ -129,16 +129,15 @@ def _nested(leaves: Mapping[str, np.ndarray | None]) -> dict[str, Any]:
 
 @contextmanager
 def _checkpointer() -> Iterator[Any]:
-    """Orbax with a folder for each leaf; in silence, since its errors are raised as well as logged.
-
-    Its OCDBT databases cannot be merged below a folder with brackets in its name.
-    """
+    """Orbax in silence, since its errors are raised too; without OCDBT, which fails below brackets in a path."""
     import orbax.checkpoint as ocp  # here: importing it takes half a second
 
-    alone = ocp.options.MultiprocessingOptions()
-    if jax.distributed.is_initialized():  # the process that writes waits for no other
-        process = jax.process_index()
-        alone = ocp.options.MultiprocessingOptions(process, {process}, f"process-{process}")
+    process = jax.process_index() if jax.distributed.is_initialized() else 0
+    alone = ocp.options.MultiprocessingOptions(  # the process that writes waits for no other
+        primary_host=process,
+        active_processes={process} if jax.distributed.is_initialized() else None,
+        barrier_sync_key_prefix=f"process-{process}",
+    )
     log = logging.getLogger("absl")
     log.addFilter(_SILENT)
     try:
