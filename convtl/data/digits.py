@@ -10,10 +10,8 @@ from convtl.config.domains import DigitsConfig
 from convtl.config.roles import dump
 from convtl.data.splits import (
     Domain,
-    ImageWriter,
     Store,
-    images_file,
-    save_labels,
+    save_split,
     stratified_parts,
 )
 
@@ -45,8 +43,6 @@ def load(config: DigitsConfig, store: Store) -> Domain:
         labels = raw.target.astype(np.int32)
         parts = stratified_parts(labels, _SHARES, keys.generator(0, "digits", VERSION))
         for split, part in parts.items():
-            with ImageWriter(images_file(folder, split), len(part), (*extent, 1)) as file:
-                file.append(images[part])
-            save_labels(folder, split, labels[part])
+            save_split(folder, split, images[part], (*extent, 1), labels[part])
 
     return store.decoded(tuple(str(digit) for digit in range(10)), build)

@@ -6,8 +6,9 @@ A kind is a module with `identity(config)`, all that determines its images, and 
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from convtl import keys
@@ -38,30 +39,23 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Kind:
-    """How domains of one kind of config are identified and loaded."""
-
-    identity: Callable[[Any], dict[str, Any]]
-    load: Callable[[Any, Store], Domain]
-
-
-def _mixture(config: MixtureConfig, *_: Store) -> Any:
-    raise UserError(
-        f"kind: 'mixture' (of '{config.near}' and '{config.far}') has classes only beside a target; "
-        "accepted: as source"
-    )
-
-
-KINDS: Mapping[type, Kind] = {
-    TypedScriptConfig: Kind(typed_script.identity, typed_script.load),
-    DigitsConfig: Kind(digits.identity, digits.load),
-    PatchesConfig: Kind(patches.identity, patches.load),
-    NoiseConfig: Kind(noise.identity, noise.load),
-    TfdsConfig: Kind(tfds.identity, tfds.load),
-    ImageFolderConfig: Kind(folder.identity, folder.load),
-    MixtureConfig: Kind(_mixture, _mixture),
+KINDS: Mapping[type, ModuleType] = {
+    TypedScriptConfig: typed_script,
+    DigitsConfig: digits,
+    PatchesConfig: patches,
+    NoiseConfig: noise,
+    TfdsConfig: tfds,
+    ImageFolderConfig: folder,
 }
+
+
+def _kind(config: DomainConfig) -> ModuleType:
+    if isinstance(config, MixtureConfig):
+        raise UserError(
+            f"kind: 'mixture' (of '{config.near}' and '{config.far}') has classes only beside a target; "
+            "accepted: as source"
+        )
+    return KINDS[type(config)]
 
 
 def identity(config: DomainConfig) -> dict[str, Any]:
@@ -70,7 +64,8 @@ def identity(config: DomainConfig) -> dict[str, Any]:
     Raises:
       UserError: the domain's data cannot be found or are not understood.
     """
-    return KINDS[type(config)].identity(config)
+    content: dict[str, Any] = _kind(config).identity(config)
+    return content
 
 
 def load_domain(
@@ -99,7 +94,7 @@ def load_domain(
     with _named(name):
         digest = keys.digest(identity(config))
         store = Store(name, config, digest, cache, say or (lambda line: None), data or DataConfig())
-        domain = KINDS[type(config)].load(config, store)
+        domain: Domain = _kind(config).load(config, store)
 
     @functools.cache
     def load() -> Mapping[str, Split]:

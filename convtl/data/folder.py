@@ -4,11 +4,11 @@ import functools
 import hashlib
 import os
 import re
-import time
 import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from convtl import keys
 from convtl.config.domains import ImageFolderConfig
 from convtl.config.roles import content
-from convtl.data.images import (
-    Pool,
-    Recipe,
-    build_splits,
-    listed,
-    load_pictures,
-)
+from convtl.data.images import Pool, SplitBuilder, listed, load_pictures
 from convtl.data.pictures import (
     DEEP_MODES,
     Fit,
@@ -56,8 +50,6 @@ _NAMES = {
 """Split -> what its folder may be called, in any case, with or without `_set`."""
 SHARES = {"validation": 0.15, "test": 0.25}
 """Of each class, where there is no folder for the split; caps leave more to training."""
-_SETTLED_NS = 2_000_000_000
-"""A file that was changed this short a time ago may change again without a sign of it."""
 _IGNORED = frozenset(
     {"$RECYCLE.BIN", "@eaDir", "System Volume Information", "__MACOSX", "__pycache__", "lost+found"}
 )
@@ -120,37 +112,27 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 def _examined(path: Path) -> tuple[str | None, bool]:
     """Return the SHA-256 of a file, None if it cannot be read, and whether it holds deep grey levels.
 
-    The time of the last change of the file's record (`st_ctime`) cannot be set by programs, but clocks of
-    files tick slowly: of a file changed just now, a second change might go unseen.
+    A file is read again in this process only if its record has changed, of which programs cannot set the time.
     """
     try:
         facts = path.stat()
-        if time.time_ns() - max(facts.st_mtime_ns, facts.st_ctime_ns) < _SETTLED_NS:
-            return _read(path)
-        return _remembered(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
+        return _read(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
     except OSError:
         return None, False
 
 
-def _read(path: Path) -> tuple[str, bool]:
+@functools.cache
+def _read(path: Path, *facts: int) -> tuple[str, bool]:
+    del facts
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not may_be_deep(path.name):
         return digest, False
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
-                return digest, picture.mode in DEEP_MODES
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
+            return digest, picture.mode in DEEP_MODES
     except Exception:  # no picture, or a damaged one
         return digest, False
-
-
-@functools.cache
-def _remembered(path: Path, *facts: int) -> tuple[str, bool]:
-    """Return the digest of a file about which these facts hold; one process needs it for every trial."""
-    del facts
-    return _read(path)
 
 
 # --- layout -------------------------------------------------------------------------------------------
@@ -180,7 +162,7 @@ class Tree:
         if counts.min() >= needed:
             return
         label = int(np.argmin(counts))
-        files = [path for path, own in self.files["train"] if own == label]
+        files = [path for path, its_label in self.files["train"] if its_label == label]
         unread = Counter(filter(None, (unread_format(path.name) for path in files)))
         counted = [f"{len(files)} file{'s' * (len(files) != 1)}"]
         counted += [f"{unread[suffix]} {unread_reason(f'x{suffix}')}" for suffix in sorted(unread)]
@@ -329,27 +311,21 @@ def load(config: ImageFolderConfig, store: Store) -> Domain:
     for line in tree.unused:
         store.say(f"{store.name}: {line}")
     domain = load_pictures(
-        store, tree.class_names, lambda folder: _build(folder, tree, config, store)
+        store, tree.class_names, lambda place: _build(place, tree, config, store)
     )
     tree.refuse_few(domain.split("train").labels, 1)
     return domain
 
 
 def _build(folder: Path, tree: Tree, config: ImageFolderConfig, store: Store) -> None:
-    levels = _levels(path for files in tree.files.values() for path, _ in files)
+    paths = (path for files in tree.files.values() for path, _ in files)
+    levels = _levels(paths, store.data.memory_gb * 1e9)
     channels = 1 if config.grey else 3
-    recipe = Recipe(
-        key="path",
-        value=config.path,
-        fit=Fit(config.size, channels, config.crop, config.interpolation, levels),
-        shape=(config.size, config.size, channels),
-        shares=SHARES,
-        rng=keys.generator(0, "folder", _DRAW),
-        caps=config.per_class,
-        broken=config.broken,
-    )
+    fit = Fit(config.size, channels, config.crop, config.interpolation, levels)
+    shape = (config.size, config.size, channels)
     pools = {split: _pool(files, config) for split, files in tree.files.items()}
-    build_splits(folder, pools, recipe, store, levels)
+    rng = keys.generator(0, "folder", _DRAW)
+    SplitBuilder(folder, store, config, config.path, pools, fit, shape, SHARES, rng).build()
 
 
 def _pool(files: Sequence[tuple[Path, int]], config: ImageFolderConfig) -> Pool:
@@ -370,17 +346,20 @@ def _pool(files: Sequence[tuple[Path, int]], config: ImageFolderConfig) -> Pool:
     )
 
 
-def _levels(paths: Iterable[Path]) -> Levels | None:
-    """Return black and white of the deep grey pictures among the files; None where there are none."""
+def _levels(paths: Iterable[Path], memory: float) -> Levels | None:
+    """Return black and white of the deep grey pictures among the files; None where there are none.
+
+    Args:
+      memory: bytes; larger pictures are refused when they are decoded.
+    """
     ranges = []
     for path in paths:
         if _examined(path)[1]:
-            try:
-                with Image.open(path) as picture:
+            with suppress(Exception), Image.open(path) as picture:  # told when it is decoded
+                if Fit(None).memory(picture) < memory:
                     ranges.append(extremes(picture))
-            except Exception:  # found broken when it is decoded
-                continue
-    return common_levels(found for found in ranges if found is not None)
+                picture.close()  # frees its pixels
+    return common_levels(ranges)
 
 
 def largest_class(config: ImageFolderConfig) -> int:

@@ -1,4 +1,4 @@
-"""Glyphs of matplotlib's bundled fonts: which faces there are, what they cover, how their letters look.
+"""Glyphs of matplotlib's bundled fonts: the faces, what they cover, how their letters look.
 
 The fonts are read by file, never through matplotlib's fallback: the "Last Resort" font claims every code
 point and would draw the same placeholder box for all.
@@ -30,16 +30,15 @@ _FINE = 480.0
 
 @functools.cache
 def face_files() -> dict[str, Path]:
-    """Name of each usable bundled face -> its font file ("DejaVu Sans", "DejaVu Sans Bold", ...)."""
-    import matplotlib  # heavy, and only wanted where letters are drawn
+    """Return name of each usable bundled face -> its font file ("DejaVu Sans", "DejaVu Sans Bold", ...)."""
+    import matplotlib  # heavy, and only used where letters are drawn
 
     files: dict[str, Path] = {}
     for path in sorted((Path(matplotlib.get_data_path()) / "fonts" / "ttf").glob("*.ttf")):
         font = _open(path)
-        if font.family_name.startswith("Last Resort"):
-            continue
-        style = "" if font.style_name in ("Book", "Regular") else f" {font.style_name}"
-        files[f"{font.family_name}{style}"] = path
+        if not font.family_name.startswith("Last Resort"):
+            style = "" if font.style_name in ("Book", "Regular") else f" {font.style_name}"
+            files[f"{font.family_name}{style}"] = path
     return files
 
 
@@ -50,12 +49,7 @@ def _open(path: Path):  # type: ignore[no-untyped-def]  # FT2Font is typed only 
     return FT2Font(str(path))
 
 
-def face_file(face: str) -> Path:
-    """Font file of a face.
-
-    Raises:
-      UserError: there is no such face among the bundled ones.
-    """
+def _face_file(face: str) -> Path:
     if face not in face_files():
         raise unknown_name("faces", face, face_files())
     return face_files()[face]
@@ -63,32 +57,36 @@ def face_file(face: str) -> Path:
 
 @functools.cache
 def face_digest(face: str) -> str:
-    """Hex digest of a face's font file."""
-    return hashlib.sha256(face_file(face).read_bytes()).hexdigest()[:16]
+    """Return the hex digest of a face's font file."""
+    return hashlib.sha256(_face_file(face).read_bytes()).hexdigest()[:16]
 
 
 @functools.cache
 def coverage(face: str) -> frozenset[int]:
-    """Code points for which the face itself holds a glyph."""
-    return frozenset(_open(face_file(face)).get_charmap())
+    """Return the code points for which the face itself holds a glyph.
+
+    Raises:
+      UserError: there is no such face among the bundled ones.
+    """
+    return frozenset(_open(_face_file(face)).get_charmap())
 
 
 @functools.cache
 def _capital_height(face: str) -> float:
-    """Height of H in pixels when the font is set at 1 pixel an em."""
+    """Return the height of H in pixels when the font is set at 1 pixel an em."""
     return _bitmap("H", face, 1000.0).shape[0] / 1000.0
 
 
 def _bitmap(letter: str, face: str, pixels: float) -> UInt8[np.ndarray, "height width"]:
-    """Ink (0-255, area coverage) of a letter, cropped to its bounding box; `pixels` an em."""
+    """Return the ink (0-255, area coverage) of a letter, cropped to its bounding box; `pixels` an em."""
     from matplotlib.ft2font import LoadFlags
 
+    shown = f"letters: got {letter!r} (U+{ord(letter):04X})"
     if ord(letter) not in coverage(face):
         raise UserError(
-            f"letters: got {letter!r} (U+{ord(letter):04X}), for which the face '{face}' has no glyph; "
-            "accepted: characters that it has"
+            f"{shown}, for which the face '{face}' has no glyph; accepted: characters that it has"
         )
-    font = _open(face_file(face))
+    font = _open(_face_file(face))
     font.set_size(pixels, 72)  # points at 72 dots an inch are pixels
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a missing glyph is only a warning in matplotlib
@@ -98,14 +96,21 @@ def _bitmap(letter: str, face: str, pixels: float) -> UInt8[np.ndarray, "height 
     rows, columns = np.nonzero(ink.any(axis=1))[0], np.nonzero(ink.any(axis=0))[0]
     if not rows.size:
         raise UserError(
-            f"letters: got {letter!r} (U+{ord(letter):04X}), which has no ink in the face '{face}'; "
-            "accepted: characters with ink"
+            f"{shown}, which has no ink in the face '{face}'; accepted: characters with ink"
         )
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
+def _centred(ink: UInt8[np.ndarray, "height width"], side: int) -> UInt8[np.ndarray, "side side"]:
+    square = np.zeros((side, side), np.uint8)
+    top, left = (side - ink.shape[0]) // 2, (side - ink.shape[1]) // 2
+    square[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
+    return square
+
+
+@functools.lru_cache(maxsize=8)  # as many faces of one letter
 def reference(letter: str, face: str, size: int) -> Float[np.ndarray, "side side"]:
-    """A letter at `OVERSAMPLING` times the resolution of a `size` x `size` image, ready to be sampled.
+    """Return a letter at `OVERSAMPLING` times the resolution of a `size` x `size` image, ready to be sampled.
 
     All letters of a face keep their sizes relative to its capitals (small letters stay small); each is
     centred by its bounding box. Each value is the ink (0 to 1) averaged over one image pixel around it, so
@@ -116,17 +121,14 @@ def reference(letter: str, face: str, size: int) -> Float[np.ndarray, "side side
     largest = _LARGEST_SHARE * size * OVERSAMPLING
     if max(ink.shape) > largest:
         ink = _bitmap(letter, face, pixels * largest / (max(ink.shape) + 1))
-    side = (size + 2) * OVERSAMPLING
-    canvas = np.zeros((side, side), np.float32)
-    top, left = (side - ink.shape[0]) // 2, (side - ink.shape[1]) // 2
-    canvas[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
+    canvas = _centred(ink, (size + 2) * OVERSAMPLING).astype(np.float32)
     canvas /= 255
     return uniform_filter(canvas, OVERSAMPLING, mode="constant")
 
 
 @functools.cache
 def shape_vector(letter: str, face: str) -> Float[np.ndarray, "pixels"]:
-    """A letter's shape whatever its size, as a vector of mean 0 and norm 1.
+    """Return a letter's shape whatever its size, as a vector of mean 0 and norm 1.
 
     The bounding box is scaled, keeping its proportions, until its longer side fills a common square. The
     product of two such vectors is the Pearson correlation of the size-normalised glyphs.
@@ -134,11 +136,8 @@ def shape_vector(letter: str, face: str) -> Float[np.ndarray, "pixels"]:
     from PIL import Image
 
     ink = _bitmap(letter, face, _FINE)
-    side = max(ink.shape)
-    square = np.zeros((side, side), np.uint8)
-    top, left = (side - ink.shape[0]) // 2, (side - ink.shape[1]) // 2
-    square[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
-    reduced = Image.fromarray(square).resize((_COMPARED, _COMPARED), Image.Resampling.BOX)
+    square = Image.fromarray(_centred(ink, max(ink.shape)))
+    reduced = square.resize((_COMPARED, _COMPARED), Image.Resampling.BOX)
     shape = np.asarray(reduced, np.float32).ravel()
     shape = shape - shape.mean()
     norm = float(np.linalg.norm(shape))
@@ -149,33 +148,30 @@ def shape_vector(letter: str, face: str) -> Float[np.ndarray, "pixels"]:
 def similarity(
     letters: Sequence[str], others: Sequence[str], faces: Iterable[str]
 ) -> Float[np.ndarray, "letters others"]:
-    """Size-normalised correlation of glyphs, the largest over the faces.
+    """Return the size-normalised correlation of glyphs, the largest over the faces.
 
     Letters are compared in one and the same face, so that fonts do not hide that two letters are alike;
     pairs of which a face does not have both are passed over in it (-1 if no face has both).
     """
     best = np.full((len(letters), len(others)), -1.0, np.float32)
     for face in faces:
-        ours, theirs = _covered(letters, face), _covered(others, face)
-        if ours and theirs:
-            left = np.stack([shape_vector(letters[index], face) for index in ours])
-            right = np.stack([shape_vector(others[index], face) for index in theirs])
-            here = np.ix_(ours, theirs)
+        rows, columns = (
+            [index for index, letter in enumerate(side) if ord(letter) in coverage(face)]
+            for side in (letters, others)
+        )
+        if rows and columns:
+            left = np.stack([shape_vector(letters[index], face) for index in rows])
+            right = np.stack([shape_vector(others[index], face) for index in columns])
+            here = np.ix_(rows, columns)
             best[here] = np.maximum(best[here], left @ right.T)
     return best
 
 
-def _covered(letters: Sequence[str], face: str) -> list[int]:
-    return [index for index, letter in enumerate(letters) if ord(letter) in coverage(face)]
-
-
 def distinct(letters: Sequence[str], faces: Sequence[str], lookalike: float) -> tuple[str, ...]:
-    """The letters of which no two look alike: of those that do, the first is kept."""
-    if not letters:
-        return ()
-    alike = similarity(letters, letters, faces) >= lookalike
-    kept: list[int] = []
+    """Return the letters of which no two look alike: of those that do, the first."""
+    similar = similarity(letters, letters, faces) >= lookalike
+    chosen: list[int] = []
     for index in range(len(letters)):
-        if not alike[index, kept].any():
-            kept.append(index)
-    return tuple(letters[index] for index in kept)
+        if not similar[index, chosen].any():
+            chosen.append(index)
+    return tuple(letters[index] for index in chosen)

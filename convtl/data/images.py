@@ -11,28 +11,27 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from math import prod
 from pathlib import Path
-from threading import Condition
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from convtl.config.domains import Caps
-from convtl.data.pictures import NO_PICTURE, UNREAD, Fit, Levels
+from convtl.config.domains import ImageFolderConfig, TfdsConfig
+from convtl.data.pictures import NO_PICTURE, UNREAD, Fit
 from convtl.data.splits import (
     LEVELS,
     SPLITS,
     Domain,
-    ImageWriter,
+    Indices,
+    Labels,
     Store,
-    images_file,
-    save_labels,
+    save_split,
     stratified_parts,
 )
 from convtl.errors import UserError
@@ -40,74 +39,20 @@ from convtl.runtime.cores import core_count
 from convtl.storage.cache import refuse_without_room
 
 _BLOCK = 256
-"""Pictures handed to the threads together, at most."""
+"""Pictures handed to the threads, or images copied, together."""
+_THREAD_BYTES = 125e6
+"""Memory of a thread at least, where their number is not given."""
 _NAMED = 3
 """Files that are named in a line."""
 _SECONDS_BETWEEN_LINES = 5.0
+_KEYS = {"image_folder": "path", "tfds": "name"}
+"""Kind -> key of the config that says where its data lie."""
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Labelled pictures that are not decoded yet.
-
-    Attributes:
-      names: of each, for messages and draws; the same wherever the data lie.
-      labels: class of each.
-      contents: digest of the file of each, by which copies are known; None where it is not known.
-      open: returns the picture at an index, opened but not decoded; called by several threads.
-      unread: what to say of a file, by its name, in a format that Pillow does not read.
-    """
-
-    names: Sequence[str]
-    labels: Int32[np.ndarray, " n"]
-    contents: Sequence[str | None]
-    open: Callable[[int], Image.Image]
-    unread: Callable[[str], str] = lambda name: UNREAD
-
-    def duplicates(self, pictures: Sequence[int]) -> Int64[np.ndarray, " n"]:
-        """Return, for each picture, the position of the first with the same content in its class."""
-        firsts: dict[tuple[int, str], int] = {}
-        return np.array(
-            [
-                at
-                if (content := self.contents[picture]) is None
-                else firsts.setdefault((int(self.labels[picture]), content), at)
-                for at, picture in enumerate(pictures)
-            ],
-            np.int64,
-        )
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How pools become splits.
-
-    Attributes:
-      key, value: where the data come from, as in the config (`path` or `name`), for messages.
-      fit: how a picture becomes an image.
-      shape: of every image (height, width, channels).
-      shares: split -> its share of each class of the first pool, where it has no pool of its own.
-      rng: draws the members of the splits.
-      caps: most pictures a class in each split.
-      broken: what becomes of pictures that cannot be read.
-    """
-
-    key: str
-    value: str
-    fit: Fit
-    shape: tuple[int, int, int]
-    shares: Mapping[str, float]
-    rng: np.random.Generator
-    caps: Caps
-    broken: Literal["skip", "error"]
-
-    def cap(self, split: str) -> int | None:
-        most: int | None = getattr(self.caps, split)
-        return most
-
-    @property
-    def capped(self) -> bool:
-        return any(self.cap(split) is not None for split in SPLITS)
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def load_pictures(
@@ -123,125 +68,124 @@ def load_pictures(
         present = set(domain.split(split).labels.tolist())
         lacking = [name for label, name in enumerate(class_names) if label not in present]
         if lacking:
-            store.say(
-                f"{store.name}: no {split} pictures of {len(lacking)} of {len(class_names)} classes "
-                f"({listed(lacking)})"
-            )
+            counted = f"{len(lacking)} of {len(class_names)} classes ({listed(lacking)})"
+            store.say(f"{store.name}: no {split} pictures of {counted}")
     return domain
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are."""
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+@dataclass(frozen=True)
+class Pool:
+    """Labelled pictures that are not decoded yet.
 
-
-class _Memory:
-    """Bytes that threads reserve before they decode."""
-
-    def __init__(self, size: float) -> None:
-        self.size = self._free = size
-        self._changed = Condition()
-
-    @contextmanager
-    def reserve(self, needed: float) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= needed)
-            self._free -= needed
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += needed
-                self._changed.notify_all()
-
-
-def decode(
-    pool: Pool, pictures: Sequence[int], recipe: Recipe, file: BinaryIO, store: Store, split: str
-) -> dict[int, str]:
-    """Append the images of pictures to a file (uint8, raw), in order.
-
-    Returns:
-      Index of a picture -> why it was left out.
-
-    Raises:
-      UserError: decoding a picture needs more memory than `data.memory_gb`, or an image has another shape.
+    Attributes:
+      names: of each, for messages and draws; the same wherever the data lie.
+      labels: class of each.
+      contents: digest of the file of each, by which copies are known; None where it is not known.
+      open: returns the picture at an index, opened but not decoded; called by several threads.
+      unread: what to say of a file, by its name, in a format that Pillow does not read.
     """
-    most = store.data.memory_gb * 1e9
-    at_once = int(max(1, min(_BLOCK, most / 4 / prod(recipe.shape))))
-    memory = _Memory(most - at_once * prod(recipe.shape))
-    title = f"decoding pictures of {store.name} ({split})"
-    faults: dict[int, str] = {}
-    began = last = time.monotonic()
-    store.say(f"{title}: 0 of {len(pictures)}")
-    with (
-        warnings.catch_warnings(),
-        ThreadPoolExecutor(store.data.workers or core_count()) as threads,
-    ):
-        warnings.simplefilter("ignore")  # of Pillow: odd tags, sizes just below what it refuses
-        for start in range(0, len(pictures), at_once):
-            block = pictures[start : start + at_once]
-            results = threads.map(lambda index: _image(pool, index, recipe, memory), block)
-            for index, result in zip(block, results, strict=True):
-                if isinstance(result, str):
-                    faults[index] = result
-                else:
-                    file.write(result.data)
-            done, now = start + len(block), time.monotonic()
-            if now - last > _SECONDS_BETWEEN_LINES:
-                last = now
-                store.say(
-                    f"{title}: {done} of {len(pictures)}, {done / (now - began):.0f} a second"
-                )
-    return faults
 
+    names: Sequence[str]
+    labels: Labels
+    contents: Sequence[str | None]
+    open: Callable[[int], Image.Image]
+    unread: Callable[[str], str] = lambda name: UNREAD
 
-def _image(
-    pool: Pool, index: int, recipe: Recipe, memory: _Memory
-) -> UInt8[np.ndarray, "height width channels"] | str:
-    """Decode a picture; return why it cannot be read as text."""
-    name = pool.names[index]
-    try:
-        with pool.open(index) as picture:
-            needed = recipe.fit.memory(picture)
-            if needed > memory.size:
-                raise UserError(
-                    f"{recipe.key}: got '{recipe.value}' with '{name}' of {picture.width}x{picture.height} "
-                    f"pixels, which needs {needed / 1e9:.3g} GB to decode; accepted: smaller pictures, or a "
-                    "larger data.memory_gb"
-                )
-            with memory.reserve(needed):
-                image = recipe.fit(picture)
-    except (MemoryError, UserError):  # say nothing about the picture
-        raise
-    except Image.DecompressionBombError:
-        return "too large"
-    except UnidentifiedImageError:
-        return pool.unread(name)
-    except Exception as error:  # decoders of damaged files raise nearly anything
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return f"broken ({' '.join(reason.partition('(')[0].split())[:80]})"
-    if image.shape != recipe.shape:
-        raise UserError(
-            f"size: the images of '{recipe.value}' are of at least 2 different shapes, such as {image.shape} "
-            f"and {recipe.shape}; give a size to resize them to"
-        )
-    return np.ascontiguousarray(image)
+    def first_copies(self, pictures: Sequence[int]) -> Indices:
+        """Return, for each picture, the position of the first with the same content in its class."""
+        firsts: dict[tuple[int, str | int], int] = {}
+        keys = ((int(self.labels[index]), self.contents[index] or index) for index in pictures)
+        return np.array([firsts.setdefault(key, at) for at, key in enumerate(keys)], np.int64)
 
 
 @dataclass
-class _Builder:
-    """Decodes pools and writes splits into a folder of the cache."""
+class SplitBuilder:
+    """Decodes pools of pictures and writes splits into a folder of the cache.
+
+    Splits without a pool are drawn from the first pool, class by class: from its readable pictures, or with
+    caps from all that are listed, so that only pictures that are used need to be read. Copies of a file in a
+    class stay in one split. A cap takes the pictures of a class in the order of the digests of their names; a
+    larger cap takes the same and more. What the caps of drawn splits leave is for training, after the
+    pictures that are drawn for it.
+
+    Attributes:
+      origin: the data as the config names them, for messages.
+      pools: split -> its pictures.
+      fit: how a picture becomes an image.
+      shape: of every image (height, width, channels).
+      shares: split -> its share of each class of the first pool, where it has no pool of its own.
+      rng: draws the members of the splits.
+    """
 
     folder: Path
-    recipe: Recipe
     store: Store
-    faults: dict[str, str] = field(default_factory=dict)
+    config: ImageFolderConfig | TfdsConfig
+    origin: str
+    pools: Mapping[str, Pool]
+    fit: Fit
+    shape: tuple[int, int, int]
+    shares: Mapping[str, float]
+    rng: np.random.Generator
+    _faults: dict[str, str] = field(default_factory=dict)
     """name of a picture -> why it was left out"""
-    members: dict[str, list[tuple[Pool, int]]] = field(default_factory=dict)
+    _members: dict[str, list[tuple[Pool, int]]] = field(default_factory=dict)
     """split -> its pictures"""
 
-    def decode(
+    def build(self) -> None:
+        """Decode and divide.
+
+        Raises:
+          UserError: no room on the disk, or a picture cannot be used.
+        """
+        self._check_room()
+        for split, pool in self.pools.items():
+            every = list(range(len(pool.labels)))
+            if split == self._first and not any(self._cap(name) for name in SPLITS):
+                rows, _ = self._decode(split, pool, every)
+                for name, part in self._divided(pool, list(rows)).items():
+                    self._write(name, pool, rows, part)
+                continue
+            parts = self._divided(pool, every) if split == self._first else {split: every}
+            rest: list[int] = []
+            for name in sorted(parts, key="train".__eq__):  # last: it takes what the others leave
+                spare = rest if name == "train" else []
+                rows, left = self._decode(name, pool, parts[name], spare, self._cap(name))
+                self._write(name, pool, rows, list(rows))
+                rest += left
+        self._raw.unlink()
+        if self.fit.levels is not None:
+            (self.folder / LEVELS).write_text(json.dumps(self.fit.levels))
+        self._report_faults()
+        if copies := _copies(self._members):
+            self.store.say(f"{self.store.name}: identical pictures in {self.origin}: {copies}")
+
+    @property
+    def _raw(self) -> Path:
+        """Decoded images of a pool, one after the other."""
+        return self.folder / "decoded.raw"
+
+    @property
+    def _first(self) -> str:
+        """The split from whose pool missing ones are drawn."""
+        return next(split for split in SPLITS if split in self.pools)
+
+    @property
+    def _drawn(self) -> dict[str, float]:
+        """Split -> share of the first pool; train takes the rest."""
+        missing = {"train": 0.0, **self.shares}
+        given = self.pools.keys() - {self._first, "train"}
+        return {split: share for split, share in missing.items() if split not in given}
+
+    def _cap(self, split: str) -> int | None:
+        most: int | None = getattr(self.config.per_class, split)
+        return most
+
+    def _divided(self, pool: Pool, pictures: list[int]) -> dict[str, list[int]]:
+        labels, copies = pool.labels[pictures], pool.first_copies(pictures)
+        parts = stratified_parts(labels, self._drawn, self.rng, copies)
+        return {name: [pictures[at] for at in part] for name, part in parts.items()}
+
+    def _decode(
         self,
         split: str,
         pool: Pool,
@@ -257,10 +201,10 @@ class _Builder:
         """
         chosen, waiting = _first_of_each_class(pool, candidates, spare, cap)
         rows: dict[int, int] = {}
-        with self._decoded.open("wb") as file:
+        with self._raw.open("wb") as file:
             while chosen:
-                failed = decode(pool, chosen, self.recipe, file, self.store, split)
-                self.faults.update((pool.names[index], fault) for index, fault in failed.items())
+                failed = self._decode_all(split, pool, chosen, file)
+                self._faults.update((pool.names[index], fault) for index, fault in failed.items())
                 for index in chosen:
                     if index not in failed:
                         rows[index] = len(rows)
@@ -270,89 +214,130 @@ class _Builder:
         rest = (index for members in waiting.values() for index in members)
         return dict(sorted(rows.items())), [i for i in rest if pool.contents[i] not in used]
 
-    def write(self, split: str, pool: Pool, rows: Mapping[int, int], pictures: list[int]) -> None:
+    def _decode_all(
+        self, split: str, pool: Pool, pictures: Sequence[int], file: BinaryIO
+    ) -> dict[int, str]:
+        """Append the images of pictures to a file, in order; return why others were left out."""
+        quarter, size = self.store.data.memory_gb * 1e9 / 4, prod(self.shape)
+        workers = self.store.data.workers or max(1, min(core_count(), int(quarter / _THREAD_BYTES)))
+        at_once = int(max(1, min(_BLOCK, quarter / size)))
+        title = f"decoding pictures of {self.store.name} ({split})"
+        faults: dict[int, str] = {}
+        began = last = time.monotonic()
+        self.store.say(f"{title}: 0 of {len(pictures)}")
+        with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(workers) as threads:
+            for start in range(0, len(pictures), at_once):
+                block = pictures[start : start + at_once]
+                share = partial(self._image, pool, quarter / workers)
+                for index, result in zip(block, threads.map(share, block), strict=True):
+                    if result is None:  # larger than a thread's share
+                        result = self._image(pool, 2 * quarter, index)
+                    if isinstance(result, np.ndarray):
+                        file.write(result.data)
+                    else:
+                        faults[index] = str(result)
+                done, now = start + len(block), time.monotonic()
+                if now - last > _SECONDS_BETWEEN_LINES:
+                    last, rate = now, f"{done / (now - began):.0f} a second"
+                    self.store.say(f"{title}: {done} of {len(pictures)}, {rate}")
+        return faults
+
+    def _image(
+        self, pool: Pool, memory: float, index: int
+    ) -> UInt8[np.ndarray, "height width channels"] | str | None:
+        """Decode a picture; return why it cannot be read as text, None where it needs more memory.
+
+        Raises:
+          UserError: it needs more than half of `data.memory_gb`, or its image has another shape.
+        """
+        name = pool.names[index]
+        try:
+            with pool.open(index) as picture:
+                needed = self.fit.memory(picture)
+                if needed > self.store.data.memory_gb * 1e9 / 2:
+                    raise UserError(
+                        f"{_KEYS[self.config.kind]}: got '{self.origin}' with '{name}' of {picture.width}x"
+                        f"{picture.height} pixels; accepted: smaller pictures, or data.memory_gb of at least "
+                        f"{2 * needed / 1e9:.3g}"
+                    )
+                if needed > memory:
+                    return None
+                image = self.fit(picture)
+                picture.close()  # frees its pixels
+        except (MemoryError, UserError):  # say nothing about the picture
+            raise
+        except Image.DecompressionBombError:
+            return "too large"
+        except UnidentifiedImageError:
+            return pool.unread(name)
+        except Exception as error:  # decoders of damaged files raise nearly anything
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            return f"broken ({' '.join(reason.partition('(')[0].split())[:80]})"
+        if image.shape != self.shape:
+            raise UserError(
+                f"size: the images of '{self.origin}' are of at least 2 different shapes, such as {image.shape} "
+                f"and {self.shape}; give a size to resize them to"
+            )
+        return np.ascontiguousarray(image)
+
+    def _write(self, split: str, pool: Pool, rows: Mapping[int, int], pictures: list[int]) -> None:
         """Write decoded pictures, in this order, as a split."""
-        shape = self.recipe.shape
-        size = prod(shape)
-        path = images_file(self.folder, split)
-        with self._decoded.open("rb") as decoded, ImageWriter(path, len(pictures), shape) as images:
-            for picture in pictures:
-                decoded.seek(rows[picture] * size)
-                images.append(np.frombuffer(decoded.read(size), np.uint8))
-        save_labels(self.folder, split, pool.labels[pictures])
-        self.members[split] = [(pool, picture) for picture in pictures]
 
-    @property
-    def _decoded(self) -> Path:
-        return self.folder / "decoded.raw"
+        def images() -> Iterator[np.ndarray]:
+            with self._raw.open("rb") as decoded:
+                for picture in pictures:
+                    decoded.seek(rows[picture] * prod(self.shape))
+                    yield np.frombuffer(decoded.read(prod(self.shape)), np.uint8)
 
-    def build(self, pools: Mapping[str, Pool]) -> None:
-        """Decode and divide; see `build_splits`."""
-        recipe, first = self.recipe, _first(pools)
-        shares = {s: share for s, share in recipe.shares.items() if s not in pools or s == first}
-        drawn = {"train": 0, **shares}
-        for split, pool in pools.items():
-            everything = list(range(len(pool.labels)))
-            if split == first and not recipe.capped:
-                rows, _ = self.decode(split, pool, everything)
-                pictures = list(rows)
-                copies = pool.duplicates(pictures)
-                parts = stratified_parts(pool.labels[pictures], drawn, recipe.rng, copies)
-                for name, part in parts.items():
-                    self.write(name, pool, rows, [pictures[at] for at in part])
-                continue
-            parts = {split: np.array(everything, np.int64)}
-            if split == first:
-                copies = pool.duplicates(everything)
-                parts = stratified_parts(pool.labels, drawn, recipe.rng, copies)
-            rest: list[int] = []
-            for name in sorted(parts, key="train".__eq__):  # last: it takes what the others leave
-                spare = rest if name == "train" else []
-                rows, left = self.decode(name, pool, parts[name].tolist(), spare, recipe.cap(name))
-                self.write(name, pool, rows, list(rows))
-                rest += left
-        self._decoded.unlink()
+        save_split(self.folder, split, images(), self.shape, pool.labels[pictures])
+        self._members[split] = [(pool, picture) for picture in pictures]
 
+    def _check_room(self) -> None:
+        """Refuse what does not fit on the disk; the largest pool is there twice while it is divided."""
+        counts: list[int] = []
+        for split, pool in self.pools.items():
+            names = {split, *(self._drawn if split == self._first else ())}
+            caps = [self._cap(name) for name in names]
+            size, classes = len(pool.labels), len(np.unique(pool.labels))
+            most = size if None in caps else classes * sum(cap or 0 for cap in caps)
+            counts.append(min(size, most))
+        refuse_without_room(
+            self.folder,
+            (sum(counts) + max(counts)) * prod(self.shape),
+            f"the decoded pictures of '{self.origin}'",
+            self.store.cache.root,
+            f"choose another folder with cache=..., a smaller domains.{self.store.name}.size or "
+            f"domains.{self.store.name}.per_class",
+        )
 
-def build_splits(
-    folder: Path,
-    pools: Mapping[str, Pool],
-    recipe: Recipe,
-    store: Store,
-    levels: Levels | None = None,
-) -> None:
-    """Decode pools into a folder of the cache, as `Store.splits` reads it.
-
-    Splits without a pool are drawn from the first pool, class by class: from its readable pictures, or with
-    caps from all that are listed, so that only pictures that are used need to be read. Copies of a file in a
-    class stay in one split. A cap takes the pictures of a class in the order of the digests of their names; a
-    larger cap takes the same and more. What the caps of drawn splits leave is for training, after the
-    pictures that are drawn for it.
-
-    Args:
-      folder: exists, on the file system of the cache.
-      pools: split -> its pictures.
-      levels: of deep grey pictures, kept beside the images.
-
-    Raises:
-      UserError: no room on the disk, or a picture cannot be used.
-    """
-    _check_room(folder, pools, recipe, store)
-    builder = _Builder(folder, recipe, store)
-    builder.build(pools)
-    if levels is not None:
-        (folder / LEVELS).write_text(json.dumps(levels))
-    _report(builder.faults, sum(len(pool.labels) for pool in pools.values()), recipe, store)
-    if copies := _copies(builder.members):
-        store.say(f"{store.name}: identical pictures in {recipe.value}: {copies}")
+    def _report_faults(self) -> None:
+        """Say in one line what was left out; an error where the config makes it one."""
+        kinds: defaultdict[str, list[str]] = defaultdict(list)
+        for name, fault in sorted(self._faults.items()):
+            kinds[fault].append(name)
+        ignored = len(kinds.pop(NO_PICTURE, []))
+        lost = [f"{fault}: {listed(names)}" for fault, names in sorted(kinds.items())]
+        if self.config.broken == "error" and lost:
+            raise UserError(
+                f"broken: got 'error', and pictures of '{self.origin}' cannot be read ({'; '.join(lost)}); "
+                "accepted: readable pictures only, or broken=skip"
+            )
+        lost += [f"no pictures: {ignored}"] if ignored else []
+        if lost:
+            files = (
+                f"{len(self._faults)} of {sum(len(p.labels) for p in self.pools.values())} files"
+            )
+            self.store.say(
+                f"{self.store.name}: {files} in {self.origin} left out ({'; '.join(lost)})"
+            )
 
 
 def _first_of_each_class(
     pool: Pool, candidates: Sequence[int], spare: Sequence[int], cap: int | None
 ) -> tuple[list[int], Mapping[int, list[int]]]:
     """Return at most `cap` candidates of each class, then spare ones, and by class those after them."""
-    waiting: defaultdict[int, list[int]] = defaultdict(list)
     everything, later = [*candidates, *spare], set(spare)
+    waiting: defaultdict[int, list[int]] = defaultdict(list)
     if cap is None:
         return sorted(everything), waiting
 
@@ -363,73 +348,28 @@ def _first_of_each_class(
     for index in sorted(everything, key=order):
         waiting[int(pool.labels[index])].append(index)
     chosen = [index for members in waiting.values() for index in members[:cap]]
-    return sorted(chosen), defaultdict(list, {k: own[cap:] for k, own in waiting.items()})
-
-
-def _first(pools: Mapping[str, Pool]) -> str:
-    """Return the split from whose pool the missing ones are drawn."""
-    return next(split for split in SPLITS if split in pools)
-
-
-def _check_room(folder: Path, pools: Mapping[str, Pool], recipe: Recipe, store: Store) -> None:
-    """Refuse what does not fit on the disk; the largest pool is there twice while it is divided."""
-    counts: list[int] = []
-    for split, pool in pools.items():
-        drawn = {name for name in recipe.shares if name not in pools}
-        caps = [recipe.cap(name) for name in {split} | (drawn if split == _first(pools) else set())]
-        size, classes = len(pool.labels), len(np.unique(pool.labels))
-        counts.append(size if None in caps else min(size, classes * sum(cap or 0 for cap in caps)))
-    refuse_without_room(
-        folder,
-        (sum(counts) + max(counts)) * prod(recipe.shape),
-        f"the decoded pictures of '{recipe.value}'",
-        folder.parent.parent,
-        f"choose another folder with cache=..., a smaller domains.{store.name}.size or "
-        f"domains.{store.name}.per_class",
-    )
-
-
-def _report(faults: Mapping[str, str], total: int, recipe: Recipe, store: Store) -> None:
-    """Say in one line what was left out.
-
-    Raises:
-      UserError: pictures could not be read, and this is to be an error.
-    """
-    if not faults:
-        return
-    kinds: defaultdict[str, list[str]] = defaultdict(list)
-    for name, fault in sorted(faults.items()):
-        kinds[fault].append(name)
-    ignored = len(kinds.pop(NO_PICTURE, []))
-    lost = [f"{fault}: {listed(names)}" for fault, names in sorted(kinds.items())]
-    if recipe.broken == "error" and lost:
-        raise UserError(
-            f"broken: got 'error', and pictures of '{recipe.value}' cannot be read ({'; '.join(lost)}); "
-            "accepted: readable pictures only, or broken=skip"
-        )
-    if ignored:
-        lost.append(f"no pictures: {ignored}")
-    files = f"{len(faults)} of {total} files"
-    store.say(f"{store.name}: {files} in {recipe.value} left out ({'; '.join(lost)})")
+    for members in waiting.values():
+        del members[:cap]
+    return sorted(chosen), waiting
 
 
 def _copies(members: Mapping[str, Sequence[tuple[Pool, int]]]) -> str:
     """Describe files of the same content in two splits, which make a test too easy, or in two classes."""
     lines = []
+
+    def add(names: Sequence[str], noun: str, where: str) -> None:
+        if names:
+            verb = " is" if len(names) == 1 else "s are"
+            lines.append(f"{len(names)} {noun}{verb} in {where} ({listed(names)})")
+
     for earlier, later in combinations([split for split in SPLITS if split in members], 2):
         known = {pool.contents[index] for pool, index in members[earlier]} - {None}
         both = [pool.names[i] for pool, i in members[later] if pool.contents[i] in known]
-        if both:
-            lines.append(f"{_counted(both, f'{later} picture')} in {earlier}, too ({listed(both)})")
+        add(both, f"{later} picture", f"{earlier}, too")
     classes: defaultdict[str, dict[int, str]] = defaultdict(dict)
     for pool, index in (member for split in members.values() for member in split):
         if (content := pool.contents[index]) is not None:
             classes[content].setdefault(int(pool.labels[index]), pool.names[index])
     several = [" = ".join(names.values()) for names in classes.values() if len(names) > 1]
-    if several:
-        lines.append(f"{_counted(several, 'picture')} in more than one class ({listed(several)})")
+    add(several, "picture", "more than one class")
     return "; ".join(lines)
-
-
-def _counted(names: Sequence[str], noun: str) -> str:
-    return f"{len(names)} {noun}{' is' if len(names) == 1 else 's are'}"

@@ -8,7 +8,6 @@ that is calibrated so that the classes are as hard to learn as letters (see `Noi
 Every (class, split) has streams of its own, read in the order of the images.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from jaxtyping import Float, UInt8
 
 from convtl import keys
 from convtl.config.domains import NoiseConfig
-from convtl.config.roles import content, dump
+from convtl.config.roles import content
 from convtl.data.splits import Domain, Drawn, Store
 
 VERSION = 1
@@ -49,17 +48,14 @@ def identity(config: NoiseConfig) -> dict[str, Any]:
 
 def load(config: NoiseConfig, store: Store) -> Domain:
     """Return the domain; image i of a class does not depend on how many are drawn."""
-    counts = dump(config.per_class)
+    names = tuple(CLASSES)
 
-    def draw() -> Iterator[Drawn]:
-        for name, bump in CLASSES.items():
-            spectrum = amplitude(config.size, *bump)
-            for split, count in counts.items():
-                rng = keys.generator(0, "noise", VERSION, name, split)
-                images = _fields(spectrum, config.size, config.noise, count, rng)
-                yield split, images, np.zeros(count, np.int32)
+    def draw(index: int, split: str, count: int) -> Drawn:
+        spectrum = amplitude(config.size, *CLASSES[names[index]])
+        rng = keys.generator(0, "noise", VERSION, names[index], split)
+        return _fields(spectrum, config.size, config.noise, count, rng), np.zeros(count, np.int32)
 
-    return store.synthetic(tuple(CLASSES), config.size, config.channels, config.per_class, draw)
+    return store.synthetic(config, names, draw)
 
 
 def amplitude(size: int, wavelength: float, angle: float) -> Float[np.ndarray, "rows half"]:

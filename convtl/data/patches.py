@@ -15,8 +15,8 @@ contrast (empty sky, black space) are drawn again: standardised, they would be n
 compression noise.
 """
 
+import functools
 import itertools
-from collections.abc import Iterator
 from importlib import resources
 from io import BytesIO
 from typing import Any
@@ -26,7 +26,7 @@ from jaxtyping import UInt8
 
 from convtl import keys
 from convtl.config.domains import PatchesConfig
-from convtl.config.roles import content, dump
+from convtl.config.roles import content
 from convtl.data.splits import SPLITS, Domain, Drawn, Store
 from convtl.errors import UserError
 
@@ -73,24 +73,25 @@ def load(config: PatchesConfig, store: Store) -> Domain:
     Raises (when a split is first asked for):
       UserError: patches of this size do not fit into the cells, or too few of them have any contrast.
     """
-    counts, size = dump(config.per_class), config.size
+    names, size, collection = tuple(PHOTOGRAPHS), config.size, config.collection
 
-    def draw() -> Iterator[Drawn]:
-        side = _SHORT_SIDE[config.collection]
-        photographs = {name: _grey(file, side) for name, file in PHOTOGRAPHS.items()}
-        largest = min(min(image.shape) for image in photographs.values()) // _PATCHES_ALONG
+    @functools.cache
+    def photographs() -> list[np.ndarray]:
+        greys = [_grey(file, _SHORT_SIDE[collection]) for file in PHOTOGRAPHS.values()]
+        largest = min(min(grey.shape) for grey in greys) // _PATCHES_ALONG
         if size > largest:
             raise UserError(
                 f"size: got {size}; accepted: at most {largest} pixels, which is what the smallest of the "
-                f"photographs of '{config.collection}' has room for in three splits"
+                f"photographs of '{collection}' has room for in three splits"
             )
-        for name, photograph in photographs.items():
-            for split, places in cells(photograph.shape, size).items():
-                stream = ("patches", VERSION, config.collection, size, name, split)
-                rng = keys.generator(0, *stream)
-                yield split, *_patches(photograph, places, size, counts[split], rng)
+        return greys
 
-    return store.synthetic(tuple(PHOTOGRAPHS), size, config.channels, config.per_class, draw)
+    def draw(index: int, split: str, count: int) -> Drawn:
+        rng = keys.generator(0, "patches", VERSION, collection, size, names[index], split)
+        photograph = photographs()[index]
+        return _patches(photograph, cells(photograph.shape, size)[split], size, count, rng)
+
+    return store.synthetic(config, names, draw)
 
 
 def _grey(file: str, short_side: int) -> UInt8[np.ndarray, "rows columns"]:

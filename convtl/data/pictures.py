@@ -6,11 +6,11 @@ Pillow resizes, with antialiasing, as torchvision and timm do with pictures from
 
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -25,8 +25,8 @@ _WIDENED = 257
 """What a level of 8 bits is multiplied by where it is written with 16."""
 _LONGEST = 64
 """Times the short side that a picture may be long; the rest is farther from the centre than any crop."""
-_BYTES_A_PIXEL = 16
-"""Memory of a picture while it is decoded, turned, laid on white and converted, at most."""
+_BYTES_A_PIXEL, _MORE_BYTES = 10, 16
+"""Memory of a picture while it is decoded, turned and converted; if deep, or transparent, laid on white."""
 _ROWS = 256
 """Rows of deep grey levels that are converted at a time."""
 
@@ -122,7 +122,8 @@ class Fit:
         """Return the bytes that making the image takes at most."""
         short, long = sorted(picture.size)
         resized = (self.size or 0) ** 2 / self.crop**2 * min(long / short, _LONGEST)
-        return _BYTES_A_PIXEL * max(short * long, resized)
+        costly = picture.mode in DEEP_MODES or picture.has_transparency_data
+        return (_MORE_BYTES if costly else _BYTES_A_PIXEL) * max(short * long, resized)
 
 
 def fit(
@@ -186,17 +187,15 @@ def _coloured(picture: Image.Image, grey: bool, levels: Levels | None) -> Image.
     if picture.mode in DEEP_MODES:
         picture = _eight_bits(picture, levels or (0.0, 1.0 if picture.mode == "F" else _WHITES[-1]))
     if picture.has_transparency_data:
-        opaque = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
+        clear = picture if picture.mode == "RGBA" else picture.convert("RGBA")  # converting copies
+        picture = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
     mode = "L" if grey else "RGB"
-    return picture if picture.mode == mode else picture.convert(mode)  # converting copies
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _eight_bits(picture: Image.Image, levels: Levels) -> Image.Image:
     """Scale deep grey levels to 8 bits; Pillow itself would clip them."""
-    values, (black, white) = np.asarray(picture), levels
-    if not np.isfinite(values).all():
-        raise ValueError("grey levels that are no numbers")
+    values, (black, white) = _numbers(picture), levels
     scaled = np.empty(values.shape, np.uint8)
     factor = 255 / (white - black) if white > black else 0.0
     for start in range(0, len(values), _ROWS):
@@ -205,26 +204,35 @@ def _eight_bits(picture: Image.Image, levels: Levels) -> Image.Image:
     return Image.fromarray(scaled)
 
 
-@dataclass(frozen=True)
-class Extremes:
+class Extremes(NamedTuple):
     """Range of the grey levels of one deep picture; `widened`: all are 8 bits written with 16."""
 
-    lowest: float
-    highest: float
+    low: float
+    high: float
     widened: bool
     floats: bool
 
 
-def extremes(picture: Image.Image) -> Extremes | None:
-    """Return the range of a picture's grey levels; None where they are no numbers."""
+def extremes(picture: Image.Image) -> Extremes:
+    """Return the range of a picture's grey levels.
+
+    Raises:
+      ValueError: they are no numbers.
+    """
+    values = _numbers(picture)
+    floats = picture.mode == "F"
+    widened = not floats and not (values % _WIDENED).any()
+    return Extremes(float(values.min()), float(values.max()), widened, floats)
+
+
+def _numbers(picture: Image.Image) -> np.ndarray:
     values = np.asarray(picture)
-    low, high = float(np.min(values)), float(np.max(values))
-    if not math.isfinite(low) or not math.isfinite(high):
-        return None
-    return Extremes(low, high, not (values % _WIDENED).any(), picture.mode == "F")
+    if not np.isfinite(values).all():
+        raise ValueError("grey levels that are no numbers")
+    return values
 
 
-def common_levels(ranges: Iterable[Extremes]) -> Levels | None:
+def common_levels(ranges: Sequence[Extremes]) -> Levels | None:
     """Return black and white of all deep pictures of a data set; None where it has none.
 
     White is the largest number of the fewest bits, of 8, 12 and 16, that hold every picture (12-bit cameras
@@ -232,14 +240,14 @@ def common_levels(ranges: Iterable[Extremes]) -> Levels | None:
     Floats between 0 and 1 have white at 1. Numbers that are negative or need more bits say nowhere what is
     white: they are spread between the darkest and brightest level of all.
     """
-    known = list(ranges)
-    if not known:
+    if not ranges:
         return None
-    low, high = min(one.lowest for one in known), max(one.highest for one in known)
+    lows, highs, widened, floats = zip(*ranges, strict=True)
+    low, high = min(lows), max(highs)
     if low < 0 or high > _WHITES[-1]:
         return low, high
-    if high <= 1 and all(one.floats for one in known):
+    if high <= 1 and all(floats):
         return 0.0, 1.0
-    if all(one.widened for one in known):
+    if all(widened):
         return 0.0, _WHITES[-1]
     return 0.0, next(white for white in _WHITES if high <= white)

@@ -1,18 +1,15 @@
-"""Dials on a target: every image or label of it changed by a stated amount, the source left as it is.
+"""Shifts of a target: every image or label of it changed by a stated amount, the source left as it is.
 
 Amounts are the same for all images; what is random (the partner that is blended in, the noise) is drawn from
-a stream of each image, so that an image's result does not depend on which others are asked for with it.
+a stream of each image, so that its result does not depend on which others are read with it.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
 from scipy import ndimage
 
 from convtl import keys
 from convtl.config.training import ShiftConfig
-from convtl.data.splits import Split
+from convtl.data.splits import Images, Indices, Labels, Split
 from convtl.errors import UserError
 
 VERSION = 1
@@ -24,18 +21,18 @@ _CHUNK = 2048
 
 
 def keeps_pixels(shift: ShiftConfig) -> bool:
-    """Whether images stay as they are."""
+    """Return whether images stay as they are."""
     return not (shift.blend or shift.rotation or shift.blur or shift.inversion or shift.noise)
 
 
 def shifted(
     split: Split,
-    indices: Int[np.ndarray, " n"],
+    indices: Indices,
     shift: ShiftConfig,
     blend: Split | None,
     stream: tuple[str | int, ...],
-) -> UInt8[np.ndarray, "n height width channels"]:
-    """Images of a split after the shift, in the order of `ShiftConfig`; labels are not touched.
+) -> Images:
+    """Return images of a split after the shift, in the order of `ShiftConfig`; labels are not touched.
 
     Args:
       split: the target's.
@@ -48,44 +45,52 @@ def shifted(
       UserError: the images of `blend` are of another shape.
     """
     indices = np.asarray(indices, np.int64)
-    partners = blend.images if blend is not None else None
-    return apply_shift(split.images[indices], shift, indices, stream, partners)
-
-
-def apply_shift(
-    images: UInt8[np.ndarray, "n height width channels"],
-    shift: ShiftConfig,
-    indices: Int[np.ndarray, " n"],
-    stream: tuple[str | int, ...],
-    partners: UInt8[np.ndarray, "m height width channels"] | None = None,
-) -> UInt8[np.ndarray, "n height width channels"]:
-    """As `shifted`, for images that have been read: `indices` are their numbers in the split.
-
-    Raises:
-      UserError: the images to blend in are of another shape.
-    """
-    if keeps_pixels(shift) or not len(images):
-        return np.array(images)
+    if keeps_pixels(shift) or not len(indices):
+        return np.array(split.images[indices])
     if shift.blend:
-        _check_partners(shift, images.shape[1:], partners)
-    return np.concatenate(
-        [
-            _chunk(
-                images[start : start + _CHUNK],
-                shift,
-                indices[start : start + _CHUNK],
-                stream,
-                partners,
+        if blend is None:
+            raise ValueError("shift.blend is on, but no images to blend with were given")
+        if blend.images.shape[1:] != split.images.shape[1:]:
+            raise UserError(
+                f"shift.blend_with: got '{shift.blend_with}' with images of shape {blend.images.shape[1:]}; "
+                f"accepted: the shape of the target's, {split.images.shape[1:]}"
             )
-            for start in range(0, len(images), _CHUNK)
-        ]
-    )
+    chunks = (indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK))
+    return np.concatenate([_chunk(split, chunk, shift, blend, stream) for chunk in chunks])
 
 
-def permute_labels(
-    labels: Int[np.ndarray, " n"], share: float, rng: np.random.Generator
-) -> Int[np.ndarray, " n"]:
-    """Labels of which a share, rounded to whole images, is permuted among themselves.
+def _chunk(
+    split: Split,
+    indices: Indices,
+    shift: ShiftConfig,
+    blend: Split | None,
+    stream: tuple[str | int, ...],
+) -> Images:
+    def streams(use: str) -> list[np.random.Generator]:
+        """Return a stream for each image and use: amounts do not change each other's draws."""
+        return [keys.generator(0, "shift", VERSION, *stream, use, int(index)) for index in indices]
+
+    grey = split.images[indices].astype(np.float32) / 255
+    if shift.blend and blend is not None:
+        chosen = [int(rng.integers(len(blend.images))) for rng in streams("blend")]
+        partners = blend.images[chosen].astype(np.float32) / 255
+        grey = (1 - shift.blend) * grey + shift.blend * partners
+    if shift.rotation:
+        # Cubic: linear interpolation would smooth the noise away, which is another shift.
+        plane = {"axes": (1, 2), "reshape": False, "order": 3, "mode": _BORDER}
+        grey = ndimage.rotate(grey, shift.rotation, **plane)
+    if shift.blur:
+        grey = ndimage.gaussian_filter(grey, shift.blur, axes=(1, 2), mode=_BORDER)
+    if shift.inversion:
+        grey = 1 - grey
+    if shift.noise:
+        noise = [rng.standard_normal(grey.shape[1:], dtype=np.float32) for rng in streams("noise")]
+        grey = grey + shift.noise * np.stack(noise)
+    return np.rint(np.clip(grey, 0, 1) * 255).astype(np.uint8)
+
+
+def permute_labels(labels: Labels, share: float, rng: np.random.Generator) -> Labels:
+    """Permute a share of the labels, rounded to whole images, among themselves.
 
     Every class keeps its number of images. Some of the permuted labels are right by chance: with C balanced
     classes about 1 in C.
@@ -94,58 +99,3 @@ def permute_labels(
     chosen = rng.permutation(len(changed))[: round(share * len(changed))]
     changed[chosen] = changed[rng.permutation(chosen)]
     return changed
-
-
-def _check_partners(
-    shift: ShiftConfig,
-    shape: tuple[int, ...],
-    partners: UInt8[np.ndarray, "m height width channels"] | None,
-) -> None:
-    if partners is None:
-        raise ValueError("shift.blend is on, but no images to blend with were given")
-    if partners.shape[1:] != shape:
-        raise UserError(
-            f"shift.blend_with: got '{shift.blend_with}' with images of shape {partners.shape[1:]}; accepted: "
-            f"the shape of the target's, {tuple(shape)}"
-        )
-
-
-def _chunk(
-    images: UInt8[np.ndarray, "n height width channels"],
-    shift: ShiftConfig,
-    indices: Sequence[int] | Int[np.ndarray, " n"],
-    stream: tuple[str | int, ...],
-    partners: UInt8[np.ndarray, "m height width channels"] | None,
-) -> UInt8[np.ndarray, "n height width channels"]:
-    grey = images.astype(np.float32) / 255
-    if shift.blend and partners is not None:
-        chosen = [int(_own(stream, "blend", index).integers(len(partners))) for index in indices]
-        grey = (1 - shift.blend) * grey + shift.blend * (partners[chosen].astype(np.float32) / 255)
-    if shift.rotation:
-        # Cubic: linear interpolation would smooth the noise away, which is another shift.
-        grey = ndimage.rotate(
-            grey, shift.rotation, axes=(1, 2), reshape=False, order=3, mode=_BORDER
-        )
-    if shift.blur:
-        grey = ndimage.gaussian_filter(grey, shift.blur, axes=(1, 2), mode=_BORDER)
-    if shift.inversion:
-        grey = 1 - grey
-    if shift.noise:
-        grey = grey + shift.noise * _noise(grey.shape[1:], indices, stream)
-    return np.rint(np.clip(grey, 0, 1) * 255).astype(np.uint8)
-
-
-def _noise(
-    shape: tuple[int, ...],
-    indices: Sequence[int] | Int[np.ndarray, " n"],
-    stream: tuple[str | int, ...],
-) -> Float32[np.ndarray, "n height width channels"]:
-    drawn = [
-        _own(stream, "noise", index).standard_normal(shape, dtype=np.float32) for index in indices
-    ]
-    return np.stack(drawn)
-
-
-def _own(stream: tuple[str | int, ...], use: str, index: int) -> np.random.Generator:
-    """The stream of one image for one use: dials do not change each other's draws."""
-    return keys.generator(0, "shift", VERSION, *stream, use, int(index))

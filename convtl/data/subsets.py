@@ -1,14 +1,13 @@
-"""Which classes and which images a replicate uses: balanced, nested, disjoint, reproducible."""
+"""Classes and images of a replicate: balanced, nested, disjoint, reproducible."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Int64
 
 from convtl import keys
-from convtl.data.domains import Domain
-from convtl.data.splits import Split
+from convtl.data.splits import Domain, Indices, Labels, Split
 from convtl.errors import UserError
 
 SOURCE_VALIDATION = 80
@@ -17,28 +16,30 @@ SOURCE_VALIDATION = 80
 
 @dataclass(frozen=True, eq=False)
 class TargetDraw:
-    """What one replicate draws from a target."""
+    """What one replicate draws from a target.
+
+    Attributes:
+      classes: indices into the domain's class names; the label of a class is its position here.
+      train: indices into the train split; the first n columns are the subset of n images a class; -1 where a
+        class has no more.
+      validation, test: indices into those splits, class by class.
+    """
 
     classes: tuple[int, ...]
-    """indices into the domain's class names; the label of a class is its position here"""
     train: Int64[np.ndarray, "classes pool"]
-    """indices into the train split; the first n columns are the subset of n images a class; -1 where a class
-    has no more"""
-    validation: Int64[np.ndarray, " n_validation"]
-    """indices into the validation split, class by class"""
-    test: Int64[np.ndarray, " n_test"]
-    """indices into the test split, class by class"""
+    validation: Indices
+    test: Indices
 
-    def subset(self, n_per_class: int) -> Int64[np.ndarray, " n"]:
-        """The first `n_per_class` images of every class, as far as it has them: one of each, then a second, ..."""
+    def subset(self, n_per_class: int) -> Indices:
+        """Return the first `n_per_class` images of every class that has them: one of each, then a second, ..."""
         rows = self.train[:, :n_per_class].T.reshape(-1)
         return rows[rows >= 0]
 
-    def subset_labels(self, n_per_class: int) -> Int32[np.ndarray, " n"]:
-        """Classes of the subset, 0 to classes - 1."""
-        there = self.train[:, :n_per_class].T >= 0
+    def subset_labels(self, n_per_class: int) -> Labels:
+        """Return the classes of the subset, 0 to classes - 1."""
+        present = self.train[:, :n_per_class].T >= 0
         classes = np.arange(len(self.classes), dtype=np.int32)
-        return np.broadcast_to(classes, there.shape)[there]
+        return np.broadcast_to(classes, present.shape)[present]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,14 +47,14 @@ class SourceDraw:
     """What one replicate draws from a source; as `TargetDraw`, with one flat training set."""
 
     classes: tuple[int, ...]
-    train: Int64[np.ndarray, " n_train"]
-    validation: Int64[np.ndarray, " n_validation"]
+    train: Indices
+    validation: Indices
 
 
 def draw_classes(
     pool: Sequence[int], count: int | None, rng: np.random.Generator
 ) -> tuple[int, ...]:
-    """`count` members of the pool, sorted; all of them if there are no more, or `count` is None."""
+    """Draw `count` members of the pool, sorted; all of them if there are no more, or `count` is None."""
     if count is None or count >= len(pool):
         return tuple(sorted(int(index) for index in pool))
     return tuple(sorted(int(index) for index in rng.choice(np.asarray(pool), count, replace=False)))
@@ -70,42 +71,37 @@ def draw_target(
     disjoint: bool = False,
     ragged: bool = False,
 ) -> TargetDraw:
-    """Classes and images of a replicate; depends on nothing but its arguments.
+    """Draw classes and images of a replicate; depends on nothing but its arguments.
 
     Args:
       domain: the target.
       seed: the study's.
       replicate: number of the replicate.
       classes: how many to draw; None takes all.
-      n_validation: validation images a class.
-      n_test: test images a class.
+      n_validation, n_test: images a class.
       disjoint: whether replicates share no class, until the pool is used up and begins again.
-      ragged: whether a class with fewer images than are wanted gives all it has.
+      ragged: whether a class with too few images gives all it has.
 
     Raises:
       UserError: a class has too few images.
     """
-    stream = ("target", domain.digest, replicate)
-    pool = range(len(domain.class_names))
+    stream, pool = ("target", domain.digest, replicate), range(len(domain.class_names))
     drawn = draw_classes(pool, classes, keys.generator(seed, *stream, "classes"))
     if disjoint and classes is not None and classes < len(pool):
-        order = keys.generator(seed, "target", domain.digest, "disjoint classes").permutation(
-            len(pool)
-        )
+        rng = keys.generator(seed, "target", domain.digest, "disjoint classes")
         first = replicate % (len(pool) // classes) * classes
-        drawn = tuple(sorted(int(index) for index in order[first : first + classes]))
-    orders = {
-        split: _ordered(
-            domain, split, drawn, wanted, key, keys.generator(seed, *stream, split), ragged
+        drawn = draw_classes(
+            rng.permutation(len(pool))[first : first + classes].tolist(), None, rng
         )
-        for split, wanted, key in (
-            ("train", None, "n_per_class"),
-            ("validation", n_validation, "validation.per_class"),
-            ("test", n_test, "test_per_class"),
-        )
-    }
-    held_out = {split: orders[split][orders[split] >= 0] for split in ("validation", "test")}
-    return TargetDraw(drawn, orders["train"], held_out["validation"], held_out["test"])
+
+    def ordered(split: str, count: int | None, key: str) -> Int64[np.ndarray, "classes images"]:
+        rng = keys.generator(seed, *stream, split)
+        return _ordered(domain, split, drawn, count, key, rng, ragged)
+
+    train = ordered("train", None, "n_per_class")
+    validation = ordered("validation", n_validation, "validation.per_class")
+    test = ordered("test", n_test, "test_per_class")
+    return TargetDraw(drawn, train, validation[validation >= 0], test[test >= 0])
 
 
 def draw_source(
@@ -117,7 +113,7 @@ def draw_source(
     classes: int | None,
     images_per_class: int,
 ) -> SourceDraw:
-    """Classes (of the eligible ones) and images that a replicate's source net is trained on.
+    """Draw classes (of the eligible ones) and images that a replicate's source net is trained on.
 
     Raises:
       UserError: fewer than two classes are eligible, or a class has too few images.
@@ -129,24 +125,21 @@ def draw_source(
         )
     stream = ("source", domain.digest, replicate)
     drawn = draw_classes(eligible, classes, keys.generator(seed, *stream, "classes"))
+    held_out = min(SOURCE_VALIDATION, domain.counts["validation"])
+    streams = {split: keys.generator(seed, *stream, split) for split in ("train", "validation")}
     key = "pretrain.images_per_class"
-    train = _ordered(
-        domain, "train", drawn, images_per_class, key, keys.generator(seed, *stream, "train")
-    )
-    capped = min(SOURCE_VALIDATION, domain.counts["validation"])
-    validation = _ordered(
-        domain, "validation", drawn, capped, key, keys.generator(seed, *stream, "validation")
-    )
+    train = _ordered(domain, "train", drawn, images_per_class, key, streams["train"])
+    validation = _ordered(domain, "validation", drawn, held_out, key, streams["validation"])
     return SourceDraw(drawn, train.ravel(), validation.ravel())
 
 
 def relabel(labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """Labels of a pool -> positions in the drawn `classes` (which are sorted), int32."""
+    """Return labels of a pool as positions in the drawn `classes` (which are sorted), int32."""
     return np.searchsorted(np.asarray(classes), labels).astype(np.int32)
 
 
 def subset_digest(split: Split, indices: np.ndarray) -> str:
-    """Hex digest of a subset: its indices, pixels and labels."""
+    """Return the hex digest of a subset: its indices, pixels and labels."""
     indices = np.asarray(indices, np.int64)
     return keys.digest_arrays(indices, split.images[indices], split.labels[indices])
 
@@ -155,59 +148,44 @@ def _ordered(
     domain: Domain,
     name: str,
     classes: tuple[int, ...],
-    wanted: int | None,
+    count: int | None,
     key: str,
     rng: np.random.Generator,
     ragged: bool = False,
 ) -> Int64[np.ndarray, "classes images"]:
-    """For every class a random order of its images, cut to `wanted` (None: to the smallest class).
+    """Return for every class a random order of its images, cut to `count`.
 
-    `ragged`: cut to `wanted` (None: to the largest class), with -1 where a class has fewer.
+    Without a count it is cut to the smallest class; `ragged`: to the largest, with -1 where a class has fewer.
     """
     split = domain.split(name)
     members = [np.flatnonzero(split.labels == label) for label in classes]
-    if ragged:
-        return _padded(split, members, wanted, rng)
-    fewest = min(range(len(classes)), key=lambda index: len(members[index]))
-    there = len(members[fewest])
-    smallest = f"class '{domain.class_names[classes[fewest]]}'"
-    if not there:
+    sizes = [len(images) for images in members]
+    smallest = f"class '{domain.class_names[classes[int(np.argmin(sizes))]]}'"
+    if not ragged and not min(sizes):
         raise UserError(
             f"domains.{domain.name}: got no {name} images of {smallest}; accepted: at least 1 a class"
         )
-    if wanted is not None and there < wanted:
+    if not ragged and count is not None and min(sizes) < count:
         raise UserError(
-            f"{key}: got {wanted}; accepted: 1 to {there}, the {name} images of {smallest} of '{domain.name}'"
+            f"{key}: got {count}; accepted: 1 to {min(sizes)}, the {name} images of {smallest} of "
+            f"'{domain.name}'"
         )
-    orders = [
-        stratified_order(own, split.strata[own], stream)
-        for own, stream in zip(members, rng.spawn(len(classes)), strict=True)
-    ]
-    length = wanted or there
-    return np.stack([order[:length] for order in orders])
-
-
-def _padded(
-    split: Split, members: Sequence[np.ndarray], wanted: int | None, rng: np.random.Generator
-) -> Int64[np.ndarray, "classes images"]:
-    length = min(wanted or max(map(len, members)), max(map(len, members)))
-    orders = np.full((len(members), length), -1, np.int64)
-    for row, own, stream in zip(orders, members, rng.spawn(len(members)), strict=True):
-        order = stratified_order(own, split.strata[own], stream)[:length]
+    most = max(sizes) if ragged else min(sizes)
+    orders = np.full((len(members), min(count or most, most)), -1, np.int64)
+    for row, images, stream in zip(orders, members, rng.spawn(len(members)), strict=True):
+        order = stratified_order(images, split.strata[images], stream)[: len(row)]
         row[: len(order)] = order
     return orders
 
 
-def stratified_order(
-    members: Int64[np.ndarray, " n"], strata: Int32[np.ndarray, " n"], rng: np.random.Generator
-) -> Int64[np.ndarray, " n"]:
-    """A random order of which every prefix is as balanced over the strata as it can be.
+def stratified_order(members: Indices, strata: Labels, rng: np.random.Generator) -> Indices:
+    """Return a random order of which every prefix is as balanced over the strata as it can be.
 
     One image of each stratum a round, the strata in an order that is drawn once, random inside a stratum.
     """
     shuffled = rng.permutation(len(members))
-    found, compact = np.unique(strata[shuffled], return_inverse=True)
-    rank = rng.permutation(len(found))[compact]
+    names, compact = np.unique(strata[shuffled], return_inverse=True)
+    rank = rng.permutation(len(names))[compact]
     by_stratum = np.argsort(rank, kind="stable")
     ordered = rank[by_stratum]
     first = np.searchsorted(ordered, ordered)

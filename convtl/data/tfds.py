@@ -21,7 +21,7 @@ from PIL import Image
 from convtl import keys
 from convtl.config.domains import TfdsConfig
 from convtl.config.roles import content
-from convtl.data.images import Pool, Recipe, build_splits, load_pictures
+from convtl.data.images import Pool, SplitBuilder, load_pictures
 from convtl.data.pictures import Fit
 from convtl.data.splits import SPLITS, Domain, Store
 from convtl.errors import UserError, nearest, unknown_name
@@ -211,13 +211,12 @@ def load(config: TfdsConfig, store: Store) -> Domain:
     data = open_dataset(config)
 
     def build(folder: Path) -> None:
-        present = [split for split in SPLITS if split in data.builder.info.splits]
-        labels = {split: data.labels(split, store) for split in present}
-        pools = {
-            split: data.pool(split, own)
-            for split, own in labels.items()
-            if len(own) and (own >= 0).all()
-        }
+        pools = {}
+        for split in SPLITS:
+            if split in data.builder.info.splits:
+                labels = data.labels(split, store)
+                if len(labels) and (labels >= 0).all():
+                    pools[split] = data.pool(split, labels)
         if not pools:
             raise UserError(f"name: '{config.name}' has no labelled split {', '.join(SPLITS)}")
         channels = data.builder.info.features[data.image].shape[-1] or 3
@@ -227,17 +226,10 @@ def load(config: TfdsConfig, store: Store) -> Domain:
             channels = 1
         with next(iter(pools.values())).open(0) as picture:
             height, width = picture.height, picture.width
-        recipe = Recipe(
-            key="name",
-            value=config.name,
-            fit=Fit(config.size, channels, config.crop, config.interpolation),
-            shape=(config.size or height, config.size or width, channels),
-            shares=_SHARES,
-            rng=keys.generator(0, "tfds", VERSION, config.name),
-            caps=config.per_class,
-            broken=config.broken,
-        )
-        build_splits(folder, pools, recipe, store)
+        shape = (config.size or height, config.size or width, channels)
+        fit = Fit(config.size, channels, config.crop, config.interpolation)
+        rng = keys.generator(0, "tfds", VERSION, config.name)
+        SplitBuilder(folder, store, config, config.name, pools, fit, shape, _SHARES, rng).build()
 
     return load_pictures(store, data.class_names, build)
 

@@ -6,7 +6,6 @@ letters or other faces change none of the images drawn before, and no two splits
 
 import functools
 import unicodedata
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from jaxtyping import Float, UInt8
 
 from convtl import keys
 from convtl.config.domains import Jitter, TypedScriptConfig
-from convtl.config.roles import content, dump
+from convtl.config.roles import content
 from convtl.data import glyphs
 from convtl.data.splits import Domain, Drawn, Store
 from convtl.errors import UserError, unknown_name
@@ -92,9 +91,9 @@ def unlike_letters(source: TypedScriptConfig, target: TypedScriptConfig) -> tupl
     They are compared in the faces of both, with the stricter of their thresholds.
     """
     faces = dict.fromkeys((*all_faces(source), *all_faces(target)))
-    alike = glyphs.similarity(letters_of(source), letters_of(target), faces)
+    similar = glyphs.similarity(letters_of(source), letters_of(target), faces)
     threshold = min(source.lookalike, target.lookalike)
-    return tuple(index for index, row in enumerate(alike) if not (row >= threshold).any())
+    return tuple(index for index, row in enumerate(similar) if not (row >= threshold).any())
 
 
 def identity(config: TypedScriptConfig) -> dict[str, Any]:
@@ -112,42 +111,21 @@ def identity(config: TypedScriptConfig) -> dict[str, Any]:
 
 def load(config: TypedScriptConfig, store: Store) -> Domain:
     """Return the domain; image i of a split is drawn in face i modulo the number of its faces."""
-    counts = dump(config.per_class)
+    letters, faces = letters_of(config), all_faces(config)
 
-    def draw() -> Iterator[Drawn]:
-        for letter in letters_of(config):
-            references = {
-                face: glyphs.reference(letter, face, config.size) for face in all_faces(config)
-            }
-            for split, count in counts.items():
-                yield split, *draw_letter(letter, split, count, config, references)
+    def draw(index: int, split: str, count: int) -> Drawn:
+        used = config.test_faces if split == "test" and config.test_faces else config.faces
+        images = np.empty((count, config.size, config.size), np.uint8)
+        for place, face in enumerate(used):
+            if share := len(range(place, count, len(used))):
+                reference = glyphs.reference(letters[index], face, config.size)
+                rng = keys.generator(0, "typed_script", VERSION, letters[index], face, split)
+                drawn = disturbed(reference, share, config.size, config.jitter, rng)
+                images[place :: len(used)] = drawn
+        numbers = np.array([faces.index(face) for face in used], np.int32)
+        return images, numbers[np.arange(count) % len(used)]
 
-    return store.synthetic(letters_of(config), config.size, config.channels, config.per_class, draw)
-
-
-def draw_letter(
-    letter: str,
-    split: str,
-    count: int,
-    config: TypedScriptConfig,
-    references: dict[str, Float[np.ndarray, "side side"]],
-) -> tuple[UInt8[np.ndarray, "count size size"], np.ndarray]:
-    """Return images of one letter in a split, and the index of the face of each.
-
-    Args:
-      references: face -> the undisturbed letter (`glyphs.reference`).
-    """
-    faces = config.test_faces if split == "test" and config.test_faces else config.faces
-    images = np.empty((count, config.size, config.size), np.uint8)
-    for index, face in enumerate(faces):
-        share = len(range(index, count, len(faces)))
-        if share:
-            rng = keys.generator(0, "typed_script", VERSION, letter, face, split)
-            images[index :: len(faces)] = disturbed(
-                references[face], share, config.size, config.jitter, rng
-            )
-    numbers = np.array([all_faces(config).index(face) for face in faces], np.int32)
-    return images, numbers[np.arange(count) % len(faces)]
+    return store.synthetic(config, letters, draw)
 
 
 def disturbed(

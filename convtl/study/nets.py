@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from convtl.config.models import ModelConfig
 from convtl.config.roles import dump
 from convtl.data.inputs import LazyImages, Normalisation
-from convtl.data.pictures import Fit
+from convtl.data.pictures import Fit, Levels
 from convtl.errors import UserError
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
@@ -30,13 +30,14 @@ class Preparation:
     """How a picture becomes what a net takes.
 
     Attributes:
-      crop, interpolation: see `convtl.data.pictures.Fit`.
+      crop, interpolation, levels: see `convtl.data.pictures.Fit`.
       normalisation: None standardises each image by itself.
     """
 
     crop: float = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     normalisation: Normalisation | None = None
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class SavedNet:
             raise UserError(
                 f"net: takes images of {height}x{width} pixels; accepted for pictures: square ones"
             )
-        fit = Fit(height, channels, self.preparation.crop, self.preparation.interpolation)
-        return fit(picture)
+        how = self.preparation
+        return Fit(height, channels, how.crop, how.interpolation, how.levels)(picture)
 
     def logits(
         self, images: UInt8[np.ndarray, "n height width channels"]
@@ -119,28 +120,38 @@ def net_of(folder: Path, trial: str) -> Path | None:
 
 
 def save_net(
-    folder: Path, trial: Trial, network: Network, variables: Variables, row: Mapping[str, Any]
+    folder: Path,
+    trial: Trial,
+    network: Network,
+    variables: Variables,
+    row: Mapping[str, Any],
+    levels: Levels | None = None,
 ) -> Path:
-    """Write a tuned net with all that its use needs; a kill leaves all or nothing."""
+    """Write a tuned net with all that its use needs; a kill leaves all or nothing.
+
+    Args:
+      levels: black and white of the target's deep grey pictures.
+    """
     path = folder / net_name(trial)
     metadata = {
         "model": dump(trial.settings.models[trial.model]),
         "input_shape": list(network.input_shape),
         "classes": row["classes"],
-        "preparation": dump(_preparation(trial)),
+        "preparation": dump(_preparation(trial, levels)),
         "row": row,
     }
     checkpoint.save(path, variables, metadata)
     return path
 
 
-def _preparation(trial: Trial) -> Preparation:
+def _preparation(trial: Trial, levels: Levels | None) -> Preparation:
     """How the trial's images were made."""
     domain, settings = trial.settings.domains[trial.target], trial.settings
     return Preparation(
         getattr(domain, "crop", Preparation.crop),
         getattr(domain, "interpolation", Preparation.interpolation),
         normalisation_of(settings, trial.source),
+        levels,
     )
 
 

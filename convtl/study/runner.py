@@ -190,7 +190,8 @@ class _Runner:
             added = measure_trial(self._store.out, trial, self._materials, net)
             row |= added
             if self._nets is not None:
-                save_net(self._nets, trial, self._materials.network(trial), net, row)
+                levels = self._materials.domain(trial.settings, trial.target).levels
+                save_net(self._nets, trial, self._materials.network(trial), net, row, levels)
         if added or trial.id not in self._store.finished():  # else only its net was missing
             self._store.append(row)
         self._checkpoints.remove(trial.id)

@@ -166,7 +166,7 @@ def test_grey_levels_of_16_bits_are_those_of_the_copy_with_8(
 def test_grey_levels_that_pictures_share(
     values: list[np.ndarray], levels: tuple[float, float] | None
 ) -> None:
-    assert common_levels(extremes(Image.fromarray(own)) for own in values) == levels  # type: ignore[misc]
+    assert common_levels([extremes(Image.fromarray(own)) for own in values]) == levels
 
 
 def test_deep_grey_levels_are_scaled_alike_and_clipped() -> None:

@@ -179,7 +179,7 @@ def test_stored_letters_are_read_and_not_drawn_again(
     small: Domain, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = small.split("train")
-    monkeypatch.setattr(typed_script, "draw_letter", None)
+    monkeypatch.setattr(typed_script, "disturbed", None)
     again = load_domain("again", SMALL, cache).split("train")
     np.testing.assert_array_equal(again.images, before.images)
     np.testing.assert_array_equal(again.strata, before.strata)
