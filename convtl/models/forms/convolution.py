@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from convtl.models.forms.product import row_product
 from convtl.models.forms.winograd import Sides, winograd
-from convtl.models.lowering import band_tile, convolution_form
+from convtl.models.lowering import band_tile, convolution_form, on_cpu
 
 _NONE: Sides = ((0, 0), (0, 0))
 
@@ -49,7 +50,8 @@ def _without_overlap(x: Array, kernel: Array, stride: int) -> Array:
     batch, rows, columns = x.shape[0], x.shape[1] // size, x.shape[2] // size
     x = x[:, : rows * size, : columns * size].reshape(batch, rows, size, columns, size, channels)
     x = x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, size * size * channels)
-    return (x @ kernel.reshape(-1, out)).reshape(batch, rows, columns, out)
+    multiply = row_product if on_cpu() else jnp.matmul
+    return multiply(x, kernel.reshape(-1, out)).reshape(batch, rows, columns, out)
 
 
 def _lax(
@@ -155,7 +157,7 @@ def _product_of_patches(x: Array, kernel: Array, stride: int) -> Array:
         ],
         axis=-1,
     )
-    product = patches.reshape(-1, kh * kw * channels) @ kernel.reshape(-1, out)
+    product = row_product(patches.reshape(-1, kh * kw * channels), kernel.reshape(-1, out))
     return product.reshape(batch, down + 1, across + 1, out)
 
 
@@ -180,7 +182,7 @@ def _banded(x: Array, kernel: Array, stride: int, sides: Sides) -> Array:
     strips = jnp.stack([x[:, :, at * tile : at * tile + columns] for at in range(tiles)], 2)
     strips = strips.reshape(batch, height, tiles, columns * channels)
     patches = jnp.concatenate([strips[:, i : i + rows_out] for i in range(kh)], axis=-1)
-    product = patches.reshape(-1, kh * columns * channels) @ band
+    product = row_product(patches.reshape(-1, kh * columns * channels), band)
     return product.reshape(batch, rows_out, tiles * tile, out)[:, :, :width_out]
 
 

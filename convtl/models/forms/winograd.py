@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from convtl.models.forms.product import sum_of_outer_products
+
 Sides = tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -97,11 +99,8 @@ def _backward(sides: Sides, saved: tuple[Array, Array], cotangent: Array) -> tup
         for line in _output_back([y[:, :, 0], y[:, :, 1]])
         for place in _output_back([line[:, :, :, 0], line[:, :, :, 1]])
     ]
-    weights = jax.lax.dot_general(
-        _tiles_of(x, sides),
-        jnp.stack(outputs).reshape(16, batch * down * across, out),
-        dimension_numbers=(((1,), (1,)), ((0,), (0,))),
-    ).reshape(4, 4, *kernel.shape[2:])
+    y = jnp.stack(outputs).reshape(16, batch * down * across, out)
+    weights = sum_of_outer_products(_tiles_of(x, sides), y).reshape(4, 4, *kernel.shape[2:])
     lines = _kernel_back(weights)
     return images, jnp.stack([jnp.stack(_kernel_back(line)) for line in lines]).astype(kernel.dtype)
 
