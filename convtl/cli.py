@@ -38,7 +38,7 @@ from convtl.study.assignments import refuse_hidden
 LAUNCHERS = {"processes": "joblib", "submitit": "submitit", "slurm": "submitit", "ray_tasks": "ray"}
 """Launchers in conf/ -> the extra that each needs; its plugin is `hydra_plugins.hydra_EXTRA_launcher`."""
 
-_APPENDED = ("experiment", "protocol")
+_APPENDED = ("experiment", "recipe")
 """Groups that are not in the defaults list; their files hold differences, and later ones win."""
 
 _AS_TYPED = re.compile(r"^(out|cache|question|(.*\.)?(path|data_dir|letters))$")

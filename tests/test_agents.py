@@ -20,7 +20,7 @@ from wandb_server import ENTITY, PROJECT, Run, Server, serving
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"
 KEY = "fedcba9876543210fedcba9876543210fedcba98"
-LONG = ("replicates=4", "updates=8000", "lanes=1", "chunk=200")
+LONG = ("replicates=4", "updates=8000", "runs_per_device=1", "steps_per_call=200")
 """a study that takes some seconds a trial"""
 METRIC = "study/mean_val_accuracy"
 

@@ -111,6 +111,19 @@ def test_a_config_cannot_be_changed() -> None:
         ("claims", [{"statement": "s"}], "claims[0].source: missing"),
         ("optim", None, "optim: got null; accepted: keys with values"),
         ("nosuchkey", 1, "nosuchkey: unknown key."),
+        ("lanes", 4, "lanes: unknown key. It is now runs_per_device=..."),
+        ("chunk", 50, "chunk: unknown key. It is now steps_per_call=..."),
+        ("movement", True, "movement: unknown key. It is now measure=movement"),
+        ("distances", True, "distances: unknown key. It is now measure=distances"),
+        ("gradients", None, "gradients: got null; accepted: keys with values"),
+        ("kept", 2, "kept: unknown key. It is now n_transferred=..."),
+        ("validation.per_class", 3, "validation: unknown key. It is now validation_per_class=..."),
+        ("protocol", "bit_hyperrule", "protocol: unknown key. It is now recipe=..."),
+        (
+            "measure",
+            "time",
+            "measure: got 'time'; accepted: 'movement', 'distances' or 'gradients'",
+        ),
         ("replicats", 1, "replicats: unknown key. Did you mean replicates or replicate?"),
         (
             "optim.weight_decy",
@@ -201,7 +214,7 @@ def test_a_config_cannot_be_changed() -> None:
             "augment.flop: unknown key; accepted: crop, flip, colour, mixup. Did you mean flip?",
         ),
         ("batch_size", 10**9, "batch_size: got 1000000000; accepted: at most 65536"),
-        ("lanes", 100_000, "lanes: got 100000; accepted: at most 1024"),
+        ("runs_per_device", 100_000, "runs_per_device: got 100000; accepted: at most 1024"),
     ],
 )
 def test_what_is_not_taken_is_one_line_that_names_the_key(key, value, expected) -> None:
@@ -242,7 +255,7 @@ def test_whatever_is_given_is_taken_or_refused_in_one_line(key, value) -> None:
 def test_known_keys_are_the_fields_with_their_own() -> None:
     known = known_keys()
     assert {item.name for item in fields(Config)} <= set(known)
-    assert {"optim.weight_decay", "tracking.mode", "validation.per_class", "limits.updates"} <= set(
+    assert {"optim.weight_decay", "tracking.mode", "validation_per_class", "limits.updates"} <= set(
         known
     )
     assert len(known) == len(set(known))
@@ -288,10 +301,10 @@ def test_every_key_has_one_role_and_only_keys_of_the_recipe_are_neutral() -> Non
 
 def test_the_lists_of_keys_are_those_of_their_roles() -> None:
     assert {*AXES, *REGISTRIES, *RECIPE} <= set(ROLES)
-    assert {"models", "optim", "classes", "lanes"} <= set(VARIABLE)
-    assert not {*AXES, "seed", "out", "replicates", "movement", "devices"} & set(VARIABLE)
+    assert {"models", "optim", "classes", "runs_per_device"} <= set(VARIABLE)
+    assert not {*AXES, "seed", "out", "replicates", "measure", "devices"} & set(VARIABLE)
     assert {"seed", "out", "checkpoint_minutes", "devices", "distributed"} <= set(PER_STUDY)
-    assert not {"replicates", "movement", "depth", "domains"} & set(PER_STUDY)
+    assert not {"replicates", "measure", "depth", "domains"} & set(PER_STUDY)
 
 
 def test_equal_configs_are_one_key_of_a_cache() -> None:

@@ -11,7 +11,14 @@ import pytest
 pytestmark = pytest.mark.slow
 LONG = pytest.mark.long
 
-ENDLESS = ("updates=1000000", "chunk=10", "lanes=1", "lr=1e-2", "source=random", "n_per_class=2")
+ENDLESS = (
+    "updates=1000000",
+    "steps_per_call=10",
+    "runs_per_device=1",
+    "lr=1e-2",
+    "source=random",
+    "n_per_class=2",
+)
 """Two trials of hours; nothing is kept of them unless a signal asks for it."""
 
 LAUNCHERS = [("processes", "joblib"), ("submitit", "submitit"), ("ray_tasks", "ray")]

@@ -118,12 +118,12 @@ def _content(
 CUT = [
     "replicates=1",
     "updates=4",
-    "chunk=4",
+    "steps_per_call=4",
     "lr=1e-3",
     "batch_size=4",
     "n_per_class=2",
     "test_per_class=5",
-    "validation.per_class=3",
+    "validation_per_class=3",
     "pretrain={images_per_class: 8,updates: 4}",
 ]
 

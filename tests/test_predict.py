@@ -63,12 +63,12 @@ def words(pictures: Path) -> list[str]:
         "replicates=1",
         "classes=null",
         "updates=20",
-        "chunk=20",
+        "steps_per_call=20",
         "lr=3e-3",
-        "lanes=2",
+        "runs_per_device=2",
         "batch_size=8",
         "test_per_class=6",
-        "validation.per_class=3",
+        "validation_per_class=3",
     ]
 
 

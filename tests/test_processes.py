@@ -23,9 +23,9 @@ STUDY = (
     "source=[latin,scratch]",
     "depth=[1,5]",
     "updates=12",
-    "chunk=4",
+    "steps_per_call=4",
     "lr=1e-2",
-    "lanes=1",
+    "runs_per_device=1",
     "cache_prefix=false",
 )
 LONG = (
@@ -33,8 +33,8 @@ LONG = (
     "depth=5",
     "lr=1e-2",
     "updates=100000",
-    "chunk=4",
-    "lanes=1",
+    "steps_per_call=4",
+    "runs_per_device=1",
     "checkpoint_minutes=0",
 )
 WITHIN = 90.0
@@ -180,7 +180,7 @@ def test_a_lost_process_ends_the_other_and_a_restart_goes_on(pair, lost: int, by
 
 @pytest.mark.slow
 def test_a_signal_to_one_stops_both_and_they_go_on_to_the_same_rows(pair) -> None:
-    words = (*LONG[:3], "updates=120", "chunk=4", "lanes=1")
+    words = (*LONG[:3], "updates=120", "steps_per_call=4", "runs_per_device=1")
     whole = pair("whole", *words)
     assert whole.wait(300) == [0, 0], whole.said(0) + whole.said(1)
     broken = pair("broken", *words, "checkpoint_minutes=0")

@@ -197,9 +197,9 @@ def test_a_sweep_ends_in_the_unsplit_study(commands, words) -> None:
 @pytest.mark.slow
 def test_points_in_a_protocol_key_are_an_axis_of_the_table(commands) -> None:
     words = ("source=random", "lr=1e-2", "out=o")
-    done = commands.run("-m", *tiny.WORDS, *words, "validation.per_class=2,3")
+    done = commands.run("-m", *tiny.WORDS, *words, "validation_per_class=2,3")
     assert done.code == 0, done.err
-    assert [line["validation.per_class"] for line in table("o")] == ["2", "3"]
+    assert [line["validation_per_class"] for line in table("o")] == ["2", "3"]
     assert "rows of another protocol" not in Path("o/report.md").read_text(encoding="utf-8")
 
 

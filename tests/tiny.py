@@ -22,14 +22,14 @@ WORDS = (
     "n_per_class=2",
     "replicates=1",
     "updates=6",
-    "chunk=6",
-    "lanes=2",
+    "steps_per_call=6",
+    "runs_per_device=2",
     "classes=4",
     "batch_size=4",
     "lr_extend=1",
     "pretrain={images_per_class: 12,updates: 6,lr: 3e-3,batch_size: 4}",
     "test_per_class=6",
-    "validation.per_class=3",
+    "validation_per_class=3",
     *(
         f"domains.{name}.{key}={value}"
         for name, letters in (("latin", "ABCDEFGH"), ("cyrillic", "БГДЖИЛФЮ"))

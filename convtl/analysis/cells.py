@@ -336,9 +336,11 @@ class Cells:
             ]
             rows = rows.assign(source=named)
         if (
-            "axes.kept" in rows
+            "axes.n_transferred" in rows
         ):  # nets whose kept layers are trained on: other arms than the claims'
-            rows = rows[rows["axes.kept"].isin(["None", ""]) | rows["axes.kept"].isna()]
+            rows = rows[
+                rows["axes.n_transferred"].isin(["None", ""]) | rows["axes.n_transferred"].isna()
+            ]
         if "axes.upper_init" in rows:
             fresh = (rows["axes.upper_init"] == "fresh") & (rows["source"] != SCRATCH)
             rows = rows.assign(_upper=np.where(fresh, "fresh", "source"))

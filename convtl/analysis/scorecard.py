@@ -24,7 +24,7 @@ _Key = tuple[str, str]
 """Name of a claim, setting."""
 _NAN = float("nan")
 _NO_INTERVAL = Interval(_NAN, _NAN, 0.0)
-_SELECTED = ("axes.upper_init", "axes.kept")
+_SELECTED = ("axes.upper_init", "axes.n_transferred")
 """Axes that claims themselves choose from; any other axis that varies makes a setting of its own."""
 
 

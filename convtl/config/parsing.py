@@ -12,6 +12,16 @@ from convtl.config.roles import type_of
 from convtl.config.schema import REGISTRIES, VARIABLE, Config
 from convtl.errors import UserError, accepted_by, nearest, printable, shown
 
+RENAMED = {
+    "lanes": "runs_per_device=...",
+    "chunk": "steps_per_call=...",
+    "movement": "measure=movement",
+    "distances": "measure=distances",
+    "kept": "n_transferred=...",
+    "validation": "validation_per_class=...",
+    "protocol": "recipe=...",
+}
+"""Keys of the first version -> how they are given now."""
 _CONFIG = TypeAdapter(Config)
 _TYPES = {item.name: type_of(item) for item in fields(Config)}
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
@@ -39,6 +49,13 @@ def known_keys(kind: Any = Config) -> list[str]:
     return names
 
 
+def refused_key(where: str, key: str, known: Iterable[str]) -> str:
+    """Return the line for an unknown key: what it is called now, or the nearest names."""
+    renamed = RENAMED.get(key.partition(".")[0])
+    hint = f" It is now {renamed}" if renamed else nearest(key, known)
+    return f"{where}.{hint}"
+
+
 def _line(error: ValidationError, content: Mapping[str, Any]) -> str:
     """One line for the first of pydantic's findings."""
     findings = error.errors(include_url=False)
@@ -52,7 +69,7 @@ def _line(error: ValidationError, content: Mapping[str, Any]) -> str:
         parent, _, key = path.rpartition(".")
         siblings = _keys_at(parent, content)
         listed = f"; accepted: {', '.join(siblings)}" if parent and siblings else ""
-        return f"{path}: unknown key{listed}.{nearest(key, siblings)}"
+        return refused_key(f"{path}: unknown key{listed}", key, siblings)
     if first["type"].startswith("union_tag"):
         kinds = _kinds(get_args(_TYPES[path.partition(".")[0]])[1])
         given = first.get("ctx", {}).get("tag")

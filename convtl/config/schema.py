@@ -20,7 +20,6 @@ from convtl.config.training import (
     RegimeConfig,
     ScheduleConfig,
     ShiftConfig,
-    ValidationConfig,
 )
 from convtl.config.values import (
     STRICT,
@@ -43,6 +42,7 @@ from convtl.config.values import (
     Shards,
     Text,
     Values,
+    listed,
 )
 from convtl.config.weights import WeightsConfig
 from convtl.keys import digest
@@ -147,6 +147,10 @@ class ClaimConfig:
     """logits"""
 
 
+Measurement = Literal["movement", "distances", "gradients"]
+Measurements = Annotated[tuple[Measurement, ...], BeforeValidator(listed)]
+
+
 @dataclass(frozen=True, config=STRICT)
 class Config:
     """One study, resolved. Hashable by content, so that it can be the key of a cache."""
@@ -191,7 +195,7 @@ class Config:
     """source: the source's head is kept, where its classes are the target's"""
     upper_init: Annotated[Literal["source", "fresh"], Identity()]
     """fresh: trained units start anew, as in Yosinski et al. (2014)"""
-    kept: Annotated[Count | None, Identity()]
+    n_transferred: Annotated[Count | None, Identity()]
     """with upper_init fresh: this many of the lowest weighted units come from the source, trained or not"""
     shift: Annotated[ShiftConfig, Identity()]
     optim: Annotated[OptimConfig, Identity()]
@@ -200,13 +204,14 @@ class Config:
     augment: Annotated[AugmentConfig | None, Identity(), Neutral(None)]
     """only where no features are cached: cache_prefix=false, or everything is trained"""
     precision: Annotated[Precision, Identity(), Neutral("float32")]
-    validation: Annotated[ValidationConfig, Identity()]
+    validation_per_class: Annotated[Count, Identity()]
+    """images beside the n_per_class training images, whatever these are"""
     test_per_class: Annotated[Count, Identity()]
     pretrain: Annotated[PretrainConfig, Identity()]
     cache_prefix: Annotated[Flag, Identity()]
-    lanes: Annotated[RunsPerDevice, Identity()]
+    runs_per_device: Annotated[RunsPerDevice, Identity()]
     """training runs that travel together on each device"""
-    chunk: Annotated[Count, Identity()]
+    steps_per_call: Annotated[Count, Identity()]
     """updates in one call of a compiled program"""
     # around the trials
     study: Annotated[Name | None, Runtime()]
@@ -215,11 +220,11 @@ class Config:
     claims: Annotated[tuple[ClaimConfig, ...], Runtime()]
     scorecard: Annotated[tuple[Text, ...], Runtime()]
     """names of the principles (`analysis/declared`) whose declared claims are judged"""
-    gradients: Annotated[GradientsConfig | None, Runtime()]
-    movement: Annotated[Flag, Runtime(varies=True)]
-    """measure how far each unit moved (weights, representation), for every trial"""
-    distances: Annotated[Flag, Runtime()]
-    """measure how far each source's images are from each target's, and how well its net should transfer"""
+    measure: Annotated[Measurements, Runtime(varies=True)]
+    """beside accuracy: of every trial `movement` (how far each unit moved); of the study `distances` (of each source
+    from each target, and how well its net should transfer) and `gradients` (of fresh nets, unit by unit)"""
+    gradients: Annotated[GradientsConfig, Runtime()]
+    """details of `measure=gradients`"""
     advice: Annotated[Flag, Runtime()]
     """say in the report, if it has no scorecard, how deep to fine-tune and what more images would bring"""
     save: Annotated[Literal["none", "best"], Runtime()]

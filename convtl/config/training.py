@@ -166,12 +166,6 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class ValidationConfig:
-    per_class: Count = 20
-    """images a class beside the n_per_class training images, whatever these are"""
-
-
-@dataclass(frozen=True, config=STRICT)
 class PretrainConfig:
     """The recipe of every source net; the same for all sources, so that they are matched."""
 

@@ -99,7 +99,7 @@ def draw_target(
         return _ordered(domain, split, drawn, count, key, rng, ragged)
 
     train = ordered("train", None, "n_per_class")
-    validation = ordered("validation", n_validation, "validation.per_class")
+    validation = ordered("validation", n_validation, "validation_per_class")
     test = ordered("test", n_test, "test_per_class")
     return TargetDraw(drawn, train, validation[validation >= 0], test[test >= 0])
 

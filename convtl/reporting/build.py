@@ -64,7 +64,7 @@ def build(
     measured = read_similarity(store.out)
     write_table(store.out, with_similarity(everything.table, measured))
     rows, left_out = comparable(everything, config, record)
-    left_out += not_measured(store.out) if config.distances else []
+    left_out += not_measured(store.out) if "distances" in config.measure else []
     program = {
         "rows made by": commits_said(made_by, everything),
         "commit of this report": short(commit() or ""),
@@ -148,10 +148,10 @@ def _scope(
         "optimiser": config.optim.kind,
         "learning rates": f"{', '.join(f'{rate:g}' for rate in config.lr)}, "
         f"extended by up to {config.lr_extend} steps while the best is at the edge",
-        "validation": f"oracle, {config.validation.per_class} images a class",
+        "validation": f"oracle, {config.validation_per_class} images a class",
         "test": f"{config.test_per_class} images a class, read once",
         "head": config.head_init,
-        "movement": "of every unit, in every trial" if config.movement else None,
+        "movement": "of every unit, in every trial" if "movement" in config.measure else None,
         "source nets": _source_nets(config, sources),
         "seed": config.seed,
         "device": record.get("device"),

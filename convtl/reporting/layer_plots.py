@@ -92,9 +92,9 @@ def _tasks(rows: pd.DataFrame) -> list[str]:
 def _kept(rows: pd.DataFrame, full: int) -> pd.Series:
     """Transferred units of each row: those that are frozen, or that were kept and trained on."""
     frozen = full - rows["depth"].astype(int)
-    if "axes.kept" not in rows:
+    if "axes.n_transferred" not in rows:
         return frozen
-    return pd.to_numeric(rows["axes.kept"], errors="coerce").fillna(frozen).astype(int)
+    return pd.to_numeric(rows["axes.n_transferred"], errors="coerce").fillna(frozen).astype(int)
 
 
 def levels(split: Split) -> dict[str, pd.DataFrame]:

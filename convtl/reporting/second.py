@@ -26,8 +26,7 @@ _AROUND = (
     "cache",
     "dry_run",
     "tracking",
-    "distances",
-    "movement",
+    "measure",
 )
 """Keys that may differ between two runs of one study without a word."""
 

@@ -19,7 +19,7 @@ from convtl.reporting.way_plots import Arm, Panel, Point
 _NEUTRAL = ("False", "0", "0.0", "None", "nan", "")
 _NO_TASK = ("self", "random")
 """Sources that are no task of their own; with weights that were shuffled or mean nothing (`X:...`), the controls."""
-_NOT_OF_SCRATCH = ("axes.upper_init", "axes.kept")
+_NOT_OF_SCRATCH = ("axes.upper_init", "axes.n_transferred")
 _WIDEST = 8
 """Columns of numbers that a table may have before every setting gets one of its own."""
 

@@ -107,8 +107,10 @@ def trials_of(settings: Config, axes: Mapping[str, Any]) -> list[Trial]:
       axes: values of what varies in the study beside them; no part of the digest that its trials share.
     """
     check_names(settings)
-    if settings.kept is not None and settings.upper_init != "fresh":
-        raise UserError(f"kept: got {settings.kept}; accepted with upper_init=fresh only")
+    if settings.n_transferred is not None and settings.upper_init != "fresh":
+        raise UserError(
+            f"n_transferred: got {settings.n_transferred}; accepted with upper_init=fresh only"
+        )
     replicates = settings.replicate or tuple(range(settings.replicates))
     shared: dict[str, Any] = {
         "config": digest(_recipe(settings, axes)),
@@ -179,7 +181,7 @@ def _labels(settings: Config, target: str) -> tuple[int, ...]:
 def _irrelevant(source: str) -> set[str]:
     """Keys that cannot change a trial of this source, so that they do not make it another trial."""
     keys = {"pretrain"} if source_name(source).fresh else set()
-    return keys | {"upper_init", "kept"} if source == "scratch" else keys
+    return keys | {"upper_init", "n_transferred"} if source == "scratch" else keys
 
 
 def _plan(network: Network, settings: Config, regime: str, depth: int, updates: int) -> Plan:

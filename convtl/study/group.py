@@ -71,8 +71,8 @@ def recipe_of(materials: Materials, trial: Trial) -> Recipe:
         optim=settings.optim,
         schedule=settings.schedule,
         batch_size=settings.batch_size,
-        runs_per_device=settings.lanes,
-        steps_per_call=settings.chunk,
+        runs_per_device=settings.runs_per_device,
+        steps_per_call=settings.steps_per_call,
         norm_mode=settings.norm_mode,
         augment=None if start else settings.augment,  # cached features are of images as they are
         precision=settings.precision,

@@ -61,11 +61,11 @@ def _with_fewer_images(config: Config, whole: Config, most: int) -> Config:
     """
     labelled = most - most // 2 if _shares_the_pool(whole) else most
     source_images = int(most * _smallest_share(whole)) if labelled == most else most // 2
-    recipe, validation = config.pretrain, config.validation
+    recipe = config.pretrain
     return replace(
         config,
         pretrain=replace(recipe, images_per_class=min(recipe.images_per_class, source_images)),
-        validation=replace(validation, per_class=min(validation.per_class, most)),
+        validation_per_class=min(config.validation_per_class, most),
         test_per_class=min(config.test_per_class, most),
         n_per_class=_distinct(_fewer(n, labelled, whole) for n in config.n_per_class),
         domains={name: _smaller(domain, most) for name, domain in config.domains.items()},

@@ -52,8 +52,8 @@ class SourceRequest:
     recipe: PretrainConfig
     seed: int
     replicate: int
-    lanes: int
-    chunk: int
+    runs_per_device: int
+    steps_per_call: int
     random_labels: bool = False
 
     def content(self) -> dict[str, Any]:
@@ -73,8 +73,8 @@ class SourceRequest:
             "recipe": content(self.recipe),
             "seed": self.seed,
             "replicate": self.replicate,
-            "lanes": self.lanes,
-            "chunk": self.chunk,
+            "runs_per_device": self.runs_per_device,
+            "steps_per_call": self.steps_per_call,
         }
 
     @cached_property
@@ -173,8 +173,8 @@ def _recipe(request: SourceRequest) -> Recipe:
             optim=pretrain.optim,
             schedule=pretrain.schedule,
             batch_size=pretrain.batch_size,
-            runs_per_device=request.lanes,
-            steps_per_call=request.chunk,
+            runs_per_device=request.runs_per_device,
+            steps_per_call=request.steps_per_call,
         )
     except UserError as error:  # a recipe does not know that it is a source's
         raise UserError(f"pretrain.{error}") from None

@@ -39,12 +39,8 @@ def run_gradients(config: Config, out: Path, cache: Cache, say: Callable[[str], 
       say: takes a line before each configuration is run.
 
     Raises:
-      UserError: no probes are asked for, the target has too few images, or `out` cannot be written to.
+      UserError: the target has too few images, or `out` cannot be written to.
     """
-    if config.gradients is None:
-        raise UserError(
-            "gradients: got null; accepted: keys of the probes, such as {replicates: 12}"
-        )
     name = config.target[0]
     if name not in config.domains:
         raise unknown_name("target", name, config.domains)
@@ -132,7 +128,7 @@ def _publish(path: Path, text: str) -> None:
 
 
 def within_limits(config: Config) -> GradientsConfig:
-    """The probes of a study (or the default ones) as its `limits` cut them."""
+    """Return the probes of a study as its `limits` cut them."""
     limits = config.limits
     images, updates = limits.images_per_class, limits.updates
     most = {"replicates": limits.replicates, "images_per_class": images, "probe_per_class": images}
@@ -152,5 +148,5 @@ def within_limits(config: Config) -> GradientsConfig:
             return (*value[: limit - 1], value[-1])
         return min(value, limit) if name in most else value
 
-    cut_config: GradientsConfig = cut("gradients", config.gradients or GradientsConfig())
+    cut_config: GradientsConfig = cut("gradients", config.gradients)
     return cut_config

@@ -69,7 +69,7 @@ def _trainer(
         schedule=replace(settings.schedule, kind="constant"),
         batch_size=batch,
         runs_per_device=options.get("runs", 1),
-        steps_per_call=settings.chunk,
+        steps_per_call=settings.steps_per_call,
     )
     return Trainer(recipe, layout)
 

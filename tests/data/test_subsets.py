@@ -182,7 +182,7 @@ def test_the_digest_is_of_indices_pixels_and_labels() -> None:
     [
         (
             lambda: draw_target(DOMAIN, seed=0, replicate=0, classes=3, n_validation=101, n_test=5),
-            "^validation.per_class: got 101; accepted: 1 to 100, .*'made_up'$",
+            "^validation_per_class: got 101; accepted: 1 to 100, .*'made_up'$",
         ),
         (
             lambda: draw_target(DOMAIN, seed=0, replicate=0, classes=3, n_validation=5, n_test=31),

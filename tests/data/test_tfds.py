@@ -167,7 +167,7 @@ def test_cats_and_dogs_have_as_many_training_pictures_as_the_experiment_asks_for
     experiment = compose(["+experiment=imagenet_cats_dogs"])
     caps = experiment["domains"]["cats_dogs"]["per_class"]
     smaller = 11_604  # class of TFDS's cats_vs_dogs, which has a train split only
-    assert caps["validation"] >= experiment["validation"]["per_class"]
+    assert caps["validation"] >= experiment["validation_per_class"]
     assert caps["test"] >= experiment["test_per_class"]
     assert smaller - caps["validation"] - caps["test"] >= max(experiment["n_per_class"]) == 10_000
 

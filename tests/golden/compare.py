@@ -44,7 +44,7 @@ NUMBERS = (
     "frozen_ok",
     "subset_digest",
 )
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {"axes.kept": "axes.n_transferred"}
 """Column of the earlier commit -> what it is called now."""
 
 Table = dict[tuple[str, ...], list[tuple[str, ...]]]

@@ -138,7 +138,7 @@ def test_a_report_needs_no_data(tmp_path, monkeypatch) -> None:
         *words,
         "domains.mine.size=16",
         "test_per_class=3",
-        "validation.per_class=2",
+        "validation_per_class=2",
     )
     shutil.rmtree(pictures)
     (tmp_path / "out" / "report.md").unlink()
@@ -163,7 +163,7 @@ def test_sources_that_were_not_learned_equally_well_are_told(far, told) -> None:
 def test_a_study_of_claims_is_called_so_and_says_what_was_not_measured_and_what_made_it(
     tmp_path,
 ) -> None:
-    text = study(tmp_path, "study=mine", "scorecard=[similarity]", "distances=true")
+    text = study(tmp_path, "study=mine", "scorecard=[similarity]", "measure=distances")
     assert text.splitlines()[0] == "# mine: claims and verdicts"
     (line,) = (line for line in text.splitlines() if "transferability to cyrillic" in line)
     assert line.endswith(

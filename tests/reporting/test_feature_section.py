@@ -120,7 +120,7 @@ def test_a_report_of_a_run_is_rebuilt_with_its_pictures_without_data(tmp_path, m
     asked = [*tiny.WORDS, "source=[latin,scratch]", f"out={out}"]
     assert run._main([*asked, "depth=1"]) == 0
     assert HEADING not in (out / "report.md").read_text()
-    assert run._main([*asked, "depth=[1,5]", "movement=true", "replicates=2"]) == 0
+    assert run._main([*asked, "depth=[1,5]", "measure=movement", "replicates=2"]) == 0
     first = (out / "report.md").read_text()
     shutil.rmtree(out / "figures")
     (out / "report.md").unlink()

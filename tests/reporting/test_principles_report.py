@@ -335,7 +335,7 @@ def test_units_that_were_kept_and_trained_on_are_lines_of_their_own():
             "cyrillic",
             r,
             1.0,
-            axes={"upper_init": "fresh", "kept": j},
+            axes={"upper_init": "fresh", "n_transferred": j},
             trial=f"{j} {r}",
         )
         for j in (1, 2)
@@ -359,7 +359,7 @@ def test_a_trial_that_stands_for_two_sources_is_in_both_places():
 
 def test_blocks_are_named_by_what_tells_them_apart():
     def part(n, updates, target, **axes):
-        axes = {"classes": 12, "kept": None, "upper_init": "source"} | axes
+        axes = {"classes": 12, "n_transferred": None, "upper_init": "source"} | axes
         need = Need("latin", n, 1, updates)
         return [
             row(

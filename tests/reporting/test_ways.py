@@ -162,13 +162,13 @@ def test_without_training_of_all_layers_at_one_rate_nothing_is_tested(tmp_path, 
         ({"axes.shift.inversion": "False", "axes.shift.noise": "0.3"}, "noise 0.3"),
         ({"axes.shift.inversion": "True", "axes.shift.noise": "0.30"}, "inversion, noise 0.3"),
         ({"axes.shift.inversion": "False", "axes.shift.noise": "0"}, "no shift"),
-        ({"axes.shift.inversion": "False", "axes.kept": "3"}, "kept 3"),
-        ({"axes.shift.inversion": "False", "axes.kept": "2"}, "as usual"),
+        ({"axes.shift.inversion": "False", "axes.n_transferred": "3"}, "n_transferred 3"),
+        ({"axes.shift.inversion": "False", "axes.n_transferred": "2"}, "as usual"),
         ({}, ""),
     ],
 )
 def test_settings_in_short_words(content, name):
-    assert ways.setting_name(content, {"axes.kept": "2"}) == name
+    assert ways.setting_name(content, {"axes.n_transferred": "2"}) == name
 
 
 def test_settings_are_kept_apart():

@@ -126,10 +126,12 @@ def test_fresh_upper_layers_are_other_cells():
     frozen = cells.frozen("latin", 10, 3, 300, "cyrillic")
     assert (frozen - plain).to_numpy() == pytest.approx([5.0] * 12, abs=1e-5)
     kept = [
-        {**item, "axes": {"upper_init": "fresh", "kept": 3}} for item in rows(apart, lambda *_: 9.0)
+        {**item, "axes": {"upper_init": "fresh", "n_transferred": 3}}
+        for item in rows(apart, lambda *_: 9.0)
     ]
     again = Cells(
-        frame([{**item, "axes": {**item["axes"], "kept": None}} for item in both] + kept), MAIN
+        frame([{**item, "axes": {**item["axes"], "n_transferred": None}} for item in both] + kept),
+        MAIN,
     )
     assert again.frozen("latin", 10, 3, 300, "cyrillic").equals(frozen)
 

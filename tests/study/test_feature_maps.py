@@ -13,7 +13,7 @@ from convtl.study.measurements.feature_maps import FOLDER, PICTURES, between_cla
 from convtl.study.measurements.movement import measure_movement, unit_outputs
 from convtl.study.store import RowStore
 
-WORDS = ("movement=true", "depth=5", "replicates=2")
+WORDS = ("measure=movement", "depth=5", "replicates=2")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def files(out):
 def test_the_lowest_replicate_is_kept_and_no_other(out, tmp_path) -> None:
     lowest, _ = tiny.trials(*WORDS)
     assert files(out) == [f"{lowest.id}.npz"]
-    tiny.run(tmp_path, tiny.trials("movement=true", "depth=1", "replicate=[1]"))
+    tiny.run(tmp_path, tiny.trials("measure=movement", "depth=1", "replicate=[1]"))
     assert len(files(tmp_path)) == 1
 
 
@@ -100,7 +100,7 @@ def test_a_damaged_file_counts_as_none(out, tmp_path) -> None:
 def test_maps_come_with_a_row_that_is_made_again_for_its_movement(tmp_path) -> None:
     tiny.run(tmp_path, tiny.trials())
     assert not (tmp_path / FOLDER).exists()
-    tiny.run(tmp_path, tiny.trials("movement=true"))
+    tiny.run(tmp_path, tiny.trials("measure=movement"))
     assert len(files(tmp_path)) == 1
     assert len(RowStore(tmp_path).read()) == 1
 

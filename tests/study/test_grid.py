@@ -172,9 +172,8 @@ AROUND = [
         ],
     ),
     ("scorecard", ["similarity"]),
-    ("movement", True),
-    ("distances", True),
-    ("gradients", {}),
+    ("measure", ["movement", "gradients"]),
+    ("gradients.replicates", 3),
     ("blocks", {"one": {}}),
     ("shift.blend_with", "noise"),
     ("domains.textures.size", 14),
@@ -203,14 +202,14 @@ NUMBERS = [
     ("optim.weight_decay", 0.1),
     ("schedule.kind", "constant"),
     ("schedule.warmup", 0.2),
-    ("validation.per_class", 10),
+    ("validation_per_class", 10),
     ("test_per_class", 50),
     ("pretrain.updates", 10),
     ("pretrain.lr", 0.1),
     ("pretrain.images_per_class", 10),
     ("cache_prefix", False),
-    ("lanes", 2),
-    ("chunk", 25),
+    ("runs_per_device", 2),
+    ("steps_per_call", 25),
     ("updates", 30),
     ("n_per_class", 9),
     ("replicate", 1),
@@ -271,7 +270,7 @@ def test_two_configs_share_an_id_only_if_their_numbers_are_the_same(one, other, 
 
 def test_the_table_of_keys_is_complete() -> None:
     """A new key must be decided on: does it change numbers or not?"""
-    elsewhere = {"model", "axes", "kept", "similarity"}  # in tests of their own
+    elsewhere = {"model", "axes", "n_transferred", "similarity"}  # in tests of their own
     decided = {key.split(".")[0] for key, _ in [*AROUND, *NUMBERS]} | elsewhere
     assert decided == set(BASE)
 

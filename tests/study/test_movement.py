@@ -76,7 +76,7 @@ def test_without_images_there_is_nothing_to_say(network, variables) -> None:
 
 
 def test_rows_tell_that_trained_units_moved_and_frozen_ones_did_not(tmp_path) -> None:
-    tiny.run(tmp_path, tiny.trials("movement=true", "depth=[2,5]", "source=[latin,scratch]"))
+    tiny.run(tmp_path, tiny.trials("measure=movement", "depth=[2,5]", "source=[latin,scratch]"))
     rows = tiny.table(tmp_path)
     assert len(rows) == 3
     for row in rows.values():
@@ -92,12 +92,12 @@ def test_movement_is_no_part_of_a_trial(tmp_path) -> None:
     tiny.run(tmp_path, tiny.trials())
     ((name, row),) = tiny.table(tmp_path).items()
     assert "moved" not in row
-    tiny.run(tmp_path, tiny.trials("movement=true"))  # made again, for what it did not say
+    tiny.run(tmp_path, tiny.trials("measure=movement"))  # made again, for what it did not say
     ((same, with_movement),) = tiny.table(tmp_path).items()
     assert same == name
     assert with_movement.pop("moved")
     assert with_movement == row
-    assert tiny.run(tmp_path, tiny.trials("movement=true")).ran == 0
+    assert tiny.run(tmp_path, tiny.trials("measure=movement")).ran == 0
     assert tiny.run(tmp_path, tiny.trials()).ran == 0
 
 

@@ -25,7 +25,7 @@ WORDS = [
     "updates=10",
     "classes=4",
     "test_per_class=8",
-    "validation.per_class=4",
+    "validation_per_class=4",
     "domains.hebrew.per_class={train:8,validation:4,test:8}",
 ]
 

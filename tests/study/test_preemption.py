@@ -24,7 +24,7 @@ from convtl.training.pretrain import ensure_sources
 
 STUDY = (
     "updates=12",
-    "chunk=2",
+    "steps_per_call=2",
     "depth=5",
     "source=random",
     "replicates=2",
@@ -147,7 +147,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_nothing(tmp_path, unbroken) ->
 
 
 def test_source_nets_go_on_as_well(tmp_path, at_batches, monkeypatch) -> None:
-    trials = tiny.trials("chunk=2", "pretrain.updates=8")
+    trials = tiny.trials("steps_per_call=2", "pretrain.updates=8")
     materials = Materials(Cache(default_root()), lambda what: None)
     requests = [request for trial in trials for request in materials.sources.requests(trial)]
     expected = ensure_sources(requests, Cache(tmp_path / "unbroken"))
@@ -191,14 +191,14 @@ def test_a_real_net_with_statistics_goes_on_bit_for_bit(tmp_path, at_batches) ->
     words = (
         "model=resnet20",
         "updates=8",
-        "chunk=2",
+        "steps_per_call=2",
         "depth=all",
         "source=random",
         "lr=1e-2",
         "regime=lp_ft",
         "optim.ema=0.9",
         "optim.clip=1.0",
-        "lanes=1",
+        "runs_per_device=1",
         "augment={crop: 2,flip: true,colour: 0.2}",
     )
     tiny.run(tmp_path / "unbroken", tiny.trials(*words))
@@ -217,7 +217,7 @@ def test_a_scheduler_that_stops_the_command_is_told_to_try_again(tmp_path) -> No
     """A real process, stopped by SIGTERM as soon as it trains."""
     words = [
         "updates=4000",
-        "chunk=2",
+        "steps_per_call=2",
         "source=random",
         "depth=5",
         "lr=1e-2",

@@ -323,8 +323,8 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch) -> None:
             "test_per_class: got 9; accepted: 1 to 8, the test images a class of ",
         ),
         (
-            ["validation.per_class=5"],
-            "validation.per_class: got 5; accepted: 1 to 4, the validation ",
+            ["validation_per_class=5"],
+            "validation_per_class: got 5; accepted: 1 to 4, the validation ",
         ),
         (
             ["domains.latin.size=20"],
@@ -374,7 +374,7 @@ def test_a_row_without_the_movement_that_is_asked_for_is_made_again_and_is_the_s
     }
     assert tiny.run(tmp_path, expand(parse(content))[1]).ran == 2
     before = tiny.table(tmp_path)
-    content["blocks"]["similar"]["movement"] = True
+    content["blocks"]["similar"]["measure"] = "movement"
     _, trials = expand(parse(content))
     assert {trial.id for trial in trials} == set(before)
     assert [trial.source for trial in unfinished(trials, RowStore(tmp_path))] == ["latin"]

@@ -73,8 +73,8 @@ def taken(materials: Materials, trial: Trial) -> set[str]:
         ({"depth": 2, "upper_init": "fresh"}, 3),
         ({"depth": 4, "upper_init": "fresh"}, 1),
         ({"depth": "all", "upper_init": "fresh"}, 0),
-        ({"depth": "all", "upper_init": "fresh", "kept": 2}, 2),
-        ({"depth": 3, "upper_init": "fresh", "kept": 4}, 4),
+        ({"depth": "all", "upper_init": "fresh", "n_transferred": 2}, 2),
+        ({"depth": 3, "upper_init": "fresh", "n_transferred": 4}, 4),
     ],
 )
 def test_which_units_come_from_the_source(materials, content, keys, lowest) -> None:
@@ -100,9 +100,12 @@ def test_fresh_upper_units_at_full_depth_are_scratch_bit_for_bit(tmp_path: Path,
 @pytest.mark.parametrize(
     ("keys", "line"),
     [
-        ({"kept": 2}, "kept: got 2; accepted with upper_init=fresh only"),
-        ({"kept": 0, "upper_init": "fresh"}, "kept: got 0; accepted: at least 1"),
-        ({"kept": 5, "upper_init": "fresh"}, "kept: got 5; accepted: 1 to 4 units of 'lenet5'"),
+        ({"n_transferred": 2}, "n_transferred: got 2; accepted with upper_init=fresh only"),
+        ({"n_transferred": 0, "upper_init": "fresh"}, "n_transferred: got 0; accepted: at least 1"),
+        (
+            {"n_transferred": 5, "upper_init": "fresh"},
+            "n_transferred: got 5; accepted: 1 to 4 units of 'lenet5'",
+        ),
     ],
 )
 def test_a_number_of_kept_units_that_is_none_is_one_line(materials, content, keys, line) -> None:
@@ -114,7 +117,7 @@ def test_kept_units_are_part_of_a_trial(content) -> None:
     given = [
         {},
         {"upper_init": "fresh"},
-        *({"upper_init": "fresh", "kept": kept} for kept in (1, 2)),
+        *({"upper_init": "fresh", "n_transferred": kept} for kept in (1, 2)),
     ]
     assert len({only(content, depth="all", **keys).id for keys in given}) == 4
     assert len({only(content, source="scratch", **keys).id for keys in given}) == 1

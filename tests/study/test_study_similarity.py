@@ -28,7 +28,7 @@ WORDS = (
     "n_per_class=[2,4]",
     "lr=1e-2",
     "domains.cyrillic.per_class.train=24",
-    "distances=true",
+    "measure=distances",
     "out=o",
 )
 
@@ -118,7 +118,7 @@ def test_where_every_image_is_in_use_only_distances_are_measured(tmp_path, monke
     )
     (line,) = not_measured(tmp_path)
     assert line == (
-        "transferability to cyrillic (distances=true): needed 20 train images a class that no trial uses, given 19 "
+        "transferability to cyrillic (measure=distances): needed 20 train images a class that no trial uses, given 19 "
         "(24 less n_per_class=5); only distances between data sets were taken"
     )
     written = (tmp_path / FILE).read_bytes()

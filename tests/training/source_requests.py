@@ -52,7 +52,7 @@ def request(
         "recipe": RECIPE,
         "seed": 0,
         "replicate": replicate,
-        "lanes": 1,
-        "chunk": 20,
+        "runs_per_device": 1,
+        "steps_per_call": 20,
     }
     return SourceRequest(**(given | changes))  # type: ignore[arg-type]

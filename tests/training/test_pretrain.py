@@ -121,8 +121,8 @@ CHANGES: list[Callable[[], Any]] = [
     lambda: request(recipe=replace(RECIPE, schedule=ScheduleConfig(kind="constant"))),
     lambda: request(recipe=replace(RECIPE, head_init="model")),
     lambda: request(seed=1),
-    lambda: request(lanes=2),
-    lambda: request(chunk=10),
+    lambda: request(runs_per_device=2),
+    lambda: request(steps_per_call=10),
 ]
 
 

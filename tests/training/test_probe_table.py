@@ -100,7 +100,7 @@ def test_other_recipes_are_other_parts(done, words, missing, tmp_path):
     ("words", "line"),
     [
         (["target=cyrilic"], "target: unknown name 'cyrilic'"),
-        (["gradients=null"], "gradients: got null"),
+        (["gradients=null"], "gradients: got null; accepted: keys with values"),
         (["gradients.images_per_class=400"], "gradients.images_per_class: got 400"),
     ],
 )

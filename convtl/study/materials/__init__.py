@@ -86,7 +86,7 @@ class Materials:
         name = (
             *(domain, blend, normalisation, settings.seed, trial.replicate, shift),
             *(settings.classes, settings.class_draw, settings.class_balance),
-            *(settings.validation.per_class, settings.test_per_class),
+            *(settings.validation_per_class, settings.test_per_class),
         )
         given = (name, settings, trial.replicate, domain, blend, normalisation)
         return self._targets.get_or_make(name, partial(TargetData, *given))
@@ -149,7 +149,7 @@ class Materials:
         counts = self.domain(settings, trial.target).counts
         for name, count, split in (
             ("n_per_class", trial.n_per_class, "train"),
-            ("validation.per_class", settings.validation.per_class, "validation"),
+            ("validation_per_class", settings.validation_per_class, "validation"),
             ("test_per_class", settings.test_per_class, "test"),
         ):
             if count > counts[split]:
@@ -174,12 +174,12 @@ class Materials:
                 "target's; accepted: with source same_classes or self"
             )
         ragged = settings.class_balance == "at_most"
-        if ragged and (settings.distances or base in ("self", "same_classes")):
-            given = "distances=true" if settings.distances else f"source '{base}'"
+        if ragged and ("distances" in settings.measure or base in ("self", "same_classes")):
+            given = "measure=distances" if "distances" in settings.measure else f"source '{base}'"
             raise UserError(f"class_balance: got 'at_most' with {given}; accepted: 'equal'")
-        if settings.kept is not None and settings.kept >= len(network.weighted):
+        if settings.n_transferred is not None and settings.n_transferred >= len(network.weighted):
             raise UserError(
-                f"kept: got {settings.kept}; accepted: 1 to {len(network.weighted) - 1} units of "
+                f"n_transferred: got {settings.n_transferred}; accepted: 1 to {len(network.weighted) - 1} units of "
                 f"'{trial.model}'"
             )
 
@@ -189,6 +189,8 @@ def _taken(network: Network, trial: Trial) -> frozenset[str]:
     settings = trial.settings
     if settings.upper_init == "fresh":
         frozen = [name for name in network.weighted if name not in trial.trained_units]
-        return frozenset(network.weighted[: settings.kept] if settings.kept else frozen)
+        return frozenset(
+            network.weighted[: settings.n_transferred] if settings.n_transferred else frozen
+        )
     keep_head = settings.head_init == "source"
     return frozenset(name for name in network.names if keep_head or name != network.head)

@@ -102,7 +102,7 @@ class SourceNets:
         key = (
             *(trial.source, trial.contents["source"], trial.similarity),
             *(trial.model, settings.models[trial.model], settings.pretrain),
-            *(settings.lanes, settings.chunk),
+            *(settings.runs_per_device, settings.steps_per_call),
             *(self._target_data(trial).key, trial.n_per_class if of_trial_size else None),
         )
         if key not in self._requests:
@@ -135,8 +135,8 @@ class SourceNets:
             recipe=settings.pretrain,
             seed=settings.seed,
             replicate=trial.replicate,
-            lanes=settings.lanes,
-            chunk=settings.chunk,
+            runs_per_device=settings.runs_per_device,
+            steps_per_call=settings.steps_per_call,
         )
         if name.variant == "random_labels":
             return (replace(request, random_labels=True),)

@@ -45,7 +45,7 @@ class TargetData:
             seed=settings.seed,
             replicate=replicate,
             classes=settings.classes,
-            n_validation=settings.validation.per_class,
+            n_validation=settings.validation_per_class,
             n_test=settings.test_per_class,
             disjoint=settings.class_draw == "disjoint",
             ragged=settings.class_balance == "at_most",

@@ -29,19 +29,9 @@ OF_STUDIES: Mapping[str, Callable[[Config, Sequence[Trial], Materials, Path, Say
 """Name -> function that writes to `out` what it does not hold yet."""
 
 
-def measurements(config: Config) -> frozenset[str]:
-    """Names of the measurements that a config asks for."""
-    given = {
-        "movement": config.movement,
-        "gradients": config.gradients is not None,
-        "distances": config.distances,
-    }
-    return frozenset(name for name, is_on in given.items() if is_on)
-
-
 def columns_of(trial: Trial) -> list[str]:
     """Columns of a trial's row that its measurements fill."""
-    return [OF_TRIALS[name][0] for name in OF_TRIALS if name in measurements(trial.settings)]
+    return [OF_TRIALS[name][0] for name in OF_TRIALS if name in trial.settings.measure]
 
 
 def missing_columns(trials: Sequence[Trial], store: RowStore) -> set[str]:
@@ -57,7 +47,7 @@ def measure_trial(
     out: Path, trial: Trial, materials: Materials, tuned: Variables
 ) -> dict[str, Any]:
     """Columns of a trial's row that its measurements fill."""
-    chosen = measurements(trial.settings)
+    chosen = trial.settings.measure
     return {
         column: measure(out, trial, materials, tuned)
         for name, (column, measure) in OF_TRIALS.items()
@@ -70,5 +60,5 @@ def measure_study(
 ) -> None:
     """Take the measurements of a whole study that `out` does not hold yet."""
     for name, measure in OF_STUDIES.items():
-        if name in measurements(config):
+        if name in config.measure:
             measure(config, trials, materials, out, say)

@@ -220,7 +220,7 @@ def place_of(row: Mapping[str, Any]) -> str:
     axes = {
         key: value
         for key, value in row.get("axes", {}).items()
-        if key not in ("upper_init", "kept")
+        if key not in ("upper_init", "n_transferred")
     }
     place = {key: row.get(key) for key in _PLACE}
     if source_name(str(row.get("source"))).base == "self":  # trained on the trial's images
@@ -240,7 +240,7 @@ def not_measured(out: Path) -> list[str]:
         if "without" in entry:
             n_used, pool = entry["without"]["n_used"], entry["without"]["pool"]
             place = (
-                f"transferability to {entry['target']} (distances=true): needed {PER_CLASS} train images "
+                f"transferability to {entry['target']} (measure=distances): needed {PER_CLASS} train images "
                 f"a class that no trial uses, given {max(0, pool - n_used)} ({pool} less "
                 f"n_per_class={n_used})"
             )
