@@ -1,26 +1,22 @@
-"""Which form an operation takes on which platform and for which shape: each choice beside what it was measured by.
+"""Form of convolutions on each platform, and how much of a batch passes a net at a time.
 
-GPU and TPU keep XLA's own convolutions; pooling has one form everywhere. On CPU (JAX 0.10, 2 cores; all inside
-`lax.scan`, where training is):
+GPU and TPU keep XLA's own convolutions; pooling and kernels without overlap have one form everywhere. On CPU a form
+stays only for what a net that ships loses without it. Measured on JAX 0.12 with 2 cores, which had other work too, by
+the trainer and the feature passes themselves: medians of the ratio of processor time, over 3 to 15 interleaved rounds.
 
-| operation, shape | form | measured |
-|---|---|---|
-| convolution, stride 1, up to 128 pairs of maps, 40 wide | `banded` | LeNet-5, an update of 32: 2.3 ms, `lax` 11.7 |
-| convolution, 1x1 without padding | matrix product | `lax` 3 to 10 times as long under `vmap` over kernels |
-| convolution, 3x3, stride 1, from 64 to 64 maps on | `winograd` | 4 of 14x14x256, update: 22 ms, `canonical` 37 |
-| convolution of 128 maps on, to at most 64 pixels | `patches` | 4 of 7x7x512, update: 42 ms, `canonical` 50 |
-| convolution to fewer rows or columns than the kernel's | `patches` | 32 of 2x2x512: 9 ms, `canonical` 571 |
-| convolution, others without groups | `canonical` | 8 of 28x28, 128 to 128 maps, 3x3: 95 ms, `lax` 1,800 |
-| depthwise convolution | `shifted` | 112x112x32, forward: 2.4 ms, `lax` 209 |
-| 2x2 average pooling | sums of halves | LeNet-5: 68 us an image, 74 with a mean over reshaped axes |
-| 2x2 maximum; others | over reshaped axes; of slices | XLA's windowed reduction takes longer, its gradient more |
-| normalisation | Flax's own | no other form was tried |
-| inference from maps above 32x32 on | 100,352 pixels at a time | EfficientNet-Lite0: 144 images/s, 32 at a time 98 |
-| gradients | 200,704 pixels at a time | EfficientNet-Lite0: 25 images/s, 32 at a time 14 |
+| form | convolutions | net and task | instead of it | times as long |
+| --- | --- | --- | --- | --- |
+| `banded` | stride 1, 128 pairs of maps, 40 wide | LeNet-5, updates | `canonical`, `patches`, `lax` | 2.3, 2.0, 8.3 |
+| `banded` | the same | LeNet-5, features | `canonical`, `patches`, `lax` | 2.6, 4.3, 2.6 |
+| `winograd` | 3x3, stride 1, from 64 to 64 maps on | ResNet-18, features, 224 and 64 px | `canonical` | 1.3, 1.2 |
+| `patches` | 128 maps on to 64 pixels; maps below the kernel's size | ResNet-18, last stage, 64 px | `canonical` | 22 |
+| `canonical` | all others | ResNet-18, features, 224 and 64 px | `patches`, for `winograd` too | 1.7, 1.5 |
+| `shifted` | depthwise | EfficientNet-Lite0, features, 64 px | `lax` | 13 |
 
-So many pixels at most, but 2 images at least; gradients are of 32 at most, and inference takes 8 where weights outweigh
-maps (more than 32 million below the head). Gradients are taken in pieces only where a batch is no more than its images:
-with batch statistics held (`norm_mode`) or none in the net, and no dropout.
+The bounds between forms, and the sizes of pieces below, are from JAX 0.10 on the same 2 cores, all in `lax.scan`.
+At most so many pixels go at a time, but 2 images at least; gradients are of 32 at most, and inference takes 8 where
+weights outweigh maps (more than 32 million below the head). Gradients are taken in pieces only where a batch is no more
+than its images: with batch statistics held (`norm_mode`) or none in the net, and no dropout.
 """
 
 from collections.abc import Callable, Iterator
@@ -70,7 +66,7 @@ _PLAIN = ContextVar("plain", default=False)
 
 
 def on_cpu() -> bool:
-    """Whether what is traced now is to take the forms that are fast on a CPU."""
+    """Whether code that is traced now takes the forms that are fast on a CPU."""
     return jax.default_backend() == "cpu" and not _PLAIN.get()
 
 
@@ -126,7 +122,7 @@ def convolution_form(
 
 
 def band_tile(width_out: int, out: int) -> int:
-    """Output pixels of a row that one band computes: as many as its columns allow, and wasting fewest."""
+    """Output pixels of a row that one band computes: as many as its columns allow, with the least waste."""
     most = max(1, min(width_out, _BAND_COLUMNS // out))
     return min(range(1, most + 1), key=lambda tile: (-width_out % tile, -tile))
 
@@ -134,12 +130,12 @@ def band_tile(width_out: int, out: int) -> int:
 def inferred_at_a_time(
     rows: int, entering: tuple[int, ...], input_shape: tuple[int, ...], weights: int = 0
 ) -> int:
-    """How many of `rows` go together through a net, or a part of it, in inference mode: all, or a divisor of `rows`.
+    """Images of a batch that pass a net, or a part of it, together in inference mode: all, or a divisor of `rows`.
 
     Args:
-      entering: shape of what enters that part, of one image.
-      input_shape: of an image for the whole net.
-      weights: how many the net has below its head.
+      entering: shape of one image's input to that part.
+      input_shape: shape of an image for the whole net.
+      weights: number of weights below the head.
     """
     if not on_cpu() or len(entering) != 3 or entering[0] * entering[1] <= _INFERRED_ABOVE:
         return rows
@@ -148,17 +144,16 @@ def inferred_at_a_time(
 
 
 def trained_at_a_time(rows: int, input_shape: tuple[int, ...]) -> int:
-    """How many of a batch go together through a net for such images when it is trained: all, or a divisor of `rows`.
+    """Images of a batch that are differentiated together: all, or a divisor of `rows`.
 
     For nets with maps, in whose training no image depends on the others of its batch.
     """
     if not on_cpu():
         return rows
-    return _divisor(
-        rows, min(_TRAINED_AT_A_TIME, _TRAINED_PIXELS // (input_shape[0] * input_shape[1]))
-    )
+    most = _TRAINED_PIXELS // (input_shape[0] * input_shape[1])
+    return _divisor(rows, min(_TRAINED_AT_A_TIME, most))
 
 
 def _divisor(rows: int, most: int) -> int:
     """The largest number from 2 to `most` that divides `rows`; `rows` if none does: single images are slow."""
-    return next((few for few in range(min(max(most, 2), rows), 1, -1) if rows % few == 0), rows)
+    return next((size for size in range(min(max(most, 2), rows), 1, -1) if rows % size == 0), rows)

@@ -120,39 +120,6 @@ def test_units_of_residual_networks(config: ModelConfig, blocks: tuple[int, ...]
         assert resolve_depth(network, f"stage{stage}_block2") == sum(blocks[stage - 1 :])
 
 
-def test_layers_have_the_names_that_importers_know() -> None:
-    shapes = _usual(KERAS).abstract_variables
-    block = shapes["stage2_block1"]
-    convolutions = {"conv1": (1, 256, 128), "conv2": (3, 128, 128), "conv3": (1, 128, 512)}
-    convolutions["down_conv"] = (1, 256, 512)
-    for name, (size, given, made) in convolutions.items():
-        norm = name.replace("conv", "norm")
-        kernel = block["params"][name]
-        assert (kernel["kernel"].shape, kernel["bias"].shape) == (
-            (size, size, given, made),
-            (made,),
-        )
-        assert {key: leaf.shape for key, leaf in block["params"][norm].items()} == {
-            "scale": (made,),
-            "bias": (made,),
-        }
-        assert set(block["batch_stats"][norm]) == {"mean", "var"}
-    assert set(block["params"]) == {
-        *convolutions,
-        *(name.replace("conv", "norm") for name in convolutions),
-    }
-    assert set(shapes["stage2_block2"]["params"]) == {
-        "conv1",
-        "norm1",
-        "conv2",
-        "norm2",
-        "conv3",
-        "norm3",
-    }
-    assert set(shapes["stem"]["params"]) == {"conv", "norm"}
-    assert set(shapes["head"]["params"]) == {"dense"}
-
-
 def test_groups_have_no_statistics() -> None:
     for config in (
         ResNetConfig(norm="group"),

@@ -50,7 +50,7 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ImportPlan:
     """Where each leaf of a net comes from.
 
     Attributes:
@@ -85,7 +85,9 @@ def import_weights(config: WeightsConfig, network: Network, key: str = "weights"
     return Imported({name: variables.get(name, {}) for name in network.names}, file_digest)
 
 
-def _read(config: WeightsConfig, network: Network, key: str) -> tuple[readers.Arrays, Plan, str]:
+def _read(
+    config: WeightsConfig, network: Network, key: str
+) -> tuple[readers.Arrays, ImportPlan, str]:
     path = locating.find(config, key)
     file_digest = readers.sha256(path, key)
     if config.sha256 not in (None, file_digest):
@@ -100,7 +102,7 @@ def _read(config: WeightsConfig, network: Network, key: str) -> tuple[readers.Ar
 
 def make_plan(
     config: WeightsConfig, network: Network, given: Mapping[str, Shape], key: str = "weights"
-) -> Plan:
+) -> ImportPlan:
     """Account for all leaves by names and shapes; reads no values.
 
     Names may share a prefix, as wrappers give them (`module.`, `backbone.`); then leaves without it, which belong
@@ -143,7 +145,7 @@ def make_plan(
         if not (name in used or name.startswith(other_head) or _UNUSED.search(name[len(prefix) :]))
     ]
     _refuse(config, key, absent, extra, list(misfits.values()))
-    return Plan(origins, zeros)
+    return ImportPlan(origins, zeros)
 
 
 def _origins(
