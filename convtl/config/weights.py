@@ -14,7 +14,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class _Weights:
-    """What belongs to weights wherever they come from. The defaults are torchvision's for ImageNet."""
+    """Keys of weights of any origin. The defaults are torchvision's for ImageNet."""
 
     model: Text
     """a name in `models`: the net that the weights are for"""

@@ -168,7 +168,7 @@ def _origins(
 
 
 def _prefix(first: str, given: Mapping[str, Shape], key: str) -> str:
-    """What stands before the name of the net's first leaf; nothing where that is not in the file.
+    """Prefix of the name of the net's first leaf in the file; empty where it is not in the file.
 
     Raises:
       UserError: the file holds several nets.

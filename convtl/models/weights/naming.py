@@ -214,8 +214,8 @@ def _numbers(network: Network) -> dict[str, dict[str, Any]]:
     return numbers
 
 
-def conversion(wanted: Shape, given: Shape, before: Shape) -> Convert | None:
-    """How a PyTorch array becomes a leaf by transposes, or None where the shapes do not fit.
+def conversion(target: Shape, given: Shape, before: Shape) -> Convert | None:
+    """Transposes by which a PyTorch array becomes a leaf, or None where the shapes do not fit.
 
     PyTorch keeps kernels as (out, in, height, width) and dense weights as (out, in); here they are (height, width,
     in, out) and (in, out). Depthwise kernels, (channels, 1, height, width), become (height, width, 1, channels).
@@ -223,23 +223,23 @@ def conversion(wanted: Shape, given: Shape, before: Shape) -> Convert | None:
     width, channels).
 
     Args:
-      wanted: shape of the net's leaf.
+      target: shape of the net's leaf.
       given: shape of the file's array.
       before: shape of one image's input to the unit.
     """
-    if len(wanted) == 2:
-        return _dense(wanted, given, before)
-    if len(wanted) == 4:
+    if len(target) == 2:
+        return _dense(target, given, before)
+    if len(target) == 4:
         if len(given) == 2:  # a 1x1 convolution, kept as a dense layer
             given = (*given, 1, 1)
-        fits = len(given) == 4 and (given[2], given[3], given[1], given[0]) == wanted
+        fits = len(given) == 4 and (given[2], given[3], given[1], given[0]) == target
         return (lambda array: array.reshape(given).transpose(2, 3, 1, 0)) if fits else None
-    scale_of_channels = len(wanted) == 1 and given == (*wanted, 1, 1)
-    return (lambda array: array.reshape(wanted)) if wanted == given or scale_of_channels else None
+    scale_of_channels = len(target) == 1 and given == (*target, 1, 1)
+    return (lambda array: array.reshape(target)) if target == given or scale_of_channels else None
 
 
-def _dense(wanted: Shape, given: Shape, before: Shape) -> Convert | None:
-    incoming, out = wanted
+def _dense(target: Shape, given: Shape, before: Shape) -> Convert | None:
+    incoming, out = target
     if len(given) == 4 and given[2:] == (1, 1):  # a dense layer, kept as a 1x1 convolution
         given = given[:2]
     if len(before) == 3 and math.prod(before) == incoming:
@@ -247,5 +247,5 @@ def _dense(wanted: Shape, given: Shape, before: Shape) -> Convert | None:
         maps = (out, channels, height, width)
         if given not in ((out, incoming), maps):
             return None
-        return lambda array: array.reshape(maps).transpose(2, 3, 1, 0).reshape(wanted)
+        return lambda array: array.reshape(maps).transpose(2, 3, 1, 0).reshape(target)
     return (lambda array: array.reshape(out, incoming).T) if given == (out, incoming) else None
