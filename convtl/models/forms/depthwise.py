@@ -45,10 +45,9 @@ def shifted(stride: int, padding: Sides, x: Array, kernel: Array) -> Array:
     kh, kw = kernel.shape[:2]
     x = _padded(x, padding)
     rows, columns = (x.shape[1] - kh) // stride + 1, (x.shape[2] - kw) // stride + 1
+    weights = kernel.astype(x.dtype).reshape(kh, kw, 1, 1, 1, -1)
     terms = (
-        _every(x, i, rows, j, columns, stride) * kernel[i, j, 0].astype(x.dtype)
-        for i in range(kh)
-        for j in range(kw)
+        _every(x, i, rows, j, columns, stride) * weights[i, j] for i in range(kh) for j in range(kw)
     )
     return _added(terms)
 
@@ -86,10 +85,12 @@ def _image_gradient(
         cotangent, ((above, rows - cotangent.shape[1]), (before, columns - cotangent.shape[2]))
     )
 
+    weights = kernel.reshape(kh, kw, 1, 1, 1, channels)
+
     def phase(row: int, column: int) -> Array:
         terms = [
             _every(cotangent, above - i // stride, rows, before - j // stride, columns)
-            * kernel[i, j, 0]
+            * weights[i, j]
             for i in range(row, kh, stride)
             for j in range(column, kw, stride)
         ]
