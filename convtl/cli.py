@@ -66,9 +66,8 @@ class Invocation:
     def command(self) -> str:
         """The command of the whole study: without shares, and without what is meant for Hydra."""
         keys = ("shards", "shard", "hydra")
-        kept = [word for word in self.words if not _key(word).startswith(keys)]
-        flag = ["-m"] if self.multirun else []
-        return shlex.join(["python", "-m", "convtl.run", *flag, *kept])
+        words = [word for word in self.words if not _key(word).startswith(keys)]
+        return shlex.join(["python", "-m", "convtl.run", *["-m"] * self.multirun, *words])
 
 
 def read(argv: Sequence[str]) -> Invocation:
@@ -81,14 +80,25 @@ def read(argv: Sequence[str]) -> Invocation:
     multirun, launcher = len(words) < len(argv), _launcher(words)
     if launcher != "basic" and not multirun:
         raise UserError(f"hydra/launcher: got '{launcher}' without -m; accepted: with -m")
-    if multirun:
-        words = _with_shares(words)
     jobs = points(words) if multirun else [overrides_from(words)]
-    contents = tuple(map(compose_overrides, jobs))
+    contents = list(map(compose_overrides, jobs))
     for content in contents:
         refuse_hidden(typed_keys(words), content)
         _refuse_untyped_online(words, content)
-    return Invocation(tuple(words), contents, multirun, launcher)
+    if multirun and (shards := _shards(contents)) > 1:  # a job for each share
+        words.append(f"shard={','.join(map(str, range(shards)))}")
+        contents = [{**content, "shard": index} for content in contents for index in range(shards)]
+    return Invocation(tuple(words), tuple(contents), multirun, launcher)
+
+
+def _shards(contents: Sequence[Mapping[str, Any]]) -> int:
+    """Return into how many shares a sweep is to be divided; 1 if its words say it already."""
+    counts = list(dict.fromkeys(str(content["shards"]) for content in contents))
+    if len(counts) > 1:
+        raise UserError(f"shards: got '{','.join(counts)}'; accepted: one number")
+    first = contents[0]
+    divided = first["shard"] is not None or first["dry_run"] or not counts[0].isdecimal()
+    return 1 if divided else int(counts[0])
 
 
 def _refuse_untyped_online(words: Sequence[str], content: Mapping[str, Any]) -> None:
@@ -109,18 +119,6 @@ def _launcher(words: Sequence[str]) -> str:
     if extra is not None and find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
         raise UserError(f"hydra/launcher: '{name}' is not installed: pip install -e '.[{extra}]'")
     return name
-
-
-def _with_shares(words: Sequence[str]) -> list[str]:
-    """Put `shard=0,1,2,3` beside `shards=4`: a job for each share."""
-    typed = [word for word in words if _key(word) == "shards"]
-    if len(points(typed)) > 1:
-        raise UserError(f"shards: got '{typed[-1].partition('=')[2]}'; accepted: one number")
-    first = compose_overrides(points(words)[0])
-    shards = first["shards"]
-    if first["shard"] is not None or first["dry_run"] or type(shards) is not int or shards < 2:
-        return list(words)
-    return [*words, f"shard={','.join(map(str, range(shards)))}"]
 
 
 # --- words -> Hydra's overrides ---------------------------------------------------------------------

@@ -46,16 +46,15 @@ def conduct(words: Sequence[str]) -> int:
         leave_accelerators()
     use_all_cores()
     try:
-        code = _sweep(invocation) if invocation.multirun else _single(invocation)
+        sweep = invocation.multirun
+        code = (
+            _sweep(invocation) if sweep else run_study(invocation.contents[0], invocation.command)
+        )
     except Stopped:  # of several processes all stop together
         leave()
         raise
     leave()
     return code
-
-
-def _single(invocation: Invocation) -> int:
-    return run_study(invocation.contents[0], invocation.command)
 
 
 def _sweep(invocation: Invocation) -> int:
@@ -64,7 +63,7 @@ def _sweep(invocation: Invocation) -> int:
         check_shard(parse(job))
     studies = list({repr(unshared(job)): unshared(job) for job in invocation.contents}.values())
     expanded = [expand(parse(study)) for study in studies]
-    trials = [trial for _, own in expanded for trial in own]
+    trials = [trial for _, points in expanded for trial in points]
     config = expanded[0][0]
     claims_of(config.scorecard)
     whole, command = whole_of(studies, trials), invocation.command
@@ -117,7 +116,7 @@ def _varied(studies: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
             lists = [value if isinstance(value, list) else [value] for value in values]
             values = [value for listed in lists for value in listed]
         elif all(isinstance(value, Mapping) for value in values):
-            varied |= {f"{key}.{inner}": own for inner, own in _varied(values).items()}
+            varied |= {f"{key}.{inner}": listed for inner, listed in _varied(values).items()}
             continue
         varied[key] = [value for index, value in enumerate(values) if value not in values[:index]]
     return varied

@@ -22,6 +22,7 @@ from convtl.runtime.backend import prepare_jax
 from convtl.runtime.processes import broadcast_from_primary, is_primary, join
 from convtl.runtime.stopping import on_signals
 from convtl.storage.cache import Cache, default_root
+from convtl.storage.files import storage_errors
 from convtl.study.grid import distinct, expand
 from convtl.study.locks import one_at_a_time
 from convtl.study.record import make_record, write_record
@@ -98,10 +99,14 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
     with closing(progress):
         study.say = progress.working_on
         study.check()
+        if done < total:
+            with storage_errors("cache", study.cache.root):
+                study.cache.root.mkdir(parents=True, exist_ok=True)
         store.prepare()
-        tracked = content if study.part.trials is None else {**content, "part": _part(study)}
+        # Each part is tracked by a run of its own.
+        part = {"part": digest(sorted(study.part.trials))} if study.part.trials else {}
         progress.tracker = open_tracker(
-            config.tracking, config.study or "trials", tracked, store.out
+            config.tracking, config.study or "trials", content | part, store.out
         )
         with tracking_errors(progress.tracker):
             outcome, record = _train(study, content, command, progress)
@@ -120,11 +125,6 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
     for reason in dict.fromkeys(outcome.failed):
         print(f"convtl: {outcome.failed.count(reason)} trials failed: {reason}", file=sys.stderr)
     return 1 if outcome.failed else 0
-
-
-def _part(study: Study) -> str:
-    """Digest of this process's part: each part is tracked by a run of its own."""
-    return digest(sorted(study.part.trials or ()))
 
 
 def _train(

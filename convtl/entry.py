@@ -18,9 +18,10 @@ GROUPS = ("experiment", "debug", "optim", "recipe", "size")
 def conf_folders() -> list[Path]:
     """Return the package's own conf/ (beside it in a checkout, inside it in a wheel), then the user's."""
     inside, beside = Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf"
-    own = inside if inside.is_dir() else beside
+    package = inside if inside.is_dir() else beside
     users = Path.cwd() / "conf"
-    return [own, users] if users.is_dir() and users.resolve() != own.resolve() else [own]
+    has_own = users.is_dir() and users.resolve() != package.resolve()
+    return [package, users] if has_own else [package]
 
 
 def options(group: str) -> list[str]:

@@ -32,15 +32,15 @@ def _main(words: list[str]) -> int:
     prepare_jax()
     net, top = work.net_in(folder("net", typed["net"])), int(typed["top"])
     files = work.pictures_of(folder("images", typed["images"]), typed["images"])
-    found = work.predictions(net, files)
-    if (first := next(found, None)) is None:
+    rest = work.predictions(net, files)
+    if (first := next(rest, None)) is None:
         raise UserError(
             f"images: got '{typed['images']}'; accepted: pictures (of {len(files)} files none is one)"
         )
     if typed["format"] == "csv":
         print(work.csv_header(net.classes, top))
     show = work.as_csv if typed["format"] == "csv" else work.as_text
-    for prediction in chain([first], found):
+    for prediction in chain([first], rest):
         show(prediction, net.classes, top)
         if output_is_lost():
             break

@@ -30,7 +30,8 @@ _FAILED, _STOPPED = 1, 255
 """Exit codes for W&B, which calls a run that ends with 255 killed."""
 
 _OFF = ("silent", "x_disable_stats", "disable_git", "disable_code")
-"""Settings of wandb with which it neither talks nor looks around."""
+_SETTINGS: dict[str, Any] = dict.fromkeys(_OFF, True) | {"console": "off", "save_code": False}
+"""Wandb neither talks nor looks around."""
 
 Row = Mapping[str, Any]
 
@@ -47,18 +48,10 @@ class CurvePoint(NamedTuple):
     val_accuracy: float
 
 
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def open_tracker(
-    config: TrackingConfig,
-    study: str,
-    content: Mapping[str, Any],
-    out: Path,
-    say: Callable[[str], None] = _to_stderr,
+    config: TrackingConfig, study: str, content: Mapping[str, Any], out: Path
 ) -> "Tracker | None":
-    """Start what `tracking.mode` asks for; None, and wandb is not even imported, if that is `disabled`.
+    """Begin the W&B run that `tracking.mode` asks for; None, without importing wandb, if that is `disabled`.
 
     A W&B agent names the run. Elsewhere its id is the digest of `content` and `out`: the same command goes on in the
     same run, unless another process holds it.
@@ -67,7 +60,6 @@ def open_tracker(
       study: the default of `tracking.group`.
       content: the resolved config of this process's part of the study, shown beside the run.
       out: folder of the study; wandb's files go under `out/wandb`.
-      say: takes a line that says where the run can be seen, and one if tracking breaks down.
 
     Raises:
       UserError: `online` without a login, a folder that names a server, or wandb refuses the run.
@@ -92,7 +84,7 @@ def open_tracker(
             dir=str(folder.parent),
             id=name,
             resume="allow",
-            settings=dict.fromkeys(_OFF, True) | {"console": "off", "save_code": False},
+            settings=_SETTINGS,
         )
     except (wandb.Error, OSError, ValueError) as error:
         reason = f"tracking.mode: {config.mode} does not work ({_first_line(error)})"
@@ -100,8 +92,12 @@ def open_tracker(
     run.define_metric("trials_done")
     run.define_metric("trial/*", step_metric="trials_done")
     place = f"{Path(run.dir).parent} (wandb sync uploads it)"
-    say(f"tracking: {run.url if config.mode == 'online' else place}")
-    return Tracker(run, say, config.requeue, lock)
+    _say(str(run.url) if config.mode == "online" else place)
+    return Tracker(run, config.requeue, lock)
+
+
+def _say(line: str) -> None:
+    print(f"tracking: {line}", file=sys.stderr, flush=True)
 
 
 def _own_run(content: Mapping[str, Any], folder: Path) -> tuple[str | None, FileLock]:
@@ -132,7 +128,11 @@ def _check_login() -> None:
             f"tracking.mode: online with {', '.join(sorted(given))} in {settings.settings_workspace}; accepted: "
             "entity and project there, and a server as WANDB_BASE_URL=https://..."
         )
-    if not wandb.login(prompt=False, verify=False):
+    try:
+        known = wandb.login(prompt=False, verify=False)
+    except wandb.Error as error:
+        raise UserError(f"tracking.mode: online does not work ({_first_line(error)})") from None
+    if not known:
         raise UserError(
             f"tracking.mode: online needs a login for {settings.base_url}; run `wandb login`, set WANDB_API_KEY, or "
             "use tracking.mode=offline"
@@ -145,14 +145,11 @@ def tracking_errors(tracker: "Tracker | None") -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        kind = type(error).__name__
-        if tracker is None:
-            pass
-        elif isinstance(error, KeyboardInterrupt | SystemExit):
-            tracker.stop(f"stopped by {error or kind}")
-        else:
-            shown = str(error) if isinstance(error, UserError) else f"{kind}: {error}"
-            tracker.fail(redacted(shown))
+        stopped, kind = isinstance(error, KeyboardInterrupt | SystemExit), type(error).__name__
+        known = "" if isinstance(error, UserError) else f"{kind}: "
+        reason = redacted(f"{'stopped by ' if stopped else known}{error}")
+        if tracker is not None:
+            (tracker.stop if stopped else tracker.fail)(reason)
         raise
 
 
@@ -164,14 +161,15 @@ class RunningAccuracy:
     """
 
     def __init__(self) -> None:
-        self._accuracy: dict[str, dict[float | None, float]] = {}
+        self._accuracy: dict[str, dict[float | None, Any]] = {}
         self._finished: dict[str, bool] = {}
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         trial, accuracy = str(row.get("trial")), plain(row.get("val_accuracy"))
-        self._finished[trial] = row.get("status") != "diverged"
-        finite = isinstance(accuracy, float | int) and math.isfinite(accuracy)
-        self._accuracy[trial] = {None: float(accuracy)} if finite and accuracy is not None else {}
+        diverged = row.get("status") == "diverged"
+        if diverged or (isinstance(accuracy, float | int) and math.isfinite(accuracy)):
+            self._finished[trial] = not diverged
+            self._accuracy[trial] = {} if diverged else {None: accuracy}
 
     def add_points(self, points: Iterable[CurvePoint]) -> None:
         for point in points:
@@ -181,10 +179,7 @@ class RunningAccuracy:
     def values(self) -> dict[str, float]:
         """Return metrics by name."""
         done = list(self._finished.values())
-        values: dict[str, float] = {
-            "study/trials": len(done),
-            "study/diverged": done.count(False),
-        }
+        values: dict[str, float] = {"study/trials": len(done), "study/diverged": done.count(False)}
         if best := [max(rates.values()) for rates in self._accuracy.values() if rates]:
             values["study/mean_val_accuracy"] = math.fsum(best) / len(best)
             values["study/best_val_accuracy"] = max(best)
@@ -215,14 +210,8 @@ class Tracker:
     follows = True
     """it wants `curve`, which costs an evaluation on validation images"""
 
-    def __init__(
-        self,
-        run: Any,
-        say: Callable[[str], None],
-        requeue: bool = False,
-        lock: FileLock | None = None,
-    ) -> None:
-        self._run, self._say, self._requeue, self._lock = run, say, requeue, lock
+    def __init__(self, run: Any, requeue: bool = False, lock: FileLock | None = None) -> None:
+        self._run, self._requeue, self._lock = run, requeue, lock
         self._means, self._trials, self._broken = RunningAccuracy(), 0, False
 
     def begin(self, rows: Sequence[Row]) -> None:
@@ -242,27 +231,22 @@ class Tracker:
         """Take the row of a trial that has ended."""
         self._trials += 1
         self._means.add_row(row)
-        cells = {name: plain(cell) for name, cell in row.items() if name not in _UNTRACKED}
         values = {
-            "trial/id" if name == "trial" else f"trial/{name}": cell
-            for name, cell in cells.items()
-            if cell is not None
+            "trial/id" if name == "trial" else f"trial/{name}": value
+            for name, cell in row.items()
+            if name not in _UNTRACKED and (value := plain(cell)) is not None
         }
         self._log(values | {"trials_done": self._trials} | self._means.values())
 
     def finish(
-        self,
-        rows: Sequence[Row],
-        out: Path | None,
-        summary: Mapping[str, Any],
-        failures: Sequence[str] = (),
+        self, rows: Sequence[Row], out: Path | None, summary: Row, failures: Sequence[str] = ()
     ) -> None:
-        """Take `MAX_ROWS` rows at most, the folder of a report, headline numbers, and reasons of failures."""
+        """End with `MAX_ROWS` rows at most, the folder of a report, headline numbers, reasons of failures."""
         self._means = RunningAccuracy()  # of all trials, whichever process ran them
         for row in rows:
             self._means.add_row(row)
         self._try(lambda: self._run.log(self._results(rows, out)))
-        self._try(lambda: self._run.summary.update(dict(summary)))
+        self._try(lambda: self._run.summary.update(summary))
         counts = {reason: failures.count(reason) for reason in failures}
         reasons = (f"{n} trial{'s'[: n > 1]} failed: {reason}" for reason, n in counts.items())
         self._end(_FAILED if failures else 0, "; ".join(reasons))
@@ -310,9 +294,7 @@ class Tracker:
             tell()
         except Exception as error:
             self._broken = True
-            self._say(
-                f"tracking: stopped ({_first_line(error)}); the study goes on, its rows are on disk"
-            )
+            _say(f"stopped ({_first_line(error)}); the study goes on, its rows are on disk")
 
 
 def _first_line(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from convtl.data.inputs import Normalisation
 from convtl.errors import UserError
 from convtl.keys import generator, key
 from convtl.models.registry import build_network
+from convtl.storage import checkpoint
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import expand
 from convtl.study.materials import Materials

@@ -33,10 +33,17 @@ def table(out: str) -> list[dict[str, str]]:
 
 def records(out: str) -> list[dict]:
     """What was recorded of the study, but for the folder."""
-    found = [
+    records = [
         yaml.safe_load(path.read_text()) for path in sorted(Path(out, "configs").glob("*.yaml"))
     ]
-    return [{**record, "config": {**record["config"], "out": None}} for record in found]
+    return [
+        record
+        | {
+            "config": {**record["config"], "out": None},
+            "points": Path(out, "configs", record["points"]).read_text(),
+        }
+        for record in records
+    ]
 
 
 # --- the study that a sweep's points are parts of ---------------------------------------------------

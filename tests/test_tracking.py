@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 from wandb_server import ENTITY, PROJECT, Server, serving
 
-from convtl.tracking import Tracker
+from convtl.errors import UserError
+from convtl.tracking import Tracker, tracking_errors
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -465,10 +466,9 @@ class _BrokenRun:
         raise BrokenPipeError("the service has gone\nlong story")
 
 
-def test_a_tracker_that_breaks_down_is_told_once_and_ends_nothing() -> None:
-    said: list[str] = []
+def test_a_tracker_that_breaks_down_is_told_once_and_ends_nothing(capsys) -> None:
     run = _BrokenRun()
-    tracker = Tracker(run, said.append)
+    tracker = Tracker(run)
     tracker.begin([])
     tracker.curve([])
     tracker.trial({"val_accuracy": math.nan})
@@ -476,6 +476,30 @@ def test_a_tracker_that_breaks_down_is_told_once_and_ends_nothing() -> None:
     tracker.finish([], None, {})
     tracker.fail("late")
     assert run.calls == 1
-    assert said == [
-        "tracking: stopped (the service has gone); the study goes on, its rows are on disk"
-    ]
+    assert capsys.readouterr().err == (
+        "tracking: stopped (the service has gone); the study goes on, its rows are on disk\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (KeyboardInterrupt("SIGTERM"), ("stop", "stopped by SIGTERM")),
+        (UserError("out: wrong"), ("fail", "out: wrong")),
+        (RuntimeError("no luck"), ("fail", "RuntimeError: no luck")),
+    ],
+)
+def test_whatever_ends_the_work_is_reported(error: BaseException, end: tuple[str, str]) -> None:
+    ends: list[tuple[str, str]] = []
+
+    class Listener(Tracker):
+        def fail(self, reason: str) -> None:
+            ends.append(("fail", reason))
+
+        def stop(self, reason: str) -> None:
+            ends.append(("stop", reason))
+
+    for tracker in (Listener(None), None):
+        with pytest.raises(type(error)), tracking_errors(tracker):
+            raise error
+    assert ends == [end]

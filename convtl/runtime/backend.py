@@ -57,9 +57,5 @@ def is_private(folder: Path) -> bool:
         status = folder.lstat()
     except OSError:
         return False
-    if not stat.S_ISDIR(status.st_mode):
-        return False
-    if not hasattr(os, "getuid"):  # no owners or modes on this platform
-        return True
     others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return status.st_uid == os.getuid() and not others_write
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not others_write

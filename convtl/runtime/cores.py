@@ -21,6 +21,6 @@ def core_count() -> int:
         limits.append(int(quota) // int(period))
     except (OSError, ValueError):  # no control groups, or no limit ("max")
         pass
-    said = (os.environ.get(name, "") for name in (LIMIT, "SLURM_CPUS_PER_TASK"))
-    limits += [int(text) for text in said if text.isdecimal()]
+    given = (os.environ.get(name, "") for name in (LIMIT, "SLURM_CPUS_PER_TASK"))
+    limits += [int(text) for text in given if text.isdecimal()]
     return max(1, min(limits))

@@ -15,11 +15,11 @@ from jax.experimental import multihost_utils
 from convtl.config.schema import DistributedConfig
 from convtl.errors import UserError
 
+T = TypeVar("T")
+
 _JOIN_SECONDS = 120
 _HEARTBEAT_SECONDS = 30
 """Time within which JAX ends the processes that are left when one is lost."""
-
-Decided = TypeVar("Decided")
 
 
 def join(config: DistributedConfig | None) -> None:
@@ -42,11 +42,8 @@ def join(config: DistributedConfig | None) -> None:
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
-        where = config.coordinator or "found by JAX"
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"distributed: the processes do not come together (coordinator {where}: {reason})"
-        ) from None
+        reason = f"{config.coordinator or 'found by JAX'}: {error}".partition("\n")[0]
+        raise UserError(f"distributed: the processes do not come together ({reason})") from None
 
 
 def leave() -> None:
@@ -65,7 +62,7 @@ def is_primary() -> bool:
     return not is_distributed() or jax.process_index() == 0
 
 
-def broadcast_from_primary(decide: Callable[[], Decided]) -> Decided:
+def broadcast_from_primary(decide: Callable[[], T]) -> T:
     """Return on every process what `decide` returns on process 0; with others, it is made of JSON."""
     if not is_distributed():
         return decide()
@@ -74,8 +71,7 @@ def broadcast_from_primary(decide: Callable[[], Decided]) -> Decided:
     # Powers of two: few sizes, so that few programs are compiled.
     buffer = np.zeros(1 << (size - 1).bit_length(), np.uint8)
     buffer[: len(text)] = np.frombuffer(text, np.uint8)
-    received = np.asarray(multihost_utils.broadcast_one_to_all(buffer))[:size]
-    decided: Decided = json.loads(bytes(received))
+    decided: T = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(buffer))[:size]))
     return decided
 
 

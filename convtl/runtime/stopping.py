@@ -26,16 +26,11 @@ _GRACE_SECONDS = 60.0
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the process to stop."""
+    """A signal asked the process to stop; `code` is its exit code."""
 
     def __init__(self, number: int) -> None:
-        self.number = number
         super().__init__(signal.Signals(number).name)
-
-    @property
-    def code(self) -> int:
-        """Exit code of the process."""
-        return 130 if self.number == signal.SIGINT else REQUEUE
+        self.code = 130 if number == signal.SIGINT else REQUEUE
 
 
 @dataclass
@@ -118,20 +113,18 @@ def stopping_children() -> Iterator[None]:
     finally:
         _state.on_first = None
         if requested():
-            _kill(psutil.Process().children(recursive=True))
+            _each(psutil.Process().children(recursive=True), psutil.Process.kill)
 
 
 def _stop_children() -> None:
     children = psutil.Process().children(recursive=True)
-    for child in children:
-        with suppress(psutil.Error):
-            child.terminate()
-    late = threading.Timer(_GRACE_SECONDS, _kill, [children])
+    _each(children, psutil.Process.terminate)
+    late = threading.Timer(_GRACE_SECONDS, _each, [children, psutil.Process.kill])
     late.daemon = True
     late.start()
 
 
-def _kill(children: list[psutil.Process]) -> None:
+def _each(children: list[psutil.Process], end: Callable[[psutil.Process], None]) -> None:
     for child in children:
         with suppress(psutil.Error):
-            child.kill()
+            end(child)
