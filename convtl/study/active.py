@@ -11,7 +11,7 @@ from convtl.study.learning_rates import NO_SCORE, Score, best_rate, next_rates
 from convtl.study.materials import Start
 from convtl.study.materials.shared_features import Prefix
 from convtl.study.materials.target_data import Images, TargetData
-from convtl.training.checkpoints import Kept
+from convtl.training.checkpoints import CheckpointContent
 from convtl.training.runs import Run, RunState
 
 
@@ -70,7 +70,7 @@ class ActiveTrial:
             return self.data.train_labels(self.trial.n_per_class)
         return self.data.held_out(split)[1]
 
-    def checkpoint(self) -> Kept | None:
+    def checkpoint(self) -> CheckpointContent | None:
         """What a resumed process needs; None if nothing has been trained."""
         if self.best is None and not self.states:
             return None
@@ -84,9 +84,9 @@ class ActiveTrial:
         ]
         updates = [[rate, state.update] for rate, state in self.states.items()]
         about = {"trial": self.trial.id, "seconds": self.seconds, "scores": scores, "runs": updates}
-        return Kept(arrays, about)
+        return CheckpointContent(arrays, about)
 
-    def resume(self, checkpoint: Kept, resumes: Callable[[RunState], bool]) -> None:
+    def resume(self, checkpoint: CheckpointContent, resumes: Callable[[RunState], bool]) -> None:
         """Continue from a checkpoint; a run that the program cannot resume begins anew."""
         about, arrays = checkpoint.metadata, checkpoint.arrays
         if about.get("trial") != self.trial.id:

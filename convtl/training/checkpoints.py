@@ -12,7 +12,7 @@ from convtl.errors import UserError
 from convtl.storage import checkpoint
 
 
-class Kept(NamedTuple):
+class CheckpointContent(NamedTuple):
     """Content of a checkpoint: nested dictionaries of NumPy arrays, and metadata."""
 
     arrays: dict[str, Any]
@@ -44,21 +44,21 @@ class Checkpoints:
             return False
         return time.monotonic() - self._last >= 60 * self._minutes
 
-    def write(self, kept: Mapping[str, Kept], wait: bool = False) -> None:
+    def write(self, contents: Mapping[str, CheckpointContent], wait: bool = False) -> None:
         """Replace the checkpoints of these names; `wait` until they are on disk."""
-        self._writing = self._writer.submit(self._write, dict(kept))
+        self._writing = self._writer.submit(self._write, dict(contents))
         if wait:
             self._writing.result()
         self._last = time.monotonic()
 
-    def _write(self, kept: Mapping[str, Kept]) -> None:
+    def _write(self, contents: Mapping[str, CheckpointContent]) -> None:
         try:
-            for name, content in kept.items():
+            for name, content in contents.items():
                 checkpoint.save(self._folder / name, content.arrays, content.metadata)
         except UserError as error:
             self._say(f"{error}; work goes on without it")
 
-    def read(self, name: str) -> Kept | None:
+    def read(self, name: str) -> CheckpointContent | None:
         """The checkpoint of that name, if a whole one exists; remove broken parts."""
         path = self._folder / name
         # The new one, then the old one that made room for it.
@@ -71,7 +71,7 @@ class Checkpoints:
         if not path.is_dir():
             return None
         try:
-            return Kept(*checkpoint.load(path))
+            return CheckpointContent(*checkpoint.load(path))
         except UserError as error:
             self._say(f"{error}; it is not used")
             return None

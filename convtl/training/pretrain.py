@@ -26,7 +26,7 @@ from convtl.runtime import stopping
 from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
-from convtl.training.checkpoints import Checkpoints, Kept
+from convtl.training.checkpoints import CheckpointContent, Checkpoints
 from convtl.training.features import Forward
 from convtl.training.loop import Trainer
 from convtl.training.runs import Recipe, Run, RunResult, RunState, TrainState
@@ -222,9 +222,9 @@ def _take(key: str, cache: Cache, locks: ExitStack) -> bool:
 def _begin(request: SourceRequest, trainer: Trainer, checkpoints: Checkpoints | None) -> Run:
     """The run that makes a net, from its checkpoint if there is one."""
     run = _fresh(request)
-    kept = None if checkpoints is None else checkpoints.read(request.key)
-    if kept is not None:
-        state = RunState.of(kept.metadata["update"], kept.arrays)
+    stored = None if checkpoints is None else checkpoints.read(request.key)
+    if stored is not None:
+        state = RunState.of(stored.metadata["update"], stored.arrays)
         run = replace(run, state=state) if trainer.resumes(state) else run
     if broadcast_from_primary(lambda: run.update) != run.update:
         raise UserError(
@@ -263,12 +263,12 @@ def _train(
     def callback(state: TrainState) -> None:
         stop = any_process(stopping.requested())
         if checkpoints is not None and (stop or broadcast_from_primary(checkpoints.due)):
-            kept = {
-                request.key: Kept(run.arrays(), {"update": run.update})
+            contents = {
+                request.key: CheckpointContent(run.arrays(), {"update": run.update})
                 for request, run in zip(requests, state.states(), strict=True)
             }
             if is_primary():
-                checkpoints.write(kept, wait=stop)
+                checkpoints.write(contents, wait=stop)
         stopping.obey(stop)
 
     with stopping.held_back():
