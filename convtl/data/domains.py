@@ -24,20 +24,9 @@ from convtl.config.domains import (
 )
 from convtl.config.schema import DataConfig
 from convtl.data import digits, folder, noise, patches, tfds, typed_script
-from convtl.data.splits import SPLITS, Domain, Split, Store
+from convtl.data.splits import Domain, Split, Store
 from convtl.errors import StorageError, UserError
 from convtl.storage.cache import Cache
-
-__all__ = [
-    "SPLITS",
-    "Domain",
-    "Split",
-    "eligible_classes",
-    "identity",
-    "largest_class",
-    "load_domain",
-]
-
 
 KINDS: Mapping[type, ModuleType] = {
     TypedScriptConfig: typed_script,

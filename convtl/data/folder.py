@@ -50,10 +50,15 @@ _NAMES = {
 """Split -> what its folder may be called, in any case, with or without `_set`."""
 SHARES = {"validation": 0.15, "test": 0.25}
 """Of each class, where there is no folder for the split; caps leave more to training."""
+_LAYOUTS = "PATH/CLASS/* or PATH/train/CLASS/*"
 _IGNORED = frozenset(
     {"$RECYCLE.BIN", "@eaDir", "System Volume Information", "__MACOSX", "__pycache__", "lost+found"}
 )
 """Folders that systems and programs leave behind; Jupyter's `.ipynb_checkpoints` is hidden."""
+
+
+def _refused(given: str, accepted: str) -> UserError:
+    return UserError(f"path: got {given}; accepted: {accepted}")
 
 
 # --- files -------------------------------------------------------------------------------------------
@@ -103,9 +108,8 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             shown = [e for e in entries if not e.name.startswith(".") and e.name not in _IGNORED]
     except PermissionError:
-        raise UserError(
-            f"path: cannot read '{folder}' (no permission); accepted: folders that may be read"
-        ) from None
+        given = f"'{folder}', which cannot be read (no permission)"
+        raise _refused(given, "folders that may be read") from None
     return sorted(shown, key=lambda entry: entry.name)
 
 
@@ -168,10 +172,11 @@ class Tree:
         counted += [f"{unread[suffix]} {unread_reason(f'x{suffix}')}" for suffix in sorted(unread)]
         drawn = [split for split in SHARES if split not in self.files]
         reason = f", as {' and '.join(drawn)} pictures are drawn from them" if drawn else ""
-        raise UserError(
-            f"path: got '{self.config.path}', whose class '{self.class_names[label]}' has too few readable "
-            f"pictures in the folder for training ({'; '.join(counted)}); accepted: at least {1 + len(drawn)} "
-            f"different one{'s' * bool(drawn)} a class{reason}"
+        name, files_counted = self.class_names[label], "; ".join(counted)
+        raise _refused(
+            f"'{self.config.path}', whose class '{name}' has too few readable pictures in the folder for "
+            f"training ({files_counted})",
+            f"at least {1 + len(drawn)} different one{'s' * bool(drawn)} a class{reason}",
         )
 
 
@@ -184,24 +189,24 @@ def scan(config: ImageFolderConfig) -> Tree:
     """
     root = Path(config.path).expanduser()
     if not root.is_dir():
-        raise UserError(
-            f"path: got '{root}', where there is no folder; accepted: one with PATH/CLASS/* or "
-            "PATH/train/CLASS/*"
-        )
+        raise _refused(f"'{root}', where there is no folder", f"one with {_LAYOUTS}")
     parts = _split_folders(root)
     classes = {split: _class_folders(folder) for split, folder in parts.items()}
     names = tuple(classes["train"])
     if len(names) < 2:
-        raise _no_classes(parts["train"], len(names))
+        inside = [path for path in subfolders(parts["train"]) if len(subfolders(path)) > 1]
+        hint = f"; did you mean '{inside[0]}'?" if len(inside) == 1 else ""
+        given = f"'{parts['train']}' with {len(names)} class folder{'s' * (len(names) != 1)}"
+        raise _refused(given, f"with at least 2, as in {_LAYOUTS}{hint}")
     files: dict[str, list[tuple[Path, int]]] = {}
     unused = []
     for split, folder in parts.items():
         by_name = {name: files_below(path) for name, path in classes[split].items()}
         if unknown := [name for name, inside in by_name.items() if inside and name not in names]:
-            raise UserError(
-                f"path: got '{folder}' with classes that '{parts['train']}' does not have "
-                f"({listed(unknown)}); accepted: those of the train folder"
+            given = (
+                f"'{folder}' with classes that '{parts['train']}' does not have ({listed(unknown)})"
             )
+            raise _refused(given, "those of the train folder")
         listing = [(path, i) for i, name in enumerate(names) for path in by_name.get(name, [])]
         if listing or split == "train":  # an empty folder is no split: it is drawn
             files[split] = listing
@@ -221,18 +226,9 @@ def _class_folders(folder: Path) -> dict[str, Path]:
     for path in subfolders(folder):
         name = unicodedata.normalize("NFC", path.name)
         if name in named:
-            raise UserError(f"path: got '{folder}' with two folders '{name}'; accepted: one")
+            raise _refused(f"'{folder}' with two folders '{name}'", "one")
         named[name] = path
     return named
-
-
-def _no_classes(folder: Path, count: int) -> UserError:
-    inside = [path for path in subfolders(folder) if len(subfolders(path)) > 1]
-    hint = f" Did you mean '{inside[0]}'?" if len(inside) == 1 else ""
-    return UserError(
-        f"path: got '{folder}' with {count} class folder{'s' * (count != 1)}; accepted: "
-        f"with at least 2, as in PATH/CLASS/* or PATH/train/CLASS/*.{hint}"
-    )
 
 
 def _split_of(name: str) -> str | None:
@@ -246,10 +242,8 @@ def _split_folders(root: Path) -> dict[str, Path]:
     parts: dict[str, Path] = {}
     for folder in folders:
         if (split := _split_of(folder.name)) in parts:
-            raise UserError(
-                f"path: got '{root}' with two {split} folders, '{parts[split].name}' and '{folder.name}'; "
-                "accepted: one for each split"
-            )
+            given = f"'{root}' with two {split} folders, '{parts[split].name}' and '{folder.name}'"
+            raise _refused(given, "one for each split")
         if split:
             parts[split] = folder
     others = [folder.name for folder in folders if folder not in parts.values()]
@@ -258,22 +252,17 @@ def _split_folders(root: Path) -> dict[str, Path]:
     known = "; ".join(", ".join(names) for names in _NAMES.values())
     if "train" in parts:
         if others:
-            raise UserError(
-                f"path: got '{root}' with '{parts['train'].name}' beside folders that are no split "
-                f"({listed(others)}); accepted: {known}, {classes_only}"
-            )
+            beside = f"beside folders that are no split ({listed(others)})"
+            given = f"'{root}' with '{parts['train'].name}' {beside}"
+            raise _refused(given, f"{known}, {classes_only}")
         return parts
     if parts and (not others or any(inside[folder] for folder in parts.values())):
-        names = [folder.name for folder in parts.values()]
-        raise UserError(
-            f"path: got '{root}' with folders of splits ({listed(names)}) and none for training; accepted: "
-            f"{' or '.join(_NAMES['train'])} beside them, {classes_only}"
-        )
+        splits = listed([folder.name for folder in parts.values()])
+        given = f"'{root}' with folders of splits ({splits}) and none for training"
+        raise _refused(given, f"{' or '.join(_NAMES['train'])} beside them, {classes_only}")
     if len(inside) > 1 and len(set.intersection(*inside.values())) > 1:
-        raise UserError(
-            f"path: got '{root}' with folders that hold the same folders ({listed(others)}); accepted: "
-            f"folders of splits called {known}, {classes_only}"
-        )
+        given = f"'{root}' with folders that hold the same folders ({listed(others)})"
+        raise _refused(given, f"folders of splits called {known}, {classes_only}")
     return {"train": root}  # a single class may be called 'test'
 
 

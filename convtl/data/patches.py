@@ -32,22 +32,9 @@ from convtl.errors import UserError
 
 VERSION = 1
 """Raised whenever code changes the pixels."""
-PHOTOGRAPHS = {
-    "astronaut": "astronaut.png",
-    "brick": "brick.png",
-    "camera": "camera.png",
-    "cell": "cell.png",
-    "chelsea": "chelsea.png",
-    "coffee": "coffee.png",
-    "coins": "coins.png",
-    "grass": "grass.png",
-    "gravel": "gravel.png",
-    "hubble_deep_field": "hubble_deep_field.jpg",
-    "ihc": "ihc.png",
-    "moon": "moon.png",
-    "retina": "retina.jpg",
-    "rocket": "rocket.jpg",
-}
+_JPEG = ("hubble_deep_field", "retina", "rocket")
+_NAMES = "astronaut brick camera cell chelsea coffee coins grass gravel hubble_deep_field ihc moon retina rocket"
+PHOTOGRAPHS = {name: f"{name}.{'jpg' if name in _JPEG else 'png'}" for name in _NAMES.split()}
 """Class name -> file in scikit-image's data folder."""
 
 _SHORT_SIDE = {"textures": 512, "photographs": 288}

@@ -9,7 +9,6 @@ import io
 import shlex
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -62,7 +61,7 @@ class _Column:
     def __init__(self, builder: Any, split: str, feature: str) -> None:
         with quiet():
             self._records = builder.as_data_source(split=split).data_source
-        self._feature, self._lock = feature, threading.Lock()
+        self.split, self._feature, self._lock = split, feature, threading.Lock()
         self._skip = {feature: _tfds().decode.SkipDecoding()}
         self._features = _tfds().features.FeaturesDict({feature: builder.info.features[feature]})
 
@@ -77,54 +76,8 @@ class _Column:
         return [decode(record, decoders=self._skip)[self._feature] for record in records]
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """A prepared data set; `image` and `label` name the features that hold image and class."""
-
-    config: TfdsConfig
-    builder: Any
-    image: str
-    label: str
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        names = tuple(self.builder.info.features[self.label].names)
-        chosen = self.config.classes
-        return names if chosen is None else tuple(name for name in names if name in chosen)
-
-    def labels(self, split: str, store: Store) -> np.ndarray:
-        """Return the class of every record, int32; -1 where there is none."""
-        column = _Column(self.builder, split, self.label)
-        labels = np.empty(len(column), np.int32)
-        for start in range(0, len(column), _CHUNK):
-            if start % (64 * _CHUNK) == 0:
-                place = f"{start} of {len(column)}"
-                store.say(f"reading labels of {self.config.name} ({split}): {place}")
-            chunk = range(start, min(start + _CHUNK, len(column)))
-            labels[start : chunk.stop] = [int(value) for value in column.read(chunk)]
-        return labels
-
-    def pool(self, split: str, labels: np.ndarray) -> Pool:
-        """Return the pictures of the classes in use; labels count those only."""
-        names, column = self.class_names, _Column(self.builder, split, self.image)
-        every = self.builder.info.features[self.label].names
-        places = np.array([names.index(n) if n in names else -1 for n in every], np.int32)[labels]
-        records = np.flatnonzero(places >= 0)
-
-        def open_picture(index: int) -> Image.Image:
-            record = int(records[index])
-            return Image.open(io.BytesIO(column.read(range(record, record + 1))[0]))
-
-        return Pool(
-            names=[f"{split}/{record}" for record in records],
-            labels=places[records],
-            contents=(None,) * len(records),
-            open=open_picture,
-        )
-
-
-def open_dataset(config: TfdsConfig) -> DataSet:
-    """Find a prepared data set; the code that once prepared it is not needed.
+def _open(config: TfdsConfig) -> tuple[Any, str, str]:
+    """Return the builder of a prepared data set, and the features that hold image and class.
 
     Raises:
       UserError: the name is unknown, the data set is not prepared as array_record, the keys do not name
@@ -154,7 +107,7 @@ def open_dataset(config: TfdsConfig) -> DataSet:
             raise unknown_name("classes", name, info.features[label].names)
     if config.classes is not None and len(set(config.classes)) < 2:
         raise UserError(f"classes: got {list(config.classes)}; accepted: at least two")
-    return DataSet(config, builder, image, label)
+    return builder, image, label
 
 
 def _feature(config: TfdsConfig, info: Any, default: str) -> str:
@@ -187,9 +140,9 @@ def identity(config: TfdsConfig) -> dict[str, Any]:
     """Return parameters, version and sizes of a data set, but no place.
 
     Raises:
-      UserError: as `open_dataset`.
+      UserError: as `_open`.
     """
-    info = open_dataset(config).builder.info
+    info = _open(config)[0].info
     written = {key: value for key, value in content(config).items() if key != "data_dir"}
     sizes = {
         name: [part.num_examples, part.num_bytes] for name, part in sorted(info.splits.items())
@@ -205,33 +158,58 @@ def load(config: TfdsConfig, store: Store) -> Domain:
     Splits that the data set does not have, or has without labels, are drawn from its first one.
 
     Raises:
-      UserError: as `open_dataset`, no split has labels, images are of several sizes and are to be kept, or
+      UserError: as `_open`, no split has labels, images are of several sizes and are to be kept, or
         there is no room on the disk.
     """
-    data = open_dataset(config)
+    builder, image, label = _open(config)
+    every = builder.info.features[label].names
+    names = tuple(name for name in every if config.classes is None or name in config.classes)
+    places = np.array([names.index(name) if name in names else -1 for name in every], np.int32)
 
     def build(folder: Path) -> None:
         pools = {}
         for split in SPLITS:
-            if split in data.builder.info.splits:
-                labels = data.labels(split, store)
+            if split in builder.info.splits:
+                labels = _labels(_Column(builder, split, label), store)
                 if len(labels) and (labels >= 0).all():
-                    pools[split] = data.pool(split, labels)
+                    pools[split] = _pool(_Column(builder, split, image), places[labels])
         if not pools:
             raise UserError(f"name: '{config.name}' has no labelled split {', '.join(SPLITS)}")
-        channels = data.builder.info.features[data.image].shape[-1] or 3
-        if config.size is not None:
-            channels = min(channels, 3)
-        if config.grey:
-            channels = 1
-        with next(iter(pools.values())).open(0) as picture:
-            height, width = picture.height, picture.width
-        shape = (config.size or height, config.size or width, channels)
+        channels = builder.info.features[image].shape[-1] or 3
+        channels = 1 if config.grey else channels if config.size is None else min(channels, 3)
+        width = height = config.size
+        if width is None or height is None:
+            with next(iter(pools.values())).open(0) as picture:
+                width, height = picture.size
+        shape = (height, width, channels)
         fit = Fit(config.size, channels, config.crop, config.interpolation)
         rng = keys.generator(0, "tfds", VERSION, config.name)
         SplitBuilder(folder, store, config, config.name, pools, fit, shape, _SHARES, rng).build()
 
-    return load_pictures(store, data.class_names, build)
+    return load_pictures(store, names, build)
+
+
+def _labels(column: _Column, store: Store) -> np.ndarray:
+    """Return the class of every record, int32; -1 where there is none."""
+    labels = np.empty(len(column), np.int32)
+    for start in range(0, len(column), _CHUNK):
+        if start % (64 * _CHUNK) == 0:
+            store.say(f"reading labels of {store.name} ({column.split}): {start} of {len(column)}")
+        chunk = range(start, min(start + _CHUNK, len(column)))
+        labels[start : chunk.stop] = [int(value) for value in column.read(chunk)]
+    return labels
+
+
+def _pool(column: _Column, labels: np.ndarray) -> Pool:
+    """Return the pictures that have a label, of at least 0."""
+    records = np.flatnonzero(labels >= 0)
+
+    def open_picture(index: int) -> Image.Image:
+        record = int(records[index])
+        return Image.open(io.BytesIO(column.read(range(record, record + 1))[0]))
+
+    names = [f"{column.split}/{record}" for record in records]
+    return Pool(names, labels[records], (None,) * len(records), open_picture)
 
 
 def _not_prepared(config: TfdsConfig) -> UserError:

@@ -10,7 +10,8 @@ from picture_folders import fill
 from PIL import Image
 
 from convtl.config.domains import Caps, ImageFolderConfig
-from convtl.data.domains import SPLITS, Domain, load_domain
+from convtl.data.domains import Domain, load_domain
+from convtl.data.splits import SPLITS
 
 
 def _load(root: Path, said: list[str] | None = None, caps: Caps | None = None) -> Domain:

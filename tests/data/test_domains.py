@@ -20,7 +20,8 @@ from convtl.config.domains import (
     TypedScriptConfig,
 )
 from convtl.data import folder, patches
-from convtl.data.domains import SPLITS, Domain, eligible_classes, identity, load_domain
+from convtl.data.domains import Domain, eligible_classes, identity, load_domain
+from convtl.data.splits import SPLITS
 from convtl.errors import UserError
 
 FEW = PerClass(train=30, validation=10, test=20)

@@ -13,8 +13,9 @@ from PIL import Image
 from convtl import keys
 from convtl.config.domains import Caps, ImageFolderConfig
 from convtl.config.schema import DataConfig
-from convtl.data.domains import SPLITS, Domain, identity, largest_class, load_domain
+from convtl.data.domains import Domain, identity, largest_class, load_domain
 from convtl.data.folder import files_below
+from convtl.data.splits import SPLITS
 from convtl.errors import UserError
 
 
@@ -161,7 +162,7 @@ def test_unreadable_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refused)
-    with pytest.raises(UserError, match=r"path: cannot read .*more.*no permission"):
+    with pytest.raises(UserError, match=r"path: got .*more.*no permission"):
         files_below(tmp_path)
 
 

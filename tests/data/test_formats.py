@@ -8,7 +8,8 @@ from PIL import Image
 
 from convtl.config.domains import ImageFolderConfig
 from convtl.data import folder
-from convtl.data.domains import SPLITS, Domain, largest_class, load_domain
+from convtl.data.domains import Domain, largest_class, load_domain
+from convtl.data.splits import SPLITS
 from convtl.errors import UserError
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 from convtl.config.domains import ImageFolderConfig
 from convtl.config.schema import DataConfig
 from convtl.data import images
-from convtl.data.domains import SPLITS, Domain, load_domain
-from convtl.data.splits import save_split
+from convtl.data.domains import Domain, load_domain
+from convtl.data.splits import SPLITS, save_split
 from convtl.errors import UserError
 
 

@@ -13,7 +13,8 @@ from convtl.cli import compose
 from convtl.config.domains import MixtureConfig, NoiseConfig, PerClass
 from convtl.config.parsing import parse
 from convtl.data import noise
-from convtl.data.domains import SPLITS, eligible_classes, identity, load_domain
+from convtl.data.domains import eligible_classes, identity, load_domain
+from convtl.data.splits import SPLITS
 from convtl.errors import UserError
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import expand

@@ -133,7 +133,7 @@ def test_pictures_outside_class_folders_are_told(tmp_path: Path) -> None:
 def test_a_folder_around_the_right_one_is_named(tmp_path: Path) -> None:
     _folders(tmp_path / "root" / "dataset", "cat dog")
     with pytest.raises(
-        UserError, match=r"with 1 class folder; .* Did you mean '.*root.dataset'\?$"
+        UserError, match=r"with 1 class folder; .*; did you mean '.*root.dataset'\?$"
     ):
         scan(ImageFolderConfig(path=str(tmp_path / "root")))
 

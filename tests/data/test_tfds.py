@@ -16,8 +16,9 @@ from convtl import keys
 from convtl.cli import compose
 from convtl.config.domains import Caps, TfdsConfig
 from convtl.config.schema import DataConfig
-from convtl.data.domains import SPLITS, Domain, identity, load_domain
+from convtl.data.domains import Domain, identity, load_domain
 from convtl.data.pictures import fit
+from convtl.data.splits import SPLITS
 from convtl.data.tfds import quiet
 from convtl.errors import UserError
 
