@@ -1,12 +1,20 @@
-"""Two CPU devices as on the smallest machine that is supported, and a cache of the tests' own."""
+"""Two CPU devices as on the smallest machine that is supported, shape checks, and a cache of the tests' own."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
 from hypothesis import settings
+from jaxtyping import install_import_hook
 
+CHECKED = ("measure", "transfer")
+"""Rooms whose annotations, shapes among them, are checked at run time, and whose tests promote strictly.
+
+Not `config` and `study`: beartype knows no generic TypeAdapter of pydantic. Not `models`: its tests pass NumPy arrays.
+"""
+install_import_hook([f"convtl.{room}" for room in CHECKED], "beartype.beartype")
 jax.config.update("jax_num_cpu_devices", 2)  # at import: a test module may touch JAX at its own
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
@@ -26,3 +34,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(autouse=True)
+def _strict_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No implicit change of dtype or rank in the rooms that are checked."""
+    if request.path.relative_to(Path(__file__).parent).parts[0] not in CHECKED:
+        yield
+        return
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield

@@ -1,7 +1,7 @@
-"""Labels -> `optax.multi_transform`: each trained unit has its own transform, the rest none.
+"""Labels to `optax.multi_transform`: a transform for each trained unit, zeros for frozen ones.
 
-Rates are arrays: a transform is built inside the (vmapped) step around a traced rate, so that lanes with
-different rates share one compiled program. Its state does not depend on the rate.
+Rates are arrays: a transform is built inside the (vmapped) step around a traced rate, so that runs with different
+rates share one compiled program. Its state does not depend on the rate.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,19 @@ def make_transform(
         parts.insert(0, optax.masked(optax.clip_by_global_norm(config.clip), trained))
     if phase.to_start or phase.to_zero:
         parts.insert(0, l2_sp(phase.to_start, phase.to_zero))
-    return parts[0] if len(parts) == 1 else optax.chain(*parts)
+    return _promoting(parts[0] if len(parts) == 1 else optax.chain(*parts))
+
+
+def _promoting(transform: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same transform where JAX's type promotion is strict: optax mixes floats with integer counts."""
+
+    def update(
+        gradients: Any, state: optax.OptState, params: Any = None
+    ) -> tuple[Any, optax.OptState]:
+        with jax.numpy_dtype_promotion("standard"):
+            return transform.update(gradients, state, params)
+
+    return optax.GradientTransformation(transform.init, update)
 
 
 def _direction(config: OptimConfig) -> optax.GradientTransformation:
@@ -62,8 +74,7 @@ def _direction(config: OptimConfig) -> optax.GradientTransformation:
 def carry_state(old: Any, new: Any, phase: Phase) -> Any:
     """The state at a phase's start: units that stay keep theirs, those that join start fresh.
 
-    Where the penalties pull to, and what is averaged, is never forgotten, not even when the optimiser starts
-    afresh.
+    Anchors of penalties and averages are kept even when the optimiser starts afresh.
 
     Args:
       old: state at the end of the phase before.
@@ -71,23 +82,23 @@ def carry_state(old: Any, new: Any, phase: Phase) -> Any:
     """
     if isinstance(new, Averaged):
         return Averaged(carry_state(old.optimiser, new.optimiser, phase), new.totals | old.totals)
-    kept = {type(part): part for part in _parts(old)}
-    carried = tuple(_carried(kept.get(type(part)), part, phase) for part in _parts(new))
+    before = {type(part): part for part in _parts(old)}
+    carried = tuple(_carried(before.get(type(part)), part, phase) for part in _parts(new))
     return carried if _is_chain(new) else carried[0]
 
 
 def _carried(old: Any, new: Any, phase: Phase) -> Any:
     """One part of the state."""
     if isinstance(new, Anchors) and old is not None:
-        return Anchors({unit: old.weights.get(unit, own) for unit, own in new.weights.items()})
+        return Anchors({unit: old.weights.get(unit, w0) for unit, w0 in new.weights.items()})
     if phase.restart or not hasattr(new, "inner_states"):
         return new
-    kept = {
-        unit: own
-        for unit, own in old.inner_states.items()
+    staying = {
+        unit: state
+        for unit, state in old.inner_states.items()
         if unit in phase.trained and unit in new.inner_states
     }
-    return new._replace(inner_states={**new.inner_states, **kept})
+    return new._replace(inner_states={**new.inner_states, **staying})
 
 
 def _is_chain(state: Any) -> bool:
@@ -100,15 +111,21 @@ def _parts(state: Any) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=256)  # each call would compile a program anew
 def _warmup_cosine(length: int, warmup: int) -> Float[np.ndarray, "updates"]:
-    """Counted from 1, so that neither the first nor the last update is wasted on a rate of 0."""
+    """Multipliers counted from 1, so that no update has rate 0."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, max(length, warmup) + 1)
-    values = np.array(jax.jit(jax.vmap(schedule))(jnp.arange(1, length + 1)), np.float32)
+    values = np.array(
+        jax.jit(jax.vmap(schedule))(jnp.arange(1, length + 1, dtype=jnp.float32)), np.float32
+    )
     values.flags.writeable = False
     return values
 
 
 def schedule_values(config: ScheduleConfig, phase: Phase) -> Float[np.ndarray, "updates"]:
-    """The rate's multiplier (peak 1) for each update of a phase; every phase warms up and decays anew."""
+    """The rate's multiplier (peak 1) for each update of a phase; every phase warms up and decays anew.
+
+    >>> schedule_values(ScheduleConfig(kind="constant"), Phase(10, 13, ()))
+    array([1., 1., 1.], dtype=float32)
+    """
     length = phase.stop - phase.first
     if config.kind == "constant":
         return np.ones(length, np.float32)
