@@ -20,7 +20,11 @@ _PLACE = "\0number\0"
 
 
 def digest(content: Any, length: int = 16) -> str:
-    """Hex digest of JSON-like content; equal content gives equal digests whatever the order of keys."""
+    """Hex digest of JSON-like content, whatever the order of keys.
+
+    >>> digest({"depth": 3, "n": 10}) == digest({"n": 10, "depth": 3})
+    True
+    """
     text = json.dumps(
         content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     )

@@ -1,49 +1,43 @@
-"""Distances between data sets, in a space of features that is given (`convtl.measure.space.PixelSpace`).
+"""Distances between data sets in a given space of features.
 
-Everywhere: `x` (n, d) and `y` (m, d), one row an image, computed in float64; the order of rows does not matter.
+The space is `convtl.measure.space.PixelSpace`. Everywhere: `x` (n, d) and `y` (m, d), one row an image, computed in
+float64; the order of rows does not matter. All raise ValueError where shapes disagree or rows are too few.
 """
 
 import functools
 import os
 import warnings
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer
+from numpy.typing import ArrayLike
 
 Features = Float[np.ndarray, "n d"]
-Labels = Integer[np.ndarray, " n"]
-
-BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Of the RBF kernel, in multiples of the median distance between two images of the pool."""
 
 
-def mmd2_unbiased(x: Features, y: Features, kernel: Literal["cubic", "rbf"] = "cubic") -> float:
-    """Squared maximum mean discrepancy, unbiased: 0 on average where both are draws of one distribution.
+def mmd2_unbiased(x: ArrayLike, y: ArrayLike) -> float:
+    """Squared maximum mean discrepancy, unbiased: 0 on average for two draws of one distribution.
 
     mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j); may be negative.
-    Gretton et al. 2012, "A Kernel Two-Sample Test" (lemma 6).
+    Gretton et al. 2012, "A Kernel Two-Sample Test" (lemma 6). The kernel is the kernel inception distance's,
+    (x.y / d + 1)^3 (Binkowski et al. 2018, "Demystifying MMD GANs"). At least two rows each.
 
-    Args:
-      kernel: `cubic` is (x.y / d + 1)^3, the kernel inception distance's (Binkowski et al. 2018,
-        "Demystifying MMD GANs"); `rbf` is the mean of exp(-|x - y|^2 / (2 b^2 s^2)) over `BANDWIDTHS` b, with
-        s the median distance in the pool of both.
-
-    Raises:
-      ValueError: fewer than two rows, or shapes that do not go together.
+    >>> mmd2_unbiased([[0.0], [2.0]], [[0.0], [2.0]])
+    -62.0
     """
     x, y = _pair(x, y, least=2)
     pool = np.concatenate([x, y])
-    gram = (pool @ pool.T / pool.shape[1] + 1) ** 3 if kernel == "cubic" else _rbf(pool)
+    gram = (pool @ pool.T / pool.shape[1] + 1) ** 3
     n, m = len(x), len(y)
-    own = [
+    within = [
         (part.sum() - np.trace(part)) / (len(part) * (len(part) - 1))
         for part in (gram[:n, :n], gram[n:, n:])
     ]
-    return float(own[0] + own[1] - 2 * gram[:n, n:].sum() / (n * m))
+    return float(within[0] + within[1] - 2 * gram[:n, n:].sum() / (n * m))
 
 
-def frechet(x: Features, y: Features) -> float:
+def frechet(x: ArrayLike, y: ArrayLike) -> float:
     """Squared Fréchet (2-Wasserstein) distance between the Gaussians with the samples' moments.
 
     |mu_x - mu_y|^2 + Tr(S_x + S_y - 2 (S_x^1/2 S_y S_x^1/2)^1/2), covariances with 1 / (n - 1).
@@ -51,10 +45,10 @@ def frechet(x: Features, y: Features) -> float:
     singular values of R_x R_y': no matrix root is taken, so rank-deficient covariances are no trouble.
 
     Biased upward in the number of rows, by an amount that differs between data sets even at equal n (Chong
-    and Forsyth 2020): compare at equal n only, and keep n >= 10 d.
+    and Forsyth 2020): compare at equal n only, and keep n >= 10 d. At least two rows each.
 
-    Raises:
-      ValueError: fewer than two rows, or shapes that do not go together.
+    >>> frechet([[0.0], [2.0]], [[3.0], [5.0]])
+    9.0
     """
     x, y = _pair(x, y, least=2)
     first, second = _root(x), _root(y)
@@ -63,26 +57,20 @@ def frechet(x: Features, y: Features) -> float:
     return max(0.0, float(np.square(x.mean(0) - y.mean(0)).sum() + spread))
 
 
-def otdd(x: Features, x_labels: Labels, y: Features, y_labels: Labels) -> float:
-    """Optimal transport data set distance (squared, p = 2): images may move, and so do labels.
+def otdd(x: ArrayLike, x_labels: ArrayLike, y: ArrayLike, y_labels: ArrayLike) -> float:
+    """Optimal transport data set distance (squared, p = 2), which moves images with their labels.
 
     min_pi E_pi[|x - x'|^2 + W2^2(N(mu_l, S_l), N(mu_l', S_l'))] over couplings pi of the two samples; a label
     is its class's Gaussian, so the label sets need not be related and no net is trained. Alvarez-Melis and
     Fusi 2020, "Geometric Dataset Distances via Optimal Transport". Exact transport (network simplex): meant
-    for up to about 1,000 images a side. Zero for equal sets; biased upward in the number of images, like
-    every plug-in transport cost: compare at equal counts (of images and of classes) only.
-
-    Args:
-      x_labels, y_labels: (n,) and (m,) integers; a class with one image is a point.
-
-    Raises:
-      ValueError: no rows, or shapes that do not go together.
+    for up to about 1,000 images a side. Zero for equal sets; biased upward in the number of images and of
+    classes: compare at equal counts only. Labels are (n,) and (m,) integers; a class with one image is a point.
     """
     x, y = _pair(x, y, least=1)
-    x_roots, x_means, x_of = _classes(x, x_labels)
-    y_roots, y_means, y_of = _classes(y, y_labels)
+    x_roots, x_means, x_class = _classes(x, np.asarray(x_labels))
+    y_roots, y_means, y_class = _classes(y, np.asarray(y_labels))
     labels = gaussian_w2(x_means, x_roots, y_means, y_roots)
-    cost = _squared_distances(x, y) + labels[x_of][:, y_of]
+    cost = _squared_distances(x, y) + labels[x_class][:, y_class]
     weights = [np.full(len(rows), 1 / len(rows)) for rows in (x, y)]
     return max(0.0, float(_pot().emd2(*weights, np.ascontiguousarray(cost), numItermax=1_000_000)))
 
@@ -93,32 +81,30 @@ def gaussian_w2(
     y_means: Float[np.ndarray, "b d"],
     y_roots: Float[np.ndarray, "b q d"],
 ) -> Float[np.ndarray, "a b"]:
-    """Squared 2-Wasserstein distances between all pairs of Gaussians, their covariances as R'R.
+    """Squared 2-Wasserstein distances between all pairs of Gaussians with covariances R'R.
 
     |mu - mu'|^2 + |R|^2 + |R'|^2 - 2 |R R''|_* (Frobenius and nuclear norms); as in `frechet`.
     """
-    shared = np.linalg.svd(
-        np.einsum("apd,bqd->abpq", x_roots, y_roots, optimize=True), compute_uv=False
-    )
-    spread = (
-        np.square(x_roots).sum((1, 2))[:, None]
-        + np.square(y_roots).sum((1, 2))
-        - 2 * shared.sum(-1)
-    )
-    return np.maximum(_squared_distances(x_means, y_means) + spread, 0)
+    products = np.einsum("apd,bqd->abpq", x_roots, y_roots, optimize=True)
+    shared = np.linalg.svd(products, compute_uv=False)
+    spread = np.square(x_roots).sum((1, 2))[:, None] + np.square(y_roots).sum((1, 2))
+    return np.maximum(_squared_distances(x_means, y_means) + (spread - 2 * shared.sum(-1)), 0)
 
 
-def _classes(x: Features, labels: Labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Roots (C, p, d; padded with rows of zeros) and means (C, d) of the classes' Gaussians; class of each row."""
-    labels = np.asarray(labels)
+def _classes(
+    x: Features, labels: np.ndarray
+) -> tuple[
+    Float[np.ndarray, "classes p d"], Float[np.ndarray, "classes d"], Integer[np.ndarray, " n"]
+]:
+    """Roots (padded with rows of zeros) and means of the classes' Gaussians; class of each row."""
     if labels.shape != (len(x),) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be {len(x)} integers, got {labels.dtype} {labels.shape}")
-    of = np.unique(labels, return_inverse=True)[1]
-    groups = [x[of == label] for label in range(int(np.max(of)) + 1)]
+    classes = np.unique(labels, return_inverse=True)[1]
+    groups = [x[classes == label] for label in range(int(np.max(classes)) + 1)]
     roots = [_root(group) for group in groups]
     rows = max(len(root) for root in roots)
     padded = np.stack([np.pad(root, ((0, rows - len(root)), (0, 0))) for root in roots])
-    return padded, np.stack([group.mean(0) for group in groups]), of
+    return padded, np.stack([group.mean(0) for group in groups]), classes
 
 
 def _root(x: Features) -> Float[np.ndarray, "p d"]:
@@ -127,25 +113,18 @@ def _root(x: Features) -> Float[np.ndarray, "p d"]:
     return np.asarray(np.linalg.qr(root, mode="r")) if len(root) > root.shape[1] else root
 
 
-def _rbf(pool: Features) -> Float[np.ndarray, "n n"]:
-    distances = _squared_distances(pool, pool)
-    median = np.median(distances[np.triu_indices(len(pool), 1)])
-    scale = (
-        2 * median if median > 0 else 1.0
-    )  # more than half of all pairs are equal: any scale will do
-    return np.mean([np.exp(-distances / (scale * b**2)) for b in BANDWIDTHS], axis=0)
-
-
-def _squared_distances(x: Features, y: Features) -> Float[np.ndarray, "n m"]:
-    centre = x.mean(
-        0
-    )  # before squaring, so that what is subtracted is not far larger than the difference
+def _squared_distances(
+    x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]
+) -> Float[np.ndarray, "n m"]:
+    centre = x.mean(0)  # subtracted first, so that squares are not far larger than the difference
     x, y = x - centre, y - centre
     products = np.square(x).sum(1)[:, None] + np.square(y).sum(1) - 2 * x @ y.T
     return np.maximum(products, 0)
 
 
-def _pair(x: Features, y: Features, least: int) -> tuple[Features, Features]:
+def _pair(
+    x: ArrayLike, y: ArrayLike, least: int
+) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "m d"]]:
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < least:
         raise ValueError(
@@ -159,12 +138,8 @@ def _pot() -> Any:
     """POT, without the tensor libraries that it would load wherever they are installed."""
     for backend in ("JAX", "PYTORCH", "TENSORFLOW", "CUPY"):
         os.environ.setdefault(f"POT_BACKEND_DISABLE_{backend}", "1")
-    with warnings.catch_warnings():
-        for category in (
-            SyntaxWarning,
-            DeprecationWarning,
-        ):  # of POT's own text, while Python compiles it
-            warnings.filterwarnings("ignore", "invalid escape sequence", category)
+    with warnings.catch_warnings():  # about POT's own text, while Python compiles it
+        warnings.filterwarnings("ignore", "invalid escape sequence")
         import ot
 
     return ot

@@ -1,19 +1,16 @@
-"""How good predictions are: accuracy and negative log-likelihood from logits.
+"""Accuracy, negative log-likelihood and calibration of predictions, from logits.
 
-Everywhere: `logits` (N, C), `labels` (N,) integers in 0..C-1, and `mask` (N,), True for the images that
-count (all, if it is None); without any such image the result is nan. A row with a logit that is not
-finite predicts nothing: it counts as wrong, and the likelihood of the whole set is nan.
+Everywhere: `logits` (n, classes); `labels` (n,) integers in 0..classes - 1. Without images the result is nan. A row
+with a logit that is not finite is a wrong prediction, and makes likelihood and calibration of the whole set nan. All
+raise ValueError where shapes disagree or a label is not a class.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
-
-Logits = Float[np.ndarray, "n classes"]
-Labels = Integer[np.ndarray, " n"]
-Mask = Bool[np.ndarray, " n"]
+from jaxtyping import Bool, Float, Integer, Num
+from numpy.typing import ArrayLike
 
 
-def log_softmax(logits: Logits) -> Float[np.ndarray, "n classes"]:
+def log_softmax(logits: ArrayLike) -> Float[np.ndarray, "n classes"]:
     """Log-probabilities in float64; rows that are not finite become nan."""
     wide = np.asarray(logits, np.float64)
     wide = np.where(np.isfinite(wide).all(axis=1, keepdims=True), wide, np.nan)
@@ -21,52 +18,57 @@ def log_softmax(logits: Logits) -> Float[np.ndarray, "n classes"]:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def correct(logits: Logits, labels: Labels, mask: Mask | None = None) -> Bool[np.ndarray, " m"]:
-    """Which of the images that count are classified right; the first of equal logits wins.
-
-    Raises:
-      ValueError: the shapes do not go together or a label is not a class.
-    """
-    logits, labels = counted(logits, labels, mask)
-    if not len(labels):
+def correct(logits: ArrayLike, labels: ArrayLike) -> Bool[np.ndarray, " n"]:
+    """Whether each image is classified correctly; the first of equal logits wins."""
+    scores, classes = _checked(logits, labels)
+    if not len(classes):
         return np.zeros(0, bool)
-    return np.isfinite(logits).all(axis=1) & (logits.argmax(axis=1) == labels)
+    return np.isfinite(scores).all(axis=1) & (scores.argmax(axis=1) == classes)
 
 
-def accuracy(logits: Logits, labels: Labels, mask: Mask | None = None) -> float:
-    """Share of images that are classified right, in [0, 1]."""
-    right = correct(logits, labels, mask)
+def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
+    """Share of images that are classified correctly, in [0, 1].
+
+    >>> accuracy([[2.0, 1.0], [0.0, 3.0]], [0, 0])
+    0.5
+    """
+    right = correct(logits, labels)
     return float(right.mean()) if right.size else float("nan")
 
 
-def balanced_accuracy(logits: Logits, labels: Labels, mask: Mask | None = None) -> float:
-    """Mean over the classes that occur of the share of their images that are classified right."""
-    right = correct(logits, labels, mask)
-    present = counted(logits, labels, mask)[1]
-    shares = [right[present == label].mean() for label in np.unique(present)]
-    return float(np.mean(shares)) if shares else float("nan")
-
-
-def nll(logits: Logits, labels: Labels, mask: Mask | None = None) -> float:
+def nll(logits: ArrayLike, labels: ArrayLike) -> float:
     """Mean negative log-likelihood of the labels, in nats (float64)."""
-    logits, labels = counted(logits, labels, mask)
-    if not len(labels):
+    scores, classes = _checked(logits, labels)
+    if not len(classes):
         return float("nan")
-    return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
+    return float(-log_softmax(scores)[np.arange(len(classes)), classes].mean())
 
 
-def counted(logits: Logits, labels: Labels, mask: Mask | None) -> tuple[Logits, Labels]:
-    """The rows that count, checked."""
-    logits, labels = np.asarray(logits), np.asarray(labels)
-    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        raise ValueError(f"logits {logits.shape} and labels {labels.shape} do not go together")
-    if mask is not None:
-        mask = np.asarray(mask)
-        if mask.dtype != bool or mask.shape != labels.shape:
-            raise ValueError(f"the mask must be bool {labels.shape}, got {mask.dtype} {mask.shape}")
-        logits, labels = logits[mask], labels[mask]
-    if labels.size and not (labels.min() >= 0 and labels.max() < logits.shape[1]):
-        raise ValueError(
-            f"labels must be in 0..{logits.shape[1] - 1}, got {labels.min()}..{labels.max()}"
-        )
-    return logits, labels
+def expected_calibration_error(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over equal bins of confidence, by number of images.
+
+    sum_b |B_b| / N * |accuracy(B_b) - confidence(B_b)|, with B_b the images whose largest probability is
+    in ((b - 1) / bins, b / bins]; in [0, 1]. Guo et al. 2017, "On Calibration of Modern Neural Networks".
+    """
+    right = correct(logits, labels)
+    if not right.size:
+        return float("nan")
+    confidence = np.exp(log_softmax(logits)).max(axis=1)
+    if not np.isfinite(confidence).all():
+        return float("nan")
+    # searchsorted compares with the edges themselves: ceil(confidence * bins) would round 0.2 * 15 up
+    places = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left")
+    gaps = np.bincount(places, weights=right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / right.size)
+
+
+def _checked(
+    logits: ArrayLike, labels: ArrayLike
+) -> tuple[Num[np.ndarray, "n classes"], Integer[np.ndarray, " n"]]:
+    scores, classes = np.asarray(logits), np.asarray(labels)
+    if scores.ndim != 2 or classes.shape != scores.shape[:1]:
+        raise ValueError(f"logits {scores.shape} and labels {classes.shape} do not go together")
+    if classes.size and not (classes.min() >= 0 and classes.max() < scores.shape[1]):
+        least, most = classes.min(), classes.max()
+        raise ValueError(f"labels must be in 0..{scores.shape[1] - 1}, got {least}..{most}")
+    return scores, classes

@@ -1,29 +1,24 @@
-"""A space to compare data sets in that no net and no data set has had a hand in."""
+"""A space to compare data sets in that depends on no net and no data set."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 SIDE = 28
-"""Pixels on a side at which every image is described, whatever its own size."""
+"""Pixels on a side at which every image is described, whatever its size."""
 
 
 @dataclass(frozen=True)
 class PixelSpace:
-    """A fixed description of images: coarse pixels, and how edges are directed where.
+    """A fixed description of images: coarse pixels, and directions of edges by place.
 
-    Distances that test a hypothesis about sources must not depend on the source nets, nor on which other
-    domains a study happens to hold, so nothing is fitted (a PCA of pooled images would be). Each image is
-    averaged over channels and areas to 28x28, then described by
-
-    - its means over `pixels` x `pixels` equal areas: where ink or light is, with the pixel noise averaged out;
-    - a histogram of oriented gradients (Dalal and Triggs 2005, "Histograms of Oriented Gradients for Human
-      Detection"): `cells` x `cells` cells, `orientations` unsigned directions, the whole image as one block.
-
-    Either part is scaled to squared norm = its number of features, so they weigh by their sizes, contrast and
-    polarity of an image hardly matter (edges are unsigned), all images lie on a sphere with x.x / d = 1, and
-    KID's kernel is at most 8. A part of a constant image is zeros.
+    Nothing is fitted: distances that test a hypothesis about sources must not depend on source nets or on other
+    domains. Each image is averaged over channels and areas to 28x28, then described by its means over
+    `pixels` x `pixels` areas and by a histogram of oriented gradients (Dalal and Triggs 2005, "Histograms of
+    Oriented Gradients for Human Detection"; one block). Either part is scaled to squared norm = its number of
+    features, so contrast and polarity hardly matter, and x.x / d = 1. A part of a constant image is zeros.
 
     Attributes:
       pixels: areas on a side.
@@ -39,23 +34,16 @@ class PixelSpace:
         if self.pixels < 1 or self.orientations < 1 or self.cells < 1 or SIDE % self.cells:
             raise ValueError(f"{self}: sizes must be at least 1, and cells a divisor of {SIDE}")
 
-    @property
-    def features(self) -> int:
-        """Number of features d."""
-        return self.pixels**2 + self.cells**2 * self.orientations
-
-    def __call__(
-        self, images: Float[np.ndarray, "n height width channels"]
-    ) -> Float[np.ndarray, "n d"]:
-        """Features of standardised images (`convtl.data.inputs.standardise`), float64.
+    def __call__(self, images: ArrayLike) -> Float[np.ndarray, "n d"]:
+        """Features of standardised images (n, height, width, channels), float64.
 
         Raises:
-          ValueError: the images are no batch (n, height, width, channels).
+          ValueError: the images are no such batch.
         """
-        images = np.asarray(images)
-        if images.ndim != 4:
-            raise ValueError(f"images must be (n, height, width, channels), got {images.shape}")
-        grey = _averaged(images.mean(axis=-1, dtype=np.float64), SIDE)
+        batch = np.asarray(images)
+        if batch.ndim != 4:
+            raise ValueError(f"images must be (n, height, width, channels), got {batch.shape}")
+        grey = _averaged(batch.mean(axis=-1, dtype=np.float64), SIDE)
         coarse = _averaged(grey, self.pixels).reshape(len(grey), self.pixels**2)
         edges = oriented_gradients(grey, self.cells, self.orientations)
         return np.concatenate([_on_sphere(coarse), _on_sphere(edges)], axis=1)
@@ -64,11 +52,10 @@ class PixelSpace:
 def oriented_gradients(
     images: Float[np.ndarray, "n side side"], cells: int, orientations: int
 ) -> Float[np.ndarray, "n d"]:
-    """Mean gradient magnitude by cell and unsigned direction, d = cells^2 * orientations, not normalised.
+    """Mean gradient magnitude by cell and unsigned direction, d = cells^2 * orientations.
 
-    What `skimage.feature.hog` gives for one block of all cells before it normalises, for a whole batch at once
-    (an image at a time would take half of the time that all estimators take). Central differences, zero at
-    the border; a pixel votes for one direction, with its magnitude.
+    `skimage.feature.hog` for one block of all cells before it normalises, for a whole batch at once. Central
+    differences, zero at the border; a pixel votes for one direction, with its magnitude.
     """
     count, side, _ = images.shape
     down, across = np.zeros_like(images), np.zeros_like(images)
@@ -78,28 +65,20 @@ def oriented_gradients(
     direction = np.minimum((angle * (orientations / 180)).astype(np.intp), orientations - 1)
     cell = np.arange(side) // (side // cells)
     place = (np.arange(count)[:, None, None] * cells + cell[:, None]) * cells + cell
-    votes = np.bincount(
-        (place * orientations + direction).ravel(),
-        weights=np.hypot(down, across).ravel(),
-        minlength=count * cells**2 * orientations,
-    )
+    bins, size = (place * orientations + direction).ravel(), count * cells**2 * orientations
+    votes = np.bincount(bins, weights=np.hypot(down, across).ravel(), minlength=size)
     return votes.reshape(count, cells**2 * orientations) / (side // cells) ** 2
 
 
 def _averaged(
     images: Float[np.ndarray, "n height width"], side: int
-) -> Float[np.ndarray, "n side side"]:
+) -> Float[np.ndarray, "n {side} {side}"]:
     """Means over side x side equal areas; pixels that straddle a border count by their share."""
-    return np.einsum(
-        "ih,nhw,jw->nij",
-        _shares(images.shape[1], side),
-        images,
-        _shares(images.shape[2], side),
-        optimize=True,
-    )
+    down, across = (_shares(size, side) for size in images.shape[1:])
+    return np.einsum("ih,nhw,jw->nij", down, images, across, optimize=True)
 
 
-def _shares(size: int, side: int) -> Float[np.ndarray, "side size"]:
+def _shares(size: int, side: int) -> Float[np.ndarray, "{side} {size}"]:
     """Share of each of `size` pixels in each of `side` equal intervals; rows sum to 1."""
     if size == side:
         return np.eye(side)
@@ -112,7 +91,5 @@ def _shares(size: int, side: int) -> Float[np.ndarray, "side size"]:
 def _on_sphere(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     """Rows scaled to norm sqrt(d); rows of (about) zeros become zeros."""
     norm = np.linalg.norm(features, axis=1, keepdims=True)
-    flat = (
-        norm < 1e-6
-    )  # of standardised pixels: far below what a single grey level in one pixel gives
+    flat = norm < 1e-6  # far below a single grey level in one pixel of a standardised image
     return np.where(flat, 0, features / np.where(flat, 1, norm)) * np.sqrt(features.shape[1])

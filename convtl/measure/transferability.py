@@ -2,30 +2,31 @@
 
 Everywhere: `features` (n, d), what enters the source net's head; `labels` (n,) integers of the target;
 `source_probabilities` (n, source classes), the source head's, rows summing to 1. Larger is better. All but
-`knn_accuracy` and `linear_probe_accuracy` look at the very images that they score, so compare at equal n only.
+`knn_accuracy` and `linear_probe_accuracy` look at the very images that they score, so compare at equal n only. All
+raise ValueError where shapes disagree or values are not finite.
 
 They predict how far tuning the head alone gets, and must not test claims about similarity: a linear probe
-*is* about the accuracy of that arm (on the same images, exactly so).
+*is* about the accuracy of that condition (on the same images, exactly so).
 """
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
 Features = Float[np.ndarray, "n d"]
-Labels = Integer[np.ndarray, " n"]
-Probabilities = Float[np.ndarray, "n source_classes"]
+OneHot = Float[np.ndarray, "n classes"]
 
 
-def leep(source_probabilities: Probabilities, labels: Labels) -> float:
+def leep(source_probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Log expected empirical prediction: mean_i log sum_z P(y_i | z) theta(x_i)_z, in [-H(Y), 0].
 
     P(y, z) = mean_i [y_i = y] theta(x_i)_z, the joint of target labels and source classes. Nguyen et al. 2020,
-    "LEEP: A New Measure to Evaluate Transferability of Learned Representations". The LEEP and NCE figures in
-    the LogME paper had source and target labels exchanged (thuml/LogME, issue 14): nothing to compare with.
+    "LEEP: A New Measure to Evaluate Transferability of Learned Representations" (the figures in the LogME paper
+    had source and target labels exchanged: thuml/LogME, issue 14).
 
-    Raises:
-      ValueError: shapes that do not go together, or rows that are no probabilities.
+    >>> round(leep([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], [0, 1, 1]), 6)
+    -0.27031
     """
     theta = np.asarray(source_probabilities, np.float64)
     target = _one_hot(labels, len(theta) if theta.ndim == 2 else -1)
@@ -37,14 +38,11 @@ def leep(source_probabilities: Probabilities, labels: Labels) -> float:
     return float(np.log((theta @ given.T)[target.astype(bool)]).mean())
 
 
-def nce(source_probabilities: Probabilities, labels: Labels) -> float:
-    """Negative conditional entropy -H(Y | Z) of target labels given the source head's decisions, in [-H(Y), 0].
+def nce(source_probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Negative conditional entropy -H(Y | Z) given the source head's decisions, in [-H(Y), 0].
 
     Z is the source class of largest probability (the first of equal ones); it is LEEP with one-hot
     probabilities. Tran et al. 2019, "Transferability and Hardness of Supervised Classification Tasks".
-
-    Raises:
-      ValueError: as `leep`.
     """
     theta = np.asarray(source_probabilities)
     if theta.ndim != 2:
@@ -52,32 +50,25 @@ def nce(source_probabilities: Probabilities, labels: Labels) -> float:
     return leep(np.eye(theta.shape[1])[theta.argmax(1)], labels)
 
 
-def logme(features: Features, labels: Labels) -> float:
+def logme(features: ArrayLike, labels: ArrayLike) -> float:
     """Log maximum evidence: mean over classes of max_{a, b} log p(y_c | F, a, b) / n.
 
     Bayesian linear regression of each one-hot column y_c on the features, weights ~ N(0, I / a), noise
-    variance 1 / b (You et al. 2021, "LogME: Practical Assessment of Pre-trained Models"; no intercept, as
-    there). With t = a / b, singular values s_j of F and z = U'y, the best b is n / R(t),
-    R = sum_j z_j^2 t / (t + s_j^2) + |y - UU'y|^2, and what is left is a maximum over one number,
-
-    n/2 (log(n / R) - 1 - log 2 pi) + 1/2 sum_j log(t / (t + s_j^2)),
-
-    searched on a grid and refined. Its stationary points are the fixed points of the paper's iteration, which
-    can stop at the wrong one, or not at all where features tell nothing (a to infinity). Where features
-    fit the labels without error the evidence has no maximum; t stays above 1e-12 of the largest s_j^2.
-
-    Raises:
-      ValueError: shapes that do not go together.
+    variance 1 / b (You et al. 2021, "LogME: Practical Assessment of Pre-trained Models"). With t = a / b,
+    singular values s_j of F and z = U'y, the best b is n / R(t), R = sum_j z_j^2 t / (t + s_j^2) + |y - UU'y|^2,
+    and what is left is a maximum over t of n/2 (log(n / R) - 1 - log 2 pi) + 1/2 sum_j log(t / (t + s_j^2)),
+    searched on a grid from 1e-12 of the largest s_j^2 and refined: the paper's iteration has the same stationary
+    points, but can stop at the wrong one.
     """
     features, target = _checked(features, labels)
     n = len(features)
     u, s, _ = np.linalg.svd(features, full_matrices=False)
-    kept = s > s.max(initial=0) * max(features.shape) * np.finfo(float).eps
-    variances, projected = np.square(s[kept]), np.square(u[:, kept].T @ target)
+    positive = s > s.max(initial=0) * max(features.shape) * np.finfo(float).eps
+    variances, projected = np.square(s[positive]), np.square(u[:, positive].T @ target)
     missed = np.maximum(target.sum(0) - projected.sum(0), 0)
 
     def evidence(log_t: np.ndarray, z2: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """(grid, classes) from log t (grid,), z^2 (singular values, classes) and what no feature fits (classes,)."""
+        """(grid, classes) from log t (grid,), z^2 (values, classes) and residuals (classes,)."""
         shrunk = 1 / (1 + variances / np.exp(log_t)[:, None])
         residual = np.maximum(shrunk @ z2 + rest, np.finfo(float).tiny)
         fit = n / 2 * (np.log(n / residual) - 1 - np.log(2 * np.pi))
@@ -99,16 +90,12 @@ def logme(features: Features, labels: Labels) -> float:
     return float(total / target.shape[1] / n)
 
 
-def h_score(features: Features, labels: Labels) -> float:
+def h_score(features: ArrayLike, labels: ArrayLike) -> float:
     """H-score with shrinkage: (1 - r) tr(S_r^-1 cov(E[f | y])), in [0, classes - 1].
 
-    S_r = (1 - r) S + r tr(S) / d I with the share r of Ledoit and Wolf 2004, since the plain covariance S of a
-    few images in many dimensions has no use as an inverse; the factor keeps the bound. Bao et al. 2019, "An
+    S_r = (1 - r) S + r tr(S) / d I with the share r of Ledoit and Wolf 2004. Bao et al. 2019, "An
     Information-Theoretic Approach to Transferability"; Ibrahim et al. 2021, "Newer is not always better".
     Features that do not vary are left out; 0 if none does.
-
-    Raises:
-      ValueError: shapes that do not go together.
     """
     from sklearn.covariance import ledoit_wolf
 
@@ -122,14 +109,11 @@ def h_score(features: Features, labels: Labels) -> float:
     return float((1 - share) * np.trace(np.linalg.pinv(covariance, hermitian=True) @ between))
 
 
-def knn_accuracy(features: Features, labels: Labels, k: int = 5) -> float:
+def knn_accuracy(features: ArrayLike, labels: ArrayLike, k: int = 5) -> float:
     """Leave-one-out accuracy of the k nearest neighbours (Euclidean), in [0, 1].
 
     Of classes with equally many neighbours the one with the nearer ones (least sum of ranks) wins. About the
-    best estimator in the comparison of Sorkhei et al. 2025.
-
-    Raises:
-      ValueError: shapes that do not go together, or not more than k images.
+    best estimator in the comparison of Sorkhei et al. 2025. Takes more than k images.
     """
     features, target = _checked(features, labels)
     if not 1 <= k < len(features):
@@ -145,20 +129,16 @@ def knn_accuracy(features: Features, labels: Labels, k: int = 5) -> float:
 
 
 def linear_probe_accuracy(
-    features: Features, labels: Labels, folds: int = 4, c: float = 1.0
+    features: ArrayLike, labels: ArrayLike, folds: int = 4, c: float = 1.0
 ) -> float:
     """Cross-validated accuracy of a logistic regression on standardised features, in [0, 1].
 
-    Every image is predicted once, by a fit without its fold; the i-th image of a class is in fold i mod
-    `folds`, so folds are stratified and nothing is drawn. Alain and Bengio 2016, "Understanding intermediate
-    layers using linear classifier probes". 0 if no feature varies.
-
-    Args:
-      folds: at least 2.
-      c: inverse strength of the L2 penalty, as in scikit-learn.
-
-    Raises:
-      ValueError: shapes that do not go together, or fewer than two images of a class.
+       Every image is predicted once, by a fit without its fold; the i-th image of a class is in fold i mod
+       `folds`, so folds are stratified and nothing is drawn. Alain and Bengio 2016, "Understanding intermediate
+       layers using linear classifier probes". 0 if no feature varies.
+    `c` is the
+       inverse strength of the L2 penalty, as in scikit-learn.
+    Takes two images of each class.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -180,7 +160,7 @@ def linear_probe_accuracy(
     return right / len(classes)
 
 
-def _checked(features: Features, labels: Labels) -> tuple[Features, Float[np.ndarray, "n classes"]]:
+def _checked(features: ArrayLike, labels: ArrayLike) -> tuple[Features, OneHot]:
     """Features in float64, and labels one-hot over the classes that occur."""
     features = np.asarray(features, np.float64)
     if features.ndim != 2 or not len(features) or not np.isfinite(features).all():
@@ -188,13 +168,13 @@ def _checked(features: Features, labels: Labels) -> tuple[Features, Float[np.nda
     return features, _one_hot(labels, len(features))
 
 
-def _one_hot(labels: Labels, n: int) -> Float[np.ndarray, "n classes"]:
+def _one_hot(labels: ArrayLike, n: int) -> OneHot:
     labels = np.asarray(labels)
     if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be {n} integers, got {labels.dtype} {labels.shape}")
     return np.eye(len(np.unique(labels)))[np.unique(labels, return_inverse=True)[1]]
 
 
-def _varying(features: Features) -> Features:
+def _varying(features: Features) -> Float[np.ndarray, "n varying"]:
     """The columns whose values differ by more than rounding."""
     return features[:, np.ptp(features, axis=0) > 1e-9 * np.abs(features).max(axis=0, initial=0)]

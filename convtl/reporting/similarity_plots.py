@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from convtl.measure.ranking import RankCorrelation, kendall_tau_b, rank_correlation
+from convtl.analysis.statistics.ranking import RankCorrelation, kendall_tau_b, rank_correlation
 from convtl.reporting import numbers
 from convtl.reporting.figures import (
     GREY,

@@ -13,8 +13,7 @@ import numpy as np
 from convtl.data.inputs import MOST_AT_ONCE, Gathered
 from convtl.errors import UserError
 from convtl.keys import digest
-from convtl.measure.calibration import expected_calibration_error
-from convtl.measure.metrics import accuracy, nll
+from convtl.measure.metrics import accuracy, expected_calibration_error, nll
 from convtl.models.network import Network, Variables
 from convtl.runtime import stopping
 from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary

@@ -1,4 +1,4 @@
-"""A moving average of what is trained, kept beside the optimiser's state."""
+"""Exponential moving average of the trained weights, beside the optimiser's state."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
@@ -8,9 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from convtl.transfer.plan import Plan
-
-Kinds = Collection[str]
-"""Of a unit's variables: `params`, and `batch_stats` where the statistics move too."""
 
 
 class Averaged(NamedTuple):
@@ -25,10 +22,14 @@ class Averaged(NamedTuple):
 
 
 def started(
-    optimiser: Any, variables: Mapping[str, Any], units: Collection[str], kinds: Kinds
+    optimiser: Any, variables: Mapping[str, Any], units: Collection[str], kinds: Collection[str]
 ) -> Averaged:
-    """Sums of nothing yet, for those of the variables that are averaged."""
-    return Averaged(optimiser, jax.tree.map(jnp.zeros_like, _of(variables, units, kinds)))
+    """Sums of zero for the units' variables of these kinds (`params`, `batch_stats`)."""
+    averaged = {
+        unit: {kind: variables[unit][kind] for kind in kinds if kind in variables[unit]}
+        for unit in units
+    }
+    return Averaged(optimiser, jax.tree.map(jnp.zeros_like, averaged))
 
 
 def added(
@@ -49,26 +50,14 @@ def added(
 def averages(
     totals: Mapping[str, Any], plan: Plan, decay: float, done: int
 ) -> dict[str, dict[str, Any]]:
-    """Unit -> kind -> averages: the sums divided by those of their weights (Kingma & Ba 2015, section 3).
+    """Unit -> kind -> averages: the sums divided by those of their weights.
 
-    A unit's average is over the updates in which it was trained, of the first `done` ones.
+    Kingma & Ba 2015, section 3. A unit's average is over those of the first `done` updates in which it was trained.
     """
-    found = {}
-    for unit, own in totals.items():
-        updates = sum(
-            max(0, min(phase.stop, done) - phase.first)
-            for phase in plan.phases
-            if unit in phase.trained
-        )
+    means = {}
+    for unit, sums in totals.items():
+        phases = [phase for phase in plan.phases if unit in phase.trained]
+        updates = sum(max(0, min(phase.stop, done) - phase.first) for phase in phases)
         weight = np.float32(1 - decay**updates)
-        found[unit] = jax.tree.map(lambda total, by=weight: np.asarray(total) / by, own)
-    return found
-
-
-def _of(
-    variables: Mapping[str, Any], units: Collection[str], kinds: Kinds
-) -> dict[str, dict[str, Any]]:
-    return {
-        unit: {kind: variables[unit][kind] for kind in kinds if kind in variables[unit]}
-        for unit in units
-    }
+        means[unit] = jax.tree.map(lambda total, by=weight: np.asarray(total) / by, sums)
+    return means

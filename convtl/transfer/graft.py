@@ -1,4 +1,4 @@
-"""Source weights -> target net: by default every unit but the head is taken over, the head starts fresh."""
+"""Source weights to target net: every unit but the head, unless told otherwise."""
 
 from collections.abc import Collection
 from functools import partial

@@ -1,4 +1,4 @@
-"""Penalties on where weights are, as gradients."""
+"""Penalties on weights, as gradients added to the loss's."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from convtl.transfer.plan import Strengths
 
 
 class Anchors(NamedTuple):
-    """State of `l2_sp`: the weights that each penalised unit is pulled towards."""
+    """State of `l2_sp`: the starting weights of each unit in `to_start`."""
 
     weights: dict[str, Any]
 
@@ -27,6 +27,11 @@ def l2_sp(to_start: Strengths, to_zero: Strengths) -> optax.GradientTransformati
     Args:
       to_start: (unit, alpha) pairs.
       to_zero: (unit, beta) pairs.
+
+    >>> penalty = l2_sp(to_start=(("fc", 0.5),), to_zero=())
+    >>> state = penalty.init({"fc": jnp.array([1.0])})
+    >>> penalty.update({"fc": jnp.array([0.0])}, state, {"fc": jnp.array([3.0])})[0]
+    {'fc': Array([1.], dtype=float32)}
     """
 
     def init(params: dict[str, Any]) -> Anchors:
@@ -43,15 +48,13 @@ def l2_sp(to_start: Strengths, to_zero: Strengths) -> optax.GradientTransformati
     ) -> tuple[dict[str, Any], Anchors]:
         if params is None:
             raise ValueError("a penalty on the weights needs the weights")
-        pulls = {
+        penalties = {
             unit: jax.tree.map(
                 lambda w, w0, a=alpha: a * (w - w0), params[unit], state.weights[unit]
             )
             for unit, alpha in to_start
         } | {unit: jax.tree.map(lambda w, b=beta: b * w, params[unit]) for unit, beta in to_zero}
-        pulled = {
-            unit: jax.tree.map(jnp.add, gradients[unit], pull) for unit, pull in pulls.items()
-        }
-        return gradients | pulled, state
+        sums = {unit: jax.tree.map(jnp.add, gradients[unit], penalties[unit]) for unit in penalties}
+        return gradients | sums, state
 
     return optax.GradientTransformation(init, update)

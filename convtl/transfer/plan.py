@@ -1,7 +1,6 @@
-"""Regime and depth -> what is trained when: a static tuple of phases.
+"""From regime and depth to a static tuple of phases, with a label for every leaf.
 
-A plan is a pure function of its arguments. Nothing is ever frozen or thawed by a hook, so a resumed run
-cannot disagree with an unbroken one.
+A plan is a pure function of its arguments, so a resumed run cannot disagree with an unbroken one.
 """
 
 from collections.abc import Mapping
@@ -24,9 +23,9 @@ from convtl.models.network import Network
 
 FROZEN = "frozen"
 FIRST = "first"
-"""What `units` of a surgical regime may say for the lowest unit with weights, whatever its name."""
+"""In `units` of a surgical regime: the lowest unit with weights, whatever its name."""
 
-_FEW = 12
+_LISTED = 12
 """Units that an error line lists by name; of more, the first and the last."""
 
 Strengths = tuple[tuple[str, float], ...]
@@ -35,7 +34,7 @@ Strengths = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of updates in which the same units are trained.
+    """Consecutive updates in which the same units are trained.
 
     Attributes:
       first: number of the phase's first update.
@@ -75,11 +74,11 @@ class Plan:
 
 
 def resolve_depth(network: Network, depth: int | str) -> int:
-    """Number of trained weighted units that a `depth` as typed stands for.
+    """Number of trained weighted units for a `depth` as typed.
 
     Args:
-      depth: 1 (the head) ... number of weighted units; `all`; the name of the lowest trained unit; or that of
-        the lowest trained stage, which is what units `stage3_...` have in front of the underscore.
+      depth: 1 (the head) ... number of weighted units; `all`; the name of the lowest trained unit, or of its stage
+        (`stage3` of `stage3_...`).
 
     Raises:
       UserError: no such depth in this network.
@@ -110,17 +109,15 @@ def _stages(units: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _places(units: tuple[str, ...]) -> str:
-    """Where a boundary may be, in words; of many units only the ends."""
-    if len(units) <= _FEW:
+    """Accepted names of units and stages, in words; of many units only the ends."""
+    if len(units) <= _LISTED:
         return f"a unit of {', '.join(units)}"
     stages = f"a stage of {', '.join(_stages(units))}, or " if _stages(units) else ""
     return f"{stages}a unit of {', '.join(units[:2])}, ... {units[-1]} (convtl.describe lists them)"
 
 
 def make_plan(network: Network, regime: RegimeConfig, depth: int, updates: int) -> Plan:
-    """Lays out the phases of one trial: `updates` in all, whatever the regime.
-
-    Regimes, over the last `depth` weighted units (the chosen ones):
+    """Lay out the phases of one trial, `updates` in all, over its last `depth` weighted units.
 
     - `fine_tune` trains them at one rate.
     - `lp_ft` trains first the head alone, then all of them, with a fresh optimiser (Kumar et al. 2022).
@@ -131,9 +128,8 @@ def make_plan(network: Network, regime: RegimeConfig, depth: int, updates: int) 
     - `surgical` trains, whatever `depth` says, the named units (Lee et al. 2022) and, unless told otherwise,
       the head.
 
-    Every phase has a schedule of its own (`convtl.transfer.optim.schedule_values`), as every stage has in
-    ULMFiT's published code: under one schedule over the whole run a unit that joins last would meet only the
-    end of its decay, and hardly move.
+    Every phase has its own schedule (`convtl.transfer.optim.schedule_values`), as in ULMFiT's published code: under
+    one schedule over the whole run a unit that joins last would hardly move.
 
     Raises:
       UserError: `surgical` names no unit or an unknown one, or the head although it is to be kept; `lp_ft` or
@@ -178,7 +174,7 @@ def _factors(chosen: tuple[str, ...], falling: float) -> tuple[tuple[str, float]
 
 
 def _one_more_each(factors: tuple[tuple[str, float], ...], updates: int) -> tuple[Phase, ...]:
-    """As many phases as units, as equal as whole updates allow; each trains one more unit from the top."""
+    """Equal phases, as many as units; each trains one more unit from the top."""
     count = len(factors)
     if updates < count:
         raise UserError(
@@ -197,9 +193,11 @@ def _surgical_units(network: Network, regime: SurgicalConfig) -> tuple[str, ...]
     known = (*accepted, FIRST)
     for unit in regime.units:
         if unit not in known:
-            kept, close = (" with head: false", "") if unit == head else ("", nearest(unit, known))
+            suffix, close = (
+                (" with head: false", "") if unit == head else ("", nearest(unit, known))
+            )
             raise UserError(
-                f"regimes.*.units: got '{unit}'; accepted{kept}: {', '.join(accepted)}, or {FIRST}.{close}"
+                f"regimes.*.units: got '{unit}'; accepted{suffix}: {', '.join(accepted)}, or {FIRST}.{close}"
             )
     if not regime.units:
         raise UserError(f"regimes.*.units: got []; accepted: one or more of {', '.join(known)}")
@@ -211,8 +209,10 @@ def leaf_labels(phase: Phase, variables: Mapping[str, Any]) -> dict[str, Any]:
     """A label for every leaf, weights and statistics alike: its unit's name, or `frozen`.
 
     Raises:
-      ValueError: a trained unit is not among the variables, so that its label would cover nothing; or its
-        name is the label of what is frozen.
+      ValueError: a trained unit is not among the variables, or is named like the label of frozen leaves.
+
+    >>> leaf_labels(Phase(0, 10, (("fc", 1.0),)), {"conv": {"params": 0}, "fc": {"params": 0}})
+    {'conv': {'params': 'frozen'}, 'fc': {'params': 'fc'}}
     """
     if FROZEN in phase.trained:
         raise ValueError(f"a unit named {FROZEN!r} cannot be trained")
@@ -221,6 +221,6 @@ def leaf_labels(phase: Phase, variables: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"trained units without variables: {sorted(missing)}")
     trained = set(phase.trained)
     return {
-        unit: jax.tree.map(lambda _, label=unit if unit in trained else FROZEN: label, own)
-        for unit, own in variables.items()
+        unit: jax.tree.map(lambda _, label=unit if unit in trained else FROZEN: label, leaves)
+        for unit, leaves in variables.items()
     }

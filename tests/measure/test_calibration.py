@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convtl.measure import metrics
-from convtl.measure.calibration import expected_calibration_error
+from convtl.measure.metrics import expected_calibration_error
 
 
 def _logits(*rows: list[float]) -> np.ndarray:
@@ -55,13 +55,9 @@ def test_against_a_loop_over_bins(seed: int, bins: int) -> None:
     )
 
 
-def test_masks_and_values_that_are_not_finite() -> None:
+def test_values_that_are_not_finite() -> None:
     logits = _logits([0.9, 0.1], [0.6, 0.4])
     labels = np.array([0, 1])
     spoilt = logits.copy()
     spoilt[1] = np.nan
-    mask = np.array([True, False])
-    expected = expected_calibration_error(logits[:1], labels[:1])
-    assert expected_calibration_error(spoilt, labels, mask) == expected
     assert math.isnan(expected_calibration_error(spoilt, labels))
-    assert math.isnan(expected_calibration_error(logits, labels, np.zeros(2, bool)))

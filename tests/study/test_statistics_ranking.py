@@ -6,7 +6,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convtl.measure.ranking import kendall_tau_b, rank_correlation
+from convtl.analysis.statistics.ranking import kendall_tau_b, rank_correlation
 
 
 @settings(deadline=None)
