@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
@@ -22,7 +21,7 @@ from convtl.models.registry import build_network
 from convtl.storage import checkpoint
 from convtl.study.grid import Trial
 from convtl.study.sources import normalisation_of
-from convtl.training.features import chunks, rows_at_once
+from convtl.training.features import Forward
 
 
 @dataclass(frozen=True)
@@ -83,24 +82,15 @@ class SavedNet:
             raise UserError(f"images: got shape {images.shape}; accepted: (n, {accepted})")
         how = self.preparation.normalisation
         inputs = LazyImages(images.__getitem__, np.arange(len(images)), shape, how)
-        pieces = [
-            np.asarray(self._apply(self._on_device, piece))[:count]
-            for _, piece, count in chunks(inputs, rows_at_once(shape))
-        ]
-        return np.concatenate([np.zeros((0, len(self.classes)), np.float32), *pieces])
+        return self._forward(self.variables, inputs)
 
     def predict(self, images: UInt8[np.ndarray, "n height width channels"]) -> Int[np.ndarray, "n"]:
         """Index into `classes` of the most probable class of each image."""
         return self.logits(images).argmax(-1)
 
     @cached_property
-    def _on_device(self) -> Variables:
-        on_device: Variables = jax.device_put(self.variables)
-        return on_device
-
-    @cached_property
-    def _apply(self) -> Any:
-        return jax.jit(self.network.infer)
+    def _forward(self) -> Forward:
+        return Forward(self.network, 0)
 
 
 def net_name(trial: Trial) -> str:

@@ -5,7 +5,7 @@ once. A row's chunk and its place in it depend only on its place in the array: t
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -23,6 +23,8 @@ CHUNK = 256
 """Small images in one forward pass; part of what makes results comparable (`RESULTS_VERSION`)."""
 
 _CHUNK_OF_BIG = 32
+_AHEAD = 2
+"""Chunks queued on each device."""
 
 
 class Images(Protocol):
@@ -109,24 +111,29 @@ class Forward:
             raise ValueError(f"first={first} is no multiple of {self.chunk}")
         units = {name: variables[name] for name in self.network.names[self.start : self.stop]}
         used = devices() if self.chunk < CHUNK else [None]
-        copies = [jax.device_put(units, device) for device in used]
-        outputs: list[np.ndarray] = []
-        ahead: deque[tuple[jax.Array, int]] = deque()  # images are made while others are computed
-        for number, (_, piece, count) in enumerate(chunks(images, self.chunk, first, stop)):
-            place = number % len(used)
-            x = piece if used[place] is None else jax.device_put(piece, used[place])
-            ahead.append((self._infer(copies[place], x), count))
-            if len(ahead) > len(used):
-                outputs.append(arrived(*ahead.popleft()))
-        outputs += [arrived(*last) for last in ahead]
-        if not outputs:
-            return np.zeros((0, *self.network.shape_before(self.stop)), np.float32)
-        return np.concatenate(outputs)
+        pieces = chunks(images, self.chunk, first, stop)
+        empty = np.zeros((0, *self.network.shape_before(self.stop)), np.float32)
+        return np.concatenate([empty, *over_devices(self._infer, units, pieces, used)])
 
 
-def arrived(values: jax.Array, count: int) -> np.ndarray:
-    """The first `count` rows, once they are computed."""
-    return np.asarray(values)[:count]
+def over_devices(
+    apply: Callable[[Variables, jax.Array], jax.Array],
+    units: Variables,
+    pieces: Iterable[tuple[int, np.ndarray, int]],
+    used: Sequence[jax.Device | None],
+) -> Iterator[np.ndarray]:
+    """Apply units to chunks, in order, on devices in turn; the next are made meanwhile."""
+    copies = [jax.device_put(units, device) for device in used]
+    ahead: deque[tuple[jax.Array, int]] = deque()
+    for number, (_, piece, count) in enumerate(pieces):
+        index = number % len(used)
+        x = jax.device_put(piece, used[index])
+        ahead.append((apply(copies[index], x), count))
+        if len(ahead) > _AHEAD * len(used):
+            values, rows = ahead.popleft()
+            yield np.asarray(values)[:rows]
+    for values, rows in ahead:
+        yield np.asarray(values)[:rows]
 
 
 class PrefixFeatures:

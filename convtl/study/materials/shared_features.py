@@ -5,14 +5,12 @@ features of a whole split are written to the cache; trials and processes map the
 they are computed from changes no bit (`features.through_units`).
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from convtl.data.domains import Domain
@@ -21,15 +19,13 @@ from convtl.keys import digest
 from convtl.models.network import Network, Variables
 from convtl.storage.cache import Cache, refuse_without_room
 from convtl.training.devices import devices
-from convtl.training.features import Images, arrived, chunks, rows_at_once, through_units
+from convtl.training.features import Images, chunks, over_devices, rows_at_once, through_units
 
 KIND = "features"
 """Folder of prefix features in the cache."""
 VERSION = 3
 """Raised whenever code changes the features."""
 _FILE = "rows.npy"
-_AHEAD = 2
-"""Chunks queued on each device."""
 
 
 @dataclass(frozen=True)
@@ -122,15 +118,6 @@ def passes(
     Args:
       first: index of the unit that `images` enter; it changes no bit.
     """
-    used = devices()
-    names = network.names[first:boundary]
-    copies = [jax.device_put({name: variables[name] for name in names}, to) for to in used]
-    ahead: deque[tuple[jax.Array, int]] = deque()
-    for number, (_, values, count) in enumerate(chunks(images, rows_at_once(network.input_shape))):
-        index = number % len(used)
-        x = jax.device_put(values, used[index])
-        ahead.append((through_units(network, first, boundary, copies[index], x), count))
-        if len(ahead) > _AHEAD * len(used):
-            yield arrived(*ahead.popleft())
-    while ahead:
-        yield arrived(*ahead.popleft())
+    units = {name: variables[name] for name in network.names[first:boundary]}
+    apply = partial(through_units, network, first, boundary)
+    return over_devices(apply, units, chunks(images, rows_at_once(network.input_shape)), devices())
