@@ -9,6 +9,9 @@ from pydantic.dataclasses import dataclass
 from convtl.config.roles import Neutral
 from convtl.config.values import STRICT, Count, Flag, Fraction, Names, NonNegative, Text
 
+Channels = Annotated[Literal[1, 3], Neutral(1)]
+"""3: the grey image three times, for nets that take colours"""
+
 
 @dataclass(frozen=True, config=STRICT)
 class PerClass:
@@ -62,8 +65,7 @@ class TypedScriptConfig:
     size: Count = 28
     per_class: PerClass = field(default_factory=PerClass)
     jitter: Jitter = field(default_factory=Jitter)
-    channels: Annotated[Literal[1, 3], Neutral(1)] = 1
-    """3: the grey image three times, for nets that take colours"""
+    channels: Channels = 1
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -82,8 +84,7 @@ class PatchesConfig:
     kind: Literal["patches"] = "patches"
     size: Count = 28
     per_class: PerClass = field(default_factory=PerClass)
-    channels: Annotated[Literal[1, 3], Neutral(1)] = 1
-    """3: the grey image three times, for nets that take colours"""
+    channels: Channels = 1
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -102,8 +103,7 @@ class NoiseConfig:
     per_class: PerClass = field(default_factory=PerClass)
     noise: NonNegative = 0.55
     """standard deviation of added white noise, in standard deviations of the field"""
-    channels: Annotated[Literal[1, 3], Neutral(1)] = 1
-    """3: the grey image three times, for nets that take colours"""
+    channels: Channels = 1
 
 
 @dataclass(frozen=True, config=STRICT)

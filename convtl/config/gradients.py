@@ -1,21 +1,25 @@
 """Probes of training itself: how gradients and representations behave, unit by unit."""
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, Strict
 from pydantic.dataclasses import dataclass
 
-from convtl.config.values import STRICT, Count, Counts, Fraction, Natural, Positive, listed
+from convtl.config.values import (
+    STRICT,
+    Count,
+    Counts,
+    Fraction,
+    Naturals,
+    OpenShare,
+    Positive,
+    Several,
+)
 
 Activation = Literal["sigmoid", "tanh", "relu"]
 Initialiser = Literal["normal_0.01", "lecun_normal", "glorot_uniform", "he_normal"]
 Optimiser = Literal["sgd", "adam"]
-
-_Activations = Annotated[tuple[Activation, ...], BeforeValidator(listed), Field(min_length=1)]
-_Initialisers = Annotated[tuple[Initialiser, ...], BeforeValidator(listed), Field(min_length=1)]
-_Optimisers = Annotated[tuple[Optimiser, ...], BeforeValidator(listed), Field(min_length=1)]
-_Moments = Annotated[tuple[Natural, ...], BeforeValidator(listed), Field(min_length=1)]
+Pair = Literal["sigmoid/sgd", "sigmoid/adam", "tanh/sgd", "tanh/adam", "relu/sgd", "relu/adam"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -25,15 +29,20 @@ class ProfilesConfig:
     Adam divides each weight's gradient by its own size and so hides what is asked here.
     """
 
-    activations: _Activations = ("sigmoid", "tanh", "relu")
-    initialisers: _Initialisers = ("normal_0.01", "lecun_normal", "glorot_uniform", "he_normal")
+    activations: Several[Activation] = ("sigmoid", "tanh", "relu")
+    initialisers: Several[Initialiser] = (
+        "normal_0.01",
+        "lecun_normal",
+        "glorot_uniform",
+        "he_normal",
+    )
     """of every unit, the head included: a head of zeros would make every gradient below it exactly 0"""
     hidden: Counts = (5, 10, 20)
     """hidden units of the plain chains"""
     width: Count = 64
-    updates: _Moments = (0, 10, 100, 1000)
+    updates: Naturals = (0, 10, 100, 1000)
     """after how many updates the chains are looked at"""
-    lenet_updates: _Moments = (0, 10, 100)
+    lenet_updates: Naturals = (0, 10, 100)
     batch_size: Count = 16
     rate: Positive = 0.01
 
@@ -51,15 +60,15 @@ class OptimiserRates:
 class ConvergenceConfig:
     """When each unit of LeNet-5 becomes what it will be."""
 
-    activations: _Activations = ("sigmoid", "tanh", "relu")
-    optimisers: _Optimisers = ("sgd", "adam")
+    activations: Several[Activation] = ("sigmoid", "tanh", "relu")
+    optimisers: Several[Optimiser] = ("sgd", "adam")
     initialiser: Initialiser = "lecun_normal"
     updates: Count = 600
     checkpoints: Counts = (1, 2, 4, 7, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 500)
     """after how many updates the units are looked at, beside the beginning and the end"""
     batch_size: Count = 16
     rates: OptimiserRates = field(default_factory=OptimiserRates)
-    arrived: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.9
+    arrived: OpenShare = 0.9
     """share of the way from the initial representation to the final one (linear CKA)"""
     moved: Fraction = 0.05
     """a unit whose final representation is nearer than this to its initial one did not move"""
@@ -69,17 +78,9 @@ class ConvergenceConfig:
 class FreezingConfig:
     """What it costs to leave one unit of LeNet-5 as it is from some update on."""
 
-    pairs: Annotated[
-        tuple[
-            Literal[
-                "sigmoid/sgd", "sigmoid/adam", "tanh/sgd", "tanh/adam", "relu/sgd", "relu/adam"
-            ],
-            ...,
-        ],
-        BeforeValidator(listed),
-    ] = ("sigmoid/adam", "tanh/sgd", "relu/sgd")
+    pairs: Several[Pair] = ("sigmoid/adam", "tanh/sgd", "relu/sgd")
     """activation and optimiser; with SGD a sigmoid net learns nothing that freezing could spoil"""
-    at: _Moments = (0, 50)
+    at: Naturals = (0, 50)
     """updates from which on the unit is frozen; 0: it stays as it was drawn"""
     updates: Count = 300
 

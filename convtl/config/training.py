@@ -14,12 +14,12 @@ from convtl.config.values import (
     Flag,
     Fraction,
     NonNegative,
+    OpenShare,
     Positive,
     Text,
     listed,
 )
 
-OpenShare = Annotated[float, Strict(), Field(gt=0, lt=1)]
 RateFactor = Annotated[float, Strict(), Field(ge=1, allow_inf_nan=False)]
 
 

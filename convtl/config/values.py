@@ -1,11 +1,12 @@
 """Types and ranges of single values."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
 
+T = TypeVar("T")
 STRICT = ConfigDict(extra="forbid")
 _NAME = re.compile(r"\w[\w.+=@ -]{0,199}")
 
@@ -31,15 +32,19 @@ Shards = Annotated[int, Strict(), Field(ge=1, le=10_000)]
 Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]
+OpenShare = Annotated[float, Strict(), Field(gt=0, lt=1)]
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), Field(min_length=1)]
 Name = Annotated[str, Strict(), AfterValidator(_name)]
-Names = Annotated[tuple[Text, ...], BeforeValidator(listed), Field(min_length=1)]
-Counts = Annotated[tuple[Count, ...], BeforeValidator(listed), Field(min_length=1)]
-Naturals = Annotated[tuple[Natural, ...], BeforeValidator(listed), Field(min_length=1)]
-Fractions = Annotated[tuple[Fraction, ...], BeforeValidator(listed), Field(min_length=1)]
-Labels = Annotated[tuple[Count | Literal["all"], ...], BeforeValidator(listed), Field(min_length=1)]
-Rates = Annotated[tuple[Positive, ...], BeforeValidator(listed), Field(min_length=1)]
-Depth = Annotated[int, Strict()] | Text  # which of them there are is for the network to say
-Depths = Annotated[tuple[Depth, ...], BeforeValidator(listed), Field(min_length=1)]
+Several = Annotated[tuple[T, ...], BeforeValidator(listed), Field(min_length=1)]
+"""One value, or a list of at least one."""
+Names = Several[Text]
+Counts = Several[Count]
+Naturals = Several[Natural]
+Fractions = Several[Fraction]
+Labels = Several[Count | Literal["all"]]
+Rates = Several[Positive]
+Depths = Several[
+    Annotated[int, Strict()] | Text
+]  # which of them there are is for the network to say
 Values = Annotated[tuple[Any, ...], BeforeValidator(listed)]

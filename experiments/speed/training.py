@@ -95,7 +95,7 @@ def lenet(amounts: Amounts, torch: bool) -> list[Result]:
     setting, theirs = _torch_lenet(variables, updates)
     make_trainer = partial(_trainer, settings, network, "all", _BATCH, updates)
     one_device = Layout((jax.local_devices()[0],))
-    trainers = [make_trainer(runs=settings.lanes), make_trainer(layout=one_device)]
+    trainers = [make_trainer(runs=settings.runs_per_device), make_trainer(layout=one_device)]
     sides = {
         result.name: partial(trainer.train, [Run(variables, RATE, _batches)] * trainer.width)
         for result, trainer in zip(results, trainers, strict=True)
