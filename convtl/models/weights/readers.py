@@ -115,7 +115,7 @@ def _torch(path: Path, key: str) -> Arrays:
     except Exception as error:  # of pickle, zipfile and torch, by version and by damage
         if "TorchScript" in str(error):
             raise UserError(f"{key}: {path} is a TorchScript program; {_INSTEAD}") from None
-        if objects := re.search(r"(?:GLOBAL|global:?) ([\w.]+) was not an allowed", str(error)):
+        if objects := re.search(r"(?:GLOBAL|global|class):? (\w+\.[\w.]+)", str(error)):
             raise UserError(
                 f"{key}: {path} holds a Python object ({objects[1]}), which could run code and is not "
                 f"loaded; {_INSTEAD}"
