@@ -43,6 +43,7 @@ def shell(script: str, folder: Path, **variables: str) -> subprocess.CompletedPr
         ("PYTHON convtl.run out=~nosuch/x dry_run=true", 2),
         ("mkdir gone; cd gone; rmdir ../gone; PYTHON convtl.run dry_run=true", 2),
         (f"PYTHON convtl.run out={'x' * 300}", 2),
+        ("PYTHON convtl.describe model=plain models.plain.hidden=100000", 2),
         ("PYTHON convtl nosuch", 2),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from convtl.config.models import ModelConfig, register
-from convtl.config.values import STRICT, Count
+from convtl.config.values import STRICT, Count, Depth
 from convtl.models.layers import DenseUnit
 from convtl.models.lenet import ACTIVATIONS, INITIALISERS, ActivationName, InitialiserName
 from convtl.models.network import Network
@@ -21,7 +21,7 @@ class PlainConfig(ModelConfig):
     """Units `fc1` ... `fcN`, each `width` wide, then the head `out`; without pooling."""
 
     kind: Literal["plain"] = "plain"
-    hidden: Count = 10
+    hidden: Depth = 10
     """hidden units of the chain, beside the head"""
     width: Count = 64
     activation: ActivationName = "tanh"
