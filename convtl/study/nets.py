@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from convtl.config.models import ModelConfig
+from convtl.config.models import Model, ModelConfig
 from convtl.config.roles import dump
 from convtl.data.inputs import LazyImages, Normalisation
 from convtl.data.pictures import Fit, Levels
@@ -154,7 +154,7 @@ def load_net(path: Path | str) -> SavedNet:
     path = Path(path).expanduser()
     variables, metadata = checkpoint.load(path)
     try:
-        config = TypeAdapter(ModelConfig).validate_python(metadata["model"])
+        config: ModelConfig = TypeAdapter(Model).validate_python(metadata["model"])
         shape, classes = tuple(metadata["input_shape"]), tuple(metadata["classes"])
         preparation = TypeAdapter(Preparation).validate_python(metadata["preparation"])
     except (KeyError, TypeError, ValidationError):
