@@ -47,14 +47,14 @@ def at_batches(monkeypatch: pytest.MonkeyPatch) -> Callable[[Happens], list[int]
 
     def install(happens: Happens) -> list[int]:
         asked: list[int] = []
-        original = Trainer._batches
+        original = Trainer._inputs
 
-        def watched(self: Trainer, lanes: Any, first: int, stop: int) -> Any:
+        def watched(self: Trainer, runs: Any, phase: Any, first: int, stop: int) -> Any:
             asked.append(first)
             happens(len(asked))
-            return original(self, lanes, first, stop)
+            return original(self, runs, phase, first, stop)
 
-        monkeypatch.setattr(Trainer, "_batches", watched)
+        monkeypatch.setattr(Trainer, "_inputs", watched)
         return asked
 
     return install
