@@ -100,7 +100,7 @@ def _own(module: str) -> str | None:
 def test_a_file_imports_only_from_lower_floors_or_its_own_folder(file: str) -> None:
     room = _room(file)
     assert room in FLOORS, (
-        f"convtl/{file}.py has no floor: name `{room}` in FLOORS (DESIGN: rooms and floors)"
+        f"convtl/{file}.py has no floor: name `{room}` in FLOORS (convtl/README.md: Rooms)"
     )
     for line, module in _imports(file):
         other = _own(module)

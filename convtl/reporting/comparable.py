@@ -78,7 +78,7 @@ def _fates(
 def _left_out(fates: Counter[str]) -> list[str]:
     said = []
     if number := fates["other protocol"]:
-        said.append(f"{number} rows of another protocol (other updates, rates, seed, classes, ...)")
+        said.append(f"{number} rows of another recipe (other updates, rates, seed, classes, ...)")
     if number := fates["other content"]:
         said.append(f"{number} rows whose model, regime or domain has other parameters now")
     return said

@@ -43,7 +43,7 @@ class SourceRequest:
 
     Attributes:
       parts: what it is trained on; the classes of the parts follow one another (a mixture has two).
-      lanes, chunk: runs on each device and updates in one call, which last bits may depend on.
+      runs_per_device, steps_per_call: which last bits may depend on.
       random_labels: whether the training labels are permuted once, so that only the images are learned.
     """
 

@@ -1,4 +1,4 @@
-"""From regime and depth to a static tuple of phases, with a label for every leaf.
+"""From regime and depth to a static tuple of phases; from a phase to a label for every leaf.
 
 A plan is a pure function of its arguments, so a resumed run cannot disagree with an unbroken one.
 """
