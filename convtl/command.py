@@ -1,11 +1,13 @@
 """From an invocation to studies: one, or those of a `-m` sweep by a launcher."""
 
 import os
+import signal
 import sys
+import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from convtl.config.parsing import parse
 from convtl.config.schema import AXES, VARIABLE
 from convtl.entry import lenient_output
 from convtl.errors import UserError
+from convtl.runtime.backend import check_backend
 from convtl.runtime.processes import leave
-from convtl.runtime.stopping import Stopped, stopping_children
+from convtl.runtime.stopping import STOPPED, Stopped, obey, on_signals, stopping_children
 from convtl.secrets import redact, redacted
 from convtl.study.grid import Trial, expand
 from convtl.study.materials import Materials
@@ -36,7 +39,7 @@ def conduct(words: Sequence[str]) -> int:
       UserError: it cannot be done; nothing was trained.
     """
     flags = [word for word in words if word.startswith("-")]
-    show = flags[:1] == ["--cfg"] and "job" in words
+    show = "--cfg" in flags and "job" in words
     invocation = read([word for word in words if not show or word not in ("--cfg", "job")])
     if show:
         for content in invocation.contents:
@@ -59,6 +62,7 @@ def conduct(words: Sequence[str]) -> int:
 
 def _sweep(invocation: Invocation) -> int:
     """Check every point, launch the jobs, and report on all of them together."""
+    check_backend()
     for job in invocation.contents:
         check_shard(parse(job))
     studies = list({repr(unshared(job)): unshared(job) for job in invocation.contents}.values())
@@ -130,12 +134,14 @@ class _Job:
       whole: the config of the study that all points are parts of; None where they are studies of their own.
       folder: where the sweep was started; relative paths are meant from there.
       sweep: the process that waits for the jobs, and runs them itself where no launcher does.
+      busy: folder in which a process has a file while it runs a job; none where no signal is passed on.
     """
 
     whole: dict[str, Any] | None
     command: str
     folder: str
     sweep: int
+    busy: str | None = None
 
     def __call__(self, content: dict[str, Any]) -> tuple[int, str]:
         """Return the exit code, and a line where the job could not be done; exceptions may not travel."""
@@ -143,7 +149,8 @@ class _Job:
             if os.getpid() != self.sweep:
                 lenient_output()
             os.chdir(self.folder)
-            return self._run(content), ""
+            with self._marked():
+                return self._run(content), ""
         except UserError as error:
             return error.code, redacted(str(error))
         except Stopped as error:
@@ -154,6 +161,22 @@ class _Job:
             print(redacted(traceback.format_exc()), file=sys.stderr)
             return 1, redacted(f"{type(error).__name__}: {error}".splitlines()[0])
 
+    @contextmanager
+    def _marked(self) -> Iterator[None]:
+        """Mark this process as busy while it handles signals; begin nothing in a sweep that was stopped."""
+        if self.busy is None:
+            yield
+            return
+        if (Path(self.busy) / STOPPED).exists():
+            raise Stopped(signal.SIGTERM)
+        marker = Path(self.busy) / str(os.getpid())
+        with on_signals():
+            marker.touch()
+            try:
+                yield
+            finally:
+                marker.unlink(missing_ok=True)
+
     def _run(self, content: dict[str, Any]) -> int:
         if self.whole is None:
             return run_study(content, self.command)
@@ -163,12 +186,26 @@ class _Job:
         return run_study(self.whole, self.command, Part(share, reports="never"))
 
 
+def _launch_here(invocation: Invocation, job: _Job, out: Path) -> list[tuple[int, str]]:
+    """Run every point in processes of this machine, which get the signals of this one."""
+    number = signal.SIGINT if invocation.launcher == "submitit" else signal.SIGTERM
+    with tempfile.TemporaryDirectory(prefix="convtl-jobs-") as busy:
+        try:
+            with stopping_children(Path(busy), number):
+                ended: list[tuple[int, str]] = multirun(invocation, replace(job, busy=busy), out)
+        except Exception:
+            obey()  # what a stopped launcher raises is no fault of its own
+            raise
+    return ended
+
+
 def _launch(invocation: Invocation, job: _Job, out: Path) -> list[int]:
     """Run every point; return the exit codes, after a line for each thing that went wrong."""
-    local = invocation.launcher in ("processes", "submitit")
     try:
-        with stopping_children() if local else nullcontext():
-            ended: list[tuple[int, str]] = multirun(invocation, job, out)
+        if invocation.launcher in ("processes", "submitit"):
+            ended = _launch_here(invocation, job, out)
+        else:
+            ended = multirun(invocation, job, out)
     except UserError:
         raise
     except Stopped:

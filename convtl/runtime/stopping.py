@@ -10,10 +10,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import psutil
+
+STOPPED = "stopped"
+"""File that tells jobs that have not begun that they are not to."""
 
 REQUEUE = 75
 """Exit code after a signal from outside, EX_TEMPFAIL of sysexits.h: the same command goes on later."""
@@ -101,12 +106,17 @@ def obey(also: bool = False) -> None:
 
 
 @contextmanager
-def stopping_children() -> Iterator[None]:
-    """Pass the first signal on to all processes below this one, wait for the block to end, then stop.
+def stopping_children(busy: Path | None = None, number: int = signal.SIGTERM) -> Iterator[None]:
+    """Pass the first signal on to the processes below this one, wait for the block to end, then stop.
 
     Children that have not ended after a minute are killed. Other processes of this one's group are left alone.
+
+    Args:
+      busy: folder with a file for each child that is to get the signal, named by its process id (an idle worker
+        would die of it, and launchers then kill the others); null for all. A file `STOPPED` is added.
+      number: the signal that children get.
     """
-    _state.on_first = _stop_children
+    _state.on_first = partial(_stop_children, busy, number)
     try:
         with held_back():
             yield
@@ -116,9 +126,12 @@ def stopping_children() -> Iterator[None]:
             _each(psutil.Process().children(recursive=True), psutil.Process.kill)
 
 
-def _stop_children() -> None:
+def _stop_children(busy: Path | None, number: int) -> None:
     children = psutil.Process().children(recursive=True)
-    _each(children, psutil.Process.terminate)
+    if busy is not None:
+        (busy / STOPPED).touch()
+    marked = [child for child in children if busy is None or (busy / str(child.pid)).exists()]
+    _each(marked, lambda child: child.send_signal(number))
     late = threading.Timer(_GRACE_SECONDS, _each, [children, psutil.Process.kill])
     late.daemon = True
     late.start()
