@@ -9,7 +9,6 @@ import threading
 import time
 from pathlib import Path
 
-import filelock
 import pytest
 
 from convtl.errors import StorageError
@@ -193,13 +192,14 @@ def test_of_many_threads_one_builds(cache: Cache) -> None:
     assert len(builds) == 1
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_without_locks_the_same_is_built_twice_and_one_is_kept(
-    cache: Cache, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
 ) -> None:
     def refused(*_args: object, **_kwargs: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
+    monkeypatch.setattr("fcntl.flock", refused)
     other = Cache(cache.root)
 
     def build(folder: Path) -> None:

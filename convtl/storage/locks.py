@@ -29,7 +29,7 @@ def take_lock(
     """
     with storage_errors(key, root):
         (root / ".locks").mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(root / ".locks" / name)
+        lock = filelock.FileLock(root / ".locks" / name, fallback_to_soft=False)
         try:
             lock.acquire(timeout=-1 if blocking else 0)
         except filelock.Timeout:
