@@ -52,11 +52,11 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def _write(self, contents: Mapping[str, CheckpointContent]) -> None:
-        try:
-            for name, content in contents.items():
+        for name, content in contents.items():
+            try:
                 checkpoint.save(self._folder / name, content.arrays, content.metadata)
-        except UserError as error:
-            self._say(f"{error}; work goes on without it")
+            except UserError as error:
+                self._say(f"{error}; work goes on without it")
 
     def read(self, name: str) -> CheckpointContent | None:
         """The checkpoint of that name, if a whole one exists; remove broken parts."""
@@ -74,6 +74,7 @@ class Checkpoints:
             return CheckpointContent(*checkpoint.load(path))
         except UserError as error:
             self._say(f"{error}; it is not used")
+            shutil.rmtree(path, ignore_errors=True)  # else it could not be replaced
             return None
 
     def remove(self, name: str) -> None:

@@ -118,7 +118,9 @@ class Trainer:
         variables = self.layout.put_runs([state.variables for state in states])
         leaves = self.layout.put_runs([state.state for state in states])
         structure = jax.tree.structure(self._abstract(update)[1])
-        opt_state = jax.tree.unflatten(structure, [leaves[name] for name in sorted(leaves)])
+        opt_state = jax.tree.unflatten(
+            structure, [leaves[name] for name in sorted(leaves, key=int)]
+        )
         losses = np.stack([state.losses for state in states])
         return TrainState(self.recipe, count, variables, opt_state, [(losses, update)], update)
 
