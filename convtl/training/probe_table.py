@@ -16,7 +16,13 @@ from convtl.errors import UserError, unknown_name
 from convtl.keys import digest
 from convtl.storage.cache import Cache
 from convtl.storage.files import storage_errors, written
-from convtl.training.probes import ProbeConfiguration, ProbeImages, configurations, draw_images
+from convtl.training.probes import (
+    ProbeConfiguration,
+    ProbeImages,
+    configurations,
+    draw_images,
+    replicate_layout,
+)
 
 VERSION = 1
 """Raised whenever code changes the numbers of a probe."""
@@ -82,6 +88,7 @@ def _part(
             gradients.test_per_class,
         ],
         "replicates": gradients.replicates,
+        "devices": len(replicate_layout(gradients.replicates).devices),
         "setting": configuration.setting,
         "recipe": configuration.recipe,
     }

@@ -155,7 +155,7 @@ class Replicates:
         every = tuple((unit, 1.0) for unit in self.network.weighted)
         rest = tuple((unit, factor) for unit, factor in every if unit != frozen)
         phases = (Phase(0, since, every), Phase(since, last, rest))
-        layout = _layout(self.images.replicates)
+        layout = replicate_layout(self.images.replicates)
         recipe = Recipe(
             network=self.network,
             start=0,
@@ -211,8 +211,8 @@ def _stacked(results: Sequence[RunResult]) -> Variables:
     return cast(Variables, jax.tree.map(lambda *leaves: np.stack(leaves), *trees))
 
 
-def _layout(replicates: int) -> Layout:
-    """As many devices as share the replicates evenly."""
+def replicate_layout(replicates: int) -> Layout:
+    """As many devices as share the replicates evenly; last bits depend on their number."""
     local = devices()
     used = max(number for number in range(1, len(local) + 1) if replicates % number == 0)
     return Layout(tuple(local[:used]))
@@ -220,7 +220,7 @@ def _layout(replicates: int) -> Layout:
 
 def measure(function: Callable[..., Any], network: Network, *arrays: Any) -> Any:
     """`function(network, ...)` of every replicate, the first axis of all arrays."""
-    layout = _layout(len(jax.tree.leaves(arrays)[0]))
+    layout = replicate_layout(len(jax.tree.leaves(arrays)[0]))
     return jax.tree.map(np.asarray, _measuring(function, network, layout)(*arrays))
 
 
