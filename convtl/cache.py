@@ -28,6 +28,8 @@ def _main(words: list[str]) -> int:
     days, kind = given.get("older_than"), given.get("kind")
     if days is not None and (action != "prune" or not days.isdigit()):
         raise UserError(f"older_than: got '{days}'; accepted: a number of days, with prune")
+    if kind is not None and not kind.isidentifier():
+        raise UserError(f"kind: got '{kind}'; accepted: a name that `list` shows")
     cache = Cache(folder("cache", given["cache"]) if "cache" in given else default_root())
     before, entries = folder_size(cache.root), cache.entries(kind)
     if action == "prune":

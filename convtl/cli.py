@@ -93,18 +93,18 @@ def read(argv: Sequence[str]) -> Invocation:
 
 def _shards(contents: Sequence[Mapping[str, Any]]) -> int:
     """Return into how many shares a sweep is to be divided; 1 if its words say it already."""
-    counts = list(dict.fromkeys(str(content["shards"]) for content in contents))
+    counts = list(dict.fromkeys(str(content.get("shards", 1)) for content in contents))
     if len(counts) > 1:
         raise UserError(f"shards: got '{','.join(counts)}'; accepted: one number")
     first = contents[0]
-    divided = first["shard"] is not None or first["dry_run"] or not counts[0].isdecimal()
+    divided = first.get("shard") is not None or first.get("dry_run") or not counts[0].isdecimal()
     return 1 if divided else int(counts[0])
 
 
 def _refuse_untyped_online(words: Sequence[str], content: Mapping[str, Any]) -> None:
     tracking = content.get("tracking")
     online = isinstance(tracking, Mapping) and tracking.get("mode") == "online"
-    if online and not {"tracking", "tracking.mode"} & set(typed_keys(words)):
+    if online and "tracking.mode" not in typed_keys(words):
         raise UserError(
             "tracking.mode: got 'online' from a file; accepted: typed, as tracking.mode=online"
         )

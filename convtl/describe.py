@@ -9,6 +9,7 @@ from convtl.entry import command
 from convtl.errors import UserError, unknown_name
 from convtl.models.network import Network, weight_count
 from convtl.models.registry import build_network
+from convtl.runtime.backend import check_backend
 from convtl.training.cost import multiply_adds
 
 HELP = """usage: python -m convtl.describe model=NAME [classes=N] [size=PIXELS] [channels=N] [models.NAME.KEY=VALUE ...]
@@ -27,6 +28,7 @@ def _main(words: list[str]) -> int:
     for key, value in typed.items():
         if not value.isdecimal() or int(value) < 1:
             raise UserError(f"{key}: got '{value}'; accepted: a whole number from 1")
+    check_backend()
     config = parse(compose([word for word in words if word.partition("=")[0] not in sizes]))
     for name in config.model:
         if name not in config.models:

@@ -1,7 +1,7 @@
 """Mirror a study to Weights & Biases, on request; its rows on disk are the results.
 
-Once a study runs, trouble with wandb is reported once and the study goes on. No metric holds anything of the test
-split, which is read after every choice: sweeps may optimise any of them.
+Once a study runs, trouble with wandb is reported once and the study goes on. No `study/` or `curve/` metric
+holds anything of the test split, which is read after every choice: sweeps may optimise any of these.
 """
 
 import math
@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from configparser import ConfigParser
+from configparser import Error as ConfigError
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,10 +119,16 @@ def _check_login() -> None:
     """Refuse to go online without a login, or to a server that the working directory names."""
     import wandb
 
-    settings = wandb.setup().settings
     parser = ConfigParser()
-    with suppress(OSError):
-        parser.read_string(Path(settings.settings_workspace).read_text(encoding="utf-8"))
+    try:
+        settings = wandb.setup().settings
+        with suppress(OSError):
+            parser.read_string(Path(settings.settings_workspace).read_text(encoding="utf-8"))
+    except (ConfigError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"tracking.mode: online with wandb settings that cannot be read: {reason}"
+        ) from None
     given = {key for section in parser.values() for key in section} - {"entity", "project"}
     if given and not (given == {"base_url"} and os.environ.get("WANDB_BASE_URL")):
         raise UserError(

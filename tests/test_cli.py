@@ -51,6 +51,8 @@ WRONG = [
         "regimes.first_unit.units: got 'conv9'; accepted: conv1",
     ),
     ("replicates=0", "replicates: got 0; accepted: at least 1"),
+    ("blocks=foo", "blocks: got 'foo'; accepted: keys with values"),
+    ("~shards", "shards: missing"),
     ("lr=-1", "lr: got -1; accepted: more than 0"),
     ("+nosuchkey=1", "nosuchkey: unknown key."),
     ("optim.nosuch=1", "optim.nosuch: unknown key; accepted: kind, b1"),
@@ -329,12 +331,14 @@ def test_an_experiment_of_the_users_may_be_wrong_too(own_conf, commands) -> None
     assert commands.run(*tiny.WORDS, "+experiment=mine", "depth=9").line.startswith("depth: got 9")
 
 
-@pytest.mark.parametrize("multirun", [(), ("-m",)], ids=["run", "multirun"])
-def test_going_online_has_to_be_typed(own_conf, commands, multirun) -> None:
+@pytest.mark.parametrize(
+    "words", [(), ("-m",), ("tracking={project: p}",)], ids=["run", "multirun", "another key"]
+)
+def test_going_online_has_to_be_typed(own_conf, commands, words) -> None:
     (own_conf / "conf" / "experiment" / "loud.yaml").write_text(
         "# @package _global_\ntracking: {mode: online}\n"
     )
-    line = commands.run(*multirun, "+experiment=loud", "source=latin", "out=o").line
+    line = commands.run(*words, "+experiment=loud", "source=latin", "out=o").line
     assert line == (
         "tracking.mode: got 'online' from a file; accepted: typed, as tracking.mode=online"
     )

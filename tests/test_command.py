@@ -33,7 +33,7 @@ def test_another_word_is_one_line(commands) -> None:
         ("convtl re", ["report "]),
         ("convtl run +exp", ["+experiment="]),
         ("convtl run +experiment=finetune_d", ["finetune_depth"]),
-        ("convtl run model=resnet5", ["resnet50", "resnet50_gn", "resnet50_keras", "resnet56"]),
+        ("convtl run model=resnet5", ["resnet50", "resnet50_gn", "resnet56"]),
         ("convtl run depth=3 regime=lp", ["lp_ft"]),
         ("convtl run checkp", ["checkpoint_minutes="]),
         ("convtl run nosuch=", []),

@@ -68,6 +68,11 @@ def test_a_config_cannot_be_changed() -> None:
             "/abs",
             "study: got '/abs'; accepted: a name",
         ),
+        (
+            "domains",
+            {"../../evil": {"kind": "digits"}},
+            "domains.../../evil.[key]: got '../../evil'; accepted: a name",
+        ),
         ("seed", "abc", "seed: got 'abc'; accepted: a whole number"),
         ("seed", 1.5, "seed: got 1.5; accepted: a whole number"),
         ("seed", True, "seed: got true; accepted: a whole number"),

@@ -173,10 +173,10 @@ class Config:
     blocks: Annotated[dict[str, dict[str, Any]] | None, Runtime()]
     """parts of the study by name, each a product of its own: what differs from the keys beside it"""
     # registries
-    models: Annotated[dict[str, Model], Registry()]
-    domains: Annotated[dict[str, DomainConfig], Registry()]
-    regimes: Annotated[dict[str, RegimeConfig], Registry()]
-    weights: Annotated[dict[str, WeightsConfig], Registry()]
+    models: Annotated[dict[Name, Model], Registry()]
+    domains: Annotated[dict[Name, DomainConfig], Registry()]
+    regimes: Annotated[dict[Name, RegimeConfig], Registry()]
+    weights: Annotated[dict[Name, WeightsConfig], Registry()]
     # recipe
     seed: Annotated[Natural, Identity(varies=False)]
     classes: Annotated[Classes | None, Identity()]

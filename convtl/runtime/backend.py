@@ -18,7 +18,17 @@ def prepare_jax() -> None:
     Raises:
       UserError: the backend that the environment asks for is not there.
     """
-    jax.config.update("jax_enable_x64", False)  # whatever JAX_ENABLE_X64 says
+    check_backend()
+    keep_programs()
+
+
+def check_backend() -> None:
+    """Start JAX's backend, with numbers of 32 bits whatever JAX_ENABLE_X64 says.
+
+    Raises:
+      UserError: the backend that the environment asks for is not there.
+    """
+    jax.config.update("jax_enable_x64", False)
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
@@ -27,7 +37,6 @@ def prepare_jax() -> None:
         raise UserError(
             f"JAX_PLATFORMS: got '{name}', which does not start here{reason and f' ({reason})'}"
         ) from None
-    keep_programs()
 
 
 def keep_programs() -> None:

@@ -107,7 +107,9 @@ def refuse_hidden(typed: Iterable[str], content: Mapping[str, Any]) -> None:
     Raises:
       UserError: a block sets one of them itself.
     """
-    blocks = content.get("blocks") or {}
+    blocks = content.get("blocks")
+    if not isinstance(blocks, Mapping):
+        return
     keys = {name: dict(_nodes(block)) for name, block in blocks.items() if isinstance(block, dict)}
     for key in typed:
         if parts := [name for name in keys if key in keys[name]]:
