@@ -64,7 +64,14 @@ def test_prune_leaves_an_entry_that_another_process_holds(store: Cache) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["lst"], ["list", "x"], ["list", "older_than=3"], ["prune", "older_than=x"], ["list", "kind=/tmp"]]
+    "words",
+    [
+        ["lst"],
+        ["list", "x"],
+        ["list", "older_than=3"],
+        ["prune", "older_than=x"],
+        ["list", "kind=/tmp"],
+    ],
 )
 def test_bad_words_are_refused(words: list[str]) -> None:
     with pytest.raises(cache.UserError, match="accepted"):

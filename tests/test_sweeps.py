@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import tiny
 import yaml
-from convtl.tracking.means import Means
 
 from convtl import run
 from convtl.cli import compose, typed_keys
@@ -14,9 +13,10 @@ from convtl.config.parsing import parse
 from convtl.entry import options
 from convtl.study.assignments import refuse_hidden
 from convtl.study.grid import Trial, expand
+from convtl.tracking import RunningAccuracy
 
 FILES = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))
-LOGGED = Means().values().keys() | {
+LOGGED = RunningAccuracy().values().keys() | {
     f"study/{which}_val_accuracy" for which in ("mean", "best", "worst")
 }
 

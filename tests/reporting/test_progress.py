@@ -19,9 +19,6 @@ class Follower:
     def trial(self, row: Any) -> None:
         self.told.append(row)
 
-    def progress(self, done: int, total: int) -> None:
-        self.told.append((done, total))
-
 
 def test_it_follows_training_if_its_tracker_does(capsys: Any) -> None:
     progress, points = Progress(3, 1), [CurvePoint("t", 1e-3, 3, 6, 1.0, 0.5)]
@@ -33,5 +30,5 @@ def test_it_follows_training_if_its_tracker_does(capsys: Any) -> None:
     assert progress.follows
     progress.curve(points)
     progress.trial({"status": "done"}, 1.0)
-    assert tracker.told == [points, {"status": "done"}, (2, 3)]
+    assert tracker.told == [points, {"status": "done"}]
     assert quiet.told == []
