@@ -113,6 +113,8 @@ class Cache:
     def lock(self, kind: str, key: str, blocking: bool = True) -> AbstractContextManager[bool]:
         """Hold the lock of an entry; False where another process has it and `blocking` is false."""
         name = f"entry.{kind}.{self.path(kind, key).name}"
+        with storage_errors("cache", self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
         return locked("cache", self.root, name, blocking)
 
     def entries(self, kind: str | None = None) -> list[tuple[str, str]]:

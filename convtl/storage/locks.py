@@ -25,10 +25,11 @@ def take_lock(
     Where the file system has no locks, every process acquires every lock, and one line says so.
 
     Raises:
-      StorageError: its file, in the subfolder `.locks`, cannot be made; the line begins with the folder's `key`.
+      StorageError: its file, in the subfolder `.locks`, cannot be made, or the folder is missing;
+        the line begins with the folder's `key`.
     """
     with storage_errors(key, root):
-        (root / ".locks").mkdir(parents=True, exist_ok=True)
+        (root / ".locks").mkdir(exist_ok=True)  # a folder that went away is not made anew
         lock = filelock.FileLock(root / ".locks" / name, fallback_to_soft=False)
         try:
             lock.acquire(timeout=-1 if blocking else 0)

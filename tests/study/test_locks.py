@@ -81,6 +81,8 @@ def test_a_killed_process_holds_nothing_and_closing_frees_all(tmp_path) -> None:
 
 
 def test_folders_have_their_own_locks(tmp_path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
     one, other = TrialLocks(tmp_path / "one"), TrialLocks(tmp_path / "two")
     assert one.take(A)
     assert other.take(A)
@@ -119,3 +121,12 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path) -> None:
         UserError, match=f"out: cannot write in '{tmp_path}': {os.strerror(errno.EEXIST)}"
     ):
         TrialLocks(tmp_path).take(A)
+
+
+def test_a_folder_that_went_away_is_not_made_anew(tmp_path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match=f"out: cannot write in '{out}'"):
+        TrialLocks(out).take(A)
+    with pytest.raises(UserError, match=f"out: cannot write in '{out}'"), one_at_a_time(out, "a"):
+        pass
+    assert not out.exists()
