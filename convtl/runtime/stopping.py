@@ -29,6 +29,9 @@ _SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, sign
 _GRACE_SECONDS = 60.0
 """Time for children to keep their work before they are killed."""
 
+_KILLED_SECONDS = 10.0
+"""Time for killed children to be gone."""
+
 
 class Stopped(KeyboardInterrupt):
     """A signal asked the process to stop; `code` is its exit code."""
@@ -123,7 +126,9 @@ def stopping_children(busy: Path | None = None, number: int = signal.SIGTERM) ->
     finally:
         _state.on_first = None
         if requested():
-            _each(psutil.Process().children(recursive=True), psutil.Process.kill)
+            children = psutil.Process().children(recursive=True)
+            _each(children, psutil.Process.kill)
+            psutil.wait_procs(children, timeout=_KILLED_SECONDS)  # none outlives this process
 
 
 def _stop_children(busy: Path | None, number: int) -> None:
