@@ -4,7 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from convtl.keys import digest
 from convtl.reporting.build import build, lacks_samples, save_samples
 from convtl.reporting.progress import Progress
 from convtl.runtime.backend import prepare_jax
-from convtl.runtime.processes import broadcast_from_primary, is_primary, join
-from convtl.runtime.stopping import on_signals
+from convtl.runtime.processes import broadcast_from_primary, is_distributed, is_primary, join
+from convtl.runtime.stopping import held_back, on_signals
 from convtl.storage.cache import Cache, default_root
 from convtl.storage.files import storage_errors
 from convtl.study.grid import distinct, expand
@@ -58,7 +58,9 @@ def run_study(content: Mapping[str, Any], command: str, part: Part | None = None
         use_all_cores()  # as well
         whole = parse(content)
         join(whole.distributed)  # before anything touches JAX, as `expand` does
-        with devices_as(whole.devices):
+        # Several processes stop only where they agree to: one that left alone would leave the others waiting.
+        together = held_back() if is_distributed() else nullcontext()
+        with together, devices_as(whole.devices):
             prepare_jax()
             config, trials = expand(whole)
             claims_of(config.scorecard)

@@ -72,6 +72,18 @@ def test_a_held_back_signal_is_obeyed_where_work_is_kept() -> None:
         work()
 
 
+def test_a_signal_after_several_have_agreed_to_go_on_waits_for_the_next_time() -> None:
+    def work() -> None:
+        send()
+        obey(False)
+        assert requested()
+        obey(True)
+        pytest.fail("went on")
+
+    with pytest.raises(Stopped), on_signals(), held_back():
+        work()
+
+
 def test_a_second_signal_does_not_disturb_the_way_out() -> None:
     cleaned = []
 

@@ -102,9 +102,9 @@ def requested() -> bool:
     return _state.signal is not None
 
 
-def obey(also: bool = False) -> None:
-    """Raise `Stopped` if a signal has come, or, with `also`, has come to another of several processes."""
-    if also or _state.signal is not None:
+def obey(stop: bool | None = None) -> None:
+    """Raise `Stopped` if a signal has come; of several processes, if they have agreed on `stop`."""
+    if requested() if stop is None else stop:
         raise Stopped(_state.signal or signal.SIGTERM)
 
 

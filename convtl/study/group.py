@@ -224,6 +224,7 @@ class Group:
             for active, _ in batch:
                 active.seconds += share
             self._unsaved = True
+            stopping.obey(any_process(stopping.requested()))
         trained = dict.fromkeys(active for active, _ in batch)
         return [active for active in trained if not active.outstanding]
 

@@ -279,6 +279,7 @@ def _train(
                 cache.publish(KIND, request.key, partial(_save, result.variables, metadata))
                 if checkpoints is not None:
                     checkpoints.remove(request.key)
+        stopping.obey(any_process(stopping.requested()))
 
 
 def _save(variables: Variables, metadata: dict[str, Any], folder: Path) -> None:
