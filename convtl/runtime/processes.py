@@ -14,6 +14,7 @@ from jax.experimental import multihost_utils
 
 from convtl.config.schema import DistributedConfig
 from convtl.errors import UserError
+from convtl.runtime.stopping import obey, requested
 
 T = TypeVar("T")
 
@@ -73,6 +74,11 @@ def broadcast_from_primary(decide: Callable[[], T]) -> T:
     buffer[: len(text)] = np.frombuffer(text, np.uint8)
     decided: T = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(buffer))[:size]))
     return decided
+
+
+def obey_together() -> None:
+    """Raise `Stopped` on every process if a signal has come to any of them."""
+    obey(any_process(requested()))
 
 
 def any_process(flag: bool) -> bool:

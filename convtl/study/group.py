@@ -16,7 +16,7 @@ from convtl.keys import digest
 from convtl.measure.metrics import accuracy, expected_calibration_error, nll
 from convtl.models.network import Network, Variables
 from convtl.runtime import stopping
-from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary
+from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary, obey_together
 from convtl.study.active import ActiveTrial
 from convtl.study.grid import Trial
 from convtl.study.learning_rates import NO_SCORE, Score, best_rate
@@ -224,7 +224,7 @@ class Group:
             for active, _ in batch:
                 active.seconds += share
             self._unsaved = True
-            stopping.obey(any_process(stopping.requested()))
+            obey_together()
         trained = dict.fromkeys(active for active, _ in batch)
         return [active for active in trained if not active.outstanding]
 

@@ -12,12 +12,12 @@ from typing import Any
 from convtl.errors import UserError
 from convtl.models.network import Variables
 from convtl.runtime.processes import (
-    any_process,
     broadcast_from_primary,
     is_distributed,
     is_primary,
+    obey_together,
 )
-from convtl.runtime.stopping import Stopped, obey, requested
+from convtl.runtime.stopping import Stopped
 from convtl.secrets import redacted
 from convtl.study.grid import Trial, distinct
 from convtl.study.group import Group, Watcher, grouped, trial_flops
@@ -133,7 +133,7 @@ class _Runner:
             if self.outcome.ran + len(self.outcome.failed) == before:
                 self._watcher.working_on("waiting for trials that other processes are running")
                 time.sleep(_POLL_SECONDS)
-                obey(any_process(requested()))
+                obey_together()
 
     def _locked(self, trials: Sequence[Trial]) -> Iterator[Trial]:
         """Lock the open trials one by one, each when it is asked for."""

@@ -23,7 +23,7 @@ from convtl.keys import digest, digest_arrays, generator, key
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.runtime import stopping
-from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary
+from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary, obey_together
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
 from convtl.training.checkpoints import CheckpointContent, Checkpoints
@@ -279,7 +279,7 @@ def _train(
                 cache.publish(KIND, request.key, partial(_save, result.variables, metadata))
                 if checkpoints is not None:
                     checkpoints.remove(request.key)
-        stopping.obey(any_process(stopping.requested()))
+        obey_together()
 
 
 def _save(variables: Variables, metadata: dict[str, Any], folder: Path) -> None:
