@@ -107,7 +107,7 @@ def _own_run(content: Mapping[str, Any], folder: Path) -> tuple[str | None, File
     None is an id that somebody else chooses: an agent, or W&B where another process is in that run.
     """
     name = None if os.environ.get("WANDB_RUN_ID") else digest([content, str(folder)])
-    lock = FileLock(folder / f"{name}.lock")
+    lock = FileLock(folder / f"{name}.lock", fallback_to_soft=False)
     try:
         lock.acquire(blocking=False)
     except (Timeout, OSError, NotImplementedError):  # in use, or a file system without locks

@@ -35,7 +35,7 @@ def take_lock(
             lock.acquire(timeout=-1 if blocking else 0)
         except filelock.Timeout:
             return None
-        except (OSError, NotImplementedError) as error:  # the latter from filelock 3
+        except (OSError, NotImplementedError) as error:
             if getattr(error, "errno", errno.ENOSYS) not in _NO_LOCKS:
                 raise
             _warn(key, root)
