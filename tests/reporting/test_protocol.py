@@ -23,7 +23,7 @@ def test_rows_of_another_protocol_are_left_out():
     rows, left_out = comparable(everything, config, record_of(content, points))
     assert len(rows) == len(points)
     assert left_out == [
-        f"{len(other)} rows of another protocol (other updates, rates, seed, classes, ...)"
+        f"{len(other)} rows of another recipe (other updates, rates, seed, classes, ...)"
     ]
 
 
