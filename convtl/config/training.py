@@ -96,13 +96,11 @@ RegimeConfig = Annotated[
 """How the trained part is trained."""
 
 
-NormMode = Literal["train", "frozen", "adapt"]
+NormMode = Literal["train", "frozen"]
 """What batch normalisation of trained units does; that of frozen units keeps the source's statistics always.
 
 - `train`: the statistics of the batch in training; running statistics are updated.
 - `frozen`: the source's running statistics, which stay as they are; scale and bias are trained.
-- `adapt`: as `frozen`, once the running statistics have been taken anew from the trial's own training images,
-  before the first update (AdaBN, Li et al. 2016).
 """
 
 Precision = Literal["float32", "bfloat16"]

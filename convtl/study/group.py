@@ -24,7 +24,6 @@ from convtl.study.materials import Materials, Recent
 from convtl.study.materials.target_data import Images
 from convtl.study.summary import tried
 from convtl.tracking import CurvePoint
-from convtl.training.adapt import adapt_statistics
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward, PrefixFeatures
@@ -240,10 +239,6 @@ class Group:
         variables = {
             name: active.start.variables[name] for name in recipe.network.names[recipe.start :]
         }
-        if recipe.norm_mode == "adapt":
-            variables = adapt_statistics(
-                recipe.network, recipe.start, recipe.plan.trained, variables, inputs
-            )
 
         def batches(
             first: int, stop: int, rows: slice = slice(None)

@@ -64,8 +64,7 @@ def flops_per_update(network: Network, plan: Plan, batch_size: int, start: int) 
 
     Forward from unit `start` on (a cached prefix is not counted); backward through every unit above the
     lowest trained one; and the weight gradients of trained units. Parts of a batch cost together what the
-    batch costs. Not counted: what costs less than a forward pass (augmentation, averages of weights) or is done
-    once (`convtl.training.adapt`).
+    batch costs. Not counted: what costs less than a forward pass (augmentation, averages of weights).
     """
     counts = multiply_adds(network)
 

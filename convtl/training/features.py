@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -61,12 +59,6 @@ def chunks(
             empty = np.zeros((at_once - count, *piece.shape[1:]), piece.dtype)
             piece = np.concatenate([piece, empty])
         yield begin, piece, count
-
-
-@partial(jax.jit, static_argnums=(0, 3))
-def through_unit(module: nn.Module, variables: Any, x: jax.Array, rows: int) -> jax.Array:
-    """Apply one unit, `rows` images at a time; equal units share the program."""
-    return in_pieces(lambda some: jnp.asarray(module.apply(variables, some, train=False)), x, rows)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -43,7 +43,6 @@ class Recipe:
       start: index of the unit that the batches enter: the plan's boundary when features are cached.
       runs_per_device: runs of a program on each device.
       steps_per_call: updates in one call of a program, at most.
-      norm_mode: `adapt` is `frozen` here: statistics are adapted before (`convtl.training.adapt`).
       vectorised: whether a device takes its runs side by side also where one after another is faster.
 
     Raises:
