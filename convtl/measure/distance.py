@@ -1,6 +1,6 @@
 """Distances between data sets in a given space of features.
 
-The space is `convtl.measure.space.PixelSpace`. Everywhere: `x` (n, d) and `y` (m, d), one row an image, computed in
+The space is `convtl.measure.space.pixel_space`. Everywhere: `x` (n, d) and `y` (m, d), one row an image, computed in
 float64; the order of rows does not matter. All raise ValueError where shapes disagree or rows are too few.
 """
 
@@ -37,26 +37,6 @@ def mmd2_unbiased(x: ArrayLike, y: ArrayLike) -> float:
     return float(within[0] + within[1] - 2 * gram[:n, n:].sum() / (n * m))
 
 
-def frechet(x: ArrayLike, y: ArrayLike) -> float:
-    """Squared Fréchet (2-Wasserstein) distance between the Gaussians with the samples' moments.
-
-    |mu_x - mu_y|^2 + Tr(S_x + S_y - 2 (S_x^1/2 S_y S_x^1/2)^1/2), covariances with 1 / (n - 1).
-    Dowson and Landau 1982; Heusel et al. 2017. With factors S = R'R the trace of the root is the sum of the
-    singular values of R_x R_y': no matrix root is taken, so rank-deficient covariances are no trouble.
-
-    Biased upward in the number of rows, by an amount that differs between data sets even at equal n (Chong
-    and Forsyth 2020): compare at equal n only, and keep n >= 10 d. At least two rows each.
-
-    >>> frechet([[0.0], [2.0]], [[3.0], [5.0]])
-    9.0
-    """
-    x, y = _pair(x, y, least=2)
-    first, second = _root(x), _root(y)
-    shared = np.linalg.svd(first @ second.T, compute_uv=False).sum()
-    spread = np.square(first).sum() + np.square(second).sum() - 2 * shared
-    return max(0.0, float(np.square(x.mean(0) - y.mean(0)).sum() + spread))
-
-
 def otdd(x: ArrayLike, x_labels: ArrayLike, y: ArrayLike, y_labels: ArrayLike) -> float:
     """Optimal transport data set distance (squared, p = 2), which moves images with their labels.
 
@@ -83,7 +63,9 @@ def gaussian_w2(
 ) -> Float[np.ndarray, "a b"]:
     """Squared 2-Wasserstein distances between all pairs of Gaussians with covariances R'R.
 
-    |mu - mu'|^2 + |R|^2 + |R'|^2 - 2 |R R''|_* (Frobenius and nuclear norms); as in `frechet`.
+    |mu - mu'|^2 + |R|^2 + |S|^2 - 2 |R S'|_* with roots R, S (Frobenius and nuclear norms): the trace of the root
+    of S_x^1/2 S_y S_x^1/2 is the sum of the singular values of R S', so no matrix root is taken and
+    rank-deficient covariances are no trouble (Dowson and Landau 1982).
     """
     products = np.einsum("apd,bqd->abpq", x_roots, y_roots, optimize=True)
     shared = np.linalg.svd(products, compute_uv=False)

@@ -1,6 +1,4 @@
-"""A space to compare data sets in that depends on no net and no data set."""
-
-from dataclasses import dataclass
+"""A description of images to compare data sets by, which depends on no net and no data set."""
 
 import numpy as np
 from jaxtyping import Float
@@ -8,66 +6,50 @@ from numpy.typing import ArrayLike
 
 SIDE = 28
 """Pixels on a side at which every image is described, whatever its size."""
+PIXELS, CELLS, ORIENTATIONS = 7, 4, 8
+"""Areas of grey and cells of edges on a side; directions of edges in [0, 180) degrees."""
 
 
-@dataclass(frozen=True)
-class PixelSpace:
-    """A fixed description of images: coarse pixels, and directions of edges by place.
+def pixel_space(images: ArrayLike) -> Float[np.ndarray, "n d"]:
+    """Coarse pixels and directions of edges by place: 177 features, float64.
 
     Nothing is fitted: distances that test a hypothesis about sources must not depend on source nets or on other
-    domains. Each image is averaged over channels and areas to 28x28, then described by its means over
-    `pixels` x `pixels` areas and by a histogram of oriented gradients (Dalal and Triggs 2005, "Histograms of
-    Oriented Gradients for Human Detection"; one block). Either part is scaled to squared norm = its number of
-    features, so contrast and polarity hardly matter, and x.x / d = 1. A part of a constant image is zeros.
+    domains. Each image is averaged over channels and areas to 28x28, then described by its means over areas and
+    by a histogram of oriented gradients (Dalal and Triggs 2005, "Histograms of Oriented Gradients for Human
+    Detection"; one block). Either part is scaled to squared norm = its number of features, so contrast and
+    polarity hardly matter, and x.x / d = 1. A part of a constant image is zeros.
 
-    Attributes:
-      pixels: areas on a side.
-      cells: cells on a side; a divisor of 28.
-      orientations: directions of edges, in [0, 180) degrees.
+    Args:
+      images: standardised, (n, height, width, channels).
+
+    Raises:
+      ValueError: the images are no such batch.
     """
-
-    pixels: int = 7
-    cells: int = 4
-    orientations: int = 8
-
-    def __post_init__(self) -> None:
-        if self.pixels < 1 or self.orientations < 1 or self.cells < 1 or SIDE % self.cells:
-            raise ValueError(f"{self}: sizes must be at least 1, and cells a divisor of {SIDE}")
-
-    def __call__(self, images: ArrayLike) -> Float[np.ndarray, "n d"]:
-        """Features of standardised images (n, height, width, channels), float64.
-
-        Raises:
-          ValueError: the images are no such batch.
-        """
-        batch = np.asarray(images)
-        if batch.ndim != 4:
-            raise ValueError(f"images must be (n, height, width, channels), got {batch.shape}")
-        grey = _averaged(batch.mean(axis=-1, dtype=np.float64), SIDE)
-        coarse = _averaged(grey, self.pixels).reshape(len(grey), self.pixels**2)
-        edges = oriented_gradients(grey, self.cells, self.orientations)
-        return np.concatenate([_on_sphere(coarse), _on_sphere(edges)], axis=1)
+    batch = np.asarray(images)
+    if batch.ndim != 4:
+        raise ValueError(f"images must be (n, height, width, channels), got {batch.shape}")
+    grey = _averaged(batch.mean(axis=-1, dtype=np.float64), SIDE)
+    coarse = _averaged(grey, PIXELS).reshape(len(grey), PIXELS**2)
+    return np.concatenate([_on_sphere(coarse), _on_sphere(oriented_gradients(grey))], axis=1)
 
 
-def oriented_gradients(
-    images: Float[np.ndarray, "n side side"], cells: int, orientations: int
-) -> Float[np.ndarray, "n d"]:
-    """Mean gradient magnitude by cell and unsigned direction, d = cells^2 * orientations.
+def oriented_gradients(images: Float[np.ndarray, "n 28 28"]) -> Float[np.ndarray, "n d"]:
+    """Mean gradient magnitude by cell and unsigned direction.
 
     `skimage.feature.hog` for one block of all cells before it normalises, for a whole batch at once. Central
     differences, zero at the border; a pixel votes for one direction, with its magnitude.
     """
-    count, side, _ = images.shape
     down, across = np.zeros_like(images), np.zeros_like(images)
     down[:, 1:-1] = images[:, 2:] - images[:, :-2]
     across[:, :, 1:-1] = images[:, :, 2:] - images[:, :, :-2]
     angle = np.rad2deg(np.arctan2(down, across)) % 180
-    direction = np.minimum((angle * (orientations / 180)).astype(np.intp), orientations - 1)
-    cell = np.arange(side) // (side // cells)
-    place = (np.arange(count)[:, None, None] * cells + cell[:, None]) * cells + cell
-    bins, size = (place * orientations + direction).ravel(), count * cells**2 * orientations
-    votes = np.bincount(bins, weights=np.hypot(down, across).ravel(), minlength=size)
-    return votes.reshape(count, cells**2 * orientations) / (side // cells) ** 2
+    direction = np.minimum((angle * (ORIENTATIONS / 180)).astype(np.intp), ORIENTATIONS - 1)
+    cell = np.arange(SIDE) // (SIDE // CELLS)
+    place = (np.arange(len(images))[:, None, None] * CELLS + cell[:, None]) * CELLS + cell
+    bins, features = (place * ORIENTATIONS + direction).ravel(), CELLS**2 * ORIENTATIONS
+    magnitudes = np.hypot(down, across).ravel()
+    votes = np.bincount(bins, weights=magnitudes, minlength=len(images) * features)
+    return votes.reshape(len(images), features) / (SIDE // CELLS) ** 2
 
 
 def _averaged(

@@ -17,6 +17,9 @@ from scipy.optimize import minimize_scalar
 Features = Float[np.ndarray, "n d"]
 OneHot = Float[np.ndarray, "n classes"]
 
+_FOLDS = 4
+"""Of the linear probe's cross-validation."""
+
 
 def leep(source_probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Log expected empirical prediction: mean_i log sum_z P(y_i | z) theta(x_i)_z, in [-H(Y), 0].
@@ -36,18 +39,6 @@ def leep(source_probabilities: ArrayLike, labels: ArrayLike) -> float:
     total = joint.sum(0)
     given = joint / np.where(total > 0, total, 1)
     return float(np.log((theta @ given.T)[target.astype(bool)]).mean())
-
-
-def nce(source_probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Negative conditional entropy -H(Y | Z) given the source head's decisions, in [-H(Y), 0].
-
-    Z is the source class of largest probability (the first of equal ones); it is LEEP with one-hot
-    probabilities. Tran et al. 2019, "Transferability and Hardness of Supervised Classification Tasks".
-    """
-    theta = np.asarray(source_probabilities)
-    if theta.ndim != 2:
-        raise ValueError(f"source_probabilities must be (n, source classes), got {theta.shape}")
-    return leep(np.eye(theta.shape[1])[theta.argmax(1)], labels)
 
 
 def logme(features: ArrayLike, labels: ArrayLike) -> float:
@@ -90,25 +81,6 @@ def logme(features: ArrayLike, labels: ArrayLike) -> float:
     return float(total / target.shape[1] / n)
 
 
-def h_score(features: ArrayLike, labels: ArrayLike) -> float:
-    """H-score with shrinkage: (1 - r) tr(S_r^-1 cov(E[f | y])), in [0, classes - 1].
-
-    S_r = (1 - r) S + r tr(S) / d I with the share r of Ledoit and Wolf 2004. Bao et al. 2019, "An
-    Information-Theoretic Approach to Transferability"; Ibrahim et al. 2021, "Newer is not always better".
-    Features that do not vary are left out; 0 if none does.
-    """
-    from sklearn.covariance import ledoit_wolf
-
-    features, target = _checked(features, labels)
-    features = _varying(features)
-    if not features.shape[1]:
-        return 0.0
-    covariance, share = ledoit_wolf(features)
-    means = target.T @ (features - features.mean(0)) / target.sum(0)[:, None]
-    between = (means * (target.mean(0))[:, None]).T @ means
-    return float((1 - share) * np.trace(np.linalg.pinv(covariance, hermitian=True) @ between))
-
-
 def knn_accuracy(features: ArrayLike, labels: ArrayLike, k: int = 5) -> float:
     """Leave-one-out accuracy of the k nearest neighbours (Euclidean), in [0, 1].
 
@@ -128,32 +100,29 @@ def knn_accuracy(features: ArrayLike, labels: ArrayLike, k: int = 5) -> float:
     return float(np.mean(votes.argmax(1) == target.argmax(1)))
 
 
-def linear_probe_accuracy(
-    features: ArrayLike, labels: ArrayLike, folds: int = 4, c: float = 1.0
-) -> float:
+def linear_probe_accuracy(features: ArrayLike, labels: ArrayLike) -> float:
     """Cross-validated accuracy of a logistic regression on standardised features, in [0, 1].
 
-       Every image is predicted once, by a fit without its fold; the i-th image of a class is in fold i mod
-       `folds`, so folds are stratified and nothing is drawn. Alain and Bengio 2016, "Understanding intermediate
-       layers using linear classifier probes". 0 if no feature varies.
-    `c` is the
-       inverse strength of the L2 penalty, as in scikit-learn.
-    Takes two images of each class.
+    Every image is predicted once, by a fit without its fold; the i-th image of a class is in fold i mod 4, so
+    folds are stratified and nothing is drawn. Alain and Bengio 2016, "Understanding intermediate layers using
+    linear classifier probes". Features that do not vary are left out; 0 if none does. Takes two images of each
+    class.
     """
     from sklearn.linear_model import LogisticRegression
 
     features, target = _checked(features, labels)
-    if folds < 2 or target.sum(0).min() < 2 or target.shape[1] < 2:
-        raise ValueError("a probe takes at least 2 folds, 2 classes and 2 images of each class")
-    features = _varying(features)
+    if target.sum(0).min() < 2 or target.shape[1] < 2:
+        raise ValueError("a probe takes at least 2 classes and 2 images of each class")
+    varying = np.ptp(features, axis=0) > 1e-9 * np.abs(features).max(axis=0, initial=0)
+    features = features[:, varying]
     if not features.shape[1]:
         return 0.0
     scaled = (features - features.mean(0)) / features.std(0)
     classes = target.argmax(1)
-    fold = ((np.cumsum(target, axis=0) - 1)[np.arange(len(classes)), classes]).astype(int) % folds
+    fold = ((np.cumsum(target, axis=0) - 1)[np.arange(len(classes)), classes]).astype(int) % _FOLDS
     right = 0
     for held_out in (fold == number for number in np.unique(fold)):
-        probe = LogisticRegression(C=c, max_iter=1000, tol=1e-3).fit(
+        probe = LogisticRegression(C=1.0, max_iter=1000, tol=1e-3).fit(
             scaled[~held_out], classes[~held_out]
         )
         right += int((probe.predict(scaled[held_out]) == classes[held_out]).sum())
@@ -173,8 +142,3 @@ def _one_hot(labels: ArrayLike, n: int) -> OneHot:
     if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be {n} integers, got {labels.dtype} {labels.shape}")
     return np.eye(len(np.unique(labels)))[np.unique(labels, return_inverse=True)[1]]
-
-
-def _varying(features: Features) -> Float[np.ndarray, "n varying"]:
-    """The columns whose values differ by more than rounding."""
-    return features[:, np.ptp(features, axis=0) > 1e-9 * np.abs(features).max(axis=0, initial=0)]

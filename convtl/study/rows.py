@@ -64,12 +64,9 @@ class Columns(TypedDict, total=False):
     moved: dict[str, list[Finite | None]]
     subset_digest: Text
     mmd2: Finite
-    frechet: Finite
     otdd: Finite
     leep: Finite
-    nce: Finite
     logme: Finite
-    h_score: Finite
     knn: Finite
     linear_probe: Finite
     status: Required[Status]
