@@ -52,7 +52,7 @@ class Invocation:
     """A command line: one study, or with `-m` the jobs of a sweep.
 
     Attributes:
-      words: overrides as typed; of a sweep with a word for its shares.
+      words: overrides as typed; of a sweep with several values.
       contents: the composed config of each job, as plain data.
       launcher: name of what starts the jobs; `basic` runs them here.
     """
@@ -64,9 +64,8 @@ class Invocation:
 
     @property
     def command(self) -> str:
-        """The command of the whole study: without shares, and without what is meant for Hydra."""
-        keys = ("shards", "shard", "hydra")
-        words = [word for word in self.words if not _key(word).startswith(keys)]
+        """The command of the whole study: without workers, and without what is meant for Hydra."""
+        words = [word for word in self.words if not _key(word).startswith(("worker", "hydra"))]
         return shlex.join(["python", "-m", "convtl.run", *["-m"] * self.multirun, *words])
 
 
@@ -85,20 +84,7 @@ def read(argv: Sequence[str]) -> Invocation:
     for content in contents:
         refuse_hidden(typed_keys(words), content)
         _refuse_untyped_online(words, content)
-    if multirun and (shards := _shards(contents)) > 1:  # a job for each share
-        words.append(f"shard={','.join(map(str, range(shards)))}")
-        contents = [{**content, "shard": index} for content in contents for index in range(shards)]
     return Invocation(tuple(words), tuple(contents), multirun, launcher)
-
-
-def _shards(contents: Sequence[Mapping[str, Any]]) -> int:
-    """Return into how many shares a sweep is to be divided; 1 if its words say it already."""
-    counts = list(dict.fromkeys(str(content.get("shards", 1)) for content in contents))
-    if len(counts) > 1:
-        raise UserError(f"shards: got '{','.join(counts)}'; accepted: one number")
-    first = contents[0]
-    divided = first.get("shard") is not None or first.get("dry_run") or not counts[0].isdecimal()
-    return 1 if divided else int(counts[0])
 
 
 def _refuse_untyped_online(words: Sequence[str], content: Mapping[str, Any]) -> None:

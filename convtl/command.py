@@ -27,8 +27,8 @@ from convtl.secrets import redact, redacted
 from convtl.study.grid import Trial, expand
 from convtl.study.materials import Materials
 from convtl.study.runner import unfinished
-from convtl.study.shares import REPORT, Part, check_shard, own_trials, unshared
 from convtl.study.store import RowStore
+from convtl.study.study import REPORT_ONLY, Scope
 from convtl.training.devices import leave_accelerators, use_all_cores
 
 
@@ -64,25 +64,23 @@ def _sweep(invocation: Invocation) -> int:
     """Check every point, launch the jobs, and report on all of them together."""
     check_backend()
     for job in invocation.contents:
-        check_shard(parse(job))
-    studies = list({repr(unshared(job)): unshared(job) for job in invocation.contents}.values())
+        parse(job)
+    jobs = [{**job, "worker": None} for job in invocation.contents]
+    studies = list({repr(job): job for job in jobs}.values())
     expanded = [expand(parse(study)) for study in studies]
     trials = [trial for _, points in expanded for trial in points]
     config = expanded[0][0]
     claims_of(config.scorecard)
     whole, command = whole_of(studies, trials), invocation.command
     if config.dry_run:
-        shares = {key: invocation.contents[0][key] for key in ("shards", "shard")}
-        return max(
-            run_study({**study, **shares}, command) for study in ([whole] if whole else studies)
-        )
+        return max(run_study(study, command) for study in ([whole] if whole else studies))
     missing = unfinished(trials, RowStore(out_folder(config)))
     Materials(cache_of(config), lambda line: None).check(missing)
     codes = _launch(
         invocation, _Job(whole, command, str(Path.cwd()), os.getpid()), out_folder(config)
     )
     if whole is not None and any(code != 2 for code in codes):
-        codes.append(run_study(whole, command, REPORT))
+        codes.append(run_study(whole, command, REPORT_ONLY))
     return max(codes)
 
 
@@ -93,7 +91,7 @@ def whole_of(studies: Sequence[dict[str, Any]], trials: Sequence[Trial]) -> dict
     only if its trials are just those of the points.
 
     Args:
-      studies: what the points are composed to, each once and without shares.
+      studies: what the points are composed to, each once and without `worker`.
       trials: those of all points.
     """
     varied = _varied(studies)
@@ -181,9 +179,8 @@ class _Job:
         if self.whole is None:
             return run_study(content, self.command)
         use_all_cores()  # before `expand` touches JAX
-        config, trials = expand(parse(content))
-        share = own_trials(config, trials, Materials(cache_of(config), lambda line: None))
-        return run_study(self.whole, self.command, Part(share, reports="never"))
+        scope = frozenset(trial.id for trial in expand(parse(content))[1])
+        return run_study(self.whole, self.command, Scope(scope, reports=False))
 
 
 def _launch_here(invocation: Invocation, job: _Job, out: Path) -> list[tuple[int, str]]:

@@ -1,6 +1,5 @@
 """Conduct one composed study: run what is missing of it, or of a part of it, and report it."""
 
-import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -28,9 +27,8 @@ from convtl.study.locks import one_at_a_time
 from convtl.study.record import make_record, write_record
 from convtl.study.rows import FINAL
 from convtl.study.runner import Outcome
-from convtl.study.shares import ALL, Part, check_shard, own_trials, unshared
 from convtl.study.store import saying_what_is_saved
-from convtl.study.study import Study
+from convtl.study.study import ALL, Scope, Study
 from convtl.tracking import MAX_ROWS, Tracker, open_tracker, tracking_errors
 from convtl.training.devices import device_line, devices_as, peak_memory_gib, use_all_cores
 
@@ -45,11 +43,11 @@ def cache_of(config: Config) -> Cache:
     return Cache(folder("cache", config.cache) if config.cache else default_root())
 
 
-def run_study(content: Mapping[str, Any], command: str, part: Part | None = None) -> int:
+def run_study(content: Mapping[str, Any], command: str, scope: Scope = ALL) -> int:
     """Run one composed study, or a part of it; return the exit code (1 if trials failed).
 
     Args:
-      part: what this process does; by default what `shards` and `shard` say.
+      scope: what this process does of it.
 
     Raises:
       UserError: something that was asked for cannot be done; nothing was trained.
@@ -64,12 +62,8 @@ def run_study(content: Mapping[str, Any], command: str, part: Part | None = None
             prepare_jax()
             config, trials = expand(whole)
             claims_of(config.scorecard)
-            check_shard(config)
-            study = Study(config, trials, out_folder(config), cache_of(config), part or ALL)
-            if part is None and not config.dry_run and config.shards > 1:
-                share = own_trials(config, trials, study.materials)
-                study.part = Part(share, reports="last")
-            return _conduct(study, unshared(content), command)
+            study = Study(config, trials, out_folder(config), cache_of(config), scope)
+            return _conduct(study, {**content, "worker": None}, command)
 
 
 def _conduct(study: Study, content: dict[str, Any], command: str) -> int:
@@ -89,7 +83,7 @@ def _conduct(study: Study, content: dict[str, Any], command: str) -> int:
 
 def _count(study: Study) -> tuple[int, int]:
     """Return how many of this process's trials are done, and how many there are."""
-    total = len(distinct(study.part.of(study.trials)))
+    total = len(distinct(study.scope.of(study.trials)))
     return total - len(study.unfinished()), total
 
 
@@ -105,8 +99,8 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
             with storage_errors("cache", study.cache.root):
                 study.cache.root.mkdir(parents=True, exist_ok=True)
         store.prepare()
-        # Each part is tracked by a run of its own.
-        part = {"part": digest(sorted(study.part.trials))} if study.part.trials else {}
+        # Each scope is tracked by a run of its own.
+        part = {"part": digest(sorted(study.scope.trials))} if study.scope.trials else {}
         progress.tracker = open_tracker(
             config.tracking, config.study or "trials", content | part, store.out
         )
@@ -115,7 +109,7 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
     wall = time.perf_counter() - began
     with tracking_errors(progress.tracker):
         report = _report(study, record, wall if outcome.ran else None)
-        if study.part.works:
+        if study.scope.works:
             memory = f"peak memory {peak_memory_gib():.1f} GiB"
             print(f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, {memory}")
         else:
@@ -136,10 +130,10 @@ def _train(
     store, trials = study.store, study.trials
     broadcast_from_primary(lambda: "ready")  # what other processes read is written
     record = make_record(content, trials, command, device_line())
-    record |= {} if study.part.works else run_on(store.out, record)
+    record |= {} if study.scope.works else run_on(store.out, record)
     write_record(store.out, record)
     if progress.tracker is not None:
-        ids = {trial.id for trial in study.part.of(trials)}
+        ids = {trial.id for trial in study.scope.of(trials)}
         rows = [row for id, row in study.rows.items() if id in ids and row["status"] in FINAL]
         progress.tracker.begin(rows)
     try:
@@ -148,7 +142,7 @@ def _train(
         with suppress(StorageError):  # then there is something else to be said
             write_table(store.out, study.rows.values())
         raise
-    if study.part.works:
+    if study.scope.works:
         with one_at_a_time(store.out, "around"):  # the first process does it for the others
             if outcome.ran or lacks_samples(store.out, trials, study.config.domains):
                 save_samples(store.out, trials, study.materials)
@@ -166,18 +160,10 @@ def _count_all(study: Study) -> list[str]:
 
 def _report(study: Study, record: Mapping[str, Any], wall: float | None) -> Path | None:
     """Build the report, if that is for this process to do; processes on one folder take turns."""
-    part, store = study.part, study.store
-    if part.reports == "never":
+    if not study.scope.reports:
         return None
-    with one_at_a_time(store.out, "report"):
-        left = len({trial.id for trial in study.trials} - store.finished() - store.failed)
-        if part.reports == "last" and left:
-            print(
-                f"{left} trials of other shares are not finished: the last share to end makes the report; "
-                f"python -m convtl.report out={shlex.quote(str(store.out))} makes one of what there is"
-            )
-            return None
-        report, lines = build(store, study.config, record, wall if part.trials is None else None)
+    with one_at_a_time(study.store.out, "report"):
+        report, lines = build(study.store, study.config, record, wall)
     print(lines)
     return report
 
@@ -185,7 +171,7 @@ def _report(study: Study, record: Mapping[str, Any], wall: float | None) -> Path
 def _track_results(
     study: Study, tracker: Tracker, outcome: Outcome, report: Path | None, wall: float
 ) -> None:
-    trials = study.part.of(study.trials) if study.part.works else study.trials
+    trials = study.scope.of(study.trials) if study.scope.works else study.trials
     every = study.rows
     rows = [every[trial.id] for trial in distinct(trials) if trial.id in every]
     summary = {"trials": len(rows), "failed": len(outcome.failed), "seconds": wall}

@@ -8,7 +8,7 @@ HELP = """usage: python -m convtl.run [+experiment=NAME] [KEY=VALUE ...] [-m] [-
 Any axis takes one value or a list; the study is their product, and only what is missing is run.
   model source target regime depth n_per_class updates replicate   axes
   replicates=N out=DIR cache=DIR debug=smoke dry_run=true save=best tracking.mode=offline   around them
-  shards=4 -m hydra/launcher=slurm, devices=2, checkpoint_minutes=5   where and how it runs
+  -m worker=0,1,2,3 hydra/launcher=slurm, devices=2, checkpoint_minutes=5   where and how it runs
 --cfg job prints the composed config and runs nothing.
 Examples:
   python -m convtl.run +experiment=finetune_depth

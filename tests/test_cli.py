@@ -52,7 +52,7 @@ WRONG = [
     ),
     ("replicates=0", "replicates: got 0; accepted: at least 1"),
     ("blocks=foo", "blocks: got 'foo'; accepted: keys with values"),
-    ("~shards", "shards: missing"),
+    ("~save", "save: missing"),
     ("lr=-1", "lr: got -1; accepted: more than 0"),
     ("+nosuchkey=1", "nosuchkey: unknown key."),
     ("optim.nosuch=1", "optim.nosuch: unknown key; accepted: kind, b1"),

@@ -1,4 +1,4 @@
-"""`-m` and shares: many jobs on one `out`, and afterwards the table, record and report of the unsplit study."""
+"""`-m` and workers: many jobs on one `out`, and afterwards the table, record and report of the unsplit study."""
 
 import csv
 import shlex
@@ -14,7 +14,6 @@ from convtl.cli import read
 from convtl.command import whole_of
 from convtl.config.parsing import parse
 from convtl.study.grid import expand
-from convtl.study.shares import unshared
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def records(out: str) -> list[dict]:
     [
         ("target=cyrillic,greek", {"target": ["cyrillic", "greek"]}),
         ("target=cyrillic,greek depth=[1,2],3", {"depth": [1, 2, 3]}),
-        ("depth=1,2 shards=2 shard=0,1 hydra/launcher=basic", {"depth": [1, 2], "shards": 1}),
+        ("depth=1,2 worker=0,1 hydra/launcher=basic", {"depth": [1, 2], "worker": None}),
         ("depth=1", {"depth": 1}),
         ("norm_mode=train,frozen", {"axes": {"norm_mode": ["train", "frozen"]}}),
         (
@@ -70,28 +69,17 @@ def records(out: str) -> list[dict]:
     ],
 )
 def test_points_of_a_sweep_are_parts_of_one_study_where_there_is_one(words, merged) -> None:
-    studies = [unshared(content) for content in read(["-m", *words.split()]).contents]
+    studies = [content | {"worker": None} for content in read(["-m", *words.split()]).contents]
     distinct = list({repr(study): study for study in studies}.values())
     whole = whole_of(distinct, [trial for study in distinct for trial in expand(parse(study))[1]])
     assert (whole is None) == (merged is None)
     assert merged is None or merged.items() <= whole.items()
 
 
-def test_shards_alone_are_a_job_each() -> None:
-    def shares(*words: str) -> list[int | None]:
-        return [content["shard"] for content in read(["-m", *words]).contents]
-
-    assert shares("depth=1", "shards=3") == [0, 1, 2]
-    assert shares("depth=1,2", "shards=2") == [0, 1, 0, 1]
-    assert shares("shards=3", "shard=0,2") == [0, 2]
-    for words in (["depth=1"], ["shards=1"], ["shards=3", "dry_run=true"]):
-        assert shares(*words) == [None]
-
-
 def test_the_recorded_command_is_that_of_the_whole_study() -> None:
-    words = ["depth=1,2", "shards=3", "++shard=1", "hydra.verbose=true", "hydra/launcher=basic"]
+    words = ["depth=1,2", "worker=0,1", "hydra.verbose=true", "hydra/launcher=basic"]
     assert read(["-m", *words]).command == "python -m convtl.run -m depth=1,2"
-    assert read(["out=a b", "shards=3", "shard=1"]).command == "python -m convtl.run 'out=a b'"
+    assert read(["out=a b", "worker=1"]).command == "python -m convtl.run 'out=a b'"
 
 
 # --- wrong input ------------------------------------------------------------------------------------
@@ -100,15 +88,9 @@ def test_the_recorded_command_is_that_of_the_whole_study() -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("shards=2", "shard: missing; accepted: 0 to 1, or -m, which makes a job of each"),
-        ("shards=2 shard=2", "shard: got 2; accepted: 0 to 1 with shards=2"),
-        ("shard=1", "shard: got 1; accepted: with shards=N, from 0 to N-1"),
-        ("shards=0", "shards: got 0; accepted: at least 1"),
-        ("shards=x", "shards: got 'x'; accepted: a whole number"),
-        ("shards=2 shard=-1", "shard: got -1; accepted: at least 0"),
-        ("-m shards=2 shard=0,2", "shard: got 2; accepted: 0 to 1 with shards=2"),
-        ("-m shards=2,3", "shards: got '2,3'; accepted: one number"),
-        ("-m shards=x", "shards: got 'x'; accepted: a whole number"),
+        ("worker=0,1", "worker: got '0,1'; accepted: one value or a list, such as"),
+        ("-m worker=0,x", "worker: got 'x'; accepted: a whole number"),
+        ("shards=2", "shards: unknown key. It is now -m worker=0,1,..."),
         (
             "-m hydra/launcher=slrm",
             "hydra/launcher: unknown name 'slrm'; known: basic, processes, ray_tasks, slurm, "
@@ -121,7 +103,7 @@ def test_the_recorded_command_is_that_of_the_whole_study() -> None:
         ("-m hydra/launcher=processes hydra.launcher.nosuch=1", "configuration: "),
     ],
 )
-def test_wrong_shares_and_launchers_are_one_line(commands, tmp_path, words, line) -> None:
+def test_wrong_workers_and_launchers_are_one_line(commands, tmp_path, words, line) -> None:
     if "processes" in words:
         pytest.importorskip(
             "hydra_plugins.hydra_joblib_launcher", reason="extra `joblib` is not installed"
@@ -143,46 +125,26 @@ def test_a_launcher_that_is_not_installed_names_its_extra(
     commands, monkeypatch, launcher, extra
 ) -> None:
     monkeypatch.setattr("convtl.cli.find_spec", lambda name: None)
-    said = commands.tiny(*STUDY, "-m", "shards=2", f"hydra/launcher={launcher}").line
+    said = commands.tiny(*STUDY, "-m", f"hydra/launcher={launcher}").line
     assert said == f"hydra/launcher: '{launcher}' is not installed: pip install -e '.[{extra}]'"
 
 
-def test_a_dry_run_shows_the_shares(commands, tmp_path) -> None:
-    for words in (("shards=2",), ("-m", "shards=2"), ("-m", "shards=2", "depth=1,5")):
+def test_a_dry_run_of_a_sweep_is_that_of_the_study(commands, tmp_path) -> None:
+    for words in (("worker=1",), ("-m", "worker=0,1"), ("-m", "worker=0,1", "depth=1,5")):
         said = commands.tiny(*STUDY, "out=o", "dry_run=true", *words).out
-        assert "3 trials: 0 done, 3 to run" in said
-        assert "shard=0: " in said
-        assert "shard=1: " in said
-        assert "% of the study's cost" in said
+        assert said.count("3 trials: 0 done, 3 to run") == 1
     assert not list(tmp_path.iterdir())
 
 
 # --- what is left behind ----------------------------------------------------------------------------
 
 
-def test_shares_one_after_another_end_in_the_unsplit_study(commands) -> None:
-    for index in (1, 0):
-        done = commands.tiny(*STUDY, "out=shared", "shards=2", f"shard={index}")
-        assert done.code == 0, done.err
-        assert Path("shared/report.html").exists() == (index == 0), (
-            "the last share makes the report"
-        )
-        assert ("trials of other shares are not finished" in done.out) == (index == 1)
-    assert commands.tiny(*STUDY, "out=plain").code == 0
-    assert table("shared") == table("plain")
-    assert records("shared") == [
-        {**r, "command": r["command"].replace("plain", "shared")} for r in records("plain")
-    ]
-    again = commands.tiny(*STUDY, "out=shared", "shards=2", "shard=0")
-    assert "0 trials run" in again.out
-
-
 @pytest.mark.parametrize(
     "words",
     [
-        pytest.param(("shards=9",), marks=pytest.mark.slow),
+        pytest.param(("worker=0,1,2",), marks=pytest.mark.slow),
         ("depth=1,5",),
-        pytest.param(("shards=2", "depth=1,5"), marks=pytest.mark.slow),
+        pytest.param(("worker=0,1", "depth=1,5"), marks=pytest.mark.slow),
     ],
 )
 def test_a_sweep_ends_in_the_unsplit_study(commands, words) -> None:

@@ -20,6 +20,8 @@ RENAMED = {
     "kept": "n_transferred=...",
     "validation": "validation_per_class=...",
     "protocol": "recipe=...",
+    "shards": "-m worker=0,1,...",
+    "shard": "-m worker=0,1,...",
 }
 """Keys of the first version -> how they are given now."""
 _CONFIG = TypeAdapter(Config)

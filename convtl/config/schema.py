@@ -39,7 +39,6 @@ from convtl.config.values import (
     Positive,
     Rates,
     RunsPerDevice,
-    Shards,
     Text,
     Values,
     listed,
@@ -227,10 +226,8 @@ class Config:
     advice: Annotated[Flag, Runtime()]
     """say in the report, if it has no scorecard, how deep to fine-tune and what more images would bring"""
     save: Annotated[Literal["none", "best"], Runtime()]
-    shards: Annotated[Shards, Runtime()]
-    """shares of the trials, for as many processes; the study, its rows and its report are the same"""
-    shard: Annotated[Natural | None, Runtime()]
-    """which share this process runs, from 0; null: all, or with -m one job for each"""
+    worker: Annotated[Natural | None, Runtime(), Neutral(None)]
+    """one of several processes that share the work by their locks; with -m a job for each of its values"""
     out: Annotated[Text | None, Runtime()]
     cache: Annotated[Text | None, Runtime()]
     path: Annotated[Text | None, Runtime()]

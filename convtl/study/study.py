@@ -1,6 +1,7 @@
 """A study: its trials, the folder of their rows, and what running it takes."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from convtl.config.schema import Config
@@ -11,7 +12,6 @@ from convtl.study.materials import Materials
 from convtl.study.measurements import measure_study
 from convtl.study.rows import Row
 from convtl.study.runner import Outcome, run_trials, unfinished
-from convtl.study.shares import ALL, Part, describe_shares
 from convtl.study.store import RowStore
 from convtl.training.devices import chosen_layout
 from convtl.training.pretrain import KIND, SourceRequest
@@ -20,13 +20,37 @@ _ASSUMED_FLOPS = 3e10
 """A second, where no row tells: LeNet-5 on 2 cores ran at 2 to 5e10 (batch 32, 8 runs)."""
 
 
+@dataclass(frozen=True)
+class Scope:
+    """What a process does of a study; by default all of it.
+
+    Attributes:
+      trials: ids of the trials that it runs; None is all, an empty set leaves only the report.
+      reports: whether it makes the report.
+    """
+
+    trials: frozenset[str] | None = None
+    reports: bool = True
+
+    @property
+    def works(self) -> bool:
+        return self.trials is None or bool(self.trials)
+
+    def of(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Those of a study's trials that this process runs."""
+        return [trial for trial in trials if self.trials is None or trial.id in self.trials]
+
+
+ALL, REPORT_ONLY = Scope(), Scope(frozenset())
+
+
 class Study:
     """A set of trials in one folder.
 
     Args:
       config, trials: as `convtl.study.grid.expand` returns them.
       out: folder of the results; made when it is written to.
-      part: what this process runs of it.
+      scope: what this process does of it.
 
     Attributes:
       say: takes a line about slow work; silent until it is set.
@@ -34,9 +58,9 @@ class Study:
     """
 
     def __init__(
-        self, config: Config, trials: Sequence[Trial], out: Path, cache: Cache, part: Part = ALL
+        self, config: Config, trials: Sequence[Trial], out: Path, cache: Cache, scope: Scope = ALL
     ) -> None:
-        self.config, self.trials, self.part, self.cache = config, list(trials), part, cache
+        self.config, self.trials, self.scope, self.cache = config, list(trials), scope, cache
         self.store = RowStore(out)
         self.nets = out / "nets" if config.save == "best" else None
         self.say: Callable[[str], None] = lambda line: None
@@ -48,8 +72,8 @@ class Study:
         return self.store.read()
 
     def unfinished(self) -> list[Trial]:
-        """Trials of this process's part that are still to be run, each once."""
-        return unfinished(self.part.of(self.trials), self.store, self.nets)
+        """Trials of this process's scope that are still to be run, each once."""
+        return unfinished(self.scope.of(self.trials), self.store, self.nets)
 
     def check(self) -> None:
         """Refuse trials whose data do not suffice, before anything is trained or written.
@@ -60,9 +84,9 @@ class Study:
         self.materials.check(self.unfinished())
 
     def run(self, watcher: Watcher) -> Outcome:
-        """Run what is missing of this process's part, and append the rows."""
+        """Run what is missing of this process's scope, and append the rows."""
         self.say = watcher.working_on
-        trials = self.part.of(self.trials)
+        trials = self.scope.of(self.trials)
         return run_trials(trials, self.store, self.materials, watcher, self.nets)
 
     def measure(self) -> None:
@@ -82,7 +106,7 @@ class Study:
     def plan(self) -> list[str]:
         """Describe trials, programs, cost, what is done or cached, and expected time."""
         self.check()
-        missing, total = self.unfinished(), len(distinct(self.part.of(self.trials)))
+        missing, total = self.unfinished(), len(distinct(self.scope.of(self.trials)))
         groups = grouped(self.materials, missing)
         for recipe in groups:
             chosen_layout().check(recipe.batch_size)
@@ -96,7 +120,6 @@ class Study:
             f"{len(cached)} source nets: {sum(cached)} cached, {cached.count(False)} to train",
             f"{flops:.3g} floating-point operations in training, at least",
             f"about {flops / speed / 60:.1f} min at {speed:.2g} a second ({origin}), pretraining not counted",
-            *describe_shares(self.config.shards, self.trials, self.materials),
         ]
 
     def _speed(self) -> tuple[float, str]:

@@ -54,8 +54,8 @@ def devices_as(config: DevicesConfig) -> Iterator[None]:
     global _config
     if jax.distributed.is_initialized() and config.split != "batch":
         raise UserError(
-            f"devices: got '{config.split}' with distributed; accepted: batch (for a study of many trials start each "
-            "process by itself, with shards=N shard=I)"
+            f"devices: got '{config.split}' with distributed; accepted: batch (for a study of many trials start "
+            "each process by itself)"
         )
     if config.count is not None:
         _cpu_devices(config.count)

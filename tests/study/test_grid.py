@@ -183,8 +183,7 @@ AROUND = [
     ("devices.count", 3),
     ("distributed", "auto"),
     ("checkpoint_minutes", None),
-    ("shards", 4),
-    ("shard", 2),
+    ("worker", 2),
     ("data.memory_gb", 1.0),
     ("weights.imagenet_mobilenet_v2.size", 160),
 ]
