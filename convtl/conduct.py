@@ -74,7 +74,9 @@ def _conduct(study: Study, content: dict[str, Any], command: str) -> int:
     if not is_primary():  # it trains with process 0, and writes nothing
         study.check()
         broadcast_from_primary(lambda: "ready")
-        return 1 if study.run(Progress(0, 0, silent=True)).failed else 0
+        failed = study.run(Progress(0, 0, silent=True)).failed
+        study.measure()
+        return 1 if failed else 0
     with saying_what_is_saved(study.store, lambda: _count(study)):
         code = _run(study, content, command)
         study.store.sweep()  # what others left that were killed at the end

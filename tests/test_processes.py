@@ -17,6 +17,7 @@ import tiny
 
 from convtl.runtime.processes import any_process, broadcast_from_primary, is_distributed, is_primary
 from convtl.storage.cache import default_root
+from convtl.study.measurements.similarity import read_similarity
 from convtl.study.store import RowStore
 
 STUDY = (
@@ -153,6 +154,17 @@ def test_two_processes_leave_the_rows_of_one(pair, tmp_path) -> None:
         assert two[name]["subset_digest"] == row["subset_digest"]
         assert two[name]["test_nll"] == pytest.approx(row["test_nll"], rel=1e-3)
         assert two[name]["frozen_ok"]
+
+
+@pytest.mark.slow
+def test_a_finished_study_is_measured_with_all_processes(pair, tmp_path) -> None:
+    """Source nets that no trial loads any more are loaded by all processes, or none."""
+    words = (*STUDY, "depth=1", "lr=1e-2", "source=latin", "domains.cyrillic.per_class.train=24")
+    for measure in ("[]", "distances"):
+        both = pair("o", *words, f"measure={measure}")
+        assert both.wait(300) == [0, 0], both.said(0) + both.said(1)
+    (measures,) = read_similarity(tmp_path / "o").values()
+    assert {"mmd2", "leep"} <= measures.keys()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from convtl.study.grid import Trial, distinct
 from convtl.study.group import Group, Watcher, grouped, trial_flops
 from convtl.study.locks import TrialLocks
 from convtl.study.materials import Materials
-from convtl.study.measurements import measure_trial, missing_columns
+from convtl.study.measurements.movement import measure_movement
 from convtl.study.nets import net_name, save_net
 from convtl.study.store import CHECKPOINTS, RowStore
 from convtl.study.summary import describe
@@ -45,12 +45,14 @@ class Outcome:
 def unfinished(points: Sequence[Trial], store: RowStore, nets: Path | None = None) -> list[Trial]:
     """Trials without a final row, or that lack a measurement or a net; each once."""
     finished = store.finished()
-    measured = missing_columns(points, store)
+    rows = store.read() if any("movement" in trial.settings.measure for trial in points) else {}
 
     def complete(trial: Trial) -> bool:
         if trial.id not in finished or trial.id in store.diverged:
             return trial.id in finished
-        return trial.id not in measured and (nets is None or (nets / net_name(trial)).exists())
+        if "movement" in trial.settings.measure and not rows[trial.id].get("moved"):
+            return False
+        return nets is None or (nets / net_name(trial)).exists()
 
     return [trial for trial in distinct(points) if not complete(trial)]
 
@@ -191,14 +193,13 @@ class _Runner:
         self.outcome.ran += 1
         if not is_primary():
             return
-        added = {}
-        if net is not None:
-            added = measure_trial(self._store.out, trial, self._materials, net)
-            row |= added
-            if self._nets is not None:
-                levels = self._materials.domain(trial.settings, trial.target).levels
-                save_net(self._nets, trial, self._materials.network(trial), net, row, levels)
-        if added or trial.id not in self._store.finished():  # else only its net was missing
+        if net is not None and "movement" in trial.settings.measure:
+            row["moved"] = measure_movement(self._store.out, trial, self._materials, net)
+        if net is not None and self._nets is not None:
+            levels = self._materials.domain(trial.settings, trial.target).levels
+            save_net(self._nets, trial, self._materials.network(trial), net, row, levels)
+        # Else only its net was missing.
+        if "moved" in row or trial.id not in self._store.finished():
             self._store.append(row)
         self._checkpoints.remove(trial.id)
         self._locks.release([trial.id])

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convtl.config.schema import Config
+from convtl.runtime.processes import is_primary
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial, distinct
 from convtl.study.group import Watcher, grouped, trial_flops
 from convtl.study.materials import Materials
-from convtl.study.measurements import measure_study
+from convtl.study.measurements.similarity import measure_similarity
 from convtl.study.rows import Row
 from convtl.study.runner import Outcome, run_trials, unfinished
 from convtl.study.store import RowStore
 from convtl.training.devices import chosen_layout
 from convtl.training.pretrain import KIND, SourceRequest
+from convtl.training.probe_table import run_gradients
 
 _ASSUMED_FLOPS = 3e10
 """A second, where no row tells: LeNet-5 on 2 cores ran at 2 to 5e10 (batch 32, 8 runs)."""
@@ -90,8 +92,14 @@ class Study:
         return run_trials(trials, self.store, self.materials, watcher, self.nets)
 
     def measure(self) -> None:
-        """Take the measurements of the study as a whole that the folder does not hold yet."""
-        measure_study(self.config, self.trials, self.materials, self.store.out, self.say)
+        """Take the measurements of the study as a whole that the folder does not hold yet.
+
+        Several processes must all call it: source nets are loaded or pretrained together.
+        """
+        if "gradients" in self.config.measure and is_primary():
+            run_gradients(self.config, self.store.out, self.cache, self.say)
+        if "distances" in self.config.measure:
+            measure_similarity(self.trials, self.materials, self.store.out, self.say)
 
     def sources(self) -> dict[str, bool]:
         """Key of each source net to be pretrained -> whether it is in the cache."""

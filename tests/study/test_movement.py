@@ -70,11 +70,6 @@ def test_maps_are_what_the_units_say_however_many_images_there_are(network, vari
     assert all(np.array_equal(alone[unit], found[unit][:2]) for unit in UNITS)
 
 
-def test_without_images_there_is_nothing_to_say(network, variables) -> None:
-    with pytest.raises(ValueError, match="no images"):
-        unit_outputs(network, variables, images(1)[:0])
-
-
 def test_rows_tell_that_trained_units_moved_and_frozen_ones_did_not(tmp_path) -> None:
     tiny.run(tmp_path, tiny.trials("measure=movement", "depth=[2,5]", "source=[latin,scratch]"))
     rows = tiny.table(tmp_path)

@@ -4,7 +4,7 @@ Kept in `feature_maps/TRIAL.npz`: enough to draw a report's pictures again when 
 """
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,26 +58,26 @@ def write_maps(
     variables: tuple[Variables, Variables],
     outputs: tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]],
     labels: Int[np.ndarray, " n"],
-    about: Mapping[str, Any],
+    pictures: UInt8[np.ndarray, "k height width channels"],
+    classes: Sequence[str],
 ) -> None:
     """Write the maps of a trial.
 
     Args:
       variables: before and after tuning.
       outputs: of the units, before and after, for images with these labels; one of each class first.
-      about: `images`, the first pictures as stored, and `classes`, the names of all classes.
+      pictures: the first of the images, as stored.
     """
-    first = network.weighted[0]
-    shape = network.shape_before(network.index(first))
-    pairs = {"kernels": [_kernels(net[first], shape) for net in variables]}
-    for unit in network.weighted:
+    units = network.weighted
+    pairs = {"kernels": [_kernels(net[units[0]]) for net in variables]}
+    for unit in units:
         kind = "maps" if outputs[0][unit].ndim == 4 else "means"
         pairs[f"{kind}/{unit}"] = [_excerpt(net[unit], labels) for net in outputs]
-    shares = [[between_classes(net[unit], labels) for unit in network.weighted] for net in outputs]
+    shares = [[between_classes(net[unit], labels) for unit in units] for net in outputs]
     arrays: dict[str, Any] = {
-        "images": about["images"],
-        "classes": np.asarray(about["classes"][:_CLASSES]),
-        "units": np.asarray(network.weighted),
+        "images": pictures,
+        "classes": np.asarray(classes[:_CLASSES]),
+        "units": np.asarray(units),
         "shares": np.asarray(shares, np.float32),
         **{name: np.asarray(pair, np.float16) for name, pair in pairs.items()},
     }
@@ -89,26 +89,26 @@ def read_maps(out: Path, trial: str) -> FeatureMaps | None:
     """What is kept of a trial; None if there is nothing, or nothing that can be read."""
     try:
         with (out / FOLDER / f"{trial}.npz").open("rb") as raw, np.load(raw) as file:
-            arrays = {name: file[name] for name in file.files}
+            arrays = dict(file)
         units = tuple(map(str, arrays["units"]))
-        pairs = {name: tuple(arrays[name].astype(np.float32)) for name in arrays if "/" in name}
-        before, after = arrays["shares"].tolist()
-        kernels = tuple(arrays["kernels"].astype(np.float32))
+        pairs: dict[str, dict[str, Pair]] = {"maps": {}, "means": {}, "kernels": {}}
+        for name, pair in arrays.items():
+            kind, _, unit = name.partition("/")
+            if kind in pairs:
+                before, after = pair.astype(np.float32)
+                pairs[kind][unit] = before, after
+        kernels = pairs["kernels"][""]
         return FeatureMaps(
             images=arrays["images"],
             classes=tuple(map(str, arrays["classes"])),
             units=units,
             kernels=kernels if kernels[0].size else None,
-            maps=_of_kind(pairs, "maps/"),
-            means=_of_kind(pairs, "means/"),
-            shares=dict(zip(units, zip(before, after, strict=True), strict=True)),
+            maps=pairs["maps"],
+            means=pairs["means"],
+            shares=dict(zip(units, zip(*arrays["shares"].tolist(), strict=True), strict=True)),
         )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-
-
-def _of_kind(pairs: Mapping[str, Any], kind: str) -> dict[str, Pair]:
-    return {n.removeprefix(kind): pair for n, pair in pairs.items() if n.startswith(kind)}
 
 
 def _excerpt(outputs: np.ndarray, labels: Int[np.ndarray, " n"]) -> np.ndarray:
@@ -123,11 +123,9 @@ def _excerpt(outputs: np.ndarray, labels: Int[np.ndarray, " n"]) -> np.ndarray:
     return np.asarray([[x.mean(0) for x in half] for half in halves])
 
 
-def _kernels(variables: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
-    """(filters, height, width) of a unit's weights; empty if they have no such form."""
+def _kernels(variables: Mapping[str, Any]) -> np.ndarray:
+    """(filters, height, width) of a convolution's weights; empty for other units."""
     for leaf in map(np.asarray, jax.tree.leaves(variables.get("params", {}))):
-        if leaf.ndim == 2 and len(leaf) == np.prod(shape):
-            leaf = leaf.reshape(*shape, -1)
         if leaf.ndim == 4:
             return np.moveaxis(leaf.mean(2), -1, 0)[:_CHANNELS]
     return np.empty(0)

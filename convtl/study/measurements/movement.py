@@ -1,6 +1,6 @@
 """How far each unit of a net moved in fine-tuning: its weights, and its outputs."""
 
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ def measure_movement(
     before, after = (unit_outputs(network, net, images[rows]) for net in variables)
     if trial.replicate == min(trial.settings.replicate or (0,)):
         pictures = data.pixels("validation", data.draw.validation[rows[:PICTURES]])
-        about = {"images": pictures, "classes": data.class_names}
-        write_maps(out, trial.id, network, variables, (before, after), labels[rows], about)
+        seen = (labels[rows], pictures, data.class_names)
+        write_maps(out, trial.id, network, variables, (before, after), *seen)
     return moved(variables, (before, after))
 
 
@@ -57,27 +57,16 @@ def moved(
       there is no such number: a head of zeros has no size, and its outputs do not vary.
     """
     old, new = outputs
-    before, after = ({unit: net[unit] for unit in old} for net in variables)
-    steps = weight_displacement(before, after)
+    steps = weight_displacement(*({unit: net[unit] for unit in old} for net in variables))
     with threadpool_limits(1):  # as in `convtl.study.measurements.similarity`
-        return {
-            unit: [_number(steps[unit]), _number(linear_cka(old[unit], new[unit]))] for unit in old
-        }
+        pairs = {unit: (steps[unit], linear_cka(old[unit], new[unit])) for unit in old}
+    return {u: [x if np.isfinite(x) else None for x in pair] for u, pair in pairs.items()}
 
 
 def unit_outputs(
     network: Network, variables: Variables, images: Float[np.ndarray, "n height width channels"]
 ) -> Outputs:
-    """Outputs of each unit with weights, in inference mode.
-
-    Args:
-      images: as the net takes them.
-
-    Raises:
-      ValueError: no images.
-    """
-    if not len(images):
-        raise ValueError("no images")
+    """Outputs of each unit with weights, in inference mode, for images as the net takes them."""
     forward = _forward(network)
     on_device = jax.device_put({unit: variables[unit] for unit in network.names})
     pieces = [
@@ -90,12 +79,8 @@ def unit_outputs(
 @lru_cache(maxsize=16)
 def _forward(network: Network) -> Any:
     """Variables and images -> outputs of the units with weights; each compiles once."""
-    return jax.jit(partial(_outputs, network))
 
+    def outputs(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+        return network.apply(variables, images, taps=network.weighted)[2]
 
-def _outputs(network: Network, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-    return network.apply(variables, images, taps=network.weighted)[2]
-
-
-def _number(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+    return jax.jit(outputs)

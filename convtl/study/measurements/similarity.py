@@ -1,4 +1,4 @@
-"""How similar a source is to a target (`similarity.jsonl` in `out`).
+"""How similar a source is to a target (`similarity.json` in `out`).
 
 Distances between the images, in a space that no net had a hand in, may test claims about similarity.
 Estimators from the source net's features predict where to transfer from; a probe of frozen features is
@@ -9,7 +9,6 @@ replicate, and looked up by the rows.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ from convtl.measure import distance, transferability
 from convtl.measure.metrics import log_softmax
 from convtl.measure.space import pixel_space
 from convtl.models.network import Network, Variables
+from convtl.runtime.processes import broadcast_from_primary, is_primary
+from convtl.storage.files import written
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
 from convtl.study.sources import source_name
@@ -32,21 +33,15 @@ from convtl.study.summary import describe
 from convtl.training.features import Forward
 from convtl.training.pretrain import SourceRequest
 
-FILE = "similarity.jsonl"
+FILE = "similarity.json"
 PER_CLASS = 20
 """Images of a class, at most: 240 for 12 classes, which one chunk of a forward pass holds."""
 MOST = 600
 """Images of a side, at most; exact transport takes about n^3."""
-_THREADS = 1
-"""Of linear algebra: on matrices this small more take up to 100 times as long, and change the last bits."""
-_FEWEST = 2
-"""Images of a side that a distance needs."""
 
 DISTANCES = ("mmd2", "otdd")
 ESTIMATORS = ("leep", "logme", "knn", "linear_probe")
 _PLACE = ("model", "source", "similarity", "target", "replicate")
-
-Say = Callable[[str], None]
 
 
 def data_distances(
@@ -59,7 +54,6 @@ def data_distances(
 
     From either side the first `PER_CLASS` images of each class, at most `MOST`, and equally many from both
     (the bias of `otdd` depends on it). Images are standardised one by one, as for a net.
-    Takes about 0.1 s of one core for 240 images of 28x28 a side.
 
     Returns:
       `mmd2` (primary: without bias; may be a little below 0) and `otdd`: the columns `DISTANCES`. Both squared, in
@@ -73,7 +67,7 @@ def data_distances(
     chosen = [first_of_each(labels, count) for _, labels in sides]
     images = [standardise(side[0][rows]) for side, rows in zip(sides, chosen, strict=True)]
     labels = [np.asarray(side[1])[rows] for side, rows in zip(sides, chosen, strict=True)]
-    with threadpool_limits(_THREADS):
+    with threadpool_limits(1):  # more take up to 100 times as long here, and change the last bits
         source, target = map(pixel_space, images)
         return {
             "mmd2": distance.mmd2_unbiased(source, target),
@@ -87,15 +81,14 @@ def transferability_of(
     images: Float[np.ndarray, "n height width channels"],
     labels: Integer[np.ndarray, " n"],
 ) -> dict[str, float]:
-    """Estimators of how well a source net transfers to target images.
+    """Estimators of how well a source net transfers to target images; larger is better.
 
-    Larger is better. Features are what enters the head, source probabilities the softmax of the source's
-    own head. Of the images, the first `PER_CLASS` of each class, at most `MOST`.
+    Features are what enters the head, source probabilities the softmax of the source's own head. Of the
+    images, the first `PER_CLASS` of each class, at most `MOST`.
 
     Args:
       network: the source's, with its own head.
-      images: as the net takes them, which no trial uses.
-      labels: their classes; at least two, and two images of each.
+      images: as the net takes them; two at least of each of two classes at least.
 
     Returns:
       The columns `ESTIMATORS`.
@@ -109,7 +102,7 @@ def transferability_of(
     inner = body(variables, np.asarray(images)[rows])
     features = inner.reshape(len(inner), -1)
     probabilities = np.exp(log_softmax(head(variables, inner)))
-    with threadpool_limits(_THREADS):
+    with threadpool_limits(1):
         return {
             "leep": transferability.leep(probabilities, labels),
             "logme": transferability.logme(features, labels),
@@ -121,9 +114,9 @@ def transferability_of(
 def first_of_each(
     labels: Integer[np.ndarray, " n"], most: int | None = None
 ) -> Int[np.ndarray, " m"]:
-    """Rows of the first `PER_CLASS` images of each class.
+    """Rows of the first `PER_CLASS` images of each class, at most `most`.
 
-    The first of every class come before any second. Cut to `most`, so classes stay balanced to within one image.
+    The first of every class come before any second, so classes stay balanced to within one image.
     """
     labels = np.asarray(labels)
     by_class = np.argsort(labels, kind="stable")
@@ -141,74 +134,66 @@ def _body_and_head(network: Network) -> tuple[Forward, Forward]:
     return Forward(network, 0, last), Forward(network, last)
 
 
-# --- of a study ---------------------------------------------------------------------------------------
+def measure_similarity(
+    trials: Sequence[Trial], materials: Materials, out: Path, say: Callable[[str], None]
+) -> None:
+    """Take the measures that `out` does not hold; a kill loses at most one.
 
-
-def measure_similarity(trials: Sequence[Trial], materials: Materials, out: Path, say: Say) -> None:
-    """Take the measures that `out` does not hold; a kill loses at most one."""
-    entries = _entries(out)
-    largest: dict[tuple[Any, ...], int] = {}
+    Several processes load or pretrain source nets together: all of them must take part.
+    """
+    n_used: dict[tuple[Any, ...], int] = {}  # by target draw, but for the replicate
     places: dict[str, Trial] = {}
     for trial in sorted(trials, key=lambda trial: trial.n_per_class):
-        largest[_draw_of(trial)] = trial.n_per_class
+        n_used[trial.target, trial.settings.classes] = trial.n_per_class
         if not source_name(trial.source).fresh:
             places[place_of(describe(trial))] = trial
-    missing = {
-        place: trial
-        for place, trial in places.items()
-        if _to_measure(entries.get(place), largest[_draw_of(trial)])
-    }
+
+    def missing_places() -> list[str]:
+        entries = _entries(out)
+        most = {place: n_used[t.target, t.settings.classes] for place, t in places.items()}
+        return [p for p in places if p not in entries or entries[p].get("without", 0) > most[p]]
+
+    missing = broadcast_from_primary(missing_places)
     materials.sources.prepare(
-        missing.values(), lambda ready, of: say(f"fetching source nets ({ready} of {of} ready)")
+        [places[place] for place in missing],
+        lambda ready, of: say(f"fetching source nets ({ready} of {of} ready)"),
     )
-    for number, (place, trial) in enumerate(missing.items()):
+    for number, place in enumerate(missing if is_primary() else ()):
         say(f"measuring similarity ({number} of {len(missing)} done)")
-        entry = {"place": place, **{key: getattr(trial, key) for key in _PLACE}}
-        _append(out, entry | _measures(trial, materials, largest[_draw_of(trial)]))
+        trial = places[place]
+        entry = _measured(trial, materials, n_used[trial.target, trial.settings.classes])
+        with accessible(out), written(out / FILE) as file:
+            file.write(json.dumps(_entries(out) | {place: entry}, indent=1).encode())
 
 
-def _draw_of(trial: Trial) -> tuple[str, int | None]:
-    """Equal for trials of one target draw, but for the replicate."""
-    return trial.target, trial.settings.classes
-
-
-def _to_measure(entry: Mapping[str, Any] | None, n_used: int) -> bool:
-    """Whether measures are missing, if trials use `n_used` images a class."""
-    if entry is None:
-        return True
-    return "without" in entry and n_used < int(entry["without"]["n_used"])
-
-
-def _measures(trial: Trial, materials: Materials, n_used: int) -> dict[str, Any]:
-    """`measures`, and `without` where too few images are left that no trial uses."""
-    entry: dict[str, Any] = {"measures": {}}
+def _measured(trial: Trial, materials: Materials, n_used: int) -> dict[str, Any]:
+    """Measures, and `without`: images a class in use, where that leaves too few for estimators."""
+    measures: dict[str, float] = {}
     data, name = materials.target_data(trial), source_name(trial.source)
+    pool, positions = data.draw.train.shape[1], data.draw.train[:, -PER_CLASS:]
+    entry = {**{key: getattr(trial, key) for key in _PLACE}, "pool": pool, "measures": measures}
     if name.base == "same_classes":  # pretrained on just these images
         return entry
-    pool, positions = data.draw.train.shape[1], data.draw.train[:, -PER_CLASS:]
     enough = pool - n_used >= PER_CLASS
     if not enough:
-        entry["without"] = {"n_used": n_used, "pool": pool}
+        entry["without"] = n_used
         # A distance between data needs no net, so it may look at images that nets are trained on.
-        if name.variant or name.base == "self" or positions.size < _FEWEST:
+        if name.variant or name.base == "self" or positions.size < 2:
             return entry
     pixels = data.pixels("train", positions.ravel())
     labels = np.repeat(np.arange(len(positions)), positions.shape[1])
     request = materials.sources.requests(trial)[0]
     # A control has the images of its source; those that imported weights were trained on are not at hand.
     if not name.variant and isinstance(request, SourceRequest):
-        entry["measures"] |= data_distances(*request.images("train"), pixels, labels)
+        measures |= data_distances(*request.images("train"), pixels, labels)
     if enough:
         net, inputs = materials.sources.net(trial), normalised(pixels, data.normalisation)
-        entry["measures"] |= transferability_of(request.network(), net, inputs, labels)
+        measures |= transferability_of(request.network(), net, inputs, labels)
     return entry
 
 
-# --- file ---------------------------------------------------------------------------------------------
-
-
 def place_of(row: Mapping[str, Any]) -> str:
-    """Digest of what a row's measures depend on: protocol, source net and target draw."""
+    """Digest of what a row's measures depend on: recipe, source net and target draw."""
     contents = {role: row["contents"][role] for role in ("model", "source", "target")}
     axes = {
         key: value
@@ -227,41 +212,25 @@ def read_similarity(out: Path) -> dict[str, dict[str, float]]:
 
 
 def not_measured(out: Path) -> list[str]:
-    """What the trials left no images for, one line each."""
-    partly: dict[str, bool] = {}
-    for entry in _entries(out).values():
-        if "without" in entry:
-            n_used, pool = entry["without"]["n_used"], entry["without"]["pool"]
-            place = (
-                f"transferability to {entry['target']} (measure=distances): needed {PER_CLASS} train images "
-                f"a class that no trial uses, given {max(0, pool - n_used)} ({pool} less "
-                f"n_per_class={n_used})"
-            )
-            partly[place] = partly.get(place, False) or bool(entry["measures"])
-    return [
-        f"{place}; {'only distances between data sets were taken' if some else 'nothing was measured'}"
-        for place, some in partly.items()
-    ]
+    """Targets whose trials left no images for estimators, one line each."""
+    return list(
+        dict.fromkeys(
+            f"transferability to {entry['target']} (measure=distances): needed {PER_CLASS} train images a class "
+            f"that no trial uses, given {max(0, entry['pool'] - entry['without'])} ({entry['pool']} less "
+            f"n_per_class={entry['without']})"
+            for entry in _entries(out).values()
+            if "without" in entry
+        )
+    )
 
 
 def _entries(out: Path) -> dict[str, dict[str, Any]]:
-    """Place -> the last line that was written of it."""
-    path = out / FILE
-    entries: dict[str, dict[str, Any]] = {}
-    if path.exists():
+    """Place -> what was measured; nothing where the file is missing or damaged."""
+    if not (out / FILE).exists():
+        return {}
+    try:
         with accessible(out, "read"):
-            lines = path.read_text(encoding="utf-8").splitlines()
-        for line in lines:
-            with suppress(ValueError, KeyError, TypeError):  # torn by a kill
-                entry = json.loads(line)
-                entries[entry["place"]] = {**entry, "measures": dict(entry["measures"])}
-    return entries
-
-
-def _append(out: Path, entry: Mapping[str, Any]) -> None:
-    """Add a line of its own, also where a kill has left half of one."""
-    path = out / FILE
-    with accessible(out):
-        torn = path.exists() and not path.read_bytes().endswith(b"\n")
-        with path.open("a", encoding="utf-8") as file:
-            file.write("\n" * torn + json.dumps(entry) + "\n")
+            entries = json.loads((out / FILE).read_text(encoding="utf-8"))
+        return {place: entry for place, entry in entries.items() if "measures" in entry}
+    except (ValueError, TypeError, AttributeError):
+        return {}
