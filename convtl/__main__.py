@@ -1,4 +1,8 @@
-"""The `convtl` command: `convtl run ...` is `python -m convtl.run ...`, and so are the others."""
+"""usage: convtl run|report|describe|predict|cache ...
+
+`convtl COMMAND` is `python -m convtl.COMMAND`; `convtl COMMAND --help` explains each.
+For completion in bash: eval "$(convtl completion)"
+"""
 
 import re
 import sys
@@ -8,10 +12,6 @@ from convtl.entry import GROUPS, command, conf_folders, options
 from convtl.errors import unknown_name
 
 COMMANDS = ("run", "report", "describe", "predict", "cache")
-HELP = f"""usage: convtl {"|".join(COMMANDS)} ...
-
-`convtl COMMAND --help` explains each. For completion in bash: eval "$(convtl completion)"
-"""
 BASH = """_convtl() { mapfile -t COMPREPLY < <(convtl complete "${COMP_LINE:0:COMP_POINT}"); }
 complete -o nospace -F _convtl convtl
 """
@@ -19,18 +19,17 @@ _NAMED = {"model": "models", "source": "domains", "target": "domains", "regime":
 """Axes -> the folder of conf/ with what they name."""
 
 
-def _main(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "completion"):
-        print(BASH if words == ["completion"] else HELP)
-        return 0
-    if words[0] == "complete":
-        print(*completions(" ".join(words[1:])), sep="\n")
-        return 0
-    if words[0] not in COMMANDS:
-        raise unknown_name("convtl", words[0], COMMANDS)
-    del sys.argv[1]
-    code: int = import_module(f"convtl.{words[0]}")._main(words[1:])
-    return code
+def _other(words: list[str]) -> int:
+    match words:
+        case []:
+            print(__doc__)
+        case ["completion"]:
+            print(BASH)
+        case ["complete", *line]:
+            print(*completions(" ".join(line)), sep="\n")
+        case [name, *_]:
+            raise unknown_name("convtl", name, COMMANDS)
+    return 0
 
 
 def completions(line: str) -> list[str]:
@@ -50,8 +49,10 @@ def completions(line: str) -> list[str]:
 
 
 def main() -> None:
-    """Run the command."""
-    command(_main)
+    """Run the command that the first word names."""
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        command(import_module(f"convtl.{sys.argv.pop(1)}").main)
+    command(_other)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from convtl.config.parsing import parse
 from convtl.config.schema import AXES, VARIABLE
 from convtl.entry import lenient_output
 from convtl.errors import UserError
-from convtl.runtime.backend import check_backend
+from convtl.runtime.backend import prepare_jax
 from convtl.runtime.processes import leave
 from convtl.runtime.stopping import STOPPED, Stopped, obey, on_signals, stopping_children
 from convtl.secrets import redact, redacted
@@ -62,7 +62,7 @@ def conduct(words: Sequence[str]) -> int:
 
 def _sweep(invocation: Invocation) -> int:
     """Check every point, launch the jobs, and report on all of them together."""
-    check_backend()
+    prepare_jax()
     for job in invocation.contents:
         parse(job)
     jobs = [{**job, "worker": None} for job in invocation.contents]

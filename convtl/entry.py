@@ -51,12 +51,10 @@ def keywords(words: list[str], defaults: dict[str, str | None], usage: str) -> d
       UserError: a key is unknown, empty or missing.
     """
     given = dict(word.split("=", 1) for word in words if "=" in word)
-    if len(given) < len(words) or set(given) - set(defaults) or "" in given.values():
+    values = {key: value for key, value in {**defaults, **given}.items() if value is not None}
+    if len(given) < len(words) or values.keys() != defaults.keys() or "" in given.values():
         raise UserError(f"got '{' '.join(words)}'; accepted: {usage}")
-    values = {**defaults, **given}
-    if missing := [key for key, value in values.items() if value is None]:
-        raise UserError(f"{missing[0]}: missing; accepted: {usage}")
-    return {key: value for key, value in values.items() if value is not None}
+    return values
 
 
 class _Lenient:
@@ -101,11 +99,6 @@ def lenient_output() -> None:
             setattr(sys, name, _Lenient(stream))
 
 
-def output_is_lost() -> bool:
-    """Return whether nobody reads stdout any more."""
-    return getattr(sys.stdout, "error", None) is not None
-
-
 def command(main: Callable[[list[str]], int]) -> NoReturn:
     """Run a command to its exit code.
 
@@ -128,11 +121,18 @@ def command(main: Callable[[list[str]], int]) -> NoReturn:
 def guarded(main: Callable[[list[str]], int]) -> int:
     """Run a command on the words typed; turn whatever ends it into one line and an exit code.
 
-    A user's mistake, or a file system that does not do what is needed, is code 2; Ctrl-C 130, another signal 75: try
-    again. Any other error is code 1, with its trace but without secrets.
+    The help of a command is the docstring of its module, with the names of conf/ filled in. A user's mistake, or a
+    file system that does not do what is needed, is code 2; Ctrl-C 130, another signal 75: try again. Any other error
+    is code 1, with its trace but without secrets.
     """
+    words = sys.argv[1:]
     try:
-        return main(sys.argv[1:])
+        if {"-h", "--help"} & set(words):
+            groups = ("experiment", "domains", "models", "regimes")
+            names = {group: ", ".join(options(group)) for group in groups}
+            print(str(sys.modules[main.__module__].__doc__).format(**names))
+            return 0
+        return main(words)
     except UserError as error:
         line, code = str(error), error.code
     except KeyboardInterrupt as error:
@@ -140,18 +140,10 @@ def guarded(main: Callable[[list[str]], int]) -> int:
         by = f" by {error}" if isinstance(error, Stopped) else ""
         line = f"stopped{by}; the same command goes on where it stopped"
     except OSError as error:
-        line, code = _told(error), 2
+        place = f"'{os.fsdecode(error.filename)}': " if error.filename else ""
+        line, code = f"{place}{error.strerror or error}", 2
     except Exception:
         print(redacted(traceback.format_exc()), file=sys.stderr)
         return 1
     print(f"convtl: {redacted(line)}", file=sys.stderr)
     return code
-
-
-def _told(error: OSError) -> str:
-    try:
-        Path.cwd()
-    except OSError:
-        return "the working directory is gone; accepted: one that exists"
-    place = f"'{os.fsdecode(error.filename)}': " if error.filename else ""
-    return f"{place}{error.strerror or error}"

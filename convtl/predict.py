@@ -1,10 +1,4 @@
-"""`python -m convtl.predict net=PATH images=PATH`: what a tuned net takes pictures for."""
-
-from itertools import chain
-
-from convtl.entry import command, folder, keywords, output_is_lost
-
-HELP = """usage: python -m convtl.predict net=DIR images=PATH [top=3] [format=text|csv]
+"""usage: python -m convtl.predict net=DIR images=PATH [top=3] [format=text|csv]
 
 Prints labels and probabilities of pictures, by a net that a run with save=best has kept in nets/.
 images=PATH is a picture, a folder (with all folders in it) or a pattern, as typed, ~, spaces and brackets included;
@@ -12,16 +6,17 @@ what cannot be read is named on stderr and left out.
 Example:
   python -m convtl.predict net=outputs/my_pictures/nets/NAME 'images=~/new pictures/*.jpg'
 """
-_DEFAULTS = {"net": None, "images": None, "top": "3", "format": "text"}
+
+from itertools import chain
+
+from convtl.entry import command, folder, keywords
+from convtl.errors import UserError
 
 
-def _main(words: list[str]) -> int:
-    if {"-h", "--help"} & set(words):
-        print(HELP)
-        return 0
-    from convtl.errors import UserError
-
-    typed = keywords(words, _DEFAULTS, "net=DIR images=PATH [top=3] [format=text|csv]")
+def main(words: list[str]) -> int:
+    """Label pictures."""
+    defaults = {"net": None, "images": None, "top": "3", "format": "text"}
+    typed = keywords(words, defaults, "net=DIR images=PATH [top=3] [format=text|csv]")
     if not (typed["top"].isdecimal() and int(typed["top"]) > 0):
         raise UserError(f"top: got '{typed['top']}'; accepted: a whole number from 1")
     if typed["format"] not in ("text", "csv"):
@@ -42,15 +37,8 @@ def _main(words: list[str]) -> int:
     show = work.as_csv if typed["format"] == "csv" else work.as_text
     for prediction in chain([first], rest):
         show(prediction, net.classes, top)
-        if output_is_lost():
-            break
     return 0
 
 
-def main() -> None:
-    """Run the command."""
-    command(_main)
-
-
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -1,8 +1,4 @@
-"""`python -m convtl.report out=outputs/finetune_depth`: rebuild the report from all rows of a folder."""
-
-from convtl.entry import command, folder, keywords
-
-HELP = """usage: python -m convtl.report out=DIR [replication=DIR] [publish=DIR]
+"""usage: python -m convtl.report out=DIR [replication=DIR] [publish=DIR]
 
 Rebuilds results.csv, report.md, report.html and figures from the rows in DIR, with the config of its last run.
 replication=DIR sets the same study, run with another seed, beside it (for studies with a scorecard): a table has each
@@ -11,11 +7,11 @@ primary and each strong claim in both runs, with its effects, the adjusted p of 
 publish=DIR also copies what is worth keeping with the code: README.md (the report), results.csv, figures.
 """
 
+from convtl.entry import command, folder, keywords
 
-def _main(words: list[str]) -> int:
-    if {"-h", "--help"} & set(words):
-        print(HELP)
-        return 0
+
+def main(words: list[str]) -> int:
+    """Rebuild the report of a folder."""
     defaults = {"out": None, "publish": "", "replication": ""}
     typed = keywords(words, defaults, "out=DIR of a run, [publish=DIR] [replication=DIR]")
     from convtl.analysis.record import newest_record
@@ -49,10 +45,5 @@ def _main(words: list[str]) -> int:
     return 0
 
 
-def main() -> None:
-    """Run the command."""
-    command(_main)
-
-
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -66,23 +66,23 @@ class Commands:
         return self
 
     def run(self, *words: str) -> Done:
-        from convtl.run import _main
+        from convtl.run import main
 
-        return self(_main, *words)
+        return self(main, *words)
 
     def tiny(self, *words: str) -> Done:
         """The tiny study, changed by `words`."""
         return self.run(*tiny.WORDS, *words)
 
     def report(self, *words: str) -> Done:
-        from convtl.report import _main
+        from convtl.report import main
 
-        return self(_main, *words)
+        return self(main, *words)
 
     def describe(self, *words: str) -> Done:
-        from convtl.describe import _main
+        from convtl.describe import main
 
-        return self(_main, *words)
+        return self(main, *words)
 
 
 Words = Sequence[str]

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from commands import Commands
@@ -17,14 +18,14 @@ def commands(monkeypatch, capfd) -> Commands:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_help(commands, name) -> None:
-    done = commands(__main__._main, name, "--help")
+    done = commands(import_module(f"convtl.{name}").main, "--help")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"usage: python -m convtl.{name} ")
 
 
 def test_another_word_is_one_line(commands) -> None:
-    assert commands(__main__._main, "runn").line.startswith("convtl: unknown name 'runn'; known: ")
-    assert commands(__main__._main, "--help").out.startswith("usage: convtl run|")
+    assert commands(__main__._other, "runn").line.startswith("convtl: unknown name 'runn'; known: ")
+    assert commands(__main__._other, "--help").out.startswith("usage: convtl run|")
 
 
 @pytest.mark.parametrize(

@@ -76,14 +76,14 @@ def words(pictures: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def saved(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out")
-    assert run._main([*words, "save=best", f"out={out}"]) == 0
+    assert run.main([*words, "save=best", f"out={out}"]) == 0
     (path,) = (out / "nets").iterdir()
     return path
 
 
 def main(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
     capsys.readouterr()
-    assert predict._main(list(words)) == 0
+    assert predict.main(list(words)) == 0
     found = capsys.readouterr()
     return found.out, found.err
 
@@ -198,7 +198,7 @@ def test_what_cannot_be_done_is_one_line(saved, tmp_path, changed, message) -> N
     os.mkfifo(tmp_path / "pipe")
     given = {"net": str(saved), "images": str(tmp_path)} | changed
     with pytest.raises(UserError, match=message):
-        predict._main([f"{key}={value.format(tmp_path)}" for key, value in given.items()])
+        predict.main([f"{key}={value.format(tmp_path)}" for key, value in given.items()])
 
 
 def test_the_exit_code_of_bad_input_is_2() -> None:
@@ -219,7 +219,7 @@ def test_the_exit_code_of_bad_input_is_2() -> None:
 def test_nets_of_a_folder_are_named(saved) -> None:
     for folder in (saved.parent, saved.parent.parent):
         with pytest.raises(UserError, match=f"such as '{re.escape(str(saved))}'$"):
-            predict._main([f"net={folder}", "images=x"])
+            predict.main([f"net={folder}", "images=x"])
 
 
 def test_folders_are_listed_as_training_does(saved, tmp_path, capsys) -> None:
@@ -258,7 +258,7 @@ def test_a_hostile_net_is_one_line(saved, pictures, tmp_path, how) -> None:
     path = tmp_path / "net" / "metadata.json"
     path.write_text(_changed(path.read_text(), how))
     with pytest.raises(UserError, match=r"^net: "):
-        predict._main([f"net={tmp_path / 'net'}", f"images={pictures}"])
+        predict.main([f"net={tmp_path / 'net'}", f"images={pictures}"])
 
 
 def test_a_net_without_finite_outputs_is_one_line(saved, pictures, tmp_path) -> None:
@@ -266,7 +266,7 @@ def test_a_net_without_finite_outputs_is_one_line(saved, pictures, tmp_path) -> 
     spoilt = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), variables)
     checkpoint.save(tmp_path / "net", spoilt, metadata)
     with pytest.raises(UserError, match="not finite"):
-        predict._main([f"net={tmp_path / 'net'}", f"images={pictures}"])
+        predict.main([f"net={tmp_path / 'net'}", f"images={pictures}"])
 
 
 def test_a_net_keeps_what_the_weights_that_it_came_from_expect(words, tmp_path) -> None:

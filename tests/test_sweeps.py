@@ -127,7 +127,7 @@ def test_the_first_point_of_a_sweep_runs(path: Path, tmp_path: Path) -> None:
     small = [
         word for word in (*tiny.WORDS, *tiny.MORE, *GEORGIAN) if word.split("=")[0] not in given
     ]
-    assert run._main([*asked, *small, "tracking.mode=offline", f"out={tmp_path}"]) == 0
+    assert run.main([*asked, *small, "tracking.mode=offline", f"out={tmp_path}"]) == 0
     assert (tmp_path / "report.html").exists()
     assert list((tmp_path / "wandb").glob("*/run-*.wandb"))
 

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from convtl.config.schema import DevicesConfig
 from convtl.errors import UserError
 from convtl.models.lowering import as_on_accelerators
-from convtl.runtime.backend import check_backend
+from convtl.runtime.backend import prepare_jax
 from convtl.runtime.cores import core_count, visible_cores
 
 _config = DevicesConfig()
@@ -59,7 +59,7 @@ def devices_as(config: DevicesConfig) -> Iterator[None]:
         )
     if config.count is not None:
         _cpu_devices(config.count)
-        check_backend()
+        prepare_jax()
         if config.count > (most := jax.local_device_count()):
             raise UserError(
                 f"devices: got {config.count}; accepted: 1 to {most}, as many as there are here"

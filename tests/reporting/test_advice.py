@@ -232,7 +232,7 @@ def test_a_run_ends_with_advice_and_its_command_runs(tmp_path, monkeypatch, caps
         "save=best",
         "out=my out",
     ]
-    assert run._main(words) == 0
+    assert run.main(words) == 0
     said = capsys.readouterr().out
     lines = said[said.index("advice: ") :].splitlines()
     assert lines[0].startswith("advice: with 32 pictures, train ")
@@ -251,9 +251,9 @@ def test_a_run_ends_with_advice_and_its_command_runs(tmp_path, monkeypatch, caps
     from PIL import Image
 
     Image.new("L", (40, 30), 200).save("PICTURES", "PNG")
-    assert predict._main([net, images]) == 0
+    assert predict.main([net, images]) == 0
     assert capsys.readouterr().out.startswith("PICTURES: ")
-    assert report._main(["out=my out"]) == 0
+    assert report.main(["out=my out"]) == 0
     assert command in capsys.readouterr().out
 
 

@@ -25,7 +25,7 @@ CLAIM = "claims=[{statement: a late thought,source: latin,n_low: 2,n_high: 4}]"
 
 def study(out: Path, *words: str) -> str:
     """Runs a tiny study; returns its report."""
-    assert run._main([*tiny.WORDS, *words, f"out={out}"]) == 0
+    assert run.main([*tiny.WORDS, *words, f"out={out}"]) == 0
     return (out / "report.md").read_text()
 
 
@@ -143,7 +143,7 @@ def test_a_report_needs_no_data(tmp_path, monkeypatch) -> None:
     shutil.rmtree(pictures)
     (tmp_path / "out" / "report.md").unlink()
     monkeypatch.chdir("/")
-    assert report._main([f"out={tmp_path / 'out'}"]) == 0
+    assert report.main([f"out={tmp_path / 'out'}"]) == 0
     assert "mine" in (tmp_path / "out" / "report.md").read_text()
 
 

@@ -118,9 +118,9 @@ def test_every_setting_has_its_figure(tmp_path, undrawn) -> None:
 def test_a_report_of_a_run_is_rebuilt_with_its_pictures_without_data(tmp_path, monkeypatch) -> None:
     out = tmp_path / "out"
     asked = [*tiny.WORDS, "source=[latin,scratch]", f"out={out}"]
-    assert run._main([*asked, "depth=1"]) == 0
+    assert run.main([*asked, "depth=1"]) == 0
     assert HEADING not in (out / "report.md").read_text()
-    assert run._main([*asked, "depth=[1,5]", "measure=movement", "replicates=2"]) == 0
+    assert run.main([*asked, "depth=[1,5]", "measure=movement", "replicates=2"]) == 0
     first = (out / "report.md").read_text()
     shutil.rmtree(out / "figures")
     (out / "report.md").unlink()
@@ -129,7 +129,7 @@ def test_a_report_of_a_run_is_rebuilt_with_its_pictures_without_data(tmp_path, m
         raise AssertionError("a report asked for data")
 
     monkeypatch.setattr(materials, "load_domain", no_data)
-    assert report._main([f"out={out}"]) == 0
+    assert report.main([f"out={out}"]) == 0
     again = (out / "report.md").read_text()
     assert section_of(again) == section_of(first)
     assert "have no measure of movement" not in again, (

@@ -33,7 +33,7 @@ WORDS = [
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nets")
-    assert run._main([*WORDS, "save=best", f"out={folder}"]) == 0
+    assert run.main([*WORDS, "save=best", f"out={folder}"]) == 0
     return folder
 
 
@@ -58,7 +58,7 @@ def test_a_saved_net_has_the_accuracy_of_its_row(out: Path) -> None:
 def test_brackets_and_spaces_in_the_paths_of_a_study(tmp_path: Path) -> None:
     """What libraries below take for patterns and slices, users take for names."""
     places = [f"out={tmp_path}/b[1] of {{2}}/o [*]", f"cache={tmp_path}/c [0:1]"]
-    assert run._main([*tiny.WORDS, *places, "save=best"]) == 0
+    assert run.main([*tiny.WORDS, *places, "save=best"]) == 0
     (path,) = (tmp_path / "b[1] of {2}" / "o [*]" / "nets").iterdir()
     net = load_net(path)
     assert net.predict(np.zeros((2, 16, 16, 1), np.uint8)).shape == (2,)

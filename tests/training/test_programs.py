@@ -11,9 +11,9 @@ PROGRAM = """
 import warnings
 warnings.simplefilter("error")
 import jax
-from convtl.runtime.backend import keep_programs
+from convtl.runtime.backend import prepare_jax
 
-keep_programs()
+prepare_jax()
 hits = []
 jax.monitoring.register_event_listener(lambda name, **_: hits.append("cache_hits" in name))
 print(jax.jit(lambda x: x * 3 + 1)(2.0), any(hits))
