@@ -58,7 +58,7 @@ def open_tracker(
     same run, unless another process holds it.
 
     Args:
-      study: the default of `tracking.group`.
+      study: the group of the run.
       content: the resolved config of this process's part of the study, shown beside the run.
       out: folder of the study; wandb's files go under `out/wandb`.
 
@@ -78,8 +78,7 @@ def open_tracker(
         run = wandb.init(
             mode=config.mode,
             project=config.project,
-            entity=config.entity,
-            group=config.group or study,
+            group=study,
             job_type="study",
             config=redact(dict(content)),
             dir=str(folder.parent),

@@ -55,7 +55,7 @@ WRONG = [
     ("~save", "save: missing"),
     ("lr=-1", "lr: got -1; accepted: more than 0"),
     ("+nosuchkey=1", "nosuchkey: unknown key."),
-    ("optim.nosuch=1", "optim.nosuch: unknown key; accepted: kind, b1"),
+    ("optim.nosuch=1", "optim.nosuch: unknown key; accepted: kind, momentum"),
     ("domains.latin.jitter.nosuch=1", "domains.latin.jitter.nosuch: unknown key"),
     (
         "tracking.mode=maybe",

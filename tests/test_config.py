@@ -133,7 +133,7 @@ def test_a_config_cannot_be_changed() -> None:
         (
             "optim.weight_decy",
             1,
-            "optim.weight_decy: unknown key; accepted: kind, b1, b2, eps, momentum, "
+            "optim.weight_decy: unknown key; accepted: kind, momentum, "
             "weight_decay, clip, accumulate, ema, label_smoothing. Did you mean weight_decay?",
         ),
         (
@@ -179,9 +179,9 @@ def test_a_config_cannot_be_changed() -> None:
             "regimes.lp_ft.rate_factor: unknown key; accepted: kind, probe_share.",
         ),
         (
-            "regimes.gradual.rate_facto",
+            "regimes.discriminative.rate_facto",
             2.0,
-            "regimes.gradual.rate_facto: unknown key; accepted: kind, rate_factor. "
+            "regimes.discriminative.rate_facto: unknown key; accepted: kind, rate_factor. "
             "Did you mean rate_factor?",
         ),
         ("regimes.l2_sp.alpha", -1.0, "regimes.l2_sp.alpha: got -1.0; accepted: at least 0"),

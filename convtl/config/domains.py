@@ -56,8 +56,6 @@ class TypedScriptConfig:
         "DejaVu Sans Oblique",
         "DejaVu Sans Bold Oblique",
     )
-    test_faces: Names | None = None
-    """Faces of the test images; null takes `faces`, in which training and validation images are drawn"""
     letters: Text | None = None
     """Only these characters of the script; null takes all that every face can draw."""
     lookalike: Fraction = 0.9

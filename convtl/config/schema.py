@@ -64,8 +64,6 @@ class DataConfig:
 class TrackingConfig:
     mode: Literal["disabled", "offline", "online"] = "disabled"
     project: Text = "convtl"
-    entity: Text | None = None
-    group: Text | None = None
     requeue: Flag = False
     """whether a run of a W&B agent that a signal stops is queued again: also one that W&B itself stops early"""
 

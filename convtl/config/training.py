@@ -1,11 +1,10 @@
 """Regimes, optimisation, schedules, validation, pretraining."""
 
 from dataclasses import field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, Strict
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
 from convtl.config.roles import Neutral
 from convtl.config.values import (
@@ -21,6 +20,7 @@ from convtl.config.values import (
 )
 
 RateFactor = Annotated[float, Strict(), Field(ge=1, allow_inf_nan=False)]
+AreaShare = Annotated[float, Strict(), Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -44,8 +44,6 @@ class GradualConfig:
     """The head alone first, then one more unit at equal intervals (Howard & Ruder 2018)."""
 
     kind: Literal["gradual"] = "gradual"
-    rate_factor: RateFactor = 1.0
-    """a unit's rate is that of the unit above divided by this; 2.6 is ULMFiT, 1 unfreezing alone"""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -108,25 +106,12 @@ Precision = Literal["float32", "bfloat16"]
 float32. Cached features, validation and test are float32 always."""
 
 
-def _crop(value: Any) -> Any:
-    """Pixels, or two shares in order; anything else is refused in one line."""
-    if value is None or (type(value) is int and value >= 1):
-        return value
-    shares = isinstance(value, list | tuple) and all(type(share) in (int, float) for share in value)
-    if shares and len(value) == 2 and 0 < value[0] <= value[1] <= 1:
-        return tuple(float(share) for share in value)
-    raise PydanticCustomError(
-        "crop", "pixels (at least 1), [smallest, largest] share of the area, or null"
-    )
-
-
 @dataclass(frozen=True, config=STRICT)
 class AugmentConfig:
     """What is done to every training image anew in each update, in this order; nothing to other images."""
 
-    crop: Annotated[int | tuple[float, float] | None, BeforeValidator(_crop)] = None
-    """a number: so many pixels are added on every side (the edge repeated) and a random part as large as the image
-    is kept; two shares of the area: a random part of between so much of it, resized (Szegedy et al. 2015)"""
+    crop: tuple[AreaShare, AreaShare] | None = None
+    """smallest and largest share of the area of a random part, which is resized (Szegedy et al. 2015)"""
     flip: Flag = False
     """left and right exchanged in half of the images; not for letters"""
     colour: Fraction = 0.0
@@ -138,9 +123,6 @@ class AugmentConfig:
 @dataclass(frozen=True, config=STRICT)
 class OptimConfig:
     kind: Literal["adam", "adamw", "sgd"] = "adam"
-    b1: Fraction = 0.9
-    b2: Fraction = 0.999
-    eps: Positive = 1e-8
     momentum: Fraction = 0.9
     """sgd only"""
     weight_decay: NonNegative = 0.0
@@ -176,20 +158,12 @@ class PretrainConfig:
     batch_size: Count = 32
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    head_init: Literal["zeros", "model"] = "zeros"
 
 
 @dataclass(frozen=True, config=STRICT)
 class ShiftConfig:
-    """What is done to every image (training, validation, test) and label of the target, never to a source.
+    """What is done to every image of the target, in this order, before standardisation; never to a source."""
 
-    Applied in the order of the fields, before standardisation; amounts of 0 do nothing.
-    """
-
-    blend: Fraction = 0.0
-    """share of an image of `blend_with` in every image"""
-    blend_with: Text = "textures"
-    """a name in `domains`"""
     rotation: Annotated[float, Strict(), Field(ge=-180, le=180)] = 0.0
     """degrees, the same for every image"""
     blur: NonNegative = 0.0
@@ -198,5 +172,3 @@ class ShiftConfig:
     """light and dark exchanged"""
     noise: NonNegative = 0.0
     """standard deviation of added Gaussian noise, in grey levels of 0 to 1"""
-    permuted_labels: Fraction = 0.0
-    """share of the training images whose labels are permuted among themselves"""

@@ -48,11 +48,6 @@ SCRIPTS: dict[str, str] = {
 names the class. Code points without a glyph are skipped. DejaVu Sans has at least twelve letters of each."""
 
 
-def all_faces(config: TypedScriptConfig) -> tuple[str, ...]:
-    """Return the faces of all splits, those of training first; strata count in this order."""
-    return tuple(dict.fromkeys((*config.faces, *(config.test_faces or ()))))
-
-
 @functools.cache
 def letters_of(config: TypedScriptConfig) -> tuple[str, ...]:
     """Return the class names: letters that every face has, of which no two look alike.
@@ -64,7 +59,7 @@ def letters_of(config: TypedScriptConfig) -> tuple[str, ...]:
     if config.letters is None and config.script not in SCRIPTS:
         raise unknown_name("script", config.script, SCRIPTS)
     letters = tuple(dict.fromkeys(config.letters or SCRIPTS[config.script]))
-    faces = all_faces(config)
+    faces = config.faces
     covered = frozenset.intersection(*(glyphs.coverage(face) for face in faces))
     drawable = [letter for letter in letters if ord(letter) in covered]
     missing = [letter for letter in letters if ord(letter) not in covered]
@@ -90,7 +85,7 @@ def unlike_letters(source: TypedScriptConfig, target: TypedScriptConfig) -> tupl
 
     They are compared in the faces of both, with the stricter of their thresholds.
     """
-    faces = dict.fromkeys((*all_faces(source), *all_faces(target)))
+    faces = dict.fromkeys((*source.faces, *target.faces))
     similar = glyphs.similarity(letters_of(source), letters_of(target), faces)
     threshold = min(source.lookalike, target.lookalike)
     return tuple(index for index, row in enumerate(similar) if not (row >= threshold).any())
@@ -98,32 +93,27 @@ def unlike_letters(source: TypedScriptConfig, target: TypedScriptConfig) -> tupl
 
 def identity(config: TypedScriptConfig) -> dict[str, Any]:
     """Return all that determines the images: parameters, letters, font files, the code's version."""
-    written = content(config)
-    if config.test_faces is None:
-        written.pop("test_faces", None)  # a later key: domains without it keep their identity
     return {
-        **written,
+        **content(config),
         "letters": list(letters_of(config)),
-        "fonts": [glyphs.face_digest(face) for face in all_faces(config)],
+        "fonts": [glyphs.face_digest(face) for face in config.faces],
         "rendering": VERSION,
     }
 
 
 def load(config: TypedScriptConfig, store: Store) -> Domain:
     """Return the domain; image i of a split is drawn in face i modulo the number of its faces."""
-    letters, faces = letters_of(config), all_faces(config)
+    letters, faces = letters_of(config), config.faces
 
     def draw(index: int, split: str, count: int) -> Drawn:
-        used = config.test_faces if split == "test" and config.test_faces else config.faces
         images = np.empty((count, config.size, config.size), np.uint8)
-        for place, face in enumerate(used):
-            if share := len(range(place, count, len(used))):
+        for place, face in enumerate(faces):
+            if share := len(range(place, count, len(faces))):
                 reference = glyphs.reference(letters[index], face, config.size)
                 rng = keys.generator(0, "typed_script", VERSION, letters[index], face, split)
                 drawn = disturbed(reference, share, config.size, config.jitter, rng)
-                images[place :: len(used)] = drawn
-        numbers = np.array([faces.index(face) for face in used], np.int32)
-        return images, numbers[np.arange(count) % len(used)]
+                images[place :: len(faces)] = drawn
+        return images, np.arange(count, dtype=np.int32) % np.int32(len(faces))
 
     return store.synthetic(config, letters, draw)
 

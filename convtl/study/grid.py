@@ -18,7 +18,6 @@ from convtl.study.names import (
     check_names,
     content_of,
     contents_of,
-    domain_content,
     equivalent_source,
 )
 from convtl.study.sources import check_source, similarities, source_name
@@ -218,9 +217,6 @@ def _recipe(
         for key, value in values.items()
         if key not in neutral or value != neutral[key]
     }
-    if "shift" in shared:  # what its images are, not what they are called
-        blend, partner = settings.shift.blend, shared["shift"].pop("blend_with")
-        shared["shift"] |= {"blend_with": domain_content(settings, partner)} if blend else {}
     for key in axes:
         *path, last = key.split(".")
         node: Any = shared

@@ -45,7 +45,6 @@ def check_names(settings: Config) -> None:
         *(("model", name, settings.models) for name in settings.model),
         *(("target", name, images) for name in settings.target),
         *(("regime", name, settings.regimes) for name in settings.regime),
-        ("shift.blend_with", settings.shift.blend_with, images),
     ]
     for key, mixture in mixtures.items():
         names.append((f"domains.{key}.near", mixture.near, ["own", *images]))

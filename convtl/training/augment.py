@@ -22,8 +22,6 @@ def augment(
 ) -> Float[Array, "batch height width channels"]:
     """Crops, flips and colours images, in this order; a pure function of the key.
 
-    - A crop of p pixels: the edge is repeated p times on every side, then a part as large as the image is taken
-      at a random place.
     - A crop [a, b] (Szegedy et al. 2015): a part whose share of the area is uniform in [a, b], and whose ratio of
       sides is log-uniform in [3/4, 4/3], at a random place, resized bilinearly; a side that would be longer than
       the image's is as long as that.
@@ -36,9 +34,7 @@ def augment(
     """
     cropping, flipping, colouring = jax.random.split(key, 3)
     count = len(images)
-    if isinstance(config.crop, int):
-        images = _padded_crop(cropping, images, config.crop)
-    elif config.crop is not None:
+    if config.crop is not None:
         resized = jax.vmap(partial(_resized_crop, scale=config.crop))
         images = resized(jax.random.split(cropping, count), images)
     if config.flip:
@@ -75,19 +71,6 @@ def blend(
     share = jax.random.beta(sharing, alpha, alpha)
     partners = jax.random.permutation(pairing, len(images))
     return share * images + (1 - share) * images[partners], labels[partners], share
-
-
-def _padded_crop(
-    key: jax.Array, images: Float[Array, "batch height width channels"], pixels: int
-) -> Float[Array, "batch height width channels"]:
-    around = ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
-    padded = jnp.pad(images, around, mode="edge")
-    corners = jax.random.randint(key, (len(images), 2), 0, 2 * pixels + 1)
-    size = images.shape[1:]
-    cut = jax.vmap(
-        lambda image, corner: jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), size)
-    )
-    return cut(padded, corners)
 
 
 def _resized_crop(

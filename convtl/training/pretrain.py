@@ -240,7 +240,7 @@ def _fresh(request: SourceRequest) -> Run:
     if request.random_labels:
         labels = generator(request.seed, "random-labels", request.replicate).permutation(labels)
     init = key(request.seed, "source-init", request.replicate)
-    variables = fresh_variables(request.network(), init, request.recipe.head_init)
+    variables = fresh_variables(request.network(), init, "zeros")
 
     def batches(first: int, stop: int, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         stream, size = ("source-order", request.replicate), request.recipe.batch_size

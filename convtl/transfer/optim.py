@@ -63,7 +63,7 @@ def _direction(config: OptimConfig) -> optax.GradientTransformation:
     """The step for rate 1, before its sign."""
     if config.kind == "sgd":
         return optax.trace(decay=config.momentum) if config.momentum else optax.identity()
-    adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
+    adam = optax.scale_by_adam()
     if config.kind == "adam" or not config.weight_decay:
         return adam
     # Biases and normalisation scales are not decayed.

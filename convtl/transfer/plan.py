@@ -158,7 +158,7 @@ def _phases(
         both = _factors(chosen, 1.0)
         return Phase(0, turn, both[-1:]), Phase(turn, updates, both, restart=True)
     if isinstance(regime, GradualConfig):
-        return _one_more_each(_factors(chosen, regime.rate_factor), updates)
+        return _one_more_each(_factors(chosen, 1.0), updates)
     if isinstance(regime, DiscriminativeConfig):
         return (Phase(0, updates, _factors(chosen, regime.rate_factor)),)
     factors = _factors(chosen, 1.0)

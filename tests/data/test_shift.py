@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from convtl.config.training import ShiftConfig
 from convtl.data import shift as shifts
-from convtl.data.shift import permute_labels, shifted
+from convtl.data.shift import shifted
 from convtl.data.splits import Split
-from convtl.errors import UserError
 
 STREAM = ("a target", "train")
 
@@ -20,12 +19,11 @@ def split_of(count: int, seed: int, channels: int = 1, side: int = 12) -> Split:
     return Split(images, np.zeros(count, np.int32), np.zeros(count, np.int32))
 
 
-TARGET, OTHER = split_of(20, 0), split_of(7, 1)
+TARGET = split_of(20, 0)
 ALL = np.arange(20)
 
 amounts = st.builds(
     ShiftConfig,
-    blend=st.sampled_from([0.0, 0.3, 1.0]),
     rotation=st.sampled_from([0.0, -33.0, 90.0]),
     blur=st.sampled_from([0.0, 1.2]),
     inversion=st.booleans(),
@@ -38,10 +36,10 @@ amounts = st.builds(
 def test_an_image_does_not_depend_on_its_company(
     shift: ShiftConfig, indices: list[int], chunk: int
 ) -> None:
-    whole = shifted(TARGET, ALL, shift, OTHER, STREAM)
+    whole = shifted(TARGET, ALL, shift, STREAM)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shifts, "_CHUNK", chunk)
-        some = shifted(TARGET, np.array(indices, np.int64), shift, OTHER, STREAM)
+        some = shifted(TARGET, np.array(indices, np.int64), shift, STREAM)
     assert some.dtype == np.uint8
     assert some.shape == (len(indices), 12, 12, 1)
     np.testing.assert_array_equal(some, whole[indices])
@@ -50,90 +48,43 @@ def test_an_image_does_not_depend_on_its_company(
 @pytest.mark.parametrize("channels", [1, 3])
 def test_off_is_off_bit_for_bit(channels: int) -> None:
     target = split_of(5, 2, channels)
-    for shift in (
-        ShiftConfig(),
-        ShiftConfig(blend_with="nothing"),
-        ShiftConfig(permuted_labels=1.0),
-    ):
-        images = shifted(target, np.array([3, 1]), shift, None, STREAM)
-        np.testing.assert_array_equal(images, target.images[[3, 1]])
-        images[:] = 0  # a copy: the cache's own images are read-only
+    images = shifted(target, np.array([3, 1]), ShiftConfig(), STREAM)
+    np.testing.assert_array_equal(images, target.images[[3, 1]])
+    images[:] = 0  # a copy: the cache's own images are read-only
 
 
 def test_inversion_and_quarter_turns_are_exact() -> None:
-    inverted = shifted(TARGET, ALL, ShiftConfig(inversion=True), None, STREAM)
+    inverted = shifted(TARGET, ALL, ShiftConfig(inversion=True), STREAM)
     np.testing.assert_array_equal(inverted, 255 - TARGET.images)
     for degrees, quarters in ((90.0, 1), (180.0, 2), (-90.0, -1)):
-        turned = shifted(TARGET, ALL, ShiftConfig(rotation=degrees), None, STREAM)
+        turned = shifted(TARGET, ALL, ShiftConfig(rotation=degrees), STREAM)
         np.testing.assert_array_equal(turned, np.rot90(TARGET.images, quarters, axes=(1, 2)))
 
 
 @given(rotation=st.floats(-180, 180), blur=st.floats(0, 5))
 def test_turning_and_blurring_leave_no_dark_corners(rotation: float, blur: float) -> None:
     flat = Split(np.full((2, 9, 9, 3), 200, np.uint8), np.zeros(2, np.int32), np.zeros(2, np.int32))
-    images = shifted(flat, np.arange(2), ShiftConfig(rotation=rotation, blur=blur), None, STREAM)
+    images = shifted(flat, np.arange(2), ShiftConfig(rotation=rotation, blur=blur), STREAM)
     np.testing.assert_array_equal(images, flat.images)
-
-
-def test_blending_goes_from_one_image_to_another() -> None:
-    whole = shifted(TARGET, ALL, ShiftConfig(blend=1.0), OTHER, STREAM)
-    partners = [np.flatnonzero((OTHER.images == image).all(axis=(1, 2, 3))) for image in whole]
-    assert all(len(found) == 1 for found in partners)
-    assert len({int(found[0]) for found in partners}) > 1
-    half = shifted(TARGET, ALL, ShiftConfig(blend=0.5), OTHER, STREAM)
-    between = (TARGET.images.astype(float) + whole) / 2
-    np.testing.assert_allclose(half, between, atol=0.51)
 
 
 def test_noise_has_its_strength_and_streams_of_its_own() -> None:
     grey = Split(
         np.full((50, 28, 28, 1), 128, np.uint8), np.zeros(50, np.int32), np.zeros(50, np.int32)
     )
-    noisy = shifted(grey, np.arange(50), ShiftConfig(noise=0.1), None, STREAM)
+    noisy = shifted(grey, np.arange(50), ShiftConfig(noise=0.1), STREAM)
     assert (noisy / 255.0).std() == pytest.approx(0.1, rel=0.03)
     assert len({image.tobytes() for image in noisy}) == 50
-    other = shifted(grey, np.arange(50), ShiftConfig(noise=0.1), None, ("a target", "test"))
+    other = shifted(grey, np.arange(50), ShiftConfig(noise=0.1), ("a target", "test"))
     assert not (noisy == other).all(axis=(1, 2, 3)).any()
     # a dial does not change another's draws
-    inverted = shifted(grey, np.arange(50), ShiftConfig(noise=0.1, inversion=True), None, STREAM)
+    inverted = shifted(grey, np.arange(50), ShiftConfig(noise=0.1, inversion=True), STREAM)
     assert abs(inverted.astype(int) - noisy).max() <= 2
 
 
 def test_blur_takes_contrast_away() -> None:
     spreads = [
-        shifted(TARGET, ALL, ShiftConfig(blur=width), None, STREAM).std()
+        shifted(TARGET, ALL, ShiftConfig(blur=width), STREAM).std()
         for width in (0.0, 0.5, 1.0, 3.0)
     ]
     assert spreads == sorted(spreads, reverse=True)
-
-
-def test_what_is_blended_must_fit() -> None:
-    with pytest.raises(
-        UserError, match=r"shift\.blend_with: got 'textures' with images of shape \(9, 9, 1\)"
-    ):
-        shifted(TARGET, ALL, ShiftConfig(blend=0.1), split_of(3, 0, side=9), STREAM)
-    with pytest.raises(ValueError, match="no images to blend"):
-        shifted(TARGET, ALL, ShiftConfig(blend=0.1), None, STREAM)
-
-
-@given(
-    classes=st.integers(2, 12),
-    n=st.integers(1, 20),
-    share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
-    seed=st.integers(0, 9),
-)
-def test_permuted_labels_keep_the_balance(classes: int, n: int, share: float, seed: int) -> None:
-    labels = np.tile(np.arange(classes, dtype=np.int32), n)
-    changed = permute_labels(labels, share, np.random.default_rng(seed))
-    again = permute_labels(labels, share, np.random.default_rng(seed))
-    np.testing.assert_array_equal(changed, again)
-    assert changed.dtype == labels.dtype
-    np.testing.assert_array_equal(np.bincount(changed), np.bincount(labels))
-    assert np.sum(changed != labels) <= round(share * len(labels))
-    np.testing.assert_array_equal(labels, np.tile(np.arange(classes, dtype=np.int32), n))
-
-
-def test_permuted_labels_are_permuted() -> None:
-    labels = np.tile(np.arange(10), 200)
-    changed = permute_labels(labels, 0.5, np.random.default_rng(0))
-    assert np.mean(changed != labels) == pytest.approx(0.45, abs=0.03)

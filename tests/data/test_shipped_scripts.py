@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convtl import keys
 from convtl.cli import compose
 from convtl.config.domains import TypedScriptConfig
 from convtl.config.parsing import parse
 from convtl.data import glyphs
-from convtl.data.domains import eligible_classes, load_domain
+from convtl.data.domains import eligible_classes, identity, load_domain
 from convtl.data.typed_script import letters_of
 
 DOMAINS = parse(compose([])).domains
@@ -67,3 +68,36 @@ def test_letters_of_pairs_can_be_told_apart() -> None:
         100,
         500,
     )
+
+
+DIGESTS = {
+    "armenian": "e788e55cb6455ce7",
+    "canadian_syllabics": "063e798be9bc7706",
+    "cyrillic": "dc7f0e0da37de3ac",
+    "digits": "f82ef2401f19b556",
+    "georgian": "1530e5529e47deae",
+    "greek": "3f185e3e371ee122",
+    "hebrew": "59c80f746767efe5",
+    "lao": "cc5813278be49305",
+    "latin": "f2590b47f4050465",
+    "lisu": "fe20f41a4b0d4c49",
+    "old_italic": "1fef1c7765b08674",
+    "photographs": "ca7d4d821531db19",
+    "textures": "a58a26bcf73bdc0a",
+}
+
+
+def test_domains_keep_their_digests() -> None:
+    """Draws of classes and images are named by them. Another matplotlib may change its fonts, and those of scripts."""
+    assert {name: keys.digest(identity(DOMAINS[name])) for name in DIGESTS} == DIGESTS
+
+
+@pytest.mark.parametrize("target", ["cyrillic", "armenian"])
+def test_latin_in_other_faces_has_enough_letters_and_no_face_of_a_target(
+    target: str, tmp_path: Path
+) -> None:
+    source, aimed = (load_domain(name, DOMAINS[name], tmp_path) for name in ("latin_stix", target))
+    assert isinstance(source.config, TypedScriptConfig)
+    assert isinstance(aimed.config, TypedScriptConfig)
+    assert not set(source.config.faces) & set(aimed.config.faces)
+    assert len(eligible_classes(source, aimed)) >= 24

@@ -30,7 +30,7 @@ STUDY = (
     "replicates=2",
     "lr_extend=0",
     "optim.ema=0.9",
-    "augment={crop: 2,flip: true,colour: 0.2,mixup: 0.2}",
+    "augment={crop: [0.5,1.0],flip: true,colour: 0.2,mixup: 0.2}",
 )
 """Two trials at three rates, four lanes wide: of two batches, the second holds what is left of the second trial."""
 
@@ -199,7 +199,7 @@ def test_a_real_net_with_statistics_goes_on_bit_for_bit(tmp_path, at_batches) ->
         "optim.ema=0.9",
         "optim.clip=1.0",
         "runs_per_device=1",
-        "augment={crop: 2,flip: true,colour: 0.2}",
+        "augment={crop: [0.5,1.0],flip: true,colour: 0.2}",
     )
     tiny.run(tmp_path / "unbroken", tiny.trials(*words))
     asked = at_batches(

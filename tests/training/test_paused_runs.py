@@ -29,12 +29,12 @@ CASES = {
     "an average": recipe(CHAIN, 3, updates=8, optim=EMA),
     "accumulation": recipe(CHAIN, 3, updates=8, optim=OptimConfig(accumulate=2)),
     "head first": recipe(CHAIN, 3, updates=8, regime=LpFtConfig(), optim=EMA),
-    "unit by unit": recipe(CHAIN, 3, updates=12, regime=GradualConfig(rate_factor=2.0), optim=EMA),
+    "unit by unit": recipe(CHAIN, 3, updates=12, regime=GradualConfig(), optim=EMA),
     "pulled to the source": recipe(CHAIN, 3, updates=8, regime=L2SpConfig()),
     "on features": recipe(CHAIN, 1, updates=8, start=2),
     "maps, augmented": dataclasses.replace(
         recipe(LENET, 5, updates=8, regime=FineTuneConfig(), optim=EMA),
-        augment=AugmentConfig(crop=2, flip=True, colour=0.2, mixup=0.2),
+        augment=AugmentConfig(crop=(0.5, 1.0), flip=True, colour=0.2, mixup=0.2),
     ),
 }
 

@@ -119,7 +119,6 @@ CHANGES: list[Callable[[], Any]] = [
     lambda: request(recipe=replace(RECIPE, batch_size=9)),
     lambda: request(recipe=replace(RECIPE, optim=OptimConfig(clip=1.0))),
     lambda: request(recipe=replace(RECIPE, schedule=ScheduleConfig(kind="constant"))),
-    lambda: request(recipe=replace(RECIPE, head_init="model")),
     lambda: request(seed=1),
     lambda: request(runs_per_device=2),
     lambda: request(steps_per_call=10),

@@ -51,7 +51,7 @@ def _same(one: Any, other: Any) -> bool:
     [
         (OptimConfig(kind="sgd", momentum=0.0), optax.sgd(RATE)),
         (OptimConfig(kind="sgd", momentum=0.9), optax.sgd(RATE, momentum=0.9)),
-        (OptimConfig(kind="adam", b1=0.8, b2=0.99, eps=1e-6), optax.adam(RATE, 0.8, 0.99, 1e-6)),
+        (OptimConfig(kind="adam"), optax.adam(RATE)),
         (OptimConfig(kind="adamw"), optax.adam(RATE)),
         (
             OptimConfig(kind="adamw", weight_decay=0.3),

@@ -80,15 +80,14 @@ class Materials:
 
     def target_data(self, trial: Trial) -> TargetData:
         settings = trial.settings
-        shift, domain = settings.shift, self.domain(settings, trial.target)
-        blend = self.domain(settings, shift.blend_with) if shift.blend else None
+        domain = self.domain(settings, trial.target)
         normalisation = normalisation_of(settings, trial.source)
         name = (
-            *(domain, blend, normalisation, settings.seed, trial.replicate, shift),
+            *(domain, normalisation, settings.seed, trial.replicate, settings.shift),
             *(settings.classes, settings.class_draw, settings.class_balance),
             *(settings.validation_per_class, settings.test_per_class),
         )
-        given = (name, settings, trial.replicate, domain, blend, normalisation)
+        given = (name, settings, trial.replicate, domain, normalisation)
         return self._targets.get_or_make(name, partial(TargetData, *given))
 
     def network(self, trial: Trial) -> Network:

@@ -225,7 +225,7 @@ class SourceNets:
 
     def _self(self, trial: Trial) -> Part:
         """Take the trial's own training images."""
-        if replace(trial.settings.shift, blend_with=ShiftConfig().blend_with) != ShiftConfig():
+        if trial.settings.shift != ShiftConfig():
             raise UserError(
                 "source: got 'self' with a shift of the target's images, which a source net does not "
                 "see; accepted with a shift: any other source"

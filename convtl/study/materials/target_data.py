@@ -9,9 +9,8 @@ from jaxtyping import Float, Int, UInt8
 from convtl.config.schema import Config
 from convtl.data.domains import Domain
 from convtl.data.inputs import MOST_AT_ONCE, LazyImages, Normalisation, batch_indices, normalised
-from convtl.data.shift import keeps_pixels, permute_labels, shifted
+from convtl.data.shift import keeps_pixels, shifted
 from convtl.data.subsets import draw_target, relabel, subset_digest
-from convtl.keys import generator
 
 Images = Float[np.ndarray, "n ..."] | LazyImages
 
@@ -24,7 +23,6 @@ class TargetData:
     Args:
       key: of all that the images and labels depend on.
       settings: of the study: seed, number of classes and images, shift.
-      blend: the domain whose images are blended in, where there is one.
       normalisation: what the source net expects; None standardises each image by itself.
     """
 
@@ -34,12 +32,11 @@ class TargetData:
         settings: Config,
         replicate: int,
         domain: Domain,
-        blend: Domain | None,
         normalisation: Normalisation | None,
     ) -> None:
         self.key, self.domain, self.normalisation = key, domain, normalisation
         self._seed, self._replicate = settings.seed, replicate
-        self._shift, self._blend = settings.shift, blend
+        self._shift = settings.shift
         self.draw = draw_target(
             domain,
             seed=settings.seed,
@@ -79,9 +76,7 @@ class TargetData:
         return images[: len(positions)]
 
     def train_labels(self, n_per_class: int) -> Int[np.ndarray, "n"]:
-        labels = self.draw.subset_labels(n_per_class)
-        rng = generator(self._seed, "permuted-labels", self._replicate, n_per_class)
-        return permute_labels(labels, self._shift.permuted_labels, rng)
+        return self.draw.subset_labels(n_per_class)
 
     def held_out(self, split: str) -> tuple[Images, Int[np.ndarray, "n"]]:
         """Images and labels of this replicate's validation or test draw."""
@@ -100,9 +95,8 @@ class TargetData:
 
     def pixels(self, split: str, positions: Int[np.ndarray, "n"]) -> UInt8[np.ndarray, "n ..."]:
         """Images of the domain's split, shifted as the target is."""
-        blend = self._blend.split(split) if self._blend else None
         stream = (self._seed, "shift", self._replicate, split)
-        return shifted(self.domain.split(split), positions, self._shift, blend, stream)
+        return shifted(self.domain.split(split), positions, self._shift, stream)
 
     def batch_positions(
         self, n: int, batch_size: int, first: int, stop: int
