@@ -1,7 +1,9 @@
 """Where files of weights are found, and what is said where they are not."""
 
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -72,65 +74,66 @@ def test_paths_are_taken_as_typed(tmp_path: Path, monkeypatch) -> None:
     assert line(gone) == f"{KEY}.path: there is no file {tmp_path / 'gone.pth'}; fetch it"
 
 
+FILE = {"repo_id": HUB.repo, "filename": "model.safetensors", "revision": "abc"}
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path: Path):
-    """A stand-in for the hub's client."""
+    """A stand-in for the hub's client, at an address where nothing listens."""
 
-    def fetch(*asked, **how):
-        made.asked.append(asked)
-        if made.fault:
-            raise made.fault
+    def fetch(**request):
+        client.requests.append(request)
+        if client.fault:
+            raise client.fault
         return str(tmp_path / "fetched.safetensors")
 
-    made = SimpleNamespace(
-        asked=[],
+    client = SimpleNamespace(
+        requests=[],
         fault=None,
-        try_to_load_from_cache=lambda *place, **how: None,
+        try_to_load_from_cache=lambda **file: None,
         hf_hub_download=fetch,
     )
-    monkeypatch.setitem(sys.modules, "huggingface_hub", made)
-    for name in (
-        "HF_HUB_OFFLINE",
-        "HF_ENDPOINT",
-        "HTTPS_PROXY",
-        "https_proxy",
-        "ALL_PROXY",
-        "all_proxy",
-    ):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", client)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    return made
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    return client
 
 
-def test_what_the_hub_has_on_this_machine_needs_no_network(
-    hub, monkeypatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    kept = str(tmp_path / "kept.safetensors")
-    asked: list[tuple[str, ...]] = []
-    hub.try_to_load_from_cache = lambda *place, revision: asked.append((*place, revision)) or kept
-    assert locating.find(HUB) == Path(kept)
-    assert asked == [(HUB.repo, "model.safetensors", "abc")]
-    assert not hub.asked
+@pytest.fixture
+def reachable(hub, monkeypatch):
+    """Its address, where a server answers (with an error: it knows no such method)."""
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        yield hub
+        server.shutdown()
+
+
+def test_what_the_hub_has_on_this_machine_needs_no_network(hub, tmp_path: Path) -> None:
+    cached = str(tmp_path / "cached.safetensors")
+    hub.try_to_load_from_cache = lambda **file: cached if file == FILE else None
+    assert locating.find(HUB) == Path(cached)
+    assert not hub.requests
 
 
 def test_with_a_network_the_file_is_fetched_once_and_faults_are_one_line(
-    hub, monkeypatch, tmp_path
+    reachable, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(locating, "_reachable", lambda endpoint: True)
     assert locating.find(HUB) == tmp_path / "fetched.safetensors"
-    hub.fault = RuntimeError("404 Client Error.\n\nRepository not found")
-    assert line(HUB).endswith("cannot be fetched (404 Client Error. Repository not found)")
-    assert len(hub.asked) == 2
+    assert reachable.requests == [FILE | {"etag_timeout": 5.0}]
+    reachable.fault = RuntimeError("404 Client Error.\n\nRepository not found")
+    assert line(HUB).endswith("(404 Client Error. Repository not found)")
+    assert len(reachable.requests) == 2
 
 
-def test_without_a_network_that_is_said_at_once(hub, monkeypatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
-    said = f"{KEY}: model.safetensors of hub repository timm/resnet18.tv_in1k is not on this machine, and "
-    assert line(HUB) == f"{said}http://127.0.0.1:9 is not reachable"
-    monkeypatch.delenv("HF_ENDPOINT")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert line(HUB) == f"{said}https://huggingface.co is not reachable"
-    assert not hub.asked
+def test_without_a_network_the_hubs_client_is_not_called(hub) -> None:
+    name = (
+        f"{KEY}: model.safetensors of hub repository timm/resnet18.tv_in1k is not on this machine"
+    )
+    assert line(HUB).startswith(f"{name} and cannot be fetched from http://127.0.0.1:9 (")
+    assert "refused" in line(HUB)
+    assert not hub.requests
 
 
 def test_without_the_hubs_client_the_line_says_what_to_install(monkeypatch) -> None:

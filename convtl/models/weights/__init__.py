@@ -1,21 +1,231 @@
-"""Foreign weights: files of PyTorch, torchvision and timm -> variables of a `Network`."""
+"""Foreign weights: files of PyTorch, torchvision and timm -> variables of a `Network`; kept in the cache.
 
-from convtl.models.weights.importing import (
-    Imported,
-    check,
-    import_weights,
-    imported,
-    imported_key,
-    network_of,
-    origin_identity,
+Every leaf of a file and of the net is accounted for.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from flax.traverse_util import unflatten_dict
+
+from convtl.config.models import ModelConfig
+from convtl.config.roles import content
+from convtl.config.weights import WeightsConfig
+from convtl.errors import UserError
+from convtl.keys import digest
+from convtl.models.network import Network, Variables
+from convtl.models.registry import build_network
+from convtl.models.weights import locating, readers
+from convtl.models.weights.naming import (
+    VERSION,
+    Convert,
+    Shape,
+    conversion,
+    leaf_shapes,
+    names_in_file,
 )
+from convtl.storage import checkpoint
+from convtl.storage.cache import Cache
 
-__all__ = [
-    "Imported",
-    "check",
-    "import_weights",
-    "imported",
-    "imported_key",
-    "network_of",
-    "origin_identity",
-]
+Origins = dict[str, tuple[str, Convert] | None]
+"""Leaf of the net -> leaf of the file and how it is converted; None for a head that the file lacks."""
+
+_KIND = "imported"
+_UNUSED = re.compile(r"(^|\.)num_batches_tracked$|^(aux_classifier\.|AuxLogits\.|aux\d*\.)")
+"""Leaves of files that no net needs: counts of training batches, auxiliary heads of training."""
+_SHOWN = 4
+"""Leaves that an error message names of each sort."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A net's variables from a foreign file.
+
+    Attributes:
+      variables: NumPy arrays in the structure of `Network.init`, float32.
+      digest: SHA-256 of the file.
+    """
+
+    variables: Variables
+    digest: str
+
+
+def import_weights(config: WeightsConfig, network: Network, key: str = "weights") -> Imported:
+    """Read a file's weights into the variables of a net; a head that the file lacks is zero.
+
+    Args:
+      network: of the config's model, for its images and classes.
+      key: config key that error messages name.
+
+    Raises:
+      UserError: the file is missing, damaged or not the one expected; a leaf of either side has no counterpart
+        or is of another shape.
+    """
+    arrays, origins, file_digest = _read(config, network, key)
+    leaves: dict[str, np.ndarray] = {}
+    for leaf, shape in leaf_shapes(network.abstract_variables).items():
+        origin = origins[leaf]
+        if origin is None:
+            leaves[leaf] = np.zeros(shape, np.float32)
+        else:
+            name, convert = origin
+            leaves[leaf] = np.ascontiguousarray(convert(arrays[name]))
+    variables = unflatten_dict(leaves, sep="/")
+    return Imported({name: variables.get(name, {}) for name in network.names}, file_digest)
+
+
+def _read(config: WeightsConfig, network: Network, key: str) -> tuple[readers.Arrays, Origins, str]:
+    path = locating.find(config, key)
+    file_digest = readers.sha256(path, key)
+    if config.sha256 not in (None, file_digest):
+        raise UserError(
+            f"{key}.sha256: {path} is not the file that is meant: its SHA-256 is {file_digest}, not "
+            f"{config.sha256} (sha256=null takes any file)"
+        )
+    arrays = readers.read(path, key)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    return arrays, match_leaves(config, network, shapes, key), file_digest
+
+
+def match_leaves(
+    config: WeightsConfig, network: Network, given: Mapping[str, Shape], key: str = "weights"
+) -> Origins:
+    """Account for all leaves by names and shapes; reads no values.
+
+    Names may share a prefix, as wrappers give them (`module.`, `backbone.`); then leaves without it, which belong
+    to other modules, are left out.
+
+    Args:
+      given: leaf of the file -> shape.
+
+    Raises:
+      UserError: as `import_weights`.
+    """
+    names = names_in_file(config.naming, network, key)
+    prefix = _prefix(next(iter(names.values())), given, key)
+    given = {name[len(prefix) :]: shape for name, shape in given.items() if name.startswith(prefix)}
+    dense = f"{network.head}/params/dense/"
+    head = {name for leaf, name in names.items() if leaf.startswith(dense)}
+    headless = head.isdisjoint(given)
+    origins: Origins = {}
+    absent, misfits = [], {}
+    for leaf, shape in leaf_shapes(network.abstract_variables).items():
+        name = names.get(leaf, "")
+        if name in given:
+            before = network.shape_before(network.index(leaf.partition("/")[0]))
+            if convert := conversion(shape, given[name], before):
+                origins[leaf] = prefix + name, convert
+            else:
+                misfits[name] = f"{name} {given[name]} for {leaf} {shape}"
+        elif headless and name in head:
+            origins[leaf] = None
+        else:
+            absent.append(f"{leaf} ({name})" if name else leaf)
+    if misfits and misfits.keys() == head:
+        raise UserError(
+            f"{key}.classes: got {config.classes}; accepted: {given[min(head)][0]}, the classes of "
+            f"{locating.described(config)}"
+        )
+    # What the file has in place of a head may be of any form.
+    ignored = tuple(f"{name.rpartition('.')[0]}." for name in head) if headless else ()
+    extra = given.keys() - {*names.values(), *filter(_UNUSED.search, given)}
+    extra_names = sorted(name for name in extra if not name.startswith(ignored))
+    _refuse_leftovers(config, key, list(misfits.values()), absent, extra_names)
+    return origins
+
+
+def _refuse_leftovers(
+    config: WeightsConfig, key: str, misfits: list[str], absent: list[str], extra: list[str]
+) -> None:
+    """Raise `UserError` with one line for all leaves that are not accounted for, if any."""
+    parts = [
+        f"{len(leaves)} {sort}: {', '.join(leaves[:_SHOWN])}{', ...' if len(leaves) > _SHOWN else ''}"
+        for sort, leaves in (
+            ("of another shape", misfits),
+            ("of the net not in the file", absent),
+            ("of the file not in the net", extra),
+        )
+        if leaves
+    ]
+    if parts:
+        raise UserError(
+            f"{key}: {locating.described(config)} does not fit model '{config.model}' by the names of "
+            f"{config.naming}; leaves {'; '.join(parts)}"
+        )
+
+
+def _prefix(first: str, given: Mapping[str, Shape], key: str) -> str:
+    """Prefix of the name of the net's first leaf in the file; empty where it is not in the file.
+
+    Raises:
+      UserError: the file holds several nets.
+    """
+    prefixes = {name.removesuffix(first) for name in given if f".{name}".endswith(f".{first}")}
+    if len(prefixes) > 1 and "" not in prefixes:
+        raise UserError(
+            f"{key}: the file holds several nets, of the prefixes {', '.join(sorted(prefixes))}; save one of them"
+        )
+    return min(prefixes, default="")
+
+
+def origin_identity(config: WeightsConfig, key: str = "weights") -> str:
+    """Digest of what decides about the numbers: the file's content, the rules, and the images that it expects.
+
+    The file is read only where the config does not give its SHA-256. Where it lies does not count.
+
+    Raises:
+      UserError: the file is needed and missing.
+    """
+    file_digest = config.sha256 or readers.sha256(locating.find(config, key), key)
+    images = [config.size, config.crop, config.interpolation, *config.mean, *config.std]
+    return digest([file_digest, config.naming, VERSION, config.classes, images])
+
+
+def imported_key(config: WeightsConfig, model: ModelConfig, key: str = "weights") -> str:
+    """Key of an imported net in the cache.
+
+    Raises:
+      UserError: as `origin_identity`.
+    """
+    return digest([origin_identity(config, key), content(model)])
+
+
+def imported(
+    config: WeightsConfig, model: ModelConfig, cache: Cache, key: str = "weights"
+) -> Imported:
+    """The net of a config, from the cache if it has been imported before.
+
+    Args:
+      model: of which `config.model` is the name; the net is built for the weights' own images and classes.
+      key: config key that error messages name.
+
+    Raises:
+      UserError: as `import_weights`.
+    """
+    network = network_of(config, model)
+
+    def build(folder: Path) -> None:
+        net = import_weights(config, network, key)
+        checkpoint.save(folder / "net", net.variables, {"digest": net.digest})
+
+    entry = cache.get_or_build(_KIND, imported_key(config, model, key), build)
+    variables, metadata = checkpoint.load(entry / "net", network.abstract_variables)
+    return Imported({name: variables[name] for name in network.names}, metadata["digest"])
+
+
+def check(config: WeightsConfig, model: ModelConfig, cache: Cache, key: str = "weights") -> None:
+    """Check, by names and shapes, that a net which is not in the cache can be imported.
+
+    Raises:
+      UserError: as `import_weights`.
+    """
+    if not cache.path(_KIND, imported_key(config, model, key)).exists():
+        _read(config, network_of(config, model), key)
+
+
+def network_of(config: WeightsConfig, model: ModelConfig) -> Network:
+    """The net for which the weights were published: their images, their classes."""
+    return build_network(model, (config.size, config.size, 3), config.classes)

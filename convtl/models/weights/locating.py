@@ -1,10 +1,12 @@
 """Where a file of weights is: inside an installed package, at a path, or on the Hugging Face hub."""
 
 import os
-import socket
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import urlsplit
+from textwrap import shorten
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 from convtl.config.weights import FileWeights, HubWeights, PackageWeights, WeightsConfig
 from convtl.errors import UserError
@@ -53,10 +55,7 @@ def _in_package(config: PackageWeights, key: str) -> Path:
 
 
 def _at_path(config: FileWeights, key: str) -> Path:
-    try:
-        path = Path(config.path).expanduser().absolute()
-    except RuntimeError:
-        raise UserError(f"{key}.path: got '{config.path}'; there is no such home folder") from None
+    path = Path(os.path.expanduser(config.path)).absolute()  # noqa: PTH111  # takes any name
     if not path.is_file():
         install = f"; {config.install}" if config.install else ""
         raise UserError(f"{key}.path: there is no file {path}{install}")
@@ -70,37 +69,21 @@ def _from_hub(config: HubWeights, key: str) -> Path:
         raise UserError(
             f"{key}: {described(config)} needs huggingface_hub, which is not installed; pip install 'convtl[hub]'"
         ) from None
-    cached = huggingface_hub.try_to_load_from_cache(
-        config.repo, config.filename, revision=config.revision
-    )
+    file = {"repo_id": config.repo, "filename": config.filename, "revision": config.revision}
+    cached = huggingface_hub.try_to_load_from_cache(**file)
     if isinstance(cached, str):
         return Path(cached)
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    if not _reachable(endpoint):
+    try:
+        with suppress(
+            HTTPError
+        ):  # an answer. Without one, the hub's client tries for half a minute
+            urlopen(Request(endpoint, method="HEAD"), timeout=_PATIENCE).close()
+        return Path(str(huggingface_hub.hf_hub_download(**file, etag_timeout=_PATIENCE)))
+    except (
+        Exception
+    ) as error:  # the client's own, the HTTP library's, the file system's: by version
+        reason = shorten(str(error), 160, placeholder="...") or type(error).__name__
         raise UserError(
-            f"{key}: {described(config)} is not on this machine, and {endpoint} is not reachable"
-        )
-    try:
-        fetched = huggingface_hub.hf_hub_download(
-            config.repo, config.filename, revision=config.revision, etag_timeout=_PATIENCE
-        )
-        return Path(str(fetched))
-    except Exception as error:  # its own, the HTTP library's, the file system's: by version
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise UserError(f"{key}: {described(config)} cannot be fetched ({reason})") from None
-
-
-def _reachable(endpoint: str) -> bool:
-    """Whether the hub answers within seconds; its own client retries for minutes."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return False
-    if any(
-        os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
-    ):
-        return True  # no direct connection is possible
-    parts = urlsplit(endpoint)
-    try:
-        with socket.create_connection((parts.hostname or "", parts.port or 443), timeout=_PATIENCE):
-            return True
-    except OSError:
-        return False
+            f"{key}: {described(config)} is not on this machine and cannot be fetched from {endpoint} ({reason})"
+        ) from None

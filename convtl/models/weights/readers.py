@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -17,29 +18,44 @@ from convtl.errors import UserError
 
 Arrays = dict[str, np.ndarray]
 
+_TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""Of a zip archive, and of a bare pickle of protocol 2 to 5."""
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts keep the weights beside other things."""
 _INSTEAD = "save the weights alone: torch.save(model.state_dict(), PATH)"
 
 
 def read(path: Path, key: str = "weights") -> Arrays:
-    """Read all tensors of a file, by their names in it.
+    """Read all tensors of a file, by their names in it, as float32.
 
     Args:
       path: a safetensors file, or what `torch.save` wrote (a state dict, also inside a checkpoint).
       key: config key that error messages name.
 
-    Returns:
-      float32 for floating-point tensors, whatever they were stored as; integers as they are.
-
     Raises:
       UserError: missing, of another format, damaged, or no mapping of names to plain tensors.
     """
-    kind = _format(path, key)
-    arrays = _safetensors(path, key) if kind == "safetensors" else _torch(path, key)
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise _unreadable(path, key, error) from None
+    if (
+        start[8:] == b"{"
+    ):  # https://huggingface.co/docs/safetensors: 8 bytes of header length, then JSON
+        arrays = _safetensors(path, key)
+    elif start.startswith(_TORCH_STARTS):
+        arrays = _torch(path, key)
+    else:
+        raise UserError(
+            f"{key}: {path} is damaged or of no known format; accepted: safetensors, or what torch.save writes"
+        )
     if not arrays:
         raise UserError(f"{key}: {path} holds no weights")
-    return {name: _as_float32(array, name, path, key) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{key}: {path} is damaged: {name} has values that are not finite")
+    return arrays
 
 
 def sha256(path: Path, key: str = "weights") -> str:
@@ -65,32 +81,9 @@ def _unreadable(path: Path, key: str, error: OSError) -> UserError:
     return UserError(f"{key}: {path} cannot be read ({(error.strerror or str(error)).lower()})")
 
 
-def _format(path: Path, key: str) -> str:
-    """Format of a file by its first bytes: `safetensors` or `torch` (zip archive or bare pickle).
-
-    https://huggingface.co/docs/safetensors: 8 bytes of header length, then a JSON object.
-    """
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError as error:
-        raise _unreadable(path, key, error) from None
-    if start[8:] == b"{":
-        return "safetensors"
-    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
-        return "torch"
-    raise UserError(
-        f"{key}: {path} is damaged or of no known format; accepted: safetensors, or what torch.save writes"
-    )
-
-
-def _as_float32(array: np.ndarray, name: str, path: Path, key: str) -> np.ndarray:
-    if array.dtype.kind in "iub":
-        return array
-    array = np.asarray(array, np.float32)
-    if not np.isfinite(array).all():
-        raise UserError(f"{key}: {path} is damaged: {name} has values that are not finite")
-    return array
+def _damaged(path: Path, key: str, kind: str, error: Exception) -> UserError:
+    reason = shorten(str(error), 120, placeholder="...") or type(error).__name__
+    return UserError(f"{key}: {path} is damaged or no {kind} file ({reason})")
 
 
 def _safetensors(path: Path, key: str) -> Arrays:
@@ -98,7 +91,7 @@ def _safetensors(path: Path, key: str) -> Arrays:
     from safetensors.numpy import load_file
 
     try:
-        return load_file(path)
+        return {name: np.asarray(array, np.float32) for name, array in load_file(path).items()}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, key, "safetensors", error) from None
 
@@ -113,24 +106,19 @@ def _torch(path: Path, key: str) -> Arrays:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of pickle, zipfile and torch, by version and by damage
-        if "TorchScript" in str(error):
-            raise UserError(f"{key}: {path} is a TorchScript program; {_INSTEAD}") from None
-        if objects := re.search(r"(?:GLOBAL|global|class):? (\w+\.[\w.]+)", str(error)):
-            raise UserError(
-                f"{key}: {path} holds a Python object ({objects[1]}), which could run code and is not "
-                f"loaded; {_INSTEAD}"
-            ) from None
-        raise _damaged(path, key, "PyTorch", error) from None
+        kept_out = re.search(r"(?:GLOBAL|global|class):? (\w+\.[\w.]+)|(TorchScript)", str(error))
+        if kept_out is None:
+            raise _damaged(path, key, "PyTorch", error) from None
+        raise UserError(
+            f"{key}: {path} holds a program or Python object ({kept_out[1] or kept_out[2]}), which could run "
+            f"code and is not loaded; {_INSTEAD}"
+        ) from None
     arrays = {}
     for name, tensor in state_dict(content, path, key).items():
-        if (
-            not isinstance(tensor, torch.Tensor)
-            or tensor.layout != torch.strided
-            or tensor.is_quantized
-        ):
-            raise UserError(f"{key}: {path}: {name} is not a plain tensor")
-        tensor = tensor.detach()
-        arrays[name] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        try:
+            arrays[name] = tensor.detach().float().numpy()
+        except (AttributeError, TypeError, RuntimeError):  # no tensor, or sparse, or quantised
+            raise UserError(f"{key}: {path}: {name} is not a plain tensor") from None
     return arrays
 
 
@@ -143,10 +131,13 @@ def state_dict(content: Any, path: Path, key: str) -> Mapping[str, Any]:
     for name in _STATE_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
-    if isinstance(content, Mapping) and not any(
-        _is_tensor(value) and value.ndim for value in content.values()
-    ):
-        nested = {str(name): value for name, value in content.items() if _holds_tensors(value)}
+    items = content.items() if isinstance(content, Mapping) else ()
+    if not any(_is_tensor(value) and value.ndim for _, value in items):
+        nested = {
+            str(name): value
+            for name, value in items
+            if isinstance(value, Mapping) and value and all(map(_is_tensor, value.values()))
+        }
         if len(nested) > 1:
             raise UserError(
                 f"{key}: {path} holds several state dicts: {', '.join(sorted(nested))}; save one of them"
@@ -161,12 +152,3 @@ def state_dict(content: Any, path: Path, key: str) -> Mapping[str, Any]:
 
 def _is_tensor(value: Any) -> bool:
     return hasattr(value, "dtype") and hasattr(value, "shape")
-
-
-def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, Mapping) and bool(value) and all(map(_is_tensor, value.values()))
-
-
-def _damaged(path: Path, key: str, kind: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:120].strip() or type(error).__name__
-    return UserError(f"{key}: {path} is damaged or no {kind} file ({reason})")
