@@ -36,15 +36,9 @@ def added(
     totals: dict[str, Any], variables: Mapping[str, Any], units: Collection[str], decay: float
 ) -> dict[str, Any]:
     """The sums after an update of `units`; those of other units are left as they are."""
-    moved = {
-        unit: jax.tree.map(
-            lambda total, now: decay * total + (1 - decay) * now,
-            totals[unit],
-            {kind: variables[unit][kind] for kind in totals[unit]},
-        )
-        for unit in units
-    }
-    return totals | moved
+    before = {unit: totals[unit] for unit in units}
+    now = {unit: {kind: variables[unit][kind] for kind in before[unit]} for unit in before}
+    return totals | jax.tree.map(lambda total, w: decay * total + (1 - decay) * w, before, now)
 
 
 def averages(

@@ -1,12 +1,12 @@
 """Control nets: a pretrained net without one of its properties.
 
-- `shuffled`: every array keeps its values but not their places: every moment of the weights, and nothing else that was
-  learned (Neyshabur et al. 2020 shuffle the input instead).
+- `shuffled`: every array keeps its values but not their places: every moment of the weights, nothing else learned.
 - `statistics`: fresh Gaussian weights with each array's mean and standard deviation (Raghu et al. 2019).
 - `rescaled`: another net whose units are scaled until their outputs are as large as the source's, so that saturation
   alone does not tell them apart (Maennel et al. 2020).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,9 +15,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from convtl.models.network import Network, Variables
-
-_BISECTIONS = 40
-_LARGEST_FACTOR = 2.0**10
 
 
 def shuffled(variables: Variables, rng: np.random.Generator) -> Variables:
@@ -32,13 +29,12 @@ def statistics_matched(variables: Variables, rng: np.random.Generator) -> Variab
     )
 
 
-def _each_weight(variables: Variables, change: Any) -> Variables:
-    def changed(kinds: dict[str, Any]) -> dict[str, Any]:
-        return kinds | {"params": jax.tree.map(lambda w: change(np.asarray(w)), kinds["params"])}
-
-    return {
-        unit: changed(kinds) if "params" in kinds else kinds for unit, kinds in variables.items()
-    }
+def _each_weight(variables: Variables, change: Callable[[np.ndarray], np.ndarray]) -> Variables:
+    changed = {}
+    for unit, kinds in variables.items():  # in this order, which is that of the draws
+        params = jax.tree.map(lambda w: change(np.asarray(w)), kinds.get("params", {}))
+        changed[unit] = kinds | ({"params": params} if "params" in kinds else {})
+    return changed
 
 
 def rescaled(
@@ -46,9 +42,8 @@ def rescaled(
 ) -> Variables:
     """Scale each unit's weights by one factor, from the first unit upwards, to match a reference.
 
-    Matched is the root mean square of the unit's output. The head is left alone: it is replaced anyway. A factor is
-    sought between 2^-10 and 2^10; where an activation saturates below the reference's size, or normalisation undoes
-    the scaling, the nearest is kept.
+    Matched is the root mean square of the unit's output; the head is replaced anyway. A factor lies between 2^-10 and
+    2^10; where an activation saturates below the reference's size, or normalisation undoes the scaling, the nearest.
 
     Args:
       images: standardised.
@@ -68,15 +63,16 @@ def rescaled(
 def _scaled(
     network: Network, index: int, unit: dict[str, Any], x: jax.Array, target_rms: float
 ) -> Any:
-    name = network.names[index]
+    """The unit's weights, scaled by bisection of the factor's logarithm."""
 
     @jax.jit
     def size(factor: jax.Array) -> jax.Array:
         changed = unit | {"params": jax.tree.map(lambda leaf: leaf * factor, unit["params"])}
-        return _rms(network.apply({name: changed}, x, start=index, stop=index + 1)[0])
+        applied = network.apply({network.names[index]: changed}, x, start=index, stop=index + 1)
+        return _rms(applied[0])
 
-    low, high = 1 / _LARGEST_FACTOR, _LARGEST_FACTOR
-    for _ in range(_BISECTIONS):
+    low, high = 2.0**-10, 2.0**10
+    for _ in range(40):
         middle = float(np.sqrt(low * high))
         if float(size(jnp.float32(middle))) < target_rms:
             low = middle

@@ -16,11 +16,8 @@ from jaxtyping import Array, Float
 
 from convtl.config.training import OptimConfig, ScheduleConfig
 from convtl.transfer.average import Averaged
-from convtl.transfer.penalty import Anchors, l2_sp
+from convtl.transfer.penalty import l2_sp
 from convtl.transfer.plan import FROZEN, Phase, leaf_labels
-
-_STAIRS = (3, 6, 9)
-"""Tenths of a phase after which a staircase is a step lower."""
 
 
 def make_transform(
@@ -44,19 +41,15 @@ def make_transform(
         parts.insert(0, optax.masked(optax.clip_by_global_norm(config.clip), trained))
     if phase.to_start or phase.to_zero:
         parts.insert(0, l2_sp(phase.to_start, phase.to_zero))
-    return _promoting(parts[0] if len(parts) == 1 else optax.chain(*parts))
-
-
-def _promoting(transform: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The same transform where JAX's type promotion is strict: optax mixes floats with integer counts."""
+    chained = optax.chain(*parts)
 
     def update(
         gradients: Any, state: optax.OptState, params: Any = None
     ) -> tuple[Any, optax.OptState]:
-        with jax.numpy_dtype_promotion("standard"):
-            return transform.update(gradients, state, params)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes floats with integer counts
+            return chained.update(gradients, state, params)
 
-    return optax.GradientTransformation(transform.init, update)
+    return optax.GradientTransformation(chained.init, update)
 
 
 def _direction(config: OptimConfig) -> optax.GradientTransformation:
@@ -74,7 +67,7 @@ def _direction(config: OptimConfig) -> optax.GradientTransformation:
 def carry_state(old: Any, new: Any, phase: Phase) -> Any:
     """The state at a phase's start: units that stay keep theirs, those that join start fresh.
 
-    Anchors of penalties and averages are kept even when the optimiser starts afresh.
+    Averages are kept even when the optimiser starts afresh.
 
     Args:
       old: state at the end of the phase before.
@@ -82,31 +75,13 @@ def carry_state(old: Any, new: Any, phase: Phase) -> Any:
     """
     if isinstance(new, Averaged):
         return Averaged(carry_state(old.optimiser, new.optimiser, phase), new.totals | old.totals)
-    before = {type(part): part for part in _parts(old)}
-    carried = tuple(_carried(before.get(type(part)), part, phase) for part in _parts(new))
-    return carried if _is_chain(new) else carried[0]
-
-
-def _carried(old: Any, new: Any, phase: Phase) -> Any:
-    """One part of the state."""
-    if isinstance(new, Anchors) and old is not None:
-        return Anchors({unit: old.weights.get(unit, w0) for unit, w0 in new.weights.items()})
-    if phase.restart or not hasattr(new, "inner_states"):
+    if phase.restart:
         return new
+    *others, units = new
     staying = {
-        unit: state
-        for unit, state in old.inner_states.items()
-        if unit in phase.trained and unit in new.inner_states
+        unit: old[-1].inner_states[unit] for unit in phase.trained if unit in old[-1].inner_states
     }
-    return new._replace(inner_states={**new.inner_states, **staying})
-
-
-def _is_chain(state: Any) -> bool:
-    return not hasattr(state, "inner_states")
-
-
-def _parts(state: Any) -> tuple[Any, ...]:
-    return state if _is_chain(state) else (state,)
+    return (*others, units._replace(inner_states=units.inner_states | staying))
 
 
 @lru_cache(maxsize=256)  # each call would compile a program anew
@@ -132,6 +107,6 @@ def schedule_values(config: ScheduleConfig, phase: Phase) -> Float[np.ndarray, "
     warmup = max(1, round(config.warmup * length))
     if config.kind == "staircase":
         done = np.arange(1, length + 1)
-        decays = sum((10 * (done - 1) >= tenths * length).astype(int) for tenths in _STAIRS)
+        decays = sum((10 * (done - 1) >= tenths * length).astype(int) for tenths in (3, 6, 9))
         return (np.minimum(1, done / warmup) * 0.1**decays).astype(np.float32)
     return _warmup_cosine(length, warmup)

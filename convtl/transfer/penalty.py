@@ -19,10 +19,8 @@ def l2_sp(to_start: Strengths, to_zero: Strengths) -> optax.GradientTransformati
     """L2-SP (Li, Grandvalet & Davoine 2018): adds the gradient of a penalty to that of the loss.
 
     The penalty is alpha/2 ||w - w0||^2 over the weights and biases of each unit in `to_start`, whose w0 are
-    the parameters given to `init`, and beta/2 ||w||^2 over those of each unit in `to_zero`; its gradients are
-    alpha (w - w0) and beta w. They are added before the optimiser makes a direction of the gradients, so the
-    penalty belongs to the loss, as in the paper: it is not decoupled, and Adam rescales it with the rest.
-    Other units are left alone.
+    the parameters given to `init`, and beta/2 ||w||^2 over those of each unit in `to_zero`. It belongs to the
+    loss, as in the paper: it is not decoupled, and Adam rescales it with the rest.
 
     Args:
       to_start: (unit, alpha) pairs.
@@ -35,26 +33,20 @@ def l2_sp(to_start: Strengths, to_zero: Strengths) -> optax.GradientTransformati
     """
 
     def init(params: dict[str, Any]) -> Anchors:
-        # Copies: the same buffer as weights and as state could not be donated twice.
-        return Anchors(
-            {
-                unit: jax.tree.map(lambda w: jnp.array(w, copy=True), params[unit])
-                for unit, _ in to_start
-            }
-        )
+        anchored = {unit: params[unit] for unit, _ in to_start}
+        return Anchors(jax.tree.map(jnp.copy, anchored))  # one buffer cannot be donated twice
 
     def update(
         gradients: dict[str, Any], state: Anchors, params: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], Anchors]:
         if params is None:
             raise ValueError("a penalty on the weights needs the weights")
-        penalties = {
-            unit: jax.tree.map(
-                lambda w, w0, a=alpha: a * (w - w0), params[unit], state.weights[unit]
-            )
-            for unit, alpha in to_start
-        } | {unit: jax.tree.map(lambda w, b=beta: b * w, params[unit]) for unit, beta in to_zero}
-        sums = {unit: jax.tree.map(jnp.add, gradients[unit], penalties[unit]) for unit in penalties}
-        return gradients | sums, state
+        sums = dict(gradients)
+        for unit, alpha in to_start:
+            anchored = (gradients[unit], params[unit], state.weights[unit])
+            sums[unit] = jax.tree.map(lambda g, w, w0, a=alpha: g + a * (w - w0), *anchored)
+        for unit, beta in to_zero:
+            sums[unit] = jax.tree.map(lambda g, w, b=beta: g + b * w, gradients[unit], params[unit])
+        return sums, state
 
     return optax.GradientTransformation(init, update)

@@ -6,6 +6,7 @@ A plan is a pure function of its arguments, so a resumed run cannot disagree wit
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -24,9 +25,6 @@ from convtl.models.network import Network
 FROZEN = "frozen"
 FIRST = "first"
 """In `units` of a surgical regime: the lowest unit with weights, whatever its name."""
-
-_LISTED = 12
-"""Units that an error line lists by name; of more, the first and the last."""
 
 Strengths = tuple[tuple[str, float], ...]
 """(unit, strength of its penalty)"""
@@ -84,36 +82,21 @@ def resolve_depth(network: Network, depth: int | str) -> int:
       UserError: no such depth in this network.
     """
     units = network.weighted
+    stage_of = {unit: unit.partition("_")[0] for unit in units if "_" in unit}
     if depth == "all":
         return len(units)
     if isinstance(depth, str):
-        lowest = next((unit for unit in units if depth in (unit, _stage(unit))), None)
+        lowest = next((unit for unit in units if depth in (unit, stage_of.get(unit))), None)
         if lowest is not None:
             return len(units) - units.index(lowest)
     elif 1 <= depth <= len(units):
         return depth
-    known = (*units, *_stages(units))
+    stages = tuple(dict.fromkeys(stage_of.values()))
+    names = f"a stage of {', '.join(stages)}, or a unit" if stages else "a unit"
+    close = nearest(depth, (*units, *stages)) if isinstance(depth, str) else ""
     raise UserError(
-        f"depth: got {depth!r}; accepted: 1 to {len(units)}, all, or {_places(units)}."
-        f"{nearest(depth, known) if isinstance(depth, str) else ''}"
+        f"depth: got {depth!r}; accepted: 1 to {len(units)}, all, or {names} of {', '.join(units)}.{close}"
     )
-
-
-def _stage(unit: str) -> str | None:
-    stage, underscore, _ = unit.partition("_")
-    return stage if underscore else None
-
-
-def _stages(units: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(stage for unit in units if (stage := _stage(unit))))
-
-
-def _places(units: tuple[str, ...]) -> str:
-    """Accepted names of units and stages, in words; of many units only the ends."""
-    if len(units) <= _LISTED:
-        return f"a unit of {', '.join(units)}"
-    stages = f"a stage of {', '.join(_stages(units))}, or " if _stages(units) else ""
-    return f"{stages}a unit of {', '.join(units[:2])}, ... {units[-1]} (convtl.describe lists them)"
 
 
 def make_plan(network: Network, regime: RegimeConfig, depth: int, updates: int) -> Plan:
@@ -128,12 +111,12 @@ def make_plan(network: Network, regime: RegimeConfig, depth: int, updates: int) 
     - `surgical` trains, whatever `depth` says, the named units (Lee et al. 2022) and, unless told otherwise,
       the head.
 
-    Every phase has its own schedule (`convtl.transfer.optim.schedule_values`), as in ULMFiT's published code: under
-    one schedule over the whole run a unit that joins last would hardly move.
+    Every phase has its own schedule (`optim.schedule_values`), as in ULMFiT's published code: under one schedule
+    over the whole run a unit that joins last would hardly move.
 
     Raises:
-      UserError: `surgical` names no unit or an unknown one, or the head although it is to be kept; `lp_ft` or
-        `gradual` has too few updates for its phases.
+      UserError: `surgical` names no unit, an unknown one, or the head although it is kept; `lp_ft` or `gradual`
+        has too few updates.
       ValueError: `depth` is not what `resolve_depth` gives.
     """
     if isinstance(regime, SurgicalConfig):
@@ -149,60 +132,45 @@ def make_plan(network: Network, regime: RegimeConfig, depth: int, updates: int) 
 def _phases(
     head: str, regime: RegimeConfig, chosen: tuple[str, ...], updates: int
 ) -> tuple[Phase, ...]:
+    """Phases over the chosen units; a unit's rate is divided once for each unit above it."""
+    count, falling = len(chosen), 1.0
+    if isinstance(regime, DiscriminativeConfig):
+        falling = regime.rate_factor
+    factors = tuple((unit, falling ** -(count - 1 - i)) for i, unit in enumerate(chosen))
     if isinstance(regime, LpFtConfig):
         turn = round(updates * regime.probe_share)
         if not 0 < turn < updates:
             raise UserError(
                 f"updates: got {updates}; accepted with regime lp_ft: enough for two phases"
             )
-        both = _factors(chosen, 1.0)
-        return Phase(0, turn, both[-1:]), Phase(turn, updates, both, restart=True)
+        return Phase(0, turn, factors[-1:]), Phase(turn, updates, factors, restart=True)
     if isinstance(regime, GradualConfig):
-        return _one_more_each(_factors(chosen, 1.0), updates)
-    if isinstance(regime, DiscriminativeConfig):
-        return (Phase(0, updates, _factors(chosen, regime.rate_factor)),)
-    factors = _factors(chosen, 1.0)
+        if updates < count:
+            raise UserError(
+                f"updates: got {updates}; accepted with regime gradual: at least {count}, one for each unit"
+            )
+        bounds = [updates * number // count for number in range(count + 1)]
+        return tuple(
+            Phase(first, stop, factors[count - number :])
+            for number, (first, stop) in enumerate(pairwise(bounds), start=1)
+        )
     if isinstance(regime, L2SpConfig):
         to_start = tuple((unit, regime.alpha) for unit in chosen if unit != head)
         return (Phase(0, updates, factors, to_start=to_start, to_zero=((head, regime.beta),)),)
     return (Phase(0, updates, factors),)
 
 
-def _factors(chosen: tuple[str, ...], falling: float) -> tuple[tuple[str, float], ...]:
-    """Factors on the rate: 1 for the highest unit, divided by `falling` for each one further down."""
-    return tuple((unit, falling ** -(len(chosen) - 1 - i)) for i, unit in enumerate(chosen))
-
-
-def _one_more_each(factors: tuple[tuple[str, float], ...], updates: int) -> tuple[Phase, ...]:
-    """Equal phases, as many as units; each trains one more unit from the top."""
-    count = len(factors)
-    if updates < count:
-        raise UserError(
-            f"updates: got {updates}; accepted with regime gradual: at least {count}, one for each unit"
-        )
-    bounds = [updates * number // count for number in range(count + 1)]
-    return tuple(
-        Phase(bounds[number], bounds[number + 1], factors[count - 1 - number :])
-        for number in range(count)
-    )
-
-
 def _surgical_units(network: Network, regime: SurgicalConfig) -> tuple[str, ...]:
-    units, head = network.weighted, network.head
-    accepted = units if regime.head else units[:-1]
-    known = (*accepted, FIRST)
-    for unit in regime.units:
-        if unit not in known:
-            suffix, close = (
-                (" with head: false", "") if unit == head else ("", nearest(unit, known))
-            )
-            raise UserError(
-                f"regimes.*.units: got '{unit}'; accepted{suffix}: {', '.join(accepted)}, or {FIRST}.{close}"
-            )
-    if not regime.units:
-        raise UserError(f"regimes.*.units: got []; accepted: one or more of {', '.join(known)}")
-    named = {units[0] if unit == FIRST and FIRST not in units else unit for unit in regime.units}
-    return tuple(unit for unit in units if unit in named or (unit == head and regime.head))
+    units = network.weighted
+    accepted = (*(units if regime.head else units[:-1]), FIRST)
+    unknown = [unit for unit in regime.units if unit not in accepted]
+    if unknown or not regime.units:
+        close = nearest(unknown[0], accepted) if unknown else ""
+        raise UserError(
+            f"regimes.*.units: got {unknown}; accepted: some of {', '.join(accepted)}.{close}"
+        )
+    named = {units[0] if unit == FIRST else unit for unit in regime.units}
+    return tuple(unit for unit in units if unit in named or (unit == network.head and regime.head))
 
 
 def leaf_labels(phase: Phase, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,10 +184,9 @@ def leaf_labels(phase: Phase, variables: Mapping[str, Any]) -> dict[str, Any]:
     """
     if FROZEN in phase.trained:
         raise ValueError(f"a unit named {FROZEN!r} cannot be trained")
-    missing = set(phase.trained) - set(variables)
-    if missing:
-        raise ValueError(f"trained units without variables: {sorted(missing)}")
     trained = set(phase.trained)
+    if missing := trained - set(variables):
+        raise ValueError(f"trained units without variables: {sorted(missing)}")
     return {
         unit: jax.tree.map(lambda _, label=unit if unit in trained else FROZEN: label, leaves)
         for unit, leaves in variables.items()

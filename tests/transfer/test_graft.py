@@ -19,6 +19,7 @@ def _network(classes: int) -> Network:
 
 
 SOURCE, TARGET = _network(7), _network(3)
+BODY = ("fc1", "fc2")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def fresh() -> Variables:
 
 
 def test_everything_but_the_head_is_taken_over(source: Variables, fresh: Variables) -> None:
-    grafted = graft(TARGET, source, fresh)
+    grafted = graft(TARGET, source, fresh, BODY)
     assert tuple(grafted) == TARGET.names
     assert grafted["fc1"] is source["fc1"]
     assert grafted["fc2"] is source["fc2"]
@@ -54,7 +55,7 @@ def test_nothing_is_loaded_partially(source: Variables, fresh: Variables) -> Non
     def refused(changes: dict[str, Any], message: str) -> None:
         given = {unit: own for unit, own in (source | changes).items() if own is not None}
         with pytest.raises(ValueError, match=message):
-            graft(TARGET, given, fresh)
+            graft(TARGET, given, fresh, BODY)
 
     refused({"fc2": None}, "unit fc2: the source has None")
     refused(
