@@ -120,7 +120,7 @@ def test_a_config_cannot_be_changed() -> None:
         ("chunk", 50, "chunk: unknown key. It is now steps_per_call=..."),
         ("movement", True, "movement: unknown key. It is now measure=movement"),
         ("distances", True, "distances: unknown key. It is now measure=distances"),
-        ("gradients", None, "gradients: got null; accepted: keys with values"),
+        ("gradients", None, "gradients: unknown key. It is now measure=gradients"),
         ("kept", 2, "kept: unknown key. It is now n_transferred=..."),
         ("validation.per_class", 3, "validation: unknown key. It is now validation_per_class=..."),
         ("protocol", "bit_hyperrule", "protocol: unknown key. It is now recipe=..."),

@@ -58,7 +58,7 @@ class Cells:
     Attributes:
       rows: of `arms.frame`, usable ones.
       targets: those that are looked up where a call names none.
-      gradients: the table of the probes (`convtl.training.probe_table`), if there is one.
+      gradients: the table of the probes (`convtl.training.probes`), if there is one.
       left_out: what means over cells did without, as it was at an edge; shared with the views that are made of
         these cells, and filled while contrasts are computed.
     """

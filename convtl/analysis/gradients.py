@@ -25,7 +25,7 @@ class GradientContrast:
       statement: what a positive number speaks for, in a sentence.
       unit: of the number.
       threshold: the number below which the effect is too small to matter (`practically null` within +-).
-      values: the table (`convtl.training.probe_table.read_gradients`) -> one number per replicate (index), of the
+      values: the table (`convtl.training.probes.read_gradients`) -> one number per replicate (index), of the
         replicates in which it is defined.
     """
 

@@ -17,6 +17,7 @@ RENAMED = {
     "chunk": "steps_per_call=...",
     "movement": "measure=movement",
     "distances": "measure=distances",
+    "gradients": "measure=gradients",
     "kept": "n_transferred=...",
     "validation": "validation_per_class=...",
     "protocol": "recipe=...",

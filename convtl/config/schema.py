@@ -8,7 +8,6 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from convtl.config.domains import DomainConfig
-from convtl.config.gradients import GradientsConfig
 from convtl.config.models import Model
 from convtl.config.roles import Axis, Identity, Neutral, Registry, Runtime, dump, roles
 from convtl.config.training import (
@@ -219,8 +218,6 @@ class Config:
     measure: Annotated[Measurements, Runtime(varies=True)]
     """beside accuracy: of every trial `movement` (how far each unit moved); of the study `distances` (of each source
     from each target, and how well its net should transfer) and `gradients` (of fresh nets, unit by unit)"""
-    gradients: Annotated[GradientsConfig, Runtime()]
-    """details of `measure=gradients`"""
     advice: Annotated[Flag, Runtime()]
     """say in the report, if it has no scorecard, how deep to fine-tune and what more images would bring"""
     save: Annotated[Literal["none", "best"], Runtime()]

@@ -35,7 +35,7 @@ from convtl.study.sources import source_name
 from convtl.study.store import RowStore, accessible
 from convtl.training.devices import peak_memory_gib
 from convtl.training.pretrain import SourceRequest
-from convtl.training.probe_table import TABLE, read_gradients
+from convtl.training.probes import TABLE, read_gradients
 
 _SAMPLES = 12  # pictures of each domain
 

@@ -16,7 +16,7 @@ from convtl.reporting.comparable import comparable
 from convtl.reporting.protocol import commits_said
 from convtl.reporting.replication import Second
 from convtl.study.limits import apply_limits
-from convtl.training.probe_table import TABLE, read_gradients
+from convtl.training.probes import TABLE, read_gradients
 
 _AROUND = (
     "seed",

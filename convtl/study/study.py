@@ -16,7 +16,7 @@ from convtl.study.runner import Outcome, run_trials, unfinished
 from convtl.study.store import RowStore
 from convtl.training.devices import chosen_layout
 from convtl.training.pretrain import KIND, SourceRequest
-from convtl.training.probe_table import run_gradients
+from convtl.training.probes import run_gradients
 
 _ASSUMED_FLOPS = 3e10
 """A second, where no row tells: LeNet-5 on 2 cores ran at 2 to 5e10 (batch 32, 8 runs)."""

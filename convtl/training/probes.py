@@ -1,390 +1,259 @@
-"""Probes: untrained nets, trained by `Trainer` and measured between its calls.
+"""Probes of fresh nets (`measure=gradients`): trained by `Trainer`, and measured unit by unit.
 
-- Profile: how large the gradient is at each unit (Glorot & Bengio 2010; Hochreiter 1991).
+- Profile: how large the gradient is at each unit (Glorot & Bengio 2010; Hochreiter 1991), of plain chains and LeNet-5
+  under SGD: Adam divides each gradient by its own size and so hides what is asked.
 - Convergence: when each unit becomes what it will be, by linear CKA with its final outputs
   (Kornblith et al. 2019).
 - Freezing: what it costs to leave one unit as it is from some update on.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from typing import Any, cast
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 
-from convtl.config.gradients import (
-    Activation,
-    ConvergenceConfig,
-    FreezingConfig,
-    GradientsConfig,
-    Optimiser,
-)
-from convtl.config.roles import dump
-from convtl.config.training import OptimConfig, ScheduleConfig
-from convtl.data.domains import Domain
-from convtl.data.inputs import batch_indices, standardise
-from convtl.data.subsets import draw_target, relabel
-from convtl.errors import UserError
-from convtl.keys import key
-from convtl.models.lenet import LeNet5Config
-from convtl.models.network import Network, Variables
+from convtl.config.schema import RESULTS_VERSION, Config
+from convtl.data.domains import load_domain
+from convtl.errors import UserError, unknown_name
+from convtl.keys import digest
+from convtl.models.lenet import ActivationName, InitialiserName, LeNet5Config
+from convtl.models.network import Variables
 from convtl.models.plain import PlainConfig
-from convtl.models.registry import build_network
-from convtl.training.devices import Layout, devices
-from convtl.training.loop import Trainer
-from convtl.training.runs import Callback, Recipe, Run, RunResult, RunState, TrainState
+from convtl.storage.cache import Cache
+from convtl.storage.files import storage_errors, written
+from convtl.training.probe_nets import (
+    FreshNet,
+    Optimiser,
+    ProbeImages,
+    Replicates,
+    draw_images,
+    replicate_layout,
+)
 from convtl.training.unit_measures import (
-    alignments,
     arrival,
+    cka,
     gradient_profile,
     grams,
     relative_gradient,
     score,
 )
-from convtl.transfer.plan import Phase, Plan
 
-Net = LeNet5Config | PlainConfig
-Number = tuple[int, str | None, int | None, str, np.ndarray]
-"""(update, unit, position, quantity, one number a replicate); positions count weighted units from 1."""
+Number = tuple[int, str | None, str, np.ndarray]
+"""(update, unit, quantity, one number a replicate)."""
 
-_STEPS_PER_CALL = 100
+VERSION = 2
+"""Raised whenever code or constants change the numbers of a probe."""
 
+TABLE = "gradients.csv"
+COLUMNS = (
+    *("probe", "model", "activation", "initialiser", "hidden", "optimiser"),
+    *("replicate", "update", "unit", "position", "quantity", "value"),
+)
+"""Of gradients.csv: one line a number. What does not apply, or is not defined, is empty."""
 
-@dataclass(frozen=True, eq=False)
-class ProbeImages:
-    """Images (replicates, n, h, w, c), standardised, and labels (replicates, n).
+ACTIVATIONS: tuple[ActivationName, ...] = ("sigmoid", "tanh", "relu")
+INITIALISERS: tuple[InitialiserName, ...] = (
+    *("normal_0.01", "lecun_normal", "glorot_uniform", "he_normal"),
+)
+"""Of every unit, the head included: a head of zeros would make every gradient below it exactly 0."""
+HIDDEN = (5, 10, 20)
+OPTIMISERS: tuple[Optimiser, ...] = ("sgd", "adam")
 
-    Attributes:
-      train: what nets are trained on; in rounds of one image a class.
-      probe: held-out images on which gradients and representations are measured.
-      test: images that are used for accuracies only.
-    """
+PROFILE_RATE = 0.01
+PROFILE_UPDATES = {"plain": (0, 10, 100, 1000), "lenet5": (0, 10, 100)}
+RATES = {"sgd": 0.03, "adam": 0.003}
+"""Of the other probes, set once on development draws (`seed=1`): the nets that learn at all do at these. SGD has
+momentum 0.9; with it a sigmoid LeNet-5 stays at chance at this and at 0.1, 0.3 and 1."""
+CONVERGENCE_UPDATES = (
+    *(0, 1, 2, 4, 7, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 500, 600),
+)
+FROZEN_SINCE = (0, 50)
+FREEZING_UPDATES = 300
+FREEZING_OPTIMISERS: dict[str, Optimiser] = {"sigmoid": "adam", "tanh": "sgd", "relu": "sgd"}
+"""With SGD a sigmoid net learns nothing that freezing could spoil."""
 
-    seed: int
-    classes: int
-    train: tuple[np.ndarray, np.ndarray]
-    probe: tuple[np.ndarray, np.ndarray]
-    test: tuple[np.ndarray, np.ndarray]
-
-    @property
-    def replicates(self) -> int:
-        return len(self.train[0])
-
-
-def draw_images(
-    domain: Domain, config: GradientsConfig, seed: int, classes: int | None
-) -> ProbeImages:
-    """Draw classes and images for every replicate, as a target's are drawn.
-
-    Raises:
-      UserError: a class has too few images.
-    """
-    names = {"train": "images_per_class", "validation": "probe_per_class", "test": "test_per_class"}
-    for kind, name in names.items():
-        if (count := getattr(config, name)) > domain.counts[kind]:
-            raise UserError(
-                f"gradients.{name}: got {count}; accepted: 1 to {domain.counts[kind]}, the {kind} "
-                f"images a class of target '{domain.name}'"
-            )
-    drawn = []
-    for replicate in range(config.replicates):
-        draw = draw_target(
-            domain,
-            seed=seed,
-            replicate=replicate,
-            classes=classes,
-            n_validation=config.probe_per_class,
-            n_test=config.test_per_class,
-        )
-        train = draw.train.T.reshape(-1)[: config.images_per_class * len(draw.classes)]
-        pairs = []
-        for kind, positions in zip(names, (train, draw.validation, draw.test), strict=True):
-            split = domain.split(kind)
-            labels = relabel(split.labels[positions], draw.classes)
-            pairs.append((standardise(split.images[positions]), labels))
-        drawn.append(pairs)
-    stacked: Any = [map(np.stack, zip(*pairs, strict=True)) for pairs in zip(*drawn, strict=True)]
-    return ProbeImages(seed, len(draw.classes), *map(tuple, stacked))
-
-
-# --- training and measuring all replicates ------------------------------------------------
-
-
-class Replicates:
-    """Untrained nets, one for each replicate, and their training at one rate.
-
-    Nets that differ in their initialiser only share programs.
-
-    Attributes:
-      variables: as drawn, NumPy, the replicates as first axis; the head too is drawn, never zero.
-    """
-
-    def __init__(
-        self, images: ProbeImages, net: Net, optimiser: Optimiser, rate: float, batch_size: int
-    ) -> None:
-        self.images, self._rate, self._batch_size = images, rate, batch_size
-        self._optim = OptimConfig(kind=optimiser)
-        shape, alike = images.train[0].shape[2:], replace(net, initialiser="lecun_normal")
-        self.network = build_network(alike, shape, images.classes)
-        numbers = range(images.replicates)
-        keys = jnp.stack([key(images.seed, "probe-init", number) for number in numbers])
-        drawn = build_network(net, shape, images.classes)
-        # Operation by operation, each compiled once for all units of a shape: a deep chain takes
-        # longer to compile.
-        self.variables: Variables = jax.tree.map(np.asarray, jax.vmap(drawn.init)(keys))
-
-    def train(
-        self,
-        last: int,
-        callback: Callback | None = None,
-        pauses: Sequence[int] = (),
-        frozen: str | None = None,
-        since: int = 0,
-        states: Sequence[RunState] | None = None,
-    ) -> Variables:
-        """Variables of all replicates after `last` updates.
-
-        Args:
-          callback, pauses: see `Trainer.train`.
-          frozen: unit that is not trained from update `since` on.
-          states: where the replicates continue; None starts from `variables`.
-        """
-        every = tuple((unit, 1.0) for unit in self.network.weighted)
-        rest = tuple((unit, factor) for unit, factor in every if unit != frozen)
-        phases = (Phase(0, since, every), Phase(since, last, rest))
-        layout = replicate_layout(self.images.replicates)
-        recipe = Recipe(
-            network=self.network,
-            start=0,
-            plan=Plan(tuple(phase for phase in phases if phase.first < phase.stop), 0),
-            optim=self._optim,
-            schedule=ScheduleConfig(kind="constant"),
-            batch_size=self._batch_size,
-            runs_per_device=self.images.replicates // len(layout.devices),
-            steps_per_call=_STEPS_PER_CALL,
-            vectorised=True,  # the last bits of earlier tables
-        )
-        runs = [
-            Run(
-                jax.tree.map(lambda leaf, at=number: leaf[at], self.variables),
-                self._rate,
-                partial(self._batches, number),
-                state=None if states is None else states[number],
-            )
-            for number in range(self.images.replicates)
-        ]
-        return _stacked(_trainer(recipe, layout).train(runs, callback, pauses))
-
-    def observe(
-        self, moments: Sequence[int], observer: Callable[[int, Variables], None]
-    ) -> Variables:
-        """Train up to the last of `moments`, with `observer(update, variables)` at each."""
-
-        def callback(state: TrainState) -> None:
-            if state.update in moments:
-                observer(state.update, _stacked(state.results()))
-
-        variables, last = self.variables, max(moments)
-        if 0 in moments:
-            observer(0, variables)
-        if last:
-            variables = self.train(last, callback, moments)
-            observer(last, variables)
-        return variables
-
-    def _batches(self, replicate: int, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of a replicate and update alone: all nets see the same images in the same order."""
-        images, labels = (array[replicate] for array in self.images.train)
-        stream, size = ("probe-order", replicate), self._batch_size
-        order = batch_indices(self.images.seed, stream, len(images), size, first, stop)
-        return images[order], labels[order]
-
-
-_trainer = lru_cache(maxsize=4)(Trainer)
-
-
-def _stacked(results: Sequence[RunResult]) -> Variables:
-    trees = [result.variables for result in results]
-    return cast(Variables, jax.tree.map(lambda *leaves: np.stack(leaves), *trees))
-
-
-def replicate_layout(replicates: int) -> Layout:
-    """As many devices as share the replicates evenly; last bits depend on their number."""
-    local = devices()
-    used = max(number for number in range(1, len(local) + 1) if replicates % number == 0)
-    return Layout(tuple(local[:used]))
-
-
-def measure(function: Callable[..., Any], network: Network, *arrays: Any) -> Any:
-    """`function(network, ...)` of every replicate, the first axis of all arrays."""
-    layout = replicate_layout(len(jax.tree.leaves(arrays)[0]))
-    return jax.tree.map(np.asarray, _measuring(function, network, layout)(*arrays))
-
-
-@lru_cache(maxsize=16)
-def _measuring(function: Callable[..., Any], network: Network, layout: Layout) -> Any:
-    mapped = jax.vmap(partial(function, network))
-    sharded = jax.shard_map(
-        mapped, mesh=layout.mesh, in_specs=layout.runs, out_specs=layout.runs, check_vma=False
-    )
-    return jax.jit(sharded)
-
-
-# --- the probes -------------------------------------------------------------------------
+# --- what is measured ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class ProbeConfiguration:
-    """One configuration of a probe.
+class Probe:
+    """Fresh nets of one kind under one optimiser, and what is measured of them."""
 
-    Attributes:
-      setting: columns that all its rows share.
-      recipe: what its numbers depend on besides.
-    """
+    kind: Literal["profile", "convergence", "freezing"]
+    net: FreshNet
+    optimiser: Optimiser
 
-    setting: dict[str, Any]
-    recipe: dict[str, Any]
-    numbers: Callable[[ProbeImages], list[Number]]
-
-    def __str__(self) -> str:
-        hidden = self.setting["hidden"]
-        shown = self.setting | {"hidden": f"{hidden} hidden units" if hidden else None}
-        return ", ".join(str(value) for value in shown.values() if value)
-
-
-def configurations(config: GradientsConfig) -> Iterator[ProbeConfiguration]:
-    """All configurations of the probes, in the order of the table."""
-    profiles, convergence, freezing = config.profiles, config.convergence, config.freezing
-
-    def configuration(
-        probe: str, net: Net, optimiser: Optimiser, recipe: Mapping[str, Any], numbers: Any
-    ) -> ProbeConfiguration:
+    @property
+    def setting(self) -> dict[str, Any]:
+        """Columns that all its rows share."""
+        net, hidden = self.net, getattr(self.net, "hidden", None)
         names = {"model": net.kind, "activation": net.activation, "initialiser": net.initialiser}
-        hidden = net.hidden if isinstance(net, PlainConfig) else None
-        setting = {"probe": probe, **names, "hidden": hidden, "optimiser": optimiser}
-        make = partial(Replicates, net=net, optimiser=optimiser, rate=recipe["rate"])
-        batch_size = recipe["batch_size"]
-        return ProbeConfiguration(
-            setting,
-            {**recipe, "model": dump(net)},
-            lambda images: numbers(make(images, batch_size=batch_size)),
-        )
+        return {"probe": self.kind, **names, "hidden": hidden, "optimiser": self.optimiser}
 
-    for hidden in (*profiles.hidden, None):
-        moments = sorted(set(profiles.lenet_updates if hidden is None else profiles.updates))
-        recipe = {"batch_size": profiles.batch_size, "rate": profiles.rate, "updates": moments}
-        for activation in profiles.activations:
-            for initialiser in profiles.initialisers:
-                either: dict[str, Any] = {"activation": activation, "initialiser": initialiser}
-                net: Net = LeNet5Config(**either)
+    def lines(self, images: ProbeImages, most: int | None) -> str:
+        """Lines of the table, with six digits: more than a measurement has.
+
+        Args:
+          most: updates of a run, at most.
+        """
+        rate = PROFILE_RATE if self.kind == "profile" else RATES[self.optimiser]
+        nets = Replicates(images, self.net, self.optimiser, rate)
+        if self.kind == "profile":
+            numbers = profile(nets, _up_to(most, PROFILE_UPDATES[self.net.kind]))
+        elif self.kind == "convergence":
+            numbers = convergence(nets, _up_to(most, CONVERGENCE_UPDATES))
+        else:
+            numbers = freezing(nets, _up_to(most, [FREEZING_UPDATES])[0])
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        places: dict[str | None, int] = {unit: i for i, unit in enumerate(nets.network.weighted, 1)}
+        for update, unit, quantity, values in numbers:
+            for replicate, value in enumerate(values):
+                number = float(f"{float(value):.6g}") if np.isfinite(value) else None
+                place = (replicate, update, unit, places.get(unit), quantity, number)
+                writer.writerow([*self.setting.values(), *place])
+        return text.getvalue()
+
+
+def probes(most: int | None = None) -> Iterator[Probe]:
+    """All probes, in the order of the table.
+
+    Args:
+      most: values of each axis, at most.
+    """
+    for hidden in (*HIDDEN[:most], None):
+        for activation in ACTIVATIONS[:most]:
+            for initialiser in INITIALISERS[:most]:
+                net: FreshNet = LeNet5Config(activation=activation, initialiser=initialiser)
                 if hidden is not None:
-                    net = PlainConfig(hidden=hidden, width=profiles.width, **either)
-                yield configuration(
-                    "profile", net, "sgd", recipe, partial(_profile, moments=moments)
-                )
-    for activation in convergence.activations:
-        for optimiser in convergence.optimisers:
-            net = LeNet5Config(activation=activation, initialiser=convergence.initialiser)
-            recipe = _without(dump(convergence), "activations", "optimisers", "rates")
-            recipe |= {"rate": getattr(convergence.rates, optimiser)}
-            yield configuration(
-                "convergence", net, optimiser, recipe, partial(_convergence, rule=convergence)
-            )
-    for pair in freezing.pairs:
-        activation, optimiser = cast(tuple[Activation, Optimiser], pair.split("/"))
-        net = LeNet5Config(activation=activation, initialiser=convergence.initialiser)
-        recipe = _without(dump(freezing), "pairs") | {"batch_size": convergence.batch_size}
-        recipe |= {"rate": getattr(convergence.rates, optimiser)}
-        yield configuration("freezing", net, optimiser, recipe, partial(_freezing, config=freezing))
+                    net = PlainConfig(hidden=hidden, activation=activation, initialiser=initialiser)
+                yield Probe("profile", net, "sgd")
+    nets = [LeNet5Config(activation=activation) for activation in ACTIVATIONS[:most]]
+    yield from (
+        Probe("convergence", net, optimiser) for net in nets for optimiser in OPTIMISERS[:most]
+    )
+    yield from (Probe("freezing", net, FREEZING_OPTIMISERS[net.activation]) for net in nets)
 
 
-def _without(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in content.items() if name not in names}
+def _up_to(most: int | None, moments: Sequence[int]) -> list[int]:
+    return sorted({moment if most is None else min(moment, most) for moment in moments})
 
 
-def _profile(nets: Replicates, moments: Sequence[int]) -> list[Number]:
+def profile(nets: Replicates, moments: Sequence[int]) -> list[Number]:
     """Gradient profiles at `moments`, and scores at the last of them."""
-    numbers: list[Number] = []
-    end = nets.observe(moments, lambda *state: numbers.extend(profile_numbers(nets, *state)))
-    return numbers + _scores(nets, end, max(moments))
+    states = nets.train(moments)
+    numbers = [one for state in states.items() for one in gradients(nets, *state)]
+    return numbers + _scores(nets, states[moments[-1]], moments[-1])
 
 
-def _convergence(nets: Replicates, rule: ConvergenceConfig) -> list[Number]:
+def convergence(nets: Replicates, moments: Sequence[int]) -> list[Number]:
     """CKA with the final outputs, arrivals, and the first and last profile."""
-    last, network, probe = rule.updates, nets.network, nets.images.probe[0]
-    moments = sorted({0, last, *(moment for moment in rule.checkpoints if moment < last)})
-    products: list[dict[str, np.ndarray]] = []
-    numbers: list[Number] = []
-
-    def observer(update: int, variables: Variables) -> None:
-        products.append(measure(grams, network, variables, probe))
-        if update in (0, last):
-            numbers.extend(profile_numbers(nets, update, variables))
-
-    end = nets.observe(moments, observer)
-    numbers += _scores(nets, end, last)
-    for place, (unit, alignment) in enumerate(alignments(products).items(), start=1):
+    states, last, (images, _) = nets.train(moments), moments[-1], nets.images.splits["validation"]
+    numbers = [*gradients(nets, 0, states[0]), *gradients(nets, last, states[last])]
+    numbers += _scores(nets, states[last], last)
+    products = [nets.measure(grams, variables, images) for variables in states.values()]
+    for unit in nets.network.weighted:
+        alignment = cka([product[unit] for product in products])
         for moment, values in zip(moments, alignment, strict=True):
-            numbers.append((moment, unit, place, "cka_with_final", values))
-        limits = {"arrived": rule.arrived, "moved": rule.moved}
-        arrivals = np.transpose([arrival(moments, of_one, **limits) for of_one in alignment.T])
+            numbers.append((moment, unit, "cka_with_final", values))
+        arrivals = np.transpose([arrival(moments, of_one) for of_one in alignment.T])
         for quantity, values in zip(("arrival", "moved"), arrivals, strict=True):
-            numbers.append((last, unit, place, quantity, values))
+            numbers.append((last, unit, quantity, values))
     chance = np.full(nets.images.replicates, 1 / nets.images.classes)
-    return [*numbers, (last, None, None, "chance", chance)]
+    return [*numbers, (last, None, "chance", chance)]
 
 
-def _freezing(nets: Replicates, config: FreezingConfig) -> list[Number]:
+def freezing(nets: Replicates, last: int) -> list[Number]:
     """Final scores by the update from which a unit was frozen (no unit: never)."""
-    last, moments = config.updates, sorted(set(config.at))
-    states: dict[int, list[RunState]] = {}
-
-    def callback(state: TrainState) -> None:
-        if state.update in moments:
-            states[state.update] = state.states()
-
-    whole = nets.train(last, callback, moments)
     numbers: list[Number] = []
-    for moment in moments:
-        for place, unit in enumerate(nets.network.weighted, start=1):
-            end = whole
-            if moment < last:
-                end = nets.train(last, frozen=unit, since=moment, states=states.get(moment))
-            numbers += _scores(nets, end, moment, unit, place)
-    return numbers + _scores(nets, whole, last)
+    for since in _up_to(last // 2, FROZEN_SINCE):
+        for unit in nets.network.weighted:
+            end = nets.train([last], frozen=unit, since=since)[last]
+            numbers += _scores(nets, end, since, unit)
+    return numbers + _scores(nets, nets.train([last])[last], last)
 
 
 def _scores(
-    nets: Replicates,
-    variables: Variables,
-    update: int,
-    unit: str | None = None,
-    place: int | None = None,
+    nets: Replicates, variables: Variables, update: int, unit: str | None = None
 ) -> list[Number]:
     """Accuracy, logit of accuracy and loss (nats) on the test images."""
-    right, loss = measure(score, nets.network, variables, *nets.images.test)
-    n = nets.images.test[0].shape[1]
+    images, labels = nets.images.splits["test"]
+    right, loss = nets.measure(score, variables, images, labels)
+    n = images.shape[1]
     logit = np.log(right * n + 0.5) - np.log(n - right * n + 0.5)  # finite for none and for all
     values = {"test_accuracy": right, "test_logit": logit, "test_loss": loss}
-    return [(update, unit, place, quantity, value) for quantity, value in values.items()]
+    return [(update, unit, quantity, value) for quantity, value in values.items()]
 
 
-def profile_numbers(nets: Replicates, update: int, variables: Variables) -> list[Number]:
+def gradients(nets: Replicates, update: int, variables: Variables) -> list[Number]:
     """`relative_gradient` of hidden units (R in decades) and `weight_gradient`.
 
-    R is the median over probe images of log10 |dL_i/dh| - log10 |dL_i/dh_last|: a few images of which a ReLU net
-    passes nothing on do not change it. It is nan where half of them or more are such, or a net has diverged.
+    R is the median over images of log10 |dL_i/dh| - log10 |dL_i/dh_last|: a few images of which a ReLU net passes
+    nothing on do not change it. It is nan where half of them or more are such, or a net has diverged.
     """
-    units = nets.network.weighted
-    gradients, weights = measure(gradient_profile, nets.network, variables, *nets.images.probe)
-    last = gradients[units[-2]]
-    relative = {unit: relative_gradient(gradients[unit], last) for unit in units[:-1]}
+    images, units = nets.images.splits["validation"], nets.network.weighted
+    by_output, by_weights = nets.measure(gradient_profile, variables, *images)
+    last = by_output[units[-2]]
+    relative = {unit: relative_gradient(by_output[unit], last) for unit in units[:-1]}
     return [
-        (update, unit, place, quantity, values[unit])
-        for quantity, values in (("relative_gradient", relative), ("weight_gradient", weights))
-        for place, unit in enumerate(units, start=1)
-        if unit in values
+        *((update, unit, "relative_gradient", relative[unit]) for unit in units[:-1]),
+        *((update, unit, "weight_gradient", by_weights[unit]) for unit in units),
     ]
+
+
+# --- the table ----------------------------------------------------------------------------
+
+
+def run_gradients(config: Config, out: Path, cache: Cache, say: Callable[[str], None]) -> None:
+    """Run the probes that `out` does not have, and write out/gradients.csv.
+
+    Images are those of the study's (first) target. The lines of each probe are a file of their own,
+    out/probes/<kind>-<digest>.csv, so a killed run continues at the probe at which it stopped.
+
+    Args:
+      say: takes a line before each probe is run.
+
+    Raises:
+      UserError: there is no such target, or `out` cannot be written to.
+    """
+    name, limits = config.target[0], config.limits
+    if name not in config.domains:
+        raise unknown_name("target", name, config.domains)
+    domain = load_domain(name, config.domains[name], cache.root, say)
+    draw = (config.seed, config.classes, config.replicates)
+    shared = [VERSION, RESULTS_VERSION, domain.digest, *draw, limits.updates]
+    shared.append(len(replicate_layout(config.replicates).devices))
+    images: ProbeImages | None = None
+    table, listed = [",".join(COLUMNS) + "\n"], list(probes(limits.values_per_axis))
+    for number, probe in enumerate(listed, start=1):
+        part = out / "probes" / f"{probe.kind}-{digest([*shared, probe.setting])}.csv"
+        if not part.exists():
+            images = images or draw_images(domain, *draw)
+            shown = ", ".join(str(value) for value in probe.setting.values() if value)
+            say(f"probe {number} of {len(listed)}: {shown}")
+            _publish(part, probe.lines(images, limits.updates))
+        table.append(part.read_text(encoding="utf-8"))
+    _publish(out / TABLE, "".join(table))
+
+
+def _publish(path: Path, text: str) -> None:
+    with storage_errors("out", path.parent), written(path) as file:
+        file.write(text.encode())
+
+
+def read_gradients(out: Path) -> pd.DataFrame:
+    """The table of `out`, with `COLUMNS`.
+
+    Raises:
+      UserError: there is none, or it cannot be read.
+    """
+    try:
+        return pd.read_csv(out / TABLE, usecols=list(COLUMNS))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"out: cannot read '{out / TABLE}': {reason}") from None

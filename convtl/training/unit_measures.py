@@ -14,6 +14,7 @@ from convtl.training.step import params_of
 _SCALE = 1e12
 """The loss is multiplied by it for the backward pass, so that small gradients are not flushed to 0."""
 
+_ARRIVED, _MOVED = 0.9, 0.05
 _SAME = 0.999
 """Least CKA of a representation with itself; it is 0 where all outputs of the unit are the same."""
 
@@ -100,34 +101,29 @@ def grams(
     return products
 
 
-def alignments(
-    similar: Sequence[Mapping[str, Float[np.ndarray, "replicates n n"]]],
-) -> dict[str, Float[np.ndarray, "times replicates"]]:
-    """Linear CKA of each unit with itself at the last time, from `grams`."""
-    return {
-        unit: np.stack(
-            [np.einsum("rij,rij->r", grams[unit], last, dtype=np.float64) for grams in similar]
-        )
-        for unit, last in similar[-1].items()
-    }
+def cka(
+    products: Sequence[Float[np.ndarray, "replicates n n"]],
+) -> Float[np.ndarray, "times replicates"]:
+    """Linear CKA of a unit with itself at the last time, from its `grams`."""
+    last = products[-1]
+    return np.stack([np.einsum("rij,rij->r", one, last, dtype=np.float64) for one in products])
 
 
-def arrival(
-    updates: Sequence[int], alignment: Float[np.ndarray, "times"], *, arrived: float, moved: float
-) -> tuple[float, float]:
-    """First update with (CKA_t - CKA_0) / (1 - CKA_0) >= `arrived`; and 1 - CKA_0.
+def arrival(updates: Sequence[int], alignment: Float[np.ndarray, "times"]) -> tuple[float, float]:
+    """First update with (CKA_t - CKA_0) / (1 - CKA_0) >= 0.9; and 1 - CKA_0.
+
+    It is nan where the unit did not move, 1 - CKA_0 < 0.05, and where the net diverged.
 
     Args:
       updates: when the unit was measured, from 0 to the end.
       alignment: linear CKA with its final self at these times; the last is 1.
-      moved: where 1 - CKA_0 is below this, the unit did not move: its arrival is nan, as where the net diverged.
     """
     start = float(alignment[0])
-    if not np.isfinite(alignment).all() or 1 - start < moved or alignment[-1] < _SAME:
+    if not np.isfinite(alignment).all() or 1 - start < _MOVED or alignment[-1] < _SAME:
         return float("nan"), 1 - start
     share = (np.asarray(alignment, float) - start) / (1 - start)
     share[-1] = 1.0
-    after = int(np.argmax(share >= arrived))
+    after = int(np.argmax(share >= _ARRIVED))
     before = after - 1  # share[0] is 0, so there is one
-    part = (arrived - share[before]) / (share[after] - share[before])
+    part = (_ARRIVED - share[before]) / (share[after] - share[before])
     return updates[before] + part * (updates[after] - updates[before]), 1 - start

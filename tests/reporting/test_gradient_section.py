@@ -8,7 +8,7 @@ from PIL import Image
 from convtl.analysis.statistics import estimate
 from convtl.reporting.gradient_plots import gradient_profile
 from convtl.reporting.gradients import reading, section
-from convtl.training.probe_table import COLUMNS
+from convtl.training.probes import COLUMNS
 
 UNITS = ("conv1", "conv2", "fc3", "fc4", "fc5")
 REPLICATES = 8

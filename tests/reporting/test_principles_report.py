@@ -24,7 +24,7 @@ from convtl.reporting import (
     similarity_plots,
 )
 from convtl.reporting.view import View, over_targets, views
-from convtl.training.probe_table import COLUMNS
+from convtl.training.probes import COLUMNS
 
 SCOPE = {
     "command": "python -m convtl.run +experiment=principles",

@@ -16,7 +16,7 @@ from convtl.analysis.gradients import (
     relative_gradients,
     vanishing,
 )
-from convtl.training.probe_table import COLUMNS
+from convtl.training.probes import COLUMNS
 
 SCALED = ("lecun_normal", "glorot_uniform", "he_normal")
 

@@ -173,7 +173,6 @@ AROUND = [
     ),
     ("scorecard", ["similarity"]),
     ("measure", ["movement", "gradients"]),
-    ("gradients.replicates", 3),
     ("blocks", {"one": {}}),
     ("domains.textures.size", 14),
     ("path", "elsewhere"),

@@ -11,19 +11,17 @@ import tiny
 from hypothesis import given, strategies
 from small_nets import same_bits
 
-from convtl.config.gradients import GradientsConfig
 from convtl.config.parsing import parse
 from convtl.data.domains import Domain, load_domain
-from convtl.errors import UserError
 from convtl.measure.representation import linear_cka
 from convtl.models.plain import PlainConfig
 from convtl.storage.cache import default_root
-from convtl.training.probes import ProbeImages, Replicates, draw_images, measure, profile_numbers
-from convtl.training.runs import TrainState
+from convtl.training.probe_nets import ProbeImages, Replicates, draw_images
+from convtl.training.probes import gradients
 from convtl.training.step import params_of
 from convtl.training.unit_measures import (
-    alignments,
     arrival,
+    cka,
     gradient_profile,
     grams,
     relative_gradient,
@@ -31,7 +29,6 @@ from convtl.training.unit_measures import (
 )
 
 CLASSES = 3
-RULE = {"arrived": 0.9, "moved": 0.05}
 
 
 def images(replicates: int = 2, seed: int = 0) -> ProbeImages:
@@ -43,68 +40,49 @@ def images(replicates: int = 2, seed: int = 0) -> ProbeImages:
         pixels = rng.normal(size=(replicates, n, 4, 4, 1)) + 2.0 * labels[..., None, None, None] - 2
         return pixels.astype(np.float32), labels
 
-    return ProbeImages(seed, CLASSES, split(24), split(12), split(20))
+    splits = {"train": split(24), "validation": split(12), "test": split(20)}
+    return ProbeImages(seed, CLASSES, splits)
 
 
 def nets(given: ProbeImages | None = None, rate: float = 0.05, **changes: Any) -> Replicates:
     config = PlainConfig(**({"hidden": 3, "width": 8, "activation": "tanh"} | changes))
-    return Replicates(given or images(), config, "adam", rate, batch_size=4)
+    return Replicates(given or images(), config, "adam", rate)
 
 
 def first_net(replicates: Replicates) -> tuple[Any, np.ndarray, np.ndarray]:
     """Variables, probe images and labels of the first replicate."""
-    pixels, labels = (array[0] for array in replicates.images.probe)
+    pixels, labels = (array[0] for array in replicates.images.splits["validation"])
     return jax.tree.map(lambda leaf: leaf[0], replicates.variables), pixels, labels
 
 
 # --- training -----------------------------------------------------------------------------------------
 
 
-def test_pauses_and_resuming_change_no_bit() -> None:
-    own, states = nets(), {}
-
-    def callback(state: TrainState) -> None:
-        states[state.update] = state.states()
-
-    whole = own.train(8)
-    paused = own.train(8, callback, pauses=(1, 2, 5))
-    assert sorted(states) == [1, 2, 5]
-    resumed = own.train(8, since=2, states=states[2])
-    assert same_bits(paused, whole)
-    assert same_bits(resumed, whole)
-
-
-def test_observers_see_every_moment() -> None:
-    own, seen = nets(), {}
-    end = own.observe([0, 3, 8], seen.__setitem__)
-    assert list(seen) == [0, 3, 8]
-    assert same_bits(seen[0], own.variables)
-    assert same_bits(seen[3], own.train(3))
-    assert same_bits(seen[8], end)
+def test_states_are_those_of_shorter_runs() -> None:
+    own = nets()
+    states = own.train([0, 3, 8])
+    assert list(states) == [0, 3, 8]
+    assert same_bits(states[0], own.variables)
+    assert same_bits(states[3], own.train([3])[3])
+    assert same_bits(states[8], own.train([8])[8])
 
 
 def test_nets_learn_and_replicates_differ() -> None:
     own = nets(images(3))
     before, after = (
-        measure(score, own.network, variables, *own.images.train)[1]
-        for variables in (own.variables, own.train(60))
+        own.measure(score, variables, *own.images.splits["train"])[1]
+        for variables in own.train([0, 60]).values()
     )
     assert (after < before / 2).all()
     assert len(set(after.tolist())) == 3
 
 
 def test_a_unit_is_frozen_from_an_update_on() -> None:
-    own, states = nets(), {}
-
-    def callback(state: TrainState) -> None:
-        states[state.update] = state.states()
-
-    own.train(8, callback, pauses=(4,))
-    end = own.train(8, frozen="fc2", since=4, states=states[4])
+    own = nets()
+    halfway = own.train([4])[4]
+    end = own.train([8], frozen="fc2", since=4)[8]
     for unit in own.network.weighted:
-        halfway = states[4][0].variables[unit]
-        now = jax.tree.map(lambda leaf: leaf[0], end[unit])
-        assert same_bits(halfway, now) == (unit == "fc2")
+        assert same_bits(halfway[unit], end[unit]) == (unit == "fc2")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +98,8 @@ def test_no_head_is_zero_and_no_two_replicates_are_the_same(initialiser: str) ->
 @pytest.mark.parametrize("replicates", [1, 2, 3, 4])
 def test_any_number_of_replicates_is_spread_over_the_devices(replicates: int) -> None:
     x = np.arange(replicates * 3, dtype=np.float32).reshape(replicates, 3)
-    np.testing.assert_array_equal(measure(_doubled, nets().network, x), 2 * x)
+    own = nets(images(replicates))
+    np.testing.assert_array_equal(own.measure(_doubled, x), 2 * x)
 
 
 def _doubled(network: Any, x: jax.Array) -> jax.Array:
@@ -136,37 +115,17 @@ def letters() -> Domain:
     return load_domain("cyrillic", settings.domains["cyrillic"], default_root())
 
 
-def _config(replicates: int, train: int, probe: int, test: int) -> GradientsConfig:
-    return GradientsConfig(
-        replicates=replicates, images_per_class=train, probe_per_class=probe, test_per_class=test
-    )
-
-
 def test_images_are_drawn_as_a_targets_are(letters: Domain) -> None:
-    drawn = draw_images(letters, _config(2, 3, 2, 5), 0, 4)
-    assert drawn.train[0].shape == (2, 12, 16, 16, 1)
-    assert drawn.probe[0].shape[1] == 8
-    assert drawn.test[0].shape[1] == 20
-    for pixels, labels in (drawn.train, drawn.probe, drawn.test):
+    drawn = draw_images(letters, 0, 4, replicates=2)
+    for name, count in letters.counts.items():  # fewer than are asked for
+        pixels, labels = drawn.splits[name]
+        assert pixels.shape == (2, 4 * count, 16, 16, 1)
         assert all(len(set(np.bincount(one, minlength=4))) == 1 for one in labels)
         np.testing.assert_allclose(pixels.mean(axis=(2, 3, 4)), 0, atol=1e-5)
-    np.testing.assert_array_equal(drawn.train[1][0, :4], [0, 1, 2, 3])
-    again = draw_images(letters, _config(1, 3, 2, 5), 0, 4)
-    np.testing.assert_array_equal(drawn.train[0][:1], again.train[0])
-
-
-@pytest.mark.parametrize(
-    ("counts", "line"),
-    [
-        ((3, 999, 5), r"gradients.probe_per_class: .*999.*4, the validation"),
-        ((999, 2, 5), r"gradients.images_per_class: .*999.*16"),
-    ],
-)
-def test_too_few_images_are_refused(
-    letters: Domain, counts: tuple[int, int, int], line: str
-) -> None:
-    with pytest.raises(UserError, match=line):
-        draw_images(letters, _config(1, *counts), 0, 4)
+    train = drawn.splits["train"]
+    np.testing.assert_array_equal(train[1][0, :4], [0, 1, 2, 3])
+    again = draw_images(letters, 0, 4, replicates=1)
+    np.testing.assert_array_equal(train[0][:1], again.splits["train"][0])
 
 
 # --- gradients ----------------------------------------------------------------------------------------
@@ -206,8 +165,7 @@ def test_the_smallest_gradients_are_not_flushed_to_zero() -> None:
     """A chain of 20 sigmoids from N(0, 0.01) loses over 30 decades: more than float32's squares have."""
     own = nets(hidden=20, activation="sigmoid", initialiser="normal_0.01")
     rows = {
-        (unit, quantity): values
-        for _, unit, _, quantity, values in profile_numbers(own, 0, own.variables)
+        (unit, quantity): values for _, unit, quantity, values in gradients(own, 0, own.variables)
     }
     profile = np.stack([rows[unit, "relative_gradient"] for unit in own.network.names[:-1]])
     assert np.isfinite(profile).all()
@@ -227,11 +185,11 @@ def test_a_head_of_zeros_would_make_every_gradient_below_it_zero() -> None:
 
 def test_the_head_has_no_relative_gradient() -> None:
     own = nets()
-    places = {"relative_gradient": [], "weight_gradient": []}
-    for _, unit, place, quantity, _ in profile_numbers(own, 0, own.variables):
-        places[quantity].append((unit, place))
-    assert places["relative_gradient"] == [("fc1", 1), ("fc2", 2), ("fc3", 3)]
-    assert places["weight_gradient"][-1] == ("out", 4)
+    units: dict[str, list[str | None]] = {"relative_gradient": [], "weight_gradient": []}
+    for _, unit, quantity, _ in gradients(own, 0, own.variables):
+        units[quantity].append(unit)
+    assert units["relative_gradient"] == ["fc1", "fc2", "fc3"]
+    assert units["weight_gradient"] == ["fc1", "fc2", "fc3", "out"]
 
 
 @pytest.mark.parametrize(
@@ -255,13 +213,14 @@ def test_relative_gradients_are_medians_over_images(
 
 def test_alignments_are_linear_cka() -> None:
     own, others = nets(), nets(images(seed=1))
-    pixels = own.images.probe[0]
-    similar = [measure(grams, own.network, one.variables, pixels) for one in (own, others)]
+    pixels = own.images.splits["validation"][0]
+    similar = [own.measure(grams, one.variables, pixels) for one in (own, others)]
     tapped = jax.jit(
         jax.vmap(lambda net, x: own.network.apply(net, x, taps=own.network.weighted)[2])
     )
     first, last = (jax.tree.map(np.asarray, tapped(one.variables, pixels)) for one in (own, others))
-    for unit, aligned in alignments(similar).items():
+    for unit in own.network.weighted:
+        aligned = cka([products[unit] for products in similar])
         for replicate in range(own.images.replicates):
             expected = linear_cka(first[unit][replicate], last[unit][replicate])
             assert aligned[:, replicate] == pytest.approx([expected, 1], abs=1e-5)
@@ -271,12 +230,10 @@ def test_a_unit_with_one_output_for_every_image_has_nothing_in_common() -> None:
     own = nets(activation="relu")
     silent = dict(own.variables)
     silent["fc2"] = jax.tree.map(lambda leaf: np.zeros_like(leaf) - 1, silent["fc2"])
-    pixels = own.images.probe[0]
-    start, end = (
-        measure(grams, own.network, variables, pixels) for variables in (own.variables, silent)
-    )
+    pixels = own.images.splits["validation"][0]
+    start, end = (own.measure(grams, variables, pixels) for variables in (own.variables, silent))
     assert np.isfinite(end["fc2"]).all()
-    assert np.isnan(arrival([0, 9], alignments([start, end])["out"][:, 0], **RULE)[0])
+    assert np.isnan(arrival([0, 9], cka([start["out"], end["out"]])[:, 0])[0])
 
 
 @pytest.mark.parametrize(
@@ -292,13 +249,13 @@ def test_a_unit_with_one_output_for_every_image_has_nothing_in_common() -> None:
     ],
 )
 def test_arrivals(alignment: list[float], expected: float) -> None:
-    update, _ = arrival([0, 10, 20, 30], np.array(alignment), **RULE)
+    update, _ = arrival([0, 10, 20, 30], np.array(alignment))
     assert update == pytest.approx(expected, nan_ok=True)
 
 
 @given(strategies.lists(strategies.floats(-0.5, 1), min_size=1, max_size=8))
 def test_a_unit_arrives_between_the_beginning_and_the_end(between: list[float]) -> None:
     updates = list(range(len(between) + 2))
-    update, moved = arrival(updates, np.array([0.2, *between, 1.0]), **RULE)
+    update, moved = arrival(updates, np.array([0.2, *between, 1.0]))
     assert 0 < update <= updates[-1]
     assert moved == pytest.approx(0.8)

@@ -1,0 +1,175 @@
+"""Fresh nets in replicates: their images, their training by `Trainer`, measures of all of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, Literal, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convtl.config.training import OptimConfig, ScheduleConfig
+from convtl.data.domains import Domain
+from convtl.data.inputs import batch_indices, standardise
+from convtl.data.subsets import draw_target, relabel
+from convtl.keys import key
+from convtl.models.lenet import LeNet5Config
+from convtl.models.network import Network, Variables
+from convtl.models.plain import PlainConfig
+from convtl.models.registry import build_network
+from convtl.training.devices import Layout, devices
+from convtl.training.loop import Trainer
+from convtl.training.runs import Recipe, Run, RunResult, TrainState
+from convtl.transfer.plan import Phase, Plan
+
+FreshNet = LeNet5Config | PlainConfig
+Optimiser = Literal["sgd", "adam"]
+
+PER_CLASS = {"train": 100, "validation": 10, "test": 50}
+"""Images that nets are trained on, measured on, and scored on; fewer where the target has fewer."""
+
+_BATCH_SIZE = 16
+_STEPS_PER_CALL = 100
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeImages:
+    """Images (replicates, n, h, w, c), standardised, and labels (replicates, n), of each split.
+
+    Training images come in rounds of one image a class.
+    """
+
+    seed: int
+    classes: int
+    splits: dict[str, tuple[np.ndarray, np.ndarray]]
+
+    @property
+    def replicates(self) -> int:
+        return len(self.splits["train"][0])
+
+
+def draw_images(domain: Domain, seed: int, classes: int | None, replicates: int) -> ProbeImages:
+    """Draw classes and images for every replicate, as a target's are drawn."""
+    counts = {split: min(most, domain.counts[split]) for split, most in PER_CLASS.items()}
+    drawn: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {split: [] for split in counts}
+    for replicate in range(replicates):
+        draw = draw_target(
+            domain,
+            seed=seed,
+            replicate=replicate,
+            classes=classes,
+            n_validation=counts["validation"],
+            n_test=counts["test"],
+        )
+        chosen = (draw.subset(counts["train"]), draw.validation, draw.test)
+        for (name, pairs), positions in zip(drawn.items(), chosen, strict=True):
+            split = domain.split(name)
+            labels = relabel(split.labels[positions], draw.classes)
+            pairs.append((standardise(split.images[positions]), labels))
+    stacked = {
+        split: (
+            np.stack([images for images, _ in pairs]),
+            np.stack([labels for _, labels in pairs]),
+        )
+        for split, pairs in drawn.items()
+    }
+    return ProbeImages(seed, len(draw.classes), stacked)
+
+
+class Replicates:
+    """Untrained nets, one for each replicate, and their training at one rate.
+
+    Nets that differ in their initialiser only share programs.
+
+    Attributes:
+      variables: as drawn, NumPy, the replicates as first axis; the head too is drawn, never zero.
+    """
+
+    def __init__(
+        self, images: ProbeImages, net: FreshNet, optimiser: Optimiser, rate: float
+    ) -> None:
+        self.images, self._rate, self._optim = images, rate, OptimConfig(kind=optimiser)
+        shape = images.splits["train"][0].shape[2:]
+        shared = replace(net, initialiser="lecun_normal")
+        self.network = build_network(shared, shape, images.classes)
+        numbers = range(images.replicates)
+        keys = jnp.stack([key(images.seed, "probe-init", number) for number in numbers])
+        # Operation by operation, each compiled once for all units of a shape: a deep chain takes
+        # longer to compile.
+        init = jax.vmap(build_network(net, shape, images.classes).init)
+        self.variables: Variables = jax.tree.map(np.asarray, init(keys))
+
+    def train(
+        self, moments: Sequence[int], frozen: str | None = None, since: int = 0
+    ) -> dict[int, Variables]:
+        """Variables of all replicates after each of these numbers of updates, in order.
+
+        Args:
+          frozen: unit that is not trained from update `since` on.
+        """
+        last, states = max(moments), {0: self.variables}
+        every = tuple((unit, 1.0) for unit in self.network.weighted)
+        rest = tuple((unit, factor) for unit, factor in every if unit != frozen)
+        phases = (Phase(0, since, every), Phase(since, last, rest))
+        layout = replicate_layout(self.images.replicates)
+        recipe = Recipe(
+            network=self.network,
+            start=0,
+            plan=Plan(tuple(phase for phase in phases if phase.first < phase.stop), 0),
+            optim=self._optim,
+            schedule=ScheduleConfig(kind="constant"),
+            batch_size=_BATCH_SIZE,
+            runs_per_device=self.images.replicates // len(layout.devices),
+            steps_per_call=_STEPS_PER_CALL,
+            vectorised=True,  # the last bits of earlier tables
+        )
+
+        def begin(number: int) -> Run:
+            variables = jax.tree.map(lambda leaf: leaf[number], self.variables)
+            return Run(variables, self._rate, partial(self._batches, number))
+
+        def callback(state: TrainState) -> None:
+            if state.update in moments:
+                states[state.update] = _stacked(state.results())
+
+        if last:
+            runs = [begin(number) for number in range(self.images.replicates)]
+            states[last] = _stacked(_trainer(recipe, layout).train(runs, callback, moments))
+        return {moment: states[moment] for moment in moments}
+
+    def _batches(self, replicate: int, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of a replicate and update alone: all nets see the same images in the same order."""
+        images, labels = (array[replicate] for array in self.images.splits["train"])
+        stream, count = ("probe-order", replicate), len(images)
+        order = batch_indices(self.images.seed, stream, count, _BATCH_SIZE, first, stop)
+        return images[order], labels[order]
+
+    def measure(self, function: Callable[..., Any], *arrays: Any) -> Any:
+        """`function(network, ...)` of every replicate, the first axis of all arrays."""
+        layout = replicate_layout(self.images.replicates)
+        return jax.tree.map(np.asarray, _measured(function, self.network, layout, *arrays))
+
+
+_trainer = lru_cache(maxsize=4)(Trainer)
+
+
+def _stacked(results: Sequence[RunResult]) -> Variables:
+    trees = [result.variables for result in results]
+    return cast(Variables, jax.tree.map(lambda *leaves: np.stack(leaves), *trees))
+
+
+def replicate_layout(replicates: int) -> Layout:
+    """As many devices as share the replicates evenly; last bits depend on their number."""
+    local = devices()
+    used = max(number for number in range(1, len(local) + 1) if replicates % number == 0)
+    return Layout(tuple(local[:used]))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _measured(function: Callable[..., Any], network: Network, layout: Layout, *arrays: Any) -> Any:
+    mapped = jax.vmap(partial(function, network))
+    sharded = jax.shard_map(
+        mapped, mesh=layout.mesh, in_specs=layout.runs, out_specs=layout.runs, check_vma=False
+    )
+    return sharded(*arrays)
