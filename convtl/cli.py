@@ -29,7 +29,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from convtl.config.schema import REGISTRIES
+from convtl.config.schema import DEFAULTS, REGISTRIES
 from convtl.entry import GROUPS, conf_folders, options
 from convtl.errors import UserError, unknown_name
 from convtl.runtime.cores import LIMIT, core_count
@@ -244,7 +244,7 @@ class _UsersConf(SearchPathPlugin):
 
 
 def _register() -> None:
-    """Store the nodes of the registries, one for each file, and the user's search path."""
+    """Store defaults, the nodes of the registries, one for each file, and the user's search path."""
     nodes = {
         name: {
             path.stem: node
@@ -254,7 +254,7 @@ def _register() -> None:
         }
         for name in REGISTRIES
     }
-    ConfigStore.instance().store(name="registry", node=nodes)
+    ConfigStore.instance().store(name="defaults", node=DEFAULTS | nodes)
     Plugins.instance().register(_UsersConf)
 
 

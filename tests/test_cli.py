@@ -8,6 +8,7 @@ import yaml
 from commands import Commands
 
 from convtl.cli import compose, overrides_from, points
+from convtl.config.schema import DEFAULTS
 from convtl.entry import options
 from convtl.errors import UserError
 
@@ -52,7 +53,6 @@ WRONG = [
     ),
     ("replicates=0", "replicates: got 0; accepted: at least 1"),
     ("blocks=foo", "blocks: got 'foo'; accepted: keys with values"),
-    ("~save", "save: missing"),
     ("lr=-1", "lr: got -1; accepted: more than 0"),
     ("+nosuchkey=1", "nosuchkey: unknown key."),
     ("optim.nosuch=1", "optim.nosuch: unknown key; accepted: kind, momentum"),
@@ -195,7 +195,8 @@ def test_every_file_of_a_registry_is_a_node() -> None:
 
 
 def test_optim_is_chosen_whole_and_changed_by_key() -> None:
-    assert compose(["optim=adamw"])["optim"] == {"kind": "adamw", "weight_decay": 1e-4}
+    adamw = {"kind": "adamw", "weight_decay": 1e-4}
+    assert compose(["optim=adamw"])["optim"] == DEFAULTS["optim"] | adamw
     assert compose(["optim=adamw", "optim.weight_decay=0.1"])["optim"]["weight_decay"] == 0.1
 
 

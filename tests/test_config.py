@@ -2,15 +2,15 @@
 
 import pickle
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from convtl.cli import compose
-from convtl.config.parsing import known_keys, parse
-from convtl.config.roles import Neutral, Role, content, dump, marks
+from convtl.config.parsing import parse
+from convtl.config.roles import Neutral, Role, content, dump
 from convtl.config.schema import AXES, PER_STUDY, RECIPE, REGISTRIES, ROLES, VARIABLE, Config
 from convtl.errors import UserError, nearest, unknown_name
 
@@ -79,11 +79,7 @@ def test_a_config_cannot_be_changed() -> None:
         ("seed", None, "seed: got null; accepted: a whole number"),
         ("seed", -1, "seed: got -1; accepted: at least 0"),
         ("seed", [1, 2], "seed: got [1, 2]; accepted: a whole number"),
-        (
-            "batch_size",
-            [1, 2],
-            "batch_size: got [1, 2]; accepted: a whole number (to vary it: 'axes={batch_size:[...]}')",
-        ),
+        ("batch_size", [1, 2], "batch_size: got [1, 2]; accepted: a whole number"),
         ("n_per_class", -1, "n_per_class: got -1; accepted: at least 1 or 'all'"),
         ("n_per_class", [5, 0], "n_per_class[1]: got 0; accepted: at least 1 or 'all'"),
         ("n_per_class", [], "n_per_class: got []; accepted: at least one value"),
@@ -157,21 +153,28 @@ def test_a_config_cannot_be_changed() -> None:
         (
             "domains.latin.kind",
             "typed",
-            "domains.latin.kind: got 'typed'; accepted: typed_script, digits, patches, "
-            "noise, mixture, tfds, image_folder.",
+            "domains.latin.kind: got 'typed'; accepted: typed_script, patches, noise, digits, "
+            "mixture, tfds, image_folder.",
         ),
         (
             "domains.pets",
             {"path": "x"},
-            "domains.pets.kind: missing; accepted: typed_script, digits, patches, "
-            "noise, mixture, tfds, image_folder",
+            "domains.pets.kind: missing",
         ),
         ("domains.pets", {"kind": "image_folder"}, "domains.pets.path: missing"),
         (
             "domains.pets",
+            {"kind": "image_folder", "path": None},
+            "domains.pets.path: missing; accepted: a folder with PATH/CLASS/*, such as path=~/pictures",
+        ),
+        ("distributed", "no", "distributed: got 'no'; accepted: 'auto' or keys with values"),
+        ("distributed", {"coordinator": "a:1", "process": 0}, "distributed.processes: missing"),
+        ("devices", 0, "devices: got 0; accepted: at least 1"),
+        (
+            "domains.pets",
             {"kind": "image_folder", "path": "x", "sise": 1},
-            "domains.pets.sise: unknown key; accepted: "
-            "path, kind, size, grey, crop, interpolation, broken, per_class. Did you mean size?",
+            "domains.pets.sise: unknown key; accepted: crop, interpolation, broken, per_class, "
+            "kind, path, size, grey. Did you mean size?",
         ),
         (
             "regimes.lp_ft.rate_factor",
@@ -199,8 +202,7 @@ def test_a_config_cannot_be_changed() -> None:
         (
             "regimes.mine",
             {"alpha": 1.0},
-            "regimes.mine.kind: missing; accepted: fine_tune, lp_ft, gradual, "
-            "discriminative, surgical, l2_sp",
+            "regimes.mine.kind: missing",
         ),
         (
             "domains.latin.jitter.noise",
@@ -228,8 +230,8 @@ def test_what_is_not_taken_is_one_line_that_names_the_key(key, value, expected) 
 
 
 def test_a_missing_key_is_named() -> None:
-    with pytest.raises(UserError, match=r"^seed: missing$"):
-        parse({key: value for key, value in BASE.items() if key != "seed"})
+    with pytest.raises(UserError, match=r"^depth: missing$"):
+        parse({key: value for key, value in BASE.items() if key != "depth"})
 
 
 JUNK = st.recursive(
@@ -242,9 +244,7 @@ JUNK = st.recursive(
 
 
 @given(
-    st.sampled_from(
-        [key for key in known_keys() if "." not in key] + ["optim.clip", "domains.latin.size"]
-    ),
+    st.sampled_from([*ROLES, "optim.clip", "domains.latin.size"]),
     JUNK,
 )
 def test_whatever_is_given_is_taken_or_refused_in_one_line(key, value) -> None:
@@ -255,15 +255,6 @@ def test_whatever_is_given_is_taken_or_refused_in_one_line(key, value) -> None:
         text = str(error)
     assert text.startswith(key.partition(".")[0])
     assert "\n" not in text.replace(repr(value), "")
-
-
-def test_known_keys_are_the_fields_with_their_own() -> None:
-    known = known_keys()
-    assert {item.name for item in fields(Config)} <= set(known)
-    assert {"optim.weight_decay", "tracking.mode", "validation_per_class", "limits.updates"} <= set(
-        known
-    )
-    assert len(known) == len(set(known))
 
 
 def test_names_near_to_what_was_typed_are_suggested() -> None:
@@ -282,7 +273,7 @@ def test_a_key_with_its_neutral_value_is_in_no_identity() -> None:
     @dataclass(frozen=True)
     class Part:
         old: int
-        later: Annotated[int, Neutral(1)] = 1
+        later: Annotated[int, Neutral()] = 1
 
     @dataclass(frozen=True)
     class Whole:
@@ -298,7 +289,7 @@ def test_a_key_with_its_neutral_value_is_in_no_identity() -> None:
 
 def test_every_key_has_one_role_and_only_keys_of_the_recipe_are_neutral() -> None:
     for item in fields(Config):
-        annotations = list(marks(item))
+        annotations = get_args(item.type)[1:]
         assert sum(isinstance(mark, Role) for mark in annotations) == 1, item.name
         neutral = any(isinstance(mark, Neutral) for mark in annotations)
         assert not neutral or item.name in RECIPE, item.name

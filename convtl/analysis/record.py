@@ -10,8 +10,7 @@ from typing import Any
 import yaml
 
 from convtl.analysis.columns import Column, Table, column_of
-from convtl.config.roles import neutral_values
-from convtl.config.schema import RESULTS_VERSION, Config
+from convtl.config.schema import RESULTS_VERSION
 from convtl.errors import UserError
 from convtl.study.record import POINT, record_path
 from convtl.study.store import accessible, other_version
@@ -29,15 +28,14 @@ def run_on(out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def newest_record(out: Path) -> dict[str, Any]:
-    """The record of the last invocation; keys that its config is too old for have the values that change nothing.
+    """The record of the last invocation.
 
     Raises:
       UserError: the folder holds no study.
     """
     if not (found := _records(out)):
         raise UserError(f"out: no study in '{out}'; accepted: a folder that convtl.run has written")
-    record = _read(found[-1])
-    return {**record, "config": {**neutral_values(Config), **record["config"]}}
+    return _read(found[-1])
 
 
 def _records(out: Path) -> list[Path]:

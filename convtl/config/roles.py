@@ -1,113 +1,75 @@
 """Roles of keys: what each has to do with the identity of a trial. Lists of keys are derived from them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields, is_dataclass
-from functools import cache
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any, get_args
 
-from pydantic import TypeAdapter
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A dimension of the product that a study is; each trial's identity holds its own value."""
+from pydantic_core import to_jsonable_python
 
 
 @dataclass(frozen=True)
-class Registry:
-    """Nodes by name; a trial's identity holds the content of those that it uses."""
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Can change the numbers of a trial: part of its identity.
+class Role:
+    """Base of all roles.
 
     Attributes:
-      varies: whether `blocks` and `axes` may set it.
+      varies: whether `blocks` may set the key.
     """
 
     varies: bool = True
 
 
-@dataclass(frozen=True)
-class Runtime:
-    """Changes no number of any trial: part of no identity, and no additional axis.
+class Axis(Role):
+    """A dimension of the product that a study is; each trial's identity holds its own value."""
 
-    Attributes:
-      varies: whether `blocks` may set it.
-    """
+
+class Registry(Role):
+    """Nodes by name; a trial's identity holds the content of those that it uses."""
+
+
+class Identity(Role):
+    """Can change the numbers of a trial: part of its identity."""
+
+
+@dataclass(frozen=True)
+class Runtime(Role):
+    """Changes no number of any trial: part of no identity, and no additional axis."""
 
     varies: bool = False
 
 
-@dataclass(frozen=True)
 class Neutral:
-    """Mark beside a role: a value with which a study is what it was before the key existed.
-
-    Identities leave the key out where it has this value, and records without the key are read as having it.
-    """
-
-    value: Any
-
-
-Role = Axis | Registry | Identity | Runtime
-
-
-def type_of(item: Field[Any]) -> Any:
-    """Type of a field without its annotations."""
-    return get_args(item.type)[0] if get_origin(item.type) is Annotated else item.type
-
-
-def marks(item: Field[Any]) -> Iterator[Any]:
-    """The annotations of a field."""
-    return iter(get_args(item.type)[1:] if get_origin(item.type) is Annotated else ())
+    """Mark beside a role: at its default the key is in no identity, so that older trials keep theirs."""
 
 
 def roles(kind: Any) -> dict[str, Role]:
     """Key -> role, for the keys of a dataclass that have one."""
-    return {
-        item.name: mark for item in fields(kind) for mark in marks(item) if isinstance(mark, Role)
-    }
-
-
-@cache
-def neutral_values(kind: Any) -> Mapping[str, Any]:
-    """Key -> value with which it is left out of identities, for the keys that are marked so."""
-    return {
-        item.name: mark.value
-        for item in fields(kind)
-        for mark in marks(item)
-        if isinstance(mark, Neutral)
-    }
+    marks = {item.name: get_args(item.type)[1:] for item in fields(kind)}
+    return {key: mark for key in marks for mark in marks[key] if isinstance(mark, Role)}
 
 
 def dump(value: Any) -> Any:
     """Return the JSON-like content of a config dataclass."""
-    kind: Any = type(value)
-    return _adapter(kind).dump_python(value, mode="json")
+    return to_jsonable_python(value)
 
 
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def content(value: Any, keys: frozenset[str] | None = None) -> Any:
+    """Return JSON-like content for identities: without `Neutral` keys that have their default.
 
-
-def content(value: Any) -> Any:
-    """As `dump`, for identities: without keys that have their `Neutral` value."""
-    return _identifying(value, dump(value))
-
-
-def _identifying(value: Any, plain: Any) -> Any:
+    Args:
+      keys: of a dataclass; None takes all.
+    """
     if isinstance(value, Mapping):
-        return {key: _identifying(inner, plain[key]) for key, inner in value.items()}
+        return {key: content(inner) for key, inner in value.items()}
     if isinstance(value, tuple):
-        return [_identifying(*pair) for pair in zip(value, plain, strict=True)]
+        return [content(inner) for inner in value]
     if not is_dataclass(value):
-        return plain
-    kind: Any = type(value)
-    neutral, values = neutral_values(kind), vars(value)
+        return value
     return {
-        item.name: _identifying(values[item.name], plain[item.name])
+        item.name: content(getattr(value, item.name))
         for item in fields(value)
-        if item.name not in neutral or values[item.name] != neutral[item.name]
+        if (keys is None or item.name in keys) and not _is_neutral(item, getattr(value, item.name))
     }
+
+
+def _is_neutral(item: Field[Any], value: Any) -> bool:
+    return value == item.default and any(isinstance(m, Neutral) for m in get_args(item.type))

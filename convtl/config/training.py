@@ -1,26 +1,13 @@
-"""Regimes, optimisation, schedules, validation, pretraining."""
+"""Regimes, augmentation, optimisation, schedules, pretraining, shifts."""
 
-from dataclasses import field
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, Strict
+from pydantic import Field, Strict
 from pydantic.dataclasses import dataclass
 
+from convtl.config import values
 from convtl.config.roles import Neutral
-from convtl.config.values import (
-    STRICT,
-    Count,
-    Flag,
-    Fraction,
-    NonNegative,
-    OpenShare,
-    Positive,
-    Text,
-    listed,
-)
-
-RateFactor = Annotated[float, Strict(), Field(ge=1, allow_inf_nan=False)]
-AreaShare = Annotated[float, Strict(), Field(gt=0, le=1)]
+from convtl.config.values import STRICT, Count, Flag, Fraction, NonNegative, OpenShare, Share
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -51,7 +38,7 @@ class DiscriminativeConfig:
     """The last `depth` units from the start, at rates that fall downwards (Howard & Ruder 2018)."""
 
     kind: Literal["discriminative"] = "discriminative"
-    rate_factor: RateFactor = 2.6
+    rate_factor: Annotated[float, Strict(), Field(ge=1, allow_inf_nan=False)] = 2.6
     """a unit's rate is that of the unit above divided by this"""
 
 
@@ -60,7 +47,7 @@ class SurgicalConfig:
     """Named units, whatever `depth` says (Lee et al. 2022)."""
 
     kind: Literal["surgical"] = "surgical"
-    units: Annotated[tuple[Text, ...], BeforeValidator(listed)] = ()
+    units: values.ListOf[values.Text] = ()
     """names of units with weights; `first` is the lowest of any network"""
     head: Flag = True
     """whether the head is trained too; without it the source's head must be kept (`head_init: source`)"""
@@ -70,9 +57,8 @@ class SurgicalConfig:
 class L2SpConfig:
     """The last `depth` units, pulled towards where they start (Li, Grandvalet & Davoine 2018).
 
-    The authors' published runs have alpha 0.1 and beta 0.01, for a ResNet-101 trained with momentum. Here alpha
-    was set once, on development draws (`seed=1`): with Latin to Cyrillic and 50 letters a class 0.1 held
-    LeNet-5 back (77 % of test letters against 83 % with 0.01; 2 replicates).
+    The authors use alpha 0.1, for a ResNet-101; it holds LeNet-5 back (Latin to Cyrillic, 50 letters a class,
+    `seed=1`: 77 % of test letters against 83 % with 0.01).
     """
 
     kind: Literal["l2_sp"] = "l2_sp"
@@ -82,35 +68,22 @@ class L2SpConfig:
     """and by beta/2 ||w||^2 over those of the head"""
 
 
-RegimeConfig = Annotated[
-    FineTuneConfig
-    | LpFtConfig
-    | GradualConfig
-    | DiscriminativeConfig
-    | SurgicalConfig
-    | L2SpConfig,
-    Field(discriminator="kind"),
-]
+Scheduled = FineTuneConfig | LpFtConfig | GradualConfig | DiscriminativeConfig
+RegimeConfig = Annotated[Scheduled | SurgicalConfig | L2SpConfig, Field(discriminator="kind")]
 """How the trained part is trained."""
 
-
 NormMode = Literal["train", "frozen"]
-"""What batch normalisation of trained units does; that of frozen units keeps the source's statistics always.
-
-- `train`: the statistics of the batch in training; running statistics are updated.
-- `frozen`: the source's running statistics, which stay as they are; scale and bias are trained.
-"""
+"""Whose statistics batch normalisation of trained units uses: the batch's, or the source's, as in frozen units."""
 
 Precision = Literal["float32", "bfloat16"]
-"""Of weights and activations in an update; weights are kept, and statistics, loss and optimiser computed, in
-float32. Cached features, validation and test are float32 always."""
+"""Of weights and activations in an update; weights are kept, statistics, loss and optimiser computed in float32."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class AugmentConfig:
     """What is done to every training image anew in each update, in this order; nothing to other images."""
 
-    crop: tuple[AreaShare, AreaShare] | None = None
+    crop: tuple[Share, Share] | None = None
     """smallest and largest share of the area of a random part, which is resized (Szegedy et al. 2015)"""
     flip: Flag = False
     """left and right exchanged in half of the images; not for letters"""
@@ -127,13 +100,13 @@ class OptimConfig:
     """sgd only"""
     weight_decay: NonNegative = 0.0
     """adamw only: decoupled, on the weights of trained units (not on biases)"""
-    clip: Positive | None = None
+    clip: values.Positive | None = None
     """largest global norm of the trained units' gradients; null does not clip"""
-    accumulate: Annotated[Count, Neutral(1)] = 1
+    accumulate: Annotated[Count, Neutral()] = 1
     """equal parts of a batch whose gradients are computed one after the other and averaged: less memory"""
-    ema: Annotated[OpenShare | None, Neutral(None)] = None
+    ema: Annotated[OpenShare | None, Neutral()] = None
     """decay of a moving average over updates of what is trained; the average is then what is evaluated and saved"""
-    label_smoothing: Annotated[float, Strict(), Field(ge=0, lt=1), Neutral(0.0)] = 0.0
+    label_smoothing: Annotated[float, Strict(), Field(ge=0, lt=1), Neutral()] = 0.0
     """share of the training label that is spread over all classes (Szegedy et al. 2016)"""
 
 
@@ -147,17 +120,16 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class PretrainConfig:
-    """The recipe of every source net; the same for all sources, so that they are matched."""
+    """The recipe of every source net: the same for all sources, and apart from how nets are fine-tuned."""
 
-    classes: Annotated[int, Strict(), Field(ge=2)] | None = None
+    classes: Annotated[Count, Field(ge=2)] | None = None
     """null: as many as the target has (`classes`)"""
     images_per_class: Count = 300
     updates: Count = 900
-    lr: Positive = 3e-3
-    # Of their own, so that an axis over how nets are fine-tuned leaves the source nets as they are.
+    lr: values.Positive = 3e-3
     batch_size: Count = 32
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    optim: OptimConfig = OptimConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
 
 
 @dataclass(frozen=True, config=STRICT)

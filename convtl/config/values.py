@@ -1,7 +1,7 @@
 """Types and ranges of single values."""
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
@@ -25,26 +25,19 @@ def _name(value: str) -> str:
 
 Count = Annotated[int, Strict(), Field(ge=1)]
 Natural = Annotated[int, Strict(), Field(ge=0)]
-Classes = Annotated[int, Strict(), Field(ge=2, le=100_000)]
-BatchSize = Annotated[int, Strict(), Field(ge=1, le=65_536)]
-RunsPerDevice = Annotated[int, Strict(), Field(ge=1, le=1_024)]
-Depth = Annotated[int, Strict(), Field(ge=1, le=1_000)]
+Depth = Annotated[Count, Field(le=1_000)]
 Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]
+Share = Annotated[float, Strict(), Field(gt=0, le=1)]
 OpenShare = Annotated[float, Strict(), Field(gt=0, lt=1)]
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), Field(min_length=1)]
 Name = Annotated[str, Strict(), AfterValidator(_name)]
+ListOf = Annotated[tuple[T, ...], BeforeValidator(listed)]
+"""A list; one value stands for a list of one."""
 Several = Annotated[tuple[T, ...], BeforeValidator(listed), Field(min_length=1)]
-"""One value, or a list of at least one."""
+"""As `ListOf`, of at least one."""
 Names = Several[Text]
 Counts = Several[Count]
 Naturals = Several[Natural]
-Fractions = Several[Fraction]
-Labels = Several[Count | Literal["all"]]
-Rates = Several[Positive]
-Depths = Several[
-    Annotated[int, Strict()] | Text
-]  # which of them there are is for the network to say
-Values = Annotated[tuple[Any, ...], BeforeValidator(listed)]

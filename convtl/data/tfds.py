@@ -148,7 +148,8 @@ def identity(config: TfdsConfig) -> dict[str, Any]:
         name: [part.num_examples, part.num_bytes] for name, part in sorted(info.splits.items())
     }
     # held-out caps have left the rest to training since they have this mark; other draws are as before
-    rest = {"rest": "train"} if config.per_class.of_held_out else {}
+    caps = config.per_class
+    rest = {"rest": "train"} if caps.validation or caps.test else {}
     return {**written, **rest, "data_set": info.full_name, "splits": sizes, "version": VERSION}
 
 

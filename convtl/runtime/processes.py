@@ -6,7 +6,7 @@ can be claimed, whether to stop) is decided by process 0 and broadcast. If a pro
 
 import json
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ _HEARTBEAT_SECONDS = 30
 """Time within which JAX ends the processes that are left when one is lost."""
 
 
-def join(config: DistributedConfig | None) -> None:
+def join(config: DistributedConfig | Literal["auto"] | None) -> None:
     """Become one of several processes; to be called before JAX is first used, without effect later.
 
     Raises:
@@ -33,17 +33,20 @@ def join(config: DistributedConfig | None) -> None:
         return
     # JAX's own service would take SIGTERM from `convtl.runtime.stopping`.
     jax.config.update("jax_enable_preemption_service", False)
+    coordinator = processes = process = None
+    if config != "auto":
+        coordinator, processes, process = config.coordinator, config.processes, config.process
     try:
         jax.distributed.initialize(
-            config.coordinator,
-            config.processes,
-            config.process,
-            cluster_detection_method=None if config.coordinator is None else "deactivate",
+            coordinator,
+            processes,
+            process,
+            cluster_detection_method="deactivate" if coordinator else None,
             initialization_timeout=_JOIN_SECONDS,
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
-        reason = f"{config.coordinator or 'found by JAX'}: {error}".partition("\n")[0]
+        reason = f"{coordinator or 'found by JAX'}: {error}".partition("\n")[0]
         raise UserError(f"distributed: the processes do not come together ({reason})") from None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from convtl.config.parsing import known_keys, parse, refused_key
+from convtl.config.parsing import parse, refused_key
 from convtl.config.roles import dump
 from convtl.config.schema import PER_STUDY, ROLES, VARIABLE, Config
 from convtl.errors import UserError, shown
@@ -34,7 +34,7 @@ def _assignments(study: Config) -> list[dict[str, Any]]:
     for key, values in study.axes.items():
         first = key.split(".")[0]
         if first not in ROLES:
-            raise UserError(refused_key(f"axes: unknown key '{key}'", key, known_keys()))
+            raise UserError(refused_key(f"axes: unknown key '{key}'", key, ROLES))
         if first not in VARIABLE:
             raise UserError(f"axes: got '{key}'; it is given as {key}=... itself, not under axes")
         if not values:
@@ -54,7 +54,7 @@ def _leaves(name: str, block: Mapping[str, Any]) -> dict[str, Any]:
         first = key.split(".")[0]
         if first not in ROLES:
             where = f"blocks.{name}: unknown key '{key}'"
-            raise UserError(refused_key(where, key, known_keys()))
+            raise UserError(refused_key(where, key, ROLES))
         if first in PER_STUDY:
             raise UserError(
                 f"blocks.{name}: got '{key}'; accepted beside `blocks` only: it is the same for all of a study"

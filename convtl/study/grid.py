@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from convtl.config.roles import content, neutral_values
+from convtl.config.roles import content
 from convtl.config.schema import RECIPE, RESULTS_VERSION, Config
 from convtl.data.domains import largest_class
 from convtl.errors import UserError
@@ -210,13 +210,7 @@ def _recipe(
     settings: Config, axes: Collection[str], without: Collection[str] = ()
 ) -> dict[str, Any]:
     """What all trials of a study share: the content of the recipe but for additional axes."""
-    neutral = neutral_values(Config)
-    values = {key: getattr(settings, key) for key in RECIPE if key not in without}
-    shared = {
-        key: content(value)
-        for key, value in values.items()
-        if key not in neutral or value != neutral[key]
-    }
+    shared = content(settings, keys=frozenset(RECIPE) - set(without))
     for key in axes:
         *path, last = key.split(".")
         node: Any = shared

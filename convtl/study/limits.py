@@ -4,22 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
-from convtl.config.domains import (
-    ImageFolderConfig,
-    MixtureConfig,
-    NoiseConfig,
-    PatchesConfig,
-    TfdsConfig,
-    TypedScriptConfig,
-)
+from convtl.config.domains import MadeConfig, MixtureConfig, PicturesConfig
 from convtl.config.schema import AXES, Config, LimitsConfig
 from convtl.study.sources import source_name
-
-_MADE = (TypedScriptConfig, PatchesConfig, NoiseConfig)
-"""Kinds of domains of which a smaller one can be made."""
-
-_READ = (TfdsConfig, ImageFolderConfig)
-"""Kinds of domains of which a part can be read."""
 
 
 def apply_limits(config: Config) -> Config:
@@ -88,7 +75,7 @@ def _fewer(n: int | Literal["all"], most: int, config: Config) -> int:
     if n == "all":
         return most
     made = [config.domains.get(name) for name in config.target]
-    lacking = any(isinstance(d, _MADE) and n > d.per_class.train for d in made)
+    lacking = any(isinstance(d, MadeConfig) and n > d.per_class.train for d in made)
     return n if lacking else min(n, most)
 
 
@@ -107,7 +94,7 @@ def _smallest_share(config: Config) -> float:
 
 def _smaller(domain: Any, most: int) -> Any:
     """A domain with at most `most` images a class in every split."""
-    if not isinstance(domain, _MADE + _READ):
+    if not isinstance(domain, MadeConfig | PicturesConfig):
         return domain
     caps = asdict(domain.per_class)
     lower = {split: most if cap is None else min(cap, most) for split, cap in caps.items()}
