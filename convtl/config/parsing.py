@@ -42,8 +42,8 @@ def parse(content: Mapping[str, Any]) -> Config:
 
 def refused_key(where: str, key: str, known: Iterable[str]) -> str:
     """Return the line for an unknown key: what it is called now, or the nearest names."""
-    renamed = RENAMED.get(key.partition(".")[0])
-    hint = f" It is now {renamed}" if renamed else nearest(key, known)
+    first = key.partition(".")[0]
+    hint = f" It is now {RENAMED[first]}" if first in RENAMED else nearest(first, known)
     return f"{where}.{hint}"
 
 

@@ -130,7 +130,7 @@ def test_a_block_leaves_what_is_beside_its_keys_alone() -> None:
     [
         ({"lanes": 2}, "blocks.mine: unknown key 'lanes'. It is now runs_per_device=..."),
         ({"sorce": "latin"}, "blocks.mine: unknown key 'sorce'. Did you mean source?"),
-        ({"optm.clip": 1.0}, "blocks.mine: unknown key 'optm.clip'. Did you mean optim.clip"),
+        ({"optm.clip": 1.0}, "blocks.mine: unknown key 'optm.clip'. Did you mean optim"),
         ({"optim.clp": 1.0}, "optim.clp: unknown key; accepted: kind, "),
         (
             {"out": "x"},

@@ -345,7 +345,7 @@ def test_one_value_of_an_axis_needs_no_list() -> None:
         ({"norm_mod": ["frozen"]}, "axes: unknown key 'norm_mod'"),
         (
             {"schedul.kind": ["constant"]},
-            "axes: unknown key 'schedul.kind'. Did you mean schedule.kind",
+            "axes: unknown key 'schedul.kind'. Did you mean schedule",
         ),
         ({"optim.nosuch": [1]}, "optim.nosuch: unknown key"),
         ({"seed": [1]}, "axes: got 'seed'; it is given as seed=... itself"),
