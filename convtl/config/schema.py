@@ -1,7 +1,6 @@
 """The whole vocabulary of a study: `Config`, and what happens around its trials."""
 
 from dataclasses import MISSING, fields
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict
@@ -10,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from convtl.config import training, values
 from convtl.config.domains import DomainConfig
 from convtl.config.models import Model
-from convtl.config.roles import Axis, Identity, Neutral, Registry, Runtime, dump, roles
+from convtl.config.roles import Neutral, Role, dump, roles
 from convtl.config.values import STRICT, Count, Counts, Flag, ListOf, Name, Names, Natural, Text
 from convtl.config.weights import WeightsConfig
 from convtl.keys import digest
@@ -104,112 +103,113 @@ class Config:
     """One study, resolved. Hashable by content, so that it can be the key of a cache."""
 
     # axes
-    model: Annotated[Names, Axis()]
-    source: Annotated[Names, Axis()]
-    target: Annotated[Names, Axis()]
-    regime: Annotated[Names, Axis()]
-    depth: Annotated[values.Several[Annotated[int, Strict()] | Text], Axis()]
+    model: Annotated[Names, Role.AXIS]
+    source: Annotated[Names, Role.AXIS]
+    target: Annotated[Names, Role.AXIS]
+    regime: Annotated[Names, Role.AXIS]
+    depth: Annotated[values.Several[Annotated[int, Strict()] | Text], Role.AXIS]
     """number, name or stage of the lowest trained unit, or `all`: the network says which there are"""
-    n_per_class: Annotated[values.Several[Count | Literal["all"]], Axis()]
+    n_per_class: Annotated[values.Several[Count | Literal["all"]], Role.AXIS]
     """labelled training images a class; all: as many as the largest class of a folder of pictures has"""
-    updates: Annotated[Counts, Axis()]
-    similarity: Annotated[values.Several[values.Fraction] | None, Axis()] = None
+    updates: Annotated[Counts, Role.AXIS]
+    similarity: Annotated[values.Several[values.Fraction] | None, Role.AXIS] = None
     """share of near classes, for sources of kind mixture only"""
-    replicate: Annotated[values.Naturals | None, Axis()] = None
+    replicate: Annotated[values.Naturals | None, Role.AXIS] = None
     """null: 0 to `replicates` - 1"""
-    replicates: Annotated[Count, Runtime(varies=True)] = 6
-    axes: Annotated[dict[str, ListOf[Any]], Runtime()]
+    replicates: Annotated[Count, Role.BLOCK] = 6
+    axes: Annotated[dict[str, ListOf[Any]], Role.RUNTIME]
     """additional axes: dotted key -> values, such as 'axes={models.lenet5.activation:[tanh,relu]}'"""
-    blocks: Annotated[dict[str, dict[str, Any]] | None, Runtime()] = None
+    blocks: Annotated[dict[str, dict[str, Any]] | None, Role.RUNTIME] = None
     """parts of the study by name, each a product of its own: what differs from the keys beside it"""
     # registries
-    models: Annotated[dict[Name, Model], Registry()]
-    domains: Annotated[dict[Name, DomainConfig], Registry()]
-    regimes: Annotated[dict[Name, training.RegimeConfig], Registry()]
-    weights: Annotated[dict[Name, WeightsConfig], Registry()]
+    models: Annotated[dict[Name, Model], Role.REGISTRY]
+    domains: Annotated[dict[Name, DomainConfig], Role.REGISTRY]
+    regimes: Annotated[dict[Name, training.RegimeConfig], Role.REGISTRY]
+    weights: Annotated[dict[Name, WeightsConfig], Role.REGISTRY]
     # recipe
-    seed: Annotated[Natural, Identity(varies=False)] = 0
-    classes: Annotated[Annotated[Count, Field(ge=2, le=100_000)] | None, Identity()] = 12
+    seed: Annotated[Natural, Role.SEED] = 0
+    classes: Annotated[Annotated[Count, Field(ge=2, le=100_000)] | None, Role.IDENTITY] = 12
     """classes drawn a replicate from the target, and from every source with more; null takes all"""
-    batch_size: Annotated[Count, Field(le=65_536), Identity()] = 32
-    lr: Annotated[values.Several[values.Positive], Identity()] = (1e-3, 3.1623e-3, 1e-2)
+    batch_size: Annotated[Count, Field(le=65_536), Role.IDENTITY] = 32
+    lr: Annotated[values.Several[values.Positive], Role.IDENTITY] = (1e-3, 3.1623e-3, 1e-2)
     """one rate, used as it is, or the grid from which each trial chooses on validation"""
-    lr_extend: Annotated[Natural, Identity()] = 2
+    lr_extend: Annotated[Natural, Role.IDENTITY] = 2
     """steps by which a trial may extend its grid on a side while its best rate is at the edge"""
-    class_balance: Annotated[Literal["equal", "at_most"], Identity(), Neutral()] = "equal"
+    class_balance: Annotated[Literal["equal", "at_most"], Role.IDENTITY, Neutral()] = "equal"
     """equal: every class gives n_per_class images; at_most: a class that has fewer gives all it has"""
-    class_draw: Annotated[Literal["random", "disjoint"], Identity()] = "random"
+    class_draw: Annotated[Literal["random", "disjoint"], Role.IDENTITY] = "random"
     """disjoint: replicates share no class of the target, as long as there are enough"""
-    head_init: Annotated[Literal["zeros", "model", "source"], Identity()] = "zeros"
+    head_init: Annotated[Literal["zeros", "model", "source"], Role.IDENTITY] = "zeros"
     """source: the source's head is kept, where its classes are the target's"""
-    upper_init: Annotated[Literal["source", "fresh"], Identity()] = "source"
+    upper_init: Annotated[Literal["source", "fresh"], Role.IDENTITY] = "source"
     """fresh: trained units start anew, as in Yosinski et al. (2014)"""
-    n_transferred: Annotated[Count | None, Identity()] = None
+    n_transferred: Annotated[Count | None, Role.IDENTITY] = None
     """with upper_init fresh: this many of the lowest weighted units come from the source, trained or not"""
-    shift: Annotated[training.ShiftConfig, Identity()] = training.ShiftConfig()
-    optim: Annotated[training.OptimConfig, Identity()] = training.OptimConfig()
-    schedule: Annotated[training.ScheduleConfig, Identity()] = training.ScheduleConfig()
-    norm_mode: Annotated[training.NormMode, Identity(), Neutral()] = "train"
-    augment: Annotated[training.AugmentConfig | None, Identity(), Neutral()] = None
+    shift: Annotated[training.ShiftConfig, Role.IDENTITY] = training.ShiftConfig()
+    optim: Annotated[training.OptimConfig, Role.IDENTITY] = training.OptimConfig()
+    schedule: Annotated[training.ScheduleConfig, Role.IDENTITY] = training.ScheduleConfig()
+    norm_mode: Annotated[training.NormMode, Role.IDENTITY, Neutral()] = "train"
+    augment: Annotated[training.AugmentConfig | None, Role.IDENTITY, Neutral()] = None
     """only where no features are cached: cache_prefix=false, or everything is trained"""
-    precision: Annotated[training.Precision, Identity(), Neutral()] = "float32"
-    validation_per_class: Annotated[Count, Identity()] = 20
+    precision: Annotated[training.Precision, Role.IDENTITY, Neutral()] = "float32"
+    validation_per_class: Annotated[Count, Role.IDENTITY] = 20
     """images beside the n_per_class training images, whatever these are"""
-    test_per_class: Annotated[Count, Identity()] = 100
-    pretrain: Annotated[training.PretrainConfig, Identity()] = training.PretrainConfig()
-    cache_prefix: Annotated[Flag, Identity()] = True
-    runs_per_device: Annotated[Count, Field(le=1_024), Identity()] = 4
+    test_per_class: Annotated[Count, Role.IDENTITY] = 100
+    pretrain: Annotated[training.PretrainConfig, Role.IDENTITY] = training.PretrainConfig()
+    cache_prefix: Annotated[Flag, Role.IDENTITY] = True
+    runs_per_device: Annotated[Count, Field(le=1_024), Role.IDENTITY] = 4
     """training runs that travel together on each device"""
-    steps_per_call: Annotated[Count, Identity()] = 50
+    steps_per_call: Annotated[Count, Role.IDENTITY] = 50
     """updates in one call of a compiled program"""
     # around the trials
-    study: Annotated[Name | None, Runtime()] = None
-    question: Annotated[Text | None, Runtime()] = None
+    study: Annotated[Name | None, Role.RUNTIME] = None
+    question: Annotated[Text | None, Role.RUNTIME] = None
     """what the study asks, in a sentence for its report"""
-    claims: Annotated[tuple[ClaimConfig, ...], Runtime()] = ()
-    scorecard: Annotated[tuple[Text, ...], Runtime()] = ()
+    claims: Annotated[tuple[ClaimConfig, ...], Role.RUNTIME] = ()
+    scorecard: Annotated[tuple[Text, ...], Role.RUNTIME] = ()
     """names of the principles (`analysis/declared`) whose declared claims are judged"""
-    measure: Annotated[ListOf[Measurement], Runtime(varies=True)] = ()
+    measure: Annotated[ListOf[Measurement], Role.BLOCK] = ()
     """beside accuracy: of every trial `movement` (how far each unit moved); of the study `distances` (of each source
     from each target, and how well its net should transfer) and `gradients` (of fresh nets, unit by unit)"""
-    advice: Annotated[Flag, Runtime()] = False
+    advice: Annotated[Flag, Role.RUNTIME] = False
     """say in the report, if it has no scorecard, how deep to fine-tune and what more images would bring"""
-    save: Annotated[Literal["none", "best"], Runtime()] = "none"
-    worker: Annotated[Natural | None, Runtime()] = None
+    save: Annotated[Literal["none", "best"], Role.RUNTIME] = "none"
+    worker: Annotated[Natural | None, Role.RUNTIME] = None
     """one of several processes that share the work by their locks; with -m a job for each of its values"""
-    out: Annotated[Text | None, Runtime()] = None
+    out: Annotated[Text | None, Role.RUNTIME] = None
     """null: outputs/<study>, outputs/trials without an experiment"""
-    cache: Annotated[Text | None, Runtime()] = None
+    cache: Annotated[Text | None, Role.RUNTIME] = None
     """null: the user's cache folder"""
-    path: Annotated[Text | None, Runtime()] = None
+    path: Annotated[Text | None, Role.RUNTIME] = None
     """a folder of pictures, for experiments on the user's own"""
-    data: Annotated[DataConfig, Runtime()] = DataConfig()
-    devices: Annotated[DevicesConfig, BeforeValidator(_devices), Runtime()] = DevicesConfig()
+    data: Annotated[DataConfig, Role.RUNTIME] = DataConfig()
+    devices: Annotated[DevicesConfig, BeforeValidator(_devices), Role.RUNTIME] = DevicesConfig()
     """a number, `trials`, `batch`, or both as count and split"""
-    distributed: Annotated[Literal["auto"] | DistributedConfig | None, Runtime()] = None
+    distributed: Annotated[Literal["auto"] | DistributedConfig | None, Role.RUNTIME] = None
     """several processes on every run, with devices=batch; auto: SLURM, Open MPI, Kubernetes or a TPU pod says where"""
-    checkpoint_minutes: Annotated[values.NonNegative | None, Runtime()] = 5.0
+    checkpoint_minutes: Annotated[values.NonNegative | None, Role.RUNTIME] = 5.0
     """of training, after which runs in flight are kept on disk; null: only when the process is asked to stop"""
-    dry_run: Annotated[Flag, Runtime()] = False
-    tracking: Annotated[TrackingConfig, Runtime()] = TrackingConfig()
-    limits: Annotated[LimitsConfig, Runtime()] = LimitsConfig()
-
-    @cached_property
-    def _hash(self) -> int:
-        return int(digest(dump(self)), 16)
+    dry_run: Annotated[Flag, Role.RUNTIME] = False
+    tracking: Annotated[TrackingConfig, Role.RUNTIME] = TrackingConfig()
+    limits: Annotated[LimitsConfig, Role.RUNTIME] = LimitsConfig()
 
     def __hash__(self) -> int:
-        return self._hash
+        return int(digest(dump(self)), 16)
 
 
 ROLES = roles(Config)
-AXES = tuple(key for key, role in ROLES.items() if isinstance(role, Axis))
-REGISTRIES = tuple(key for key, role in ROLES.items() if isinstance(role, Registry))
-RECIPE = tuple(key for key, role in ROLES.items() if isinstance(role, Identity))
+
+
+def _with(*accepted: Role) -> tuple[str, ...]:
+    return tuple(key for key, role in ROLES.items() if role in accepted)
+
+
+AXES, REGISTRIES = _with(Role.AXIS), _with(Role.REGISTRY)
+RECIPE = _with(Role.IDENTITY, Role.SEED)
 """Keys that the trials of a product share and that are part of their identities."""
-PER_STUDY = tuple(key for key, role in ROLES.items() if not role.varies)
+PER_STUDY = _with(Role.SEED, Role.RUNTIME)
 """Keys that hold for a whole study: no block may set them."""
-VARIABLE = tuple(key for key in (*REGISTRIES, *RECIPE) if key not in PER_STUDY)
+VARIABLE = _with(Role.REGISTRY, Role.IDENTITY)
 """Keys that `axes` may vary."""
 DEFAULTS = {item.name: dump(item.default) for item in fields(Config) if item.default is not MISSING}
 """Key -> plain default, for those that have one; what is under the YAML files."""

@@ -11,66 +11,24 @@ from convtl.config.values import STRICT, Count, Flag, Fraction, NonNegative, Ope
 
 
 @dataclass(frozen=True, config=STRICT)
-class FineTuneConfig:
-    """The last `depth` units, all at one rate."""
+class RegimeConfig:
+    """How the trained part is trained: what each kind does is told by `transfer.plan.make_plan`."""
 
-    kind: Literal["fine_tune"] = "fine_tune"
+    kind: Literal["fine_tune", "lp_ft", "gradual", "discriminative", "surgical", "l2_sp"]
+    probe_share: Annotated[OpenShare, Neutral()] = 0.5
+    """lp_ft only: share of the updates given to the head alone"""
+    rate_factor: Annotated[float, Strict(), Field(ge=1, allow_inf_nan=False), Neutral()] = 2.6
+    """discriminative only: a unit's rate is that of the unit above divided by this"""
+    units: Annotated[values.ListOf[values.Text], Neutral()] = ()
+    """surgical only: names of units with weights; `first` is the lowest of any network"""
+    head: Annotated[Flag, Neutral()] = True
+    """surgical only: whether the head is trained too; else it must be the source's (`head_init: source`)"""
+    alpha: Annotated[NonNegative, Neutral()] = 0.01
+    """l2_sp only: the loss is raised by alpha/2 ||w - w0||^2 over weights and biases w of trained units below the head;
+    the authors' 0.1, for a ResNet-101, holds LeNet-5 back (77 % of letters right against 83 %, `seed=1`)"""
+    beta: Annotated[NonNegative, Neutral()] = 0.01
+    """l2_sp only: and by beta/2 ||w||^2 over those of the head"""
 
-
-@dataclass(frozen=True, config=STRICT)
-class LpFtConfig:
-    """The head alone first, then the last `depth` units with a fresh optimiser (Kumar et al. 2022)."""
-
-    kind: Literal["lp_ft"] = "lp_ft"
-    probe_share: OpenShare = 0.5
-    """share of the updates given to the head alone"""
-
-
-@dataclass(frozen=True, config=STRICT)
-class GradualConfig:
-    """The head alone first, then one more unit at equal intervals (Howard & Ruder 2018)."""
-
-    kind: Literal["gradual"] = "gradual"
-
-
-@dataclass(frozen=True, config=STRICT)
-class DiscriminativeConfig:
-    """The last `depth` units from the start, at rates that fall downwards (Howard & Ruder 2018)."""
-
-    kind: Literal["discriminative"] = "discriminative"
-    rate_factor: Annotated[float, Strict(), Field(ge=1, allow_inf_nan=False)] = 2.6
-    """a unit's rate is that of the unit above divided by this"""
-
-
-@dataclass(frozen=True, config=STRICT)
-class SurgicalConfig:
-    """Named units, whatever `depth` says (Lee et al. 2022)."""
-
-    kind: Literal["surgical"] = "surgical"
-    units: values.ListOf[values.Text] = ()
-    """names of units with weights; `first` is the lowest of any network"""
-    head: Flag = True
-    """whether the head is trained too; without it the source's head must be kept (`head_init: source`)"""
-
-
-@dataclass(frozen=True, config=STRICT)
-class L2SpConfig:
-    """The last `depth` units, pulled towards where they start (Li, Grandvalet & Davoine 2018).
-
-    The authors use alpha 0.1, for a ResNet-101; it holds LeNet-5 back (Latin to Cyrillic, 50 letters a class,
-    `seed=1`: 77 % of test letters against 83 % with 0.01).
-    """
-
-    kind: Literal["l2_sp"] = "l2_sp"
-    alpha: NonNegative = 0.01
-    """the loss is raised by alpha/2 ||w - w0||^2 over all weights and biases w of trained units below the head"""
-    beta: NonNegative = 0.01
-    """and by beta/2 ||w||^2 over those of the head"""
-
-
-Scheduled = FineTuneConfig | LpFtConfig | GradualConfig | DiscriminativeConfig
-RegimeConfig = Annotated[Scheduled | SurgicalConfig | L2SpConfig, Field(discriminator="kind")]
-"""How the trained part is trained."""
 
 NormMode = Literal["train", "frozen"]
 """Whose statistics batch normalisation of trained units uses: the batch's, or the source's, as in frozen units."""

@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from convtl.config.roles import content
-from convtl.config.schema import RECIPE, RESULTS_VERSION, Config
+from convtl.config.schema import RECIPE, RESULTS_VERSION, ROLES, Config
 from convtl.data.domains import largest_class
 from convtl.errors import UserError
 from convtl.keys import digest, digests
@@ -210,7 +210,7 @@ def _recipe(
     settings: Config, axes: Collection[str], without: Collection[str] = ()
 ) -> dict[str, Any]:
     """What all trials of a study share: the content of the recipe but for additional axes."""
-    shared = content(settings, keys=frozenset(RECIPE) - set(without))
+    shared = content(settings, without=(ROLES.keys() - RECIPE) | set(without))
     for key in axes:
         *path, last = key.split(".")
         node: Any = shared

@@ -14,7 +14,7 @@ import numpy as np
 from convtl.config.models import ModelConfig
 from convtl.config.roles import content
 from convtl.config.schema import RESULTS_VERSION
-from convtl.config.training import FineTuneConfig, PretrainConfig
+from convtl.config.training import PretrainConfig, RegimeConfig
 from convtl.data.domains import Domain
 from convtl.data.inputs import batch_indices, standardise
 from convtl.data.subsets import SourceDraw, relabel, subset_digest
@@ -169,7 +169,9 @@ def _recipe(request: SourceRequest) -> Recipe:
         return Recipe(
             network=network,
             start=0,
-            plan=make_plan(network, FineTuneConfig(), len(network.weighted), pretrain.updates),
+            plan=make_plan(
+                network, RegimeConfig("fine_tune"), len(network.weighted), pretrain.updates
+            ),
             optim=pretrain.optim,
             schedule=pretrain.schedule,
             batch_size=pretrain.batch_size,

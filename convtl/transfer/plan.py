@@ -11,14 +11,7 @@ from typing import Any
 
 import jax
 
-from convtl.config.training import (
-    DiscriminativeConfig,
-    GradualConfig,
-    L2SpConfig,
-    LpFtConfig,
-    RegimeConfig,
-    SurgicalConfig,
-)
+from convtl.config.training import RegimeConfig
 from convtl.errors import UserError, nearest
 from convtl.models.network import Network
 
@@ -119,7 +112,7 @@ def make_plan(network: Network, regime: RegimeConfig, depth: int, updates: int) 
         has too few updates.
       ValueError: `depth` is not what `resolve_depth` gives.
     """
-    if isinstance(regime, SurgicalConfig):
+    if regime.kind == "surgical":
         chosen = _surgical_units(network, regime)
     elif 1 <= depth <= len(network.weighted):
         chosen = network.weighted[-depth:]
@@ -133,18 +126,17 @@ def _phases(
     head: str, regime: RegimeConfig, chosen: tuple[str, ...], updates: int
 ) -> tuple[Phase, ...]:
     """Phases over the chosen units; a unit's rate is divided once for each unit above it."""
-    count, falling = len(chosen), 1.0
-    if isinstance(regime, DiscriminativeConfig):
-        falling = regime.rate_factor
+    count = len(chosen)
+    falling = regime.rate_factor if regime.kind == "discriminative" else 1.0
     factors = tuple((unit, falling ** -(count - 1 - i)) for i, unit in enumerate(chosen))
-    if isinstance(regime, LpFtConfig):
+    if regime.kind == "lp_ft":
         turn = round(updates * regime.probe_share)
         if not 0 < turn < updates:
             raise UserError(
                 f"updates: got {updates}; accepted with regime lp_ft: enough for two phases"
             )
         return Phase(0, turn, factors[-1:]), Phase(turn, updates, factors, restart=True)
-    if isinstance(regime, GradualConfig):
+    if regime.kind == "gradual":
         if updates < count:
             raise UserError(
                 f"updates: got {updates}; accepted with regime gradual: at least {count}, one for each unit"
@@ -154,13 +146,13 @@ def _phases(
             Phase(first, stop, factors[count - number :])
             for number, (first, stop) in enumerate(pairwise(bounds), start=1)
         )
-    if isinstance(regime, L2SpConfig):
+    if regime.kind == "l2_sp":
         to_start = tuple((unit, regime.alpha) for unit in chosen if unit != head)
         return (Phase(0, updates, factors, to_start=to_start, to_zero=((head, regime.beta),)),)
     return (Phase(0, updates, factors),)
 
 
-def _surgical_units(network: Network, regime: SurgicalConfig) -> tuple[str, ...]:
+def _surgical_units(network: Network, regime: RegimeConfig) -> tuple[str, ...]:
     units = network.weighted
     accepted = (*(units if regime.head else units[:-1]), FIRST)
     unknown = [unit for unit in regime.units if unit not in accepted]

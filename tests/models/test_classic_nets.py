@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from convtl.config.models import ModelConfig
-from convtl.config.training import FineTuneConfig, OptimConfig
+from convtl.config.training import OptimConfig, RegimeConfig
 from convtl.errors import UserError
 from convtl.models.alexnet import AlexNetConfig
 from convtl.models.network import Network, Variables, weight_count
@@ -202,7 +202,7 @@ def test_an_update_moves_what_is_trained_and_nothing_else(name: str) -> None:
     config, side = SMALL[name]
     network = build_network(config, (side, side, 3), 4)
     depth = 2
-    (phase,) = make_plan(network, FineTuneConfig(), depth, 10).phases
+    (phase,) = make_plan(network, RegimeConfig("fine_tune"), depth, 10).phases
     optim = OptimConfig(kind="sgd")
     images = np.random.default_rng(0).normal(size=(4, side, side, 3)).astype(np.float32)
 

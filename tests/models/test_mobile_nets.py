@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from convtl.config.models import ModelConfig
-from convtl.config.training import FineTuneConfig, OptimConfig
+from convtl.config.training import OptimConfig, RegimeConfig
 from convtl.errors import UserError
 from convtl.models.convnext import ConvNeXtConfig
 from convtl.models.efficientnet import EfficientNetLiteConfig
@@ -188,7 +188,7 @@ def test_padding_matters_where_strides_meet_even_sizes() -> None:
 )  # MobileNetV2 has the units of EfficientNet-Lite
 def test_a_step_of_training_leaves_the_frozen_units_alone(config: ModelConfig) -> None:
     network = build_network(config, (32, 32, 3), 4)
-    plan = make_plan(network, FineTuneConfig(), 3, 1)
+    plan = make_plan(network, RegimeConfig("fine_tune"), 3, 1)
     phase, optim, start = plan.phases[0], OptimConfig(), plan.boundary - 1
     drawn, labels = _drawn(network), jnp.arange(4)
     variables = {unit: drawn[unit] for unit in network.names[start:]}

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from convtl.config.training import FineTuneConfig, OptimConfig, RegimeConfig, ScheduleConfig
+from convtl.config.training import OptimConfig, RegimeConfig, ScheduleConfig
 from convtl.models.lenet import LeNet5Config
 from convtl.models.network import Network, Variables
 from convtl.training.runs import Batches, Recipe, Run
@@ -68,7 +68,7 @@ def recipe(
     plan = (
         depth
         if isinstance(depth, Plan)
-        else make_plan(network, regime or FineTuneConfig(), depth, updates)
+        else make_plan(network, regime or RegimeConfig("fine_tune"), depth, updates)
     )
     return Recipe(
         network=network,

@@ -3,14 +3,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from convtl.config.training import (
-    DiscriminativeConfig,
-    FineTuneConfig,
-    GradualConfig,
-    LpFtConfig,
-    RegimeConfig,
-    SurgicalConfig,
-)
+from convtl.config.training import RegimeConfig
 from convtl.models.lenet import LeNet5Config
 from convtl.models.network import Network
 from convtl.models.registry import build_network
@@ -26,7 +19,7 @@ def _plan(depth: int, regime: RegimeConfig) -> Plan:
     return make_plan(NETWORK, regime, depth, 10)
 
 
-FINE_TUNE = FineTuneConfig()
+FINE_TUNE = RegimeConfig("fine_tune")
 
 
 @pytest.mark.parametrize(
@@ -41,21 +34,26 @@ FINE_TUNE = FineTuneConfig()
         (3, FINE_TUNE, 0, WHOLE + (FC4 + FC5) + (FC3 + FC4 + FC5)),
         (3, FINE_TUNE, 4, 2 * (FC3 + FC4 + FC5) + FC4 + FC5),
         # The first unit and the head: back through what lies between, which gets no weight gradients.
-        (1, SurgicalConfig(units=("conv1",)), 0, WHOLE + (WHOLE - CONV1) + CONV1 + FC5),
+        (1, RegimeConfig("surgical", units=("conv1",)), 0, WHOLE + (WHOLE - CONV1) + CONV1 + FC5),
         # Half of the updates as at depth 1, half as at depth 5.
-        (5, LpFtConfig(), 0, ((WHOLE + FC5) + (3 * WHOLE - CONV1)) / 2),
+        (5, RegimeConfig("lp_ft"), 0, ((WHOLE + FC5) + (3 * WHOLE - CONV1)) / 2),
         # 3 of 10, with everything below fc3 cached in both phases.
         (
             3,
-            LpFtConfig(probe_share=0.3),
+            RegimeConfig("lp_ft", probe_share=0.3),
             4,
             (3 * (FC3 + FC4 + 2 * FC5) + 7 * (2 * (FC3 + FC4 + FC5) + FC4 + FC5)) / 10,
         ),
         # The head alone, without and with the unit below it, half of the updates each.
-        (2, GradualConfig(), 0, ((WHOLE + FC5) + (WHOLE + FC5 + (FC4 + FC5))) / 2),
+        (2, RegimeConfig("gradual"), 0, ((WHOLE + FC5) + (WHOLE + FC5 + (FC4 + FC5))) / 2),
         # The first unit alone: nothing for the head's weights.
-        (1, SurgicalConfig(units=("first",), head=False), 0, WHOLE + (WHOLE - CONV1) + CONV1),
-        (2, DiscriminativeConfig(), 0, WHOLE + FC5 + (FC4 + FC5)),
+        (
+            1,
+            RegimeConfig("surgical", units=("first",), head=False),
+            0,
+            WHOLE + (WHOLE - CONV1) + CONV1,
+        ),
+        (2, RegimeConfig("discriminative"), 0, WHOLE + FC5 + (FC4 + FC5)),
     ],
 )
 def test_updates_of_lenet_by_hand(

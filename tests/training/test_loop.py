@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_nets import CHAIN, LENET, batches, drawn, recipe, run, same_bits
 
-from convtl.config.training import LpFtConfig, OptimConfig, ScheduleConfig
+from convtl.config.training import OptimConfig, RegimeConfig, ScheduleConfig
 from convtl.training import loop as loop_module
 from convtl.training import runs as runs_module
 from convtl.training.cost import flops_per_update
@@ -159,7 +159,7 @@ def test_the_optimiser_is_carried_across_phases_unless_restarted() -> None:
 def test_two_phases_are_two_runs_one_after_the_other() -> None:
     """LP-FT: the head alone, then all, with a fresh optimiser and schedule."""
     own = run(CHAIN, 0, rate=0.05)
-    whole = recipe(CHAIN, 2, regime=LpFtConfig(), updates=8)
+    whole = recipe(CHAIN, 2, regime=RegimeConfig("lp_ft"), updates=8)
     (result,) = Trainer(whole).train([own])
     probe, tune = whole.plan.phases
     (probed,) = Trainer(recipe(CHAIN, Plan((probe,), 2))).train([own])

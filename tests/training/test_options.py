@@ -14,12 +14,10 @@ from small_nets import BATCH, CHAIN, CLASSES, LENET, Head, batches, drawn, recip
 
 from convtl.config.training import (
     AugmentConfig,
-    FineTuneConfig,
-    GradualConfig,
-    LpFtConfig,
     NormMode,
     OptimConfig,
     Precision,
+    RegimeConfig,
     ScheduleConfig,
 )
 from convtl.errors import UserError
@@ -69,7 +67,7 @@ def test_statistics_obey_their_units_label(mode: NormMode) -> None:
 def test_with_held_statistics_an_update_is_that_of_the_inference_net() -> None:
     own = run(CHAIN, 1)
     images, labels = (array[0] for array in own.batches(0, 1))
-    (phase,) = make_plan(CHAIN, FineTuneConfig(), 3, 10).phases
+    (phase,) = make_plan(CHAIN, RegimeConfig("fine_tune"), 3, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0)
     step = Step(CHAIN, 0, phase, config, norm_mode="frozen")
     state = step.init(own.variables)
@@ -161,7 +159,7 @@ def test_blended_labels_are_blended_losses() -> None:
     """One update against the loss of the images and shares that MixUp gives."""
     own = run(CHAIN, 1)
     images, labels = (array[0] for array in own.batches(0, 1))
-    (phase,) = make_plan(CHAIN, FineTuneConfig(), 1, 10).phases
+    (phase,) = make_plan(CHAIN, RegimeConfig("fine_tune"), 1, 10).phases
     config, key = OptimConfig(), jax.random.key(0)
     step = Step(CHAIN, 0, phase, config, augment=AugmentConfig(mixup=1.0))
     state, batch = step.init(own.variables), Batch(images, labels)
@@ -214,7 +212,7 @@ def test_half_the_precision_in_the_middle_only(network: Network) -> None:
 def test_gradients_in_half_precision_are_near_those_in_full() -> None:
     own = run(CHAIN, 2)
     images, labels = (array[0] for array in own.batches(0, 1))
-    (phase,) = make_plan(CHAIN, FineTuneConfig(), 3, 10).phases
+    (phase,) = make_plan(CHAIN, RegimeConfig("fine_tune"), 3, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0)
 
     def step(precision: Precision) -> Any:
@@ -275,7 +273,7 @@ def test_big_images_go_a_few_at_a_time_where_nothing_looks_at_their_batch(
 def test_statistics_go_from_part_to_part() -> None:
     own = run(CHAIN, 1)
     images, labels = (array[0] for array in own.batches(0, 1))
-    (phase,) = make_plan(CHAIN, FineTuneConfig(), 3, 10).phases
+    (phase,) = make_plan(CHAIN, RegimeConfig("fine_tune"), 3, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0, accumulate=2)
     step = Step(CHAIN, 0, phase, config)
     state = step.init(own.variables)
@@ -293,7 +291,7 @@ def test_everything_at_once_runs_in_runs() -> None:
     optim = OptimConfig(
         kind="adamw", weight_decay=0.1, clip=1.0, accumulate=2, ema=0.9, label_smoothing=0.1
     )
-    given = recipe(CHAIN, 3, regime=LpFtConfig(), optim=optim)
+    given = recipe(CHAIN, 3, regime=RegimeConfig("lp_ft"), optim=optim)
     colour = AugmentConfig(flip=True, colour=0.3)
     given = dataclasses.replace(given, norm_mode="frozen", augment=colour, precision="bfloat16")
     runs = [run(CHAIN, seed) for seed in range(4)]
@@ -315,7 +313,7 @@ def test_smoothed_labels_are_trained_on_and_plain_ones_reported() -> None:
     share, rate = 0.3, 0.1
     own = run(CHAIN, 1)
     images, labels = (array[0] for array in own.batches(0, 1))
-    (phase,) = make_plan(CHAIN, FineTuneConfig(), 1, 10).phases
+    (phase,) = make_plan(CHAIN, RegimeConfig("fine_tune"), 1, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0, label_smoothing=share)
     step = Step(CHAIN, 0, phase, config)
     state = step.init(own.variables)
@@ -356,7 +354,9 @@ def _of_prefixes(regime: Any, updates: int, seed: int) -> list[Variables]:
     return steps
 
 
-@pytest.mark.parametrize("regime", [GradualConfig(), LpFtConfig()], ids=lambda regime: regime.kind)
+@pytest.mark.parametrize(
+    "regime", [RegimeConfig("gradual"), RegimeConfig("lp_ft")], ids=lambda regime: regime.kind
+)
 def test_an_average_is_numpys(regime: Any) -> None:
     """Each unit's over the updates since it joined, weights and statistics, through all phases."""
     updates, decay = 6, DECAY

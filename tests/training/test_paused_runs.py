@@ -6,15 +6,7 @@ from collections.abc import Sequence
 import pytest
 from small_nets import CHAIN, LENET, batches, drawn, recipe, run, same_bits
 
-from convtl.config.training import (
-    AugmentConfig,
-    FineTuneConfig,
-    GradualConfig,
-    L2SpConfig,
-    LpFtConfig,
-    OptimConfig,
-    ScheduleConfig,
-)
+from convtl.config.training import AugmentConfig, OptimConfig, RegimeConfig, ScheduleConfig
 from convtl.storage import checkpoint
 from convtl.training.loop import Trainer
 from convtl.training.runs import Recipe, Run, RunResult, RunState, TrainState
@@ -28,12 +20,12 @@ CASES = {
     ),
     "an average": recipe(CHAIN, 3, updates=8, optim=EMA),
     "accumulation": recipe(CHAIN, 3, updates=8, optim=OptimConfig(accumulate=2)),
-    "head first": recipe(CHAIN, 3, updates=8, regime=LpFtConfig(), optim=EMA),
-    "unit by unit": recipe(CHAIN, 3, updates=12, regime=GradualConfig(), optim=EMA),
-    "pulled to the source": recipe(CHAIN, 3, updates=8, regime=L2SpConfig()),
+    "head first": recipe(CHAIN, 3, updates=8, regime=RegimeConfig("lp_ft"), optim=EMA),
+    "unit by unit": recipe(CHAIN, 3, updates=12, regime=RegimeConfig("gradual"), optim=EMA),
+    "pulled to the source": recipe(CHAIN, 3, updates=8, regime=RegimeConfig("l2_sp")),
     "on features": recipe(CHAIN, 1, updates=8, start=2),
     "maps, augmented": dataclasses.replace(
-        recipe(LENET, 5, updates=8, regime=FineTuneConfig(), optim=EMA),
+        recipe(LENET, 5, updates=8, regime=RegimeConfig("fine_tune"), optim=EMA),
         augment=AugmentConfig(crop=(0.5, 1.0), flip=True, colour=0.2, mixup=0.2),
     ),
 }
@@ -129,7 +121,9 @@ def test_a_state_of_another_recipe_is_not_resumed() -> None:
 
 
 def test_where_a_run_is_paused_changes_no_bit() -> None:
-    given = recipe(CHAIN, 3, updates=12, regime=GradualConfig(), optim=EMA, steps_per_call=5)
+    given = recipe(
+        CHAIN, 3, updates=12, regime=RegimeConfig("gradual"), optim=EMA, steps_per_call=5
+    )
     runs, ends = [run(CHAIN, 0), run(CHAIN, 1)], []
     whole = Trainer(given).train(runs)
     paused = Trainer(given).train(

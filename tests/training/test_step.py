@@ -12,16 +12,7 @@ import optax
 import pytest
 from small_nets import CHAIN, CLASSES, Head, drawn, recipe, run, same_bits
 
-from convtl.config.training import (
-    DiscriminativeConfig,
-    FineTuneConfig,
-    GradualConfig,
-    L2SpConfig,
-    LpFtConfig,
-    OptimConfig,
-    RegimeConfig,
-    SurgicalConfig,
-)
+from convtl.config.training import OptimConfig, RegimeConfig
 from convtl.models.lenet import LeNet5Config
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
@@ -57,16 +48,16 @@ def _with_negative_zeros(variables: Variables) -> Variables:
 @pytest.mark.parametrize(
     ("regime", "depth", "trained", "clip"),
     [
-        (FineTuneConfig(), 1, {"head"}, None),
-        (FineTuneConfig(), 2, {"b", "head"}, 0.1),
-        (SurgicalConfig(units=("a",)), 1, {"a", "head"}, 0.1),
-        (SurgicalConfig(units=("first",), head=False), 1, {"a"}, None),
-        (SurgicalConfig(units=("b",), head=False), 3, {"b"}, 0.1),
-        (LpFtConfig(), 2, {"b", "head"}, None),
-        (GradualConfig(), 2, {"b", "head"}, None),
-        (DiscriminativeConfig(), 2, {"b", "head"}, None),
-        (L2SpConfig(), 2, {"b", "head"}, 0.1),
-        (L2SpConfig(), 1, {"head"}, None),
+        (RegimeConfig("fine_tune"), 1, {"head"}, None),
+        (RegimeConfig("fine_tune"), 2, {"b", "head"}, 0.1),
+        (RegimeConfig("surgical", units=("a",)), 1, {"a", "head"}, 0.1),
+        (RegimeConfig("surgical", units=("first",), head=False), 1, {"a"}, None),
+        (RegimeConfig("surgical", units=("b",), head=False), 3, {"b"}, 0.1),
+        (RegimeConfig("lp_ft"), 2, {"b", "head"}, None),
+        (RegimeConfig("gradual"), 2, {"b", "head"}, None),
+        (RegimeConfig("discriminative"), 2, {"b", "head"}, None),
+        (RegimeConfig("l2_sp"), 2, {"b", "head"}, 0.1),
+        (RegimeConfig("l2_sp"), 1, {"head"}, None),
     ],
     # a set has another order in every process
     ids=lambda value: (
@@ -96,7 +87,7 @@ def test_an_update_is_the_textbook_one() -> None:
     """A wholly trained net against Optax and the gradient of the plain loss."""
     own = run(CHAIN, 1)
     images, labels = (array[0] for array in own.batches(0, 1))
-    (phase,) = make_plan(CHAIN, FineTuneConfig(), 3, 10).phases
+    (phase,) = make_plan(CHAIN, RegimeConfig("fine_tune"), 3, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.9)
 
     @jax.jit
@@ -154,7 +145,7 @@ def test_at_depth_1_an_update_costs_no_more_than_a_forward_pass(optim: OptimConf
         return jax.jit(function).lower(*given).compile().cost_analysis()["flops"]
 
     def of_update(depth: int) -> float:
-        phase: Phase = make_plan(network, FineTuneConfig(), depth, 10).phases[0]
+        phase: Phase = make_plan(network, RegimeConfig("fine_tune"), depth, 10).phases[0]
         step = Step(network, 0, phase, optim)
         state = jax.eval_shape(step.init, variables)
         return flops(step, variables, state, rate, Batch(images, labels))
@@ -173,7 +164,7 @@ def test_the_penalty_is_part_of_the_loss() -> None:
     alpha, beta, rate = 0.3, 0.2, 0.1
     start, now = drawn(CHAIN, 0), drawn(CHAIN, 5)
     images, labels = (array[0] for array in run(CHAIN, 1).batches(0, 1))
-    (phase,) = make_plan(CHAIN, L2SpConfig(alpha=alpha, beta=beta), 2, 10).phases
+    (phase,) = make_plan(CHAIN, RegimeConfig("l2_sp", alpha=alpha, beta=beta), 2, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0)
     step = Step(CHAIN, 0, phase, config)
     after, _, loss = step(now, step.init(start), jnp.float32(rate), Batch(images, labels))
@@ -219,11 +210,14 @@ def _moved(regime: RegimeConfig, seed: int = 0, updates: int = 40) -> dict[str, 
 
 def test_a_strong_penalty_holds_weights_where_they_start() -> None:
     """Each run at its own start; the head is free to move."""
-    free, held = _moved(L2SpConfig(alpha=0.0, beta=0.0)), _moved(L2SpConfig(alpha=20.0, beta=0.0))
-    assert free == _moved(FineTuneConfig())
+    free, held = (
+        _moved(RegimeConfig("l2_sp", alpha=0.0, beta=0.0)),
+        _moved(RegimeConfig("l2_sp", alpha=20.0, beta=0.0)),
+    )
+    assert free == _moved(RegimeConfig("fine_tune"))
     assert max(held["a"], held["b"]) < 0.05 < 2 * min(free["a"], free["b"])
     assert held["head"] > 0.05
-    loose = _moved(L2SpConfig(alpha=1.0, beta=0.0))
+    loose = _moved(RegimeConfig("l2_sp", alpha=1.0, beta=0.0))
     assert held["a"] < loose["a"] < free["a"]
 
 
@@ -235,7 +229,7 @@ def test_a_penalty_on_the_head_shrinks_it() -> None:
         given = recipe(
             CHAIN,
             1,
-            regime=L2SpConfig(beta=beta),
+            regime=RegimeConfig("l2_sp", beta=beta),
             optim=optim,
             updates=40,
             steps_per_call=20,

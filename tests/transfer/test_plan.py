@@ -7,15 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.config.training import (
-    DiscriminativeConfig,
-    FineTuneConfig,
-    GradualConfig,
-    L2SpConfig,
-    LpFtConfig,
-    RegimeConfig,
-    SurgicalConfig,
-)
+from convtl.config.training import RegimeConfig
 from convtl.errors import UserError
 from convtl.models.lenet import LeNet5Config
 from convtl.transfer.plan import FROZEN, Phase, leaf_labels, make_plan, resolve_depth
@@ -28,7 +20,7 @@ ALL = tuple((unit, 1.0) for unit in WEIGHTED)
 
 
 def _surgical(*units: str, head: bool = True) -> RegimeConfig:
-    return SurgicalConfig(units=units, head=head)
+    return RegimeConfig("surgical", units=units, head=head)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +66,7 @@ def test_other_depths_are_refused_in_a_line(depth: int | str, said: str) -> None
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
 def test_fine_tuning_trains_the_last_units(depth: int) -> None:
-    plan = make_plan(NETWORK, FineTuneConfig(), depth, 300)
+    plan = make_plan(NETWORK, RegimeConfig("fine_tune"), depth, 300)
     chosen = WEIGHTED[-depth:]
     assert plan.phases == (Phase(0, 300, tuple((unit, 1.0) for unit in chosen)),)
     assert plan.trained == set(chosen)
@@ -85,7 +77,7 @@ def test_fine_tuning_trains_the_last_units(depth: int) -> None:
 
 @pytest.mark.parametrize("depth", [1, 3, 5])
 def test_discriminative_rates_fall_with_each_unit_further_down(depth: int) -> None:
-    (phase,) = make_plan(NETWORK, DiscriminativeConfig(rate_factor=2.0), depth, 10).phases
+    (phase,) = make_plan(NETWORK, RegimeConfig("discriminative", rate_factor=2.0), depth, 10).phases
     expected = [(unit, 2.0 ** -(4 - WEIGHTED.index(unit))) for unit in WEIGHTED[-depth:]]
     assert phase.rate_factors == tuple(expected)
     assert phase.rate_factors[-1] == ("fc5", 1.0)
@@ -96,7 +88,7 @@ def test_discriminative_rates_fall_with_each_unit_further_down(depth: int) -> No
     [(300, 0.5, 150), (10, 0.3, 3), (2, 0.5, 1), (3, 0.9, None), (1, 0.5, None)],
 )
 def test_linear_probing_comes_first(updates: int, share: float, turn: int | None) -> None:
-    regime = LpFtConfig(probe_share=share)
+    regime = RegimeConfig("lp_ft", probe_share=share)
     if turn is None:
         with pytest.raises(UserError, match=r"updates: got \d; .*two phases"):
             make_plan(NETWORK, regime, 3, updates)
@@ -152,7 +144,7 @@ def test_a_head_that_is_kept_is_not_trained() -> None:
 
 @given(st.integers(1, 5), st.integers(1, 400))
 def test_gradual_phases_tile_the_updates_and_each_trains_one_more(depth: int, updates: int) -> None:
-    regime = GradualConfig()
+    regime = RegimeConfig("gradual")
     if updates < depth:
         with pytest.raises(UserError) as error:
             make_plan(NETWORK, regime, depth, updates)
@@ -180,7 +172,9 @@ def test_gradual_phases_tile_the_updates_and_each_trains_one_more(depth: int, up
 
 
 def test_gradual_at_depth_1_is_fine_tuning_the_head() -> None:
-    assert make_plan(NETWORK, GradualConfig(), 1, 30) == make_plan(NETWORK, FineTuneConfig(), 1, 30)
+    assert make_plan(NETWORK, RegimeConfig("gradual"), 1, 30) == make_plan(
+        NETWORK, RegimeConfig("fine_tune"), 1, 30
+    )
 
 
 # --- l2_sp ------------------------------------------------------------------------------------------
@@ -188,7 +182,7 @@ def test_gradual_at_depth_1_is_fine_tuning_the_head() -> None:
 
 @pytest.mark.parametrize("depth", [1, 3, 5])
 def test_l2_sp_pulls_what_it_trains(depth: int) -> None:
-    (phase,) = make_plan(NETWORK, L2SpConfig(alpha=0.5, beta=0.25), depth, 30).phases
+    (phase,) = make_plan(NETWORK, RegimeConfig("l2_sp", alpha=0.5, beta=0.25), depth, 30).phases
     assert phase.rate_factors == ALL[-depth:]
     assert phase.to_start == tuple((unit, 0.5) for unit in WEIGHTED[-depth:-1])
     assert phase.to_zero == (("fc5", 0.25),)
@@ -245,10 +239,12 @@ def test_the_label_of_what_is_frozen_is_no_trained_unit() -> None:
 @pytest.mark.parametrize("depth", [0, 6, -1])
 def test_a_plan_wants_a_resolved_depth(depth: int) -> None:
     with pytest.raises(ValueError, match=f"depth {depth} of 5"):
-        make_plan(NETWORK, FineTuneConfig(), depth, 10)
+        make_plan(NETWORK, RegimeConfig("fine_tune"), depth, 10)
 
 
 def test_plans_are_pure_and_serve_as_keys() -> None:
-    regimes = (FineTuneConfig, LpFtConfig, GradualConfig, L2SpConfig, DiscriminativeConfig)
-    plans = {make_plan(NETWORK, regime(), 3, 20) for regime in regimes * 2}
+    regimes = [
+        RegimeConfig(k) for k in ("fine_tune", "lp_ft", "gradual", "l2_sp", "discriminative")
+    ]
+    plans = {make_plan(NETWORK, regime, 3, 20) for regime in regimes * 2}
     assert len(plans) == len(regimes)
