@@ -22,8 +22,7 @@ RESULTS_VERSION = 4
 class DataConfig:
     """What reading pictures may cost; changes no image."""
 
-    memory_gb: values.Positive = 4.0
-    """memory that decoding may take (10^9 bytes); what is decoded lies on disk and is mapped"""
+    memory_gb: values.Positive = 4.0  # that decoding may take, 10^9 bytes
     workers: Count | None = None
     """threads that decode; null takes one for each core where there is enough to do"""
 
@@ -40,11 +39,9 @@ class TrackingConfig:
 class DevicesConfig:
     """On what runs are trained; changes numbers in their last bits at most, and no trial's identity."""
 
-    count: Count | None = None
-    """null: all that there are, on a CPU one for each core"""
+    count: Count | None = None  # null: all that there are, on a CPU one for each core
     split: Literal["trials", "batch"] = "trials"
-    """trials: each device trains its share of the runs; batch: all devices train every run together, each on its
-    share of every batch, for nets that are too big for one"""
+    """trials: each device trains its share of the runs; batch: all train each run together, for nets too big for one"""
 
 
 def _devices(value: Any) -> Any:
@@ -58,44 +55,33 @@ def _devices(value: Any) -> Any:
 class DistributedConfig:
     """Several processes that train every run together, on all their devices (`jax.distributed`)."""
 
-    coordinator: Text
-    """host:port of process 0"""
+    coordinator: Text  # host:port of process 0
     processes: Count
-    process: Natural
-    """the number of this one, from 0"""
+    process: Natural  # the number of this one, from 0
 
 
 @dataclass(frozen=True, config=STRICT)
 class LimitsConfig:
     """What `debug=` cuts, after everything else is composed; null cuts nothing."""
 
-    suffix: str = ""
-    """appended to the study's name, so that cut results never mix with real ones"""
+    suffix: str = ""  # appended to the study's name, so that cut results never mix with real ones
     replicates: Count | None = None
     values_per_axis: Count | None = None
     updates: Count | None = None
     pretrain_updates: Count | None = None
-    images_per_class: Count | None = None
-    """of each split, in domains that are made on demand"""
+    images_per_class: Count | None = None  # of each split, in domains that are made on demand
 
 
 @dataclass(frozen=True, config=STRICT)
 class ClaimConfig:
-    """The depth benefit grows with data, declared before any result is seen.
-
-    One number a replicate: D(n_high) - D(n_low), D = logit acc(all) - logit acc(head).
-    """
+    """A declared claim on D(n_high) - D(n_low), where D = logit acc(all) - logit acc(head)."""
 
     statement: Text
     source: Text
     n_low: Count
     n_high: Count
     direction: Literal["positive", "negative"] = "positive"
-    smallest_effect: values.Positive = 0.2
-    """logits"""
-
-
-Measurement = Literal["movement", "distances", "gradients"]
+    smallest_effect: values.Positive = 0.2  # logits
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -114,8 +100,7 @@ class Config:
     updates: Annotated[Counts, Role.AXIS]
     similarity: Annotated[values.Several[values.Fraction] | None, Role.AXIS] = None
     """share of near classes, for sources of kind mixture only"""
-    replicate: Annotated[values.Naturals | None, Role.AXIS] = None
-    """null: 0 to `replicates` - 1"""
+    replicate: Annotated[values.Naturals | None, Role.AXIS] = None  # null: 0 to `replicates` - 1
     replicates: Annotated[Count, Role.BLOCK] = 6
     axes: Annotated[dict[str, ListOf[Any]], Role.RUNTIME]
     """additional axes: dotted key -> values, such as 'axes={models.lenet5.activation:[tanh,relu]}'"""
@@ -168,7 +153,7 @@ class Config:
     claims: Annotated[tuple[ClaimConfig, ...], Role.RUNTIME] = ()
     scorecard: Annotated[tuple[Text, ...], Role.RUNTIME] = ()
     """names of the principles (`analysis/declared`) whose declared claims are judged"""
-    measure: Annotated[ListOf[Measurement], Role.BLOCK] = ()
+    measure: Annotated[ListOf[Literal["movement", "distances", "gradients"]], Role.BLOCK] = ()
     """beside accuracy: of every trial `movement` (how far each unit moved); of the study `distances` (of each source
     from each target, and how well its net should transfer) and `gradients` (of fresh nets, unit by unit)"""
     advice: Annotated[Flag, Role.RUNTIME] = False
@@ -178,8 +163,7 @@ class Config:
     """one of several processes that share the work by their locks; with -m a job for each of its values"""
     out: Annotated[Text | None, Role.RUNTIME] = None
     """null: outputs/<study>, outputs/trials without an experiment"""
-    cache: Annotated[Text | None, Role.RUNTIME] = None
-    """null: the user's cache folder"""
+    cache: Annotated[Text | None, Role.RUNTIME] = None  # null: the user's cache folder
     path: Annotated[Text | None, Role.RUNTIME] = None
     """a folder of pictures, for experiments on the user's own"""
     data: Annotated[DataConfig, Role.RUNTIME] = DataConfig()
@@ -198,18 +182,13 @@ class Config:
 
 
 ROLES = roles(Config)
-
-
-def _with(*accepted: Role) -> tuple[str, ...]:
-    return tuple(key for key, role in ROLES.items() if role in accepted)
-
-
-AXES, REGISTRIES = _with(Role.AXIS), _with(Role.REGISTRY)
-RECIPE = _with(Role.IDENTITY, Role.SEED)
+AXES = tuple(key for key, role in ROLES.items() if role is Role.AXIS)
+REGISTRIES = tuple(key for key, role in ROLES.items() if role is Role.REGISTRY)
+RECIPE = tuple(key for key, role in ROLES.items() if role in (Role.IDENTITY, Role.SEED))
 """Keys that the trials of a product share and that are part of their identities."""
-PER_STUDY = _with(Role.SEED, Role.RUNTIME)
+PER_STUDY = tuple(key for key, role in ROLES.items() if role in (Role.SEED, Role.RUNTIME))
 """Keys that hold for a whole study: no block may set them."""
-VARIABLE = _with(Role.REGISTRY, Role.IDENTITY)
+VARIABLE = tuple(key for key, role in ROLES.items() if role in (Role.REGISTRY, Role.IDENTITY))
 """Keys that `axes` may vary."""
 DEFAULTS = {item.name: dump(item.default) for item in fields(Config) if item.default is not MISSING}
 """Key -> plain default, for those that have one; what is under the YAML files."""

@@ -43,10 +43,8 @@ class AugmentConfig:
 
     crop: tuple[Share, Share] | None = None
     """smallest and largest share of the area of a random part, which is resized (Szegedy et al. 2015)"""
-    flip: Flag = False
-    """left and right exchanged in half of the images; not for letters"""
-    colour: Fraction = 0.0
-    """strength of random brightness, contrast and saturation"""
+    flip: Flag = False  # left and right exchanged in half of the images; not for letters
+    colour: Fraction = 0.0  # strength of random brightness, contrast and saturation
     mixup: NonNegative = 0.0
     """alpha of MixUp (Zhang et al. 2018): images and labels blended in pairs; 0 blends none"""
 
@@ -54,8 +52,7 @@ class AugmentConfig:
 @dataclass(frozen=True, config=STRICT)
 class OptimConfig:
     kind: Literal["adam", "adamw", "sgd"] = "adam"
-    momentum: Fraction = 0.9
-    """sgd only"""
+    momentum: Fraction = 0.9  # sgd only
     weight_decay: NonNegative = 0.0
     """adamw only: decoupled, on the weights of trained units (not on biases)"""
     clip: values.Positive | None = None
@@ -96,9 +93,6 @@ class ShiftConfig:
 
     rotation: Annotated[float, Strict(), Field(ge=-180, le=180)] = 0.0
     """degrees, the same for every image"""
-    blur: NonNegative = 0.0
-    """standard deviation of a Gaussian, in pixels"""
-    inversion: Flag = False
-    """light and dark exchanged"""
-    noise: NonNegative = 0.0
-    """standard deviation of added Gaussian noise, in grey levels of 0 to 1"""
+    blur: NonNegative = 0.0  # standard deviation of a Gaussian, in pixels
+    inversion: Flag = False  # light and dark exchanged
+    noise: NonNegative = 0.0  # standard deviation of added Gaussian noise, in grey levels of 0 to 1
