@@ -314,6 +314,12 @@ def test_disjoint_replicates_share_no_class_of_the_target(materials, content) ->
     assert any(a & b for a, b in pairwise(drawn)), "otherwise they may"
 
 
+def test_more_classes_than_a_target_has_are_refused(materials, content) -> None:
+    trial = only(content, source="scratch", target="digits", classes=11)
+    with pytest.raises(UserError, match=r"^classes: got 11; accepted: 2 to 10, as many as target"):
+        materials.check([trial])
+
+
 # --- shift ------------------------------------------------------------------------------------------
 
 

@@ -92,9 +92,7 @@ class Materials:
 
     def network(self, trial: Trial) -> Network:
         settings, domain = trial.settings, self.domain(trial.settings, trial.target)
-        classes = len(domain.class_names)
-        if settings.classes is not None:
-            classes = min(classes, settings.classes)
+        classes = settings.classes or len(domain.class_names)
         return build_network(settings.models[trial.model], domain.image_shape, classes)
 
     def start(self, trial: Trial) -> Start:
@@ -143,9 +141,15 @@ class Materials:
     def _check_counts(self, trial: Trial) -> None:
         """Refuse a trial that needs more images than there are; draws no image."""
         settings = trial.settings
+        domain = self.domain(settings, trial.target)
+        if (settings.classes or 0) > (most := len(domain.class_names)):
+            raise UserError(
+                f"classes: got {settings.classes}; accepted: 2 to {most}, as many as target "
+                f"'{trial.target}' has, or null for all"
+            )
         if settings.class_balance == "at_most":  # a class gives what it has
             return
-        counts = self.domain(settings, trial.target).counts
+        counts = domain.counts
         for name, count, split in (
             ("n_per_class", trial.n_per_class, "train"),
             ("validation_per_class", settings.validation_per_class, "validation"),
