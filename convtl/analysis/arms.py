@@ -47,14 +47,13 @@ _TEXTS = (
     "target",
     "regime",
     "depth_unit",
-    "val_regime",
     "subset_digest",
     "status",
 )
 LONG = ("scores", "classes", "declared")
 """Lists that no arm is compared by."""
 _FLAGS = ("lr_at_edge", "frozen_ok")
-_SETTING = ("model", "regime", "updates", "val_regime", "config")
+_SETTING = ("model", "regime", "updates", "config")
 _NOT_OF_SCRATCH = ("regime", "axes.upper_init", "axes.n_transferred")
 """What does not concern a fresh net of which everything is trained."""
 

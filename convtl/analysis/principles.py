@@ -141,7 +141,6 @@ def scope(parts: Sequence[Block]) -> str:
         f"net {setting['model']}" if setting["model"] else "",
         f"regime {setting['regime']}" if setting["regime"] else "",
         f"{setting['updates']} updates (this schedule only)" if setting["updates"] else "",
-        f"{setting['val_regime']} validation" if setting["val_regime"] else "",
     ]
     return f"Scope: {'; '.join(fact for fact in facts if fact)}."
 

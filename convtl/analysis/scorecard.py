@@ -155,7 +155,6 @@ def settings_of(
     known = [
         "model",
         "regime",
-        "val_regime",
         "config",
         *(str(c) for c in data if str(c).startswith("axes.")),
     ]
@@ -384,7 +383,7 @@ def _agrees(claim: Claim, outcome: Outcome, effect: float) -> str:
 def _scope(one: _Candidate, found: Finding) -> str:
     """To what the row is confined."""
     rows, parts = one.cells.rows, [f"targets {', '.join(one.claim.targets or found.targets)}"]
-    for column, what in (("model", "net"), ("regime", "regime"), ("val_regime", "validation")):
+    for column, what in (("model", "net"), ("regime", "regime")):
         if len(rows) and (words := _words(rows.loc[rows["source"] != SCRATCH, column])):
             parts.append(f"{what} {words}")
     if found.updates:

@@ -94,8 +94,7 @@ def _one_of_a_kind(parts: Sequence[Block], targets: Sequence[str]) -> list[str]:
 
 
 def _validation(data: pd.DataFrame) -> list[str]:
-    wanted = data["usable"] & (data["val_regime"] == "oracle")
-    oracle = data.loc[wanted, ["n_val", "n_per_class", "n_train"]]
+    oracle = data.loc[data["usable"], ["n_val", "n_per_class", "n_train"]]
     if not len(oracle):
         return []
     per_class = (oracle["n_val"] * oracle["n_per_class"] / oracle["n_train"]).median()

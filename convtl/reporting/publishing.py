@@ -20,7 +20,6 @@ _OF_THE_RUN = (
     "moved",
     "seconds",
     "commit",
-    "val_regime",
 )
 """Columns of results.csv that a published table does without; the report says what of them matters."""
 

@@ -101,7 +101,7 @@ def compared(data: pd.DataFrame, targets: Sequence[str]) -> dict[str, list[Place
 
 def _telling(own: pd.DataFrame) -> list[str]:
     """Columns of which some target has several values, so that rows may be compared inside one of them only."""
-    known = ["model", "val_regime", *(str(name) for name in own if str(name).startswith("axes."))]
+    known = ["model", *(str(name) for name in own if str(name).startswith("axes."))]
     return [
         name for name in known if own[name].astype(str).groupby(own["target"]).nunique().max() > 1
     ]

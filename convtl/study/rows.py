@@ -45,7 +45,6 @@ class Columns(TypedDict, total=False):
     lr_at_edge: bool
     n_rates: Count
     updates: Required[Count]
-    val_regime: Text
     n_val: Count
     val_accuracy: Share
     test_accuracy: Share

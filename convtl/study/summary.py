@@ -55,7 +55,6 @@ def tried(
             [rate, *((score[0], -score[1]) if score != NO_SCORE else (None, None))]
             for rate, score in sorted(running.scores.items())
         ],
-        "val_regime": "oracle",
         "n_val": len(data.draw.validation),
         "n_test": len(data.draw.test),
         "source_accuracy": source.get("accuracy"),

@@ -79,7 +79,6 @@ def row(need: Need, target: str, replicate: int, z: float, **other: Any) -> dict
         "lr": RATES[need.depth],
         "lr_at_edge": need.depth == 1,
         "n_rates": 5,
-        "val_regime": "oracle",
         "n_val": 240,
         "val_accuracy": accuracy,
         "test_accuracy": accuracy,

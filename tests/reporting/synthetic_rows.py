@@ -52,7 +52,6 @@ def row(source: str, n: int, depth: int, replicate: int, z: float, **other: Any)
         "lr_at_edge": depth == 1 and replicate == 0,
         "n_rates": 4 if depth == 1 else 3,
         "updates": 300,
-        "val_regime": "oracle",
         "n_val": 240,
         "val_accuracy": validation,
         "test_accuracy": correct / 1200,

@@ -43,7 +43,6 @@ def row(need: Need, target: str, replicate: int, z: float, **other: Any) -> dict
         "n_train": 12 * need.n_per_class,
         "updates": need.updates,
         "replicate": replicate,
-        "val_regime": "oracle",
         "val_accuracy": 0.5,
         "test_accuracy": accuracy(z),
         "n_test": _N,

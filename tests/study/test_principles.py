@@ -34,7 +34,6 @@ def row(n, depth, replicate, z, source="latin", **other):
         "n_train": 12 * n,
         "replicate": replicate,
         "updates": 300,
-        "val_regime": "oracle",
         "config": "c",
         "test_accuracy": accuracy,
         "n_test": total,
@@ -196,7 +195,6 @@ def test_doubts_and_scope_are_said():
         "lenet5",
         "fine_tune",
         "300 updates (this schedule only)",
-        "oracle validation",
     ):
         assert text in found.scope
     low = rows((0.5, 0.6, 0.7, 0.8, 0.9, 1.0))

@@ -75,10 +75,7 @@ def test_supported_with_everything_that_a_row_says():
     assert (score.m, score.targets, score.unit, score.schedule) == (12, MAIN, "logit", 300)
     assert score.estimand == "D(similarity 0) - D(similarity 1), n=10"
     assert score.agrees.startswith("agrees with Yosinski et al. 2014: ")
-    assert (
-        "targets cyrillic, armenian; net lenet5; regime fine_tune; validation oracle; 300 updates"
-        in (score.scope)
-    )
+    assert "targets cyrillic, armenian; net lenet5; regime fine_tune; 300 updates" in (score.scope)
     for text in (
         "at the same time z(k=1) changes by ",
         " and z(k=all) changes by +1.",
