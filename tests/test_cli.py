@@ -49,7 +49,7 @@ WRONG = [
     ("regime=nosuch", "regime: unknown name 'nosuch'"),
     (
         "regimes.first_unit.units=[conv9] regime=first_unit",
-        "regimes.first_unit.units: got 'conv9'; accepted: conv1",
+        "regimes.first_unit.units: got ['conv9']; accepted: some of conv1",
     ),
     ("replicates=0", "replicates: got 0; accepted: at least 1"),
     ("blocks=foo", "blocks: got 'foo'; accepted: keys with values"),
