@@ -98,11 +98,7 @@ class MixtureConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class Caps:
-    """Most pictures a class in each split; null takes all. What a cap takes is part of what a larger one takes.
-
-    A split that a data set does not have is a share of its training pictures, at most the cap; what this leaves
-    is for training.
-    """
+    """Most pictures a class in each split; null takes all, or a share of the training pictures where it is missing."""
 
     train: Count | None = None
     validation: Count | None = None
@@ -142,10 +138,7 @@ class TfdsConfig(PicturesConfig):
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class ImageFolderConfig(PicturesConfig):
-    """Pictures in `path/CLASS/*` or `path/{train,val,test}/CLASS/*`.
-
-    Folders of splits may also be called training, valid, validation, eval, dev or testing, in any case.
-    """
+    """Pictures in `path/CLASS/*`, or in folders of splits of any usual name: `path/{train,val,test}/CLASS/*`."""
 
     kind: Literal["image_folder"] = "image_folder"
     path: Text

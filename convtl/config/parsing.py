@@ -25,7 +25,7 @@ RENAMED = {
 }
 """Keys of the first version -> how they are given now."""
 _CONFIG = TypeAdapter(Config)
-_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+_UNKNOWN = "unexpected_keyword_argument"
 
 
 def parse(content: Mapping[str, Any]) -> Config:
@@ -52,10 +52,10 @@ def _line(error: ValidationError, content: Mapping[str, Any]) -> str:
     findings = error.errors(include_url=False)
     # A union reports every arm that failed: the deepest location is the one the user meant.
     first = max(
-        findings, key=lambda item: (item["type"] in (*_UNKNOWN, "missing"), len(item["loc"]))
+        findings, key=lambda item: (item["type"] in (_UNKNOWN, "missing"), len(item["loc"]))
     )
     path, given = _path(first["loc"], content), first["input"]
-    if first["type"] in _UNKNOWN:
+    if first["type"] == _UNKNOWN:
         *parents, key = first["loc"]
         siblings = _keys_at(parents)
         listed = f"; accepted: {', '.join(siblings)}" if parents else ""

@@ -10,7 +10,7 @@ from convtl.config import training, values
 from convtl.config.domains import DomainConfig
 from convtl.config.models import Model
 from convtl.config.roles import Neutral, Role, dump, roles
-from convtl.config.values import STRICT, Count, Counts, Flag, ListOf, Name, Names, Natural, Text
+from convtl.config.values import STRICT, Count, Flag, ListOf, Name, Names, Natural, Several, Text
 from convtl.config.weights import WeightsConfig
 from convtl.keys import digest
 
@@ -93,14 +93,14 @@ class Config:
     source: Annotated[Names, Role.AXIS]
     target: Annotated[Names, Role.AXIS]
     regime: Annotated[Names, Role.AXIS]
-    depth: Annotated[values.Several[Annotated[int, Strict()] | Text], Role.AXIS]
+    depth: Annotated[Several[Annotated[int, Strict()] | Text], Role.AXIS]
     """number, name or stage of the lowest trained unit, or `all`: the network says which there are"""
-    n_per_class: Annotated[values.Several[Count | Literal["all"]], Role.AXIS]
+    n_per_class: Annotated[Several[Count | Literal["all"]], Role.AXIS]
     """labelled training images a class; all: as many as the largest class of a folder of pictures has"""
-    updates: Annotated[Counts, Role.AXIS]
-    similarity: Annotated[values.Several[values.Fraction] | None, Role.AXIS] = None
+    updates: Annotated[Several[Count], Role.AXIS]
+    similarity: Annotated[Several[values.Fraction] | None, Role.AXIS] = None
     """share of near classes, for sources of kind mixture only"""
-    replicate: Annotated[values.Naturals | None, Role.AXIS] = None  # null: 0 to `replicates` - 1
+    replicate: Annotated[Several[Natural] | None, Role.AXIS] = None  # null: 0 to `replicates` - 1
     replicates: Annotated[Count, Role.BLOCK] = 6
     axes: Annotated[dict[str, ListOf[Any]], Role.RUNTIME]
     """additional axes: dotted key -> values, such as 'axes={models.lenet5.activation:[tanh,relu]}'"""
@@ -116,7 +116,7 @@ class Config:
     classes: Annotated[Annotated[Count, Field(ge=2, le=100_000)] | None, Role.IDENTITY] = 12
     """classes drawn a replicate from the target, and from every source with more; null takes all"""
     batch_size: Annotated[Count, Field(le=65_536), Role.IDENTITY] = 32
-    lr: Annotated[values.Several[values.Positive], Role.IDENTITY] = (1e-3, 3.1623e-3, 1e-2)
+    lr: Annotated[Several[values.Positive], Role.IDENTITY] = (1e-3, 3.1623e-3, 1e-2)
     """one rate, used as it is, or the grid from which each trial chooses on validation"""
     lr_extend: Annotated[Natural, Role.IDENTITY] = 2
     """steps by which a trial may extend its grid on a side while its best rate is at the edge"""

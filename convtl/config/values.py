@@ -39,5 +39,3 @@ ListOf = Annotated[tuple[T, ...], BeforeValidator(listed)]
 Several = Annotated[tuple[T, ...], BeforeValidator(listed), Field(min_length=1)]
 """As `ListOf`, of at least one."""
 Names = Several[Text]
-Counts = Several[Count]
-Naturals = Several[Natural]
