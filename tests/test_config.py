@@ -130,7 +130,7 @@ def test_a_config_cannot_be_changed() -> None:
             "optim.weight_decy",
             1,
             "optim.weight_decy: unknown key; accepted: kind, momentum, "
-            "weight_decay, clip, accumulate, ema, label_smoothing. Did you mean weight_decay?",
+            "weight_decay, clip, accumulate, ema. Did you mean weight_decay?",
         ),
         (
             "limits.nosuch",

@@ -59,8 +59,6 @@ class OptimConfig:
     """equal parts of a batch whose gradients are computed one after the other and averaged: less memory"""
     ema: Annotated[OpenShare | None, Neutral()] = None
     """decay of a moving average over updates of what is trained; the average is then what is evaluated and saved"""
-    label_smoothing: Annotated[float, Strict(), Field(ge=0, lt=1), Neutral()] = 0.0
-    """share of the training label that is spread over all classes (Szegedy et al. 2016)"""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -11,7 +11,7 @@ from convtl.study.learning_rates import NO_SCORE, Score, best_rate, next_rates
 from convtl.study.materials import Start
 from convtl.study.materials.shared_features import Prefix
 from convtl.study.materials.target_data import Images, TargetData
-from convtl.training.checkpoints import CheckpointContent
+from convtl.training.checkpoints import Content
 from convtl.training.runs import Run, RunState
 
 
@@ -70,25 +70,24 @@ class ActiveTrial:
             return self.data.train_labels(self.trial.n_per_class)
         return self.data.held_out(split)[1]
 
-    def checkpoint(self) -> CheckpointContent | None:
+    def checkpoint(self) -> Content | None:
         """What a resumed process needs; None if nothing has been trained."""
         if self.best is None and not self.states:
             return None
         arrays = {} if self.best is None else {"best": self.best}
         if self.states:
             states = self.states.values()
-            arrays["runs"] = {str(index): state.arrays() for index, state in enumerate(states)}
+            arrays["runs"] = {str(index): state._asdict() for index, state in enumerate(states)}
         scores = [
             [rate, *(score if score != NO_SCORE else (None, None))]
             for rate, score in self.scores.items()
         ]
-        updates = [[rate, state.update] for rate, state in self.states.items()]
-        about = {"trial": self.trial.id, "seconds": self.seconds, "scores": scores, "runs": updates}
-        return CheckpointContent(arrays, about)
+        about = {"trial": self.trial.id, "seconds": self.seconds, "scores": scores}
+        return arrays, about | {"runs": list(self.states)}
 
-    def resume(self, checkpoint: CheckpointContent, resumes: Callable[[RunState], bool]) -> None:
+    def resume(self, checkpoint: Content, resumes: Callable[[RunState], bool]) -> None:
         """Continue from a checkpoint; a run that the program cannot resume begins anew."""
-        about, arrays = checkpoint.metadata, checkpoint.arrays
+        arrays, about = checkpoint
         if about.get("trial") != self.trial.id:
             return
         self.seconds, self.best = about["seconds"], arrays.get("best")
@@ -96,7 +95,7 @@ class ActiveTrial:
             rate: NO_SCORE if accuracy is None else (accuracy, minus_loss)
             for rate, accuracy, minus_loss in about["scores"]
         }
-        for index, (rate, update) in enumerate(about["runs"]):
-            state = RunState.of(update, arrays["runs"][str(index)])
+        for index, rate in enumerate(about["runs"]):
+            state = RunState(**arrays["runs"][str(index)])
             if resumes(state):
                 self.states[rate] = state

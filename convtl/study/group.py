@@ -26,7 +26,7 @@ from convtl.study.summary import tried
 from convtl.tracking import CurvePoint
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.cost import flops_per_update
-from convtl.training.features import Forward, PrefixFeatures
+from convtl.training.features import Forward
 from convtl.training.loop import Trainer
 from convtl.training.runs import Recipe, Run, RunResult, TrainState
 
@@ -129,7 +129,7 @@ class Group:
         self._trainer = Trainer(recipe)
         self._prefix = Forward(recipe.network, 0, recipe.start)
         self._suffix = Forward(recipe.network, recipe.start)
-        self._features: Recent[PrefixFeatures] = Recent(_FEATURES_KEPT)
+        self._features: Recent[np.ndarray] = Recent(_FEATURES_KEPT)
         self._active: list[ActiveTrial] = []
         self._entering: list[Trial] = []
         """the trial that is being prepared, if any"""
@@ -240,10 +240,8 @@ class Group:
             name: active.start.variables[name] for name in recipe.network.names[recipe.start :]
         }
 
-        def batches(
-            first: int, stop: int, rows: slice = slice(None)
-        ) -> tuple[np.ndarray, np.ndarray]:
-            positions = data.batch_positions(len(labels), recipe.batch_size, first, stop)[:, rows]
+        def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+            positions = data.batch_positions(len(labels), recipe.batch_size, first, stop)
             return inputs[positions], labels[positions]
 
         return Run(variables, 0.0, batches, _update_seed(trial))
@@ -256,11 +254,10 @@ class Group:
         images = active.images(split)
         if self.recipe.start == 0:
             return images
-        features = self._features.get_or_make(
-            (active.start.name, active.data.key, split),
-            partial(PrefixFeatures, self._prefix, active.start.variables),
+        return self._features.get_or_make(
+            (active.start.name, active.data.key, split, len(images)),
+            partial(self._prefix, active.start.variables, images),
         )
-        return features.rows(images, len(images))
 
     def _logits(
         self, active: ActiveTrial, variables: Variables, split: str
@@ -303,34 +300,34 @@ class Group:
         ):
             for (active, rate), state in zip(batch, end.states(), strict=True):
                 active.states[rate] = state
-            self._write(wait=stop)  # before it is obeyed: a launcher may have the job killed then
+            self._write()  # before it is obeyed: a launcher may have the job killed then
         stopping.obey(stop)
-        tenth = end.update * 10 // end.updates
+        tenth = end.update * 10 // self.recipe.plan.updates
         if self._watcher is not None and self._watcher.follows and tenth > self._reported:
             self._reported = tenth
             self._watcher.curve(self._curve(batch, end))
 
     def _curve(self, batch: Sequence[Member], end: TrainState) -> list[CurvePoint]:
-        points = []
+        points, updates = [], self.recipe.plan.updates
         for (active, rate), result in zip(batch, end.results(), strict=True):
             right = 0.0
             if result.finite:
                 right = accuracy(*self._logits(active, result.variables, "validation"))
             loss = float(result.losses[-1])
-            points.append(CurvePoint(active.trial.id, rate, end.update, end.updates, loss, right))
+            points.append(CurvePoint(active.trial.id, rate, end.update, updates, loss, right))
         return points
 
     def save(self) -> None:
-        """Write checkpoints of all trials in training; return when they are on disk."""
+        """Write checkpoints of all trials in training."""
         if self._checkpoints is not None and self._unsaved:
-            self._write(wait=True)
+            self._write()
 
-    def _write(self, wait: bool) -> None:
+    def _write(self) -> None:
         assert self._checkpoints is not None
         self._unsaved = False
         if is_primary():
             made = {active.trial.id: active.checkpoint() for active in self._active}
-            self._checkpoints.write({name: one for name, one in made.items() if one}, wait)
+            self._checkpoints.write({name: one for name, one in made.items() if one})
 
 
 def _update_seed(trial: Trial) -> int:

@@ -1,7 +1,6 @@
 """Random augmentation on the device, drawn anew for each update, run and image.
 
-Images are changed as the net takes them, after normalisation, so amounts of colour are in units of the image
-itself: what is done to an image commutes with any change of its grey levels' scale that all channels share.
+Images are changed as the net takes them, after normalisation, so amounts of colour are in units of the image itself.
 """
 
 from functools import partial
@@ -11,9 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from convtl.config.training import AugmentConfig
-
-_ASPECTS = (3 / 4, 4 / 3)
-"""Width over height of a random part, as torchvision's `RandomResizedCrop`."""
 
 
 @partial(jax.jit, static_argnames="config")
@@ -26,11 +22,8 @@ def augment(
       sides is log-uniform in [3/4, 4/3], at a random place, resized bilinearly; a side that would be longer than
       the image's is as long as that.
     - A flip: left and right are exchanged with probability 1/2.
-    - Colour of strength s, with u, v, w uniform in [-1, 1]: brightness adds s u standard deviations of the
-      image; contrast multiplies distances from the image's mean by 1 + s v; saturation multiplies distances
-      from the mean of a pixel's channels by 1 + s w (nothing for one channel).
-
-    MixUp is `blend`'s.
+    - Colour of strength s, with u, v, w uniform in [-1, 1]: brightness adds s u standard deviations of the image;
+      contrast multiplies distances from the image's mean by 1 + s v, saturation those from a pixel's mean by 1 + s w.
     """
     cropping, flipping, colouring = jax.random.split(key, 3)
     count = len(images)
@@ -44,18 +37,6 @@ def augment(
         coloured = jax.vmap(partial(_coloured, strength=config.colour))
         images = coloured(jax.random.uniform(colouring, (count, 3), minval=-1, maxval=1), images)
     return images
-
-
-def augmented(
-    key: jax.Array,
-    images: Float[Array, "batch height width channels"],
-    labels: Int[Array, "batch"],
-    config: AugmentConfig,
-) -> tuple[Float[Array, "batch ..."], Int[Array, "batch"] | None, Float[Array, ""] | None]:
-    """Augmented images; with MixUp their partners' labels and the images' share."""
-    changing, blending = jax.random.split(key)
-    images = augment(changing, images, config)
-    return blend(blending, images, labels, config.mixup) if config.mixup else (images, None, None)
 
 
 def blend(
@@ -78,7 +59,7 @@ def _resized_crop(
 ) -> Float[Array, "height width channels"]:
     how_much, which_way, where = jax.random.split(key, 3)
     area = jax.random.uniform(how_much, minval=scale[0], maxval=scale[1])
-    low, high = jnp.log(jnp.asarray(_ASPECTS))
+    low, high = jnp.log(jnp.asarray((3 / 4, 4 / 3)))  # as torchvision's `RandomResizedCrop`
     aspect = jnp.exp(jax.random.uniform(which_way, minval=low, maxval=high))
     sides = jnp.sqrt(jnp.stack([area / aspect, area * aspect]))
     shares = jnp.minimum(1, sides)  # of height and width

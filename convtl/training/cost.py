@@ -1,7 +1,4 @@
-"""Algorithmic cost of an update: 2 x multiply-adds, the same on every platform.
-
-XLA's own figure is another matter: a banded convolution multiplies zeros, too.
-"""
+"""Algorithmic cost of an update: 2 x multiply-adds, the same on every platform."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -20,8 +17,8 @@ from convtl.transfer.plan import Phase, Plan
 def multiply_adds(network: Network) -> dict[str, int]:
     """Unit name -> multiply-adds of its forward pass on one image.
 
-    Counted in the traced program, so it holds for any unit. Build the network with `plain=True`:
-    other forms of convolution do more arithmetic than the algorithm.
+    Counted in the traced program. Build the network with `plain=True`: other forms of convolution do more
+    arithmetic than the algorithm.
     """
     counts = {}
     for index, name in enumerate(network.names):
@@ -37,12 +34,9 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
     """Equations of a program and of all programs inside it."""
     for equation in jaxpr.eqns:
         yield equation
-        for value in equation.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                if isinstance(inner, jex_core.ClosedJaxpr):
-                    yield from _equations(inner.jaxpr)
-                elif isinstance(inner, jex_core.Jaxpr):
-                    yield from _equations(inner)
+        for value in jax.tree.leaves(list(equation.params.values())):
+            if isinstance(value, jex_core.ClosedJaxpr | jex_core.Jaxpr):
+                yield from _equations(getattr(value, "jaxpr", value))
 
 
 def _of_equation(equation: Any) -> int:
@@ -63,8 +57,7 @@ def flops_per_update(network: Network, plan: Plan, batch_size: int, start: int) 
     """Floating-point operations of one update, averaged over a plan's phases.
 
     Forward from unit `start` on (a cached prefix is not counted); backward through every unit above the
-    lowest trained one; and the weight gradients of trained units. Parts of a batch cost together what the
-    batch costs. Not counted: what costs less than a forward pass (augmentation, averages of weights).
+    lowest trained one; and the weight gradients of trained units. Augmentation and averages are not counted.
     """
     counts = multiply_adds(network)
 

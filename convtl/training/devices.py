@@ -23,10 +23,7 @@ _config = DevicesConfig()
 
 
 def use_all_cores() -> None:
-    """Make one CPU device of each core; without effect once JAX is in use.
-
-    Runs spread over devices, so that the same code serves several cores and several accelerators.
-    """
+    """Make one CPU device of each core, for runs to spread over; without effect once JAX is in use."""
     if core_count() < visible_cores():  # XLA's own threads know of no cluster's or launcher's limit
         os.environ.setdefault("NPROC", str(core_count()))
     _cpu_devices(core_count())
@@ -46,11 +43,7 @@ def _cpu_devices(count: int) -> None:
 
 @contextmanager
 def devices_as(config: DevicesConfig) -> Iterator[None]:
-    """Choose on which devices, and how, this process trains while this lasts.
-
-    Raises:
-      UserError: there are not so many; a CPU is as many as are asked for, unless JAX was in use before.
-    """
+    """Choose on which devices, and how, this process trains while this lasts."""
     global _config
     if jax.distributed.is_initialized() and config.split != "batch":
         raise UserError(
@@ -92,16 +85,12 @@ def peak_memory_gib() -> float:
 
 @dataclass(frozen=True)
 class Layout:
-    """Runs over devices.
+    """Arrays of runs on devices: the first axis is the runs, the third of batches their images.
 
-    - `trials`: a program takes so many runs on each device, and devices exchange nothing.
-    - `batch`: a program takes so many runs in all; each device has their weights, and its share of the images of
-      every batch, so that what an update needs beside weights falls as devices are added. XLA joins gradients and
-      the statistics of batch normalisation over devices (GSPMD, Xu et al. 2021): an update is that of one device
-      but for the order of sums. Convolutions are then XLA's own on any platform.
-
-    Attributes:
-      devices: with `batch` possibly those of several processes, each with as many.
+    - `trials`: each device has runs of its own, and devices exchange nothing.
+    - `batch`: each device has all runs, and its share of the images of every batch. XLA joins gradients and the
+      statistics of batch normalisation over devices (GSPMD, Xu et al. 2021): an update is that of one device but
+      for the order of sums. Several processes, which all have the same arrays, give their devices what is theirs.
     """
 
     devices: tuple[jax.Device, ...]
@@ -112,21 +101,17 @@ class Layout:
         return Mesh(np.asarray(self.devices), ("devices",))
 
     @property
-    def copies(self) -> int:
-        """How many times the runs of a recipe travel together."""
-        return len(self.devices) if self.split == "trials" else 1
-
-    @property
     def runs(self) -> PartitionSpec:
         """Of arrays with the runs as first axis."""
         return PartitionSpec("devices") if self.split == "trials" else PartitionSpec()
 
-    def check(self, batch_size: int) -> None:
-        """Refuse a batch that devices cannot share evenly.
+    @property
+    def batches(self) -> PartitionSpec:
+        """Of images and labels (runs, updates, batch, ...)."""
+        return self.runs if self.split == "trials" else PartitionSpec(None, None, "devices")
 
-        Raises:
-          UserError: it has a remainder.
-        """
+    def check(self, batch_size: int) -> None:
+        """Raise a UserError for a batch that devices cannot share evenly."""
         if self.split == "batch" and batch_size % len(self.devices):
             raise UserError(
                 f"batch_size: got {batch_size} with devices.split=batch on {len(self.devices)} devices; accepted: "
@@ -134,53 +119,23 @@ class Layout:
             )
 
     def compile_call(self, call: Callable[..., Any]) -> Any:
-        """Compile a call of all runs, with the memory of variables and state used again.
-
-        Args:
-          call: (variables, state, rates, seeds, images, labels, multipliers, first, count) ->
-            (variables, state, losses).
-        """
+        """Compile `convtl.training.loop._call`, with the memory of variables and state used again."""
         if self.split == "batch":
-            sharding = NamedSharding(self.mesh, self.runs)
-            return jax.jit(as_on_accelerators(call), donate_argnums=(0, 1), out_shardings=sharding)
+            call, sharding = as_on_accelerators(call), NamedSharding(self.mesh, self.runs)
+            return jax.jit(call, donate_argnums=(0, 1), out_shardings=sharding)
         specs = (*[self.runs] * 6, *[PartitionSpec()] * 3)
         sharded = jax.shard_map(call, mesh=self.mesh, in_specs=specs, out_specs=self.runs)
         return jax.jit(sharded, donate_argnums=(0, 1))
 
-    def compile_each(self, make: Callable[..., Any]) -> Any:
-        """Compile what is made of each run's arrays."""
-        sharding = NamedSharding(self.mesh, self.runs)
-        return jax.jit(jax.vmap(make), out_shardings=sharding)
-
     def put_runs(self, trees: Sequence[Any]) -> Any:
         """A tree for each run -> one tree of arrays on the devices."""
-        return jax.tree.map(lambda *leaves: self._put(np.stack(leaves), self.runs), *trees)
+        return jax.tree.map(lambda *leaves: self.put(np.stack(leaves), self.runs), *trees)
 
-    def put_shared(self, values: Any) -> Any:
-        """The same for all runs."""
-        return self._put(values, PartitionSpec())
-
-    def local_rows(self, batch_size: int) -> slice:
-        """The places of a batch that this process reads."""
-        if self.split == "trials" or jax.process_count() == 1:
-            return slice(0, batch_size)
-        share = batch_size // jax.process_count()
-        return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
-
-    def put_batches(self, values: np.ndarray, batch_size: int) -> Any:
-        """Images or labels of this process: (runs, updates, local rows, ...)."""
-        shape = (*values.shape[:2], batch_size, *values.shape[3:])
-        batches = self.runs if self.split == "trials" else PartitionSpec(None, None, "devices")
-        sharding = NamedSharding(self.mesh, batches)
-        if values.shape == shape:
+    def put(self, values: np.ndarray, spec: PartitionSpec | None = None) -> Any:
+        """An array on the devices, without a `spec` all of it on each."""
+        sharding = NamedSharding(self.mesh, spec or PartitionSpec())
+        if sharding.is_fully_addressable:
             return jax.device_put(values, sharding)
-        return jax.make_array_from_process_local_data(sharding, values, shape)
-
-    def _put(self, values: Any, spec: PartitionSpec) -> Any:
-        sharding = NamedSharding(self.mesh, spec)
-        if all(device.process_index == jax.process_index() for device in self.devices):
-            return jax.device_put(values, sharding)
-        # Every process has the same values and gives its devices what is theirs.
         return jax.make_array_from_callback(
             values.shape, sharding, lambda index: np.asarray(values[index])
         )
@@ -188,10 +143,8 @@ class Layout:
 
 def chosen_layout() -> Layout:
     """How training runs lie on devices, as `devices_as` has it."""
-    if _config.split == "batch" and jax.process_count() > 1:  # as many of each process as of this
-        by_process: dict[int, list[jax.Device]] = {}
-        for device in jax.devices():
-            by_process.setdefault(device.process_index, []).append(device)
-        of_all = [by_process[index][: _config.count] for index in sorted(by_process)]
-        return Layout(tuple(device for some in of_all for device in some), "batch")
-    return Layout(tuple(devices()), _config.split)
+    if _config.split == "trials":
+        return Layout(tuple(devices()))
+    processes = range(jax.process_count())  # as many of each process as of this one
+    used = [device for index in processes for device in jax.local_devices(index)[: _config.count]]
+    return Layout(tuple(used), "batch")

@@ -1,17 +1,17 @@
 """Many training runs in one program, in calls with callbacks between them.
 
-A program has a constant number of runs on each device; missing runs are padded with copies. At a fixed width a
-run's numbers depend neither on the others nor on where calls end (tested bit for bit), so any grouping gives the same.
+A program has a constant number of runs on each device; missing runs are padded with copies. A run's numbers depend
+neither on the others nor on where calls end (tested bit for bit).
 """
 
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, UInt32
 
 from convtl.models.network import Variables
@@ -21,51 +21,33 @@ from convtl.training.step import Batch, Step
 from convtl.transfer.optim import carry_state, schedule_values
 from convtl.transfer.plan import Phase
 
-_CALLS_AHEAD = 2
-"""Calls that may be queued while one is computed."""
-
-_QUICK_SECONDS = 2.0
-"""A call that takes longer has none queued behind it, for which a signal would wait too."""
+_CALLS_AHEAD = 1
+"""Calls that may be queued while one is computed; a signal waits for them too."""
 
 
 class Trainer:
     """The compiled programs of one recipe, one for each phase."""
 
     def __init__(self, recipe: Recipe, layout: Layout | None = None) -> None:
-        """Prepare the programs; nothing is compiled before it is used.
-
-        Args:
-          layout: None takes the devices as `devices_as` has chosen them.
-
-        Raises:
-          UserError: the batch cannot be shared evenly.
-        """
+        """Prepare the programs, without a `layout` for the devices that `devices_as` has chosen."""
         self.recipe = recipe
         self.layout = chosen_layout() if layout is None else layout
         self.layout.check(recipe.batch_size)
-        self.width = recipe.runs_per_device * self.layout.copies
+        copies = len(self.layout.devices) if self.layout.split == "trials" else 1
+        self.width = recipe.runs_per_device * copies
         self._size = recipe.updates_per_call
-        steps = {phase: recipe.step(phase) for phase in recipe.plan.phases}
+        steps = {phase: Step(recipe, phase) for phase in recipe.plan.phases}
         self._programs = {
-            phase: self.layout.compile_call(partial(_call, step, recipe.sequential))
+            phase: self.layout.compile_call(partial(_call, step)) for phase, step in steps.items()
+        }
+        sharding = NamedSharding(self.layout.mesh, self.layout.runs)
+        self._init = {
+            phase: jax.jit(jax.vmap(step.init), out_shardings=sharding)
             for phase, step in steps.items()
         }
-        self._init = {phase: self.layout.compile_each(step.init) for phase, step in steps.items()}
-        self._quick = False
 
-    def train(
-        self, runs: Sequence[Run], callback: Callback | None = None, pauses: Collection[int] = ()
-    ) -> list[RunResult]:
-        """Train up to `width` runs through all phases.
-
-        Args:
-          runs: all after the same number of updates.
-          callback: called after every call of a program but the last.
-          pauses: numbers of updates after which a call ends, whatever its size.
-
-        Raises:
-          ValueError: no runs, too many, or runs at different updates.
-        """
+    def train(self, runs: Sequence[Run], callback: Callback | None = None) -> list[RunResult]:
+        """Train up to `width` runs that have done as many updates; call back between calls."""
         if not 0 < len(runs) <= self.width:
             raise ValueError(f"{len(runs)} runs for a program of {self.width}")
         padded = [*runs, *[runs[0]] * (self.width - len(runs))]
@@ -73,23 +55,21 @@ class Trainer:
             rates = self.layout.put_runs([np.float32(run.rate) for run in padded])
         seeds = self.layout.put_runs([np.uint32(run.seed) for run in padded])
         now = self._begin(padded, len(runs))
-        while now.update < now.updates:
-            began, first = time.monotonic(), now.update
-            phase = self._phase_of(first)
+        while now.update < self.recipe.plan.updates:
+            first = now.update
+            phase = next(one for one in self.recipe.plan.phases if first < one.stop)
             if first == phase.first:
                 now.opt_state = self._enter(phase, now.opt_state, now.variables)
-            stop = min(first + self._size, phase.stop, *(end for end in pauses if end > first))
+            stop = min(first + self._size, phase.stop)
             inputs = (rates, seeds, *self._inputs(padded, phase, first, stop))
             now.variables, now.opt_state, loss = self._programs[phase](
                 now.variables, now.opt_state, *inputs
             )
             now.losses.append((loss, stop - first))
             now.update = stop
-            ahead = _CALLS_AHEAD if self._quick else 0
-            if len(now.losses) > ahead:  # else all calls are queued before a callback can act
-                jax.block_until_ready(now.losses[-1 - ahead][0])
-            self._quick |= time.monotonic() - began < _QUICK_SECONDS
-            if callback is not None and stop < now.updates:
+            if len(now.losses) > _CALLS_AHEAD:  # else all are queued before a callback can act
+                jax.block_until_ready(now.losses[-1 - _CALLS_AHEAD][0])
+            if callback is not None and stop < self.recipe.plan.updates:
                 callback(now)
         return now.results()
 
@@ -102,27 +82,21 @@ class Trainer:
         expected = jax.tree.map(lambda leaf: (leaf.shape[1:], leaf.dtype), stacked)
         return bool(expected == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), given))
 
-    def _phase_of(self, update: int) -> Phase:
-        return next(phase for phase in self.recipe.plan.phases if update < phase.stop)
-
     def _begin(self, padded: Sequence[Run], count: int) -> TrainState:
         """All runs on their devices, at their first update or where they stopped."""
+        variables = self.layout.put_runs([(run.state or run).variables for run in padded])
+        now = TrainState(self.recipe, count, variables, update=self.recipe.plan.phases[0].first)
         states = [run.state for run in padded if run.state is not None]
-        if not states:
-            variables = self.layout.put_runs([run.variables for run in padded])
-            first = self.recipe.plan.phases[0].first
-            return TrainState(self.recipe, count, variables, update=first)
-        update = states[0].update
-        if len(states) < len(padded) or any(state.update != update for state in states):
-            raise ValueError("runs of one program must have done the same updates")
-        variables = self.layout.put_runs([state.variables for state in states])
-        leaves = self.layout.put_runs([state.state for state in states])
-        structure = jax.tree.structure(self._abstract(update)[1])
-        opt_state = jax.tree.unflatten(
-            structure, [leaves[name] for name in sorted(leaves, key=int)]
-        )
-        losses = np.stack([state.losses for state in states])
-        return TrainState(self.recipe, count, variables, opt_state, [(losses, update)], update)
+        if states:
+            now.update = states[0].update
+            if len(states) < len(padded) or any(one.update != now.update for one in states):
+                raise ValueError("runs of one program must have done the same updates")
+            leaves = self.layout.put_runs([state.state for state in states])
+            structure = jax.tree.structure(self._abstract(now.update)[1])
+            ordered = [leaves[name] for name in sorted(leaves, key=int)]
+            now.opt_state = jax.tree.unflatten(structure, ordered)
+            now.losses = [(np.stack([state.losses for state in states]), now.update)]
+        return now
 
     def _enter(self, phase: Phase, opt_state: Any, variables: Variables) -> Any:
         """Optimiser state at the beginning of a phase: fresh, or carried over."""
@@ -143,24 +117,21 @@ class Trainer:
 
     def _inputs(self, runs: Sequence[Run], phase: Phase, first: int, stop: int) -> list[Array]:
         """Images, labels, multipliers (zeros after the last update), first and count."""
-        size, count = self.recipe.batch_size, stop - first
-        rows = self.layout.local_rows(size)
-        arguments = (first, stop) if rows == slice(0, size) else (first, stop, rows)
-        drawn = {draw: draw(*arguments) for draw in dict.fromkeys(run.batches for run in runs)}
+        count, offset = stop - first, first - phase.first
+        drawn = {draw: draw(first, stop) for draw in dict.fromkeys(run.batches for run in runs)}
         inputs = []
         for arrays in zip(*(drawn[run.batches] for run in runs), strict=True):
             values = np.zeros((len(runs), self._size, *arrays[0].shape[1:]), arrays[0].dtype)
             np.stack(arrays, out=values[:, :count])
-            inputs.append(self.layout.put_batches(values, size))
-        multipliers, offset = np.zeros(self._size, np.float32), first - phase.first
+            inputs.append(self.layout.put(values, self.layout.batches))
+        multipliers = np.zeros(self._size, np.float32)
         multipliers[:count] = schedule_values(self.recipe.schedule, phase)[offset : offset + count]
-        shared = (multipliers, np.uint32(first), np.int32(count))
-        return inputs + [self.layout.put_shared(value) for value in shared]
+        shared = (multipliers, np.asarray(first, np.uint32), np.asarray(count, np.int32))
+        return inputs + [self.layout.put(value) for value in shared]
 
 
 def _call(
     step: Step,
-    sequential: bool,
     variables: Variables,
     opt_state: Any,
     rates: Float[Array, "runs"],
@@ -189,7 +160,7 @@ def _call(
         losses = jnp.zeros_like(labels[:, 0], jnp.float32)
         return jax.lax.fori_loop(0, count, body, (variables, opt_state, losses))
 
-    over_runs: Any = partial(jax.lax.map, train) if sequential else jax.vmap(train)
+    over_runs: Any = partial(jax.lax.map, train) if step.recipe.sequential else jax.vmap(train)
     after: tuple[Variables, Any, Array] = over_runs(
         (variables, opt_state, rates, seeds, images, labels)
     )

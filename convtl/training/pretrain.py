@@ -1,12 +1,12 @@
 """Pretraining of source nets, each kept in the cache by its content."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from convtl.config.schema import RESULTS_VERSION
 from convtl.config.training import PretrainConfig, RegimeConfig
 from convtl.data.domains import Domain
 from convtl.data.inputs import batch_indices, standardise
-from convtl.data.subsets import SourceDraw, relabel, subset_digest
+from convtl.data.subsets import SourceDraw, relabel
 from convtl.errors import UserError
 from convtl.keys import digest, digest_arrays, generator, key
 from convtl.models.network import Network, Variables
@@ -26,7 +26,7 @@ from convtl.runtime import stopping
 from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary, obey_together
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
-from convtl.training.checkpoints import CheckpointContent, Checkpoints
+from convtl.training.checkpoints import Checkpoints
 from convtl.training.features import Forward
 from convtl.training.loop import Trainer
 from convtl.training.runs import Recipe, Run, RunResult, RunState, TrainState
@@ -39,11 +39,10 @@ KIND = "sources"
 
 @dataclass(frozen=True)
 class SourceRequest:
-    """One source net: everything that its weights depend on.
+    """One source net: everything that its weights, to the last bit, depend on.
 
     Attributes:
       parts: what it is trained on; the classes of the parts follow one another (a mixture has two).
-      runs_per_device, steps_per_call: which last bits may depend on.
       random_labels: whether the training labels are permuted once, so that only the images are learned.
     """
 
@@ -58,24 +57,16 @@ class SourceRequest:
 
     def content(self) -> dict[str, Any]:
         """The same, as plain data: its digest is the net's key in the cache."""
-        return {
-            "protocol": RESULTS_VERSION,
-            "model": content(self.model),
-            "parts": [
-                {
-                    "domain": domain.digest,
-                    "classes": [domain.class_names[index] for index in draw.classes],
-                    "draw": digest_arrays(draw.train, draw.validation),
-                }
-                for domain, draw in self.parts
-            ],
-            "random_labels": self.random_labels,
-            "recipe": content(self.recipe),
-            "seed": self.seed,
-            "replicate": self.replicate,
-            "runs_per_device": self.runs_per_device,
-            "steps_per_call": self.steps_per_call,
-        }
+        values = {item.name: content(getattr(self, item.name)) for item in fields(self)[2:]}
+        parts = [
+            {
+                "domain": domain.digest,
+                "classes": [domain.class_names[index] for index in draw.classes],
+                "draw": digest_arrays(draw.train, draw.validation),
+            }
+            for domain, draw in self.parts
+        ]
+        return {"protocol": RESULTS_VERSION, "model": content(self.model), "parts": parts} | values
 
     @cached_property
     def key(self) -> str:
@@ -103,8 +94,7 @@ class SourceRequest:
         return np.concatenate(images), np.concatenate(labels)
 
 
-@dataclass(frozen=True)
-class SourceNet:
+class SourceNet(NamedTuple):
     """A pretrained net: its variables (NumPy) and metadata (`accuracy`, ...)."""
 
     variables: Variables
@@ -119,48 +109,35 @@ def ensure_sources(
 ) -> dict[str, SourceNet]:
     """Source nets by key, trained now where the cache does not have them.
 
-    Several processes share the work: each takes as many nets at a time as its program has runs, leaves
-    those alone that another is training, and waits for them at last; a net whose trainer died is trained by
-    whoever waited.
+    Several processes share the work: each takes as many nets at a time as its program has runs, leaves those alone
+    that another is training, and waits for them at last; a net whose trainer died is trained by whoever waited.
 
     Args:
       on_trained: takes how many nets are ready, after each batch of them.
-      checkpoints: where nets on their way are kept; None keeps none.
     """
-    by_key = {request.key: request for request in requests}
+    missing = {request.key: request for request in requests}
     ready: dict[str, SourceNet] = {}
-
-    def collect() -> list[SourceRequest]:
-        """Load what the cache has by now; return what is missing."""
-        new = broadcast_from_primary(
-            lambda: [name for name in by_key if name not in ready and cache.get(KIND, name)]
-        )
-        for name in new:
+    programs: dict[Recipe, _Program] = {}
+    while True:
+        for name in broadcast_from_primary(
+            lambda: [one for one in missing if cache.get(KIND, one)]
+        ):
+            del missing[name]
             ready[name] = SourceNet(*checkpoint.load(cache.path(KIND, name) / "net"))
             if checkpoints is not None and is_primary():
-                checkpoints.remove(name)  # left by a process that was killed when it had published
+                checkpoints.remove(name)
         if on_trained is not None:
             on_trained(len(ready))
-        return [request for name, request in by_key.items() if name not in ready]
-
-    while missing := collect():
-        programs: dict[Recipe, list[SourceRequest]] = {}
-        for request in missing:
-            programs.setdefault(_recipe(request), []).append(request)
-        trained = 0
-        for recipe, group in programs.items():
-            for batch in _train_group(recipe, group, cache, checkpoints):
-                trained += batch
-                collect()
-        if not trained and (missing := collect()):
-            broadcast_from_primary(partial(_wait, cache, missing[0].key))
-    return ready
-
-
-def _wait(cache: Cache, key: str) -> None:
-    """Until the process that trains that net has done so, or died."""
-    with cache.lock(KIND, key, blocking=True):
-        return
+        if not missing:
+            return ready
+        groups: dict[Recipe, list[SourceRequest]] = {}
+        for request in missing.values():
+            groups.setdefault(_recipe(request), []).append(request)
+        for recipe in groups.keys() - programs.keys():
+            programs[recipe] = _Program(recipe, cache, checkpoints)
+        if not any(programs[recipe].train(group) for recipe, group in groups.items()):
+            with cache.lock(KIND, next(iter(missing))):  # until its trainer is done, or died
+                pass
 
 
 def _recipe(request: SourceRequest) -> Recipe:
@@ -182,106 +159,80 @@ def _recipe(request: SourceRequest) -> Recipe:
         raise UserError(f"pretrain.{error}") from None
 
 
-def _train_group(
-    recipe: Recipe,
-    group: Sequence[SourceRequest],
-    cache: Cache,
-    checkpoints: Checkpoints | None,
-) -> Iterator[int]:
-    """Train what no other process trains; yield the size of each batch of nets."""
-    trainer, forward = Trainer(recipe), Forward(recipe.network, 0)
-    left = iter(group)
-    while True:
+class _Program:
+    """The training of nets of one recipe."""
+
+    def __init__(self, recipe: Recipe, cache: Cache, checkpoints: Checkpoints | None) -> None:
+        self._trainer, self._forward = Trainer(recipe), Forward(recipe.network, 0)
+        self._cache, self._checkpoints = cache, checkpoints
+
+    def train(self, requests: Iterable[SourceRequest]) -> bool:
+        """Train and publish nets that no other process trains, as many as fit; return whether any."""
+        by_update: dict[int, list[tuple[SourceRequest, Run]]] = {}
         with ExitStack() as locks:
             claimed = (
                 request
-                for request in left
-                if broadcast_from_primary(partial(_take, request.key, cache, locks))
+                for request in requests
+                if broadcast_from_primary(partial(self._claim, request.key, locks))
             )
-            batch = list(islice(claimed, trainer.width))
-            by_update: dict[int, list[tuple[SourceRequest, Run]]] = {}
-            for request in batch:
-                run = _begin(request, trainer, checkpoints)
-                by_update.setdefault(run.update, []).append((request, run))
-            for together in by_update.values():
-                _train(together, trainer, forward, cache, checkpoints)
-        if not batch:
-            return
-        yield len(batch)
+            for request in islice(claimed, self._trainer.width):
+                run = self._begin(request)
+                update = 0 if run.state is None else run.state.update
+                by_update.setdefault(update, []).append((request, run))
+            if broadcast_from_primary(lambda: list(by_update)) != list(by_update):
+                raise UserError(
+                    "cache: process 0 has checkpoints there that this one does not see; accepted: a folder that all "
+                    "processes share"
+                )
+            for pairs in by_update.values():
+                self._train_together(pairs)
+        return bool(by_update)
 
-
-def _take(key: str, cache: Cache, locks: ExitStack) -> bool:
-    """Whether this process is to train a net; `locks` then holds its lock."""
-    with ExitStack() as taken:
-        held = taken.enter_context(cache.lock(KIND, key, blocking=False))
+    def _claim(self, key: str, locks: ExitStack) -> bool:
+        """Whether this process is to train a net; `locks` then holds its lock."""
+        held = locks.enter_context(self._cache.lock(KIND, key, blocking=False))
         # Another process may have published between the look and the lock.
-        if not held or cache.get(KIND, key) is not None:
-            return False
-        locks.push(taken.pop_all())
-    return True
+        return held and self._cache.get(KIND, key) is None
 
+    def _begin(self, request: SourceRequest) -> Run:
+        """The run that makes a net, from its checkpoint if there is one."""
+        pixels, labels = request.images("train")
+        images, seed, number = standardise(pixels), request.seed, request.replicate
+        if request.random_labels:
+            labels = generator(seed, "random-labels", number).permutation(labels)
+        init = key(seed, "source-init", number)
+        variables = fresh_variables(request.network(), init, "zeros")
 
-def _begin(request: SourceRequest, trainer: Trainer, checkpoints: Checkpoints | None) -> Run:
-    """The run that makes a net, from its checkpoint if there is one."""
-    run = _fresh(request)
-    stored = None if checkpoints is None else checkpoints.read(request.key)
-    if stored is not None:
-        state = RunState.of(stored.metadata["update"], stored.arrays)
-        run = replace(run, state=state) if trainer.resumes(state) else run
-    if broadcast_from_primary(lambda: run.update) != run.update:
-        raise UserError(
-            "cache: process 0 has found checkpoints there that this one has not; accepted: a folder that all processes "
-            "share"
-        )
-    return run
+        def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+            stream, size = ("source-order", number), request.recipe.batch_size
+            index = batch_indices(seed, stream, len(images), size, first, stop)
+            return images[index], labels[index]
 
+        run = Run(jax.tree.map(np.asarray, variables), request.recipe.lr, batches)
+        stored = self._checkpoints and self._checkpoints.read(request.key)
+        state = RunState(**stored[0]) if stored else None
+        return replace(run, state=state) if state and self._trainer.resumes(state) else run
 
-def _fresh(request: SourceRequest) -> Run:
-    pixels, labels = request.images("train")
-    images = standardise(pixels)
-    if request.random_labels:
-        labels = generator(request.seed, "random-labels", request.replicate).permutation(labels)
-    init = key(request.seed, "source-init", request.replicate)
-    variables = fresh_variables(request.network(), init, "zeros")
+    def _train_together(self, pairs: Sequence[tuple[SourceRequest, Run]]) -> None:
+        """Train and publish nets that have done the same number of updates."""
+        requests, checkpoints = [request for request, _ in pairs], self._checkpoints
 
-    def batches(first: int, stop: int, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        stream, size = ("source-order", request.replicate), request.recipe.batch_size
-        index = batch_indices(request.seed, stream, len(images), size, first, stop)[:, rows]
-        return images[index], labels[index]
+        def callback(state: TrainState) -> None:
+            stop = any_process(stopping.requested())
+            if checkpoints is not None and (stop or broadcast_from_primary(checkpoints.due)):
+                states = zip(requests, state.states(), strict=True)
+                if is_primary():
+                    checkpoints.write({one.key: (run._asdict(), {}) for one, run in states})
+            stopping.obey(stop)
 
-    return Run(jax.tree.map(np.asarray, variables), request.recipe.lr, batches)
-
-
-def _train(
-    together: Sequence[tuple[SourceRequest, Run]],
-    trainer: Trainer,
-    forward: Forward,
-    cache: Cache,
-    checkpoints: Checkpoints | None,
-) -> None:
-    """Train and publish nets that have done the same number of updates."""
-    requests = [request for request, _ in together]
-
-    def callback(state: TrainState) -> None:
-        stop = any_process(stopping.requested())
-        if checkpoints is not None and (stop or broadcast_from_primary(checkpoints.due)):
-            contents = {
-                request.key: CheckpointContent(run.arrays(), {"update": run.update})
-                for request, run in zip(requests, state.states(), strict=True)
-            }
-            if is_primary():
-                checkpoints.write(contents, wait=stop)
-        stopping.obey(stop)
-
-    with stopping.held_back():
-        trained = trainer.train([run for _, run in together], callback)
-        for request, result in zip(requests, trained, strict=True):
-            if is_primary():
-                metadata = _describe(request, result, forward)
-                cache.publish(KIND, request.key, partial(_save, result.variables, metadata))
-                if checkpoints is not None:
-                    checkpoints.remove(request.key)
-        obey_together()
+        with stopping.held_back():
+            trained = self._trainer.train([run for _, run in pairs], callback)
+            for request, result in zip(requests, trained, strict=True):
+                if is_primary():
+                    metadata = _describe(request, result, self._forward)
+                    save = partial(_save, result.variables, metadata)
+                    self._cache.publish(KIND, request.key, save)
+            obey_together()
 
 
 def _save(variables: Variables, metadata: dict[str, Any], folder: Path) -> None:
@@ -294,15 +245,10 @@ def _describe(request: SourceRequest, result: RunResult, forward: Forward) -> di
     right = forward(result.variables, standardise(pixels)).argmax(-1) == labels
     last = np.cumsum([len(draw.classes) for _, draw in request.parts])
     part = np.searchsorted(last, labels, side="right")
-    drawn = [subset_digest(domain.split("train"), draw.train) for domain, draw in request.parts]
     return {
-        "content": request.content(),
-        "domain": "+".join(domain.name for domain, _ in request.parts),
         "classes": list(request.classes),
         "images": sum(len(draw.train) for _, draw in request.parts),
-        "data_digest": digest(drawn),
         "accuracy": float(right.mean()),
         "accuracy_by_part": [float(right[part == i].mean()) for i in range(len(request.parts))],
-        "n_validation": len(labels),
         "diverged": not result.finite,
     }

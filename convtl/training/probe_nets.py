@@ -1,9 +1,10 @@
 """Fresh nets in replicates: their images, their training by `Trainer`, measures of all of them."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -30,89 +31,62 @@ PER_CLASS = {"train": 100, "validation": 10, "test": 50}
 """Images that nets are trained on, measured on, and scored on; fewer where the target has fewer."""
 
 _BATCH_SIZE = 16
-_STEPS_PER_CALL = 100
 
 
-@dataclass(frozen=True, eq=False)
-class ProbeImages:
-    """Images (replicates, n, h, w, c), standardised, and labels (replicates, n), of each split.
-
-    Training images come in rounds of one image a class.
-    """
+class ProbeImages(NamedTuple):
+    """Images (replicates, n, h, w, c), standardised, and labels (replicates, n), of each split."""
 
     seed: int
+    replicates: int
     classes: int
-    splits: dict[str, tuple[np.ndarray, np.ndarray]]
-
-    @property
-    def replicates(self) -> int:
-        return len(self.splits["train"][0])
+    splits: dict[str, tuple[np.ndarray, ...]]
 
 
 def draw_images(domain: Domain, seed: int, classes: int | None, replicates: int) -> ProbeImages:
     """Draw classes and images for every replicate, as a target's are drawn."""
     counts = {split: min(most, domain.counts[split]) for split, most in PER_CLASS.items()}
+    held_out: dict[str, Any] = {"n_validation": counts["validation"], "n_test": counts["test"]}
     drawn: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {split: [] for split in counts}
     for replicate in range(replicates):
-        draw = draw_target(
-            domain,
-            seed=seed,
-            replicate=replicate,
-            classes=classes,
-            n_validation=counts["validation"],
-            n_test=counts["test"],
-        )
+        draw = draw_target(domain, seed=seed, replicate=replicate, classes=classes, **held_out)
         chosen = (draw.subset(counts["train"]), draw.validation, draw.test)
         for (name, pairs), positions in zip(drawn.items(), chosen, strict=True):
             split = domain.split(name)
             labels = relabel(split.labels[positions], draw.classes)
             pairs.append((standardise(split.images[positions]), labels))
     stacked = {
-        split: (
-            np.stack([images for images, _ in pairs]),
-            np.stack([labels for _, labels in pairs]),
-        )
-        for split, pairs in drawn.items()
+        split: tuple(map(np.stack, zip(*pairs, strict=True))) for split, pairs in drawn.items()
     }
-    return ProbeImages(seed, len(draw.classes), stacked)
+    return ProbeImages(seed, replicates, len(draw.classes), stacked)
 
 
 class Replicates:
     """Untrained nets, one for each replicate, and their training at one rate.
 
-    Nets that differ in their initialiser only share programs.
-
-    Attributes:
-      variables: as drawn, NumPy, the replicates as first axis; the head too is drawn, never zero.
+    Variables are NumPy, the replicates as first axis. Nets that differ in their initialiser only share programs.
     """
 
     def __init__(
         self, images: ProbeImages, net: FreshNet, optimiser: Optimiser, rate: float
     ) -> None:
-        self.images, self._rate, self._optim = images, rate, OptimConfig(kind=optimiser)
+        self.net, self.images, self._rate = net, images, rate
+        self._optim, self._layout = OptimConfig(kind=optimiser), replicate_layout(images.replicates)
         shape = images.splits["train"][0].shape[2:]
         shared = replace(net, initialiser="lecun_normal")
         self.network = build_network(shared, shape, images.classes)
-        numbers = range(images.replicates)
-        keys = jnp.stack([key(images.seed, "probe-init", number) for number in numbers])
-        # Operation by operation, each compiled once for all units of a shape: a deep chain takes
-        # longer to compile.
+        keys = [key(images.seed, "probe-init", number) for number in range(images.replicates)]
+        # Without `jit`: a deep chain takes longer to compile than one operation a shape.
         init = jax.vmap(build_network(net, shape, images.classes).init)
-        self.variables: Variables = jax.tree.map(np.asarray, init(keys))
+        self.variables: Variables = jax.tree.map(np.asarray, init(jnp.stack(keys)))
 
     def train(
         self, moments: Sequence[int], frozen: str | None = None, since: int = 0
     ) -> dict[int, Variables]:
-        """Variables of all replicates after each of these numbers of updates, in order.
-
-        Args:
-          frozen: unit that is not trained from update `since` on.
-        """
+        """Variables of all replicates after so many updates; `frozen` is not trained from `since` on."""
         last, states = max(moments), {0: self.variables}
         every = tuple((unit, 1.0) for unit in self.network.weighted)
         rest = tuple((unit, factor) for unit, factor in every if unit != frozen)
         phases = (Phase(0, since, every), Phase(since, last, rest))
-        layout = replicate_layout(self.images.replicates)
         recipe = Recipe(
             network=self.network,
             start=0,
@@ -120,22 +94,26 @@ class Replicates:
             optim=self._optim,
             schedule=ScheduleConfig(kind="constant"),
             batch_size=_BATCH_SIZE,
-            runs_per_device=self.images.replicates // len(layout.devices),
-            steps_per_call=_STEPS_PER_CALL,
+            runs_per_device=self.images.replicates // len(self._layout.devices),
+            steps_per_call=min(100, math.gcd(*moments)),  # each of them ends a call
             vectorised=True,  # the last bits of earlier tables
         )
-
-        def begin(number: int) -> Run:
-            variables = jax.tree.map(lambda leaf: leaf[number], self.variables)
-            return Run(variables, self._rate, partial(self._batches, number))
+        runs = [
+            Run(
+                jax.tree.map(lambda leaf, at=number: leaf[at], self.variables),
+                self._rate,
+                partial(self._batches, number),
+            )
+            for number in range(self.images.replicates)
+        ]
 
         def callback(state: TrainState) -> None:
             if state.update in moments:
                 states[state.update] = _stacked(state.results())
 
         if last:
-            runs = [begin(number) for number in range(self.images.replicates)]
-            states[last] = _stacked(_trainer(recipe, layout).train(runs, callback, moments))
+            trainer = _trainer(recipe, self._layout)
+            states[last] = _stacked(trainer.train(runs, callback))
         return {moment: states[moment] for moment in moments}
 
     def _batches(self, replicate: int, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -147,8 +125,7 @@ class Replicates:
 
     def measure(self, function: Callable[..., Any], *arrays: Any) -> Any:
         """`function(network, ...)` of every replicate, the first axis of all arrays."""
-        layout = replicate_layout(self.images.replicates)
-        return jax.tree.map(np.asarray, _measured(function, self.network, layout, *arrays))
+        return jax.tree.map(np.asarray, _measured(function, self.network, self._layout, *arrays))
 
 
 _trainer = lru_cache(maxsize=4)(Trainer)

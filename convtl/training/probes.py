@@ -2,27 +2,29 @@
 
 - Profile: how large the gradient is at each unit (Glorot & Bengio 2010; Hochreiter 1991), of plain chains and LeNet-5
   under SGD: Adam divides each gradient by its own size and so hides what is asked.
-- Convergence: when each unit becomes what it will be, by linear CKA with its final outputs
-  (Kornblith et al. 2019).
+- Convergence: when each unit becomes what it will be, by linear CKA with its final outputs (Kornblith et al. 2019).
 - Freezing: what it costs to leave one unit as it is from some update on.
 """
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jaxtyping import Array, Float, Int
 
 from convtl.config.schema import RESULTS_VERSION, Config
 from convtl.data.domains import load_domain
 from convtl.errors import UserError, unknown_name
 from convtl.keys import digest
 from convtl.models.lenet import ActivationName, InitialiserName, LeNet5Config
-from convtl.models.network import Variables
+from convtl.models.network import Network, Variables
 from convtl.models.plain import PlainConfig
 from convtl.storage.cache import Cache
 from convtl.storage.files import storage_errors, written
@@ -34,14 +36,7 @@ from convtl.training.probe_nets import (
     draw_images,
     replicate_layout,
 )
-from convtl.training.unit_measures import (
-    arrival,
-    cka,
-    gradient_profile,
-    grams,
-    relative_gradient,
-    score,
-)
+from convtl.training.step import params_of
 
 Number = tuple[int, str | None, str, np.ndarray]
 """(update, unit, quantity, one number a replicate)."""
@@ -61,21 +56,21 @@ INITIALISERS: tuple[InitialiserName, ...] = (
     *("normal_0.01", "lecun_normal", "glorot_uniform", "he_normal"),
 )
 """Of every unit, the head included: a head of zeros would make every gradient below it exactly 0."""
-HIDDEN = (5, 10, 20)
 OPTIMISERS: tuple[Optimiser, ...] = ("sgd", "adam")
-
-PROFILE_RATE = 0.01
 PROFILE_UPDATES = {"plain": (0, 10, 100, 1000), "lenet5": (0, 10, 100)}
-RATES = {"sgd": 0.03, "adam": 0.003}
-"""Of the other probes, set once on development draws (`seed=1`): the nets that learn at all do at these. SGD has
-momentum 0.9; with it a sigmoid LeNet-5 stays at chance at this and at 0.1, 0.3 and 1."""
 CONVERGENCE_UPDATES = (
     *(0, 1, 2, 4, 7, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 500, 600),
 )
-FROZEN_SINCE = (0, 50)
-FREEZING_UPDATES = 300
+RATES = {"sgd": 0.03, "adam": 0.003}
+"""Of convergence and freezing, set once on development draws (`seed=1`): nets that learn at all do at these. A sigmoid
+LeNet-5 under SGD stays at chance at this and at 0.1, 0.3 and 1; it is frozen under Adam."""
 FREEZING_OPTIMISERS: dict[str, Optimiser] = {"sigmoid": "adam", "tanh": "sgd", "relu": "sgd"}
-"""With SGD a sigmoid net learns nothing that freezing could spoil."""
+
+_SCALE = 1e12
+"""The loss is multiplied by it for the backward pass, so that small gradients are not flushed to 0."""
+_ARRIVED, _MOVED = 0.9, 0.05
+_SAME = 0.999
+"""Least CKA of a representation with itself; it is 0 where all outputs of the unit are the same."""
 
 # --- what is measured ---------------------------------------------------------------------
 
@@ -96,23 +91,14 @@ class Probe:
         return {"probe": self.kind, **names, "hidden": hidden, "optimiser": self.optimiser}
 
     def lines(self, images: ProbeImages, most: int | None) -> str:
-        """Lines of the table, with six digits: more than a measurement has.
-
-        Args:
-          most: updates of a run, at most.
-        """
-        rate = PROFILE_RATE if self.kind == "profile" else RATES[self.optimiser]
+        """Lines of the table, with six digits: more than a measurement has; `most` updates a run."""
+        rate = 0.01 if self.kind == "profile" else RATES[self.optimiser]
         nets = Replicates(images, self.net, self.optimiser, rate)
-        if self.kind == "profile":
-            numbers = profile(nets, _up_to(most, PROFILE_UPDATES[self.net.kind]))
-        elif self.kind == "convergence":
-            numbers = convergence(nets, _up_to(most, CONVERGENCE_UPDATES))
-        else:
-            numbers = freezing(nets, _up_to(most, [FREEZING_UPDATES])[0])
+        measures = {"profile": profile, "convergence": convergence, "freezing": freezing}
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         places: dict[str | None, int] = {unit: i for i, unit in enumerate(nets.network.weighted, 1)}
-        for update, unit, quantity, values in numbers:
+        for update, unit, quantity, values in measures[self.kind](nets, most):
             for replicate, value in enumerate(values):
                 number = float(f"{float(value):.6g}") if np.isfinite(value) else None
                 place = (replicate, update, unit, places.get(unit), quantity, number)
@@ -121,18 +107,13 @@ class Probe:
 
 
 def probes(most: int | None = None) -> Iterator[Probe]:
-    """All probes, in the order of the table.
-
-    Args:
-      most: values of each axis, at most.
-    """
-    for hidden in (*HIDDEN[:most], None):
+    """All probes, in the order of the table, or of the first `most` values of each axis."""
+    fresh: list[FreshNet] = [PlainConfig(hidden=hidden) for hidden in (5, 10, 20)[:most]]
+    for net in (*fresh, LeNet5Config()):
         for activation in ACTIVATIONS[:most]:
             for initialiser in INITIALISERS[:most]:
-                net: FreshNet = LeNet5Config(activation=activation, initialiser=initialiser)
-                if hidden is not None:
-                    net = PlainConfig(hidden=hidden, activation=activation, initialiser=initialiser)
-                yield Probe("profile", net, "sgd")
+                drawn = replace(net, activation=activation, initialiser=initialiser)
+                yield Probe("profile", drawn, "sgd")
     nets = [LeNet5Config(activation=activation) for activation in ACTIVATIONS[:most]]
     yield from (
         Probe("convergence", net, optimiser) for net in nets for optimiser in OPTIMISERS[:most]
@@ -144,16 +125,17 @@ def _up_to(most: int | None, moments: Sequence[int]) -> list[int]:
     return sorted({moment if most is None else min(moment, most) for moment in moments})
 
 
-def profile(nets: Replicates, moments: Sequence[int]) -> list[Number]:
-    """Gradient profiles at `moments`, and scores at the last of them."""
-    states = nets.train(moments)
+def profile(nets: Replicates, most: int | None) -> list[Number]:
+    """Gradients at some numbers of updates, and scores at the last of them."""
+    states = nets.train(_up_to(most, PROFILE_UPDATES[nets.net.kind]))
     numbers = [one for state in states.items() for one in gradients(nets, *state)]
-    return numbers + _scores(nets, states[moments[-1]], moments[-1])
+    return numbers + _scores(nets, states[max(states)], max(states))
 
 
-def convergence(nets: Replicates, moments: Sequence[int]) -> list[Number]:
-    """CKA with the final outputs, arrivals, and the first and last profile."""
-    states, last, (images, _) = nets.train(moments), moments[-1], nets.images.splits["validation"]
+def convergence(nets: Replicates, most: int | None) -> list[Number]:
+    """CKA with the final outputs, arrivals, and gradients at the beginning and the end."""
+    moments, (images, _) = _up_to(most, CONVERGENCE_UPDATES), nets.images.splits["validation"]
+    states, last = nets.train(moments), moments[-1]
     numbers = [*gradients(nets, 0, states[0]), *gradients(nets, last, states[last])]
     numbers += _scores(nets, states[last], last)
     products = [nets.measure(grams, variables, images) for variables in states.values()]
@@ -168,10 +150,11 @@ def convergence(nets: Replicates, moments: Sequence[int]) -> list[Number]:
     return [*numbers, (last, None, "chance", chance)]
 
 
-def freezing(nets: Replicates, last: int) -> list[Number]:
+def freezing(nets: Replicates, most: int | None) -> list[Number]:
     """Final scores by the update from which a unit was frozen (no unit: never)."""
     numbers: list[Number] = []
-    for since in _up_to(last // 2, FROZEN_SINCE):
+    last = min(300, most or 300)
+    for since in _up_to(last // 2, (0, 50)):
         for unit in nets.network.weighted:
             end = nets.train([last], frozen=unit, since=since)[last]
             numbers += _scores(nets, end, since, unit)
@@ -206,20 +189,118 @@ def gradients(nets: Replicates, update: int, variables: Variables) -> list[Numbe
     ]
 
 
+# --- measures of one net, unit by unit ----------------------------------------------------
+
+
+def score(
+    network: Network, variables: Variables, images: Float[Array, "n ..."], labels: Int[Array, "n"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Accuracy and mean cross-entropy (nats)."""
+    logits, _, _ = network.apply(variables, images)
+    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)
+    return (logits.argmax(-1) == labels).mean(), -chosen.mean()
+
+
+def relative_gradient(gradient: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Median over images (the second axis) of the distance in decades; nan where not finite."""
+    with np.errstate(invalid="ignore"):  # -inf minus -inf: an image's gradient is 0 in both places
+        median = np.median(gradient - last, axis=1)
+    return np.where(np.isfinite(median), median, np.nan)
+
+
+def gradient_profile(
+    network: Network, variables: Variables, images: Float[Array, "n ..."], labels: Int[Array, "n"]
+) -> tuple[dict[str, Float[Array, "n"]], dict[str, Float[Array, ""]]]:
+    """Size of the cross-entropy's gradient at every weighted unit, for one net, as log10.
+
+    Returns:
+      The norm of dL_i/dh, L_i the loss of image i and h the unit's output; |dL/dW| / |W|, L the mean loss.
+    """
+    params = params_of(variables)
+    shifts = {
+        name: jnp.zeros((len(images), *shape))
+        for name, shape in zip(network.names, network.output_shapes, strict=True)
+        if name in network.weighted
+    }
+
+    def loss_of(shifts: Mapping[str, Array], params: Mapping[str, Any]) -> Array:
+        x = images
+        for index, name in enumerate(network.names):
+            unit = {name: variables[name] | ({"params": params[name]} if name in params else {})}
+            x, _, _ = network.apply(unit, x, start=index, stop=index + 1)
+            x = x + shifts[name] if name in shifts else x
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(x), labels[:, None], axis=1)
+        return -_SCALE * chosen.sum()
+
+    by_output, by_weights = jax.grad(loss_of, argnums=(0, 1))(shifts, params)
+    each = jax.vmap(lambda leaf: _log_norm(leaf) - np.log10(_SCALE))
+    total = np.log10(_SCALE) + np.log10(len(images))
+    return {name: each(by_output[name]) for name in shifts}, {
+        name: _log_norm(by_weights[name]) - total - _log_norm(params[name])
+        for name in network.weighted
+    }
+
+
+def _log_norm(tree: Any) -> Float[Array, ""]:
+    """log10 of the Euclidean norm over all leaves, safe against underflow."""
+    leaves = jax.tree.leaves(tree)
+    largest = jnp.max(jnp.stack([jnp.abs(leaf).max() for leaf in leaves]))
+    safe = jnp.where(largest > 0, largest, 1.0)
+    squares = sum((jnp.square(leaf / safe).sum() for leaf in leaves), start=jnp.float32(0))
+    return jnp.where(largest > 0, jnp.log10(safe) + 0.5 * jnp.log10(squares), -jnp.inf)
+
+
+def grams(
+    network: Network, variables: Variables, images: Float[Array, "n ..."]
+) -> dict[str, Float[Array, "n n"]]:
+    """Centred Gram matrices of every weighted unit's outputs, of norm 1; 0 where these are all the same."""
+    _, _, taps = network.apply(variables, images, taps=network.weighted)
+    products = {}
+    for unit in network.weighted:
+        flat = taps[unit].reshape(len(images), -1)
+        centred = flat - flat.mean(0)
+        # Scaled before it is squared: neither the smallest nor the largest outputs then leave float32.
+        size = jnp.abs(centred).max()
+        scaled = centred / jnp.where(size > 0, size, 1.0)
+        product = scaled @ scaled.T
+        norm = jnp.linalg.norm(product)
+        products[unit] = product / jnp.where(norm > 0, norm, 1.0)
+    return products
+
+
+def cka(products: Sequence[np.ndarray]) -> Float[np.ndarray, "times replicates"]:
+    """Linear CKA of a unit with itself at the last time, from its `grams` of all replicates."""
+    last = products[-1]
+    return np.stack([np.einsum("rij,rij->r", one, last, dtype=np.float64) for one in products])
+
+
+def arrival(updates: Sequence[int], alignment: Float[np.ndarray, "times"]) -> tuple[float, float]:
+    """First update with (CKA_t - CKA_0) / (1 - CKA_0) >= 0.9; and 1 - CKA_0.
+
+    It is nan where the unit did not move, 1 - CKA_0 < 0.05, and where the net diverged.
+
+    Args:
+      updates: when the unit was measured, from 0 to the end.
+      alignment: linear CKA with its final self at these times; the last is 1.
+    """
+    start = float(alignment[0])
+    if not np.isfinite(alignment).all() or 1 - start < _MOVED or alignment[-1] < _SAME:
+        return float("nan"), 1 - start
+    share = (np.asarray(alignment, float) - start) / (1 - start)
+    share[-1] = 1.0
+    after = int(np.argmax(share >= _ARRIVED))
+    before = after - 1  # share[0] is 0, so there is one
+    part = (_ARRIVED - share[before]) / (share[after] - share[before])
+    return updates[before] + part * (updates[after] - updates[before]), 1 - start
+
+
 # --- the table ----------------------------------------------------------------------------
 
 
 def run_gradients(config: Config, out: Path, cache: Cache, say: Callable[[str], None]) -> None:
-    """Run the probes that `out` does not have, and write out/gradients.csv.
+    """Run the probes that `out` does not have, on the study's (first) target; write gradients.csv.
 
-    Images are those of the study's (first) target. The lines of each probe are a file of their own,
-    out/probes/<kind>-<digest>.csv, so a killed run continues at the probe at which it stopped.
-
-    Args:
-      say: takes a line before each probe is run.
-
-    Raises:
-      UserError: there is no such target, or `out` cannot be written to.
+    The lines of each probe are a file of their own, out/probes/<kind>-<digest>.csv, by which a killed run continues.
     """
     name, limits = config.target[0], config.limits
     if name not in config.domains:
@@ -247,11 +328,7 @@ def _publish(path: Path, text: str) -> None:
 
 
 def read_gradients(out: Path) -> pd.DataFrame:
-    """The table of `out`, with `COLUMNS`.
-
-    Raises:
-      UserError: there is none, or it cannot be read.
-    """
+    """The table of `out`, with `COLUMNS`; a UserError where it cannot be read."""
     try:
         return pd.read_csv(out / TABLE, usecols=list(COLUMNS))
     except (OSError, ValueError) as error:

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from convtl.config.roles import dump
 from convtl.config.training import (
     AugmentConfig,
     NormMode,
@@ -20,19 +19,17 @@ from convtl.errors import UserError
 from convtl.models.lowering import on_cpu
 from convtl.models.network import Network, Variables
 from convtl.training.cost import flops_per_update
-from convtl.training.step import Step
-from convtl.transfer.average import Averaged, averages
-from convtl.transfer.plan import Phase, Plan
+from convtl.transfer.average import averages
+from convtl.transfer.plan import Plan
 
 _BYTES_PER_CALL = 2**26
 """Of one run's images in one call: fewer updates than `steps_per_call` where images are big."""
 
-_FLOPS_PER_CALL = 10**12
+_FLOPS_PER_CALL = 3 * 10**11
 """Of all runs of a device in one call: a signal waits for its end, some seconds on a core."""
 
-Batches = Callable[..., tuple[np.ndarray, np.ndarray]]
-"""(first, stop) -> images (updates, batch, ...) float32 and labels (updates, batch) int32;
-(first, stop, slice) -> those places of the batches only."""
+Batches = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+"""(first, stop) -> images (updates, batch, ...) float32 and labels (updates, batch) int32."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +38,9 @@ class Recipe:
 
     Attributes:
       start: index of the unit that the batches enter: the plan's boundary when features are cached.
-      runs_per_device: runs of a program on each device.
       steps_per_call: updates in one call of a program, at most.
       vectorised: whether a device takes its runs side by side also where one after another is faster.
-
-    Raises:
-      UserError: augmentation of cached features; or a batch that has no such equal parts.
+      augment: of images, not of features.
     """
 
     network: Network
@@ -63,29 +57,18 @@ class Recipe:
     vectorised: bool = False
 
     def __post_init__(self) -> None:
-        if self.augment is not None and self.start:
-            raise UserError(
-                f"augment: got {dump(self.augment)}, with features cached up to {self.network.names[self.start]}; "
-                "accepted with cache_prefix=false or depth=all"
-            )
         if self.batch_size % self.optim.accumulate:
             raise UserError(
                 f"optim.accumulate: got {self.optim.accumulate}; "
                 f"accepted: a divisor of batch_size, {self.batch_size}"
             )
 
-    def step(self, phase: Phase) -> Step:
-        """The update that a phase repeats."""
-        options = (self.norm_mode, self.augment, self.precision)
-        return Step(self.network, self.start, phase, self.optim, *options)
-
     @property
     def sequential(self) -> bool:
-        """Whether a device takes its runs one after another, not by `vmap`.
+        """Whether a device takes its runs one after another: on a CPU maps of several leave a core's cache.
 
-        So it does on a CPU where there are maps beyond what enters: maps of several runs at once leave a core's
-        cache. LeNet-5, batch 32, 4 runs on each of 2 cores, side by side and one after another: all layers 50 and
-        36 us an image, the last three on cached features 3.1 and 3.6, the last 0.3 and 0.4.
+        LeNet-5, batch 32, 4 runs on each of 2 cores, side by side and one after another: all layers 50 and 36 us
+        an image, the last three on cached features 3.1 and 3.6, the last 0.3 and 0.4.
         """
         return not self.vectorised and on_cpu() and self.network.has_maps(self.start)
 
@@ -95,35 +78,25 @@ class Recipe:
         images = 4 * self.batch_size * int(np.prod(self.network.shape_before(self.start)))
         flops = flops_per_update(self.network, self.plan, self.batch_size, self.start)
         longest = max(phase.stop - phase.first for phase in self.plan.phases)
-        limits = (
-            _BYTES_PER_CALL // images,
-            _FLOPS_PER_CALL // max(1, self.runs_per_device * flops),
-        )
-        return max(1, min(longest, self.steps_per_call, *limits))
+        cheap = _FLOPS_PER_CALL // max(1, self.runs_per_device * flops)
+        return max(1, min(longest, self.steps_per_call, _BYTES_PER_CALL // images, cheap))
 
 
-@dataclass(frozen=True)
-class RunState:
+class RunState(NamedTuple):
     """A run between two calls, as NumPy arrays: continues with the same bits.
 
     Attributes:
-      update: number of updates done.
-      state: leaves of the optimiser's state in the order of `jax.tree.leaves`, by number ("000", "001", ...).
-      losses: of the updates done.
+      state: leaves of the optimiser's state, see `numbered`.
     """
 
-    update: int
     variables: Variables
     state: dict[str, np.ndarray]
     losses: Float[np.ndarray, "done"]
 
-    def arrays(self) -> dict[str, Any]:
-        """Arrays of a checkpoint."""
-        return {"variables": self.variables, "state": self.state, "losses": self.losses}
-
-    @classmethod
-    def of(cls, update: int, arrays: dict[str, Any]) -> "RunState":
-        return cls(update, arrays["variables"], arrays["state"], arrays["losses"])
+    @property
+    def update(self) -> int:
+        """Number of updates done."""
+        return len(self.losses)
 
 
 @dataclass(frozen=True)
@@ -132,8 +105,7 @@ class Run:
 
     Attributes:
       variables: of the units from `recipe.start` on.
-      seed: of augmentation and dropout of trained units, 0 to 2^32 - 1; each update draws anew. Runs of one
-        seed share what they draw.
+      seed: of augmentation and dropout, 0 to 2^32 - 1; runs of one seed share what each update draws.
       state: where it continues; None starts from `variables`.
     """
 
@@ -142,11 +114,6 @@ class Run:
     batches: Batches
     seed: int = 0
     state: RunState | None = None
-
-    @property
-    def update(self) -> int:
-        """Number of updates done."""
-        return 0 if self.state is None else self.state.update
 
 
 @dataclass(frozen=True)
@@ -183,40 +150,31 @@ class TrainState:
     losses: list[tuple[Any, int]] = field(default_factory=list)
     update: int = 0
 
-    @property
-    def updates(self) -> int:
-        """Number of updates at the end."""
-        return self.recipe.plan.updates
-
     def states(self) -> list[RunState]:
         """Copy the state of each run; waits for the devices."""
-        variables, leaves = jax.tree.map(np.asarray, (self.variables, numbered(self.opt_state)))
-        losses = self._losses()
-        return [
-            RunState(self.update, *_nth((variables, leaves, losses), index))
-            for index in range(self.count)
-        ]
+        arrays = (self.variables, numbered(self.opt_state), self._losses())
+        return [RunState(*one) for one in self._by_run(arrays)]
 
     def results(self) -> list[RunResult]:
         """Copy the result of each run, as if it ended here; waits for the devices."""
-        losses, decay = self._losses(), self.recipe.optim.ema
-        variables = jax.tree.map(np.asarray, self.variables)
-        if decay is not None and isinstance(self.opt_state, Averaged):
+        variables, decay = jax.tree.map(np.asarray, self.variables), self.recipe.optim.ema
+        if decay is not None:
             means = averages(self.opt_state.totals, self.recipe.plan, decay, self.update)
             variables |= {unit: variables[unit] | mean for unit, mean in means.items()}
-        return [RunResult(*_nth((variables, losses), index)) for index in range(self.count)]
+        return [RunResult(*one) for one in self._by_run((variables, self._losses()))]
 
     def _losses(self) -> Float[np.ndarray, "runs updates"]:
         return np.concatenate([np.asarray(loss)[:, :count] for loss, count in self.losses], axis=1)
 
+    def _by_run(self, arrays: Any) -> list[Any]:
+        arrays = jax.tree.map(np.asarray, arrays)
+        indices = range(self.count)
+        return [jax.tree.map(lambda leaf, at=n: leaf[at].copy(), arrays) for n in indices]
+
 
 def numbered(opt_state: Any) -> dict[str, Any]:
-    """Leaves of an optimiser's state by number, as a checkpoint has them."""
+    """Leaves of an optimiser's state by number ("000", "001", ...), as a checkpoint has them."""
     return {f"{place:03}": leaf for place, leaf in enumerate(jax.tree.leaves(opt_state))}
-
-
-def _nth(tree: Any, index: int) -> Any:
-    return jax.tree.map(lambda leaf: leaf[index].copy(), tree)
 
 
 Callback = Callable[[TrainState], None]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from convtl.config.models import ModelConfig
-from convtl.config.training import OptimConfig, RegimeConfig
+from convtl.config.training import OptimConfig, RegimeConfig, ScheduleConfig
 from convtl.errors import UserError
 from convtl.models.alexnet import AlexNetConfig
 from convtl.models.network import Network, Variables, weight_count
@@ -17,6 +17,7 @@ from convtl.models.registry import build_network
 from convtl.models.resnet import CifarResNetConfig, ResNetConfig
 from convtl.models.vgg import VggConfig
 from convtl.training.cost import multiply_adds
+from convtl.training.runs import Recipe
 from convtl.training.step import Batch, Step
 from convtl.transfer.plan import make_plan, resolve_depth
 
@@ -202,7 +203,7 @@ def test_an_update_moves_what_is_trained_and_nothing_else(name: str) -> None:
     config, side = SMALL[name]
     network = build_network(config, (side, side, 3), 4)
     depth = 2
-    (phase,) = make_plan(network, RegimeConfig("fine_tune"), depth, 10).phases
+    plan = make_plan(network, RegimeConfig("fine_tune"), depth, 10)
     optim = OptimConfig(kind="sgd")
     images = np.random.default_rng(0).normal(size=(4, side, side, 3)).astype(np.float32)
 
@@ -210,7 +211,8 @@ def test_an_update_moves_what_is_trained_and_nothing_else(name: str) -> None:
 
     @jax.jit
     def run(variables: Variables) -> Any:
-        step = Step(network, 0, phase, optim)
+        given = Recipe(network, 0, plan, optim, ScheduleConfig(), 4, 1, 1)
+        step = Step(given, plan.phases[0])
         batch = Batch(images, jnp.arange(4))
         return step(variables, step.init(variables), jnp.float32(0.1), batch, jax.random.key(1))
 

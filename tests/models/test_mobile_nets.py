@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from convtl.config.models import ModelConfig
-from convtl.config.training import OptimConfig, RegimeConfig
+from convtl.config.training import OptimConfig, RegimeConfig, ScheduleConfig
 from convtl.errors import UserError
 from convtl.models.convnext import ConvNeXtConfig
 from convtl.models.efficientnet import EfficientNetLiteConfig
@@ -18,6 +18,7 @@ from convtl.models.mobilenet import InvertedResidual, MobileNetV2Config
 from convtl.models.network import Network, Variables, weight_count
 from convtl.models.registry import build_network
 from convtl.training.cost import multiply_adds
+from convtl.training.runs import Recipe
 from convtl.training.step import Batch, Step
 from convtl.transfer.plan import make_plan
 
@@ -193,7 +194,7 @@ def test_a_step_of_training_leaves_the_frozen_units_alone(config: ModelConfig) -
     drawn, labels = _drawn(network), jnp.arange(4)
     variables = {unit: drawn[unit] for unit in network.names[start:]}
     x = np.random.default_rng(5).normal(size=(4, *network.shape_before(start))).astype(np.float32)
-    step = Step(network, start, phase, optim)
+    step = Step(Recipe(network, start, plan, optim, ScheduleConfig(), 4, 1, 1), phase)
     after, _, loss = jax.jit(step)(
         variables, step.init(variables), jnp.float32(1e-3), Batch(x, labels)
     )

@@ -1,5 +1,6 @@
 """Networks and batches that compile in moments."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +11,8 @@ from convtl.config.training import OptimConfig, RegimeConfig, ScheduleConfig
 from convtl.models.lenet import LeNet5Config
 from convtl.models.network import Network, Variables
 from convtl.training.runs import Batches, Recipe, Run
-from convtl.transfer.plan import Plan, make_plan
+from convtl.training.step import Step
+from convtl.transfer.plan import Phase, Plan, make_plan
 
 
 class Normalised(nn.Module):
@@ -80,6 +82,12 @@ def recipe(
         runs_per_device=runs_per_device,
         steps_per_call=steps_per_call,
     )
+
+
+def step_of(network: Network, phase: Phase, optim: OptimConfig, **options: Any) -> Step:
+    """The update of a phase, from the first unit on."""
+    given = recipe(network, Plan((phase,), 0), optim=optim)
+    return Step(dataclasses.replace(given, **options), phase)
 
 
 def batches(shape: tuple[int, ...], seed: int) -> Batches:

@@ -16,6 +16,7 @@ from convtl.models.lowering import plain_forms
 from convtl.models.registry import build_network
 from convtl.training.loop import _call
 from convtl.training.runs import Recipe
+from convtl.training.step import Step
 from convtl.transfer.plan import make_plan, resolve_depth
 
 RUNS, UPDATES = 4, 3
@@ -58,7 +59,7 @@ def assert_lowers(function: Callable[..., Any], *arguments: Any, convolutions: b
 def test_training_lowers(model: str, depth: int | str, cached: bool, convolutions: bool) -> None:
     given = recipe(model, depth, cached)
     network, (phase,) = given.network, given.plan.phases
-    step = given.step(phase)
+    step = Step(given, phase)
     with plain_forms():
         names = network.names[given.start :]
         variables = {name: network.abstract_variables[name] for name in names}
@@ -68,7 +69,7 @@ def test_training_lowers(model: str, depth: int | str, cached: bool, convolution
         )
         size = (RUNS, UPDATES, given.batch_size)
         assert_lowers(
-            partial(_call, step, given.sequential),
+            partial(_call, step),
             *runs,
             ShapeDtypeStruct((RUNS,), jnp.float32),
             ShapeDtypeStruct((RUNS,), jnp.uint32),

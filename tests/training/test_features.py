@@ -9,7 +9,7 @@ from convtl.models.efficientnet import EfficientNetLiteConfig
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.models.resnet import ResNetConfig
-from convtl.training.features import CHUNK, Forward, PrefixFeatures, rows_at_once, through_units
+from convtl.training.features import CHUNK, Forward, rows_at_once, through_units
 
 BOUNDARY = 4
 """What enters the first fully connected unit."""
@@ -64,49 +64,6 @@ def test_an_images_features_depend_on_nothing_else(
     others = images[:CHUNK].copy()
     others[5:] = 1e3
     assert same_bits(forward(variables, others)[:5], whole[:5])
-    assert same_bits(forward(variables, images, CHUNK), whole[CHUNK:])
-
-
-@pytest.mark.parametrize(
-    "counts", [(1, 2, 3), (10, 300, 552), (CHUNK, 2 * CHUNK, 552), (552, 20), (300, 200, 400)]
-)
-def test_features_that_grow_are_those_made_at_once(
-    variables: Variables, counts: tuple[int, ...], forward: Forward, images: np.ndarray
-) -> None:
-    whole = forward(variables, images)
-    grown = PrefixFeatures(forward, variables)
-    for count in counts:
-        assert same_bits(grown.rows(images, count), whole[:count])
-
-
-def test_only_what_is_new_is_computed(variables: Variables, images: np.ndarray) -> None:
-    asked: list[tuple[int, int]] = []
-
-    class Listened(Forward):
-        def __call__(
-            self, variables: Variables, images: np.ndarray, first: int = 0, stop: int | None = None
-        ) -> np.ndarray:
-            asked.append((first, len(images[:stop])))
-            return super().__call__(variables, images, first, stop)
-
-    grown = PrefixFeatures(Listened(LENET, 0, 2), variables)
-    for count in (10, 10, 5, 300, 552, 552):
-        grown.rows(images, count)
-    assert asked == [(0, 10), (0, 300), (CHUNK, 552)]
-
-
-def test_before_the_first_unit_there_are_the_images(
-    variables: Variables, images: np.ndarray
-) -> None:
-    rows = PrefixFeatures(Forward(LENET, 0, 0), variables).rows(images, 7)
-    assert same_bits(rows, images[:7])
-
-
-def test_a_chunk_keeps_its_place(
-    variables: Variables, forward: Forward, images: np.ndarray
-) -> None:
-    with pytest.raises(ValueError, match="first=10 is no multiple"):
-        forward(variables, images, 10)
 
 
 def test_nothing_in_nothing_out(variables: Variables, forward: Forward, images: np.ndarray) -> None:
@@ -155,17 +112,12 @@ BIG = Network((("a", Normalised(6)), ("head", Head(CLASSES))), (70, 70, 1))
 
 
 def test_images_are_made_chunk_by_chunk() -> None:
-    """Also those of which only the first are wanted; big ones go round the devices."""
+    """Big ones go round the devices."""
     images = np.random.default_rng(0).normal(size=(100, 70, 70, 1)).astype(np.float32)
     variables, lazy = drawn(BIG, 0), Lazy(images)
     whole = Forward(BIG, 0)(variables, lazy)
     assert lazy.asked == [32, 32, 32, 4]
     np.testing.assert_allclose(whole, BIG.apply(variables, images)[0], rtol=1e-4, atol=1e-4)
-    grown, lazy = PrefixFeatures(Forward(BIG, 0, 1), variables), Lazy(images)
-    for count in (10, 70):
-        found = grown.rows(lazy, count)
-        assert same_bits(found, Forward(BIG, 0, 1)(variables, images)[:count])
-    assert lazy.asked == [10, 32, 32, 6]
 
 
 @pytest.mark.parametrize(

@@ -66,12 +66,12 @@ def test_a_batch_over_two_devices_is_that_of_one(case: str) -> None:
 
 def test_each_device_has_its_share_of_every_batch() -> None:
     layout = _over("batch", 2)
-    images = layout.put_batches(np.zeros((2, 3, BATCH, 4, 4, 1), np.float32), BATCH)
+    images = layout.put(np.zeros((2, 3, BATCH, 4, 4, 1), np.float32), layout.batches)
     assert {shard.data.shape for shard in images.addressable_shards} == {
         (2, 3, BATCH // 2, 4, 4, 1)
     }
     layout = _over("trials", 2)
-    images = layout.put_batches(np.zeros((2, 3, BATCH, 4, 4, 1), np.float32), BATCH)
+    images = layout.put(np.zeros((2, 3, BATCH, 4, 4, 1), np.float32), layout.batches)
     assert {shard.data.shape for shard in images.addressable_shards} == {(1, 3, BATCH, 4, 4, 1)}
 
 

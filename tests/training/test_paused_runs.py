@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from small_nets import CHAIN, LENET, batches, drawn, recipe, run, same_bits
 
@@ -72,8 +73,8 @@ def test_a_paused_run_goes_on_bit_for_bit(case: str, tmp_path) -> None:
         # In another order and company, and by way of the disk.
         kept = []
         for number, one in enumerate(paused):
-            checkpoint.save(tmp_path / f"{update}-{number}", one.arrays(), {})
-            kept.append(RunState.of(update, checkpoint.load(tmp_path / f"{update}-{number}")[0]))
+            checkpoint.save(tmp_path / f"{update}-{number}", one._asdict(), {})
+            kept.append(RunState(**checkpoint.load(tmp_path / f"{update}-{number}")[0]))
         again = trainer.train(
             [dataclasses.replace(runs[index], state=kept[index]) for index in (2, 0)]
         )
@@ -88,7 +89,6 @@ def test_what_is_seen_between_is_what_a_shorter_run_leaves() -> None:
     runs = [run(CHAIN, 0), run(CHAIN, 1)]
 
     def between(end: TrainState) -> None:
-        assert end.updates == 8
         seen[end.update] = end.results()
 
     Trainer(recipe(CHAIN, 2, updates=8, optim=EMA, schedule=constant)).train(runs, between)
@@ -113,21 +113,8 @@ def test_a_state_of_another_recipe_is_not_resumed() -> None:
     _, stood = _unbroken(trainer, [run(CHAIN, 0)])
     (state,) = stood[4]
     assert trainer.resumes(state)
-    assert trainer.resumes(dataclasses.replace(state, update=3))
+    assert trainer.resumes(state._replace(losses=state.losses[:3]))
     for update in (0, 8, 9):
-        assert not trainer.resumes(dataclasses.replace(state, update=update))
+        assert not trainer.resumes(state._replace(losses=np.zeros(update, np.float32)))
     for other in (recipe(CHAIN, 3), recipe(CHAIN, 2, optim=EMA), recipe(LENET, 2)):
-        assert not Trainer(other).resumes(dataclasses.replace(state, update=2))
-
-
-def test_where_a_run_is_paused_changes_no_bit() -> None:
-    given = recipe(
-        CHAIN, 3, updates=12, regime=RegimeConfig("gradual"), optim=EMA, steps_per_call=5
-    )
-    runs, ends = [run(CHAIN, 0), run(CHAIN, 1)], []
-    whole = Trainer(given).train(runs)
-    paused = Trainer(given).train(
-        runs, lambda state: ends.append(state.update), pauses=(1, 2, 6, 9)
-    )
-    assert ends == [1, 2, 4, 6, 8, 9]
-    assert all(_same(one, other) for one, other in zip(paused, whole, strict=True))
+        assert not Trainer(other).resumes(state._replace(losses=state.losses[:2]))

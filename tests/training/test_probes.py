@@ -17,16 +17,16 @@ from convtl.measure.representation import linear_cka
 from convtl.models.plain import PlainConfig
 from convtl.storage.cache import default_root
 from convtl.training.probe_nets import ProbeImages, Replicates, draw_images
-from convtl.training.probes import gradients
-from convtl.training.step import params_of
-from convtl.training.unit_measures import (
+from convtl.training.probes import (
     arrival,
     cka,
     gradient_profile,
+    gradients,
     grams,
     relative_gradient,
     score,
 )
+from convtl.training.step import params_of
 
 CLASSES = 3
 
@@ -41,7 +41,7 @@ def images(replicates: int = 2, seed: int = 0) -> ProbeImages:
         return pixels.astype(np.float32), labels
 
     splits = {"train": split(24), "validation": split(12), "test": split(20)}
-    return ProbeImages(seed, CLASSES, splits)
+    return ProbeImages(seed, replicates, CLASSES, splits)
 
 
 def nets(given: ProbeImages | None = None, rate: float = 0.05, **changes: Any) -> Replicates:

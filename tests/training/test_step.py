@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_nets import CHAIN, CLASSES, Head, drawn, recipe, run, same_bits
+from small_nets import CHAIN, CLASSES, Head, drawn, recipe, run, same_bits, step_of
 
 from convtl.config.training import OptimConfig, RegimeConfig
 from convtl.models.lenet import LeNet5Config
@@ -18,7 +18,7 @@ from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.training.loop import Trainer
 from convtl.training.runs import Run
-from convtl.training.step import Batch, Step, params_of
+from convtl.training.step import Batch, params_of
 from convtl.transfer.plan import Phase, make_plan
 
 DECAYING = OptimConfig(kind="adamw", weight_decay=0.1)
@@ -92,7 +92,7 @@ def test_an_update_is_the_textbook_one() -> None:
 
     @jax.jit
     def ours(variables: Variables) -> Any:
-        step = Step(CHAIN, 0, phase, config)
+        step = step_of(CHAIN, phase, config)
         return step(variables, step.init(variables), 0.1, Batch(images, labels))
 
     @jax.jit
@@ -146,7 +146,7 @@ def test_at_depth_1_an_update_costs_no_more_than_a_forward_pass(optim: OptimConf
 
     def of_update(depth: int) -> float:
         phase: Phase = make_plan(network, RegimeConfig("fine_tune"), depth, 10).phases[0]
-        step = Step(network, 0, phase, optim)
+        step = step_of(network, phase, optim)
         state = jax.eval_shape(step.init, variables)
         return flops(step, variables, state, rate, Batch(images, labels))
 
@@ -166,7 +166,7 @@ def test_the_penalty_is_part_of_the_loss() -> None:
     images, labels = (array[0] for array in run(CHAIN, 1).batches(0, 1))
     (phase,) = make_plan(CHAIN, RegimeConfig("l2_sp", alpha=alpha, beta=beta), 2, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0)
-    step = Step(CHAIN, 0, phase, config)
+    step = step_of(CHAIN, phase, config)
     after, _, loss = step(now, step.init(start), jnp.float32(rate), Batch(images, labels))
 
     def penalised(trained: Any) -> Any:

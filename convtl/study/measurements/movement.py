@@ -71,7 +71,7 @@ def unit_outputs(
     on_device = jax.device_put({unit: variables[unit] for unit in network.names})
     pieces = [
         {unit: np.asarray(x)[:count] for unit, x in forward(on_device, piece).items()}
-        for _, piece, count in chunks(images, rows_at_once(network.input_shape))
+        for piece, count in chunks(images, rows_at_once(network.input_shape))
     ]
     return {unit: np.concatenate([piece[unit] for piece in pieces]) for unit in network.weighted}
 
