@@ -254,7 +254,7 @@ def _register() -> None:
         }
         for name in REGISTRIES
     }
-    ConfigStore.instance().store(name="defaults", node=DEFAULTS | nodes)
+    ConfigStore.instance().store(name="convtl_defaults", node=DEFAULTS | nodes)
     Plugins.instance().register(_UsersConf)
 
 
