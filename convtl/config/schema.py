@@ -85,7 +85,7 @@ class ClaimConfig:
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class Config:
+class Config(training.UpdateConfig):
     """One study, resolved. Hashable by content, so that it can be the key of a cache."""
 
     # axes
@@ -115,7 +115,6 @@ class Config:
     seed: Annotated[Natural, Role.SEED] = 0
     classes: Annotated[Annotated[Count, Field(ge=2, le=100_000)] | None, Role.IDENTITY] = 12
     """classes drawn a replicate from the target, and from every source with more; null takes all"""
-    batch_size: Annotated[Count, Field(le=65_536), Role.IDENTITY] = 32
     lr: Annotated[Several[values.Positive], Role.IDENTITY] = (1e-3, 3.1623e-3, 1e-2)
     """one rate, used as it is, or the grid from which each trial chooses on validation"""
     lr_extend: Annotated[Natural, Role.IDENTITY] = 2
@@ -131,12 +130,6 @@ class Config:
     n_transferred: Annotated[Count | None, Role.IDENTITY] = None
     """with upper_init fresh: this many of the lowest weighted units come from the source, trained or not"""
     shift: Annotated[training.ShiftConfig, Role.IDENTITY] = training.ShiftConfig()
-    optim: Annotated[training.OptimConfig, Role.IDENTITY] = training.OptimConfig()
-    schedule: Annotated[training.ScheduleConfig, Role.IDENTITY] = training.ScheduleConfig()
-    norm_mode: Annotated[training.NormMode, Role.IDENTITY, Neutral()] = "train"
-    augment: Annotated[training.AugmentConfig | None, Role.IDENTITY, Neutral()] = None
-    """only where no features are cached: cache_prefix=false, or everything is trained"""
-    precision: Annotated[training.Precision, Role.IDENTITY, Neutral()] = "float32"
     validation_per_class: Annotated[Count, Role.IDENTITY] = 20
     """images beside the n_per_class training images, whatever these are"""
     test_per_class: Annotated[Count, Role.IDENTITY] = 100

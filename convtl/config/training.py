@@ -6,7 +6,7 @@ from pydantic import Field, Strict
 from pydantic.dataclasses import dataclass
 
 from convtl.config import values
-from convtl.config.roles import Neutral
+from convtl.config.roles import Neutral, Role
 from convtl.config.values import STRICT, Count, Flag, Fraction, NonNegative, OpenShare, Share
 
 
@@ -67,6 +67,19 @@ class ScheduleConfig:
     """staircase: divided by 10 after 30, 60 and 90 % of a phase's updates (Kolesnikov et al. 2020)"""
     warmup: Fraction = 0.1
     """share of a phase's updates in which the rate rises from 0; not with constant"""
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class UpdateConfig:
+    """Keys of a study that say what an update of its nets is."""
+
+    batch_size: Annotated[Count, Field(le=65_536), Role.IDENTITY] = 32
+    optim: Annotated[OptimConfig, Role.IDENTITY] = OptimConfig()
+    schedule: Annotated[ScheduleConfig, Role.IDENTITY] = ScheduleConfig()
+    norm_mode: Annotated[NormMode, Role.IDENTITY, Neutral()] = "train"
+    augment: Annotated[AugmentConfig | None, Role.IDENTITY, Neutral()] = None
+    """only where no features are cached: cache_prefix=false, or everything is trained"""
+    precision: Annotated[Precision, Role.IDENTITY, Neutral()] = "float32"
 
 
 @dataclass(frozen=True, config=STRICT)
