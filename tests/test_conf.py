@@ -49,23 +49,18 @@ def test_every_folder_of_conf_is_a_group_or_a_registry() -> None:
     assert all(options(folder) for folder in FOLDERS)
 
 
-@pytest.mark.parametrize(
-    "path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF))
-)
-def test_every_file_is_used(path) -> None:
-    folder = path.parent.name
-    if path.parent == CONF:
-        content = compose([])
-    elif folder == "launcher":
-        assert path.stem in LAUNCHERS
-        content = compose([])
-    elif folder in REGISTRIES:
-        content = compose([])
-        assert path.stem in content[folder]
-    else:
-        sized = ["+experiment=principles"] if folder == "size" else []
-        content = compose([*sized, f"{folder}={path.stem}", "path=somewhere"])
+def test_every_entry_of_a_registry_and_every_launcher_is_there() -> None:
+    content = compose([])
+    for folder in REGISTRIES:
+        assert set(options(folder)) == set(content[folder])
+    assert {path.stem for path in (CONF / "hydra" / "launcher").iterdir()} <= set(LAUNCHERS)
     parse(content)
+
+
+@pytest.mark.parametrize(("group", "name"), named(*GROUPS))
+def test_every_option_of_a_group_composes(group: str, name: str) -> None:
+    sized = ["+experiment=principles"] if group == "size" else []
+    parse(compose([*sized, f"{group}={name}", "path=somewhere"]))
 
 
 def test_every_key_has_its_default_in_one_place() -> None:
@@ -135,7 +130,6 @@ LIMITS = "limits={replicates: 1,updates: 6,pretrain_updates: 6,images_per_class:
 """Blocks say for themselves what they are made of; limits cut them too."""
 TRIED = [name for name in options("experiment") if name not in ("vanishing_gradients", *PICTURES)]
 """Experiments of trials; probes of gradients have tests of their own."""
-LARGE = ("input_shift", "principles")
 MIXTURES = [name for name in options("domains") if name.startswith("mixture")]
 """Sources that are no targets."""
 
@@ -174,7 +168,7 @@ def test_every_optimiser_runs(name, tmp_path) -> None:
     one_done(tmp_path, [*tiny.WORDS, f"optim={name}", "lr=1e-3", "source=random"])
 
 
-@pytest.mark.parametrize("name", [name for name in options("domains") if name not in MIXTURES])
+@pytest.mark.parametrize("name", [name for name in tiny.named("domains") if name not in MIXTURES])
 def test_every_domain_is_a_target(name, tmp_path) -> None:
     one_done(tmp_path, [*CUT, "source=random", f"target={name}"])
 
@@ -220,10 +214,7 @@ def run_whole(out: Path, values: int, *words: str) -> None:
     assert {(row["status"], row["frozen_ok"]) for row in rows} == {("done", "True")}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.long) if name in LARGE else name for name in TRIED],
-)
+@pytest.mark.parametrize("name", ["finetune_depth", "finetune_options"])
 def test_every_block_of_an_experiment_runs(name, tmp_path) -> None:
     run_whole(tmp_path, 1, f"+experiment={name}")
 

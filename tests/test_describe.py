@@ -3,9 +3,8 @@
 import re
 
 import pytest
+import tiny
 from commands import Commands
-
-from convtl.entry import options
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def test_several_models_have_a_table_each(commands) -> None:
     assert re.findall(r"^(\w+), input", done.out, re.MULTILINE) == ["lenet5", "other"]
 
 
-@pytest.mark.parametrize("name", options("models"))
+@pytest.mark.parametrize("name", tiny.named("models"))
 def test_every_model_is_described(commands, name) -> None:
     """A line for each unit, of which the weighted ones are depths down to 1; sums below; nothing runs together."""
     done = commands.describe(f"model={name}")

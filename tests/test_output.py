@@ -35,16 +35,21 @@ def shell(script: str, folder: Path, **variables: str) -> subprocess.CompletedPr
     ("script", "code"),
     [
         ("PYTHON convtl.run --help | true", 0),
-        ("PYTHON convtl --help | true", 0),
-        ("PYTHON convtl.run --help >&-", 0),
         ("PYTHON convtl.run --help > /dev/full", 1),
-        ("PYTHON convtl.run nosuch=1 2>&-", 2),
         ("PYTHON convtl.run nosuch=1 2>/dev/full", 2),
-        ("PYTHON convtl.run out=~nosuch/x dry_run=true", 2),
-        ("mkdir gone; cd gone; rmdir ../gone; PYTHON convtl.run dry_run=true", 2),
         (f"PYTHON convtl.run out={'x' * 300}", 2),
-        ("PYTHON convtl.describe model=plain models.plain.hidden=100000", 2),
         ("PYTHON convtl nosuch", 2),
+        *(
+            pytest.param(script, code, marks=pytest.mark.slow)
+            for script, code in (
+                ("PYTHON convtl --help | true", 0),
+                ("PYTHON convtl.run --help >&-", 0),
+                ("PYTHON convtl.run nosuch=1 2>&-", 2),
+                ("PYTHON convtl.run out=~nosuch/x dry_run=true", 2),
+                ("mkdir gone; cd gone; rmdir ../gone; PYTHON convtl.run dry_run=true", 2),
+                ("PYTHON convtl.describe model=plain models.plain.hidden=100000", 2),
+            )
+        ),
     ],
 )
 def test_no_trouble_is_a_trace(tmp_path: Path, script: str, code: int) -> None:

@@ -128,6 +128,7 @@ CUT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["cifar10_split", pytest.param("glyphs_to_photos", marks=pytest.mark.long)]
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-THREADS = (1, 2, 8)
+THREADS = (1, 8)
 GRADIENT = """
 import hashlib
 import sys
@@ -71,4 +71,4 @@ def test_a_study_has_the_same_numbers_whatever_the_threads(tmp_path: Path) -> No
         with (out / "results.csv").open(newline="", encoding="utf-8") as file:
             rows = [{**row, "seconds": ""} for row in csv.DictReader(file)]
         tables.append(sorted(rows, key=lambda row: row["trial"]))
-    assert tables[0] == tables[1] == tables[2]
+    assert tables[0] == tables[1]

@@ -1,11 +1,16 @@
 """A study so small that it runs in a second once its programs are compiled; every test shares them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from convtl.cli import compose
 from convtl.config.parsing import parse
+from convtl.entry import options
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import Trial, expand
 from convtl.study.materials import Materials
@@ -48,8 +53,25 @@ MORE = (
 """A second target, and a source that is no script: for mixtures, and for rates from another target."""
 
 
+def named(folder: str) -> list[Any]:
+    """Names of a registry as parameters of a test: by default the first of each kind, the others slow."""
+    first: dict[str, str] = {}
+    for name, entry in compose([])[folder].items():
+        first.setdefault(entry["kind"], name)
+    assert set(options(folder)) == set(compose([])[folder])
+    return [
+        name if name in first.values() else pytest.param(name, marks=pytest.mark.slow)
+        for name in options(folder)
+    ]
+
+
 def content(*words: str) -> dict[str, Any]:
     """Plain data of the tiny study, changed by `words`."""
+    return deepcopy(_composed(Path.cwd(), words))
+
+
+@cache
+def _composed(folder: Path, words: Sequence[str]) -> dict[str, Any]:
     return compose([*WORDS, *words])
 
 

@@ -53,7 +53,13 @@ def _close(one: RunResult, other: RunResult, start: Any) -> None:
     assert _apart(one, other, start) < 1e-3
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow) if case in ("augmented", "in parts") else case
+        for case in CASES
+    ],
+)
 def test_a_batch_over_two_devices_is_that_of_one(case: str) -> None:
     runs = _runs(CASES[case], 2)
     one, both = (Trainer(CASES[case], _over("batch", count)) for count in (1, 2))

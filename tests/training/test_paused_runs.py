@@ -60,7 +60,13 @@ def _same(one: RunResult, other: RunResult) -> bool:
     return same_bits((one.variables, one.losses), (other.variables, other.losses))
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW = ("momentum", "decay and clipping", "accumulation", "head first")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES],
+)
 def test_a_paused_run_goes_on_bit_for_bit(case: str, tmp_path) -> None:
     trainer = Trainer(CASES[case])
     runs = _runs(CASES[case])
