@@ -71,7 +71,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class UpdateConfig:
-    """Keys of a study that say what an update of its nets is."""
+    """What an update is: keys of a study and of its pretraining, which reach the training step as they are."""
 
     batch_size: Annotated[Count, Field(le=65_536), Role.IDENTITY] = 32
     optim: Annotated[OptimConfig, Role.IDENTITY] = OptimConfig()
@@ -82,8 +82,8 @@ class UpdateConfig:
     precision: Annotated[Precision, Role.IDENTITY, Neutral()] = "float32"
 
 
-@dataclass(frozen=True, config=STRICT)
-class PretrainConfig:
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class PretrainConfig(UpdateConfig):
     """The recipe of every source net: the same for all sources, and apart from how nets are fine-tuned."""
 
     classes: Annotated[Count, Field(ge=2)] | None = None
@@ -91,9 +91,6 @@ class PretrainConfig:
     images_per_class: Count = 300
     updates: Count = 900
     lr: values.Positive = 3e-3
-    batch_size: Count = 32
-    optim: OptimConfig = OptimConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
 
 
 @dataclass(frozen=True, config=STRICT)

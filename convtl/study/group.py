@@ -62,19 +62,16 @@ def recipe_of(materials: Materials, trial: Trial) -> Recipe:
     """Recipe of a trial's programs; trials with equal recipes are trained together."""
     settings, network, plan = trial.settings, materials.network(trial), trial.plan
     start = plan.boundary if settings.cache_prefix and _worth_caching(network, plan.boundary) else 0
-    return Recipe(
+    recipe = Recipe.of(
+        settings,
         network=network,
         start=start,
         plan=plan,
-        optim=settings.optim,
-        schedule=settings.schedule,
-        batch_size=settings.batch_size,
         runs_per_device=settings.runs_per_device,
         steps_per_call=settings.steps_per_call,
-        norm_mode=settings.norm_mode,
-        augment=None if start else settings.augment,  # cached features are of images as they are
-        precision=settings.precision,
     )
+    # Cached features are of images as they are.
+    return replace(recipe, augment=None) if start else recipe
 
 
 def _worth_caching(network: Network, boundary: int) -> bool:

@@ -143,15 +143,13 @@ def ensure_sources(
 def _recipe(request: SourceRequest) -> Recipe:
     network, pretrain = request.network(), request.recipe
     try:
-        return Recipe(
+        return Recipe.of(
+            pretrain,
             network=network,
             start=0,
             plan=make_plan(
                 network, RegimeConfig("fine_tune"), len(network.weighted), pretrain.updates
             ),
-            optim=pretrain.optim,
-            schedule=pretrain.schedule,
-            batch_size=pretrain.batch_size,
             runs_per_device=request.runs_per_device,
             steps_per_call=request.steps_per_call,
         )

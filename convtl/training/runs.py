@@ -1,20 +1,14 @@
 """Training runs: recipe, input, state between two calls, result."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from convtl.config.training import (
-    AugmentConfig,
-    NormMode,
-    OptimConfig,
-    Precision,
-    ScheduleConfig,
-)
+from convtl.config.training import UpdateConfig
 from convtl.errors import UserError
 from convtl.models.lowering import on_cpu
 from convtl.models.network import Network, Variables
@@ -33,7 +27,7 @@ Batches = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(UpdateConfig):
     """Identity of the compiled programs of training runs.
 
     Attributes:
@@ -46,15 +40,15 @@ class Recipe:
     network: Network
     start: int
     plan: Plan
-    optim: OptimConfig
-    schedule: ScheduleConfig
-    batch_size: int
     runs_per_device: int
     steps_per_call: int
-    norm_mode: NormMode = "train"
-    augment: AugmentConfig | None = None
-    precision: Precision = "float32"
     vectorised: bool = False
+
+    @classmethod
+    def of(cls, config: UpdateConfig, **program: Any) -> "Recipe":
+        """Return the recipe of a study's updates, or of its pretraining's."""
+        update = {key.name: getattr(config, key.name) for key in fields(UpdateConfig)}
+        return cls(**update, **program)
 
     def __post_init__(self) -> None:
         if self.batch_size % self.optim.accumulate:

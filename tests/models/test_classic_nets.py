@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from convtl.config.models import ModelConfig
-from convtl.config.training import OptimConfig, RegimeConfig, ScheduleConfig
+from convtl.config.training import OptimConfig, RegimeConfig
 from convtl.errors import UserError
 from convtl.models.alexnet import AlexNetConfig
 from convtl.models.network import Network, Variables, weight_count
@@ -211,7 +211,7 @@ def test_an_update_moves_what_is_trained_and_nothing_else(name: str) -> None:
 
     @jax.jit
     def run(variables: Variables) -> Any:
-        given = Recipe(network, 0, plan, optim, ScheduleConfig(), 4, 1, 1)
+        given = Recipe(network, 0, plan, 1, 1, optim=optim, batch_size=4)
         step = Step(given, plan.phases[0])
         batch = Batch(images, jnp.arange(4))
         return step(variables, step.init(variables), jnp.float32(0.1), batch, jax.random.key(1))

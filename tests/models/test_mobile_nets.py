@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from convtl.config.models import ModelConfig
-from convtl.config.training import OptimConfig, RegimeConfig, ScheduleConfig
+from convtl.config.training import RegimeConfig
 from convtl.errors import UserError
 from convtl.models.convnext import ConvNeXtConfig
 from convtl.models.efficientnet import EfficientNetLiteConfig
@@ -190,11 +190,11 @@ def test_padding_matters_where_strides_meet_even_sizes() -> None:
 def test_a_step_of_training_leaves_the_frozen_units_alone(config: ModelConfig) -> None:
     network = build_network(config, (32, 32, 3), 4)
     plan = make_plan(network, RegimeConfig("fine_tune"), 3, 1)
-    phase, optim, start = plan.phases[0], OptimConfig(), plan.boundary - 1
+    phase, start = plan.phases[0], plan.boundary - 1
     drawn, labels = _drawn(network), jnp.arange(4)
     variables = {unit: drawn[unit] for unit in network.names[start:]}
     x = np.random.default_rng(5).normal(size=(4, *network.shape_before(start))).astype(np.float32)
-    step = Step(Recipe(network, start, plan, optim, ScheduleConfig(), 4, 1, 1), phase)
+    step = Step(Recipe(network, start, plan, 1, 1, batch_size=4), phase)
     after, _, loss = jax.jit(step)(
         variables, step.init(variables), jnp.float32(1e-3), Batch(x, labels)
     )

@@ -35,8 +35,7 @@ def recipe(model: str, depth: int | str, cached: bool = True) -> Recipe:
     depth = resolve_depth(network, depth)
     plan = make_plan(network, settings.regimes["fine_tune"], depth, 300)
     start = plan.boundary if cached else 0
-    optim, schedule = settings.optim, settings.schedule
-    return Recipe(network, start, plan, optim, schedule, settings.batch_size, RUNS, UPDATES)
+    return Recipe(network, start, plan, RUNS, UPDATES)
 
 
 def assert_lowers(function: Callable[..., Any], *arguments: Any, convolutions: bool) -> None:
