@@ -39,8 +39,7 @@ class MadeConfig:
 
     size: Count = 28  # side of the square images, pixels
     per_class: PerClass = PerClass()
-    channels: Annotated[Literal[1, 3], Neutral()] = 1
-    """3: the grey image three times, for nets that take colours"""
+    channels: Annotated[Literal[1, 3], Neutral()] = 1  # 3: grey three times, for nets of colours
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -52,10 +51,8 @@ class TypedScriptConfig(MadeConfig):
     faces: Names = tuple(
         f"DejaVu Sans{style}" for style in ("", " Bold", " Oblique", " Bold Oblique")
     )
-    letters: Text | None = None
-    """only these characters of the script; null takes all that every face can draw"""
-    lookalike: Fraction = 0.9
-    """letters whose size-normalised glyphs correlate at least this much are one class"""
+    letters: Text | None = None  # only these of the script; null takes all that every face can draw
+    lookalike: Fraction = 0.9  # letters whose glyphs correlate at least this much are one class
     jitter: Jitter = Jitter()
 
 

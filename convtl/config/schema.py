@@ -130,19 +130,15 @@ class Config(training.UpdateConfig):
     n_transferred: Annotated[Count | None, Role.IDENTITY] = None
     """with upper_init fresh: this many of the lowest weighted units come from the source, trained or not"""
     shift: Annotated[training.ShiftConfig, Role.IDENTITY] = training.ShiftConfig()
-    validation_per_class: Annotated[Count, Role.IDENTITY] = 20
-    """images beside the n_per_class training images, whatever these are"""
+    validation_per_class: Annotated[Count, Role.IDENTITY] = 20  # beside the training images
     test_per_class: Annotated[Count, Role.IDENTITY] = 100
     pretrain: Annotated[training.PretrainConfig, Role.IDENTITY] = training.PretrainConfig()
     cache_prefix: Annotated[Flag, Role.IDENTITY] = True
-    runs_per_device: Annotated[Count, Field(le=1_024), Role.IDENTITY] = 4
-    """training runs that travel together on each device"""
-    steps_per_call: Annotated[Count, Role.IDENTITY] = 50
-    """updates in one call of a compiled program"""
+    runs_per_device: Annotated[Count, Field(le=1_024), Role.IDENTITY] = 4  # trained together
+    steps_per_call: Annotated[Count, Role.IDENTITY] = 50  # updates in one call of a program
     # around the trials
     study: Annotated[Name | None, Role.RUNTIME] = None
-    question: Annotated[Text | None, Role.RUNTIME] = None
-    """what the study asks, in a sentence for its report"""
+    question: Annotated[Text | None, Role.RUNTIME] = None  # that the study asks, for its report
     claims: Annotated[tuple[ClaimConfig, ...], Role.RUNTIME] = ()
     scorecard: Annotated[tuple[Text, ...], Role.RUNTIME] = ()
     """names of the principles (`analysis/declared`) whose declared claims are judged"""
@@ -154,11 +150,9 @@ class Config(training.UpdateConfig):
     save: Annotated[Literal["none", "best"], Role.RUNTIME] = "none"
     worker: Annotated[Natural | None, Role.RUNTIME] = None
     """one of several processes that share the work by their locks; with -m a job for each of its values"""
-    out: Annotated[Text | None, Role.RUNTIME] = None
-    """null: outputs/<study>, outputs/trials without an experiment"""
+    out: Annotated[Text | None, Role.RUNTIME] = None  # null: outputs/<study>, or outputs/trials
     cache: Annotated[Text | None, Role.RUNTIME] = None  # null: the user's cache folder
-    path: Annotated[Text | None, Role.RUNTIME] = None
-    """a folder of pictures, for experiments on the user's own"""
+    path: Annotated[Text | None, Role.RUNTIME] = None  # a folder of the user's own pictures
     data: Annotated[DataConfig, Role.RUNTIME] = DataConfig()
     devices: Annotated[DevicesConfig, BeforeValidator(_devices), Role.RUNTIME] = DevicesConfig()
     """a number, `trials`, `batch`, or both as count and split"""
