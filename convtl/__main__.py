@@ -4,11 +4,10 @@
 For completion in bash: eval "$(convtl completion)"
 """
 
-import re
 import sys
 from importlib import import_module
 
-from convtl.entry import GROUPS, command, conf_folders, options
+from convtl.entry import GROUPS, command, options
 from convtl.errors import unknown_name
 
 COMMANDS = ("run", "report", "describe", "predict", "cache")
@@ -42,7 +41,9 @@ def completions(line: str) -> list[str]:
         group = key.lstrip("+")
         choices = options(_NAMED.get(group, group)) if group in (*_NAMED, *GROUPS) else []
     else:
-        keys = re.findall(r"^(\w+):", (conf_folders()[0] / "config.yaml").read_text(), re.MULTILINE)
+        from convtl.config.schema import REGISTRIES, ROLES  # takes longer than the rest
+
+        keys = ROLES.keys() - REGISTRIES
         choices = [f"{name}=" for name in (*keys, *GROUPS, "+experiment")]
     start = value if equals else words[-1]
     return sorted({choice for choice in choices if choice.startswith(start)})
