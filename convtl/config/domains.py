@@ -109,8 +109,6 @@ class PicturesConfig:
     crop: Annotated[Share, Neutral()] = 1.0
     """share of the short side that the centre crop takes: the short side is resized to size / crop"""
     interpolation: Annotated[Literal["bilinear", "bicubic"], Neutral()] = "bilinear"
-    broken: Annotated[Literal["skip", "error"], Neutral()] = "skip"
-    """what becomes of pictures that cannot be read or are decompression bombs: named and left out, or an error"""
     per_class: Annotated[Caps, Neutral()] = Caps()
 
 
@@ -118,7 +116,7 @@ class PicturesConfig:
 class TfdsConfig(PicturesConfig):
     """Any classification data set of TensorFlow Datasets that is prepared as array_record.
 
-    Where a data set has no feature `image_key` or `label_key`, its only feature of that type is taken.
+    `image_key` and `label_key` name the features that hold image and class.
     """
 
     kind: Literal["tfds"] = "tfds"

@@ -23,8 +23,6 @@ class DataConfig:
     """What reading pictures may cost; changes no image."""
 
     memory_gb: values.Positive = 4.0  # that decoding may take, 10^9 bytes
-    workers: Count | None = None
-    """threads that decode; null takes one for each core where there is enough to do"""
 
 
 @dataclass(frozen=True, config=STRICT)

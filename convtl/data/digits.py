@@ -4,16 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from convtl import keys
 from convtl.config.domains import DigitsConfig
 from convtl.config.roles import dump
-from convtl.data.splits import (
-    Domain,
-    Store,
-    save_split,
-    stratified_parts,
-)
+from convtl.data.splits import Domain, Store, save_split, stratified_parts
 
 VERSION = 1
 """Raised whenever code changes the images or who goes where."""
@@ -30,19 +26,16 @@ def load(config: DigitsConfig, store: Store) -> Domain:
     """Return the digits, enlarged, in splits that are stratified by class."""
 
     def build(folder: Path) -> None:
-        from PIL import Image
         from sklearn import datasets
 
-        raw = datasets.load_digits()
-        extent = (config.size, config.size)
-        small = np.rint(raw.images * (255 / 16)).astype(np.uint8)
-        pictures = (
+        raw, extent = datasets.load_digits(), (config.size, config.size)
+        small = (np.rint(image * (255 / 16)).astype(np.uint8) for image in raw.images)
+        large = [
             Image.fromarray(image).resize(extent, Image.Resampling.BILINEAR) for image in small
-        )
-        images = np.stack([np.asarray(picture) for picture in pictures])[..., None]
-        labels = raw.target.astype(np.int32)
+        ]
+        images, labels = np.stack([np.asarray(image)[..., None] for image in large]), raw.target
         parts = stratified_parts(labels, _SHARES, keys.generator(0, "digits", VERSION))
         for split, part in parts.items():
             save_split(folder, split, images[part], (*extent, 1), labels[part])
 
-    return store.decoded(tuple(str(digit) for digit in range(10)), build)
+    return store.decoded(tuple("0123456789"), build)

@@ -3,10 +3,7 @@
 A kind is a module with `identity(config)`, all that determines its images, and `load(config, store)`.
 """
 
-import functools
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,8 +21,8 @@ from convtl.config.domains import (
 )
 from convtl.config.schema import DataConfig
 from convtl.data import digits, folder, noise, patches, tfds, typed_script
-from convtl.data.splits import Domain, Split, Store
-from convtl.errors import StorageError, UserError
+from convtl.data.splits import Domain, Store, named
+from convtl.errors import UserError
 from convtl.storage.cache import Cache
 
 KINDS: Mapping[type, ModuleType] = {
@@ -40,10 +37,7 @@ KINDS: Mapping[type, ModuleType] = {
 
 def _kind(config: DomainConfig) -> ModuleType:
     if isinstance(config, MixtureConfig):
-        raise UserError(
-            f"kind: 'mixture' (of '{config.near}' and '{config.far}') has classes only beside a target; "
-            "accepted: as source"
-        )
+        raise UserError("kind: 'mixture' has classes only beside a target; accepted: as source")
     return KINDS[type(config)]
 
 
@@ -51,7 +45,7 @@ def identity(config: DomainConfig) -> dict[str, Any]:
     """Return plain content that determines a domain's images; it holds no path of this machine.
 
     Raises:
-      UserError: the domain's data cannot be found or are not understood.
+      UserError: the data cannot be found or used; the message names the key.
     """
     content: dict[str, Any] = _kind(config).identity(config)
     return content
@@ -70,38 +64,16 @@ def load_domain(
     for, pictures are decoded now; either way they are kept in the cache and memory-mapped from then on.
 
     Args:
-      name: used in messages only.
-      config: what the name stands for.
-      cache_dir: where images are kept; created when first needed.
       say: takes a line now and then while images are drawn or decoded.
       data: what decoding may cost; changes no image.
-
-    Raises:
-      UserError: the data cannot be found or used; the message names the key.
     """
     cache = Cache(cache_dir, say) if say else Cache(cache_dir)
-    with _named(name):
+    memory = (data or DataConfig()).memory_gb * 1e9
+    with named(name):
         digest = keys.digest(identity(config))
-        store = Store(name, config, digest, cache, say or (lambda line: None), data or DataConfig())
+        store = Store(name, config, digest, cache, say or (lambda line: None), memory)
         domain: Domain = _kind(config).load(config, store)
-
-    @functools.cache
-    def load() -> Mapping[str, Split]:
-        with _named(name):
-            return domain.load()
-
-    return replace(domain, load=load)
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Put the key of the domain in front of an error about it."""
-    try:
-        yield
-    except StorageError:  # about the cache
-        raise
-    except UserError as error:
-        raise UserError(f"domains.{name}.{error}") from None
+    return domain
 
 
 def eligible_classes(source: Domain, target: Domain) -> tuple[int, ...]:
@@ -111,32 +83,24 @@ def eligible_classes(source: Domain, target: Domain) -> tuple[int, ...]:
     patches by their photographs (what is a test region at one scale is in a training region at another),
     noise by its spectra. Of any other source all classes are eligible. Deterministic; loads no image.
     """
-    match source.config, target.config:
-        case TypedScriptConfig(), TypedScriptConfig():
-            return typed_script.unlike_letters(source.config, target.config)
-        case (PatchesConfig(), PatchesConfig()) | (NoiseConfig(), NoiseConfig()):
-            names = enumerate(source.class_names)
-            return tuple(index for index, name in names if name not in target.class_names)
-        case _:
-            return tuple(range(len(source.class_names)))
+    ours, theirs = source.config, target.config
+    if isinstance(ours, TypedScriptConfig) and isinstance(theirs, TypedScriptConfig):
+        return typed_script.unlike_letters(ours, theirs)
+    same = type(ours) is type(theirs) and isinstance(ours, PatchesConfig | NoiseConfig)
+    names = enumerate(source.class_names)
+    return tuple(index for index, name in names if not (same and name in target.class_names))
 
 
 def largest_class(config: DomainConfig) -> int:
     """Return the training images of the largest class, without opening one: what `n_per_class=all` stands for.
 
-    Of a folder, files are counted that may be pictures by their names; a class that turns out to have fewer
-    gives what it has.
-
     Raises:
       UserError: the kind of domain does not say before its images are decoded; or as `folder.scan`.
     """
-    match config:
-        case ImageFolderConfig():
-            return folder.largest_class(config)
-        case TypedScriptConfig() | PatchesConfig() | NoiseConfig():
-            return config.per_class.train
-        case _:
-            raise UserError(
-                f"n_per_class: got 'all' with a target of kind {config.kind}; accepted: numbers, or a "
-                "folder of pictures as target"
-            )
+    if isinstance(config, ImageFolderConfig):
+        return folder.largest_class(config)
+    if isinstance(config, TypedScriptConfig | PatchesConfig | NoiseConfig):
+        return config.per_class.train
+    raise UserError(
+        f"n_per_class: got 'all' with a target of kind {config.kind}; accepted: numbers, or a folder as target"
+    )

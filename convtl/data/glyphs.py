@@ -6,12 +6,12 @@ point and would draw the same placeholder box for all.
 
 import functools
 import hashlib
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from convtl.errors import UserError, unknown_name
@@ -35,7 +35,7 @@ def face_files() -> dict[str, Path]:
 
     files: dict[str, Path] = {}
     for path in sorted((Path(matplotlib.get_data_path()) / "fonts" / "ttf").glob("*.ttf")):
-        font = _open(path)
+        font = _font(path)
         if not font.family_name.startswith("Last Resort"):
             style = "" if font.style_name in ("Book", "Regular") else f" {font.style_name}"
             files[f"{font.family_name}{style}"] = path
@@ -43,32 +43,24 @@ def face_files() -> dict[str, Path]:
 
 
 @functools.cache
-def _open(path: Path):  # type: ignore[no-untyped-def]  # FT2Font is typed only in newer matplotlib
+def _font(path: Path):  # type: ignore[no-untyped-def]  # FT2Font is typed only in newer matplotlib
     from matplotlib.ft2font import FT2Font
 
     return FT2Font(str(path))
 
 
-def _face_file(face: str) -> Path:
-    if face not in face_files():
-        raise unknown_name("faces", face, face_files())
-    return face_files()[face]
-
-
 @functools.cache
 def face_digest(face: str) -> str:
     """Return the hex digest of a face's font file."""
-    return hashlib.sha256(_face_file(face).read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(face_files()[face].read_bytes()).hexdigest()[:16]
 
 
 @functools.cache
 def coverage(face: str) -> frozenset[int]:
-    """Return the code points for which the face itself holds a glyph.
-
-    Raises:
-      UserError: there is no such face among the bundled ones.
-    """
-    return frozenset(_open(_face_file(face)).get_charmap())
+    """Return the code points for which a face holds a glyph; a UserError where there is no such face."""
+    if face not in face_files():
+        raise unknown_name("faces", face, face_files())
+    return frozenset(_font(face_files()[face]).get_charmap())
 
 
 @functools.cache
@@ -81,22 +73,18 @@ def _bitmap(letter: str, face: str, pixels: float) -> UInt8[np.ndarray, "height 
     """Return the ink (0-255, area coverage) of a letter, cropped to its bounding box; `pixels` an em."""
     from matplotlib.ft2font import LoadFlags
 
-    shown = f"letters: got {letter!r} (U+{ord(letter):04X})"
-    if ord(letter) not in coverage(face):
-        raise UserError(
-            f"{shown}, for which the face '{face}' has no glyph; accepted: characters that it has"
-        )
-    font = _open(_face_file(face))
-    font.set_size(pixels, 72)  # points at 72 dots an inch are pixels
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a missing glyph is only a warning in matplotlib
+    ink = np.zeros((1, 1), np.uint8)
+    if ord(letter) in coverage(face):
+        font = _font(face_files()[face])
+        font.set_size(pixels, 72)  # points at 72 dots an inch are pixels
         font.set_text(letter, 0.0, flags=LoadFlags.NO_HINTING)
-    font.draw_glyphs_to_bitmap(antialiased=True)
-    ink = np.asarray(font.get_image())
+        font.draw_glyphs_to_bitmap(antialiased=True)
+        ink = np.asarray(font.get_image())
     rows, columns = np.nonzero(ink.any(axis=1))[0], np.nonzero(ink.any(axis=0))[0]
     if not rows.size:
         raise UserError(
-            f"{shown}, which has no ink in the face '{face}'; accepted: characters with ink"
+            f"letters: got {letter!r} (U+{ord(letter):04X}), which has no ink in the face '{face}'; accepted: "
+            "characters with ink"
         )
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
@@ -112,9 +100,8 @@ def _centred(ink: UInt8[np.ndarray, "height width"], side: int) -> UInt8[np.ndar
 def reference(letter: str, face: str, size: int) -> Float[np.ndarray, "side side"]:
     """Return a letter at `OVERSAMPLING` times the resolution of a `size` x `size` image, ready to be sampled.
 
-    All letters of a face keep their sizes relative to its capitals (small letters stay small); each is
-    centred by its bounding box. Each value is the ink (0 to 1) averaged over one image pixel around it, so
-    reading it at the centre of a pixel is area-correct antialiasing; the border is empty.
+    All letters of a face keep their sizes relative to its capitals; each is centred by its bounding box. A value is
+    the ink (0 to 1) averaged over one image pixel around it: area-correct antialiasing. The border is empty.
     """
     pixels = _CAPITAL_SHARE * size * OVERSAMPLING / _capital_height(face)
     ink = _bitmap(letter, face, pixels)
@@ -128,42 +115,36 @@ def reference(letter: str, face: str, size: int) -> Float[np.ndarray, "side side
 
 @functools.cache
 def shape_vector(letter: str, face: str) -> Float[np.ndarray, "pixels"]:
-    """Return a letter's shape whatever its size, as a vector of mean 0 and norm 1.
+    """Return a letter's shape whatever its size, as a vector of mean 0 and norm 1; zeros where it has none.
 
     The bounding box is scaled, keeping its proportions, until its longer side fills a common square. The
     product of two such vectors is the Pearson correlation of the size-normalised glyphs.
     """
-    from PIL import Image
-
+    if ord(letter) not in coverage(face):
+        return np.zeros(_COMPARED**2, np.float32)
     ink = _bitmap(letter, face, _FINE)
     square = Image.fromarray(_centred(ink, max(ink.shape)))
     reduced = square.resize((_COMPARED, _COMPARED), Image.Resampling.BOX)
     shape = np.asarray(reduced, np.float32).ravel()
     shape = shape - shape.mean()
     norm = float(np.linalg.norm(shape))
-    # A letter that is nothing but its bounding box has no shape; it is like no other.
-    return shape / norm if norm else shape
+    return shape / norm if norm else shape  # some are nothing but their bounding box
 
 
 def similarity(
     letters: Sequence[str], others: Sequence[str], faces: Iterable[str]
 ) -> Float[np.ndarray, "letters others"]:
-    """Return the size-normalised correlation of glyphs, the largest over the faces.
+    """Return the size-normalised correlation of glyphs, the largest over the faces, at least 0.
 
-    Letters are compared in one and the same face, so that fonts do not hide that two letters are alike;
-    pairs of which a face does not have both are passed over in it (-1 if no face has both).
+    Letters are compared in one and the same face, so that fonts do not hide that two letters are alike.
     """
-    best = np.full((len(letters), len(others)), -1.0, np.float32)
+    best = np.zeros((len(letters), len(others)), np.float32)
     for face in faces:
         rows, columns = (
-            [index for index, letter in enumerate(side) if ord(letter) in coverage(face)]
+            np.array([shape_vector(letter, face) for letter in side]).reshape(-1, _COMPARED**2)
             for side in (letters, others)
         )
-        if rows and columns:
-            left = np.stack([shape_vector(letters[index], face) for index in rows])
-            right = np.stack([shape_vector(others[index], face) for index in columns])
-            here = np.ix_(rows, columns)
-            best[here] = np.maximum(best[here], left @ right.T)
+        best = np.maximum(best, rows @ columns.T)
     return best
 
 
@@ -171,7 +152,7 @@ def distinct(letters: Sequence[str], faces: Sequence[str], lookalike: float) -> 
     """Return the letters of which no two look alike: of those that do, the first."""
     similar = similarity(letters, letters, faces) >= lookalike
     chosen: list[int] = []
-    for index in range(len(letters)):
-        if not similar[index, chosen].any():
+    for index, row in enumerate(similar):
+        if not row[chosen].any():
             chosen.append(index)
     return tuple(letters[index] for index in chosen)

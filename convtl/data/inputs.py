@@ -1,6 +1,6 @@
 """What a network is fed: normalised images, big ones read when indexed, and the batches of each update."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,56 +50,30 @@ def normalised(
     return standardise(images) if how is None else how(images)
 
 
-class LazyImages:
-    """Images that are normalised when they are indexed, so that a subset is never in memory as a whole.
+class LazyRows:
+    """Images or features, float32, that are read or made when they are indexed, never as a whole.
 
-    Args:
-      pixels: positions -> images (uint8).
-      positions: of the images, in order.
-      shape: of one image.
-      how: see `normalised`.
+    `read` takes positions (n,) and returns rows (n, *shape); `positions` are those of the rows, in order.
     """
 
-    dtype = np.dtype(np.float32)
-
     def __init__(
-        self,
-        pixels: Callable[[np.ndarray], np.ndarray],
-        positions: np.ndarray,
-        shape: tuple[int, ...],
-        how: Normalisation | None,
+        self, read: Callable[[np.ndarray], np.ndarray], positions: np.ndarray, shape: Sequence[int]
     ) -> None:
-        self._pixels, self._positions, self._how = pixels, positions, how
+        self._read, self._positions = read, positions
         self.shape = (len(positions), *shape)
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def first(self, count: int) -> "LazyImages":
+    def first(self, count: int) -> "LazyRows":
         """Return the first `count` of them."""
-        return LazyImages(self._pixels, self._positions[:count], self.shape[1:], self._how)
+        return LazyRows(self._read, self._positions[:count], self.shape[1:])
 
     def __getitem__(self, chosen: Any) -> np.ndarray:
-        """Return (*places, height, width, channels) float32 at a slice or an array of places."""
+        """Return (*places, ...) at a slice or an array of places."""
         positions = self._positions[chosen]
-        flat = np.atleast_1d(positions).reshape(-1)
-        images = normalised(self._pixels(flat), self._how)
-        return images.reshape(*np.shape(positions), *self.shape[1:])
-
-
-class Gathered:
-    """Rows of an array on disk, read when they are indexed; `positions` are the rows, in order."""
-
-    def __init__(self, rows: np.ndarray, positions: np.ndarray) -> None:
-        self._rows, self._positions = rows, positions
-        self.shape, self.dtype = (len(positions), *rows.shape[1:]), rows.dtype
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, chosen: Any) -> np.ndarray:
-        """Return rows at a slice or an array of places of any shape."""
-        return np.asarray(self._rows[self._positions[chosen]])
+        rows = np.asarray(self._read(np.atleast_1d(positions).reshape(-1)))
+        return rows.reshape(*np.shape(positions), *self.shape[1:])
 
 
 def batch_indices(
@@ -107,12 +81,9 @@ def batch_indices(
 ) -> Int32[np.ndarray, "updates batch"]:
     """Return positions into a subset of `n` images for the updates start, ..., stop - 1.
 
-    A pure function of the stream and the update. Epoch e visits the images in the order drawn from
-    (*stream, "epoch", e); batches run on from one epoch into the next, so that nothing is dropped and a
-    subset may be smaller than a batch.
+    Epoch e visits the images in the order drawn from (*stream, "epoch", e); batches run on from one epoch into
+    the next, so that nothing is dropped and a subset may be smaller than a batch.
     """
-    if n < 1 or batch_size < 1 or not 0 <= start <= stop:
-        raise ValueError(f"no batches of {batch_size} of {n} images for updates {start} to {stop}")
     first, last = start * batch_size, stop * batch_size
     epochs = range(first // n, -(-last // n))
     orders = [keys.generator(seed, *stream, "epoch", epoch).permutation(n) for epoch in epochs]

@@ -2,8 +2,7 @@
 
 A class is a spectrum: amplitudes that fall as 1/f, as in photographs (Field 1987), with a bump at one
 wavelength and orientation on top. An image is a stationary Gaussian field of that spectrum: all phases are
-random, so that two images of a class share nothing but their spectrum. White noise is added, of a strength
-that is calibrated so that the classes are as hard to learn as letters (see `NoiseConfig`).
+random. White noise is added, calibrated so that the classes are as hard to learn as letters (`NoiseConfig`).
 
 Every (class, split) has streams of its own, read in the order of the images.
 """
@@ -20,16 +19,12 @@ from convtl.data.splits import Domain, Drawn, Store
 
 VERSION = 1
 """Raised whenever code changes the pixels."""
-WAVELENGTHS = (14.0, 9.0, 6.0, 4.0)
-"""of the bumps, in pixels"""
-ANGLES = (0, 30, 60, 90, 120, 150)
-"""directions in which the bumps' waves run, in degrees"""
 CLASSES = {
     f"{wavelength:g} px, {angle}°": (wavelength, angle)
-    for wavelength in WAVELENGTHS
-    for angle in ANGLES
+    for wavelength in (14.0, 9.0, 6.0, 4.0)
+    for angle in (0, 30, 60, 90, 120, 150)
 }
-"""Class name -> wavelength and direction of its bump."""
+"""Class name -> wavelength (pixels) and direction (degrees) of its bump."""
 
 _BUMP_SHARE = 0.6
 """Share of the bump in a field's variance; the rest is the 1/f background."""
@@ -84,9 +79,7 @@ def amplitude(size: int, wavelength: float, angle: float) -> Float[np.ndarray, "
 def _variance(power: Float[np.ndarray, "rows half"], side: int) -> float:
     """Return the variance of white noise of variance 1 filtered to this power."""
     twice = np.full(side // 2 + 1, 2.0)  # columns that stand for their mirror images too
-    twice[0] = 1
-    if side % 2 == 0:
-        twice[-1] = 1
+    twice[[0, -1]] = 1
     return float((power * twice).sum() / side**2)
 
 

@@ -1,28 +1,23 @@
 """Kind `patches`: cut from the photographs inside scikit-image's wheel; nothing is downloaded.
 
-A class is one photograph, grey. Excluded are `text`, `page` and `logo` (printed letters), the
-`motorcycle` pair (one scene twice), drawings and charts (`phantom`, `horse`, the chessboards, `color`),
-`clock_motion` (printed numerals), `microaneurysms` (a detail of the same kind of scene as `retina`) and the
-stacks. Fewer than twelve of the photographs that remain are pure textures (`brick`, `grass`, `gravel`), so
-both collections hold all of them and differ in scale:
-
-- `textures`: at full resolution (short side at most 512 pixels): a patch shows texture, no object;
-- `photographs`: short side 288 pixels: a patch shows a part of a scene.
+A class is one photograph, grey: all but letters and numerals (`text`, `page`, `logo`, `clock_motion`), drawings,
+charts and stacks, and a second picture of a scene (`motorcycle_*`, `microaneurysms`). Both collections hold
+all of them: `textures` at full resolution (short side at most 512 pixels: texture, no object), `photographs`
+with a short side of 288 pixels (a part of a scene).
 
 A photograph is divided into cells, spread over all of it and a patch apart; each cell belongs to one split,
-so that no pixel is in two splits and all splits see all parts of the scene. Patches with hardly any
-contrast (empty sky, black space) are drawn again: standardised, they would be nothing but amplified
-compression noise.
+so that no pixel is in two splits. Patches with hardly any contrast are drawn again: standardised, they would
+be amplified compression noise.
 """
 
 import functools
 import itertools
 from importlib import resources
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from convtl import keys
 from convtl.config.domains import PatchesConfig
@@ -44,9 +39,8 @@ _PATCHES_ALONG = 8
 """Patches along a side that has room for three cells and the gaps between them."""
 _CONTRAST = 4.0
 """Smallest standard deviation of a patch, in grey levels (of 255)."""
-_CANDIDATES = 256
-"""Positions drawn at a time."""
-_ATTEMPTS = 400
+_CANDIDATES, _ATTEMPTS = 256, 400
+"""Positions drawn at a time, and how often."""
 
 
 def identity(config: PatchesConfig) -> dict[str, Any]:
@@ -67,10 +61,7 @@ def load(config: PatchesConfig, store: Store) -> Domain:
         greys = [_grey(file, _SHORT_SIDE[collection]) for file in PHOTOGRAPHS.values()]
         largest = min(min(grey.shape) for grey in greys) // _PATCHES_ALONG
         if size > largest:
-            raise UserError(
-                f"size: got {size}; accepted: at most {largest} pixels, which is what the smallest of the "
-                f"photographs of '{collection}' has room for in three splits"
-            )
+            raise UserError(f"size: got {size}; accepted: at most {largest} pixels")
         return greys
 
     def draw(index: int, split: str, count: int) -> Drawn:
@@ -83,11 +74,8 @@ def load(config: PatchesConfig, store: Store) -> Domain:
 
 def _grey(file: str, short_side: int) -> UInt8[np.ndarray, "rows columns"]:
     """Return a photograph, reduced (never enlarged) to a short side."""
-    from PIL import Image
-
-    encoded = (resources.files("skimage.data") / file).read_bytes()
-    with Image.open(BytesIO(encoded)) as opened:
-        picture = opened.convert("L")
+    with (resources.files("skimage.data") / file).open("rb") as encoded:
+        picture = Image.open(encoded).convert("L")
     factor = min(1.0, short_side / min(picture.size))
     extent = (round(picture.width * factor), round(picture.height * factor))
     return np.asarray(picture.resize(extent, Image.Resampling.LANCZOS))
@@ -96,8 +84,7 @@ def _grey(file: str, short_side: int) -> UInt8[np.ndarray, "rows columns"]:
 def cells(shape: tuple[int, ...], size: int) -> dict[str, list[tuple[int, int, int, int]]]:
     """Return the cells of each split: first row, last row, first column, last column (last ones exclusive).
 
-    A cell is at least two patches wide and high; between two cells there is at least a patch. A patch is at
-    most an eighth of either side.
+    A cell is at least two patches wide and high; between two cells there is at least a patch.
     """
     rows, columns = (_cuts(extent, size) for extent in shape)
     by_split: dict[str, list[tuple[int, int, int, int]]] = {split: [] for split in SPLITS}
@@ -125,19 +112,16 @@ def _patches(
     windows = np.lib.stride_tricks.sliding_window_view(photograph, (size, size))
     borders = np.array(places)
     low, high = borders[:, [0, 2]], borders[:, [1, 3]] - size + 1
-    images, strata = [np.empty((0, size, size), np.uint8)], [np.empty(0, np.int32)]
+    images, strata = list[np.ndarray](), list[np.ndarray]()
     for _ in range(_ATTEMPTS):
-        if sum(map(len, strata)) >= count:
-            break
         cell = rng.integers(0, len(places), _CANDIDATES)
         at = rng.integers(low[cell], high[cell])
         candidates = windows[at[:, 0], at[:, 1]]
         suitable = candidates.std(axis=(1, 2)) >= _CONTRAST
         images.append(candidates[suitable])
         strata.append(cell[suitable].astype(np.int32))
-    if sum(map(len, strata)) < count:
-        raise UserError(
-            f"size: got {size}, at which a photograph has fewer than {count:,} patches with any contrast among "
-            f"{_ATTEMPTS * _CANDIDATES:,}; accepted: larger patches, or fewer a class (per_class)"
-        )
-    return np.concatenate(images)[:count], np.concatenate(strata)[:count]
+        if sum(map(len, strata)) >= count:
+            return np.concatenate(images)[:count], np.concatenate(strata)[:count]
+    raise UserError(
+        f"size: got {size}, at which too few patches have any contrast; accepted: larger patches, or fewer a class"
+    )

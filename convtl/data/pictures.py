@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -31,8 +31,10 @@ _ROWS = 256
 """Rows of deep grey levels that are converted at a time."""
 
 Levels = tuple[float, float]
-"""grey levels of black and white"""
-NO_PICTURE, UNREAD = "no picture", "broken (no format that can be read)"
+"""Grey levels of black and white."""
+Extremes = tuple[float, float, bool, bool]
+"""Lowest and highest grey level; whether all are 8 bits written with 16; whether they are floats."""
+NO_PICTURE = "no picture that can be read"
 
 
 def _suffixes(words: str) -> frozenset[str]:
@@ -40,8 +42,8 @@ def _suffixes(words: str) -> frozenset[str]:
 
 
 _SOMETIMES_READ = _suffixes("avif avifs heic heif hif jxl")
-"""Pictures that only some builds of Pillow read; a wrong suffix is common among them, so they are tried."""
-_RAW = _suffixes(
+"""Pictures that only some builds of Pillow read; with a wrong suffix others, so they are tried."""
+RAW = _suffixes(
     "3fr arw cr2 cr3 crw dcr dng erf kdc mef mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
 )
 """Raw data of cameras; Pillow takes some of it for TIFF and would show the thumbnail in it."""
@@ -50,73 +52,42 @@ _NO_PICTURES = _suffixes(
     "pkl ppt pptx py rar rtf sh tar toml tsv txt url wav xls xlsx xml xmp yaml yml zip"
 )
 """What often lies beside pictures. A file with a suffix that nobody knows, or with none, may be one."""
-_NEVER_DEEP = _suffixes("jpg jpeg jpe jfif gif webp bmp")
-"""Formats of at most 8 bits."""
+NEVER_DEEP = _suffixes("jpg jpeg jpe jfif gif webp bmp") | RAW | _NO_PICTURES
+"""Formats that hold no grey levels of more than 8 bits, by name."""
 
 
-def may_be_a_picture(name: str) -> bool:
-    """Return whether the name of a file leaves a chance that it is a picture."""
-    return _suffix(name) not in _NO_PICTURES
+def suffix(name: str) -> str:
+    """Return the suffix of a file's name, in small letters."""
+    return PurePath(name).suffix.lower()
 
 
 def is_picture(name: str) -> bool:
     """Return whether the name is that of a picture in a format that Pillow reads."""
     Image.init()
-    return Image.registered_extensions().get(_suffix(name)) in Image.OPEN
+    return Image.registered_extensions().get(suffix(name)) in Image.OPEN
 
 
-def is_raw(name: str) -> bool:
-    """Return whether the name is that of raw data of a camera."""
-    return _suffix(name) in _RAW
-
-
-def may_be_deep(name: str) -> bool:
-    """Return whether the format, by its name, can hold grey levels of more than 8 bits."""
-    return _suffix(name) not in _NEVER_DEEP | _RAW | _NO_PICTURES
-
-
-def unread_format(name: str) -> str | None:
-    """Return the suffix of a picture in a format that is not read here; None for all other files."""
-    unread = is_raw(name) or (_suffix(name) in _SOMETIMES_READ and not is_picture(name))
-    return _suffix(name) if unread else None
-
-
-def unread_reason(name: str) -> str:
-    """Return what to say of a file that Pillow does not identify."""
-    if suffix := unread_format(name):
-        return f"{suffix} files cannot be read, convert to JPEG or PNG"
-    return UNREAD if is_picture(name) else NO_PICTURE
-
-
-def _suffix(name: str) -> str:
-    return PurePath(name).suffix.lower()
+def name_fault(name: str) -> str | None:
+    """Return why a file cannot be read, as far as its name says; None where it may be a picture."""
+    form = suffix(name)
+    if form in RAW or (form in _SOMETIMES_READ and not is_picture(name)):
+        return f"{form} files cannot be read, convert to JPEG or PNG"
+    return NO_PICTURE if form in _NO_PICTURES else None
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How pictures become images.
-
-    Attributes:
-      size: side of the square image, pixels; None keeps pictures as large as they are.
-      channels: 1 grey, 3 RGB, 4 RGBA (only where the size is kept).
-      crop: share of the resized short side that the centre crop takes.
-      interpolation: "bilinear" or "bicubic".
-      levels: black and white of grey levels of more than 8 bits; see `fit`.
-    """
+    """How pictures become images; see `fit`."""
 
     size: int | None
-    channels: int = 3
+    grey: bool = False
     crop: float = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     levels: Levels | None = None
 
     def __call__(self, picture: Image.Image) -> UInt8[np.ndarray, "height width channels"]:
         """Return the image of an open picture."""
-        if self.size is not None:
-            grey = self.channels == 1
-            return fit(picture, self.size, grey, self.crop, self.interpolation, self.levels)
-        pixels = np.asarray(picture.convert({1: "L", 3: "RGB", 4: "RGBA"}[self.channels]), np.uint8)
-        return pixels.reshape(picture.height, picture.width, self.channels)
+        return fit(picture, self.size, self.grey, self.crop, self.interpolation, self.levels)
 
     def memory(self, picture: Image.Image) -> float:
         """Return the bytes that making the image takes at most."""
@@ -128,16 +99,16 @@ class Fit:
 
 def fit(
     picture: Image.Image,
-    size: int,
+    size: int | None,
     grey: bool,
     crop: float = 1.0,
     interpolation: Literal["bilinear", "bicubic"] = "bilinear",
     levels: Levels | None = None,
-) -> UInt8[np.ndarray, "size size channels"]:
-    """Return a square image: turned as its EXIF says, resized to `size / crop`, the centre cut out.
+) -> UInt8[np.ndarray, "height width channels"]:
+    """Return a square image: turned as its EXIF says, short side resized to `size / crop`, the centre cut out.
 
-    The short side is what is resized to that. Transparent parts lie on white; `grey` gives one channel, else
-    there are three (RGB). Of an animation the first frame is taken.
+    Without a size the picture stays as large as it is. Transparent parts lie on white; `grey` gives one channel,
+    else there are three (RGB). Of an animation the first frame is taken.
 
     With `crop` < 1 or bicubic interpolation the result is that of torchvision's `Resize(size / crop)` and
     `CenterCrop(size)`, bit for bit; the plain default rounds the long side instead of cutting it off.
@@ -150,25 +121,23 @@ def fit(
     with suppress(*damaged):  # metadata that cannot be read lose no pixels
         ImageOps.exif_transpose(picture, in_place=True)
     picture = _coloured(_not_too_long(picture), grey, levels)
-    plain = crop == 1 and interpolation == "bilinear"
-    extent = _extent(picture.size, size, crop, plain)
-    picture = picture.resize(extent, _FILTERS[interpolation])
-    spare = [side - size for side in extent]
-    left, top = (margin // 2 if plain else round(margin / 2) for margin in spare)
-    pixels = np.asarray(picture.crop((left, top, left + size, top + size)), np.uint8)
-    return pixels.reshape(size, size, -1)
+    if size is not None:
+        plain = crop == 1 and interpolation == "bilinear"
+        extent = _extent(picture.size, size, crop, plain)
+        picture = picture.resize(extent, _FILTERS[interpolation])
+        spare = [side - size for side in extent]
+        left, top = (margin // 2 if plain else round(margin / 2) for margin in spare)
+        picture = picture.crop((left, top, left + size, top + size))
+    return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, -1)
 
 
-def _extent(before: tuple[int, int], size: int, crop: float, plain: bool) -> tuple[int, int]:
+def _extent(before: tuple[int, int], size: int, crop: float, plain: bool) -> list[int]:
     """Return width and height after resizing."""
-    width, height = before
     if plain:
         factor = size / min(before)
-        return max(size, round(width * factor)), max(size, round(height * factor))
+        return [max(size, round(side * factor)) for side in before]
     short = math.floor(size / crop)
-    if width <= height:
-        return short, int(short * height / width)
-    return int(short * width / height), short
+    return [int(short * side / min(before)) for side in before]
 
 
 def _not_too_long(picture: Image.Image) -> Image.Image:
@@ -177,9 +146,8 @@ def _not_too_long(picture: Image.Image) -> Image.Image:
     if max(picture.size) <= most:
         return picture
     left, top = (max(0, (side - most) // 2) for side in picture.size)
-    return picture.crop(
-        (left, top, left + min(picture.width, most), top + min(picture.height, most))
-    )
+    width, height = (min(side, most) for side in picture.size)
+    return picture.crop((left, top, left + width, top + height))
 
 
 def _coloured(picture: Image.Image, grey: bool, levels: Levels | None) -> Image.Image:
@@ -204,25 +172,11 @@ def _eight_bits(picture: Image.Image, levels: Levels) -> Image.Image:
     return Image.fromarray(scaled)
 
 
-class Extremes(NamedTuple):
-    """Range of the grey levels of one deep picture; `widened`: all are 8 bits written with 16."""
-
-    low: float
-    high: float
-    widened: bool
-    floats: bool
-
-
 def extremes(picture: Image.Image) -> Extremes:
-    """Return the range of a picture's grey levels.
-
-    Raises:
-      ValueError: they are no numbers.
-    """
-    values = _numbers(picture)
-    floats = picture.mode == "F"
+    """Return the range of a deep picture's grey levels; a ValueError where they are no numbers."""
+    values, floats = _numbers(picture), picture.mode == "F"
     widened = not floats and not (values % _WIDENED).any()
-    return Extremes(float(values.min()), float(values.max()), widened, floats)
+    return float(values.min()), float(values.max()), widened, floats
 
 
 def _numbers(picture: Image.Image) -> np.ndarray:
@@ -236,9 +190,8 @@ def common_levels(ranges: Sequence[Extremes]) -> Levels | None:
     """Return black and white of all deep pictures of a data set; None where it has none.
 
     White is the largest number of the fewest bits, of 8, 12 and 16, that hold every picture (12-bit cameras
-    write files of 16 bits); where all numbers are multiples of 257 they are 8 bits widened to 16, however dark.
-    Floats between 0 and 1 have white at 1. Numbers that are negative or need more bits say nowhere what is
-    white: they are spread between the darkest and brightest level of all.
+    write files of 16 bits); where all numbers are multiples of 257 they are 8 bits widened to 16. Floats between
+    0 and 1 have white at 1. Other numbers are spread between the darkest and brightest level of all.
     """
     if not ranges:
         return None

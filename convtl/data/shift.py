@@ -1,4 +1,4 @@
-"""Shifts of a target: every image or label of it changed by a stated amount, the source left as it is.
+"""Shifts of a target: every image of it changed by a stated amount, the source left as it is.
 
 Amounts are the same for all images; noise is drawn from a stream of each image, so that its result does not
 depend on which others are read with it.
@@ -15,12 +15,10 @@ VERSION = 1
 """Raised whenever code changes the pixels."""
 _BORDER = "reflect"
 """Beyond its border an image goes on as in a mirror: no dark corners, and noise stays noise."""
-_CHUNK = 2048
-"""Images that are worked on at a time."""
 
 
 def keeps_pixels(shift: ShiftConfig) -> bool:
-    """Return whether images stay as they are."""
+    """Return whether images stay as they are, bit for bit."""
     return shift == ShiftConfig()
 
 
@@ -29,22 +27,11 @@ def shifted(
 ) -> Images:
     """Return images of a split after the shift, in the order of `ShiftConfig`.
 
-    Args:
-      split: the target's.
-      indices: which images; an image's result is a function of its index, the shift and the stream alone.
-      shift: amounts; with all of them off the images are returned bit for bit.
-      stream: names the target and its split, such as (digest of the domain, "train").
+    `stream` names the target and its split, such as (digest of the domain, "train").
     """
     indices = np.asarray(indices, np.int64)
     if keeps_pixels(shift) or not len(indices):
         return np.array(split.images[indices])
-    chunks = (indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK))
-    return np.concatenate([_chunk(split, chunk, shift, stream) for chunk in chunks])
-
-
-def _chunk(
-    split: Split, indices: Indices, shift: ShiftConfig, stream: tuple[str | int, ...]
-) -> Images:
     grey = split.images[indices].astype(np.float32) / 255
     if shift.rotation:
         # Cubic: linear interpolation would smooth the noise away, which is another shift.

@@ -1,7 +1,9 @@
 """Splits of a domain: labelled images, stratified division, storage as arrays in the cache."""
 
+import functools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from jaxtyping import Int32, Int64, UInt8
 
 from convtl.config.domains import DomainConfig, NoiseConfig, PatchesConfig, TypedScriptConfig
 from convtl.config.roles import dump
-from convtl.config.schema import DataConfig
+from convtl.errors import StorageError, UserError
 from convtl.storage.cache import Cache
 
 Images = UInt8[np.ndarray, "n height width channels"]
@@ -20,24 +22,23 @@ Indices = Int64[np.ndarray, " n"]
 SPLITS = ("train", "validation", "test")
 LEVELS = "levels.json"
 """File beside the images of a domain with deep grey pictures: their black and white."""
+_NAMED = 3
+"""Files or classes that are named in a line."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled images, in a fixed order.
-
-    Attributes:
-      labels: index into the domain's class names.
-      strata: face or sub-region that an image was made from; 0 where there is none.
-    """
+    """Images and their classes in a fixed order; `strata`: the face or region one was made from, else 0."""
 
     images: Images
     labels: Labels
     strata: Labels
-
-    def smallest_class(self, classes: int) -> int:
-        """Return the smallest number of images of any of `classes` classes."""
-        return int(np.min(np.bincount(self.labels, minlength=classes)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +47,8 @@ class Domain:
 
     Attributes:
       image_shape: height, width, channels.
-      digest: of all that determines the images.
       counts: split -> smallest number of images of any class.
-      load: returns all splits; draws them on the first call where they are not in the cache.
+      load: returns all splits; draws them where they are not in the cache.
       levels: black and white of its pictures with more than 8 bits, where it has such.
     """
 
@@ -75,15 +75,13 @@ def stratified_parts(
     """Divide examples into named parts, class by class.
 
     Args:
-      labels: class of each example.
       shares: part -> its number of images a class (int) or its share of each class (float, rounded, at
         least 1). The first part takes what the others leave, so its own value is not read.
-      rng: draws the members of each part.
       first_copies: for each example the first one of the same content, itself where it is that; all of them
         go to one part, and shares count the first ones. None divides every example by itself.
 
     Returns:
-      Part -> sorted int64 indices into the examples; the parts are disjoint and cover all.
+      Part -> sorted indices into the examples; the parts are disjoint and cover all.
     """
     if first_copies is not None:
         firsts = np.flatnonzero(first_copies == np.arange(len(labels)))
@@ -111,14 +109,10 @@ def save_split(
     labels: Labels,
     strata: Labels | None = None,
 ) -> None:
-    """Write a split as `.npy` files.
+    """Write a split as `.npy` files; strata are zeros without any.
 
-    Images are written as a file, not through a memory map: a full disk is then an OSError, not a signal.
-
-    Args:
-      images: one or several at a time, as many in all as there are labels; only these are in memory.
-      shape: of an image.
-      strata: zeros without any.
+    Images, each of `shape`, come one or several at a time, and only these are in memory. They are written as
+    a file, not through a memory map: a full disk is then an OSError, not a signal.
     """
     strata = np.zeros(len(labels)) if strata is None else strata
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *shape)}
@@ -139,9 +133,9 @@ class Store:
     """The arrays of one domain in the cache, and what building them may cost.
 
     Attributes:
-      name: of the domain.
       digest: of all that determines its images; its key in the cache.
       say: takes one line about progress, or about what was left out.
+      memory: bytes that decoding may take.
     """
 
     name: str
@@ -149,16 +143,12 @@ class Store:
     digest: str
     cache: Cache
     say: Callable[[str], None]
-    data: DataConfig
+    memory: float
 
     def splits(self, build: Callable[[Path], None]) -> dict[str, Split]:
         """Return the splits, built first where the cache does not hold them intact.
 
-        The cache checks the digest of every file whenever they are asked for. Images are memory-mapped and
-        read-only. Of several processes one builds and the others wait.
-
-        Args:
-          build: writes every split into a folder (`save_split`).
+        Images are memory-mapped and read-only; `build` writes every split into a folder (`save_split`).
         """
         folder = self.cache.get_or_build("images", self.digest, build)
         return {
@@ -170,55 +160,64 @@ class Store:
             for name in SPLITS
         }
 
-    def decoded(self, class_names: tuple[str, ...], build: Callable[[Path], None]) -> Domain:
-        """Return a domain whose counts are known only when it is built, which is done now."""
-        splits = self.splits(build)
-        height, width, channels = splits["train"].images.shape[1:]
-        counts = {split: splits[split].smallest_class(len(class_names)) for split in SPLITS}
-        levels = self.cache.path("images", self.digest) / LEVELS
-        return Domain(
-            self.name,
-            self.config,
-            class_names,
-            (int(height), int(width), int(channels)),
-            self.digest,
-            counts,
-            lambda: splits,
-            tuple(json.loads(levels.read_text())) if levels.exists() else None,
-        )
+    def decoded(self, names: tuple[str, ...], build: Callable[[Path], None]) -> Domain:
+        """Return a domain of classes that is built now, to know its counts; say what it holds."""
+        splits, counts, sizes = self.splits(build), dict[str, int](), list[str]()
+        for split, arrays in splits.items():
+            of_class = np.bincount(arrays.labels, minlength=len(names))
+            counts[split] = int(of_class.min())
+            lacking = [names[label] for label in np.flatnonzero(of_class == 0)]
+            none = f" (none of {listed(lacking)})" if lacking else ""
+            sizes.append(f"{len(arrays.labels)} {split}{none}")
+        self.say(f"{self.name}: {len(names)} classes ({listed(names)}), images: {', '.join(sizes)}")
+        height, width, channels = map(int, splits["train"].images.shape[1:])
+        path, shape = self.cache.path("images", self.digest) / LEVELS, (height, width, channels)
+        levels = tuple(json.loads(path.read_text())) if path.exists() else None
+        facts = (self.name, self.config, names, shape, self.digest, counts)
+        return Domain(*facts, lambda: splits, levels)
 
     def synthetic(
         self,
         config: TypedScriptConfig | PatchesConfig | NoiseConfig,
-        class_names: Sequence[str],
+        names: tuple[str, ...],
         draw: Callable[[int, str, int], Drawn],
     ) -> Domain:
         """Return a domain of grey images that are drawn when a split is first asked for.
 
-        Args:
-          draw: index of a class, split and number of images -> these.
+        `draw` takes the index of a class, a split and the number of images.
         """
-        counts, size, channels = dump(config.per_class), config.size, config.channels
+        counts, size = dump(config.per_class), config.size
 
         def build(folder: Path) -> None:
-            drawn: dict[str, list[Drawn]] = {split: [] for split in SPLITS}
-            for index in range(len(class_names)):
-                if index % 8 == 0:
-                    self.say(f"drawing {self.name}: class {index + 1} of {len(class_names)}")
-                for split in SPLITS:
-                    drawn[split].append(draw(index, split, counts[split]))
-            for split in SPLITS:
-                images, strata = zip(*drawn[split], strict=True)
-                labels = np.repeat(np.arange(len(class_names)), counts[split])
+            self.say(f"drawing {self.name}")
+            classes = range(len(names))
+            drawn = [[draw(i, split, count) for split, count in counts.items()] for i in classes]
+            for (split, count), of_split in zip(
+                counts.items(), zip(*drawn, strict=True), strict=True
+            ):
+                images, strata = zip(*of_split, strict=True)
+                labels = np.repeat(classes, count)
                 save_split(folder, split, images, (size, size, 1), labels, np.concatenate(strata))
 
+        @functools.cache
         def load() -> dict[str, Split]:
-            return {
-                name: replace(  # equal channels are a view: no memory is taken
-                    split, images=np.broadcast_to(split.images, (len(split.images), *shape))
-                )
-                for name, split in self.splits(build).items()
-            }
+            with named(self.name):
+                splits = self.splits(build)
+            for name, split in splits.items():  # equal channels are a view: no memory is taken
+                images = np.broadcast_to(split.images, (len(split.images), *shape))
+                splits[name] = replace(split, images=images)
+            return splits
 
-        shape = (size, size, channels)
-        return Domain(self.name, self.config, tuple(class_names), shape, self.digest, counts, load)
+        shape = (size, size, config.channels)
+        return Domain(self.name, self.config, names, shape, self.digest, counts, load)
+
+
+@contextmanager
+def named(domain: str) -> Iterator[None]:
+    """Put the key of a domain in front of an error about it."""
+    try:
+        yield
+    except StorageError:  # about the cache
+        raise
+    except UserError as error:
+        raise UserError(f"domains.{domain}.{error}") from None

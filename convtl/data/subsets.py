@@ -16,13 +16,12 @@ SOURCE_VALIDATION = 80
 
 @dataclass(frozen=True, eq=False)
 class TargetDraw:
-    """What one replicate draws from a target.
+    """What one replicate draws from a target: indices into its class names and splits.
 
     Attributes:
-      classes: indices into the domain's class names; the label of a class is its position here.
-      train: indices into the train split; the first n columns are the subset of n images a class; -1 where a
-        class has no more.
-      validation, test: indices into those splits, class by class.
+      classes: the label of a class is its position here.
+      train: the first n columns are the subset of n images a class; -1 where a class has no more.
+      validation, test: class by class.
     """
 
     classes: tuple[int, ...]
@@ -52,12 +51,12 @@ class SourceDraw:
 
 
 def draw_classes(
-    pool: Sequence[int], count: int | None, rng: np.random.Generator
+    pool: Sequence[int] | Indices, count: int | None, rng: np.random.Generator
 ) -> tuple[int, ...]:
     """Draw `count` members of the pool, sorted; all of them if there are no more, or `count` is None."""
-    if count is None or count >= len(pool):
-        return tuple(sorted(int(index) for index in pool))
-    return tuple(sorted(int(index) for index in rng.choice(np.asarray(pool), count, replace=False)))
+    every = count is None or count >= len(pool)
+    drawn = pool if every else rng.choice(np.asarray(pool), count, replace=False)
+    return tuple(sorted(map(int, drawn)))
 
 
 def draw_target(
@@ -74,9 +73,6 @@ def draw_target(
     """Draw classes and images of a replicate; depends on nothing but its arguments.
 
     Args:
-      domain: the target.
-      seed: the study's.
-      replicate: number of the replicate.
       classes: how many to draw; None takes all.
       n_validation, n_test: images a class.
       disjoint: whether replicates share no class, until the pool is used up and begins again.
@@ -90,17 +86,15 @@ def draw_target(
     if disjoint and classes is not None and classes < len(pool):
         rng = keys.generator(seed, "target", domain.digest, "disjoint classes")
         first = replicate % (len(pool) // classes) * classes
-        drawn = draw_classes(
-            rng.permutation(len(pool))[first : first + classes].tolist(), None, rng
+        drawn = draw_classes(rng.permutation(len(pool))[first : first + classes], None, rng)
+    train, validation, test = (
+        _ordered(domain, split, drawn, count, key, keys.generator(seed, *stream, split), ragged)
+        for split, count, key in (
+            ("train", None, "n_per_class"),
+            ("validation", n_validation, "validation_per_class"),
+            ("test", n_test, "test_per_class"),
         )
-
-    def ordered(split: str, count: int | None, key: str) -> Int64[np.ndarray, "classes images"]:
-        rng = keys.generator(seed, *stream, split)
-        return _ordered(domain, split, drawn, count, key, rng, ragged)
-
-    train = ordered("train", None, "n_per_class")
-    validation = ordered("validation", n_validation, "validation_per_class")
-    test = ordered("test", n_test, "test_per_class")
+    )
     return TargetDraw(drawn, train, validation[validation >= 0], test[test >= 0])
 
 
@@ -119,18 +113,16 @@ def draw_source(
       UserError: fewer than two classes are eligible, or a class has too few images.
     """
     if len(eligible) < 2:
-        raise UserError(
-            f"source: got '{domain.name}' with {len(eligible)} class{'es' * (len(eligible) != 1)} unlike all of "
-            "the target's; accepted: a source with at least 2"
-        )
+        given = f"'{domain.name}', of which {len(eligible)} classes are unlike all of the target's"
+        raise UserError(f"source: got {given}; accepted: a source with at least 2")
     stream = ("source", domain.digest, replicate)
     drawn = draw_classes(eligible, classes, keys.generator(seed, *stream, "classes"))
-    held_out = min(SOURCE_VALIDATION, domain.counts["validation"])
-    streams = {split: keys.generator(seed, *stream, split) for split in ("train", "validation")}
-    key = "pretrain.images_per_class"
-    train = _ordered(domain, "train", drawn, images_per_class, key, streams["train"])
-    validation = _ordered(domain, "validation", drawn, held_out, key, streams["validation"])
-    return SourceDraw(drawn, train.ravel(), validation.ravel())
+    held_out, key = min(SOURCE_VALIDATION, domain.counts["validation"]), "pretrain.images_per_class"
+    train, validation = (
+        _ordered(domain, split, drawn, count, key, keys.generator(seed, *stream, split)).ravel()
+        for split, count in (("train", images_per_class), ("validation", held_out))
+    )
+    return SourceDraw(drawn, train, validation)
 
 
 def relabel(labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:
@@ -153,22 +145,18 @@ def _ordered(
     rng: np.random.Generator,
     ragged: bool = False,
 ) -> Int64[np.ndarray, "classes images"]:
-    """Return for every class a random order of its images, cut to `count`.
+    """Return for every class a random order of its images, cut to `count`, else to the smallest class.
 
-    Without a count it is cut to the smallest class; `ragged`: to the largest, with -1 where a class has fewer.
+    `ragged` cuts to the largest class, with -1 where a class has fewer.
     """
     split = domain.split(name)
     members = [np.flatnonzero(split.labels == label) for label in classes]
-    sizes = [len(images) for images in members]
-    smallest = f"class '{domain.class_names[classes[int(np.argmin(sizes))]]}'"
-    if not ragged and not min(sizes):
+    sizes = list(map(len, members))
+    if not ragged and min(sizes) < (count or 1):
+        smallest = domain.class_names[classes[int(np.argmin(sizes))]]
         raise UserError(
-            f"domains.{domain.name}: got no {name} images of {smallest}; accepted: at least 1 a class"
-        )
-    if not ragged and count is not None and min(sizes) < count:
-        raise UserError(
-            f"{key}: got {count}; accepted: 1 to {min(sizes)}, the {name} images of {smallest} of "
-            f"'{domain.name}'"
+            f"domains.{domain.name}: got {min(sizes)} {name} images of class '{smallest}'; accepted: at least "
+            f"{count or 1} for {key}"
         )
     most = max(sizes) if ragged else min(sizes)
     orders = np.full((len(members), min(count or most, most)), -1, np.int64)

@@ -53,8 +53,7 @@ def letters_of(config: TypedScriptConfig) -> tuple[str, ...]:
     """Return the class names: letters that every face has, of which no two look alike.
 
     Raises:
-      UserError: a face or a script is unknown, a letter of `letters` cannot be drawn, or fewer than two
-        letters remain.
+      UserError: a face or script is unknown, one of `letters` cannot be drawn, or fewer than two remain.
     """
     if config.letters is None and config.script not in SCRIPTS:
         raise unknown_name("script", config.script, SCRIPTS)
@@ -62,20 +61,15 @@ def letters_of(config: TypedScriptConfig) -> tuple[str, ...]:
     faces = config.faces
     covered = frozenset.intersection(*(glyphs.coverage(face) for face in faces))
     drawable = [letter for letter in letters if ord(letter) in covered]
-    missing = [letter for letter in letters if ord(letter) not in covered]
-    if config.letters and missing:
-        raise UserError(
-            f"letters: got {missing[0]!r} (U+{ord(missing[0]):04X}), which not every one of the faces "
-            f"{', '.join(faces)} has; accepted: characters that all of them have"
-        )
     named = tuple(letter for letter in drawable if unicodedata.category(letter)[0] != "C")
     classes = glyphs.distinct(named, faces, config.lookalike)
-    if len(classes) < 2:
-        key, given = ("letters", config.letters) if config.letters else ("script", config.script)
+    if len(classes) < 2 or (config.letters and len(drawable) < len(letters)):
+        missing = "".join(letter for letter in letters if ord(letter) not in covered)
+        script = f"script: got '{config.script}'"
+        given = f"letters: got {missing or config.letters!r}" if config.letters else script
         raise UserError(
-            f"{key}: got {given!r} with {len(classes)} letter{'s' * (len(classes) != 1)} that every one of "
-            f"the faces {', '.join(faces)} has and that look like no other "
-            f"(lookalike={config.lookalike:g}); accepted: with at least 2"
+            f"{given} in the faces {', '.join(faces)}, which leave {len(classes)} letters that all have and that "
+            f"look like no other (lookalike={config.lookalike:g}); accepted: letters of every face, at least 2"
         )
     return classes
 
@@ -108,11 +102,11 @@ def load(config: TypedScriptConfig, store: Store) -> Domain:
     def draw(index: int, split: str, count: int) -> Drawn:
         images = np.empty((count, config.size, config.size), np.uint8)
         for place, face in enumerate(faces):
-            if share := len(range(place, count, len(faces))):
-                reference = glyphs.reference(letters[index], face, config.size)
-                rng = keys.generator(0, "typed_script", VERSION, letters[index], face, split)
-                drawn = disturbed(reference, share, config.size, config.jitter, rng)
-                images[place :: len(faces)] = drawn
+            share = len(range(place, count, len(faces)))
+            reference = glyphs.reference(letters[index], face, config.size)
+            rng = keys.generator(0, "typed_script", VERSION, letters[index], face, split)
+            drawn = disturbed(reference, share, config.size, config.jitter, rng)
+            images[place :: len(faces)] = drawn
         return images, np.arange(count, dtype=np.int32) % np.int32(len(faces))
 
     return store.synthetic(config, letters, draw)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from convtl.data.inputs import MOST_AT_ONCE, Gathered
+from convtl.data.inputs import MOST_AT_ONCE
 from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.measure.metrics import accuracy, expected_calibration_error, nll
@@ -243,7 +243,7 @@ class Group:
 
         return Run(variables, 0.0, batches, _update_seed(trial))
 
-    def _inputs(self, active: ActiveTrial, split: str) -> Images | Gathered:
+    def _inputs(self, active: ActiveTrial, split: str) -> Images:
         """What enters the trained part: images, or features, computed once a target."""
         if active.prefix is not None:
             positions = active.data.positions(split, active.trial.n_per_class)

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from convtl.config.models import Model, ModelConfig
 from convtl.config.roles import dump
-from convtl.data.inputs import LazyImages, Normalisation
+from convtl.data.inputs import LazyRows, Normalisation, normalised
 from convtl.data.pictures import Fit, Levels
 from convtl.errors import UserError
 from convtl.models.network import Network, Variables
@@ -66,7 +66,7 @@ class SavedNet:
                 f"net: takes images of {height}x{width} pixels; accepted for pictures: square ones"
             )
         how = self.preparation
-        return Fit(height, channels, how.crop, how.interpolation, how.levels)(picture)
+        return Fit(height, channels == 1, how.crop, how.interpolation, how.levels)(picture)
 
     def logits(
         self, images: UInt8[np.ndarray, "n height width channels"]
@@ -81,7 +81,7 @@ class SavedNet:
             accepted = ", ".join(map(str, shape))
             raise UserError(f"images: got shape {images.shape}; accepted: (n, {accepted})")
         how = self.preparation.normalisation
-        inputs = LazyImages(images.__getitem__, np.arange(len(images)), shape, how)
+        inputs = LazyRows(lambda at: normalised(images[at], how), np.arange(len(images)), shape)
         return self._forward(self.variables, inputs)
 
     def predict(self, images: UInt8[np.ndarray, "n height width channels"]) -> Int[np.ndarray, "n"]:

@@ -11,14 +11,14 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from convtl.data.inputs import MOST_AT_ONCE, Gathered, LazyImages
+from convtl.data.inputs import MOST_AT_ONCE, LazyRows
 from convtl.models.network import Network, Variables, in_pieces
 from convtl.training.devices import devices
 
 CHUNK = 256
 """Small images in one forward pass; part of what makes results comparable (`RESULTS_VERSION`)."""
 
-Images = Float[np.ndarray, "n ..."] | LazyImages | Gathered
+Images = Float[np.ndarray, "n ..."] | LazyRows
 """Images or features, in memory or made when sliced."""
 
 

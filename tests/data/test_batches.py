@@ -45,14 +45,6 @@ def test_streams_seeds_and_epochs_differ() -> None:
     assert len(orders) == 8
 
 
-@pytest.mark.parametrize(
-    ("n", "batch_size", "start", "stop"), [(0, 4, 0, 1), (4, 0, 0, 1), (4, 4, 2, 1)]
-)
-def test_no_batches_of_nothing(n: int, batch_size: int, start: int, stop: int) -> None:
-    with pytest.raises(ValueError, match="no batches"):
-        batch_indices(0, (), n, batch_size, start, stop)
-
-
 @given(
     images=st.integers(0, 2**32 - 1).map(
         lambda seed: np.random.default_rng(seed).integers(0, 256, (3, 6, 5, 2), dtype=np.uint8)

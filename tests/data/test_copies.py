@@ -22,7 +22,7 @@ def _load(root: Path, said: list[str] | None = None, caps: Caps | None = None) -
 
 
 def _told(said: list[str]) -> list[str]:
-    return [line for line in said if "identical" in line]
+    return [line for line in said if "several splits or classes" in line]
 
 
 @pytest.fixture
@@ -52,9 +52,8 @@ def test_copies_in_two_splits_and_in_two_classes_are_told(split: Path) -> None:
     said: list[str] = []
     assert len(_load(split, said).split("test").labels) == 12 + 5  # told, not taken away
     assert _told(said) == [
-        f"pets: identical pictures in {split}: 4 test pictures are in train, too (test/a/copy 0.png, "
-        "test/a/copy 1.png, test/a/copy 2.png and 1 more); 1 test picture is in validation, too (test/b/copy.png); "
-        "1 picture is in more than one class (train/a/05.png = train/b/copy.png)"
+        f"pets: 6 pictures of {split} are in several splits or classes (test/a/copy 0.png = train/a/00.png, "
+        "test/a/copy 1.png = train/a/01.png, test/a/copy 2.png = train/a/02.png and 3 more)"
     ]
 
 
@@ -64,7 +63,8 @@ def test_a_split_that_is_a_link_to_another(split: Path) -> None:
     said: list[str] = []
     _load(split, said)
     (line,) = _told(said)
-    assert "12 test pictures are in train, too (test/a/00.png, " in line
+    assert "12 pictures " in line
+    assert "(test/a/00.png = train/a/00.png, " in line
 
 
 def test_a_class_that_is_a_link_to_another(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_class_that_is_a_link_to_another(tmp_path: Path) -> None:
     said: list[str] = []
     _load(tmp_path / "pets", said)
     (line,) = _told(said)
-    assert "8 pictures are in more than one class (cat/" in line
+    assert "8 pictures " in line
 
 
 @pytest.mark.parametrize("caps", [Caps(), Caps(validation=1, test=2), Caps(train=4)])

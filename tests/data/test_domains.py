@@ -37,7 +37,8 @@ def _check(domain: Domain) -> None:
         assert split.images.dtype == np.uint8
         assert split.labels.dtype == split.strata.dtype == np.int32
         assert len(split.images) == len(split.labels) == len(split.strata)
-        assert split.smallest_class(len(domain.class_names)) == domain.counts[name]
+        counts = np.bincount(split.labels, minlength=len(domain.class_names))
+        assert counts.min() == domain.counts[name]
         pictures = {image.tobytes() for image in split.images}
         assert not pictures & seen, f"an image of {name} is in another split too"
         seen |= pictures
@@ -112,7 +113,7 @@ def test_cells_of_splits_are_a_patch_apart(shape: tuple[int, int], size: int) ->
     [
         (60, r"^domains\.p\.size: got 60; accepted: at most 37 pixels"),
         (38, r"^domains\.p\.size: got 38; accepted: at most 37 pixels"),
-        (1, r"^domains\.p\.size: got 1, .* contrast .*; accepted: larger patches"),
+        (1, r"^domains\.p\.size: got 1, .* contrast; accepted: larger patches"),
     ],
 )
 def test_patches_that_do_not_fit(size: int, message: str, tmp_path: Path) -> None:
@@ -202,21 +203,21 @@ def test_tfds(prepared: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "convtl_shapez"}, "domains.x.name: 'convtl_shapez' is not prepared"),
-        ({"name": "mnits"}, r"domains.x.name: 'mnits' .*Did you mean mnist"),
+        ({"name": "convtl_shapez"}, "domains.x.name: got 'convtl_shapez', which is not prepared"),
+        ({"name": "mnits"}, r"domains.x.name: got 'mnits', .*Did you mean mnist"),
         (
             {"name": "mnist"},
-            r"name: 'mnist' is not prepared in .*: tfds build mnist --file_format=array_record --data_dir=.*"
-            r"tensorflow",
+            r"name: got 'mnist', which is not prepared in .*: what `tfds build mnist --file_format=array_record "
+            r"--data_dir=.*tensorflow'\)$",
         ),
-        ({"name": "no name at all"}, "domains.x.name: 'no name at all' is no name"),
-        ({"size": None}, "domains.x.size: the images .* 2 different shapes"),
+        ({"name": "no name at all"}, "domains.x.name: got 'no name at all', which is not prepared"),
+        ({"size": None}, "domains.x.size: got null; accepted: pixels"),
         (
             {"image_key": "picture"},
-            "image_key: .*no feature 'picture'; it has: image, label, weight",
+            "image_key: got 'picture' for 'convtl_shapes'; accepted: image$",
         ),
-        ({"image_key": "weight"}, "image_key: got 'weight', .*no image of 8 bits .*; accepted: "),
-        ({"label_key": "weight"}, "label_key: got 'weight', .*no class label .*; accepted: "),
+        ({"image_key": "weight"}, "image_key: got 'weight' for 'convtl_shapes'; accepted: image$"),
+        ({"label_key": "weight"}, "label_key: got 'weight' for 'convtl_shapes'; accepted: label$"),
     ],
 )
 def test_tfds_that_cannot_be_read(
@@ -378,7 +379,7 @@ def test_pictures_are_turned_cut_and_flattened() -> None:
         ),
         (
             lambda root: [_fill(root / name, count) for name, count in (("a", 8), ("b", 1))],
-            r"class 'b' has too few readable pictures in the folder for training \(1 file\); accepted: at least 3 ",
+            r"class 'b' has too few readable pictures in the folder for training; accepted: at least 3 ",
         ),
     ],
 )

@@ -40,9 +40,11 @@ def test_threads_and_blocks_change_no_image(
         noise(1, (600, 400)).save(tmp_path / "pets" / name / "big.jpg")
         (tmp_path / "pets" / name / "05.png").write_bytes(b"broken")
         bomb(tmp_path / "pets" / name / "07.png")
-    one = _load(tmp_path / "pets", "one", DataConfig(workers=1))
+    monkeypatch.setattr(images, "core_count", lambda: 1)
+    one = _load(tmp_path / "pets", "one", DataConfig())
     monkeypatch.setattr(images, "_BLOCK", block)
-    _same(one, _load(tmp_path / "pets", "four", DataConfig(workers=4)))
+    monkeypatch.setattr(images, "core_count", lambda: 4)
+    _same(one, _load(tmp_path / "pets", "four", DataConfig()))
 
 
 def test_little_memory_changes_no_image(tmp_path: Path) -> None:
@@ -50,7 +52,7 @@ def test_little_memory_changes_no_image(tmp_path: Path) -> None:
         fill(tmp_path / "pets" / name, 8)
         noise(1, (200, 100)).save(tmp_path / "pets" / name / "largest.png")
     plenty = _load(tmp_path / "pets", "plenty", DataConfig())
-    _same(plenty, _load(tmp_path / "pets", "little", DataConfig(memory_gb=0.0005, workers=4)))
+    _same(plenty, _load(tmp_path / "pets", "little", DataConfig(memory_gb=0.0005)))
 
 
 def test_a_picture_that_needs_more_memory_is_refused(tmp_path: Path) -> None:
@@ -72,11 +74,14 @@ import re, sys
 from pathlib import Path
 from convtl.config.domains import ImageFolderConfig
 from convtl.config.schema import DataConfig
+from convtl.data import images
 from convtl.data.domains import load_domain
+images.core_count = lambda: 4
+images._THREAD_BYTES = 19e6
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1e6
 before, config = peak(), ImageFolderConfig(path=sys.argv[1], size=8)
-load_domain("x", config, Path(sys.argv[2]), None, DataConfig(memory_gb=float(sys.argv[3]), workers=4))
+load_domain("x", config, Path(sys.argv[2]), None, DataConfig(memory_gb=float(sys.argv[3])))
 print(peak() - before)
 """
 
@@ -111,7 +116,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> Non
     assert peak < 6e6
 
 
-def test_progress_has_a_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "ab":
         fill(tmp_path / "pets" / name, 10)
     clock = iter(np.arange(0.0, 1e6, 3.0))
@@ -122,8 +127,8 @@ def test_progress_has_a_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "pets", ImageFolderConfig(path=str(tmp_path / "pets")), tmp_path / "cache", lines.append
     )
     title = "decoding pictures of pets (train)"
-    assert lines[:2] == [f"{title}: 0 of 20", f"{title}: 10 of 20, 2 a second"]
-    assert "pets: 2 classes (a, b), pictures: 12 train, 4 validation, 4 test" in lines
+    assert lines[:2] == [f"{title}: 10 of 20", f"{title}: 20 of 20"]
+    assert "pets: 2 classes (a, b), images: 12 train, 4 validation, 4 test" in lines
 
 
 @given(st.lists(st.integers(0, 4), max_size=8))

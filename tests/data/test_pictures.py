@@ -130,10 +130,10 @@ def test_any_picture_fits(
     np.testing.assert_array_equal(image, np.full((size, size, 3), (10, 20, 30)))
 
 
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "RGBA")])
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
 def test_pictures_that_keep_their_size(channels: int, mode: str) -> None:
     picture = noise(1).convert(mode)
-    found = Fit(None, channels)(picture)
+    found = Fit(None, channels == 1)(picture)
     np.testing.assert_array_equal(found, np.asarray(picture).reshape(12, 16, channels))
 
 

@@ -182,27 +182,27 @@ def test_the_digest_is_of_indices_pixels_and_labels() -> None:
     [
         (
             lambda: draw_target(DOMAIN, seed=0, replicate=0, classes=3, n_validation=101, n_test=5),
-            "^validation_per_class: got 101; accepted: 1 to 100, .*'made_up'$",
+            "^domains.made_up: got 100 validation images .*; accepted: at least 101 for validation_per_class$",
         ),
         (
             lambda: draw_target(DOMAIN, seed=0, replicate=0, classes=3, n_validation=5, n_test=31),
-            "^test_per_class: got 31; accepted: 1 to 30, .*'made_up'$",
+            "^domains.made_up: got 30 test images .*; accepted: at least 31 for test_per_class$",
         ),
         (
             lambda: draw_source(
                 DOMAIN, range(9), seed=0, replicate=0, classes=3, images_per_class=41
             ),
-            "^pretrain.images_per_class: got 41; accepted: 1 to 40, .*'made_up'$",
+            "^domains.made_up: got 40 train .*; accepted: at least 41 for pretrain.images_per_class$",
         ),
         (
             lambda: draw_source(DOMAIN, (4,), seed=0, replicate=0, classes=3, images_per_class=4),
-            "^source: got 'made_up' with 1 class .*; accepted: .* at least 2$",
+            "^source: got 'made_up', of which 1 classes .*; accepted: .* at least 2$",
         ),
         (
             lambda: draw_source(
                 HOLLOW, range(9), seed=0, replicate=0, classes=3, images_per_class=4
             ),
-            "^domains.made_up: got no validation images of class 'class .'; accepted: at least 1 a class$",
+            "^domains.made_up: got 0 validation images of class 'class .'; accepted: at least 1 for ",
         ),
     ],
 )

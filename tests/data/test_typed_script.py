@@ -223,4 +223,4 @@ def test_damaged_letters_are_noticed_and_drawn_again(
         keys.digest_arrays(s.images, s.labels, s.strata) for s in after.load().values()
     ]
     assert len([line for line in said if "damaged" in line]) == 1
-    assert any(line.startswith("drawing small: class 1 of 6") for line in said)
+    assert any(line.startswith("drawing small") for line in said)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from convtl.data.domains import Domain
-from convtl.data.inputs import Gathered, LazyImages, Normalisation
+from convtl.data.inputs import LazyRows, Normalisation, normalised
 from convtl.keys import digest
 from convtl.models.network import Network, Variables
 from convtl.storage.cache import Cache, refuse_without_room
@@ -58,11 +58,11 @@ class Prefix:
             }
         )
 
-    def images(self, split: str) -> LazyImages:
+    def images(self, split: str) -> LazyRows:
         """All images of a split, in order."""
-        pixels = self.domain.split(split).images
+        pixels, how = self.domain.split(split).images, self.normalisation
         positions = np.arange(len(pixels))
-        return LazyImages(pixels.__getitem__, positions, pixels.shape[1:], self.normalisation)
+        return LazyRows(lambda at: normalised(pixels[at], how), positions, pixels.shape[1:])
 
 
 class SharedFeatures:
@@ -76,14 +76,15 @@ class SharedFeatures:
         self._cache, self._say = cache, say
         self._open: dict[str, np.ndarray] = {}
 
-    def rows(self, prefix: Prefix, boundary: int, split: str, positions: np.ndarray) -> Gathered:
+    def rows(self, prefix: Prefix, boundary: int, split: str, positions: np.ndarray) -> LazyRows:
         """What enters unit number `boundary` for the images at `positions` of the split."""
         name = prefix.key(boundary, split)
         if name not in self._open:
             fill = partial(self._fill, prefix, boundary, split)
             folder = self._cache.get_or_build(KIND, name, fill)
             self._open[name] = np.load(folder / _FILE, mmap_mode="r")
-        return Gathered(self._open[name], positions)
+        rows = self._open[name]
+        return LazyRows(rows.__getitem__, positions, rows.shape[1:])
 
     def _fill(self, prefix: Prefix, boundary: int, split: str, folder: Path) -> None:
         """Compute features from those at the highest boundary below, or from the images."""

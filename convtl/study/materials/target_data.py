@@ -1,18 +1,17 @@
 """The images of one target and replicate, as a net takes them."""
 
 from collections.abc import Hashable
-from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from convtl.config.schema import Config
 from convtl.data.domains import Domain
-from convtl.data.inputs import MOST_AT_ONCE, LazyImages, Normalisation, batch_indices, normalised
+from convtl.data.inputs import MOST_AT_ONCE, LazyRows, Normalisation, batch_indices, normalised
 from convtl.data.shift import keeps_pixels, shifted
 from convtl.data.subsets import draw_target, relabel, subset_digest
 
-Images = Float[np.ndarray, "n ..."] | LazyImages
+Images = Float[np.ndarray, "n ..."] | LazyRows
 
 
 class TargetData:
@@ -71,7 +70,7 @@ class TargetData:
         images = self._images.get("train")
         if images is None or len(images) < len(positions):
             images = self._images["train"] = self._normalised("train", positions)
-        if isinstance(images, LazyImages):
+        if isinstance(images, LazyRows):
             return images.first(len(positions))
         return images[: len(positions)]
 
@@ -89,9 +88,12 @@ class TargetData:
     def _normalised(self, split: str, positions: Int[np.ndarray, "n"]) -> Images:
         """Normalised images; big ones are made when they are indexed."""
         shape = self.domain.image_shape
-        if shape[0] * shape[1] > MOST_AT_ONCE:
-            return LazyImages(partial(self.pixels, split), positions, shape, self.normalisation)
-        return normalised(self.pixels(split, positions), self.normalisation)
+
+        def read(positions: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n ..."]:
+            return normalised(self.pixels(split, positions), self.normalisation)
+
+        big = shape[0] * shape[1] > MOST_AT_ONCE
+        return LazyRows(read, positions, shape) if big else read(positions)
 
     def pixels(self, split: str, positions: Int[np.ndarray, "n"]) -> UInt8[np.ndarray, "n ..."]:
         """Images of the domain's split, shifted as the target is."""
