@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from importlib import import_module
-from typing import Annotated, Any, TypeVar, Union
+from typing import Annotated, Any, ClassVar, TypeVar, Union
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -15,23 +15,15 @@ class ModelConfig:
     """Base of all models. A subclass has the keys of its nodes in `models`, `kind` with a literal as default."""
 
     kind: str = ""
-
-    @property
-    def usual_images(self) -> tuple[int, int, int]:
-        """Height, width and channels of the images that the model was made for."""
-        return (224, 224, 3)
-
-    @property
-    def usual_classes(self) -> int:
-        """Classes that the model was made for."""
-        return 1000
+    smallest_side: ClassVar[int] = 1
+    """fewest rows and columns of images that the model takes"""
+    usual_images: ClassVar[tuple[int, int, int]] = (224, 224, 3)
+    """height, width and channels of the images that the model was made for"""
+    usual_classes: ClassVar[int] = 1000
+    """classes that the model was made for"""
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Any:
-        """Build the `convtl.models.network.Network` for images of a shape (height, width, channels).
-
-        Raises:
-          UserError: the model does not take images of this shape.
-        """
+        """Build the `convtl.models.network.Network` for images of a shape (height, width, channels)."""
         raise NotImplementedError
 
 

@@ -3,23 +3,17 @@
 As torchvision builds it, whose weights fit (`alexnet-owt-7be5be79`): no local response normalisation, and
 64-192-384-256-256 maps. The net of Krizhevsky, Sutskever & Hinton (2012) has two towers of 96-256-384-384-256
 maps in all. 61,100,840 weights for 1000 classes and images of 224x224x3.
-
-torchvision's images are scaled to [0, 1], less (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225).
-`fc6` sees height, width, channels in that order; PyTorch flattens channels first, so an importer permutes.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 from pydantic.dataclasses import dataclass
 
 from convtl.config.models import ModelConfig, register
 from convtl.config.values import STRICT, Count, Fraction
-from convtl.models.layers import HE_FAN_IN, ConvUnit, DenseUnit, MaxPoolUnit, check_images
+from convtl.models.layers import HE_FAN_IN, ConvUnit, DenseUnit, MaxPoolUnit
 from convtl.models.network import Network
-
-_SMALLEST_SIDE = 63  # so that three poolings leave a pixel
-_POOLED_SIDE = 6  # of `pool5`, whatever the image
 
 
 @register
@@ -27,13 +21,13 @@ _POOLED_SIDE = 6  # of `pool5`, whatever the image
 class AlexNetConfig(ModelConfig):
     """AlexNet for images of any size from 63x63: other sizes than 224x224 are averaged to 6x6 at `pool5`."""
 
+    smallest_side: ClassVar = 63  # so that three poolings leave a pixel
     kind: Literal["alexnet"] = "alexnet"
     width: Count = 64
     """maps of the first convolution; all other widths are in proportion"""
     dropout: Fraction = 0.5
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
-        check_images("alexnet", input_shape, _SMALLEST_SIDE)
         width = self.width
         hidden = DenseUnit(64 * width, nn.relu, HE_FAN_IN, self.dropout)
         units: tuple[tuple[str, nn.Module], ...] = (
@@ -44,7 +38,7 @@ class AlexNetConfig(ModelConfig):
             ("conv3", ConvUnit(6 * width, 3, padding=1)),
             ("conv4", ConvUnit(4 * width, 3, padding=1)),
             ("conv5", ConvUnit(4 * width, 3, padding=1)),
-            ("pool5", MaxPoolUnit(3, adapt_to=_POOLED_SIDE)),
+            ("pool5", MaxPoolUnit(3, adapt_to=6)),
             ("fc6", hidden),
             ("fc7", hidden),
             ("fc8", DenseUnit(classes)),

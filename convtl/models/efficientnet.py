@@ -17,15 +17,14 @@ timm's `tf_efficientnet_lite0` to `4`.
 """
 
 from math import ceil
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 from pydantic.dataclasses import dataclass
 
 from convtl.config.models import ModelConfig, register
-from convtl.config.values import STRICT, Fraction
-from convtl.models.layers import check_images
-from convtl.models.mobilenet import SMALLEST_SIDE, InvertedResidual, PaddingRule, chain
+from convtl.config.values import STRICT
+from convtl.models.mobilenet import InvertedResidual, PaddingRule, chain
 from convtl.models.network import Network
 
 _EPSILON = 1e-3
@@ -39,10 +38,8 @@ _STAGES = (
     (1, 3, 1, 6, 320),
 )
 """(blocks, kernel size, stride of the first, expansion, features) of EfficientNet-B0 (the paper's table 1)."""
-_SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8))
-"""(width, depth) of each variant."""
-_SIZES = (224, 240, 260, 280, 300)
-"""Height and width of the images that each variant was made for."""
+_VARIANTS = ((1.0, 1.0, 224), (1.0, 1.1, 240), (1.1, 1.2, 260), (1.2, 1.4, 280), (1.4, 1.8, 300))
+"""(width, depth, side of the images that it was made for) of each variant."""
 _HEAD_INIT = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
 
 
@@ -51,34 +48,27 @@ _HEAD_INIT = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
 class EfficientNetLiteConfig(ModelConfig):
     """EfficientNet-Lite0 to 4, as TensorFlow's, for images of any size from 8x8."""
 
+    smallest_side: ClassVar = 8
     kind: Literal["efficientnet_lite"] = "efficientnet_lite"
     variant: Literal[0, 1, 2, 3, 4] = 0
     padding: PaddingRule = "same"
     """of strided convolutions: as TensorFlow or as PyTorch"""
-    dropout: Fraction = 0.0
-    """before the head; published 0.2 (variants 0, 1) and 0.3. As with MobileNetV2, so that depths compare"""
 
     @property
-    def usual_images(self) -> tuple[int, int, int]:
-        return (_SIZES[self.variant], _SIZES[self.variant], 3)
+    def usual_images(self) -> tuple[int, int, int]:  # type: ignore[override]
+        side = _VARIANTS[self.variant][2]
+        return (side, side, 3)
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
-        check_images("efficientnet_lite", input_shape, SMALLEST_SIDE)
-        width, depth = _SCALES[self.variant]
+        width, depth, _ = _VARIANTS[self.variant]
         blocks = []
         for stage, (count, kernel_size, stride, expansion, features) in enumerate(_STAGES):
             scaled = count if stage in (0, len(_STAGES) - 1) else ceil(depth * count)
+            maps, settings = _rounded(width * features), (expansion, self.padding, _EPSILON)
             for place in range(scaled):
-                block = InvertedResidual(
-                    _rounded(width * features),
-                    kernel_size,
-                    stride=1 if place else stride,
-                    expansion=expansion,
-                    padding=self.padding,
-                    epsilon=_EPSILON,
-                )
-                blocks.append(block)
-        return chain(blocks, input_shape, classes, head_init=_HEAD_INIT, dropout=self.dropout)
+                step = 1 if place else stride
+                blocks.append(InvertedResidual(maps, kernel_size, step, *settings))
+        return chain(blocks, input_shape, classes, _HEAD_INIT)
 
 
 def _rounded(features: float) -> int:

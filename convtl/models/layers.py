@@ -13,15 +13,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from convtl.errors import UserError
 from convtl.models.forms.convolution import conv2d
 from convtl.models.forms.depthwise import depthwise_conv2d
 
+Maps = Float[Array, "batch _ _ _"]
+"""Feature maps: (batch, height, width, channels)."""
+Vectors = Float[Array, "batch _"]
+"""Feature vectors: (batch, features)."""
 Activation = Callable[[Array], Array]
 Initializer = Callable[..., Any]
 Norm = Literal["batch", "group", "layer"]
-Padding = int | Literal["same"]
-"""Zeros on every side; or, as in TensorFlow, for ceil(size / stride) outputs, an odd one at the bottom and right."""
+Padding = int | Literal["same", "symmetric"]
+"""Zeros on every side, `symmetric` as many as half the kernel; or `same`, as in TensorFlow, for ceil(size / stride)
+outputs, an odd one at the bottom and right."""
 
 HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """He et al. (2015), by the backward pass: of convolutions, as torchvision draws them."""
@@ -31,9 +35,7 @@ TORCH_DENSE = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """Of dense layers, as PyTorch draws them by default."""
 
 
-def pool2d(
-    x: Float[Array, "batch height width channels"], kind: Literal["average", "max"]
-) -> Float[Array, "batch height2 width2 channels"]:
+def pool2d(x: Maps, kind: Literal["average", "max"]) -> Maps:
     """2x2 pooling with stride 2; an odd last row or column is left out, as in `VALID` padding.
 
     Averages are of pairs of rows, then of columns, side by side in memory: on CPU faster than a reduction over
@@ -49,9 +51,7 @@ def pool2d(
     return (pairs[..., :channels] + pairs[..., channels:]) / 4
 
 
-def max_pool2d(
-    x: Float[Array, "batch height width channels"], size: int = 3, stride: int = 2, padding: int = 0
-) -> Float[Array, "batch height2 width2 channels"]:
+def max_pool2d(x: Maps, size: int = 3, stride: int = 2, padding: int = 0) -> Maps:
     """Largest value of each window, as PyTorch's `max_pool2d`: padding is -inf.
 
     The maximum of shifted slices, rows first: XLA's windowed reduction is slow on CPU, and its gradient more so.
@@ -73,9 +73,7 @@ def max_pool2d(
     return x
 
 
-def adaptive_average_pool2d(
-    x: Float[Array, "batch height width channels"], rows: int, columns: int
-) -> Float[Array, "batch rows columns channels"]:
+def adaptive_average_pool2d(x: Maps, rows: int, columns: int) -> Maps:
     """Means over windows that tile the image as evenly as whole pixels allow.
 
     As PyTorch's `adaptive_avg_pool2d`: window i of n covers pixels floor(i s / n) up to, not including,
@@ -90,21 +88,11 @@ def adaptive_average_pool2d(
     return x
 
 
-def padding_sides(
-    padding: Padding, height: int, width: int, kernel_size: int, stride: int
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Rows and columns of zeros around an image: ((top, bottom), (left, right))."""
-    if padding != "same":
-        return (padding, padding), (padding, padding)
-    missing = [
-        max((-(-size // stride) - 1) * stride + kernel_size - size, 0) for size in (height, width)
-    ]
-    rows, columns = ((total // 2, total - total // 2) for total in missing)
-    return rows, columns
-
-
 class Conv(nn.Module):
-    """Convolution: `kernel` (size, size, in, out) and, with `use_bias`, `bias` (out,)."""
+    """Convolution: `kernel` (size, size, in, out) and, with `use_bias`, `bias` (out,).
+
+    Depthwise, each map has a kernel of its own: `kernel` (size, size, 1, features), for as many maps as come in.
+    """
 
     features: int
     kernel_size: int
@@ -112,39 +100,22 @@ class Conv(nn.Module):
     kernel_init: Initializer = HE_FAN_OUT
     stride: int = 1
     use_bias: bool = True
+    depthwise: bool = False
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width in"]
-    ) -> Float[Array, "batch height2 width2 out"]:
-        size = self.kernel_size
-        kernel = self.param("kernel", self.kernel_init, (size, size, x.shape[-1], self.features))
-        sides = padding_sides(self.padding, x.shape[1], x.shape[2], size, self.stride)
-        y = conv2d(x, kernel, stride=self.stride, padding=sides)
+    def __call__(self, x: Maps) -> Maps:
+        size, stride = (self.kernel_size,) * 2, self.stride
+        shape = (*size, 1 if self.depthwise else x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        if self.padding == "same":
+            rows, columns = jax.lax.padtype_to_pads(x.shape[1:3], size, (stride, stride), "SAME")
+        else:
+            margin = self.kernel_size // 2 if self.padding == "symmetric" else self.padding
+            rows = columns = (margin, margin)
+        convolve = depthwise_conv2d if self.depthwise else conv2d
+        y = convolve(x, kernel, stride=stride, padding=(rows, columns))
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, y.shape[-1:]).reshape(1, 1, 1, -1)
-        return y
-
-
-class DepthwiseConv(nn.Module):
-    """Depthwise convolution: `kernel` (size, size, 1, channels), `bias` (channels,) with `use_bias`."""
-
-    kernel_size: int
-    stride: int = 1
-    padding: Padding = 0
-    use_bias: bool = False
-    kernel_init: Initializer = HE_FAN_IN
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height2 width2 channels"]:
-        size, channels = self.kernel_size, x.shape[-1]
-        kernel = self.param("kernel", self.kernel_init, (size, size, 1, channels))
-        sides = padding_sides(self.padding, x.shape[1], x.shape[2], size, self.stride)
-        y = depthwise_conv2d(x, kernel, stride=self.stride, padding=sides)
-        if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (channels,)).reshape(1, 1, 1, -1)
         return y
 
 
@@ -182,18 +153,9 @@ class ConvUnit(nn.Module):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channels"], train: bool
-    ) -> Float[Array, "batch height2 width2 features"]:
-        x = Conv(
-            self.features,
-            self.kernel_size,
-            self.padding,
-            self.kernel_init,
-            stride=self.stride,
-            use_bias=self.use_bias,
-            name="conv",
-        )(x)
+    def __call__(self, x: Maps, train: bool) -> Maps:
+        settings = (self.padding, self.kernel_init, self.stride, self.use_bias)
+        x = Conv(self.features, self.kernel_size, *settings, name="conv")(x)
         if self.norm is not None:
             norm = norm_layer(self.norm, "norm", self.features, train=train, epsilon=self.epsilon)
             x = norm(x)
@@ -205,10 +167,7 @@ class PoolUnit(nn.Module):
 
     kind: Literal["average", "max"]
 
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channels"], train: bool
-    ) -> Float[Array, "batch height2 width2 channels"]:
+    def __call__(self, x: Maps, train: bool) -> Maps:
         return pool2d(x, self.kind)
 
 
@@ -220,10 +179,7 @@ class MaxPoolUnit(nn.Module):
     padding: int = 0
     adapt_to: int | None = None
 
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channels"], train: bool
-    ) -> Float[Array, "batch height2 width2 channels"]:
+    def __call__(self, x: Maps, train: bool) -> Maps:
         x = max_pool2d(x, self.size, self.stride, self.padding)
         if self.adapt_to is not None:
             x = adaptive_average_pool2d(x, self.adapt_to, self.adapt_to)
@@ -233,10 +189,7 @@ class MaxPoolUnit(nn.Module):
 class GlobalAveragePool(nn.Module):
     """Mean of each map, a feature vector; no weights."""
 
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channels"], train: bool
-    ) -> Float[Array, "batch channels"]:
+    def __call__(self, x: Maps, train: bool) -> Vectors:
         return x.mean((1, 2))
 
 
@@ -253,19 +206,10 @@ class DenseUnit(nn.Module):
     dropped: Literal["input", "output"] = "input"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch ..."], train: bool) -> Float[Array, "batch features"]:
+    def __call__(self, x: Float[Array, "batch ..."], train: bool) -> Vectors:
         drop = nn.Dropout(self.dropout, deterministic=not train)
         x = x.reshape(x.shape[0], -1)
         x = drop(x) if self.dropped == "input" else x
         x = nn.Dense(self.features, kernel_init=self.kernel_init, name="dense")(x)
         x = x if self.activation is None else self.activation(x)
         return drop(x) if self.dropped == "output" else x
-
-
-def check_images(kind: str, input_shape: tuple[int, ...], smallest: int) -> None:
-    """Raise `UserError` for what is not height x width x channels, or too small for a net of a kind."""
-    if len(input_shape) != 3 or min(input_shape[:2]) < smallest:
-        raise UserError(
-            f"model {kind}: got images of shape {tuple(input_shape)}; "
-            f"accepted: height x width x channels of at least {smallest}x{smallest}"
-        )

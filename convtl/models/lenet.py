@@ -4,7 +4,7 @@ All 16 maps of the second convolution see all 6 maps below, pooling has no weigh
 28x28 with 2 pixels of padding: 156 + 2,416 + 48,120 + 10,164 + 850 = 61,706 weights for 10 classes.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 from pydantic.dataclasses import dataclass
@@ -17,7 +17,6 @@ from convtl.models.layers import (
     DenseUnit,
     Initializer,
     PoolUnit,
-    check_images,
 )
 from convtl.models.network import Network
 
@@ -30,7 +29,6 @@ INITIALISERS: dict[str, Initializer] = {
     "he_normal": nn.initializers.he_normal(),
     "normal_0.01": nn.initializers.normal(0.01),
 }
-_SMALLEST_SIDE = 12  # so that both 5x5 convolutions leave something to pool
 
 
 @register
@@ -38,21 +36,15 @@ _SMALLEST_SIDE = 12  # so that both 5x5 convolutions leave something to pool
 class LeNet5Config(ModelConfig):
     """LeNet-5, for images of any size from 12x12."""
 
+    smallest_side: ClassVar = 12  # so that both 5x5 convolutions leave something to pool
+    usual_images: ClassVar = (28, 28, 1)
+    usual_classes: ClassVar = 10
     kind: Literal["lenet5"] = "lenet5"
     activation: ActivationName = "tanh"
     pooling: Literal["average", "max"] = "average"
     initialiser: InitialiserName = "lecun_normal"
 
-    @property
-    def usual_images(self) -> tuple[int, int, int]:
-        return (28, 28, 1)
-
-    @property
-    def usual_classes(self) -> int:
-        return 10
-
     def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
-        check_images("lenet5", input_shape, _SMALLEST_SIDE)
         activation, init = ACTIVATIONS[self.activation], INITIALISERS[self.initialiser]
 
         def conv(features: int, padding: int) -> ConvUnit:

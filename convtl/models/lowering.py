@@ -13,17 +13,15 @@ the trainer and the feature passes themselves: medians of the ratio of processor
 | `canonical` | all others | ResNet-18, features, 224 and 64 px | `patches`, for `winograd` too | 1.7, 1.5 |
 | `shifted` | depthwise | EfficientNet-Lite0, features, 64 px | `lax` | 13 |
 
-The bounds between forms, and the sizes of pieces below, are from JAX 0.10 on the same 2 cores, all in `lax.scan`.
-At most so many pixels go at a time, but 2 images at least; gradients are of 32 at most, and inference takes 8 where
-weights outweigh maps (more than 32 million below the head). Gradients are taken in pieces only where a batch is no more
-than its images: with batch statistics held (`norm_mode`) or none in the net, and no dropout.
+The bounds between forms, and the sizes of pieces, are from JAX 0.10 on the same cores, in `lax.scan`. Gradients are
+taken in pieces only where a batch is no more than its images: with batch statistics held (`norm_mode`) or none in the
+net, and no dropout.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 
@@ -33,34 +31,23 @@ ConvolutionForm = Literal["lax", "banded", "canonical", "patches", "winograd"]
 
 _BANDED_MAX_CHANNEL_PRODUCT = 128
 _BANDED_MAX_WIDTH = 40
-# Columns of a band. LeNet-5 on one core (5x5 kernels; columns of conv1 and conv2, us an image, batch 32):
-# 24 and 32: 72, 42 and 32: 79, 24 and 80: 75, 42 and 80: 81, 42 and 16: 91, whole rows (168 and 160): 111.
+# Columns of a band. LeNet-5's two convolutions, us an image: 32 columns 72, 24 75, whole rows 111.
 _BAND_COLUMNS = 32
-
-# Milliseconds on one core, forward and with both gradients, in a scan; `canonical` first:
-# 4 of 14x14x256 11 and 37, `winograd` 7 and 22; 2 of 28x28x128 5.3 and 17, 3.5 and 12; 2 of 56x56x64 5.1 and 17, 4.6
-# and 18; 4 of those 9.6 and 30, 10.9 and 48; 2 of 112x112x128 85 and 410, 102 and 266; 32 of 8x8x64 1.7 and 5.4, 1.4
-# and 4.9; 32 of 16x16x32 1.7 and 6.4, 2.1 and 9.1; 4 of 7x7x512 (64 tiles) 15 and 50, 17 and 44, `patches` 13 and 42;
-# 16 of them 51 and 166, 36 and 112, 49 and 167.
+# Forward, ms: 4 images of 14x14x256 `canonical` 11, `winograd` 7; 2 of 28x28x128 5.3, 3.5; 4 of 56x56x64 (more than
+# 2,048 tiles) 9.6, 10.9; 4 of 7x7x512 (64 tiles) 15, 17.
 _WINOGRAD_MIN_MAPS, _WINOGRAD_TILES = 64, (96, 2048)
-# `canonical` first, then `patches`: 4 of 14x14x256 to 7x7x512 6.7 and 23, 6.0 and 18; 32 of 8x8x32 .5 and 1.5, .7 and
-# 2.4; 32 of 4x4x256 to 2x2x512 5.5 and 157, 4.2 and 12; 32 of 2x2x512 571 and 1,160, 9 and 26.
+# Both gradients, ms: 4 images of 14x14x256 to 7x7x512 `canonical` 23, `patches` 18; 32 of 2x2x512 1,160, 26; but 32 of
+# 8x8x32 1.5, 2.4.
 _PATCHES_MIN_MAPS, _PATCHES_MAX_PIXELS = 128, 64
 
-# Maps of a whole batch leave the cache, and a program's memory comes anew from the system at each call. Features of
-# images of 224 px, images/s on 2 cores, 32, 4, 2 and 1 at a time: EfficientNet-Lite0 98, 132, 144, 148; MobileNetV2
-# 119, 183, 203, 200; ResNet-50 18, 21, 20, 20; 8, 4 and 2 at a time: ResNet-18 50, 51, 54. 32, 16, 8 and 2 at a time:
-# EfficientNet-Lite0, 96 px 457, 613, 654, 598, 64 px 1,197, 1,378, 1,252, 1,036; ResNet-18, 96 px 214, 265, 280, 207,
-# 64 px 672, 707, 604, 329. Where weights outweigh maps, they are read less often: AlexNet 113, 115, 108, 69; VGG-11 8
-# and 2 at a time 3.5, 2.0. LeNet-5 (28 px) and ResNet-20 (32 px) gain nothing.
-# Features as studies compute them (EfficientNet-Lite0): 143 in one program for all units, 90 with one for each.
+# Pixels that are inferred at a time, as maps of a whole batch leave the cache: 224 px, images/s, 32 and 2 at a time:
+# EfficientNet-Lite0 98, 144; MobileNetV2 119, 203; 64 px, 32 and 16: Lite0 1,197, 1,378. Images of at most 32x32 gain
+# nothing. Where weights outweigh maps they are read less often: AlexNet, 2 and 8 at a time 69, 108.
 _INFERRED_PIXELS, _INFERRED_ABOVE = 2 * 224 * 224, 32 * 32
 _HEAVY, _HEAVY_AT_A_TIME = 32_000_000, 8
-# Updates of all layers, images/s, 224 px, 32, 4 and 2 at a time: EfficientNet-Lite0 14, 25, 28; ResNet-18 12, 15, 14;
-# 96 px, 16, 8 and 4 at a time: EfficientNet-Lite0 87, 82, 78.
-# LeNet-5, us an image, batch 64 whole and 32 at a time: 51 and 43; batch 128 whole, 32 and 16 at a time: 53, 39, 39.
+# Pixels and images that are differentiated at a time: 224 px, images/s, 32 and 4 at a time: Lite0 14, 25; ResNet-18 12,
+# 15. LeNet-5, us an image, batch 128 whole and 32 at a time: 53, 39.
 _TRAINED_PIXELS, _TRAINED_AT_A_TIME = 4 * 224 * 224, 32
-
 
 _PLAIN = ContextVar("plain", default=False)
 
@@ -72,23 +59,12 @@ def on_cpu() -> bool:
 
 @contextmanager
 def plain_forms() -> Iterator[None]:
-    """Trace the body with XLA's own convolutions, as accelerators have them."""
+    """Trace the body with XLA's own convolutions, as accelerators have them; XLA shards only these over devices."""
     token = _PLAIN.set(True)
     try:
         yield
     finally:
         _PLAIN.reset(token)
-
-
-def as_on_accelerators(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a function to be traced in plain forms: XLA shards only these over devices."""
-
-    @wraps(function)
-    def plain(*arguments: Any) -> Any:
-        with plain_forms():
-            return function(*arguments)
-
-    return plain
 
 
 def convolution_form(

@@ -4,23 +4,23 @@
 `mobilenet_v2` (IMAGENET1K_V1, 71.9 % top-1), also timm's `mobilenetv2_100`.
 """
 
-from typing import Literal
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array
 from pydantic.dataclasses import dataclass
 
 from convtl.config.models import ModelConfig, register
-from convtl.config.values import STRICT, Fraction
+from convtl.config.values import STRICT
 from convtl.models.layers import (
+    HE_FAN_IN,
     Conv,
     ConvUnit,
     DenseUnit,
-    DepthwiseConv,
     GlobalAveragePool,
     Initializer,
-    Padding,
-    check_images,
+    Maps,
     norm_layer,
 )
 from convtl.models.network import Network
@@ -36,7 +36,6 @@ _STAGES = (
     (6, 320, 1, 1),
 )
 """(expansion, features, blocks, stride of the first) as in the paper's table 2."""
-SMALLEST_SIDE = 8
 
 
 class InvertedResidual(nn.Module):
@@ -53,22 +52,18 @@ class InvertedResidual(nn.Module):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channels"], train: bool
-    ) -> Float[Array, "batch height2 width2 features"]:
-        def normalised(y: Array, name: str) -> Array:
-            return norm_layer("batch", name, y.shape[-1], train=train, epsilon=self.epsilon)(y)
+    def __call__(self, x: Maps, train: bool) -> Maps:
+        def conv_norm(y: Array, name: str, features: int, size: int = 1, **settings: Any) -> Array:
+            y = Conv(features, size, use_bias=False, name=name, **settings)(y)
+            norm = norm_layer("batch", f"{name}_norm", features, train=train, epsilon=self.epsilon)
+            return norm(y)
 
-        def pointwise(y: Array, features: int, name: str) -> Array:
-            return normalised(Conv(features, 1, use_bias=False, name=name)(y), f"{name}_norm")
-
-        y = x
+        y, widened = x, self.expansion * x.shape[-1]
         if self.expansion != 1:
-            y = nn.relu6(pointwise(y, self.expansion * x.shape[-1], "expand"))
-        padding: Padding = "same" if self.padding == "same" else self.kernel_size // 2
-        filters = DepthwiseConv(self.kernel_size, self.stride, padding, name="depthwise")
-        y = nn.relu6(normalised(filters(y), "depthwise_norm"))
-        y = pointwise(y, self.features, "project")
+            y = nn.relu6(conv_norm(y, "expand", widened))
+        filters = {"padding": self.padding, "kernel_init": HE_FAN_IN, "stride": self.stride}
+        y = conv_norm(y, "depthwise", widened, self.kernel_size, depthwise=True, **filters)
+        y = conv_norm(nn.relu6(y), "project", self.features)
         return x + y if self.stride == 1 and self.features == x.shape[-1] else y
 
 
@@ -76,31 +71,23 @@ def chain(
     blocks: list[InvertedResidual],
     input_shape: tuple[int, ...],
     classes: int,
-    *,
     head_init: Initializer,
-    dropout: float,
 ) -> Network:
     """Network of inverted residuals: stem, block01 ..., top, gap, head."""
-    padding, epsilon = blocks[0].padding, blocks[0].epsilon
-
-    def conv(features: int, size: int, stride: int) -> ConvUnit:
-        return ConvUnit(
-            features,
-            size,
-            stride=stride,
-            padding="same" if padding == "same" else size // 2,
-            norm="batch",
-            activation=nn.relu6,
-            use_bias=False,
-            epsilon=epsilon,
-        )
-
+    conv = partial(
+        ConvUnit,
+        padding=blocks[0].padding,
+        norm="batch",
+        activation=nn.relu6,
+        use_bias=False,
+        epsilon=blocks[0].epsilon,
+    )
     units: tuple[tuple[str, nn.Module], ...] = (
-        ("stem", conv(32, 3, 2)),
+        ("stem", conv(32, 3, stride=2)),
         *((f"block{place:02d}", block) for place, block in enumerate(blocks, 1)),
-        ("top", conv(1280, 1, 1)),
+        ("top", conv(1280, 1)),
         ("gap", GlobalAveragePool()),
-        ("head", DenseUnit(classes, None, head_init, dropout)),
+        ("head", DenseUnit(classes, None, head_init)),
     )
     return Network(units, input_shape)
 
@@ -113,22 +100,13 @@ _HEAD_INIT = nn.initializers.normal(0.01)
 class MobileNetV2Config(ModelConfig):
     """MobileNetV2 at width 1, as torchvision's, for images of any size from 8x8."""
 
+    smallest_side: ClassVar = 8
     kind: Literal["mobilenet_v2"] = "mobilenet_v2"
-    padding: PaddingRule = "symmetric"
-    """of strided convolutions: as TensorFlow or as PyTorch"""
-    dropout: Fraction = 0.0
-    """before the head; the paper has 0.2, but then a head alone would be trained otherwise than by its features"""
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
-        check_images("mobilenet_v2", input_shape, SMALLEST_SIDE)
         blocks = [
-            InvertedResidual(
-                features,
-                stride=1 if place else stride,
-                expansion=expansion,
-                padding=self.padding,
-            )
+            InvertedResidual(features, stride=1 if place else stride, expansion=expansion)
             for expansion, features, count, stride in _STAGES
             for place in range(count)
         ]
-        return chain(blocks, input_shape, classes, head_init=_HEAD_INIT, dropout=self.dropout)
+        return chain(blocks, input_shape, classes, _HEAD_INIT)

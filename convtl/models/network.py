@@ -66,15 +66,9 @@ class Network:
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shape of one image's output after each unit."""
         x = jax.ShapeDtypeStruct((1, *self.input_shape), jnp.float32)
-        shapes = []
-        for index in range(len(self.units)):
-            x, _, _ = jax.eval_shape(
-                lambda v, x, i=index: self.apply(v, x, start=i, stop=i + 1),
-                self.abstract_variables,
-                x,
-            )
-            shapes.append(tuple(x.shape[1:]))
-        return tuple(shapes)
+        apply = partial(self.apply, taps=self.names)
+        _, _, outputs = jax.eval_shape(apply, self.abstract_variables, x)
+        return tuple(tuple(outputs[name].shape[1:]) for name in self.names)
 
     def shape_before(self, index: int) -> tuple[int, ...]:
         """Shape of one image's input to unit number `index`."""
@@ -104,7 +98,7 @@ class Network:
         start: int = 0,
         stop: int | None = None,
         train: Collection[str] = frozenset(),
-        held: Collection[str] = frozenset(),
+        held: bool = False,
         rngs: jax.Array | None = None,
         taps: Collection[str] = (),
     ) -> tuple[Float[Array, "batch ..."], Variables, dict[str, Array]]:
@@ -114,10 +108,8 @@ class Network:
 
         Args:
           variables: at least those of the units in the slice.
-          x: input of unit `start`: (batch, ...).
           train: names of the units in training mode.
-          held: names of units whose batch normalisation uses its running statistics, and leaves them as they
-            are, also in training mode; dropout in them is not concerned.
+          held: normalise batches by running statistics in training mode too, and leave them as they are.
           rngs: key for units that draw (dropout); each unit folds in its index.
           taps: names of units whose output is returned as well.
 
@@ -126,44 +118,25 @@ class Network:
           tapped outputs by name.
 
         Raises:
-          ValueError: `train`, `held` or `taps` names a unit that the network does not have.
+          ValueError: `train` or `taps` names a unit that the network does not have.
         """
-        if unknown := {*train, *held, *taps} - set(self.names):
+        if unknown := {*train, *taps} - set(self.names):
             raise ValueError(f"no such units: {sorted(unknown)}; there are {', '.join(self.names)}")
         updated: Variables = {}
         outputs: dict[str, Array] = {}
-        for index in range(start, len(self.units) if stop is None else stop):
-            name = self.names[index]
-            key = None if rngs is None else jax.random.fold_in(rngs, index)
-            x, updated[name] = self._apply_unit(
-                index, dict(variables[name]), x, train=name in train, held=name in held, key=key
-            )
-            if name in taps:
-                outputs[name] = x
-        return x, updated, outputs
-
-    def _apply_unit(
-        self,
-        index: int,
-        variables: dict[str, Any],
-        x: Array,
-        *,
-        train: bool,
-        held: bool,
-        key: jax.Array | None,
-    ) -> tuple[Array, dict[str, Any]]:
-        """Output of one unit, and its variables after it."""
-        _, module = self.units[index]
-        rngs = None if key is None else {"dropout": key}
         fixed = {"params", "batch_stats"} if held else {"params"}
-        mutable = [name for name in variables if name not in fixed] if train else []
         hold = nn.intercept_methods(_with_running_statistics) if held else nullcontext()
         with hold, plain_forms() if self.plain else nullcontext():
-            if not mutable:
-                output = module.apply(variables, x, train=train, rngs=rngs)
-                return jnp.asarray(output), variables
-            x, changed = module.apply(variables, x, train=True, rngs=rngs, mutable=mutable)
-            return x, variables | dict(changed)
+            for index in range(start, len(self.units) if stop is None else stop):
+                name, module = self.units[index]
+                before, trained = dict(variables[name]), name in train
+                keys = None if rngs is None else {"dropout": jax.random.fold_in(rngs, index)}
+                mutable = [kind for kind in before if trained and kind not in fixed]
+                x, changed = module.apply(before, x, train=trained, rngs=keys, mutable=mutable)
+                updated[name] = before | dict(changed)
+                if name in taps:
+                    outputs[name] = x
+        return x, updated, outputs
 
     def infer(
         self,
@@ -188,33 +161,21 @@ class Network:
 
     def inferred_at_a_time(self, rows: int, start: int = 0) -> int:
         """Number of images of a batch that pass units from `start` on together; independent of the head."""
-        return inferred_at_a_time(
-            rows, self.shape_before(start), self.input_shape, self._weights_below_head
-        )
+        weights = sum(weight_count(self.abstract_variables[name]) for name in self.names[:-1])
+        return inferred_at_a_time(rows, self.shape_before(start), self.input_shape, weights)
 
-    @cached_property
-    def _weights_below_head(self) -> int:
-        return sum(weight_count(self.abstract_variables[name]) for name in self.names[:-1])
-
-    def mixes_batch(self, train: Collection[str], held: Collection[str] = ()) -> bool:
+    def mixes_batch(self, train: Collection[str], *, held: bool = False) -> bool:
         """Whether outputs in training mode depend on the rest of the batch: by statistics, or by draws.
 
         Args: as those of `apply`.
         """
-        shapes = self.abstract_variables
-        return any(
-            ("batch_stats" in shapes[name] and name not in held) or self._draws(name)
-            for name in train
-        )
-
-    def _draws(self, name: str) -> bool:
-        index = self.index(name)
-        x = jax.ShapeDtypeStruct((2, *self.shape_before(index)), jnp.float32)
-        variables = {name: self.abstract_variables[name]}
+        variables = self.abstract_variables
+        if not held and any("batch_stats" in variables[name] for name in train):
+            return True
+        start = min(map(self.index, train), default=len(self.units))
+        x = jax.ShapeDtypeStruct((2, *self.shape_before(start)), jnp.float32)
         try:
-            jax.eval_shape(
-                partial(self.apply, start=index, stop=index + 1, train=(name,)), variables, x
-            )
+            jax.eval_shape(partial(self.apply, start=start, train=train), variables, x)
         except InvalidRngError:  # no key was given
             return True
         return False

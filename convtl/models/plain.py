@@ -4,7 +4,7 @@ For gradients by depth. A convolutional net would confound the size of a gradien
 number of places that share a weight, and with units of different sizes.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
@@ -20,20 +20,14 @@ from convtl.models.network import Network
 class PlainConfig(ModelConfig):
     """Units `fc1` ... `fcN`, each `width` wide, then the head `out`; without pooling."""
 
+    usual_images: ClassVar = (28, 28, 1)
+    usual_classes: ClassVar = 10
     kind: Literal["plain"] = "plain"
     hidden: Depth = 10
     """hidden units of the chain, beside the head"""
     width: Count = 64
     activation: ActivationName = "tanh"
     initialiser: InitialiserName = "lecun_normal"
-
-    @property
-    def usual_images(self) -> tuple[int, int, int]:
-        return (28, 28, 1)
-
-    @property
-    def usual_classes(self) -> int:
-        return 10
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
         init = INITIALISERS[self.initialiser]

@@ -7,6 +7,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from convtl.config.models import ModelConfig
+from convtl.errors import UserError
 from convtl.models.network import Network
 
 for _module in iter_modules([str(Path(__file__).parent)]):
@@ -30,5 +31,11 @@ def build_network(
     """
     if plain:
         return replace(build_network(config, input_shape, classes), plain=True)
+    side = config.smallest_side
+    if len(input_shape) != 3 or min(input_shape[:2]) < side:
+        raise UserError(
+            f"model {config.kind}: got images of shape {tuple(input_shape)}; "
+            f"accepted: height x width x channels of at least {side}x{side}"
+        )
     network: Network = config.build(tuple(input_shape), classes)
     return network

@@ -2,8 +2,7 @@
 
 `resnet` is the net for ImageNet with 18, 34 or 50 layers: 11,689,512, 21,797,672 and 25,557,032 weights for
 1000 classes. By default as torchvision builds it, whose weights fit (`resnet18`, `resnet34`, `resnet50`): v1.5,
-in which a bottleneck halves the image in its 3x3 convolution. torchvision's images are scaled to [0, 1], less
-(0.485, 0.456, 0.406), over (0.229, 0.224, 0.225).
+in which a bottleneck halves the image in its 3x3 convolution.
 
 `norm: group` normalises over groups of channels (Wu & He 2018): for training from scratch with few images or
 small batches.
@@ -14,11 +13,13 @@ zeros. 20 layers have 269,722 weights for 10 classes, 56 have 853,018 (the paper
 added half before and half after the maps, as in github.com/akamaster/pytorch_resnet_cifar10, whose weights fit.
 """
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 from pydantic.dataclasses import dataclass
 
 from convtl.config.models import ModelConfig, register
@@ -28,17 +29,15 @@ from convtl.models.layers import (
     ConvUnit,
     DenseUnit,
     GlobalAveragePool,
+    Maps,
     MaxPoolUnit,
     Norm,
-    check_images,
     norm_layer,
 )
 from convtl.models.network import Network
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 """Layers -> blocks of each stage."""
-_BOTTLENECK = (50,)
-_SMALLEST_SIDE = 8  # of smaller images nearly all that the convolutions see is padding
 
 
 class ResidualBlock(nn.Module):
@@ -55,9 +54,7 @@ class ResidualBlock(nn.Module):
     shortcut: Literal["projection", "padding"] = "projection"
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch h w c"], train: bool
-    ) -> Float[Array, "batch h2 w2 c2"]:
+    def __call__(self, x: Maps, train: bool) -> Maps:
         layers = self._layers()
         y = x
         for place, (features, size, stride) in enumerate(layers, 1):
@@ -91,11 +88,30 @@ def _subsampled(x: Array, stride: int, channels: int) -> Array:
     return jnp.pad(x[:, ::stride, ::stride], edges)
 
 
+def _chain(
+    lowest: tuple[tuple[str, nn.Module], ...],
+    block: Callable[..., ResidualBlock],
+    width: int,
+    blocks: Sequence[int],
+    input_shape: tuple[int, ...],
+    classes: int,
+) -> Network:
+    """Network of stages of residual blocks, each of which halves the image and doubles the maps, but the first."""
+    units = list(lowest)
+    for stage, count in enumerate(blocks):
+        for place in range(count):
+            stride = 2 if stage and not place else 1
+            units.append((f"stage{stage + 1}_block{place + 1}", block(width * 2**stage, stride)))
+    units += [("gap", GlobalAveragePool()), ("head", DenseUnit(classes))]
+    return Network(tuple(units), input_shape)
+
+
 @register
 @dataclass(frozen=True, config=STRICT)
 class ResNetConfig(ModelConfig):
     """ResNet for images of about 224x224, as torchvision's; of any size from 8x8."""
 
+    smallest_side: ClassVar = 8  # of smaller images convolutions see hardly more than padding
     kind: Literal["resnet"] = "resnet"
     layers: Literal[18, 34, 50] = 50
     norm: Literal["batch", "group"] = "batch"
@@ -103,20 +119,10 @@ class ResNetConfig(ModelConfig):
     """maps of the first stage; all other widths are in proportion"""
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
-        check_images("resnet", input_shape, _SMALLEST_SIDE)
         stem = ConvUnit(self.width, 7, stride=2, padding=3, norm=self.norm, use_bias=False)
-        units: list[tuple[str, nn.Module]] = [("stem", stem), ("pool", MaxPoolUnit(3, padding=1))]
-        for stage, count in enumerate(_BLOCKS[self.layers]):
-            for place in range(count):
-                block = ResidualBlock(
-                    self.width * 2**stage,
-                    stride=2 if stage and not place else 1,
-                    bottleneck=self.layers in _BOTTLENECK,
-                    norm=self.norm,
-                )
-                units.append((f"stage{stage + 1}_block{place + 1}", block))
-        ends = (("gap", GlobalAveragePool()), ("head", DenseUnit(classes)))
-        return Network((*units, *ends), input_shape)
+        lowest = (("stem", stem), ("pool", MaxPoolUnit(3, padding=1)))
+        block = partial(ResidualBlock, bottleneck=self.layers == 50, norm=self.norm)
+        return _chain(lowest, block, self.width, _BLOCKS[self.layers], input_shape, classes)
 
 
 @register
@@ -124,32 +130,17 @@ class ResNetConfig(ModelConfig):
 class CifarResNetConfig(ModelConfig):
     """ResNet for images of about 32x32 (section 4.2), shortcuts without weights; of any size from 8x8."""
 
+    smallest_side: ClassVar = 8
+    usual_images: ClassVar = (32, 32, 3)
+    usual_classes: ClassVar = 10
     kind: Literal["cifar_resnet"] = "cifar_resnet"
     layers: Literal[20, 32, 44, 56, 110] = 20
     norm: Literal["batch", "group"] = "batch"
     width: Count = 16
     """maps of the first stage; all other widths are in proportion"""
 
-    @property
-    def usual_images(self) -> tuple[int, int, int]:
-        return (32, 32, 3)
-
-    @property
-    def usual_classes(self) -> int:
-        return 10
-
     def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
-        check_images("cifar_resnet", input_shape, _SMALLEST_SIDE)
         stem = ConvUnit(self.width, 3, padding=1, norm=self.norm, use_bias=False)
-        units: list[tuple[str, nn.Module]] = [("stem", stem)]
-        for stage in range(3):
-            for place in range((self.layers - 2) // 6):
-                block = ResidualBlock(
-                    self.width * 2**stage,
-                    stride=2 if stage and not place else 1,
-                    norm=self.norm,
-                    shortcut="padding",
-                )
-                units.append((f"stage{stage + 1}_block{place + 1}", block))
-        ends = (("gap", GlobalAveragePool()), ("head", DenseUnit(classes)))
-        return Network((*units, *ends), input_shape)
+        block = partial(ResidualBlock, norm=self.norm, shortcut="padding")
+        blocks = [(self.layers - 2) // 6] * 3
+        return _chain((("stem", stem),), block, self.width, blocks, input_shape, classes)

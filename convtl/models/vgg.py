@@ -3,26 +3,21 @@
 As torchvision builds it, whose weights fit: `vgg11` (configuration A) and `vgg16` (D), without and with batch
 normalisation after each convolution (which then keeps its bias). Weights for 1000 classes: 132,863,336 and
 138,357,544; with normalisation 132,868,840 and 138,365,992.
-
-torchvision's images are scaled to [0, 1], less (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225).
-`fc6` sees height, width, channels in that order; PyTorch flattens channels first, so an importer permutes.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 from pydantic.dataclasses import dataclass
 
 from convtl.config.models import ModelConfig, register
 from convtl.config.values import STRICT, Count, Fraction
-from convtl.models.layers import HE_FAN_IN, ConvUnit, DenseUnit, MaxPoolUnit, check_images
+from convtl.models.layers import HE_FAN_IN, ConvUnit, DenseUnit, MaxPoolUnit
 from convtl.models.network import Network
 
 _CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
 """Layers with weights -> convolutions of each stage."""
 _WIDTHS = (1, 2, 4, 8, 8)  # in units of the first stage's
-_SMALLEST_SIDE = 32  # so that five poolings leave a pixel
-_POOLED_SIDE = 7  # of `pool5`, whatever the image
 
 
 @register
@@ -30,6 +25,7 @@ _POOLED_SIDE = 7  # of `pool5`, whatever the image
 class VggConfig(ModelConfig):
     """VGG for images of any size from 32x32: other sizes than 224x224 are averaged to 7x7 at `pool5`."""
 
+    smallest_side: ClassVar = 32  # so that five poolings leave a pixel
     kind: Literal["vgg"] = "vgg"
     layers: Literal[11, 16] = 16
     norm: Literal["none", "batch", "group"] = "none"
@@ -38,14 +34,13 @@ class VggConfig(ModelConfig):
     dropout: Fraction = 0.5
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
-        check_images("vgg", input_shape, _SMALLEST_SIDE)
         norm = None if self.norm == "none" else self.norm
         units: list[tuple[str, nn.Module]] = []
         stages = zip(_CONVOLUTIONS[self.layers], _WIDTHS, strict=True)
         for stage, (count, width) in enumerate(stages, 1):
             unit = ConvUnit(width * self.width, 3, padding=1, norm=norm)
             units += [(f"conv{stage}_{place}", unit) for place in range(1, count + 1)]
-            adapt_to = _POOLED_SIDE if stage == len(_WIDTHS) else None
+            adapt_to = 7 if stage == len(_WIDTHS) else None
             units.append((f"pool{stage}", MaxPoolUnit(2, adapt_to=adapt_to)))
         hidden = DenseUnit(64 * self.width, nn.relu, HE_FAN_IN, self.dropout, "output")
         units += [("fc6", hidden), ("fc7", hidden), ("fc8", DenseUnit(classes))]

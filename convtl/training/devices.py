@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from convtl.config.schema import DevicesConfig
 from convtl.errors import UserError
-from convtl.models.lowering import as_on_accelerators
+from convtl.models.lowering import plain_forms
 from convtl.runtime.backend import prepare_jax
 from convtl.runtime.cores import core_count, visible_cores
 
@@ -121,7 +121,7 @@ class Layout:
     def compile_call(self, call: Callable[..., Any]) -> Any:
         """Compile `convtl.training.loop._call`, with the memory of variables and state used again."""
         if self.split == "batch":
-            call, sharding = as_on_accelerators(call), NamedSharding(self.mesh, self.runs)
+            call, sharding = plain_forms()(call), NamedSharding(self.mesh, self.runs)
             return jax.jit(call, donate_argnums=(0, 1), out_shardings=sharding)
         specs = (*[self.runs] * 6, *[PartitionSpec()] * 3)
         sharded = jax.shard_map(call, mesh=self.mesh, in_specs=specs, out_specs=self.runs)

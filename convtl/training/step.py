@@ -102,16 +102,16 @@ class Step:
         return variables, Averaged(optimiser, totals), loss
 
     @property
-    def _held(self) -> tuple[str, ...]:
-        """Trained units whose batch normalisation keeps its running statistics."""
-        return self.phase.trained if self.recipe.norm_mode == "frozen" else ()
+    def _held(self) -> bool:
+        """Whether the batch normalisation of trained units keeps its running statistics."""
+        return self.recipe.norm_mode == "frozen"
 
     def rows_at_once(self, rows: int) -> int:
         """Number of images of a batch of `rows` that are differentiated together."""
         network = self.recipe.network
         rows //= self.recipe.optim.accumulate
         maps = network.has_maps(self.recipe.start)
-        if not maps or network.mixes_batch(self.phase.trained, self._held):
+        if not maps or network.mixes_batch(self.phase.trained, held=self._held):
             return rows
         return trained_at_a_time(rows, network.input_shape)
 

@@ -174,7 +174,7 @@ def _same_net(settings: Config, name: str, scratch: Path) -> tuple[Network, Vari
 
     net, model = torch_side.real_net(name), settings.models[name]
     if name == "efficientnet_lite0":
-        model = replace(model, dropout=0.0, padding="symmetric")
+        model = replace(model, padding="symmetric")
     path, naming = scratch / f"{name}.safetensors", _NETS[name][2]
     save_file({key: leaf.contiguous() for key, leaf in net.state_dict().items()}, path)
     weights = FileWeights(model=name, naming=naming, path=str(path))

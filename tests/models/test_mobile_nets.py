@@ -209,44 +209,6 @@ def test_a_step_of_training_leaves_the_frozen_units_alone(config: ModelConfig) -
         assert any(jax.tree.leaves(moved)) == (unit in phase.trained), unit
 
 
-@pytest.mark.parametrize(
-    "config", [replace(MOBILE, dropout=0.5), replace(LITE, dropout=0.5)], ids=KINDS[:2]
-)
-def test_dropout_acts_on_the_head_in_training_only(config: ModelConfig) -> None:
-    network = build_network(config, (32, 32, 3), 4)
-    variables = {"head": _drawn(network)["head"]}
-    features = np.random.default_rng(3).normal(size=(2, 1280)).astype(np.float32)
-    place = network.index("head")
-
-    def logits(trained: tuple[str, ...], key: int) -> np.ndarray:
-        given: Any = {
-            "start": place,
-            "train": trained,
-            "held": trained,
-            "rngs": jax.random.key(key),
-        }
-        return np.asarray(network.apply(variables, features, **given)[0])
-
-    np.testing.assert_array_equal(logits((), 1), logits((), 2))
-    assert not np.array_equal(logits(("head",), 1), logits(("head",), 2))
-
-
-def test_stochastic_depth_leaves_out_whole_images_in_training_only() -> None:
-    network = build_network(replace(NEXT, stochastic_depth=0.5), (32, 32, 3), 4)
-    place = network.index("stage4_block3")
-    variables = {"stage4_block3": _drawn(network)["stage4_block3"]}
-    x = np.random.default_rng(4).normal(size=(16, 1, 1, 768)).astype(np.float32)
-    given: Any = {"start": place, "stop": place + 1, "rngs": jax.random.key(0)}
-    whole = np.asarray(network.apply(variables, x, **given)[0])
-    trained = np.asarray(network.apply(variables, x, **given, train=("stage4_block3",))[0])
-    left_out = np.all(trained == x, axis=(1, 2, 3))
-    assert 0 < left_out.sum() < 16
-    np.testing.assert_allclose(
-        trained[~left_out], (x + 2 * (whole - x))[~left_out], rtol=1e-4, atol=1e-4
-    )
-    assert network.units[1][1].drop == 0  # the first block is always there
-
-
 @pytest.mark.parametrize(("config", "side"), [(MOBILE, 7), (LITE, 7), (NEXT, 31)], ids=KINDS)
 def test_images_that_are_too_small_are_refused(config: ModelConfig, side: int) -> None:
     with pytest.raises(

@@ -7,6 +7,7 @@ where all training is, they fall back to plain loops, many times slower.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,22 +55,11 @@ def _without_overlap(x: Array, kernel: Array, stride: int) -> Array:
     return multiply(x, kernel.reshape(-1, out)).reshape(batch, rows, columns, out)
 
 
-def _lax(
-    x: Array,
-    kernel: Array,
-    stride: int,
-    sides: Sides,
-    dilation: int = 1,
-    kernel_dilation: int = 1,
-) -> Array:
+def lax_conv2d(x: Array, kernel: Array, stride: int, sides: Sides, **settings: Any) -> Array:
+    """XLA's own convolution, of images NHWC by a kernel HWIO."""
+    layout, strides = ("NHWC", "HWIO", "NHWC"), (stride, stride)
     return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride, stride),
-        padding=sides,
-        lhs_dilation=(dilation, dilation),
-        rhs_dilation=(kernel_dilation, kernel_dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        x, kernel, strides, sides, dimension_numbers=layout, **settings
     )
 
 
@@ -81,7 +71,7 @@ def _canonical(x: Array, kernel: Array, stride: int, sides: Sides) -> Array:
     k[m - s i + p], a convolution of y's with s - 1 zeros between its values and the flipped kernel; that of k[u]
     sums those of y[i] times x[s i + u - p], a convolution of the images with y's, its values s apart, as kernel.
     """
-    return _lax(x, kernel, stride, sides)
+    return lax_conv2d(x, kernel, stride, sides)
 
 
 def _forward(
@@ -95,17 +85,15 @@ def _backward(
 ) -> tuple[Array, Array]:
     x, kernel = saved
     flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    rows, columns = (
-        _edges(size, span, outputs, stride, low)
-        for size, span, outputs, (low, _) in zip(
-            x.shape[1:3], kernel.shape, cotangent.shape[1:3], sides, strict=False
-        )
+    (above, before), (left, right) = (
+        _edges(x.shape[axis], kernel.shape[axis - 1], cotangent.shape[axis], stride, low)
+        for axis, (low, _) in enumerate(sides, 1)
     )
-    y, to_images, dilation = _cut(cotangent, (rows[0], columns[0]), stride)
-    images = _lax(y, flipped, 1, to_images, dilation)
-    x, to_kernel, _ = _cut(x, (rows[1], columns[1]), 1)
+    y, to_images, dilation = _cut(cotangent, (above, left), stride)
+    images = lax_conv2d(y, flipped, 1, to_images, lhs_dilation=(dilation, dilation))
+    x, to_kernel, _ = _cut(x, (before, right), 1)
     y = cotangent.transpose(1, 2, 0, 3)
-    weights = _lax(x.transpose(3, 1, 2, 0), y, 1, to_kernel, kernel_dilation=stride)
+    weights = lax_conv2d(x.transpose(3, 1, 2, 0), y, 1, to_kernel, rhs_dilation=(stride, stride))
     return images, weights.transpose(1, 2, 0, 3)
 
 
@@ -130,10 +118,6 @@ def _cut(x: Array, sides: Sides, dilation: int) -> tuple[Array, Sides, int]:
         return x, sides, dilation
     edges = [(0, 0, 0), *((low, high, dilation - 1) for low, high in sides), (0, 0, 0)]
     return jax.lax.pad(x, jnp.zeros((), x.dtype), edges), _NONE, 1
-
-
-def _winograd(x: Array, kernel: Array, stride: int, sides: Sides) -> Array:
-    return winograd(x, kernel, sides)
 
 
 def _patches(x: Array, kernel: Array, stride: int, sides: Sides) -> Array:
@@ -187,9 +171,9 @@ def _banded(x: Array, kernel: Array, stride: int, sides: Sides) -> Array:
 
 
 FORMS: dict[str, Callable[[Array, Array, int, Sides], Array]] = {
-    "lax": _lax,
+    "lax": lax_conv2d,
     "canonical": _canonical,
-    "winograd": _winograd,
+    "winograd": lambda x, kernel, _, sides: winograd(x, kernel, sides),
     "patches": _patches,
     "banded": _banded,
 }

@@ -1,13 +1,14 @@
 """Depthwise convolution; on CPU a sum of shifted products (`convtl.models.lowering` has the timings)."""
 
-from collections.abc import Iterable
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from convtl.models.forms.convolution import lax_conv2d
 from convtl.models.forms.winograd import Sides
 from convtl.models.lowering import on_cpu
 
@@ -23,20 +24,10 @@ def depthwise_conv2d(
     stride: int = 1,
     padding: Sides = ((0, 0), (0, 0)),
 ) -> Float[Array, "batch height2 width2 channels"]:
-    """Cross-correlate each map with a kernel of its own."""
-    form = shifted if on_cpu() else _lax
-    return form(stride, padding, x, kernel)
-
-
-def _lax(stride: int, padding: Sides, x: Array, kernel: Array) -> Array:
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride, stride),
-        padding=padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
-    )
+    """Cross-correlate each map with a kernel of its own, at least as large as the stride."""
+    if on_cpu():
+        return shifted(stride, padding, x, kernel)
+    return lax_conv2d(x, kernel, stride, padding, feature_group_count=x.shape[-1])
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -45,30 +36,26 @@ def shifted(stride: int, padding: Sides, x: Array, kernel: Array) -> Array:
     kh, kw = kernel.shape[:2]
     x = _padded(x, padding)
     rows, columns = (x.shape[1] - kh) // stride + 1, (x.shape[2] - kw) // stride + 1
-    weights = kernel.astype(x.dtype).reshape(kh, kw, 1, 1, 1, -1)
+    weights = kernel.reshape(kh, kw, 1, 1, 1, -1)
     terms = (
         _every(x, i, rows, j, columns, stride) * weights[i, j] for i in range(kh) for j in range(kw)
     )
-    return _added(terms)
+    return reduce(add, terms)
 
 
-def _shifted_forward(stride: int, padding: Sides, x: Array, kernel: Array) -> tuple[Array, Any]:
+def _forward(stride: int, padding: Sides, x: Array, kernel: Array) -> tuple[Array, Any]:
     return shifted(stride, padding, x, kernel), (x, kernel)
 
 
-def _shifted_backward(
-    stride: int, padding: Sides, saved: Any, cotangent: Array
-) -> tuple[Array, Array]:
+def _backward(stride: int, padding: Sides, saved: Any, cotangent: Array) -> tuple[Array, Array]:
     x, kernel = saved
     return (
-        _image_gradient(stride, padding, x.shape, kernel.astype(cotangent.dtype), cotangent).astype(
-            x.dtype
-        ),
-        _kernel_gradient(stride, padding, x, kernel.shape, cotangent).astype(kernel.dtype),
+        _image_gradient(stride, padding, x.shape, kernel, cotangent),
+        _kernel_gradient(stride, padding, x, kernel, cotangent),
     )
 
 
-shifted.defvjp(_shifted_forward, _shifted_backward)
+shifted.defvjp(_forward, _backward)
 
 
 def _image_gradient(
@@ -76,47 +63,37 @@ def _image_gradient(
 ) -> Array:
     """Cotangent of the image: for each of the stride's phases the kernel's entries that meet it, flipped."""
     kh, kw = kernel.shape[:2]
-    _, height, width, channels = shape
-    rows, columns = (
-        -(-(size + sum(pad)) // stride) for size, pad in zip((height, width), padding, strict=True)
-    )
+    batch, height, width, channels = shape
+    (top, bottom), (left, right) = padding
+    rows, columns = -(-(height + top + bottom) // stride), -(-(width + left + right) // stride)
     above, before = -(-kh // stride) - 1, -(-kw // stride) - 1
-    cotangent = _padded(
-        cotangent, ((above, rows - cotangent.shape[1]), (before, columns - cotangent.shape[2]))
-    )
-
+    sides = (above, rows - cotangent.shape[1]), (before, columns - cotangent.shape[2])
+    cotangent = _padded(cotangent, sides)
     weights = kernel.reshape(kh, kw, 1, 1, 1, channels)
 
     def phase(row: int, column: int) -> Array:
-        terms = [
+        terms = (
             _every(cotangent, above - i // stride, rows, before - j // stride, columns)
             * weights[i, j]
             for i in range(row, kh, stride)
             for j in range(column, kw, stride)
-        ]
-        return (
-            _added(terms)
-            if terms
-            else jnp.zeros((shape[0], rows, columns, channels), cotangent.dtype)
         )
+        return reduce(add, terms)
 
-    whole = jnp.stack(
-        [jnp.stack([phase(r, c) for c in range(stride)], 3) for r in range(stride)], 2
-    )
-    whole = whole.reshape(shape[0], rows * stride, columns * stride, channels)
-    (top, _), (left, _) = padding
+    lines = [jnp.stack([phase(r, c) for c in range(stride)], 3) for r in range(stride)]
+    whole = jnp.stack(lines, 2).reshape(batch, rows * stride, columns * stride, channels)
     return whole[:, top : top + height, left : left + width]
 
 
 def _kernel_gradient(
-    stride: int, padding: Sides, x: Array, shape: tuple[int, ...], cotangent: Array
-) -> Float[Array, "kh kw 1 channels"]:
+    stride: int, padding: Sides, x: Array, kernel: Array, cotangent: Array
+) -> Array:
     """Cotangent of the kernel: for each of its rows, sums over an image row's columns, then over all rows.
 
     The first sum is elementwise over (image, row, kernel column, channel), the second a product with ones: XLA's
     own reduction of shifted products is 2 to 8 times slower on CPU.
     """
-    kh, kw = shape[:2]
+    kh, kw = kernel.shape[:2]
     x = _padded(x, padding)
     _, rows, columns, channels = cotangent.shape
     ones = jnp.ones((1, x.shape[0] * rows), cotangent.dtype)
@@ -129,11 +106,13 @@ def _kernel_gradient(
                 down[:, :, w * stride : w * stride + kw] * cotangent[:, :, w, None]
                 for w in range(first, min(first + _COLUMNS_AT_ONCE, columns))
             )
-            partial_sums = jax.lax.optimization_barrier(_added(terms)).reshape(-1, kw * channels)
+            partial_sums = jax.lax.optimization_barrier(reduce(add, terms)).reshape(
+                -1, kw * channels
+            )
             sums.append(jnp.matmul(ones, partial_sums, preferred_element_type=jnp.float32)[0])
-        return _added(sums)
+        return reduce(add, sums)
 
-    return jnp.stack([kernel_row(i) for i in range(kh)]).reshape(kh, kw, 1, channels)
+    return jnp.stack([kernel_row(i) for i in range(kh)]).reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _padded(x: Array, padding: Sides) -> Array:
@@ -145,10 +124,3 @@ def _every(x: Array, row: int, rows: int, column: int, columns: int, stride: int
     """`rows` and `columns` pixels from a place on, `stride` apart."""
     down, right = row + (rows - 1) * stride + 1, column + (columns - 1) * stride + 1
     return x[:, row:down:stride, column:right:stride]
-
-
-def _added(terms: Iterable[Array]) -> Array:
-    first, *rest = terms
-    for term in rest:
-        first = first + term
-    return first

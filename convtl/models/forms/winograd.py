@@ -66,16 +66,11 @@ def _tiles_of(
     (top, _), (left, _) = sides
     # An odd last row or column of outputs is filled up to a tile; what is computed for it is cut off afterwards.
     below, right = 2 * down + 2 - height - top, 2 * across + 2 - width - left
-    x = jax.lax.pad(
-        x, jnp.zeros((), x.dtype), ((0, 0, 0), (top, below, 0), (left, right, 0), (0, 0, 0))
-    )
-    places = [
-        place
-        for line in _input([x[:, row : row + 2 * down - 1 : 2] for row in range(4)])
-        for place in _input(
-            [line[:, :, column : column + 2 * across - 1 : 2] for column in range(4)]
-        )
-    ]
+    edges = ((0, 0, 0), (top, below, 0), (left, right, 0), (0, 0, 0))
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), edges)
+    lines = _input([x[:, first : first + 2 * down - 1 : 2] for first in range(4)])
+    columns = [slice(first, first + 2 * across - 1, 2) for first in range(4)]
+    places = [place for line in lines for place in _input([line[:, :, at] for at in columns])]
     return jnp.stack(places).reshape(16, batch * down * across, channels)
 
 
@@ -94,15 +89,14 @@ def _backward(sides: Sides, saved: tuple[Array, Array], cotangent: Array) -> tup
     down, across = tiles(rows, columns)
     y = jnp.pad(_wide(cotangent), ((0, 0), (0, 2 * down - rows), (0, 2 * across - columns), (0, 0)))
     y = y.reshape(batch, down, 2, across, 2, out)
+    lines = _output_back([y[:, :, 0], y[:, :, 1]])
     outputs = [
-        place
-        for line in _output_back([y[:, :, 0], y[:, :, 1]])
-        for place in _output_back([line[:, :, :, 0], line[:, :, :, 1]])
+        place for line in lines for place in _output_back([line[..., 0, :], line[..., 1, :]])
     ]
     y = jnp.stack(outputs).reshape(16, batch * down * across, out)
     weights = sum_of_outer_products(_tiles_of(x, sides), y).reshape(4, 4, *kernel.shape[2:])
-    lines = _kernel_back(weights)
-    return images, jnp.stack([jnp.stack(_kernel_back(line)) for line in lines]).astype(kernel.dtype)
+    weights = jnp.stack([jnp.stack(_kernel_back(line)) for line in _kernel_back(weights)])
+    return images, weights.astype(kernel.dtype)
 
 
 winograd.defvjp(_forward, _backward)

@@ -36,8 +36,6 @@ Origins = dict[str, tuple[str, Convert] | None]
 _KIND = "imported"
 _UNUSED = re.compile(r"(^|\.)num_batches_tracked$|^(aux_classifier\.|AuxLogits\.|aux\d*\.)")
 """Leaves of files that no net needs: counts of training batches, auxiliary heads of training."""
-_SHOWN = 4
-"""Leaves that an error message names of each sort."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def _refuse_leftovers(
 ) -> None:
     """Raise `UserError` with one line for all leaves that are not accounted for, if any."""
     parts = [
-        f"{len(leaves)} {sort}: {', '.join(leaves[:_SHOWN])}{', ...' if len(leaves) > _SHOWN else ''}"
+        f"{len(leaves)} {sort}: {', '.join(leaves[:4])}{', ...' if len(leaves) > 4 else ''}"
         for sort, leaves in (
             ("of another shape", misfits),
             ("of the net not in the file", absent),
