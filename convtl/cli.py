@@ -6,10 +6,8 @@ Nothing but this file knows Hydra. It composes; what keys and values are accepte
 import os
 import re
 import shlex
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -17,15 +15,11 @@ from typing import Any
 
 import hydra
 import yaml
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.plugins.search_path_plugin import SearchPathPlugin
-from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -49,11 +43,11 @@ _MOST_ALIASES = 50
 
 @dataclass(frozen=True)
 class Invocation:
-    """A command line: one study, or with `-m` the jobs of a sweep.
+    """A command line: one study, or with `-m` the points of a sweep.
 
     Attributes:
-      words: overrides as typed; of a sweep with several values.
-      contents: the composed config of each job, as plain data.
+      words: overrides as typed.
+      contents: the composed config of each point, as plain data.
       launcher: name of what starts the jobs; `basic` runs them here.
     """
 
@@ -65,7 +59,9 @@ class Invocation:
     @property
     def command(self) -> str:
         """The command of the whole study: without workers, and without what is meant for Hydra."""
-        words = [word for word in self.words if not _key(word).startswith(("worker", "hydra"))]
+        words = [
+            word for word in self.words if not word.lstrip("+").startswith(("worker=", "hydra"))
+        ]
         return shlex.join(["python", "-m", "convtl.run", *["-m"] * self.multirun, *words])
 
 
@@ -73,38 +69,28 @@ def read(argv: Sequence[str]) -> Invocation:
     """Compose everything that a command line asks for.
 
     Raises:
-      UserError: the words cannot be composed, or would have something done that has to be typed.
+      UserError: the words cannot be composed, or a launcher is not there.
     """
     words = [word for word in argv if word not in ("-m", "--multirun")]
-    multirun, launcher = len(words) < len(argv), _launcher(words)
-    if launcher != "basic" and not multirun:
-        raise UserError(f"hydra/launcher: got '{launcher}' without -m; accepted: with -m")
-    jobs = points(words) if multirun else [overrides_from(words)]
-    contents = list(map(compose_overrides, jobs))
+    multirun, launcher = len(words) < len(argv), "basic"
+    for word in filter(_for_hydra, words):
+        key, _, value = word.lstrip("+~").partition("=")
+        if not multirun or not (key == "hydra/launcher" or key.startswith("hydra.launcher.")):
+            raise UserError(
+                f"{key}: got '{value}'; accepted: -m with hydra/launcher=NAME and hydra.launcher.KEY=VALUE"
+            )
+        launcher = value if key == "hydra/launcher" else launcher
+    if launcher not in ("basic", *LAUNCHERS):
+        raise unknown_name("hydra/launcher", launcher, ["basic", *LAUNCHERS])
+    extra = LAUNCHERS.get(launcher)
+    if extra is not None and find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
+        raise UserError(
+            f"hydra/launcher: '{launcher}' is not installed: pip install -e '.[{extra}]'"
+        )
+    contents = tuple(map(compose, points(words) if multirun else [words]))
     for content in contents:
         refuse_hidden(typed_keys(words), content)
-        _refuse_untyped_online(words, content)
-    return Invocation(tuple(words), tuple(contents), multirun, launcher)
-
-
-def _refuse_untyped_online(words: Sequence[str], content: Mapping[str, Any]) -> None:
-    tracking = content.get("tracking")
-    online = isinstance(tracking, Mapping) and tracking.get("mode") == "online"
-    if online and "tracking.mode" not in typed_keys(words):
-        raise UserError(
-            "tracking.mode: got 'online' from a file; accepted: typed, as tracking.mode=online"
-        )
-
-
-def _launcher(words: Sequence[str]) -> str:
-    named = [word.partition("=")[2] for word in words if _key(word) == "hydra/launcher"]
-    name = named[-1] if named else "basic"
-    if name != "basic" and name not in LAUNCHERS:
-        raise unknown_name("hydra/launcher", name, ["basic", *LAUNCHERS])
-    extra = LAUNCHERS.get(name)
-    if extra is not None and find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
-        raise UserError(f"hydra/launcher: '{name}' is not installed: pip install -e '.[{extra}]'")
-    return name
+    return Invocation(tuple(words), contents, multirun, launcher)
 
 
 # --- words -> Hydra's overrides ---------------------------------------------------------------------
@@ -116,12 +102,31 @@ def typed_keys(words: Sequence[str]) -> list[str]:
     return [match["key"] for match in matches if match and match["prefix"] != "~"]
 
 
-def _key(word: str) -> str:
-    return next(iter(typed_keys([word])), "")
+def _for_hydra(word: str) -> bool:
+    return word.lstrip("+~").startswith("hydra")
 
 
-def overrides_from(words: Sequence[str], sweep: bool = False) -> list[str]:
-    """Return words as typed as Hydra's overrides.
+def points(words: Sequence[str]) -> list[list[str]]:
+    """Return the words of every point of a `-m` sweep, in Hydra's order.
+
+    Raises:
+      UserError: an override cannot be parsed, or stands for no finite list of points.
+    """
+    overrides = [_override(word, sweep=True) for word in words]
+    try:
+        choices = [
+            [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
+            if item.is_sweep_override()
+            else [str(item.input_line)]
+            for item in OverridesParser.create().parse_overrides(overrides)
+        ]
+    except HydraException as error:
+        raise _one_line(error) from None
+    return [list(point) for point in product(*choices)]
+
+
+def _override(word: str, sweep: bool = False) -> str:
+    """Return a word as typed as Hydra's override.
 
     Paths are quoted, so that spaces and brackets in them are taken as they are. Keys need no `+` to be
     added: whether a key exists is for `convtl.config` to say, in one line.
@@ -130,23 +135,19 @@ def overrides_from(words: Sequence[str], sweep: bool = False) -> list[str]:
       sweep: whether several values after one another stand for several points (`-m`).
 
     Raises:
-      UserError: a word is no `key=value`, or names a file that conf/ does not have.
+      UserError: the word is no `key=value`, or names a file that conf/ does not have.
     """
-    return [_override(word, sweep) for word in words]
-
-
-def _override(word: str, sweep: bool) -> str:
     match = _OVERRIDE.match(word)
     if match is None or (match["value"] is None and match["prefix"] != "~"):
         raise UserError(
             f"'{word}': not understood; accepted: key=value, such as depth=3 or 'n_per_class=[5,50]'"
         )
     prefix, key, value = match["prefix"] or "", match["key"], match["value"]
-    if key == "hydra.searchpath" or "_target_" in word:  # names code
+    if "_target_" in word:
         raise UserError(
-            f"{key}: never executed; accepted: hydra/launcher={' or '.join(LAUNCHERS)}, a folder conf/"
+            f"{key}: names code, which is never executed; accepted: hydra/launcher={' or '.join(LAUNCHERS)}"
         )
-    if prefix == "~" or key.startswith("hydra"):
+    if prefix == "~" or _for_hydra(word):
         return word
     if key in GROUPS:
         names = [] if key == "debug" and value == "null" else value.split(",") if sweep else [value]
@@ -186,156 +187,81 @@ def _quoted(text: str) -> str:
     return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", text)) + "'"
 
 
-def points(words: Sequence[str]) -> list[list[str]]:
-    """Return the overrides of every point of a `-m` sweep, in Hydra's order.
-
-    Raises:
-      UserError: an override cannot be parsed, or stands for no finite list of points.
-    """
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides_from(words, sweep=True))
-        choices = [
-            [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
-            if item.is_sweep_override()
-            else [str(item.input_line)]
-            for item in parsed
-        ]
-    except HydraException as error:
-        raise UserError(_plain(error)) from None
-    return [list(point) for point in product(*choices)]
-
-
 # --- composing --------------------------------------------------------------------------------------
 
 
 def compose(words: Sequence[str]) -> dict[str, Any]:
-    """Compose the config of one study as plain data.
+    """Compose the config of one study as plain data; words for Hydra's launchers are left out.
 
     Raises:
       UserError: the words cannot be composed.
     """
-    return compose_overrides(overrides_from(words))
-
-
-def compose_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """Compose as `compose` does, from overrides that are Hydra's already."""
-    _register()
-    try:
-        config = _hydra_compose(overrides)
-        raw: Any = OmegaConf.to_container(config, resolve=False)
-        _refuse_hydra_in_files(raw, overrides)
-        study = OmegaConf.masked_copy(config, [key for key in raw if key != "hydra"])
-        content: Any = OmegaConf.to_container(study, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_plain(error)) from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"configuration: {' '.join(str(error).split())}") from None
-    return {str(key): value for key, value in content.items()}
-
-
-class _UsersConf(SearchPathPlugin):
-    """Searches `conf/` of the working directory after the package's own."""
-
-    enabled = True
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for folder in conf_folders()[1:] if self.enabled else []:
-            search_path.append("convtl-user", f"file://{folder}")
-
-
-def _register() -> None:
-    """Store defaults, the nodes of the registries, one for each file, and the user's search path."""
+    folders = conf_folders()
     nodes = {
         name: {
-            path.stem: node
-            for folder in conf_folders()
+            path.stem: _load(path)
+            for folder in folders
             for path in sorted((folder / name).glob("*.yaml"))
-            if "_target_" not in (node := _load(path)) or _foreign(path)
         }
         for name in REGISTRIES
     }
     ConfigStore.instance().store(name="convtl_defaults", node=DEFAULTS | nodes)
-    Plugins.instance().register(_UsersConf)
-
-
-@lru_cache
-def _foreign(path: Path) -> bool:
-    """Say once that a file is another program's; it is left out."""
-    print(f"convtl: {path} is left out: its _target_ is for another program", file=sys.stderr)
-    return False
+    GlobalHydra.instance().clear()
+    overrides = [_override(word) for word in words if not _for_hydra(word)]
+    overrides += [f"hydra.searchpath=[{_quoted(f'file://{users}')}]" for users in folders[1:]]
+    try:
+        with hydra.initialize_config_dir(str(folders[0]), version_base="1.3"):
+            config = hydra.compose("config", overrides=overrides)
+        content: Any = OmegaConf.to_container(config, resolve=True)
+    except (
+        HydraException,
+        OmegaConfBaseException,
+        yaml.YAMLError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:
+        raise _one_line(error) from None
+    return {str(key): value for key, value in content.items()}
 
 
 def _load(path: Path) -> Any:
     """The content of a YAML file; empty where there is none.
 
     Raises:
-      UserError: it cannot be read, or holds no keys with values.
+      UserError: it cannot be read, holds no keys with values, or sets something of Hydra's.
     """
     try:
         text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
         aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
         if aliases > _MOST_ALIASES:
             raise UserError(f"configuration: {path}: more than {_MOST_ALIASES} aliases")
-        node = OmegaConf.create(text)
+        node: Any = OmegaConf.create(text)
     except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"configuration: {path}: {' '.join(str(error).split())[:300]}") from None
     if not OmegaConf.is_dict(node):
         raise UserError(f"configuration: {path}: holds a list; accepted: keys with values")
+    if "hydra" in node or "/hydra" in str(node.get("defaults")):
+        raise UserError(
+            f"configuration: {path}: sets hydra; accepted: typed, such as hydra.launcher.mem_gb=8"
+        )
     return node
 
 
-def _hydra_compose(overrides: Sequence[str]) -> Any:
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(conf_folders()[0]), version_base="1.3"):
-        try:
-            return hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
-        except (
-            AttributeError,
-            AssertionError,
-            TypeError,
-        ) as error:  # Hydra's keys, of a wrong type
-            raise UserError(_plain(error)) from None
-
-
-def _refuse_hydra_in_files(raw: Mapping[str, Any], overrides: Sequence[str]) -> None:
-    """Refuse a file of the user's that sets what is below `hydra`: launchers, callbacks and logging are made of it."""
-    typed = tuple(word for word in overrides if word.lstrip("+~").startswith("hydra"))
-    if conf_folders()[1:] and _hydra_node(raw) != _without_users_conf(typed):
-        raise UserError(
-            "hydra: set in a file of conf/, which is never executed; accepted: typed, such as "
-            "hydra.launcher.partition=gpu"
-        )
-
-
-def _hydra_node(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The node `hydra`, without what it says of the command."""
-    node = {
-        key: value for key, value in raw["hydra"].items() if key not in ("overrides", "runtime")
-    }
-    return node | {"job": {**node["job"], "override_dirname": None}}
-
-
-@lru_cache
-def _without_users_conf(typed: tuple[str, ...]) -> dict[str, Any]:
-    _UsersConf.enabled = False
-    try:
-        return _hydra_node(OmegaConf.to_container(_hydra_compose(typed), resolve=False))  # type: ignore[arg-type]
-    finally:
-        _UsersConf.enabled = True
-
-
-def _plain(error: Exception) -> str:
+def _one_line(error: Exception) -> UserError:
     """The first telling line of a Hydra error."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return f"configuration: {lines[0]}" if lines else f"configuration: {type(error).__name__}"
+    return UserError(f"configuration: {lines[0] if lines else type(error).__name__}")
 
 
 # --- launching --------------------------------------------------------------------------------------
 
 
-def multirun(invocation: Invocation, task: Callable[[dict[str, Any]], Any], out: Path) -> list[Any]:
+def launch(invocation: Invocation, task: Callable[[dict[str, Any]], Any], out: Path) -> list[Any]:
     """Hand every point of a sweep to Hydra's launcher; its own folders go under `out`.
+
+    Hydra composes no more than its launcher here, from the package's conf/ and typed words: nothing of a user's
+    conf/ is executed.
 
     Args:
       task: takes a composed config; pickled where a launcher starts processes.
@@ -346,45 +272,35 @@ def multirun(invocation: Invocation, task: Callable[[dict[str, Any]], Any], out:
     Raises:
       UserError: the launcher's own keys are not understood.
     """
-    _register()
-    overrides = [
-        *overrides_from(invocation.words, sweep=True),
+    contents, common = invocation.contents, invocation.contents[0]
+    # Where jobs are pickled each holds all contents: what is equal in them is there once.
+    changes = [{key: one[key] for key in one if one[key] != common.get(key)} for one in contents]
+    typed = list(filter(_for_hydra, invocation.words))
+    fixed = [
+        f"+job={','.join(map(str, range(len(contents))))}",
         f"hydra.sweep.dir={_quoted(str(out / 'launch'))}",
         "hydra.output_subdir=null",
         "hydra.job.chdir=false",
         "hydra/job_logging=none",
         "hydra/hydra_logging=none",
     ]
+
+    def run_job(config: Any) -> Any:
+        launcher = HydraConfig.get().launcher
+        cores = OmegaConf.select(launcher, "cpus_per_task")
+        cores = cores or OmegaConf.select(launcher, "ray.remote.num_cpus")
+        if jobs := OmegaConf.select(launcher, "n_jobs"):
+            cores = core_count() // jobs
+        if cores is not None:  # a process that takes one job after another keeps it
+            os.environ.setdefault(LIMIT, str(max(1, int(cores))))
+        return task({**common, **changes[config.job]})
+
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(conf_folders()[0]), version_base="1.3", job_name="convtl"):
-        app: Any = GlobalHydra.instance().hydra
         try:
-            app.compose_config("config", overrides, run_mode=RunMode.MULTIRUN)
+            hydra.compose(overrides=typed, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(_plain(error)) from None
-        batches = app.multirun("config", task_function=_Task(task), overrides=overrides)
+            raise _one_line(error) from None
+        app: Any = GlobalHydra.instance().hydra
+        batches = app.multirun(None, task_function=run_job, overrides=[*typed, *fixed])
     return [job.return_value for batch in batches for job in batch]
-
-
-@dataclass(frozen=True)
-class _Task:
-    """A job as Hydra calls it: with plain data, on no more cores than the launcher gives it."""
-
-    run: Callable[[dict[str, Any]], Any]
-
-    def __call__(self, config: Any) -> Any:
-        if (cores := _cores_of_job(HydraConfig.get().launcher)) is not None:
-            # A process that takes one job after another keeps it.
-            os.environ.setdefault(LIMIT, str(cores))
-        content: Any = OmegaConf.to_container(config, resolve=True)
-        return self.run({str(key): value for key, value in content.items()})
-
-
-def _cores_of_job(launcher: Any) -> int | None:
-    """Return a job's cores by its launcher's config; None where the system says, or where jobs run here."""
-    if (jobs := OmegaConf.select(launcher, "n_jobs")) is not None:
-        return max(1, core_count() // jobs) if jobs > 0 else 1
-    for key in ("cpus_per_task", "ray.remote.num_cpus"):
-        if (cores := OmegaConf.select(launcher, key)) is not None:
-            return max(1, int(cores))
-    return None

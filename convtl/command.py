@@ -1,20 +1,18 @@
 """From an invocation to studies: one, or those of a `-m` sweep by a launcher."""
 
 import os
-import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from convtl.analysis.declared import claims_of
-from convtl.cli import Invocation, multirun, read
+from convtl.cli import Invocation, launch, read
 from convtl.conduct import cache_of, out_folder, run_study
 from convtl.config.parsing import parse
 from convtl.config.schema import AXES, VARIABLE
@@ -22,7 +20,7 @@ from convtl.entry import lenient_output
 from convtl.errors import UserError
 from convtl.runtime.backend import prepare_jax
 from convtl.runtime.processes import leave
-from convtl.runtime.stopping import STOPPED, Stopped, obey, on_signals, stopping_children
+from convtl.runtime.stopping import Stopped, obey, on_signals, stopping_jobs
 from convtl.secrets import redact, redacted
 from convtl.study.grid import Trial, expand
 from convtl.study.materials import Materials
@@ -38,8 +36,7 @@ def conduct(words: Sequence[str]) -> int:
     Raises:
       UserError: it cannot be done; nothing was trained.
     """
-    flags = [word for word in words if word.startswith("-")]
-    show = "--cfg" in flags and "job" in words
+    show = "--cfg" in words and "job" in words
     invocation = read([word for word in words if not show or word not in ("--cfg", "job")])
     if show:
         for content in invocation.contents:
@@ -48,11 +45,9 @@ def conduct(words: Sequence[str]) -> int:
     if invocation.launcher != "basic":
         leave_accelerators()
     use_all_cores()
+    study, command = invocation.contents[0], invocation.command
     try:
-        sweep = invocation.multirun
-        code = (
-            _sweep(invocation) if sweep else run_study(invocation.contents[0], invocation.command)
-        )
+        code = _sweep(invocation) if invocation.multirun else run_study(study, command)
     except Stopped:  # of several processes all stop together
         leave()
         raise
@@ -63,22 +58,22 @@ def conduct(words: Sequence[str]) -> int:
 def _sweep(invocation: Invocation) -> int:
     """Check every point, launch the jobs, and report on all of them together."""
     prepare_jax()
-    for job in invocation.contents:
+    jobs, command = invocation.contents, invocation.command
+    for job in jobs:
         parse(job)
-    jobs = [{**job, "worker": None} for job in invocation.contents]
-    studies = list({repr(job): job for job in jobs}.values())
+    studies = list(
+        {repr(study): study for study in ({**job, "worker": None} for job in jobs)}.values()
+    )
     expanded = [expand(parse(study)) for study in studies]
     trials = [trial for _, points in expanded for trial in points]
     config = expanded[0][0]
     claims_of(config.scorecard)
-    whole, command = whole_of(studies, trials), invocation.command
+    whole = whole_of(studies, trials)
     if config.dry_run:
         return max(run_study(study, command) for study in ([whole] if whole else studies))
     missing = unfinished(trials, RowStore(out_folder(config)))
     Materials(cache_of(config), lambda line: None).check(missing)
-    codes = _launch(
-        invocation, _Job(whole, command, str(Path.cwd()), os.getpid()), out_folder(config)
-    )
+    codes = _launch(invocation, whole, out_folder(config))
     if whole is not None and any(code != 2 for code in codes):
         codes.append(run_study(whole, command, REPORT_ONLY))
     return max(codes)
@@ -94,12 +89,20 @@ def whole_of(studies: Sequence[dict[str, Any]], trials: Sequence[Trial]) -> dict
       studies: what the points are composed to, each once and without `worker`.
       trials: those of all points.
     """
-    varied = _varied(studies)
-    others = {key: values for key, values in varied.items() if key not in AXES}
-    if any(key.split(".")[0] not in VARIABLE for key in others):
-        return None
-    axes = {key: values for key, values in varied.items() if key in AXES}
-    whole = {**studies[0], **axes, "axes": {**studies[0]["axes"], **others}}
+    leaves = [dict(_leaves(study)) for study in studies]
+    axes, others = {}, dict(studies[0]["axes"])
+    for key in dict.fromkeys(key for leaf in leaves for key in leaf):
+        values = [leaf.get(key) for leaf in leaves]
+        if all(value == values[0] for value in values):
+            continue
+        if key in AXES:
+            lists = [value if isinstance(value, list) else [value] for value in values]
+            axes[key] = list(dict.fromkeys(value for each in lists for value in each))
+        elif key.split(".")[0] in VARIABLE:
+            others[key] = [value for i, value in enumerate(values) if value not in values[:i]]
+        else:
+            return None
+    whole = {**studies[0], **axes, "axes": others}
     try:
         merged = expand(parse(whole))[1]
     except UserError:
@@ -107,21 +110,13 @@ def whole_of(studies: Sequence[dict[str, Any]], trials: Sequence[Trial]) -> dict
     return whole if {trial.id for trial in merged} == {trial.id for trial in trials} else None
 
 
-def _varied(studies: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Dotted key -> its values, in order, for every key in which the studies differ."""
-    varied: dict[str, list[Any]] = {}
-    for key in dict.fromkeys(key for study in studies for key in study):
-        values: list[Any] = [study.get(key) for study in studies]
-        if all(value == values[0] for value in values):
-            continue
-        if key in AXES:
-            lists = [value if isinstance(value, list) else [value] for value in values]
-            values = [value for listed in lists for value in listed]
-        elif all(isinstance(value, Mapping) for value in values):
-            varied |= {f"{key}.{inner}": listed for inner, listed in _varied(values).items()}
-            continue
-        varied[key] = [value for index, value in enumerate(values) if value not in values[:index]]
-    return varied
+def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and their values."""
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 @dataclass(frozen=True)
@@ -132,14 +127,14 @@ class _Job:
       whole: the config of the study that all points are parts of; None where they are studies of their own.
       folder: where the sweep was started; relative paths are meant from there.
       sweep: the process that waits for the jobs, and runs them itself where no launcher does.
-      busy: folder in which a process has a file while it runs a job; none where no signal is passed on.
+      stop: a file that stops this job once it is there; None where the launcher is asked instead.
     """
 
     whole: dict[str, Any] | None
     command: str
     folder: str
     sweep: int
-    busy: str | None = None
+    stop: Path | None
 
     def __call__(self, content: dict[str, Any]) -> tuple[int, str]:
         """Return the exit code, and a line where the job could not be done; exceptions may not travel."""
@@ -147,7 +142,8 @@ class _Job:
             if os.getpid() != self.sweep:
                 lenient_output()
             os.chdir(self.folder)
-            with self._marked():
+            with on_signals(self.stop):
+                obey()
                 return self._run(content), ""
         except UserError as error:
             return error.code, redacted(str(error))
@@ -159,22 +155,6 @@ class _Job:
             print(redacted(traceback.format_exc()), file=sys.stderr)
             return 1, redacted(f"{type(error).__name__}: {error}".splitlines()[0])
 
-    @contextmanager
-    def _marked(self) -> Iterator[None]:
-        """Mark this process as busy while it handles signals; begin nothing in a sweep that was stopped."""
-        if self.busy is None:
-            yield
-            return
-        if (Path(self.busy) / STOPPED).exists():
-            raise Stopped(signal.SIGTERM)
-        marker = Path(self.busy) / str(os.getpid())
-        with on_signals():
-            marker.touch()
-            try:
-                yield
-            finally:
-                marker.unlink(missing_ok=True)
-
     def _run(self, content: dict[str, Any]) -> int:
         if self.whole is None:
             return run_study(content, self.command)
@@ -183,26 +163,17 @@ class _Job:
         return run_study(self.whole, self.command, Scope(scope, reports=False))
 
 
-def _launch_here(invocation: Invocation, job: _Job, out: Path) -> list[tuple[int, str]]:
-    """Run every point in processes of this machine, which get the signals of this one."""
-    number = signal.SIGINT if invocation.launcher == "submitit" else signal.SIGTERM
-    with tempfile.TemporaryDirectory(prefix="convtl-jobs-") as busy:
-        try:
-            with stopping_children(Path(busy), number):
-                ended: list[tuple[int, str]] = multirun(invocation, replace(job, busy=busy), out)
-        except Exception:
-            obey()  # what a stopped launcher raises is no fault of its own
-            raise
-    return ended
-
-
-def _launch(invocation: Invocation, job: _Job, out: Path) -> list[int]:
-    """Run every point; return the exit codes, after a line for each thing that went wrong."""
+def _launch(invocation: Invocation, whole: dict[str, Any] | None, out: Path) -> list[int]:
+    """Run every job; return the exit codes, after a line for each thing that went wrong."""
+    here = invocation.launcher in ("processes", "submitit")
     try:
-        if invocation.launcher in ("processes", "submitit"):
-            ended = _launch_here(invocation, job, out)
-        else:
-            ended = multirun(invocation, job, out)
+        with stopping_jobs() if here else nullcontext() as stop:
+            try:
+                job = _Job(whole, invocation.command, str(Path.cwd()), os.getpid(), stop)
+                ended: list[tuple[int, str]] = launch(invocation, job, out)
+            except Exception:
+                obey()  # what a stopped launcher raises is no fault of its own
+                raise
     except UserError:
         raise
     except Stopped:

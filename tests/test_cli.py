@@ -7,7 +7,7 @@ import tiny
 import yaml
 from commands import Commands
 
-from convtl.cli import compose, overrides_from, points
+from convtl.cli import compose, points
 from convtl.config.schema import DEFAULTS
 from convtl.entry import options
 from convtl.errors import UserError
@@ -89,10 +89,7 @@ WRONG = [
     ("~depth", "depth: missing"),
     ("models=null", "models: got 'null'; accepted: models.NAME.KEY=VALUE"),
     ("model=${nosuch}", "configuration: Interpolation key 'nosuch' not found"),
-    (
-        "hydra/launcher=nosuch",
-        "hydra/launcher: unknown name 'nosuch'; known: basic, .*slurm, submitit.",
-    ),
+    ("hydra/launcher=slurm", "hydra/launcher: got 'slurm'; accepted: -m with hydra/launcher=NAME"),
     ("out=", "out: got ''; accepted: text that is not empty"),
     ("cache=", "cache: got ''; accepted: text that is not empty"),
 ]
@@ -209,19 +206,13 @@ def test_the_same_words_compose_the_same_whatever_was_composed_before() -> None:
 def test_a_sweep_has_a_point_for_every_combination() -> None:
     found = points(["target=cyrillic,greek", "depth=[1,2],[3]", "n_per_class=[5,10]", "out=a,b"])
     assert len(found) == 4
-    composed = [(c["target"], c["depth"], c["out"]) for c in map(_compose_point, found)]
+    composed = [(c["target"], c["depth"], c["out"]) for c in map(compose, found)]
     assert composed == [
         ("cyrillic", [1, 2], "a,b"),
         ("cyrillic", [3], "a,b"),
         ("greek", [1, 2], "a,b"),
         ("greek", [3], "a,b"),
     ]
-
-
-def _compose_point(point):
-    from convtl.cli import compose_overrides
-
-    return compose_overrides(point)
 
 
 @pytest.mark.parametrize("value", ["interval(1e-4,1e-2)", "range(1,"])
@@ -235,10 +226,7 @@ def test_the_composed_config_is_shown(commands) -> None:
 
 
 def test_hydras_own_words_are_left_to_hydra() -> None:
-    assert overrides_from(["hydra/launcher=basic", "hydra.sweep.dir=x"]) == [
-        "hydra/launcher=basic",
-        "hydra.sweep.dir=x",
-    ]
+    assert compose(["hydra/launcher=basic", "hydra.launcher.x=1"]) == compose([])
     assert points(["hydra/launcher=basic", "depth=1,2"]) == [
         ["hydra/launcher=basic", "++depth=1"],
         ["hydra/launcher=basic", "++depth=2"],
@@ -276,6 +264,10 @@ def test_a_conf_in_the_working_directory_adds_to_the_packages_own(own_conf) -> N
 FAULTS = {
     "a broken file": (b"kind: [", "while parsing"),
     "no keys": (b"- a\n- b\n", "holds a list; accepted: keys with values"),
+    "a key of Hydra's": (
+        b"hydra: {}\n",
+        "sets hydra; accepted: typed, such as hydra.launcher.mem_gb=8",
+    ),
     "no UTF-8": ("kind: caf\xe9".encode("latin-1"), "can't decode"),
     "a bomb": (
         b"a: &a [x]\n"
@@ -304,15 +296,6 @@ def test_a_file_may_begin_with_a_byte_order_mark_and_may_be_empty(own_conf) -> N
     assert compose(["+experiment=empty"])["domains"]["marked"] == {"kind": "digits"}
 
 
-def test_a_file_of_another_program_is_left_out(own_conf, commands) -> None:
-    path = own_conf / "conf" / "models" / "resnet18.yaml"
-    path.parent.mkdir()
-    path.write_text("_target_: torchvision.models.resnet18\n")
-    done = commands.tiny("dry_run=true")
-    assert done.code == 0
-    assert done.err.count(f"{path} is left out: its _target_ is for another program") == 1
-
-
 def test_it_is_gone_in_another_directory(own_conf, tmp_path_factory, monkeypatch) -> None:
     compose(["+experiment=mine"])
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
@@ -330,17 +313,3 @@ def test_a_users_domain_with_a_wrong_key_is_one_line(own_conf, commands) -> None
 
 def test_an_experiment_of_the_users_may_be_wrong_too(own_conf, commands) -> None:
     assert commands.run(*tiny.WORDS, "+experiment=mine", "depth=9").line.startswith("depth: got 9")
-
-
-@pytest.mark.parametrize(
-    "words", [(), ("-m",), ("tracking={project: p}",)], ids=["run", "multirun", "another key"]
-)
-def test_going_online_has_to_be_typed(own_conf, commands, words) -> None:
-    (own_conf / "conf" / "experiment" / "loud.yaml").write_text(
-        "# @package _global_\ntracking: {mode: online}\n"
-    )
-    line = commands.run(*words, "+experiment=loud", "source=latin", "out=o").line
-    assert line == (
-        "tracking.mode: got 'online' from a file; accepted: typed, as tracking.mode=online"
-    )
-    assert not Path("o").exists()

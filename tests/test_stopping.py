@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -17,7 +16,7 @@ from convtl.runtime.stopping import (
     obey,
     on_signals,
     requested,
-    stopping_children,
+    stopping_jobs,
 )
 
 INT, TERM, USR1 = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
@@ -158,60 +157,58 @@ def test_exit_codes(number: int, code: int, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == line
 
 
-def _child(program: str) -> "subprocess.Popen[str]":
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
-    return child
+KEEP = """
+import sys
+from pathlib import Path
+from convtl.runtime.stopping import Stopped, obey, on_signals
 
-
-WAIT = "print('ready', flush=True); time.sleep(100)"
-KEEP = f"""
-import signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.2), print("kept", flush=True), sys.exit(75)))
-{WAIT}
+try:
+    with on_signals(Path(sys.argv[1])):
+        print("ready", flush=True)
+        while True:
+            obey()
+except Stopped as error:
+    sys.exit(error.code)
 """
-DEAF = f"import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAIT}"
-PARENT = """
-import subprocess, sys, time
+DEAF = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
-print("ready", flush=True); print(child.pid, flush=True); time.sleep(100)
+print(child.pid, flush=True)
+time.sleep(100)
 """
 
 
-def stopped_after(wait: Callable[[], object]) -> None:
-    def work() -> None:
-        send()
-        wait()
+def stopped(program: str) -> tuple[int, str]:
+    """Exit code and first line of a job below a process that gets a signal."""
 
-    with pytest.raises(Stopped, match="SIGTERM"), on_signals(), stopping_children():
-        work()
+    def work(stop: Path) -> None:
+        with subprocess.Popen(
+            [sys.executable, "-c", program, str(stop)], stdout=subprocess.PIPE, text=True
+        ) as job:
+            assert job.stdout is not None
+            lines.append(job.stdout.readline())
+            send()
+            codes.append(job.wait(20))
+
+    lines: list[str] = []
+    codes: list[int] = []
+    with pytest.raises(Stopped, match="SIGTERM"), on_signals(), stopping_jobs() as stop:
+        work(stop)
+    return codes[0], lines[0]
 
 
-def test_children_keep_their_work_before_their_parent_stops() -> None:
-    child = _child(KEEP)
-    stopped_after(lambda: child.wait(20))
-    assert child.returncode == 75
-    assert child.communicate()[0] == "kept\n"
+def test_jobs_keep_their_work_before_their_parent_stops() -> None:
+    assert stopped(KEEP) == (75, "ready\n")
 
 
-def test_children_of_children_are_stopped_and_other_processes_of_the_group_are_not() -> None:
-    child = _child(PARENT)
-    assert child.stdout is not None
-    grandchild = int(child.stdout.readline())
-    stopped_after(lambda: child.wait(20))
-    psutil.wait_procs([psutil.Process(grandchild)] if psutil.pid_exists(grandchild) else [], 10)
+def test_deaf_jobs_and_their_children_are_killed_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("convtl.runtime.stopping._GRACE_SECONDS", 0.2)
+    code, pid = stopped(DEAF)
+    assert code == -signal.SIGKILL
+    grandchild = int(pid)
     assert not psutil.pid_exists(grandchild) or (
         psutil.Process(grandchild).status() == psutil.STATUS_ZOMBIE
     )
-    child.communicate()
-
-
-def test_deaf_children_are_killed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convtl.runtime.stopping._GRACE_SECONDS", 0.2)
-    child = _child(DEAF)
-    began = time.monotonic()
-    stopped_after(lambda: child.wait(20))
-    assert time.monotonic() - began < 10
-    assert child.returncode == -signal.SIGKILL
-    child.communicate()

@@ -77,7 +77,7 @@ def test_points_of_a_sweep_are_parts_of_one_study_where_there_is_one(words, merg
 
 
 def test_the_recorded_command_is_that_of_the_whole_study() -> None:
-    words = ["depth=1,2", "worker=0,1", "hydra.verbose=true", "hydra/launcher=basic"]
+    words = ["depth=1,2", "worker=0,1", "hydra/launcher=basic"]
     assert read(["-m", *words]).command == "python -m convtl.run -m depth=1,2"
     assert read(["out=a b", "worker=1"]).command == "python -m convtl.run 'out=a b'"
 
@@ -98,9 +98,13 @@ def test_the_recorded_command_is_that_of_the_whole_study() -> None:
         ),
         (
             "hydra/launcher=processes",
-            "hydra/launcher: got 'processes' without -m; accepted: with -m",
+            "hydra/launcher: got 'processes'; accepted: -m with ",
         ),
         ("-m hydra/launcher=processes hydra.launcher.nosuch=1", "configuration: "),
+        (
+            "-m hydra.verbose=true",
+            "hydra.verbose: got 'true'; accepted: -m with hydra/launcher=NAME",
+        ),
     ],
 )
 def test_wrong_workers_and_launchers_are_one_line(commands, tmp_path, words, line) -> None:

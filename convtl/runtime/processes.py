@@ -6,7 +6,7 @@ can be claimed, whether to stop) is decided by process 0 and broadcast. If a pro
 
 import json
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
@@ -17,10 +17,6 @@ from convtl.errors import UserError
 from convtl.runtime.stopping import obey, requested
 
 T = TypeVar("T")
-
-_JOIN_SECONDS = 120
-_HEARTBEAT_SECONDS = 30
-"""Time within which JAX ends the processes that are left when one is lost."""
 
 
 def join(config: DistributedConfig | Literal["auto"] | None) -> None:
@@ -33,20 +29,16 @@ def join(config: DistributedConfig | Literal["auto"] | None) -> None:
         return
     # JAX's own service would take SIGTERM from `convtl.runtime.stopping`.
     jax.config.update("jax_enable_preemption_service", False)
-    coordinator = processes = process = None
-    if config != "auto":
-        coordinator, processes, process = config.coordinator, config.processes, config.process
+    given: Any = () if config == "auto" else (config.coordinator, config.processes, config.process)
     try:
         jax.distributed.initialize(
-            coordinator,
-            processes,
-            process,
-            cluster_detection_method="deactivate" if coordinator else None,
-            initialization_timeout=_JOIN_SECONDS,
-            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+            *given,
+            cluster_detection_method="deactivate" if given else None,
+            initialization_timeout=120,
+            heartbeat_timeout_seconds=30,  # until JAX ends those that are left when one is lost
         )
     except (RuntimeError, ValueError) as error:
-        reason = f"{coordinator or 'found by JAX'}: {error}".partition("\n")[0]
+        reason = f"{given[0] if given else 'found by JAX'}: {error}".partition("\n")[0]
         raise UserError(f"distributed: the processes do not come together ({reason})") from None
 
 
@@ -73,15 +65,9 @@ def broadcast_from_primary(decide: Callable[[], T]) -> T:
     text = json.dumps(decide()).encode() if is_primary() else b""
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     # Powers of two: few sizes, so that few programs are compiled.
-    buffer = np.zeros(1 << (size - 1).bit_length(), np.uint8)
-    buffer[: len(text)] = np.frombuffer(text, np.uint8)
-    decided: T = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(buffer))[:size]))
+    buffer = np.frombuffer(text.ljust(1 << (size - 1).bit_length()), np.uint8)
+    decided: T = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(buffer))))
     return decided
-
-
-def obey_together() -> None:
-    """Raise `Stopped` on every process if a signal has come to any of them."""
-    obey(any_process(requested()))
 
 
 def any_process(flag: bool) -> bool:
@@ -89,3 +75,8 @@ def any_process(flag: bool) -> bool:
     if not is_distributed():
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+
+
+def obey_together() -> None:
+    """Raise `Stopped` on every process if a signal has come to any of them."""
+    obey(any_process(requested()))

@@ -7,80 +7,75 @@ Where work can be kept (`held_back`) a signal is noted, and obeyed once the work
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import psutil
-
-STOPPED = "stopped"
-"""File that tells jobs that have not begun that they are not to."""
-
-REQUEUE = 75
-"""Exit code after a signal from outside, EX_TEMPFAIL of sysexits.h: the same command goes on later."""
 
 _SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Ctrl-C; what schedulers and spot machines send; what `sbatch --signal` sends before a time limit."""
 
 _GRACE_SECONDS = 60.0
-"""Time for children to keep their work before they are killed."""
-
-_KILLED_SECONDS = 10.0
-"""Time for killed children to be gone."""
+"""Time for jobs to keep their work before they are killed."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the process to stop; `code` is its exit code."""
+    """A signal asked the process to stop; `code` is its exit code: 75 (EX_TEMPFAIL) asks to be started again."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.code = 130 if number == signal.SIGINT else REQUEUE
+        self.code = 130 if number == signal.SIGINT else 75
 
 
 @dataclass
 class _State:
-    earlier: dict[int, Any] = field(default_factory=dict)
-    """handlers to be put back, by signal; none while signals are not handled here"""
-    signal: int | None = None
-    """the first signal that came"""
+    handling: bool = False
     holding: int = 0
-    on_first: Callable[[], None] | None = None
+    signal: int | None = None  # the first that came
+    file: Path | None = None  # asks as a signal does, once it is there
+    jobs: tuple[Path, threading.Timer] | None = None  # their file, and what kills them later
 
 
 _state = _State()
 
 
 @contextmanager
-def on_signals() -> Iterator[None]:
-    """Handle signals in this block; no effect outside the main thread and in jobs of submitit."""
+def on_signals(file: Path | None = None) -> Iterator[None]:
+    """Handle signals in this block; no effect outside the main thread and in jobs of submitit.
+
+    Args:
+      file: stands for a signal from now on, once it is there.
+    """
+    _state.file = file or _state.file
     main = threading.current_thread() is threading.main_thread()
-    if _state.earlier or not main or "SUBMITIT_EXECUTOR" in os.environ:
+    if _state.handling or not main or "SUBMITIT_EXECUTOR" in os.environ:
         yield
         return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: one for number, one in before.items() if one is not signal.SIG_IGN}  # nohup
+    _state.handling = True
     try:
-        for number in _SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
-                _state.earlier[number] = signal.signal(number, _handle)
+        for number in handlers:
+            signal.signal(number, _handle)
         yield
     finally:
-        for number, handler in _state.earlier.items():
-            with suppress(TypeError):  # None: not installed from Python
-                signal.signal(number, handler)
-        _state.earlier.clear()
-        _state.signal = None
+        for number, handler in handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        _state.handling, _state.signal = False, None
 
 
-def _handle(number: int, frame: FrameType | None) -> None:
+def _handle(number: int, frame: object) -> None:
     again = _state.signal is not None
     if again and number != signal.SIGINT:  # schedulers ask more than once
         return
     _state.signal = number
-    if _state.on_first is not None and not again:
-        _state.on_first()
+    if _state.jobs is not None and not again:
+        stop, late = _state.jobs
+        stop.touch()
+        late.start()
     if again or not _state.holding:
         raise Stopped(number)
 
@@ -98,8 +93,8 @@ def held_back() -> Iterator[None]:
 
 
 def requested() -> bool:
-    """Return whether a signal has come."""
-    return _state.signal is not None
+    """Return whether a signal has come, or the file that stands for one."""
+    return _state.signal is not None or (_state.file is not None and _state.file.exists())
 
 
 def obey(stop: bool | None = None) -> None:
@@ -109,40 +104,30 @@ def obey(stop: bool | None = None) -> None:
 
 
 @contextmanager
-def stopping_children(busy: Path | None = None, number: int = signal.SIGTERM) -> Iterator[None]:
-    """Pass the first signal on to the processes below this one, wait for the block to end, then stop.
+def stopping_jobs() -> Iterator[Path]:
+    """Yield a file that is made on the first signal, for jobs to take for one (`on_signals`); then stop.
 
-    Children that have not ended after a minute are killed. Other processes of this one's group are left alone.
-
-    Args:
-      busy: folder with a file for each child that is to get the signal, named by its process id (an idle worker
-        would die of it, and launchers then kill the others); null for all. A file `STOPPED` is added.
-      number: the signal that children get.
+    Processes below this one that have not ended by the end, or a minute after the signal, are killed. Other processes
+    of this one's group are left alone.
     """
-    _state.on_first = partial(_stop_children, busy, number)
-    try:
-        with held_back():
-            yield
-    finally:
-        _state.on_first = None
-        if requested():
-            children = psutil.Process().children(recursive=True)
-            _each(children, psutil.Process.kill)
-            psutil.wait_procs(children, timeout=_KILLED_SECONDS)  # none outlives this process
-
-
-def _stop_children(busy: Path | None, number: int) -> None:
-    children = psutil.Process().children(recursive=True)
-    if busy is not None:
-        (busy / STOPPED).touch()
-    marked = [child for child in children if busy is None or (busy / str(child.pid)).exists()]
-    _each(marked, lambda child: child.send_signal(number))
-    late = threading.Timer(_GRACE_SECONDS, _each, [children, psutil.Process.kill])
+    late = threading.Timer(_GRACE_SECONDS, _kill_children)
     late.daemon = True
-    late.start()
+    with TemporaryDirectory(prefix="convtl-jobs-") as folder:
+        stop = Path(folder, "stop")
+        _state.jobs = (stop, late)
+        try:
+            with held_back():
+                yield stop
+        finally:
+            _state.jobs = None
+            late.cancel()
+            if requested():
+                psutil.wait_procs(_kill_children(), timeout=10)
 
 
-def _each(children: list[psutil.Process], end: Callable[[psutil.Process], None]) -> None:
+def _kill_children() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
     for child in children:
         with suppress(psutil.Error):
-            end(child)
+            child.kill()
+    return children
