@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ from convtl.runtime.processes import broadcast_from_primary, is_distributed, is_
 from convtl.runtime.stopping import held_back, on_signals
 from convtl.storage.cache import Cache, default_root
 from convtl.storage.files import storage_errors
-from convtl.study.grid import distinct, expand
+from convtl.study.grid import Trial, distinct, expand
 from convtl.study.locks import one_at_a_time
 from convtl.study.record import make_record, write_record
-from convtl.study.rows import FINAL
+from convtl.study.rows import FINAL, Row
 from convtl.study.runner import Outcome
 from convtl.study.store import saying_what_is_saved
 from convtl.study.study import ALL, Scope, Study
-from convtl.tracking import MAX_ROWS, Tracker, open_tracker, tracking_errors
+from convtl.tracking import open_tracker, tracking_errors
 from convtl.training.devices import device_line, devices_as, peak_memory_gib, use_all_cores
 
 
@@ -74,9 +74,7 @@ def _conduct(study: Study, content: dict[str, Any], command: str) -> int:
     if not is_primary():  # it trains with process 0, and writes nothing
         study.check()
         broadcast_from_primary(lambda: "ready")
-        failed = study.run(Progress(0, 0, silent=True)).failed
-        study.measure()
-        return 1 if failed else 0
+        return 1 if study.run(Progress(0, 0, silent=True)).failed else 0
     with saying_what_is_saved(study.store, lambda: _count(study)):
         code = _run(study, content, command)
         study.store.sweep()  # what others left that were killed at the end
@@ -90,8 +88,9 @@ def _count(study: Study) -> tuple[int, int]:
 
 
 def _run(study: Study, content: dict[str, Any], command: str) -> int:
+    """Train what is missing, report it and mirror it to W&B; return the exit code."""
     began = time.perf_counter()
-    config, store = study.config, study.store
+    config, store, scope = study.config, study.store, study.scope
     done, total = _count(study)
     progress = Progress(total, done)
     with closing(progress):
@@ -102,27 +101,40 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
                 study.cache.root.mkdir(parents=True, exist_ok=True)
         store.prepare()
         # Each scope is tracked by a run of its own.
-        part = {"part": digest(sorted(study.scope.trials))} if study.scope.trials else {}
-        progress.tracker = open_tracker(
-            config.tracking, config.study or "trials", content | part, store.out
-        )
-        with tracking_errors(progress.tracker):
+        part = {"part": digest(sorted(scope.trials))} if scope.trials else {}
+        tracker = open_tracker(config.tracking, config.study or "trials", content | part, store.out)
+        progress.tracker = tracker
+        with tracking_errors(tracker):
             outcome, record = _train(study, content, command, progress)
-    wall = time.perf_counter() - began
-    with tracking_errors(progress.tracker):
-        report = _report(study, record, wall if outcome.ran else None)
-        if study.scope.works:
+    wall, failed, report = time.perf_counter() - began, list(outcome.failed), None
+    with tracking_errors(tracker):
+        if scope.reports:
+            with one_at_a_time(store.out, "report"):
+                report, lines = build(store, config, record, wall if outcome.ran else None)
+            print(lines)
+        rows: list[Row] = []
+        if tracker is not None or not scope.works:
+            rows = _rows(study, scope.of(study.trials) if scope.works else study.trials)
+        if scope.works:
             memory = f"peak memory {peak_memory_gib():.1f} GiB"
             print(f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, {memory}")
-        else:
-            outcome.failed += _count_all(study)
+        else:  # other processes ran them
+            failed += [str(row["reason"]) for row in rows if row["status"] == "failed"]
+            print(f"\n{sum(row['status'] in FINAL for row in rows)} trials are there")
         if report is not None:
             print(f"rows: {store.out / 'results.csv'}\nreport: {report}")
-        if progress.tracker is not None:
-            _track_results(study, progress.tracker, outcome, report, wall)
-    for reason in dict.fromkeys(outcome.failed):
-        print(f"convtl: {outcome.failed.count(reason)} trials failed: {reason}", file=sys.stderr)
-    return 1 if outcome.failed else 0
+        reasons = [f"{failed.count(one)} trials failed: {one}" for one in dict.fromkeys(failed)]
+        if tracker is not None:
+            summary = {"trials": len(rows), "failed": len(failed), "seconds": wall}
+            tracker.finish(rows, report and store.out, summary, "; ".join(reasons))
+    for reason in reasons:
+        print(f"convtl: {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _rows(study: Study, trials: Sequence[Trial]) -> list[Row]:
+    every = study.rows
+    return [every[trial.id] for trial in distinct(trials) if trial.id in every]
 
 
 def _train(
@@ -135,9 +147,8 @@ def _train(
     record |= {} if study.scope.works else run_on(store.out, record)
     write_record(store.out, record)
     if progress.tracker is not None:
-        ids = {trial.id for trial in study.scope.of(trials)}
-        rows = [row for id, row in study.rows.items() if id in ids and row["status"] in FINAL]
-        progress.tracker.begin(rows)
+        rows = _rows(study, study.scope.of(trials))
+        progress.tracker.begin([row for row in rows if row["status"] in FINAL])
     try:
         outcome = study.run(progress)
     except BaseException:
@@ -150,32 +161,3 @@ def _train(
                 save_samples(store.out, trials, study.materials)
             study.measure()
     return outcome, record
-
-
-def _count_all(study: Study) -> list[str]:
-    """Say how many trials of a study are done, by whichever process; return the reasons of those that failed."""
-    every = study.rows
-    rows = [every[trial.id] for trial in distinct(study.trials) if trial.id in every]
-    print(f"\n{sum(row.get('status') in FINAL for row in rows)} trials are there")
-    return [str(row["reason"]) for row in rows if row["status"] == "failed"]
-
-
-def _report(study: Study, record: Mapping[str, Any], wall: float | None) -> Path | None:
-    """Build the report, if that is for this process to do; processes on one folder take turns."""
-    if not study.scope.reports:
-        return None
-    with one_at_a_time(study.store.out, "report"):
-        report, lines = build(study.store, study.config, record, wall)
-    print(lines)
-    return report
-
-
-def _track_results(
-    study: Study, tracker: Tracker, outcome: Outcome, report: Path | None, wall: float
-) -> None:
-    trials = study.scope.of(study.trials) if study.scope.works else study.trials
-    every = study.rows
-    rows = [every[trial.id] for trial in distinct(trials) if trial.id in every]
-    summary = {"trials": len(rows), "failed": len(outcome.failed), "seconds": wall}
-    out = None if report is None else study.store.out
-    tracker.finish(rows[:MAX_ROWS], out, summary, outcome.failed)

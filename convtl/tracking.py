@@ -10,22 +10,20 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from configparser import ConfigParser
 from configparser import Error as ConfigError
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock
 
 from convtl.config.schema import TrackingConfig
 from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.secrets import redact, redacted
+from convtl.storage.locks import take_lock
 
-MAX_ROWS = 10_000
+_MAX_ROWS = 10_000
 """Rows of the table that a finished study sends, as many as `wandb.Table` shows."""
-
-_UNTRACKED = ("study", "config")
-"""Columns that are equal in all rows of a W&B run."""
 
 _FAILED, _STOPPED = 1, 255
 """Exit codes for W&B, which calls a run that ends with 255 killed."""
@@ -69,24 +67,26 @@ def open_tracker(
         return None
     import wandb  # takes half a second
 
-    if config.mode == "online":
-        _check_login()
-    folder = out.absolute() / "wandb"
-    folder.mkdir(parents=True, exist_ok=True)
-    name, lock = _own_run(content, folder)
+    out, name, lock = out.absolute(), None, None
     try:
+        if config.mode == "online":
+            _check_login()
+        (out / "wandb").mkdir(parents=True, exist_ok=True)
+        if not os.environ.get("WANDB_RUN_ID"):
+            name = digest([content, str(out)])
+            lock = take_lock("out", out, f"tracking-{name}")
         run = wandb.init(
             mode=config.mode,
             project=config.project,
             group=study,
             job_type="study",
             config=redact(dict(content)),
-            dir=str(folder.parent),
-            id=name,
+            dir=str(out),
+            id=None if lock is None else name,  # W&B chooses one beside a live process
             resume="allow",
             settings=_SETTINGS,
         )
-    except (wandb.Error, OSError, ValueError) as error:
+    except (wandb.Error, ConfigError, OSError, ValueError) as error:
         reason = f"tracking.mode: {config.mode} does not work ({_first_line(error)})"
         raise UserError(reason) from None
     run.define_metric("trials_done")
@@ -100,45 +100,23 @@ def _say(line: str) -> None:
     print(f"tracking: {line}", file=sys.stderr, flush=True)
 
 
-def _own_run(content: Mapping[str, Any], folder: Path) -> tuple[str | None, FileLock]:
-    """Return the id of this command's run, and the lock that says that this process is in it.
-
-    None is an id that somebody else chooses: an agent, or W&B where another process is in that run.
-    """
-    name = None if os.environ.get("WANDB_RUN_ID") else digest([content, str(folder)])
-    lock = FileLock(folder / f"{name}.lock", fallback_to_soft=False)
-    try:
-        lock.acquire(blocking=False)
-    except (Timeout, OSError, NotImplementedError):  # in use, or a file system without locks
-        name = None
-    return name, lock
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _check_login() -> None:
     """Refuse to go online without a login, or to a server that the working directory names."""
     import wandb
 
-    parser = ConfigParser()
-    try:
-        settings = wandb.setup().settings
-        with suppress(OSError):
-            parser.read_string(Path(settings.settings_workspace).read_text(encoding="utf-8"))
-    except (ConfigError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"tracking.mode: online with wandb settings that cannot be read: {reason}"
-        ) from None
+    settings, parser = wandb.setup().settings, ConfigParser()
+    parser.read(settings.settings_workspace, encoding="utf-8")
     given = {key for section in parser.values() for key in section} - {"entity", "project"}
     if given and not (given == {"base_url"} and os.environ.get("WANDB_BASE_URL")):
         raise UserError(
             f"tracking.mode: online with {', '.join(sorted(given))} in {settings.settings_workspace}; accepted: "
             "entity and project there, and a server as WANDB_BASE_URL=https://..."
         )
-    try:
-        known = wandb.login(prompt=False, verify=False)
-    except wandb.Error as error:
-        raise UserError(f"tracking.mode: online does not work ({_first_line(error)})") from None
-    if not known:
+    if not wandb.login(prompt=False, verify=False):
         raise UserError(
             f"tracking.mode: online needs a login for {settings.base_url}; run `wandb login`, set WANDB_API_KEY, or "
             "use tracking.mode=offline"
@@ -160,47 +138,39 @@ def tracking_errors(tracker: "Tracker | None") -> Iterator[None]:
 
 
 class RunningAccuracy:
-    """Validation accuracy over the trials that were begun, as it is now.
+    """Mean validation accuracy over the trials that were begun, as it is now.
 
     A finished trial counts with the accuracy of its chosen rate, one in flight with what its best rate has reached;
     one that diverged, or was not evaluated yet, not at all.
     """
 
     def __init__(self) -> None:
-        self._accuracy: dict[str, dict[float | None, Any]] = {}
-        self._finished: dict[str, bool] = {}
+        self._finished: dict[str, float | None] = {}
+        self._in_flight: dict[str, dict[float, float]] = {}
 
-    def add_row(self, row: Mapping[str, Any]) -> None:
+    def add_row(self, row: Row) -> None:
         trial, accuracy = str(row.get("trial")), plain(row.get("val_accuracy"))
-        diverged = row.get("status") == "diverged"
-        if diverged or (isinstance(accuracy, float | int) and math.isfinite(accuracy)):
-            self._finished[trial] = not diverged
-            self._accuracy[trial] = {} if diverged else {None: accuracy}
+        if row.get("status") == "diverged":
+            accuracy = None
+        elif not isinstance(accuracy, float | int) or not math.isfinite(accuracy):
+            return
+        self._finished[trial] = accuracy
+        self._in_flight.pop(trial, None)
 
     def add_points(self, points: Iterable[CurvePoint]) -> None:
         for point in points:
             if point.trial not in self._finished and math.isfinite(point.val_accuracy):
-                self._accuracy.setdefault(point.trial, {})[point.rate] = point.val_accuracy
+                self._in_flight.setdefault(point.trial, {})[point.rate] = float(point.val_accuracy)
 
     def values(self) -> dict[str, float]:
         """Return metrics by name."""
-        done = list(self._finished.values())
-        values: dict[str, float] = {"study/trials": len(done), "study/diverged": done.count(False)}
-        if best := [max(rates.values()) for rates in self._accuracy.values() if rates]:
-            values["study/mean_val_accuracy"] = math.fsum(best) / len(best)
-            values["study/best_val_accuracy"] = max(best)
-            values["study/worst_val_accuracy"] = min(best)
-        return values
-
-
-def curve_values(points: Sequence[CurvePoint]) -> dict[str, float]:
-    """Return means over the training runs in flight, at the update where they are."""
-    values: dict[str, float] = {"curve/runs": len(points), "curve/update": points[0].update}
-    for name in ("loss", "val_accuracy"):
-        finite = [value for p in points if math.isfinite(value := float(getattr(p, name)))]
-        if finite:
-            values[f"curve/{name}"] = math.fsum(finite) / len(finite)
-    return values
+        best = [accuracy for accuracy in self._finished.values() if accuracy is not None]
+        values: dict[str, float] = {
+            "study/trials": len(self._finished),
+            "study/diverged": len(self._finished) - len(best),
+        }
+        best += [max(rates.values()) for rates in self._in_flight.values()]
+        return values | ({"study/mean_val_accuracy": math.fsum(best) / len(best)} if best else {})
 
 
 def plain(value: Any) -> float | int | bool | str | None:
@@ -213,10 +183,7 @@ def plain(value: Any) -> float | int | bool | str | None:
 class Tracker:
     """One W&B run: trials and validation accuracy as they come, the results at the end."""
 
-    follows = True
-    """it wants `curve`, which costs an evaluation on validation images"""
-
-    def __init__(self, run: Any, requeue: bool = False, lock: FileLock | None = None) -> None:
+    def __init__(self, run: Any, requeue: bool = False, lock: BaseFileLock | None = None) -> None:
         self._run, self._requeue, self._lock = run, requeue, lock
         self._means, self._trials, self._broken = RunningAccuracy(), 0, False
 
@@ -225,37 +192,44 @@ class Tracker:
         for row in rows:
             self._means.add_row(row)
         if rows:
-            self._log(self._means.values())
+            self._try(lambda: self._run.log(self._means.values()))
 
     def curve(self, points: Sequence[CurvePoint]) -> None:
         """Take all runs in flight at one update, some times in a schedule."""
-        if points:
-            self._means.add_points(points)
-            self._log(curve_values(points) | self._means.values())
+        if not points:
+            return
+        self._means.add_points(points)
+        values: dict[str, float] = self._means.values() | {
+            "curve/runs": len(points),
+            "curve/update": points[0].update,
+        }
+        for name in ("loss", "val_accuracy"):
+            finite = [value for p in points if math.isfinite(value := float(getattr(p, name)))]
+            if finite:
+                values[f"curve/{name}"] = math.fsum(finite) / len(finite)
+        self._try(lambda: self._run.log(values))
 
     def trial(self, row: Row) -> None:
         """Take the row of a trial that has ended."""
         self._trials += 1
         self._means.add_row(row)
+        cells = {name: plain(cell) for name, cell in row.items() if name not in ("study", "config")}
         values = {
-            "trial/id" if name == "trial" else f"trial/{name}": value
-            for name, cell in row.items()
-            if name not in _UNTRACKED and (value := plain(cell)) is not None
+            "trial/id" if name == "trial" else f"trial/{name}": cell
+            for name, cell in cells.items()
+            if cell is not None
         }
-        self._log(values | {"trials_done": self._trials} | self._means.values())
+        values |= {"trials_done": self._trials, **self._means.values()}
+        self._try(lambda: self._run.log(values))
 
-    def finish(
-        self, rows: Sequence[Row], out: Path | None, summary: Row, failures: Sequence[str] = ()
-    ) -> None:
-        """End with `MAX_ROWS` rows at most, the folder of a report, headline numbers, reasons of failures."""
+    def finish(self, rows: Sequence[Row], out: Path | None, summary: Row, failure: str) -> None:
+        """End with all rows, the folder of a report, headline numbers, and why trials failed."""
         self._means = RunningAccuracy()  # of all trials, whichever process ran them
         for row in rows:
             self._means.add_row(row)
-        self._try(lambda: self._run.log(self._results(rows, out)))
+        self._try(lambda: self._run.log(self._results(rows[:_MAX_ROWS], out)))
         self._try(lambda: self._run.summary.update(summary))
-        counts = {reason: failures.count(reason) for reason in failures}
-        reasons = (f"{n} trial{'s'[: n > 1]} failed: {reason}" for reason, n in counts.items())
-        self._end(_FAILED if failures else 0, "; ".join(reasons))
+        self._end(_FAILED if failure else 0, failure)
 
     def fail(self, reason: str) -> None:
         """End with an error."""
@@ -264,7 +238,7 @@ class Tracker:
     def stop(self, reason: str) -> None:
         """End by a signal; the same command goes on later."""
         if self._requeue:
-            self._try(self._run.mark_preempting)
+            self._try(lambda: self._run.mark_preempting())
         self._end(_STOPPED, reason)
 
     def _results(self, rows: Sequence[Row], out: Path | None) -> dict[str, Any]:
@@ -290,9 +264,6 @@ class Tracker:
         if self._lock is not None:
             self._lock.release()
 
-    def _log(self, values: dict[str, Any]) -> None:
-        self._try(lambda: self._run.log(values))
-
     def _try(self, tell: Callable[[], Any]) -> None:
         if self._broken:
             return
@@ -301,7 +272,3 @@ class Tracker:
         except Exception as error:
             self._broken = True
             _say(f"stopped ({_first_line(error)}); the study goes on, its rows are on disk")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

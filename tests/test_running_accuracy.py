@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.tracking import CurvePoint, RunningAccuracy, curve_values, plain
+from convtl.tracking import CurvePoint, RunningAccuracy, plain
 
 MEAN = "study/mean_val_accuracy"
 
@@ -62,8 +62,6 @@ def test_diverged_trials_are_counted_and_left_out() -> None:
         "study/trials": 2,
         "study/diverged": 1,
         MEAN: 0.25,
-        "study/best_val_accuracy": 0.25,
-        "study/worst_val_accuracy": 0.25,
     }
 
 
@@ -80,17 +78,6 @@ def test_the_end_does_not_depend_on_order_or_on_what_was_in_flight(
         told.add_row(row(trial, final[trial]))
         told.add_row(row(trial, final[trial]))
     assert told.values() == plain.values()
-
-
-def test_a_curve_is_the_mean_of_what_is_finite() -> None:
-    told = curve_values([point("a", 1e-3, 0.5, 3, math.inf), point("a", 1e-2, 0.25, 3, 2.0)])
-    assert told == {
-        "curve/runs": 2,
-        "curve/update": 3,
-        "curve/loss": 2.0,
-        "curve/val_accuracy": 0.375,
-    }
-    assert "curve/loss" not in curve_values([point("a", 1e-3, 0.5, 3, math.nan)])
 
 
 def test_plain_values_are_pythons_own() -> None:

@@ -61,7 +61,7 @@ class Progress:
     @property
     def follows(self) -> bool:
         """Whether anybody wants `curve`."""
-        return self.tracker is not None and self.tracker.follows
+        return self.tracker is not None
 
     def curve(self, points: Sequence[CurvePoint]) -> None:
         """All runs in flight at one update."""
