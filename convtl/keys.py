@@ -6,17 +6,12 @@ draws, and a draw never depends on what else was drawn, in which order, or by wh
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     import jax
-
-
-_PLACE = "\0number\0"
-"""Stands for a number; no name holds it."""
 
 
 def digest(content: Any, length: int = 16) -> str:
@@ -29,27 +24,6 @@ def digest(content: Any, length: int = 16) -> str:
         content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     )
     return hashlib.sha256(text.encode()).hexdigest()[:length]
-
-
-def digests(content: Mapping[str, Any], key: str, length: int = 16) -> Callable[[int], str]:
-    """From a number to the digest of content in which `key` has that value; fast for many numbers."""
-    text = json.dumps(
-        {**content, key: _PLACE},
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=True,
-        allow_nan=False,
-    )
-    before, after = text.split(json.dumps(_PLACE))
-    begun, rest = hashlib.sha256(before.encode()), after.encode()
-
-    def of(value: int) -> str:
-        state = begun.copy()
-        state.update(str(value).encode())
-        state.update(rest)
-        return state.hexdigest()[:length]
-
-    return of
 
 
 def digest_arrays(*arrays: np.ndarray, length: int = 16) -> str:

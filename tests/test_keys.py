@@ -103,12 +103,3 @@ def test_jax_keys_are_reproducible_and_apart() -> None:
     ]
     assert data[0] == data[1]
     assert len(set(map(tuple, data))) == 3
-
-
-@given(
-    st.integers(0, 10**6),
-    st.dictionaries(st.text(max_size=5), st.one_of(st.none(), st.text(), st.floats(0, 1))),
-)
-def test_digests_of_many_numbers_are_those_of_each(number, content) -> None:
-    content.pop("m", None)
-    assert keys.digests(content, "m")(number) == keys.digest({**content, "m": number})

@@ -1,6 +1,6 @@
 """Axes -> trials, each with an identity: what a study consists of, before anything is run."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -9,7 +9,7 @@ from convtl.config.roles import content
 from convtl.config.schema import RECIPE, RESULTS_VERSION, ROLES, Config
 from convtl.data.domains import largest_class
 from convtl.errors import UserError
-from convtl.keys import digest, digests
+from convtl.keys import digest
 from convtl.models.network import Network
 from convtl.models.registry import build_network
 from convtl.study.assignments import products
@@ -117,17 +117,17 @@ def trials_of(settings: Config, axes: Mapping[str, Any]) -> list[Trial]:
         "axes": dict(axes),
     }
     return [
-        Trial(**shared, **condition, id=identify(replicate), replicate=replicate)
+        Trial(**shared, **condition, id=digest([identity, replicate]), replicate=replicate)
         for names in product(settings.model, settings.regime, settings.target, settings.source)
-        for condition, identify in _conditions(settings, *names)
+        for condition, identity in _conditions(settings, *names)
         for replicate in replicates
     ]
 
 
 def _conditions(
     settings: Config, model: str, regime: str, target: str, source: str
-) -> Iterator[tuple[dict[str, Any], Callable[[int], str]]]:
-    """The conditions of one net, regime, target and source, each with replicate -> id of its trial."""
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """The conditions of one net, regime, target and source, each with its digest."""
     network = build_network(settings.models[model], _ANY_SHAPE, _ANY_CLASSES)
     depths = [resolve_depth(network, d) for d in settings.depth]
     # Scratch trains everything at one rate, so that it appears once whatever depth and regime say.
@@ -162,7 +162,7 @@ def _conditions(
             "similarity": similarity,
             "plan": plan,
         }
-        yield condition, digests({"protocol": recipe, "contents": contents, **place}, "replicate")
+        yield condition, digest({"protocol": recipe, "contents": contents, **place})
 
 
 def _labels(settings: Config, target: str) -> tuple[int, ...]:
