@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import yaml
 
 from convtl.analysis.declared import claims_of
@@ -19,7 +20,6 @@ from convtl.config.schema import AXES, VARIABLE
 from convtl.entry import lenient_output
 from convtl.errors import UserError
 from convtl.runtime.backend import prepare_jax
-from convtl.runtime.processes import leave
 from convtl.runtime.stopping import Stopped, obey, on_signals, stopping_jobs
 from convtl.secrets import redact, redacted
 from convtl.study.grid import Trial, expand
@@ -49,9 +49,9 @@ def conduct(words: Sequence[str]) -> int:
     try:
         code = _sweep(invocation) if invocation.multirun else run_study(study, command)
     except Stopped:  # of several processes all stop together
-        leave()
+        jax.distributed.shutdown()
         raise
-    leave()
+    jax.distributed.shutdown()  # which waits for the others, so that none takes this end for a failure
     return code
 
 
@@ -175,10 +175,6 @@ def _launch(invocation: Invocation, whole: dict[str, Any] | None, out: Path) -> 
                 obey()  # what a stopped launcher raises is no fault of its own
                 raise
     except UserError:
-        raise
-    except Stopped:
-        if invocation.launcher == "slurm":
-            print("convtl: jobs that are in the queue go on; `scancel` ends them", file=sys.stderr)
         raise
     except Exception as error:  # a killed worker, a cluster that refuses: whatever launchers raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from convtl.runtime.processes import broadcast_from_primary, is_distributed, is_
 from convtl.runtime.stopping import held_back, on_signals
 from convtl.storage.cache import Cache, default_root
 from convtl.storage.files import storage_errors
-from convtl.study.grid import Trial, distinct, expand
+from convtl.study.grid import distinct, expand
 from convtl.study.locks import one_at_a_time
 from convtl.study.record import make_record, write_record
-from convtl.study.rows import FINAL, Row
+from convtl.study.rows import FINAL
 from convtl.study.runner import Outcome
 from convtl.study.store import saying_what_is_saved
 from convtl.study.study import ALL, Scope, Study
@@ -112,9 +112,9 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
             with one_at_a_time(store.out, "report"):
                 report, lines = build(store, config, record, wall if outcome.ran else None)
             print(lines)
-        rows: list[Row] = []
-        if tracker is not None or not scope.works:
-            rows = _rows(study, scope.of(study.trials) if scope.works else study.trials)
+        trials = distinct(scope.of(study.trials) if scope.works else study.trials)
+        every = study.rows if tracker is not None or not scope.works else {}
+        rows = [every[trial.id] for trial in trials if trial.id in every]
         if scope.works:
             memory = f"peak memory {peak_memory_gib():.1f} GiB"
             print(f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, {memory}")
@@ -132,11 +132,6 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
     return 1 if failed else 0
 
 
-def _rows(study: Study, trials: Sequence[Trial]) -> list[Row]:
-    every = study.rows
-    return [every[trial.id] for trial in distinct(trials) if trial.id in every]
-
-
 def _train(
     study: Study, content: dict[str, Any], command: str, progress: Progress
 ) -> tuple[Outcome, dict[str, Any]]:
@@ -147,8 +142,9 @@ def _train(
     record |= {} if study.scope.works else run_on(store.out, record)
     write_record(store.out, record)
     if progress.tracker is not None:
-        rows = _rows(study, study.scope.of(trials))
-        progress.tracker.begin([row for row in rows if row["status"] in FINAL])
+        ids = {trial.id for trial in study.scope.of(trials)}
+        rows = [row for id, row in study.rows.items() if id in ids and row["status"] in FINAL]
+        progress.tracker.begin(rows)
     try:
         outcome = study.run(progress)
     except BaseException:

@@ -79,7 +79,6 @@ def open_tracker(
             mode=config.mode,
             project=config.project,
             group=study,
-            job_type="study",
             config=redact(dict(content)),
             dir=str(out),
             id=None if lock is None else name,  # W&B chooses one beside a live process
@@ -165,12 +164,9 @@ class RunningAccuracy:
     def values(self) -> dict[str, float]:
         """Return metrics by name."""
         best = [accuracy for accuracy in self._finished.values() if accuracy is not None]
-        values: dict[str, float] = {
-            "study/trials": len(self._finished),
-            "study/diverged": len(self._finished) - len(best),
-        }
         best += [max(rates.values()) for rates in self._in_flight.values()]
-        return values | ({"study/mean_val_accuracy": math.fsum(best) / len(best)} if best else {})
+        mean = {"study/mean_val_accuracy": math.fsum(best) / len(best)} if best else {}
+        return {"study/trials": len(self._finished), **mean}
 
 
 def plain(value: Any) -> float | int | bool | str | None:

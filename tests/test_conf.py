@@ -9,7 +9,7 @@ import tiny
 import yaml
 from PIL import Image
 
-from convtl.cli import LAUNCHERS, compose
+from convtl.cli import compose
 from convtl.conduct import run_study
 from convtl.config.parsing import parse
 from convtl.config.schema import DEFAULTS, REGISTRIES, ROLES
@@ -49,11 +49,10 @@ def test_every_folder_of_conf_is_a_group_or_a_registry() -> None:
     assert all(options(folder) for folder in FOLDERS)
 
 
-def test_every_entry_of_a_registry_and_every_launcher_is_there() -> None:
+def test_every_entry_of_a_registry_is_there() -> None:
     content = compose([])
     for folder in REGISTRIES:
         assert set(options(folder)) == set(content[folder])
-    assert {path.stem for path in (CONF / "hydra" / "launcher").iterdir()} <= set(LAUNCHERS)
     parse(content)
 
 

@@ -116,23 +116,6 @@ def test_wrong_workers_and_launchers_are_one_line(commands, tmp_path, words, lin
     assert not list(tmp_path.rglob("*.jsonl")), "something was run"
 
 
-@pytest.mark.parametrize(
-    ("launcher", "extra"),
-    [
-        ("processes", "joblib"),
-        ("submitit", "submitit"),
-        ("slurm", "submitit"),
-        ("ray_tasks", "ray"),
-    ],
-)
-def test_a_launcher_that_is_not_installed_names_its_extra(
-    commands, monkeypatch, launcher, extra
-) -> None:
-    monkeypatch.setattr("convtl.cli.find_spec", lambda name: None)
-    said = commands.tiny(*STUDY, "-m", f"hydra/launcher={launcher}").line
-    assert said == f"hydra/launcher: '{launcher}' is not installed: pip install -e '.[{extra}]'"
-
-
 def test_a_dry_run_of_a_sweep_is_that_of_the_study(commands, tmp_path) -> None:
     for words in (("worker=1",), ("-m", "worker=0,1"), ("-m", "worker=0,1", "depth=1,5")):
         said = commands.tiny(*STUDY, "out=o", "dry_run=true", *words).out

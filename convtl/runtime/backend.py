@@ -22,19 +22,16 @@ def prepare_jax() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
-        name = jax.config.jax_platforms
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"JAX_PLATFORMS: got '{name}', which does not start here{reason and f' ({reason})'}"
-        ) from None
+        name, reason = jax.config.jax_platforms, str(error).partition("\n")[0]
+        line = f"JAX_PLATFORMS: got '{name}', which does not start here"
+        raise UserError(f"{line} ({reason})" if reason else line) from None
 
 
 def _keep_programs() -> None:
     """Turn JAX's compilation cache on, in the folder `xla` of the user's default cache.
 
     Compiled programs are machine code that JAX loads unchecked. So they are never read from a folder that a config
-    or a command names, nor from one that another user owns or may write to. An entry that was cut short is compiled
-    again, with a warning of JAX's; one that cannot be written (a full disk) is compiled again next time.
+    or a command names, nor from one that another user owns or may write to.
     """
     with suppress(OSError, UserError):  # no folder: programs are compiled anew
         folder = default_root() / "xla"

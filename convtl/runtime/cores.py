@@ -1,6 +1,7 @@
 """How many cores this process may use."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -16,11 +17,9 @@ def visible_cores() -> int:
 def core_count() -> int:
     """Its affinity, and what a container, a cluster or a launcher gives it where they say so; at least one."""
     limits = [visible_cores()]
-    try:
+    with suppress(OSError, ValueError):  # no control groups, or no limit ("max")
         quota, period = _QUOTA.read_text().split()
         limits.append(int(quota) // int(period))
-    except (OSError, ValueError):  # no control groups, or no limit ("max")
-        pass
     given = (os.environ.get(name, "") for name in (LIMIT, "SLURM_CPUS_PER_TASK"))
     limits += [int(text) for text in given if text.isdecimal()]
     return max(1, min(limits))

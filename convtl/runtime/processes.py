@@ -6,7 +6,7 @@ can be claimed, whether to stop) is decided by process 0 and broadcast. If a pro
 
 import json
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from convtl.errors import UserError
 from convtl.runtime.stopping import obey, requested
 
 T = TypeVar("T")
+is_distributed = jax.distributed.is_initialized  # which never starts JAX
 
 
 def join(config: DistributedConfig | Literal["auto"] | None) -> None:
@@ -29,28 +30,21 @@ def join(config: DistributedConfig | Literal["auto"] | None) -> None:
         return
     # JAX's own service would take SIGTERM from `convtl.runtime.stopping`.
     jax.config.update("jax_enable_preemption_service", False)
-    given: Any = () if config == "auto" else (config.coordinator, config.processes, config.process)
+    coordinator = processes = process = None
+    if config != "auto":
+        coordinator, processes, process = config.coordinator, config.processes, config.process
     try:
         jax.distributed.initialize(
-            *given,
-            cluster_detection_method="deactivate" if given else None,
+            coordinator,
+            processes,
+            process,
+            cluster_detection_method="deactivate" if coordinator else None,
             initialization_timeout=120,
             heartbeat_timeout_seconds=30,  # until JAX ends those that are left when one is lost
         )
     except (RuntimeError, ValueError) as error:
-        reason = f"{given[0] if given else 'found by JAX'}: {error}".partition("\n")[0]
+        reason = f"{coordinator or 'found by JAX'}: {error}".partition("\n")[0]
         raise UserError(f"distributed: the processes do not come together ({reason})") from None
-
-
-def leave() -> None:
-    """Wait until all processes have come to their end, so that none takes another's for a failure."""
-    if is_distributed():
-        jax.distributed.shutdown()
-
-
-def is_distributed() -> bool:
-    """Return whether there are other processes; never starts JAX."""
-    return jax.distributed.is_initialized()
 
 
 def is_primary() -> bool:

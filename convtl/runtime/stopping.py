@@ -18,8 +18,7 @@ import psutil
 _SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Ctrl-C; what schedulers and spot machines send; what `sbatch --signal` sends before a time limit."""
 
-_GRACE_SECONDS = 60.0
-"""Time for jobs to keep their work before they are killed."""
+_GRACE_SECONDS = 60.0  # for jobs to keep their work before they are killed
 
 
 class Stopped(KeyboardInterrupt):
@@ -44,25 +43,19 @@ _state = _State()
 
 @contextmanager
 def on_signals(file: Path | None = None) -> Iterator[None]:
-    """Handle signals in this block; no effect outside the main thread and in jobs of submitit.
-
-    Args:
-      file: stands for a signal from now on, once it is there.
-    """
+    """Handle signals of the main thread in this block; from now on take `file`, once there, for one."""
     _state.file = file or _state.file
     main = threading.current_thread() is threading.main_thread()
     if _state.handling or not main or "SUBMITIT_EXECUTOR" in os.environ:
         yield
         return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    handlers = {number: one for number, one in before.items() if one is not signal.SIG_IGN}  # nohup
+    numbers = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]  # nohup
     _state.handling = True
+    before = [(number, signal.signal(number, _handle)) for number in numbers]
     try:
-        for number in handlers:
-            signal.signal(number, _handle)
         yield
     finally:
-        for number, handler in handlers.items():
+        for number, handler in before:
             signal.signal(number, handler or signal.SIG_DFL)
         _state.handling, _state.signal = False, None
 
@@ -107,11 +100,9 @@ def obey(stop: bool | None = None) -> None:
 def stopping_jobs() -> Iterator[Path]:
     """Yield a file that is made on the first signal, for jobs to take for one (`on_signals`); then stop.
 
-    Processes below this one that have not ended by the end, or a minute after the signal, are killed. Other processes
-    of this one's group are left alone.
+    Processes below this one, and no others of its group, are killed at the end, or a minute after the signal.
     """
     late = threading.Timer(_GRACE_SECONDS, _kill_children)
-    late.daemon = True
     with TemporaryDirectory(prefix="convtl-jobs-") as folder:
         stop = Path(folder, "stop")
         _state.jobs = (stop, late)
