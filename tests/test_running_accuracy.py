@@ -29,7 +29,7 @@ def point(
 
 
 def test_nothing_is_told_of_nothing() -> None:
-    assert RunningAccuracy().values() == {"study/trials": 0, "study/diverged": 0}
+    assert RunningAccuracy().values() == {"study/trials": 0}
 
 
 def test_a_trial_in_flight_counts_with_its_best_rate_and_then_with_its_row() -> None:
@@ -60,7 +60,6 @@ def test_diverged_trials_are_counted_and_left_out() -> None:
     means.add_row(row("c", np.float32(0.25)))
     assert means.values() == {
         "study/trials": 2,
-        "study/diverged": 1,
         MEAN: 0.25,
     }
 

@@ -161,7 +161,7 @@ def test_offline_keeps_every_trial_and_running_means(offline: tuple[Path, str]) 
     assert "trial/study" not in trials[0]
     # running means leave the diverged trial out and hold nothing of the test split
     assert [step["study/mean_val_accuracy"] for step in trials] == [0.375, 0.5, 0.5]
-    assert [step["study/diverged"] for step in trials] == [0, 0, 1]
+    assert [step["study/trials"] for step in trials] == [2, 3, 4]
     assert not [
         name for step in history for name in step if name.startswith("study/") and "test" in name
     ]
