@@ -11,7 +11,7 @@ import pytest
 from small_nets import same_bits
 from source_requests import RECIPE, request, stripes
 
-from convtl.config.training import OptimConfig, ScheduleConfig
+from convtl.config.training import AugmentConfig, OptimConfig, ScheduleConfig
 from convtl.data.inputs import standardise
 from convtl.errors import UserError
 from convtl.models.lenet import LeNet5Config
@@ -22,6 +22,14 @@ from convtl.training.features import Forward
 from convtl.training.loop import Trainer
 from convtl.training.pretrain import KIND, SourceRequest, ensure_sources
 from convtl.training.runs import Run
+
+UPDATES: list[dict[str, Any]] = [
+    {"batch_size": 9},
+    {"optim": OptimConfig(clip=1.0)},
+    {"schedule": ScheduleConfig(kind="constant")},
+    {"augment": AugmentConfig(flip=True)},
+    {"precision": "bfloat16"},
+]
 
 
 @pytest.fixture
@@ -63,6 +71,13 @@ def test_nets_are_trained_once_and_kept(cache: Cache, trained: list[int]) -> Non
         assert same_bits(checkpoint.load(entry / "net")[0], first[own.key].variables)
     one, other = (first[own.key].variables["conv1"] for own in requests[:2])
     assert not same_bits(one, other)
+
+
+def test_all_keys_of_an_update_reach_a_source_net(tmp_path: Path) -> None:
+    recipes = [RECIPE, *(replace(RECIPE, **key) for key in UPDATES[-2:])]
+    requests = [request(recipe=recipe) for recipe in recipes]
+    nets = ensure_sources(requests, Cache(tmp_path)).values()
+    assert len({str(checkpoint.digests(net.variables)) for net in nets}) == len(recipes)
 
 
 def test_company_and_order_change_no_bit(tmp_path: Path) -> None:
@@ -114,9 +129,7 @@ CHANGES: list[Callable[[], Any]] = [
     lambda: request(domain=stripes("other pixels")),
     lambda: request(model=LeNet5Config(activation="relu")),
     lambda: request(recipe=replace(RECIPE, updates=41)),
-    lambda: request(recipe=replace(RECIPE, batch_size=9)),
-    lambda: request(recipe=replace(RECIPE, optim=OptimConfig(clip=1.0))),
-    lambda: request(recipe=replace(RECIPE, schedule=ScheduleConfig(kind="constant"))),
+    *(lambda key=key: request(recipe=replace(RECIPE, **key)) for key in UPDATES),
     lambda: request(seed=1),
     lambda: request(runs_per_device=2),
     lambda: request(steps_per_call=10),
