@@ -79,8 +79,15 @@ def read(argv: Sequence[str]) -> Invocation:
     if launcher not in (names := ["basic", *options("hydra/launcher")]):
         raise unknown_name("hydra/launcher", launcher, names)
     contents = tuple(map(compose, points(words) if multirun else [words]))
+    typed = typed_keys(words)
     for content in contents:
-        refuse_hidden(typed_keys(words), content)
+        refuse_hidden(typed, content)
+        tracking = content.get("tracking")
+        online = isinstance(tracking, dict) and tracking.get("mode") == "online"
+        if online and "tracking.mode" not in typed:  # a folder's conf/ publishes nothing
+            raise UserError(
+                "tracking.mode: got 'online' from a file; accepted: typed, as tracking.mode=online"
+            )
     return Invocation(tuple(words), contents, multirun, launcher)
 
 
@@ -280,7 +287,8 @@ def launch(invocation: Invocation, task: Callable[[dict[str, Any]], Any], out: P
         try:
             hydra.compose(overrides=typed, return_hydra_config=True)
         except _FAULTS as error:
-            raise _one_line(error) from None
+            extras = "launchers are extras: pip install -e '.[joblib,submitit,ray]'"
+            raise UserError(f"{_one_line(error)} ({extras})") from None
         app: Any = GlobalHydra.instance().hydra
         batches = app.multirun(None, task_function=run_job, overrides=[*typed, *fixed])
     return [job.return_value for batch in batches for job in batch]

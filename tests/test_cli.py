@@ -313,3 +313,17 @@ def test_a_users_domain_with_a_wrong_key_is_one_line(own_conf, commands) -> None
 
 def test_an_experiment_of_the_users_may_be_wrong_too(own_conf, commands) -> None:
     assert commands.run(*tiny.WORDS, "+experiment=mine", "depth=9").line.startswith("depth: got 9")
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("-m",), ("tracking={project: p}",)], ids=["run", "multirun", "another key"]
+)
+def test_going_online_has_to_be_typed(own_conf, commands, words) -> None:
+    (own_conf / "conf" / "experiment" / "loud.yaml").write_text(
+        "# @package _global_\ntracking: {mode: online}\n"
+    )
+    line = commands.run(*words, "+experiment=loud", "source=latin", "out=o").line
+    assert line == (
+        "tracking.mode: got 'online' from a file; accepted: typed, as tracking.mode=online"
+    )
+    assert not Path("o").exists()
