@@ -173,7 +173,7 @@ def test_a_config_cannot_be_changed() -> None:
         (
             "domains.pets",
             {"kind": "image_folder", "path": "x", "sise": 1},
-            "domains.pets.sise: unknown key; accepted: crop, interpolation, broken, per_class, "
+            "domains.pets.sise: unknown key; accepted: crop, interpolation, per_class, "
             "kind, path, size, grey. Did you mean size?",
         ),
         (
