@@ -83,7 +83,7 @@ class ActiveTrial:
             for rate, score in self.scores.items()
         ]
         about = {"trial": self.trial.id, "seconds": self.seconds, "scores": scores}
-        return arrays, about | {"runs": list(self.states)}
+        return arrays, about | {"runs": [[rate, one.update] for rate, one in self.states.items()]}
 
     def resume(self, checkpoint: Content, resumes: Callable[[RunState], bool]) -> None:
         """Continue from a checkpoint; a run that the program cannot resume begins anew."""
@@ -95,7 +95,7 @@ class ActiveTrial:
             rate: NO_SCORE if accuracy is None else (accuracy, minus_loss)
             for rate, accuracy, minus_loss in about["scores"]
         }
-        for index, rate in enumerate(about["runs"]):
+        for index, (rate, _) in enumerate(about["runs"]):
             state = RunState(**arrays["runs"][str(index)])
             if resumes(state):
                 self.states[rate] = state
