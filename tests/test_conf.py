@@ -184,10 +184,7 @@ def test_every_domain_is_a_source(name, tmp_path) -> None:
 
 @pytest.mark.parametrize("name", MIXTURES)
 def test_every_mixture_is_a_source(name, tmp_path) -> None:
-    twice = "domains.cyrillic.per_class.train=24"  # an amount twin has twice the images of half the classes
-    one_done(
-        tmp_path, [*tiny.WORDS, *tiny.MORE, f"source={name}", "similarity=0.5", "lr=1e-3", twice]
-    )
+    one_done(tmp_path, [*tiny.WORDS, *tiny.MORE, f"source={name}", "similarity=0.5", "lr=1e-3"])
 
 
 def run_whole(out: Path, values: int, *words: str) -> None:

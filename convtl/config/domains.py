@@ -89,8 +89,6 @@ class MixtureConfig:
     near: Text
     """`own` (the target's domain, but none of the target's classes) or a name in `domains`"""
     far: Text  # a name in `domains`
-    amount: Flag = False
-    """only the near classes, with as many images in all: similar, or more of the family?"""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
-from convtl.config.domains import MadeConfig, MixtureConfig, PicturesConfig
+from convtl.config.domains import MadeConfig, PicturesConfig
 from convtl.config.schema import AXES, Config, LimitsConfig
 from convtl.study.sources import source_name
 
@@ -47,7 +47,7 @@ def _with_fewer_images(config: Config, whole: Config, most: int) -> Config:
       whole: the config before its axes were cut.
     """
     labelled = most - most // 2 if _shares_the_pool(whole) else most
-    source_images = int(most * _smallest_share(whole)) if labelled == most else most // 2
+    source_images = most if labelled == most else most // 2
     recipe = config.pretrain
     return replace(
         config,
@@ -82,14 +82,6 @@ def _fewer(n: int | Literal["all"], most: int, config: Config) -> int:
 def _shares_the_pool(config: Config) -> bool:
     """Whether a source takes its images from the pool of which the subsets are a part."""
     return any(source_name(source).base == "same_classes" for source in config.source)
-
-
-def _smallest_share(config: Config) -> float:
-    """Smallest share of classes of a size-matched mixture, which has more images of each; otherwise 1."""
-    mixtures = [config.domains.get(source_name(name).base) for name in config.source]
-    twins = any(isinstance(mixture, MixtureConfig) and mixture.amount for mixture in mixtures)
-    shares = [share for share in config.similarity or () if share > 0]
-    return min(shares) if twins and shares else 1.0
 
 
 def _smaller(domain: Any, most: int) -> Any:

@@ -90,10 +90,7 @@ def domain_content(settings: Config, name: str, target: str = "") -> dict[str, A
     domain = settings.domains[name]
     if isinstance(domain, MixtureConfig):
         sides = {"near": target if domain.near == "own" else domain.near, "far": domain.far}
-        return {
-            "mixture": {side: domain_content(settings, part) for side, part in sides.items()},
-            "amount": domain.amount,
-        }
+        return {"mixture": {side: domain_content(settings, name) for side, name in sides.items()}}
     try:
         return identity(domain)
     except UserError as error:
@@ -106,7 +103,7 @@ def equivalent_source(settings: Config, source: str, similarity: float | None) -
     mixture = mixture_of(settings, name)
     if mixture is None:
         return source
-    if mixture.amount or similarity not in (0.0, 1.0):
+    if similarity not in (0.0, 1.0):
         return None
     side = mixture.near if similarity else mixture.far
     return f"{side}:{name.variant}" if name.variant else side

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from convtl.cli import compose
 from convtl.config.parsing import parse
 from convtl.errors import UserError
-from convtl.study.assignments import products, refuse_hidden
+from convtl.study.assignments import refuse_hidden
 from convtl.study.grid import Trial, distinct, expand
 
 BASE = compose(["source=latin", "depth=1", "n_per_class=10", "replicates=1"])
@@ -229,10 +229,3 @@ def test_limits_cut_blocks_too() -> None:
     assert {"mixture", "own", "scratch", "latin:shuffled", "noise:shuffled"} <= {
         t.source for t in found
     }
-
-
-def test_a_smoke_run_of_every_size_of_the_principles_has_images_for_its_twins() -> None:
-    content = compose(["experiment=principles", "size=full", "debug=smoke"])
-    twin = next(part for part, _ in products(parse(content)) if "mixture_amount" in part.source)
-    share = min(share for share in twin.similarity if share)
-    assert 1 <= twin.pretrain.images_per_class / share <= twin.domains["cyrillic"].per_class.train
