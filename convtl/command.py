@@ -24,9 +24,8 @@ from convtl.runtime.stopping import Stopped, obey, on_signals, stopping_jobs
 from convtl.secrets import redact, redacted
 from convtl.study.grid import Trial, expand
 from convtl.study.materials import Materials
-from convtl.study.runner import unfinished
 from convtl.study.store import RowStore
-from convtl.study.study import REPORT_ONLY, Scope
+from convtl.study.study import REPORT_ONLY, Scope, unfinished
 from convtl.training.devices import leave_accelerators, use_all_cores
 
 

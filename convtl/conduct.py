@@ -26,9 +26,8 @@ from convtl.study.grid import distinct, expand
 from convtl.study.locks import one_at_a_time
 from convtl.study.record import make_record, write_record
 from convtl.study.rows import FINAL
-from convtl.study.runner import Outcome
 from convtl.study.store import saying_what_is_saved
-from convtl.study.study import ALL, Scope, Study
+from convtl.study.study import ALL, Outcome, Scope, Study
 from convtl.tracking import open_tracker, tracking_errors
 from convtl.training.devices import device_line, devices_as, peak_memory_gib, use_all_cores
 
@@ -74,7 +73,9 @@ def _conduct(study: Study, content: dict[str, Any], command: str) -> int:
     if not is_primary():  # it trains with process 0, and writes nothing
         study.check()
         broadcast_from_primary(lambda: "ready")
-        return 1 if study.run(Progress(0, 0, silent=True)).failed else 0
+        failed = study.run(Progress(0, 0, silent=True)).failed
+        study.measure()
+        return 1 if failed else 0
     with saying_what_is_saved(study.store, lambda: _count(study)):
         code = _run(study, content, command)
         study.store.sweep()  # what others left that were killed at the end

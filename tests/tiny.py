@@ -13,9 +13,8 @@ from convtl.config.parsing import parse
 from convtl.entry import options
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import Trial, expand
-from convtl.study.materials import Materials
-from convtl.study.runner import Outcome, run_trials
 from convtl.study.store import Row, RowStore
+from convtl.study.study import Outcome, Study
 from convtl.tracking import CurvePoint
 
 _IMAGES = "{train: 16,validation: 4,test: 8}"
@@ -104,16 +103,15 @@ class Witness:
         self.rows.append(row)
 
 
-def run(out: Path, wanted: Iterable[Trial], watcher: Witness | None = None) -> Outcome:
-    """Runs trials into `out`, with the cache that all tests share."""
-    store = RowStore(out)
-    store.prepare()
-    return run_trials(
-        list(wanted),
-        store,
-        Materials(Cache(default_root()), lambda what: None),
-        watcher or Witness(),
-    )
+def run(
+    out: Path, wanted: Iterable[Trial], watcher: Witness | None = None, nets: bool = False
+) -> Outcome:
+    """Runs trials into `out`, with the cache that all tests share; keeps their nets if asked to."""
+    points = list(wanted)
+    study = Study(points[0].settings, points, out, Cache(default_root()))
+    study.nets = out / "nets" if nets else None
+    study.store.prepare()
+    return study.run(watcher or Witness())
 
 
 def table(out: Path) -> dict[str, Row]:

@@ -29,7 +29,7 @@ from convtl.reporting.ways import setting_name
 from convtl.storage.files import written
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
-from convtl.study.measurements.similarity import not_measured, read_similarity
+from convtl.study.measurements.similarity import read_similarity
 from convtl.study.program import commit, short
 from convtl.study.sources import source_name
 from convtl.study.store import RowStore, accessible
@@ -64,7 +64,6 @@ def build(
     measured = read_similarity(store.out)
     write_table(store.out, with_similarity(everything.table, measured))
     rows, left_out = comparable(everything, config, record)
-    left_out += not_measured(store.out) if "distances" in config.measure else []
     program = {
         "rows made by": commits_said(made_by, everything),
         "commit of this report": short(commit() or ""),

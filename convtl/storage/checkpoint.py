@@ -73,13 +73,24 @@ def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> 
         raise StorageError(f"checkpoint {path}: cannot be written ({reason.lower()})") from None
 
 
+def metadata(path: Path) -> dict[str, Any]:
+    """Read the metadata of a checkpoint, and none of its arrays.
+
+    Raises:
+      UserError: it is missing, damaged or something else.
+    """
+    content: dict[str, Any] = _read_record(Path(path).absolute())["metadata"]
+    return content
+
+
 def load(
     path: Path, expected: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a checkpoint and verify every file; return nested dictionaries of NumPy arrays, and the metadata.
 
     Args:
-      expected: nested dictionaries whose leaves have `shape` and `dtype`, which the checkpoint must hold.
+      expected: nested dictionaries whose leaves have `shape` and `dtype`, which the checkpoint must declare
+        before any array is read.
 
     Raises:
       UserError: it is missing, damaged, incomplete, something else, or not as expected.
@@ -90,19 +101,15 @@ def load(
         if contents(path / _ARRAYS) != record["files"]:
             raise ValueError("its files are not those that were saved")
         with _checkpointer() as checkpointer:
+            if expected is not None:
+                declared = checkpointer.metadata(path / _ARRAYS).item_metadata.tree
+                _refuse_others(path, _shapes(declared), _shapes(expected))
             leaves = _leaves(checkpointer.restore(path / _ARRAYS))
+    except UserError:
+        raise
     except Exception as error:  # Orbax and TensorStore raise errors of any type
         reason = str(error).partition("\n")[0]
         raise UserError(f"checkpoint {path}: {_ARRAYS} is damaged ({reason})") from None
-    if expected is not None:
-        right, actual = (
-            _shapes(traverse_util.flatten_dict(dict(expected), sep="/")),
-            _shapes(leaves),
-        )
-        for name in sorted(right.keys() | actual.keys()):
-            if actual.get(name) != right.get(name):
-                was, accepted = actual.get(name, "missing"), right.get(name, "none")
-                raise UserError(f"checkpoint {path}: weights {name} are {was}, expected {accepted}")
     return _nested(leaves), record["metadata"]
 
 
@@ -163,5 +170,13 @@ def _read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def _shapes(leaves: Mapping[str, Any]) -> dict[str, str]:
-    return {name: f"{leaf.dtype} {leaf.shape}" for name, leaf in leaves.items() if leaf is not None}
+def _shapes(tree: Mapping[str, Any]) -> dict[str, str]:
+    leaves = traverse_util.flatten_dict(dict(tree), sep="/")
+    return {name: f"{leaf.dtype} {tuple(leaf.shape)}" for name, leaf in leaves.items()}
+
+
+def _refuse_others(path: Path, actual: dict[str, str], right: dict[str, str]) -> None:
+    for name in sorted(right.keys() | actual.keys()):
+        if actual.get(name) != right.get(name):
+            was, accepted = actual.get(name, "missing"), right.get(name, "none")
+            raise UserError(f"checkpoint {path}: weights {name} are {was}, expected {accepted}")

@@ -1,18 +1,24 @@
-"""A trial in training: scores so far, runs on their way, checkpoints."""
+"""A trial in training: its scores so far, runs on their way, checkpoints, the fields of its row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
-
-from convtl.models.network import Variables
+from convtl.config.roles import dump
+from convtl.keys import digest
+from convtl.models.network import Variables, weight_count
 from convtl.study.grid import Trial
-from convtl.study.learning_rates import NO_SCORE, Score, best_rate, next_rates
+from convtl.study.learning_rates import Score, at_edge, best_rate
 from convtl.study.materials import Start
 from convtl.study.materials.shared_features import Prefix
-from convtl.study.materials.target_data import Images, TargetData
+from convtl.study.materials.target_data import TargetData
 from convtl.training.checkpoints import Content
-from convtl.training.runs import Run, RunState
+from convtl.training.runs import Recipe, Run, RunState
+
+_OF_TRIALS = (
+    *("config", "model", "source", "target", "regime", "depth", "depth_unit", "n_per_class"),
+    *("updates", "similarity", "replicate"),
+)
 
 
 @dataclass(eq=False)
@@ -40,16 +46,13 @@ class ActiveTrial:
     best: Variables | None = None
     seconds: float = 0.0
 
-    def next_rates(self) -> list[float]:
-        return next_rates(self.trial.settings.lr, self.scores, self.trial.settings.lr_extend)
-
     def update(self, rate: float) -> int:
         """Number of updates done at a learning rate."""
         return self.states[rate].update if rate in self.states else 0
 
     def add_score(self, rate: float, score: Score, variables: Variables) -> None:
         """Record a run that has ended, and keep its variables if it is the best."""
-        self.scores[rate] = score
+        self.scores[rate] = None if score is None else (score[0], score[1])  # else lists, from JSON
         self.states.pop(rate, None)
         self.outstanding -= 1
         if best_rate(self.scores) == rate:
@@ -60,28 +63,15 @@ class ActiveTrial:
         """The tuned net from its first unit on; None while no run has a score."""
         return None if self.best is None else self.start.variables | self.best
 
-    def images(self, split: str) -> Images:
-        if split == "train":
-            return self.data.train_images(self.trial.n_per_class)
-        return self.data.held_out(split)[0]
-
-    def labels(self, split: str) -> np.ndarray:
-        if split == "train":
-            return self.data.train_labels(self.trial.n_per_class)
-        return self.data.held_out(split)[1]
-
     def checkpoint(self) -> Content | None:
         """What a resumed process needs; None if nothing has been trained."""
         if self.best is None and not self.states:
             return None
         arrays = {} if self.best is None else {"best": self.best}
         if self.states:
-            states = self.states.values()
-            arrays["runs"] = {str(index): state._asdict() for index, state in enumerate(states)}
-        scores = [
-            [rate, *(score if score != NO_SCORE else (None, None))]
-            for rate, score in self.scores.items()
-        ]
+            states = enumerate(self.states.values())
+            arrays["runs"] = {str(index): state._asdict() for index, state in states}
+        scores = [[rate, *(score or (None, None))] for rate, score in self.scores.items()]
         about = {"trial": self.trial.id, "seconds": self.seconds, "scores": scores}
         return arrays, about | {"runs": [[rate, one.update] for rate, one in self.states.items()]}
 
@@ -92,10 +82,53 @@ class ActiveTrial:
             return
         self.seconds, self.best = about["seconds"], arrays.get("best")
         self.scores = {
-            rate: NO_SCORE if accuracy is None else (accuracy, minus_loss)
+            rate: None if accuracy is None else (accuracy, minus_loss)
             for rate, accuracy, minus_loss in about["scores"]
         }
         for index, (rate, _) in enumerate(about["runs"]):
             state = RunState(**arrays["runs"][str(index)])
             if resumes(state):
                 self.states[rate] = state
+
+    def summary(self, recipe: Recipe, source: Mapping[str, Any], flops: int) -> dict[str, Any]:
+        """Fields of a row that are known when all learning rates have been tried.
+
+        Args:
+          source: metadata of the source net; empty for a fresh one.
+          flops: algorithmic cost of one update.
+        """
+        trial, data, scores = self.trial, self.data, sorted(self.scores.items())
+        weights = recipe.network.abstract_variables
+        row = describe(trial) | {
+            "n_train": len(data.positions("train", trial.n_per_class)),
+            "lr": best_rate(self.scores),
+            "lr_at_edge": at_edge(self.scores),
+            "n_rates": len(scores),
+            "scores": [[rate, *((s[0], -s[1]) if s else (None, None))] for rate, s in scores],
+            "n_val": len(data.draw.validation),
+            "n_test": len(data.draw.test),
+            "source_accuracy": source.get("accuracy"),
+            "source_classes": len(source["classes"]) if source else None,
+            "source_images": source.get("images"),
+            "trained_weights": sum(weight_count(weights[unit]) for unit in recipe.plan.trained),
+            "flops_per_update": flops,
+            "subset_digest": data.subset_digest(trial.n_per_class),
+            "classes": list(data.class_names),
+            "source_accuracy_by_part": source.get("accuracy_by_part", []),
+            "seconds": self.seconds,
+        }
+        if trial.settings.augment is not None:
+            row["augmented"] = recipe.augment is not None
+        return row
+
+
+def describe(trial: Trial) -> dict[str, Any]:
+    """Return the fields of a row that are known before a trial is run."""
+    return {name: getattr(trial, name) for name in _OF_TRIALS} | {
+        "study": trial.settings.study or "trials",
+        "trial": trial.id,
+        "contents": dict(trial.contents),
+        "trained_units": "+".join(trial.trained_units),
+        "axes": dict(trial.axes),
+        "declared": [digest(dump(claim)) for claim in trial.settings.claims],
+    }

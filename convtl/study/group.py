@@ -9,20 +9,20 @@ from math import prod
 from typing import Any, Protocol
 
 import numpy as np
+from jaxtyping import Int
 
 from convtl.data.inputs import MOST_AT_ONCE
 from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.measure.metrics import accuracy, expected_calibration_error, nll
-from convtl.models.network import Network, Variables
+from convtl.models.network import Variables
 from convtl.runtime import stopping
 from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary, obey_together
 from convtl.study.active import ActiveTrial
 from convtl.study.grid import Trial
-from convtl.study.learning_rates import NO_SCORE, Score, best_rate
-from convtl.study.materials import Materials, Recent
-from convtl.study.materials.target_data import Images
-from convtl.study.summary import tried
+from convtl.study.learning_rates import Score, best_rate, next_rates
+from convtl.study.materials import Materials, Start
+from convtl.study.materials.target_data import Images, TargetData
 from convtl.tracking import CurvePoint
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.cost import flops_per_update
@@ -30,38 +30,38 @@ from convtl.training.features import Forward
 from convtl.training.loop import Trainer
 from convtl.training.runs import Recipe, Run, RunResult, TrainState
 
-_FEATURES_KEPT = 96
-"""Arrays of prefix features in memory (three for each source net and target)."""
-
 Member = tuple[ActiveTrial, float]
 """A trial, and one of its learning rates."""
+Finished = tuple[Trial, dict[str, Any], Variables | None]
+"""A trial with its row and its tuned net."""
 
 
 class Watcher(Protocol):
-    """Receiver of a study's progress."""
+    """Receiver of a study's progress: lines, costs in FLOPs, rows, points of learning curves."""
 
     def say(self, line: str) -> None: ...
 
     def working_on(self, task: str) -> None: ...
 
-    def expect(self, flops: float) -> None:
-        """Take the arithmetic of all missing trials (`trial_flops`)."""
+    def expect(self, flops: float) -> None: ...
 
-    def trial(self, row: dict[str, Any], flops: float) -> None:
-        """Take the row of a finished trial, and its share of what was expected."""
+    def trial(self, row: dict[str, Any], flops: float) -> None: ...
 
     @property
     def follows(self) -> bool:
         """Whether it wants `curve` at present."""
 
-    def curve(self, points: Sequence[CurvePoint]) -> None:
-        """Take one point for each run that is trained at present."""
+    def curve(self, points: Sequence[CurvePoint]) -> None: ...
 
 
 def recipe_of(materials: Materials, trial: Trial) -> Recipe:
     """Recipe of a trial's programs; trials with equal recipes are trained together."""
     settings, network, plan = trial.settings, materials.network(trial), trial.plan
-    start = plan.boundary if settings.cache_prefix and _worth_caching(network, plan.boundary) else 0
+    height, width, *_ = network.input_shape
+    # Features of big images are cached only if they are no larger than these.
+    smaller = prod(network.shape_before(plan.boundary)) <= prod(network.input_shape)
+    cached = settings.cache_prefix and (height * width <= MOST_AT_ONCE or smaller)
+    start = plan.boundary if cached else 0
     recipe = Recipe.of(
         settings,
         network=network,
@@ -74,23 +74,11 @@ def recipe_of(materials: Materials, trial: Trial) -> Recipe:
     return replace(recipe, augment=None) if start else recipe
 
 
-def _worth_caching(network: Network, boundary: int) -> bool:
-    """Whether features are cached: of small images, or if no larger than images."""
-    height, width, *_ = network.input_shape
-    smaller = prod(network.shape_before(boundary)) <= prod(network.input_shape)
-    return height * width <= MOST_AT_ONCE or smaller
-
-
 @lru_cache(maxsize=512)
 def update_flops(recipe: Recipe) -> int:
     """Algorithmic cost of one update (`convtl.training.cost`)."""
-    return flops_per_update(_plain(recipe.network), recipe.plan, recipe.batch_size, recipe.start)
-
-
-@lru_cache(maxsize=64)
-def _plain(network: Network) -> Network:
-    """The network in XLA's own convolutions, by whose arithmetic cost is counted."""
-    return replace(network, plain=True)
+    network = replace(recipe.network, plain=True)  # whose convolutions do no more than they must
+    return flops_per_update(network, recipe.plan, recipe.batch_size, recipe.start)
 
 
 def grouped(materials: Materials, trials: Iterable[Trial]) -> dict[Recipe, list[Trial]]:
@@ -107,46 +95,31 @@ def trial_flops(trial: Trial, recipe: Recipe) -> int:
 
 
 class Group:
-    """Runs trials of one recipe.
-
-    Args:
-      checkpoints: of trials in training; None keeps none.
-      watcher: receives about ten points of each learning curve.
-    """
+    """Runs trials of one recipe, with checkpoints and about ten points of each learning curve."""
 
     def __init__(
         self,
         recipe: Recipe,
         materials: Materials,
-        checkpoints: Checkpoints | None = None,
-        watcher: Watcher | None = None,
+        checkpoints: Checkpoints,
+        watcher: Watcher,
     ) -> None:
         self.recipe = recipe
         self._materials, self._checkpoints, self._watcher = materials, checkpoints, watcher
         self._trainer = Trainer(recipe)
-        self._prefix = Forward(recipe.network, 0, recipe.start)
         self._suffix = Forward(recipe.network, recipe.start)
-        self._features: Recent[np.ndarray] = Recent(_FEATURES_KEPT)
+        prefix = Forward(recipe.network, 0, recipe.start)
+
+        @lru_cache(96)  # arrays: three for each source net and target
+        def features(start: Start, data: TargetData, split: str, n: int | None) -> np.ndarray:
+            return prefix(start.variables, data.examples(split, n)[0])
+
+        self._features = features
         self._active: list[ActiveTrial] = []
-        self._entering: list[Trial] = []
-        """the trial that is being prepared, if any"""
-        self._unsaved = False
-        """whether anything has been trained since the last checkpoint"""
-        self._reported = 0
-        """tenths of the batch's updates that the watcher has received"""
+        self._reported = 0  # tenths of the batch's updates that the watcher has received
 
-    @property
-    def in_flight(self) -> list[Trial]:
-        return [active.trial for active in self._active] + self._entering
-
-    def run(
-        self, locked: Iterator[Trial]
-    ) -> Iterator[tuple[Trial, dict[str, Any], Variables | None]]:
-        """Yield each trial with its row and its tuned net, as soon as it is finished.
-
-        Args:
-          locked: trials of this process, drawn only when the program has room.
-        """
+    def run(self, locked: Iterator[Trial]) -> Iterator[Finished]:
+        """Run locked trials, drawn only when the program has room; yield each once it is finished."""
         queue: deque[Member] = deque()
         while True:
             complete: list[ActiveTrial] = []
@@ -166,12 +139,10 @@ class Group:
 
     def _enter(self, trial: Trial) -> ActiveTrial:
         """Begin a trial, or resume it from its checkpoint."""
-        self._entering = [trial]
         materials = self._materials
         prefix = materials.prefix(trial) if self.recipe.start else None
         active = ActiveTrial(trial, materials.start(trial), materials.target_data(trial), prefix)
-        checkpoint = None if self._checkpoints is None else self._checkpoints.read(trial.id)
-        if checkpoint is not None:
+        if (checkpoint := self._checkpoints.read(trial.id)) is not None:
             active.resume(checkpoint, self._trainer.resumes)
         resumed = [[rate, state.update] for rate, state in active.states.items()]
         resumed += [[rate] for rate in active.scores]
@@ -181,24 +152,22 @@ class Group:
                 "that all processes share"
             )
         self._active.append(active)
-        self._entering = []
         return active
 
     @staticmethod
     def _queue_rates(active: ActiveTrial, queue: deque[Member], first: bool = False) -> int:
         """Queue the learning rates that a trial tries next; return their number."""
-        members = [(active, rate) for rate in active.next_rates()]
-        active.outstanding = len(members)
-        if first:
-            queue.extendleft(reversed(members))
-        else:
-            queue.extend(members)
-        return len(members)
+        settings = active.trial.settings
+        rates = next_rates(settings.lr, active.scores, settings.lr_extend)
+        active.outstanding = len(rates)
+        for rate in reversed(rates) if first else rates:
+            (queue.appendleft if first else queue.append)((active, rate))
+        return len(rates)
 
     def _take_batch(self, queue: deque[Member]) -> list[Member]:
         """Take runs off the queue that have done as many updates as the first."""
-        first, rate = queue[0]
-        batch = [member for member in queue if member[0].update(member[1]) == first.update(rate)]
+        update = queue[0][0].update(queue[0][1])
+        batch = [(active, rate) for active, rate in queue if active.update(rate) == update]
         batch = batch[: self._trainer.width]
         for member in batch:
             queue.remove(member)
@@ -207,126 +176,113 @@ class Group:
     def _train(self, batch: Sequence[Member]) -> list[ActiveTrial]:
         """Train one batch of runs; return the trials that have no rate outstanding."""
         began = time.perf_counter()
-        runs = [self._run(active, rate) for active, rate in batch]
-        if self._checkpoints is not None:
-            self._checkpoints.begin()
+        runs = [
+            replace(self._shared_run(active), rate=rate, state=active.states.get(rate))
+            for active, rate in batch
+        ]
+        self._checkpoints.begin()
         self._reported = 0
         with stopping.held_back():
             results = self._trainer.train(runs, partial(self._between_calls, batch))
             for (active, rate), result in zip(batch, results, strict=True):
-                right, minus_loss = broadcast_from_primary(partial(self._score, active, result))
-                active.add_score(rate, (right, minus_loss), result.variables)
+                score = broadcast_from_primary(partial(self._score, active, result))
+                active.add_score(rate, score, result.variables)
             share = (time.perf_counter() - began) / len(batch)
             for active, _ in batch:
                 active.seconds += share
-            self._unsaved = True
             obey_together()
         trained = dict.fromkeys(active for active, _ in batch)
         return [active for active in trained if not active.outstanding]
 
-    def _run(self, active: ActiveTrial, rate: float) -> Run:
-        if active.run is None:
-            active.run = self._shared_run(active)
-        return replace(active.run, rate=rate, state=active.states.get(rate))
-
     def _shared_run(self, active: ActiveTrial) -> Run:
-        """Prepare what the runs of a trial share: all but their learning rates."""
+        """Prepare, once, what the runs of a trial share: all but their learning rates."""
+        if active.run is not None:
+            return active.run
         recipe, trial, data = self.recipe, active.trial, active.data
-        labels, inputs = active.labels("train"), self._inputs(active, "train")
-        variables = {
-            name: active.start.variables[name] for name in recipe.network.names[recipe.start :]
-        }
+        inputs, labels = self._examples(active, "train")
+        trained_on = recipe.network.names[recipe.start :]
+        variables = {name: active.start.variables[name] for name in trained_on}
 
         def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
             positions = data.batch_positions(len(labels), recipe.batch_size, first, stop)
             return inputs[positions], labels[positions]
 
-        return Run(variables, 0.0, batches, _update_seed(trial))
+        # The seed of augmentation and dropout is shared by all arms of a replicate.
+        seed = int(digest([trial.settings.seed, "updates", trial.replicate], 8), 16)
+        active.run = Run(variables, 0.0, batches, seed)
+        return active.run
 
-    def _inputs(self, active: ActiveTrial, split: str) -> Images:
-        """What enters the trained part: images, or features, computed once a target."""
+    def _examples(self, active: ActiveTrial, split: str) -> tuple[Images, Int[np.ndarray, " n"]]:
+        """What enters the trained part (images, or features, computed once a target), and labels."""
+        n = active.trial.n_per_class if split == "train" else None
+        images, labels = active.data.examples(split, n)
         if active.prefix is not None:
-            positions = active.data.positions(split, active.trial.n_per_class)
-            return self._materials.shared.rows(active.prefix, self.recipe.start, split, positions)
-        images = active.images(split)
+            positions = active.data.positions(split, n)
+            shared = self._materials.shared
+            return shared.rows(active.prefix, self.recipe.start, split, positions), labels
         if self.recipe.start == 0:
-            return images
-        return self._features.get_or_make(
-            (active.start.name, active.data.key, split, len(images)),
-            partial(self._prefix, active.start.variables, images),
-        )
+            return images, labels
+        return self._features(active.start, active.data, split, n), labels
 
     def _logits(
         self, active: ActiveTrial, variables: Variables, split: str
     ) -> tuple[np.ndarray, np.ndarray]:
-        return self._suffix(variables, self._inputs(active, split)), active.labels(split)
+        inputs, labels = self._examples(active, split)
+        return self._suffix(variables, inputs), labels
 
     def _score(self, active: ActiveTrial, result: RunResult) -> Score:
         """Validation accuracy and minus validation loss of a run that has ended."""
         if not result.finite:
-            return NO_SCORE
+            return None
         logits, labels = self._logits(active, result.variables, "validation")
         loss = nll(logits, labels)
         # Finite weights may be too large for finite logits, and nan cannot be ordered.
-        return (accuracy(logits, labels), -loss) if np.isfinite(loss) else NO_SCORE
+        return (accuracy(logits, labels), -loss) if np.isfinite(loss) else None
 
     def _row(self, active: ActiveTrial) -> dict[str, Any]:
         """The row of a trial whose rate is chosen; only here test images are read."""
         source = self._materials.sources.metadata(active.trial)
-        row = tried(active, self.recipe, source, update_flops(self.recipe))
-        rate, tuned = best_rate(active.scores), active.tuned
-        if rate is None or tuned is None or active.best is None:
+        row = active.summary(self.recipe, source, update_flops(self.recipe))
+        rate, tuned, best = best_rate(active.scores), active.tuned, active.best
+        score = None if rate is None else active.scores[rate]
+        if score is None or tuned is None or best is None:
             reason = "loss or weights were not finite at any learning rate"
-            return row | {"status": "diverged", "reason": reason, "seconds": active.seconds}
-        logits, labels = self._logits(active, active.best, "test")
+            return row | {"status": "diverged", "reason": reason}
+        logits, labels = self._logits(active, best, "test")
         return row | {
-            "val_accuracy": active.scores[rate][0],
+            "val_accuracy": score[0],
             "test_accuracy": accuracy(logits, labels),
             "test_nll": nll(logits, labels),
             "test_ece": expected_calibration_error(logits, labels),
             "frozen_ok": active.start.frozen_ok(tuned, self.recipe.plan.trained),
             "status": "done",
-            "seconds": active.seconds,
         }
 
     def _between_calls(self, batch: Sequence[Member], end: TrainState) -> None:
         """Write checkpoints when due, stop if asked to, report learning curves."""
         stop = any_process(stopping.requested())
-        if self._checkpoints is not None and (
-            stop or broadcast_from_primary(self._checkpoints.due)
-        ):
+        if stop or broadcast_from_primary(self._checkpoints.due):
             for (active, rate), state in zip(batch, end.states(), strict=True):
                 active.states[rate] = state
-            self._write()  # before it is obeyed: a launcher may have the job killed then
+            self.save()  # before it is obeyed: a launcher may have the job killed then
         stopping.obey(stop)
         tenth = end.update * 10 // self.recipe.plan.updates
-        if self._watcher is not None and self._watcher.follows and tenth > self._reported:
+        if self._watcher.follows and tenth > self._reported:
             self._reported = tenth
             self._watcher.curve(self._curve(batch, end))
 
     def _curve(self, batch: Sequence[Member], end: TrainState) -> list[CurvePoint]:
+        """Validation accuracy and training loss of runs on their way."""
         points, updates = [], self.recipe.plan.updates
         for (active, rate), result in zip(batch, end.results(), strict=True):
-            right = 0.0
-            if result.finite:
-                right = accuracy(*self._logits(active, result.variables, "validation"))
+            scores = result.finite and self._logits(active, result.variables, "validation")
+            right = accuracy(*scores) if scores else 0.0
             loss = float(result.losses[-1])
             points.append(CurvePoint(active.trial.id, rate, end.update, updates, loss, right))
         return points
 
     def save(self) -> None:
         """Write checkpoints of all trials in training."""
-        if self._checkpoints is not None and self._unsaved:
-            self._write()
-
-    def _write(self) -> None:
-        assert self._checkpoints is not None
-        self._unsaved = False
         if is_primary():
             made = {active.trial.id: active.checkpoint() for active in self._active}
             self._checkpoints.write({name: one for name, one in made.items() if one})
-
-
-def _update_seed(trial: Trial) -> int:
-    """Seed of augmentation and dropout; shared by all arms of a replicate."""
-    return int(digest([trial.settings.seed, "updates", trial.replicate], 8), 16)

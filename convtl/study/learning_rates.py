@@ -1,15 +1,12 @@
 """Which learning rates a trial tries, and which it keeps: one rule for all arms.
 
-The rule sees nothing but the trial's own validation scores, so slices, shards and resumed runs agree.
+The rule sees nothing but the trial's own validation scores, so slices, workers and resumed runs agree.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
-Score = tuple[float, float]
-"""(validation accuracy, minus validation loss): compared in this order; `NO_SCORE` for a diverged run."""
-
-NO_SCORE: Score = (-math.inf, -math.inf)
+Score = tuple[float, float] | None
+"""(validation accuracy, minus validation loss): compared in this order; None for a diverged run."""
 
 
 def next_rates(grid: Sequence[float], scores: Mapping[float, Score], extend: int) -> list[float]:
@@ -38,8 +35,8 @@ def next_rates(grid: Sequence[float], scores: Mapping[float, Score], extend: int
 
 def best_rate(scores: Mapping[float, Score]) -> float | None:
     """The rate with the best score, the lowest of equals; None if all diverged."""
-    usable = [rate for rate in sorted(scores) if scores[rate] != NO_SCORE]
-    return max(usable, key=lambda rate: scores[rate], default=None)
+    usable = {rate: score for rate, score in sorted(scores.items()) if score is not None}
+    return max(usable, key=lambda rate: usable[rate], default=None)
 
 
 def at_edge(scores: Mapping[float, Score]) -> bool:

@@ -1,42 +1,33 @@
-"""Tuned nets on disk (`save=best`): written, loaded, and used on images."""
+"""Tuned nets on disk (`save=best`): written, loaded, and used on pictures."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import csv
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from convtl.config.models import Model, ModelConfig
 from convtl.config.roles import dump
+from convtl.data.folder import files_below
 from convtl.data.inputs import LazyRows, Normalisation, normalised
-from convtl.data.pictures import Fit, Levels
-from convtl.errors import UserError
+from convtl.data.pictures import Fit
+from convtl.errors import UserError, printable
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.storage import checkpoint
 from convtl.study.grid import Trial
+from convtl.study.materials import Materials
 from convtl.study.sources import normalisation_of
-from convtl.training.features import Forward
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How a picture becomes what a net takes.
-
-    Attributes:
-      crop, interpolation, levels: see `convtl.data.pictures.Fit`.
-      normalisation: None standardises each image by itself.
-    """
-
-    crop: float = 1.0
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    normalisation: Normalisation | None = None
-    levels: Levels | None = None
+from convtl.training.features import Forward, rows_at_once
 
 
 @dataclass(frozen=True)
@@ -46,27 +37,16 @@ class SavedNet:
     Attributes:
       classes: what output i stands for.
       row: the trial's row, with its accuracies.
+      fit: how pictures become images, as those that the net was tuned on did.
+      normalisation: of images; None standardises each by itself.
     """
 
     network: Network
     variables: Variables
     classes: tuple[str, ...]
     row: Mapping[str, Any]
-    preparation: Preparation = field(default_factory=Preparation)
-
-    def image(self, picture: Image.Image) -> UInt8[np.ndarray, "height width channels"]:
-        """Cut and resize a picture as the images were that the net was tuned on.
-
-        Raises:
-          UserError: those were not square, so that it is not known how.
-        """
-        height, width, channels = self.network.input_shape
-        if height != width:
-            raise UserError(
-                f"net: takes images of {height}x{width} pixels; accepted for pictures: square ones"
-            )
-        how = self.preparation
-        return Fit(height, channels == 1, how.crop, how.interpolation, how.levels)(picture)
+    fit: Fit
+    normalisation: Normalisation | None
 
     def logits(
         self, images: UInt8[np.ndarray, "n height width channels"]
@@ -80,7 +60,7 @@ class SavedNet:
         if images.shape[1:] != shape:
             accepted = ", ".join(map(str, shape))
             raise UserError(f"images: got shape {images.shape}; accepted: (n, {accepted})")
-        how = self.preparation.normalisation
+        how = self.normalisation
         inputs = LazyRows(lambda at: normalised(images[at], how), np.arange(len(images)), shape)
         return self._forward(self.variables, inputs)
 
@@ -95,12 +75,10 @@ class SavedNet:
 
 def net_name(trial: Trial) -> str:
     """Name of a net's folder: readable, and unique as it ends with the trial's id."""
-    source = trial.source.replace(":", "-")
-    if trial.similarity is not None:
-        source += f"{trial.similarity:g}"
+    share = "" if trial.similarity is None else f"{trial.similarity:g}"
     return (
-        f"{source}_to_{trial.target}_{trial.model}_{trial.regime}_depth{trial.depth}"
-        f"_n{trial.n_per_class}_replicate{trial.replicate}_{trial.id}"
+        f"{trial.source.replace(':', '-')}{share}_to_{trial.target}_{trial.model}_{trial.regime}"
+        f"_depth{trial.depth}_n{trial.n_per_class}_replicate{trial.replicate}_{trial.id}"
     )
 
 
@@ -110,57 +88,117 @@ def net_of(folder: Path, trial: str) -> Path | None:
 
 
 def save_net(
-    folder: Path,
-    trial: Trial,
-    network: Network,
-    variables: Variables,
-    row: Mapping[str, Any],
-    levels: Levels | None = None,
+    folder: Path, trial: Trial, materials: Materials, variables: Variables, row: Mapping[str, Any]
 ) -> Path:
-    """Write a tuned net with all that its use needs; a kill leaves all or nothing.
-
-    Args:
-      levels: black and white of the target's deep grey pictures.
-    """
-    path = folder / net_name(trial)
+    """Write a tuned net with all that its use needs; a kill leaves all or nothing."""
+    path, settings = folder / net_name(trial), trial.settings
+    domain = materials.domain(settings, trial.target)
+    height, width, channels = domain.image_shape
+    chosen = {n: getattr(domain.config, n, getattr(Fit, n)) for n in ("crop", "interpolation")}
+    size = height if height == width else None
     metadata = {
-        "model": dump(trial.settings.models[trial.model]),
-        "input_shape": list(network.input_shape),
+        "model": dump(settings.models[trial.model]),
+        "input_shape": list(domain.image_shape),
         "classes": row["classes"],
-        "preparation": dump(_preparation(trial, levels)),
+        "fit": dump(Fit(size, channels == 1, levels=domain.levels, **chosen)),
+        "normalisation": dump(normalisation_of(settings, trial.source)),
         "row": row,
     }
     checkpoint.save(path, variables, metadata)
     return path
 
 
-def _preparation(trial: Trial, levels: Levels | None) -> Preparation:
-    """How the trial's images were made."""
-    domain, settings = trial.settings.domains[trial.target], trial.settings
-    return Preparation(
-        getattr(domain, "crop", Preparation.crop),
-        getattr(domain, "interpolation", Preparation.interpolation),
-        normalisation_of(settings, trial.source),
-        levels,
-    )
-
-
 def load_net(path: Path | str) -> SavedNet:
-    """Load a net that `save=best` has written.
+    """Load a net that `save=best` has written; of another's only what its network has is read.
 
     Raises:
       UserError: there is none, or it is damaged or of another make.
     """
     path = Path(path).expanduser()
-    variables, metadata = checkpoint.load(path)
+    accepted = "accepted: a folder in nets/ of a run with save=best"
+    if not (path / "metadata.json").is_file():
+        raise UserError(f"net: got '{path}'; {accepted}")
     try:
+        metadata = checkpoint.metadata(path)
         config: ModelConfig = TypeAdapter(Model).validate_python(metadata["model"])
         shape, classes = tuple(metadata["input_shape"]), tuple(metadata["classes"])
-        preparation = TypeAdapter(Preparation).validate_python(metadata["preparation"])
-    except (KeyError, TypeError, ValidationError):
+        fit = TypeAdapter(Fit).validate_python(metadata["fit"])
+        how = TypeAdapter(Normalisation | None).validate_python(metadata["normalisation"])
+        network = build_network(config, shape, len(classes))
+        variables, _ = checkpoint.load(path, network.abstract_variables)
+        return SavedNet(network, variables, classes, metadata["row"], fit, how)
+    except (UserError, ValueError, TypeError, KeyError, RecursionError, MemoryError) as error:
+        reason = error if isinstance(error, UserError) else f"'{path}' is no tuned net of convtl"
+        raise UserError(f"net: {reason}; {accepted}") from None
+
+
+def pictures_of(path: Path) -> list[Path]:
+    """List the files of a picture, or of a folder as training lists it.
+
+    Raises:
+      UserError: there is none.
+    """
+    files = files_below(path) if path.is_dir() else [path] if path.is_file() else []
+    if not files:
         raise UserError(
-            f"'{path}' is no tuned net of convtl; accepted: a folder in nets/ of a run"
-        ) from None
-    network = build_network(config, shape, len(classes))
-    checkpoint.load(path, network.abstract_variables)
-    return SavedNet(network, variables, classes, metadata["row"], preparation)
+            f"images: got '{path}', which holds or names no file; accepted: a picture or a folder"
+        )
+    return files
+
+
+def predictions(
+    net: SavedNet, files: Sequence[Path]
+) -> Iterator[tuple[Path, Float[np.ndarray, "classes"]]]:
+    """Yield (file, probabilities) of every picture that can be read, a batch in memory at a time.
+
+    Other files are named on stderr.
+
+    Raises:
+      UserError: the net's outputs are no numbers.
+    """
+    readable = _images(net, files)
+    while batch := list(islice(readable, rows_at_once(net.network.input_shape))):
+        logits = net.logits(np.stack([image for _, image in batch])).astype(float)
+        if not np.isfinite(logits).all():
+            raise UserError(
+                "net: its outputs are not finite; accepted: a net of a trial that is done"
+            )
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        yield from zip((file for file, _ in batch), shares, strict=True)
+
+
+def _images(
+    net: SavedNet, files: Sequence[Path]
+) -> Iterator[tuple[Path, UInt8[np.ndarray, "height width channels"]]]:
+    for file in files:
+        try:
+            with warnings.catch_warnings(), Image.open(file) as picture:
+                warnings.simplefilter("ignore")  # of Pillow, about odd tags
+                image = net.fit(picture)
+            if image.shape != net.network.input_shape:
+                raise ValueError
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders of damaged files raise nearly anything
+            reason = f"no picture that can be read ({type(error).__name__})"
+            print(f"convtl: left out {printable(str(file))}: {reason}", file=sys.stderr)
+            continue
+        yield file, image
+
+
+def print_table(
+    rows: Iterator[tuple[Path, Float[np.ndarray, "classes"]]], classes: Sequence[str], top: int
+) -> None:
+    """Print a CSV line for each picture: the file, its most probable labels and their probabilities.
+
+    Of equal ones the first class comes first.
+    """
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    places = ["", *(f"_{place}" for place in range(2, min(top, len(classes)) + 1))]
+    writer.writerow(["image", *(f"{name}{p}" for p in places for name in ("label", "probability"))])
+    for file, shares in rows:
+        likely = np.argsort(-shares, kind="stable")[:top]
+        cells = [cell for i in likely for cell in (classes[i], f"{shares[i]:.6f}")]
+        writer.writerow([file, *cells])
+        sys.stdout.flush()

@@ -1,25 +1,72 @@
-"""A study: its trials, the folder of their rows, and what running it takes."""
+"""A study: its trials, the folder of their rows, and the running of what is missing.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+Safe to kill, and to run in several processes.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from convtl.config.schema import Config
-from convtl.runtime.processes import is_primary
+from convtl.errors import UserError
+from convtl.models.network import Variables
+from convtl.runtime.processes import (
+    broadcast_from_primary,
+    is_distributed,
+    is_primary,
+    obey_together,
+)
+from convtl.runtime.stopping import Stopped
+from convtl.secrets import redacted
 from convtl.storage.cache import Cache
+from convtl.study.active import describe
 from convtl.study.grid import Trial, distinct
-from convtl.study.group import Watcher, grouped, trial_flops
+from convtl.study.group import Group, Watcher, grouped, trial_flops
+from convtl.study.locks import TrialLocks
 from convtl.study.materials import Materials
+from convtl.study.measurements.movement import measure_movement
 from convtl.study.measurements.similarity import measure_similarity
+from convtl.study.nets import net_name, save_net
 from convtl.study.rows import Row
-from convtl.study.runner import Outcome, run_trials, unfinished
-from convtl.study.store import RowStore
+from convtl.study.store import CHECKPOINTS, RowStore
+from convtl.training.checkpoints import Checkpoints
 from convtl.training.devices import chosen_layout
 from convtl.training.pretrain import KIND, SourceRequest
 from convtl.training.probes import run_gradients
+from convtl.training.runs import Recipe
 
 _ASSUMED_FLOPS = 3e10
 """A second, where no row tells: LeNet-5 on 2 cores ran at 2 to 5e10 (batch 32, 8 runs)."""
+_POLL_SECONDS = 0.5
+"""Time between looks whether other processes have finished what they locked."""
+
+
+@dataclass
+class Outcome:
+    """Number of trials that were run, and a reason for each that failed."""
+
+    ran: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+def unfinished(points: Sequence[Trial], store: RowStore, nets: Path | None = None) -> list[Trial]:
+    """Trials without a final row, or that lack a measurement or a net; each once."""
+    finished = store.finished()
+    rows = store.read() if any("movement" in trial.settings.measure for trial in points) else {}
+
+    def complete(trial: Trial) -> bool:
+        if trial.id not in finished or trial.id in store.diverged:
+            return trial.id in finished
+        if "movement" in trial.settings.measure and not rows[trial.id].get("moved"):
+            return False
+        return nets is None or (nets / net_name(trial)).exists()
+
+    return [trial for trial in distinct(points) if not complete(trial)]
 
 
 @dataclass(frozen=True)
@@ -86,10 +133,31 @@ class Study:
         self.materials.check(self.unfinished())
 
     def run(self, watcher: Watcher) -> Outcome:
-        """Run what is missing of this process's scope, and append the rows."""
+        """Run the trials of this process's scope that no process has finished yet.
+
+        Raises:
+          UserError: a folder cannot be written, or the data do not suffice.
+        """
         self.say = watcher.working_on
-        trials = self.scope.of(self.trials)
-        return run_trials(trials, self.store, self.materials, watcher, self.nets)
+        runner = _Runner(self, watcher)
+        missing = runner.open(self.scope.of(self.trials))
+        if not missing:
+            return runner.outcome
+        minutes, materials = missing[0].settings.checkpoint_minutes, self.materials
+        self.say("preparing images")
+        with closing(Checkpoints(self.cache.root / CHECKPOINTS, minutes, watcher.say)) as of_nets:
+            materials.sources.prepare(missing, of_nets)
+        groups = grouped(materials, missing)
+        watcher.expect(sum(trial_flops(t, recipe) for recipe in groups for t in groups[recipe]))
+        folder = self.store.out / CHECKPOINTS
+        with (
+            closing(Checkpoints(folder, minutes, watcher.say)) as runner.checkpoints,
+            closing(TrialLocks(self.store.out)) as runner.locks,
+        ):
+            if is_primary():
+                runner.checkpoints.sweep(self.store.finished())
+            runner.run(groups)
+        return runner.outcome
 
     def measure(self) -> None:
         """Take the measurements of the study as a whole that the folder does not hold yet.
@@ -101,16 +169,6 @@ class Study:
         if "distances" in self.config.measure:
             measure_similarity(self.trials, self.materials, self.store.out, self.say)
 
-    def sources(self) -> dict[str, bool]:
-        """Key of each source net to be pretrained -> whether it is in the cache."""
-        keys = {
-            request.key
-            for trial in self.unfinished()
-            for request in self.materials.sources.requests(trial)
-            if isinstance(request, SourceRequest)
-        }
-        return {key: self.cache.path(KIND, key).exists() for key in sorted(keys)}
-
     def plan(self) -> list[str]:
         """Describe trials, programs, cost, what is done or cached, and expected time."""
         self.check()
@@ -120,22 +178,134 @@ class Study:
             chosen_layout().check(recipe.batch_size)
         flops = sum(trial_flops(trial, recipe) for recipe in groups for trial in groups[recipe])
         runs = sum(len(trial.settings.lr) for trial in missing)
-        cached = list(self.sources().values())
-        speed, origin = self._speed()
+        requests = [r for trial in missing for r in self.materials.sources.requests(trial)]
+        nets = {request.key for request in requests if isinstance(request, SourceRequest)}
+        cached = sum(self.cache.path(KIND, key).exists() for key in nets)
+        rows = [row for row in self.rows.values() if row.get("seconds")]
+        speed, origin = _ASSUMED_FLOPS, "assumed"
+        if rows:
+            work = sum(row["flops_per_update"] * row["updates"] * row["n_rates"] for row in rows)
+            speed = work / sum(row["seconds"] for row in rows)
+            origin = "measured in this folder's rows"
         return [
             f"{total} trials: {total - len(missing)} done, {len(missing)} to run, in {self.store.out}",
             f"{len(groups)} compiled programs, {runs} training runs at least",
-            f"{len(cached)} source nets: {sum(cached)} cached, {cached.count(False)} to train",
+            f"{len(nets)} source nets: {cached} cached, {len(nets) - cached} to train",
             f"{flops:.3g} floating-point operations in training, at least",
             f"about {flops / speed / 60:.1f} min at {speed:.2g} a second ({origin}), pretraining not counted",
         ]
 
-    def _speed(self) -> tuple[float, str]:
-        """Operations a second, and where that is from."""
-        rows = [
-            row for row in self.rows.values() if row.get("seconds") and row.get("flops_per_update")
-        ]
-        if not rows:
-            return _ASSUMED_FLOPS, "assumed"
-        work = sum(row["flops_per_update"] * row["updates"] * row["n_rates"] for row in rows)
-        return work / sum(row["seconds"] for row in rows), "measured in this folder's rows"
+
+class _Runner:
+    """Runs groups of a study's trials, and writes their rows."""
+
+    checkpoints: Checkpoints
+    locks: TrialLocks
+
+    def __init__(self, study: Study, watcher: Watcher) -> None:
+        self._study, self._store, self._watcher = study, study.store, watcher
+        self.outcome = Outcome()
+        self._given_up: set[str] = set()
+        self._in_flight: dict[str, Trial] = {}  # locked, and without a row
+
+    def open(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Trials that are neither finished by any process nor given up by this one."""
+        missing = broadcast_from_primary(
+            lambda: [t.id for t in unfinished(trials, self._store, self._study.nets)]
+        )
+        by_id = {trial.id: trial for trial in trials}
+        return [by_id[name] for name in missing if name not in self._given_up]
+
+    def run(self, groups: Mapping[Recipe, Sequence[Trial]]) -> None:
+        """Pass over the groups until every trial is finished, here or by another process."""
+        while any(self.open(trials) for trials in groups.values()):
+            before = self.outcome.ran + len(self.outcome.failed)
+            for recipe, trials in groups.items():
+                self._run_group(recipe, trials)
+            if self.outcome.ran + len(self.outcome.failed) == before:
+                self._watcher.working_on("waiting for trials that other processes are running")
+                time.sleep(_POLL_SECONDS)
+                obey_together()
+
+    def _locked(self, trials: Sequence[Trial]) -> Iterator[Trial]:
+        """Lock the open trials one by one, each when it is asked for."""
+        for trial in self.open(trials):
+            if broadcast_from_primary(partial(self._lock, trial)):
+                self._in_flight[trial.id] = trial
+                yield trial
+
+    def _lock(self, trial: Trial) -> bool:
+        if not self.locks.take(trial.id):
+            return False
+        # Another process may have finished it between the look and the lock.
+        if unfinished([trial], self._store, self._study.nets):
+            return True
+        self.locks.release([trial.id])
+        return False
+
+    def _run_group(self, recipe: Recipe, trials: Sequence[Trial]) -> None:
+        """Run trials of one recipe; of a batch that fails each alone, to give up no other."""
+        locked = self._locked(trials)
+        first = next(locked, None)
+        if first is None:
+            return
+        self._watcher.working_on(f"{first.model}, depth {first.depth} ({first.depth_unit})")
+        try:
+            group = Group(recipe, self._study.materials, self.checkpoints, self._watcher)
+            self._train(group, chain([first], locked))
+        except (KeyboardInterrupt, SystemExit) as error:
+            signal = f" ({error})" if isinstance(error, Stopped) else ""
+            self._give_up("interrupted", f"stopped from outside{signal}")
+            raise
+        except UserError:
+            raise
+        except Exception as error:
+            reason = redacted(f"{type(error).__name__}: {error}".splitlines()[0])
+            if is_distributed():  # the others cannot end the update that they are in
+                self._give_up("interrupted", reason)
+                raise
+            if len(self._in_flight) == 1:
+                self._give_up("failed", reason)
+            else:
+                for trial in self._released():
+                    self._run_group(recipe, [trial])
+
+    def _train(self, group: Group, trials: Iterator[Trial]) -> None:
+        try:
+            for finished in group.run(trials):
+                self._write(*finished, trial_flops(finished[0], group.recipe))
+        except (KeyboardInterrupt, SystemExit):
+            group.save()
+            raise
+
+    def _write(
+        self, trial: Trial, row: dict[str, Any], net: Variables | None, flops: float
+    ) -> None:
+        self.outcome.ran += 1
+        if is_primary():
+            if net is not None and "movement" in trial.settings.measure:
+                row["moved"] = measure_movement(self._store.out, trial, self._study.materials, net)
+            if net is not None and self._study.nets is not None:
+                save_net(self._study.nets, trial, self._study.materials, net, row)
+            # Else only its net was missing.
+            if "moved" in row or trial.id not in self._store.finished():
+                self._store.append(row)
+            self.checkpoints.remove(trial.id)
+            self._watcher.trial(row, flops)
+        del self._in_flight[trial.id]
+        self.locks.release([trial.id])
+
+    def _give_up(self, status: str, reason: str) -> None:
+        for trial in self._in_flight.values():
+            if is_primary():
+                self._store.append(describe(trial) | {"status": status, "reason": reason})
+            self._given_up.add(trial.id)
+            self.outcome.failed.append(reason)
+        self._released()
+
+    def _released(self) -> list[Trial]:
+        """The trials that were in flight, with their locks released."""
+        trials = list(self._in_flight.values())
+        self.locks.release(self._in_flight)
+        self._in_flight.clear()
+        return trials

@@ -11,10 +11,10 @@ import numpy as np
 from convtl.cli import compose
 from convtl.config.parsing import parse
 from convtl.keys import generator
+from convtl.study.active import describe
 from convtl.study.grid import Trial, distinct, expand
 from convtl.study.rows import line_of
 from convtl.study.store import Row, RowStore
-from convtl.study.summary import describe
 
 _AXES = {
     "target": "cyrillic,greek,armenian,georgian,hebrew,lao,lisu,old_italic",

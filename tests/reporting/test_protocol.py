@@ -6,9 +6,9 @@ from convtl.analysis.arms import frame
 from convtl.config.parsing import parse
 from convtl.reporting.comparable import comparable
 from convtl.reporting.protocol import commits_said, facts, unfinished
+from convtl.study.active import describe
 from convtl.study.grid import expand
 from convtl.study.record import named_contents, planned
-from convtl.study.summary import describe
 
 
 def record_of(content, points):

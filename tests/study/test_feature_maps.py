@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from convtl.storage.cache import Cache, default_root
 from convtl.study.materials import Materials
 from convtl.study.materials.target_data import TargetData
-from convtl.study.measurements.feature_maps import FOLDER, PICTURES, between_classes, read_maps
-from convtl.study.measurements.movement import measure_movement, unit_outputs
+from convtl.study.measurements.movement import (
+    FOLDER,
+    PICTURES,
+    between_classes,
+    measure_movement,
+    read_maps,
+    unit_outputs,
+)
 from convtl.study.store import RowStore
 
 WORDS = ("measure=movement", "depth=5", "replicates=2")
@@ -26,7 +32,7 @@ def out(tmp_path_factory):
 @pytest.fixture(scope="module")
 def materials(out):
     made = Materials(Cache(default_root()), lambda line: None)
-    made.sources.prepare(tiny.trials(*WORDS), lambda ready, of: None)
+    made.sources.prepare(tiny.trials(*WORDS))
     return made
 
 
@@ -49,7 +55,7 @@ def test_without_movement_nothing_is_kept(tmp_path) -> None:
 def test_what_is_kept_is_what_the_units_say(out, materials) -> None:
     trial = tiny.trials(*WORDS)[0]
     kept = read_maps(out, trial.id)
-    images, labels = materials.target_data(trial).held_out("validation")
+    images, labels = materials.target_data(trial).examples("validation")
     first = [int(np.argmax(labels == label)) for label in range(PICTURES)]
     said = unit_outputs(materials.network(trial), materials.start(trial).variables, images)
     assert kept.images.shape == (PICTURES, 16, 16, 1)
@@ -72,13 +78,13 @@ def test_what_is_kept_is_what_the_units_say(out, materials) -> None:
 
 def test_test_images_are_not_looked_at(out, materials, tmp_path, monkeypatch) -> None:
     trial = tiny.trials(*WORDS)[0]
-    read = TargetData.held_out
+    read = TargetData.examples
 
-    def guarded(self, split):
+    def guarded(self, split, n_per_class=None):
         assert split == "validation"
-        return read(self, split)
+        return read(self, split, n_per_class)
 
-    monkeypatch.setattr(TargetData, "held_out", guarded)
+    monkeypatch.setattr(TargetData, "examples", guarded)
     measure_movement(tmp_path, trial, materials, materials.start(trial).variables)
     kept = read_maps(tmp_path, trial.id)
     assert np.array_equal(kept.images, read_maps(out, trial.id).images)

@@ -1,17 +1,20 @@
 """Trials of one program: what a row holds, and that nothing leaks into it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tiny
 
 from convtl.models.lenet import LeNet5Config
 from convtl.storage.cache import Cache, default_root
+from convtl.study.active import describe
 from convtl.study.group import Group, recipe_of
 from convtl.study.materials import Materials, Start
 from convtl.study.materials.target_data import TargetData
 from convtl.study.measurements.similarity import DISTANCES, ESTIMATORS
 from convtl.study.rows import COLUMNS
-from convtl.study.summary import describe
+from convtl.training.checkpoints import Checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +25,10 @@ def materials() -> Materials:
 def rows_of(materials, *words):
     """The rows of the tiny study with `words`, all of which share one program."""
     trials = tiny.trials(*words)
-    materials.sources.prepare(trials, lambda ready, of: None)
+    materials.sources.prepare(trials)
     (recipe,) = {recipe_of(materials, trial) for trial in trials}
-    group = Group(recipe, materials)
-    found = list(group.run(iter(trials)))
-    assert group.in_flight == []
+    checkpoints = Checkpoints(Path("nowhere"), None, print)
+    found = list(Group(recipe, materials, checkpoints, tiny.Witness()).run(iter(trials)))
     assert {trial.id for trial, _, _ in found} == {trial.id for trial in trials}
     return {trial.id: (row, net) for trial, row, net in found}
 
@@ -64,20 +66,20 @@ def test_the_net_that_is_handed_out_is_the_one_that_was_tested(materials) -> Non
     trial = tiny.trials()[0]
     row, net = only(rows_of(materials))
     data = materials.target_data(trial)
-    images, labels = data.held_out("test")
+    images, labels = data.examples("test")
     logits = materials.network(trial).apply(net, images)[0]
     assert np.mean(np.argmax(logits, 1) == labels) == pytest.approx(row["test_accuracy"], abs=1e-9)
 
 
 def test_the_choice_is_made_before_the_test_labels_are_read(materials, monkeypatch) -> None:
     honest = rows_of(materials, "n_per_class=[2,4]", "replicates=2")
-    read = TargetData.held_out
+    read = TargetData.examples
 
-    def poisoned(self, split):
-        images, labels = read(self, split)
+    def poisoned(self, split, n_per_class=None):
+        images, labels = read(self, split, n_per_class)
         return (images[::-1], (labels + 1) % 4) if split == "test" else (images, labels)
 
-    monkeypatch.setattr(TargetData, "held_out", poisoned)
+    monkeypatch.setattr(TargetData, "examples", poisoned)
     other = rows_of(
         Materials(materials.cache, lambda line: None), "n_per_class=[2,4]", "replicates=2"
     )
@@ -115,7 +117,7 @@ def test_which_lanes_travel_together_changes_no_bit(materials) -> None:
 
 def test_logits_that_are_not_finite_make_a_trial_diverge(materials, monkeypatch) -> None:
     def overflown(self, active, variables, split):
-        labels = active.data.held_out(split)[1]
+        labels = active.data.examples(split)[1]
         return np.full((len(labels), 4), np.inf, np.float32), labels
 
     monkeypatch.setattr(Group, "_logits", overflown)
@@ -166,7 +168,7 @@ def start() -> Start:
     network = LeNet5Config().build((16, 16, 1), 4)
     variables = jax.tree.map(np.asarray, network.init(jax.random.key(0)))
     variables["conv2"]["batch_stats"] = {"mean": np.zeros(3, np.float32)}
-    return Start(variables, "x")
+    return Start(variables)
 
 
 def tampered(variables, unit, kind, change):

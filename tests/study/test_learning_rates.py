@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.study.learning_rates import NO_SCORE, at_edge, best_rate, next_rates
+from convtl.study.learning_rates import at_edge, best_rate, next_rates
 
 GRID = (1e-3, 3.1623e-3, 1e-2)
-SCORES = st.tuples(st.integers(0, 5), st.integers(-5, 0)) | st.just(NO_SCORE)
+SCORES = st.tuples(st.integers(0, 5), st.integers(-5, 0)) | st.just(None)
 GRIDS = st.lists(st.sampled_from([1e-4, 3.1623e-4, *GRID, 0.03, 0.1]), min_size=1, max_size=5)
 
 
@@ -104,7 +104,7 @@ def test_a_grid_finer_than_the_rounding_ends() -> None:
 
 
 def test_if_all_diverge_lower_rates_are_tried_and_then_none_is_chosen() -> None:
-    scores = play(GRID, 2, lambda rate: NO_SCORE)
+    scores = play(GRID, 2, lambda rate: None)
     assert sorted(scores)[:2] == pytest.approx([1e-4, 3.162e-4])
     assert len(scores) == 5
     assert best_rate(scores) is None
@@ -112,7 +112,7 @@ def test_if_all_diverge_lower_rates_are_tried_and_then_none_is_chosen() -> None:
 
 
 def test_what_diverged_is_never_chosen() -> None:
-    scores = {1e-3: (0.0, -99.0), 1e-2: NO_SCORE}
+    scores = {1e-3: (0.0, -99.0), 1e-2: None}
     assert best_rate(scores) == 1e-3
 
 

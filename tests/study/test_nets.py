@@ -46,7 +46,7 @@ def test_a_saved_net_has_the_accuracy_of_its_row(out: Path) -> None:
     _, (trial,) = expand(parse(compose(WORDS)))
     data = Materials(Cache(default_root()), lambda line: None).target_data(trial)
     images = data.domain.split("test").images[data.draw.test]
-    _, labels = data.held_out("test")
+    _, labels = data.examples("test")
 
     assert (net.predict(images) == labels).mean() == pytest.approx(
         float(row["test_accuracy"]), abs=1e-12

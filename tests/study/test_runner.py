@@ -14,12 +14,12 @@ from convtl.config.parsing import parse
 from convtl.errors import UserError
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache, default_root
-from convtl.study import runner
+from convtl.study import study as runner
 from convtl.study.grid import expand
 from convtl.study.group import Group
 from convtl.study.materials import Materials
-from convtl.study.runner import run_trials, unfinished
 from convtl.study.store import RowStore
+from convtl.study.study import unfinished
 from convtl.training.loop import Trainer
 
 STUDY = ("source=[latin,scratch]", "depth=[1,5]", "n_per_class=[2,4]", "replicates=2")
@@ -267,18 +267,14 @@ def test_a_program_that_never_works_ends_the_study_without_waiting(tmp_path, mon
 
 def test_a_net_that_cannot_be_saved_fails_its_trial_once(tmp_path, monkeypatch) -> None:
     trials = tiny.trials("n_per_class=[2,4]")
-    store, materials = RowStore(tmp_path), Materials(Cache(default_root()), lambda what: None)
-    store.prepare()
-    materials.sources.prepare(
-        trials, lambda ready, of: None
-    )  # source nets are saved by the same function
+    tiny.run(tmp_path / "other", trials)  # source nets are saved by the same function
     with monkeypatch.context() as patch:
         Trouble(patch, checkpoint, "save", ValueError("no"), times=99)
         patch.setattr(runner.time, "sleep", None)
-        outcome = run_trials(trials, store, materials, tiny.Witness(), tmp_path / "nets")
+        outcome = tiny.run(tmp_path, trials, nets=True)
     assert outcome.failed == ["ValueError: no"] * 2
     assert statuses(tmp_path) == ["failed", "failed"]
-    assert run_trials(trials, store, materials, tiny.Witness(), tmp_path / "nets").ran == 2
+    assert tiny.run(tmp_path, trials, nets=True).ran == 2
     saved = [checkpoint.load(path) for path in (tmp_path / "nets").iterdir()]
     assert {metadata["row"]["trial"] for _, metadata in saved} == {trial.id for trial in trials}
     assert all({"conv1", "fc5"} <= set(net) for net, _ in saved)
@@ -320,11 +316,11 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch) -> None:
         ),
         (
             ["test_per_class=9"],
-            "test_per_class: got 9; accepted: 1 to 8, the test images a class of ",
+            "test_per_class: got 9; accepted: 1 to 8, the test images of class ",
         ),
         (
             ["validation_per_class=5"],
-            "validation_per_class: got 5; accepted: 1 to 4, the validation ",
+            "validation_per_class: got 5; accepted: 1 to 4, the validation images of class ",
         ),
         (
             ["domains.latin.size=20"],
@@ -333,11 +329,11 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch) -> None:
         (["domains.latin.size=8", "domains.cyrillic.size=8"], "model lenet5: got images of shape"),
         (
             ["domains.latin.letters=БГДЖИЛФЮ"],
-            "source: 'latin' has 0 classes that are no class or look-",
+            "source: got 'latin' with 0 classes unlike all of the target's; accepted: ",
         ),
         (
             ["source=cyrillic", "classes=8"],
-            "source: 'cyrillic' has 0 classes that are no class or look-",
+            "source: got 'cyrillic' with 0 classes unlike all of the target's; accepted: ",
         ),
     ],
 )

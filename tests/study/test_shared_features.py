@@ -1,34 +1,32 @@
 """Features that trials and processes share: exact, independent of what else is asked for, computed once."""
 
-import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
 from convtl.config.domains import DigitsConfig
+from convtl.config.training import ShiftConfig
 from convtl.data.domains import Domain
 from convtl.data.inputs import Normalisation, normalised
 from convtl.data.splits import Split
 from convtl.errors import UserError
-from convtl.keys import digest
 from convtl.models.lenet import LeNet5Config
-from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
-from convtl.study.materials import shared_features
+from convtl.study.materials import Start, shared_features
 from convtl.study.materials.shared_features import KIND, Prefix, SharedFeatures
+from convtl.study.materials.target_data import TargetData
 from convtl.training.features import Forward
 
 NETWORK = LeNet5Config().build((16, 16, 3), 4)
 VARIABLES = jax.tree.map(np.asarray, NETWORK.init(jax.random.key(0)))
-WEIGHTS = tuple(digest(checkpoint.digests(VARIABLES[name])) for name in NETWORK.names)
 HOW = Normalisation((100, 110, 120), (50, 55, 60))
 BOUNDARIES = {name: NETWORK.index(name) for name in ("conv2", "fc3", "fc5")}
 
 
-def _prefix(images: int = 300, seed: int = 0, weights: tuple[str, ...] = WEIGHTS) -> Prefix:
+def _prefix(images: int = 300, seed: int = 0, changed: str = "") -> Prefix:
+    """Made images and a net, of which one unit may be changed."""
     rng = np.random.default_rng(seed)
     pictures = rng.integers(0, 256, (images, 16, 16, 3), np.uint8)
     labels = np.arange(images, dtype=np.int32) % 4
@@ -37,7 +35,13 @@ def _prefix(images: int = 300, seed: int = 0, weights: tuple[str, ...] = WEIGHTS
     domain = Domain(
         "made", DigitsConfig(), tuple("abcd"), (16, 16, 3), f"made {seed}", {}, lambda: splits
     )
-    return Prefix(NETWORK, VARIABLES, weights, "lenet5", domain, HOW)
+    variables = {
+        name: jax.tree.map(np.negative, leaves) if name == changed else leaves
+        for name, leaves in VARIABLES.items()
+    }
+    options = (("classes", 4), ("n_validation", 1), ("n_test", 1))
+    data = TargetData(domain, HOW, ShiftConfig(), 0, 0, options)
+    return Prefix(NETWORK, Start(variables), data, "lenet5")
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def _features(tmp_path, said) -> SharedFeatures:
 
 def test_features_are_what_the_prefix_says(tmp_path, said) -> None:
     prefix, positions = _prefix(), np.array([299, 0, 256, 17])
-    images = normalised(prefix.domain.split("train").images[positions], HOW)
+    images = normalised(prefix.data.domain.split("train").images[positions], HOW)
     shared = _features(tmp_path, said)
     for boundary in BOUNDARIES.values():
         found = shared.rows(prefix, boundary, "train", positions)
@@ -74,20 +78,6 @@ def test_no_bit_depends_on_what_else_was_asked_for(tmp_path, said) -> None:
     )
 
 
-def test_a_disk_without_room_is_refused_before_anything_is_computed(
-    tmp_path, said, monkeypatch
-) -> None:
-    shared = _features(tmp_path, said)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
-    with pytest.raises(
-        UserError, match=r"^cache: features of 300 images before fc3 need .* are free in"
-    ):
-        shared.rows(_prefix(), BOUNDARIES["fc3"], "train", np.arange(5))
-    assert not said
-    monkeypatch.undo()
-    assert len(shared.rows(_prefix(), BOUNDARIES["fc3"], "train", np.arange(5))) == 5
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_disk_that_fills_up_is_one_line_and_no_signal(tmp_path, said, monkeypatch) -> None:
     shared = _features(tmp_path, said)
@@ -103,10 +93,9 @@ def test_another_process_finds_them_and_other_weights_do_not(tmp_path, said) -> 
     second = _features(tmp_path, said).rows(_prefix(), BOUNDARIES["fc3"], "test", positions)[:]
     np.testing.assert_array_equal(first, second)
     assert not said
-    changed = (*WEIGHTS[:-1], "another head")
-    _features(tmp_path, said).rows(_prefix(weights=changed), BOUNDARIES["fc3"], "test", positions)
+    _features(tmp_path, said).rows(_prefix(changed="fc5"), BOUNDARIES["fc3"], "test", positions)
     assert not said  # heads are no part of a prefix
-    for other in (_prefix(seed=1), _prefix(weights=("other", *WEIGHTS[1:]))):
+    for other in (_prefix(seed=1), _prefix(changed="conv1")):
         _features(tmp_path, said).rows(other, BOUNDARIES["fc3"], "test", positions)
         assert said
         said.clear()

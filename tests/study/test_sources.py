@@ -213,28 +213,6 @@ def test_all_classes_of_a_mixture_have_as_many_images(materials, content) -> Non
         assert len(own.classes) == 4
 
 
-@pytest.mark.parametrize(("value", "classes", "each"), [(0.5, 2, 8), (1, 4, 4)])
-def test_an_amount_twin_has_fewer_classes_and_as_many_images(
-    materials, content, value, classes, each
-) -> None:
-    domains = content["domains"] | {"twin": content["domains"]["mixture"] | {"amount": True}}
-    twin = request(materials, only(content, source="twin", similarity=value, domains=domains))
-    mixture = request(materials, only(content, source="mixture", similarity=value))
-    assert Counter(twin.images("train")[1].tolist()) == dict.fromkeys(range(classes), each)
-    (near,) = (draw for domain, draw in mixture.parts if domain.name == "cyrillic")
-    assert twin.parts[0][1].classes == near.classes, "the near classes of the mixture"
-
-
-@pytest.mark.parametrize("value", [0, 0.25])
-def test_an_amount_twin_without_classes_to_tell_apart_is_refused(materials, content, value) -> None:
-    domains = content["domains"] | {"twin": content["domains"]["mixture"] | {"amount": True}}
-    trial = only(content, source="twin", similarity=value, domains=domains)
-    with pytest.raises(
-        UserError, match=f"^similarity: got {value} with an amount twin of 4 classes; .*0.5"
-    ):
-        materials.check([trial])
-
-
 # --- sources that are defined by the target ---------------------------------------------------------
 
 
@@ -328,11 +306,10 @@ def test_a_shift_changes_images_of_the_target_and_no_source_net(materials, conte
     plain, shifted = only(content), only(content, shift=shift)
     assert plain.id != shifted.id
     one, other = materials.target_data(plain), materials.target_data(shifted)
-    for split in ("validation", "test"):
-        (before, labels), (after, same) = one.held_out(split), other.held_out(split)
+    for split in ("train", "validation", "test"):
+        (before, labels), (after, same) = one.examples(split, 2), other.examples(split, 2)
         assert not np.allclose(before, after)
         np.testing.assert_array_equal(labels, same)
-    assert not np.allclose(one.train_images(2), other.train_images(2))
     for name in ("latin", "own", "same_classes", "latin:shuffled", "noise"):
         keys = [
             [r.key for r in materials.sources.requests(only(content, source=name, shift=given))]

@@ -38,7 +38,7 @@ def only(content: dict[str, Any], **keys: Any) -> Trial:
 
 def start(materials: Materials, trial: Trial) -> Variables:
     materials.check([trial])
-    materials.sources.prepare([trial], lambda ready, of: None)
+    materials.sources.prepare([trial])
     return materials.start(trial).variables
 
 
@@ -183,7 +183,7 @@ def test_a_control_is_the_same_whoever_makes_it_and_another_in_each_replicate(
     def control(replicate: int) -> Variables:
         own = Materials(Cache(default_root()), lambda what: None)
         trial = only(content, source=f"latin:{variant}", replicate=replicate)
-        own.sources.prepare([trial], lambda ready, of: None)
+        own.sources.prepare([trial])
         return own.sources.net(trial)
 
     one, again, other = control(0), control(0), control(1)

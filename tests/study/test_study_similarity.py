@@ -12,14 +12,14 @@ from commands import Commands
 from convtl.config.parsing import parse
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import expand
-from convtl.study.materials import Materials, TargetData
+from convtl.study.materials import Materials
+from convtl.study.materials.target_data import TargetData
 from convtl.study.measurements.similarity import (
     DISTANCES,
     ESTIMATORS,
     FILE,
     PER_CLASS,
     measure_similarity,
-    not_measured,
     read_similarity,
 )
 
@@ -86,7 +86,7 @@ def measured(monkeypatch, out: Path, *words: str) -> tuple[list[int], Materials,
     """Positions of target images that were looked at."""
     trials = expand(parse(tiny.content(*WORDS, *words)))[1]
     materials = Materials(Cache(default_root()), lambda what: None)
-    materials.sources.prepare(trials, lambda ready, of: None)
+    materials.sources.prepare(trials)
     seen: list[int] = []
     pixels = TargetData.pixels
 
@@ -114,28 +114,15 @@ def test_where_every_image_is_in_use_only_distances_are_measured(tmp_path, monke
     assert {tuple(found) for found in read_similarity(tmp_path).values()} == {DISTANCES, ()}, (
         "none for a control"
     )
-    (line,) = not_measured(tmp_path)
-    assert line == (
-        "transferability to cyrillic (measure=distances): needed 20 train images a class that no trial uses, given 19 "
-        "(24 less n_per_class=5)"
-    )
     written = (tmp_path / FILE).read_bytes()
     measure_similarity(trials, materials, tmp_path, lambda what: None)
     assert (tmp_path / FILE).read_bytes() == written, "what cannot be measured is not tried again"
 
 
-def test_what_could_not_be_measured_is_when_it_can_be(tmp_path, monkeypatch) -> None:
-    measured(monkeypatch, tmp_path, "source=latin", "n_per_class=[2,5]")
-    measured(monkeypatch, tmp_path, "source=latin", "n_per_class=2")
-    (found,) = read_similarity(tmp_path).values()
-    assert tuple(found) == (*DISTANCES, *ESTIMATORS)
-    assert not_measured(tmp_path) == []
-
-
 def test_a_net_of_the_very_images_has_no_distance_to_them(tmp_path, monkeypatch) -> None:
     seen, _, _ = measured(monkeypatch, tmp_path, "source=self", "n_per_class=5")
     assert seen == []
-    assert len(not_measured(tmp_path)) == 1
+    assert list(read_similarity(tmp_path).values()) == [{}]
 
 
 def test_nets_of_the_very_classes_are_not_measured_on_their_own_images(
@@ -143,7 +130,7 @@ def test_nets_of_the_very_classes_are_not_measured_on_their_own_images(
 ) -> None:
     seen, _, _ = measured(monkeypatch, tmp_path, "source=same_classes", "n_per_class=2")
     assert seen == []
-    assert not_measured(tmp_path) == []
+    assert list(read_similarity(tmp_path).values()) == [{}]
 
 
 def test_each_size_of_self_is_a_net_of_its_own(tmp_path, monkeypatch) -> None:

@@ -1,13 +1,12 @@
 """From a trial's source to what is pretrained, and to its weights."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 from convtl.config.domains import MixtureConfig
 from convtl.config.models import ModelConfig
-from convtl.config.schema import Config
 from convtl.config.training import ShiftConfig
 from convtl.config.weights import WeightsConfig
 from convtl.data.domains import Domain, eligible_classes
@@ -17,9 +16,10 @@ from convtl.errors import UserError
 from convtl.keys import generator
 from convtl.models.network import Network, Variables
 from convtl.models.weights import check, imported, imported_key, network_of
+from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
-from convtl.study.materials.target_data import TargetData
+from convtl.study.materials.target_data import Targets
 from convtl.study.sources import SourceName, mixture_of, source_name
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.features import CHUNK
@@ -70,24 +70,27 @@ class ImportedRequest:
 Request = SourceRequest | ImportedRequest
 
 
+class Start:
+    """The net that a trial starts from, with digests of its leaves."""
+
+    def __init__(self, variables: Variables) -> None:
+        self.variables = variables
+        self.digests = {unit: checkpoint.digests(leaves) for unit, leaves in variables.items()}
+
+    def frozen_ok(self, tuned: Variables, trained: Iterable[str]) -> bool:
+        """Whether weights and statistics of all frozen units have the same bits."""
+        frozen = set(self.variables) - set(trained)
+        return all(checkpoint.digests(tuned[unit]) == self.digests[unit] for unit in frozen)
+
+
 class SourceNets:
-    """Requests and nets of all sources, each made once.
+    """Requests and nets of all sources, each made once."""
 
-    Args:
-      domain: (settings, name) -> domain.
-      target_data: trial -> the images of its target and replicate.
-    """
-
-    def __init__(
-        self,
-        cache: Cache,
-        domain: Callable[[Config, str], Domain],
-        target_data: Callable[[Trial], TargetData],
-    ) -> None:
-        self._cache, self._domain, self._target_data = cache, domain, target_data
+    def __init__(self, targets: Targets) -> None:
+        self._targets = targets
         self._requests: dict[Hashable, tuple[Request, ...]] = {}
         self._nets: dict[str, SourceNet] = {}
-        self._variables = lru_cache(maxsize=64)(self._weights_or_control)
+        self.variables = lru_cache(maxsize=64)(self._weights_or_control)
 
     def requests(self, trial: Trial) -> tuple[Request, ...]:
         """Nets that a trial's start is made of, the source first; none for a fresh one.
@@ -103,7 +106,7 @@ class SourceNets:
             *(trial.source, trial.contents["source"], trial.similarity),
             *(trial.model, settings.models[trial.model], settings.pretrain),
             *(settings.runs_per_device, settings.steps_per_call),
-            *(self._target_data(trial).key, trial.n_per_class if of_trial_size else None),
+            *(self._targets.target_key(trial), trial.n_per_class if of_trial_size else None),
         )
         if key not in self._requests:
             imports = name.base in settings.weights
@@ -118,7 +121,7 @@ class SourceNets:
                 f"source: got '{trial.source}' with model={trial.model}; accepted: "
                 f"model={weights.model}, whose weights these are"
             )
-        shape = self._domain(settings, trial.target).image_shape
+        shape = self._targets.domain(settings, trial.target).image_shape
         if shape[2] != 3:
             raise UserError(
                 f"source: got '{trial.source}' with images of shape {shape} of target "
@@ -129,59 +132,51 @@ class SourceNets:
 
     def _pretrained(self, trial: Trial, name: SourceName) -> tuple[Request, ...]:
         settings = trial.settings
+        mixture = mixture_of(settings, name)
+        if mixture is not None:
+            parts = self._mixed(trial, mixture)
+        elif name.base in ("same_classes", "self"):
+            parts = (self._of_target(trial, name.base),)
+        else:
+            parts = (self._unlike_target(trial, name.domain(trial.target)),)
         request = SourceRequest(
             model=settings.models[trial.model],
-            parts=self._parts(trial, name),
+            parts=parts,
             recipe=settings.pretrain,
             seed=settings.seed,
             replicate=trial.replicate,
             runs_per_device=settings.runs_per_device,
             steps_per_call=settings.steps_per_call,
         )
-        if name.variant == "random_labels":
-            return (replace(request, random_labels=True),)
-        if name.variant == "random_labels_rescaled":
-            return replace(request, random_labels=True), request
-        return (request,)
+        permuted = replace(request, random_labels=True)
+        variants: dict[str, tuple[Request, ...]] = {
+            "random_labels": (permuted,),
+            "random_labels_rescaled": (permuted, request),
+        }
+        return variants.get(name.variant, (request,))
 
-    def _parts(self, trial: Trial, name: SourceName) -> tuple[Part, ...]:
-        mixture = mixture_of(trial.settings, name)
-        if mixture is not None:
-            return self._mixed(trial, mixture)
-        if name.base == "same_classes":
-            return (self._same_classes(trial),)
-        if name.base == "self":
-            return (self._self(trial),)
-        return (self._unlike_target(trial, name.domain(trial.target)),)
-
-    def _unlike_target(self, trial: Trial, name: str, images_per_class: int | None = None) -> Part:
+    def _unlike_target(self, trial: Trial, name: str) -> Part:
         """Draw classes of a domain that neither are nor look like one of the target's."""
-        settings = trial.settings
-        domain, target = self._domain(settings, name), self._domain(settings, trial.target)
-        if domain.image_shape != target.image_shape:
+        settings, pretrain = trial.settings, trial.settings.pretrain
+        domain, data = self._targets.domain(settings, name), self._targets.target_data(trial)
+        if domain.image_shape != data.domain.image_shape:
             raise UserError(
                 f"source: got '{name}' with images of shape {domain.image_shape}; accepted: the shape "
-                f"of target '{trial.target}', {target.image_shape}"
+                f"of target '{trial.target}', {data.domain.image_shape}"
             )
-        if domain.digest == target.digest:
-            drawn = set(self._target_data(trial).draw.classes)
+        if domain.digest == data.domain.digest:
+            drawn = set(data.draw.classes)
             eligible = tuple(i for i in range(len(domain.class_names)) if i not in drawn)
         else:
-            eligible = eligible_classes(domain, target)
-        if len(eligible) < 2:
-            raise UserError(
-                f"source: '{name}' has {len(eligible)} classes that are no class or look-alike of "
-                f"target '{trial.target}'; accepted: a source with at least 2"
-            )
-        # A small domain gives what it has; the row says how much (`source_images`).
-        at_most = min(settings.pretrain.images_per_class, domain.counts["train"])
+            eligible = eligible_classes(domain, data.domain)
         draw = draw_source(
             domain,
             eligible,
             seed=settings.seed,
             replicate=trial.replicate,
-            classes=settings.pretrain.classes or settings.classes,
-            images_per_class=images_per_class or at_most,
+            classes=pretrain.classes or settings.classes,
+            # A small domain gives what it has; the row says how much (`source_images`).
+            images_per_class=min(pretrain.images_per_class, domain.counts["train"]),
         )
         return domain, draw
 
@@ -190,20 +185,12 @@ class SourceNets:
 
         At similarity 0 and 1 it is the very draw from one side, in its own order.
         """
-        settings, similarity = trial.settings, trial.similarity
-        near = trial.target if mixture.near == "own" else mixture.near
+        settings = trial.settings
         classes = settings.pretrain.classes or settings.classes
         assert classes is not None
-        assert similarity is not None
-        count = round(similarity * classes)
-        if mixture.amount:
-            if count < 2:
-                raise UserError(
-                    f"similarity: got {similarity:g} with an amount twin of {classes} classes; "
-                    f"accepted: at least {2 / classes:g}, for two classes"
-                )
-            each = settings.pretrain.images_per_class * classes // count
-            return (_some_classes(trial, "near", self._unlike_target(trial, near, each), count),)
+        assert trial.similarity is not None
+        count = round(trial.similarity * classes)
+        near = trial.target if mixture.near == "own" else mixture.near
         sides = (("near", near, count), ("far", mixture.far, classes - count))
         return tuple(
             _some_classes(trial, side, self._unlike_target(trial, name), n)
@@ -211,49 +198,43 @@ class SourceNets:
             if n
         )
 
-    def _same_classes(self, trial: Trial) -> Part:
-        """Take the target's classes in images from the end of the pool."""
-        data, size = self._target_data(trial), trial.settings.pretrain.images_per_class
-        pool = data.draw.train.shape[1]
-        if trial.n_per_class + size > pool:
+    def _of_target(self, trial: Trial, base: str) -> Part:
+        """Take the trial's own training images (`self`), or the last of their classes' pool."""
+        data, size = self._targets.target_data(trial), trial.settings.pretrain.images_per_class
+        draw, pool = data.draw, data.draw.train.shape[1]
+        if base == "self" and data.shift != ShiftConfig():
+            raise UserError(
+                "source: got 'self' with a shift of the target's images, which a source net does not "
+                "see; accepted with a shift: any other source"
+            )
+        if base == "same_classes" and trial.n_per_class + size > pool:
             raise UserError(
                 f"n_per_class: got {trial.n_per_class} with source same_classes; accepted: at most "
                 f"{max(0, pool - size)}, as the source takes {size} (pretrain.images_per_class) of "
                 f"the {pool} images a class"
             )
-        return _of_target(data, slice(-size, None))
+        columns = slice(trial.n_per_class) if base == "self" else slice(-size, None)
+        return data.domain, SourceDraw(
+            draw.classes, draw.train[:, columns].ravel(), draw.validation
+        )
 
-    def _self(self, trial: Trial) -> Part:
-        """Take the trial's own training images."""
-        if trial.settings.shift != ShiftConfig():
-            raise UserError(
-                "source: got 'self' with a shift of the target's images, which a source net does not "
-                "see; accepted with a shift: any other source"
-            )
-        return _of_target(self._target_data(trial), slice(trial.n_per_class))
-
-    def prepare(
-        self,
-        trials: Iterable[Trial],
-        on_ready: Callable[[int, int], None],
-        checkpoints: Checkpoints | None = None,
-    ) -> None:
+    def prepare(self, trials: Iterable[Trial], checkpoints: Checkpoints | None = None) -> None:
         """Load every source net of `trials`; pretrain those that the cache does not have.
 
         Args:
-          on_ready: called with the number of nets that are ready, and of all.
           checkpoints: where nets in training are kept; None keeps none.
         """
+        cache = self._targets.cache
         requests = {r.key: r for trial in trials for r in self.requests(trial)}
         missing = [request for name, request in requests.items() if name not in self._nets]
-        for request in missing:
-            if isinstance(request, ImportedRequest):
-                self._nets[request.key] = request.load(self._cache)
         trained = [request for request in missing if isinstance(request, SourceRequest)]
+        self._nets |= {r.key: r.load(cache) for r in missing if isinstance(r, ImportedRequest)}
+
+        def on_trained(ready: int) -> None:
+            self._targets.say(f"pretraining source nets ({ready} of {len(trained)} ready)")
+
         if trained:
-            self._nets |= ensure_sources(
-                trained, self._cache, lambda ready: on_ready(ready, len(trained)), checkpoints
-            )
+            self._nets |= ensure_sources(trained, cache, on_trained, checkpoints)
 
     def metadata(self, trial: Trial) -> dict[str, Any]:
         """What is known of the trial's source net; empty for a fresh one."""
@@ -266,7 +247,7 @@ class SourceNets:
 
     def net(self, trial: Trial) -> Variables:
         """Weights of the source net, or of the control made of it, with its own head."""
-        return self._variables(self.requests(trial), source_name(trial.source).variant)
+        return self.variables(self.requests(trial), source_name(trial.source).variant)
 
     def _weights_or_control(self, requests: Sequence[Request], variant: str) -> Variables:
         weights = self._nets[requests[0].key].variables
@@ -301,9 +282,3 @@ def _some_classes(trial: Trial, side: str, part: Part, count: int) -> Part:
         rows.reshape(total, -1)[chosen].ravel() for rows in (draw.train, draw.validation)
     )
     return domain, SourceDraw(tuple(draw.classes[i] for i in chosen), train, validation)
-
-
-def _of_target(data: TargetData, columns: slice) -> Part:
-    """Take these training images of each of the target's classes."""
-    draw = data.draw
-    return data.domain, SourceDraw(draw.classes, draw.train[:, columns].ravel(), draw.validation)

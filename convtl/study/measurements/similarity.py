@@ -25,11 +25,11 @@ from convtl.measure.space import pixel_space
 from convtl.models.network import Network, Variables
 from convtl.runtime.processes import broadcast_from_primary, is_primary
 from convtl.storage.files import written
+from convtl.study.active import describe
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
 from convtl.study.sources import source_name
 from convtl.study.store import accessible
-from convtl.study.summary import describe
 from convtl.training.features import Forward
 from convtl.training.pretrain import SourceRequest
 
@@ -141,55 +141,39 @@ def measure_similarity(
 
     Several processes load or pretrain source nets together: all of them must take part.
     """
-    n_used: dict[tuple[Any, ...], int] = {}  # by target draw, but for the replicate
-    places: dict[str, Trial] = {}
-    for trial in sorted(trials, key=lambda trial: trial.n_per_class):
-        n_used[trial.target, trial.settings.classes] = trial.n_per_class
-        if not source_name(trial.source).fresh:
-            places[place_of(describe(trial))] = trial
-
-    def missing_places() -> list[str]:
-        entries = _entries(out)
-        most = {place: n_used[t.target, t.settings.classes] for place, t in places.items()}
-        return [p for p in places if p not in entries or entries[p].get("without", 0) > most[p]]
-
-    missing = broadcast_from_primary(missing_places)
-    materials.sources.prepare(
-        [places[place] for place in missing],
-        lambda ready, of: say(f"fetching source nets ({ready} of {of} ready)"),
-    )
+    places = {place_of(describe(t)): t for t in trials if not source_name(t.source).fresh}
+    missing = broadcast_from_primary(lambda: sorted(places.keys() - read_similarity(out).keys()))
+    materials.sources.prepare([places[place] for place in missing])
     for number, place in enumerate(missing if is_primary() else ()):
         say(f"measuring similarity ({number} of {len(missing)} done)")
         trial = places[place]
-        entry = _measured(trial, materials, n_used[trial.target, trial.settings.classes])
+        draw = (trial.target, trial.settings.classes)
+        n_used = max(t.n_per_class for t in trials if (t.target, t.settings.classes) == draw)
+        measures = _measures(trial, materials, n_used)
         with accessible(out), written(out / FILE) as file:
-            file.write(json.dumps(_entries(out) | {place: entry}, indent=1).encode())
+            file.write(json.dumps(read_similarity(out) | {place: measures}, indent=1).encode())
 
 
-def _measured(trial: Trial, materials: Materials, n_used: int) -> dict[str, Any]:
-    """Measures, and `without`: images a class in use, where that leaves too few for estimators."""
+def _measures(trial: Trial, materials: Materials, n_used: int) -> dict[str, float]:
+    """Distances, and estimators if trials that use `n_used` images a class leave enough."""
     measures: dict[str, float] = {}
     data, name = materials.target_data(trial), source_name(trial.source)
     pool, positions = data.draw.train.shape[1], data.draw.train[:, -PER_CLASS:]
-    entry = {**{key: getattr(trial, key) for key in _PLACE}, "pool": pool, "measures": measures}
-    if name.base == "same_classes":  # pretrained on just these images
-        return entry
-    enough = pool - n_used >= PER_CLASS
-    if not enough:
-        entry["without"] = n_used
-        # A distance between data needs no net, so it may look at images that nets are trained on.
-        if name.variant or name.base == "self" or positions.size < 2:
-            return entry
+    unused = pool - n_used >= PER_CLASS
+    # A distance between data needs no net, so it may look at images that nets are trained on; but
+    # `same_classes` is pretrained on just these images, and `self` on those of the trial.
+    if name.base == "same_classes" or (name.base == "self" and not unused) or positions.size < 2:
+        return measures
     pixels = data.pixels("train", positions.ravel())
     labels = np.repeat(np.arange(len(positions)), positions.shape[1])
     request = materials.sources.requests(trial)[0]
     # A control has the images of its source; those that imported weights were trained on are not at hand.
     if not name.variant and isinstance(request, SourceRequest):
         measures |= data_distances(*request.images("train"), pixels, labels)
-    if enough:
+    if unused:
         net, inputs = materials.sources.net(trial), normalised(pixels, data.normalisation)
         measures |= transferability_of(request.network(), net, inputs, labels)
-    return entry
+    return measures
 
 
 def place_of(row: Mapping[str, Any]) -> str:
@@ -207,30 +191,12 @@ def place_of(row: Mapping[str, Any]) -> str:
 
 
 def read_similarity(out: Path) -> dict[str, dict[str, float]]:
-    """Place -> its measures; empty where none were taken."""
-    return {place: entry["measures"] for place, entry in _entries(out).items()}
-
-
-def not_measured(out: Path) -> list[str]:
-    """Targets whose trials left no images for estimators, one line each."""
-    return list(
-        dict.fromkeys(
-            f"transferability to {entry['target']} (measure=distances): needed {PER_CLASS} train images a class "
-            f"that no trial uses, given {max(0, entry['pool'] - entry['without'])} ({entry['pool']} less "
-            f"n_per_class={entry['without']})"
-            for entry in _entries(out).values()
-            if "without" in entry
-        )
-    )
-
-
-def _entries(out: Path) -> dict[str, dict[str, Any]]:
-    """Place -> what was measured; nothing where the file is missing or damaged."""
+    """Place -> its measures; empty where none were taken, or the file is damaged."""
     if not (out / FILE).exists():
         return {}
     try:
         with accessible(out, "read"):
-            entries = json.loads((out / FILE).read_text(encoding="utf-8"))
-        return {place: entry for place, entry in entries.items() if "measures" in entry}
+            measures = json.loads((out / FILE).read_text(encoding="utf-8"))
+        return {place: {**taken} for place, taken in measures.items()}
     except (ValueError, TypeError, AttributeError):
         return {}
