@@ -16,8 +16,9 @@ Not `config` and `study`: beartype knows no generic TypeAdapter of pydantic. Not
 """
 install_import_hook([f"convtl.{room}" for room in CHECKED], "beartype.beartype")
 jax.config.update("jax_num_cpu_devices", 2)  # at import: a test module may touch JAX at its own
-settings.register_profile("busy machine", deadline=None)
-settings.load_profile("busy machine")
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("thorough", deadline=None)
+settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session", autouse=True)

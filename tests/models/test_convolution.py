@@ -46,7 +46,7 @@ EDGE = st.integers(0, 3)
 SIDES = st.tuples(st.tuples(EDGE, EDGE), st.tuples(EDGE, EDGE))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @example((1, 3, 3, 1), (3, 3, 1), 1, ((2, 2), (3, 1)), "canonical")  # XLA alone is wrong here
 @example((1, 1, 1, 1), (1, 1, 1), 2, ((1, 1), (1, 1)), "canonical")  # no output sees the image
 @given(
@@ -70,7 +70,7 @@ def test_forms_equal_plain_convolution(
     _close(*both(x, weights))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     st.tuples(st.integers(1, 2), st.integers(4, 9), st.integers(4, 9), st.integers(1, 3)),
     st.sampled_from([(1, 1), (1, 2), (2, 2), (3, 3)]),
@@ -86,7 +86,7 @@ def test_kernels_without_overlap_equal_plain_convolution(
     )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     st.tuples(st.integers(1, 3), st.integers(3, 9), st.integers(3, 9), st.integers(1, 4)),
     st.integers(1, 4),
@@ -122,7 +122,7 @@ def test_errors_of_many_maps_are_those_of_float32(form: str) -> None:
         assert off <= 3 * normal
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(st.tuples(st.integers(1, 3), st.integers(4, 9), st.integers(4, 9)), st.integers(0, 2))
 @pytest.mark.parametrize("form", ["canonical", "patches", "winograd"])
 def test_bfloat16_is_as_near_as_its_digits_allow(

@@ -280,14 +280,13 @@ def test_a_net_that_cannot_be_saved_fails_its_trial_once(tmp_path, monkeypatch) 
     assert all({"conv1", "fc5"} <= set(net) for net, _ in saved)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
 def test_a_stop_leaves_interrupted_rows_and_the_next_run_goes_on(
-    tmp_path, monkeypatch, error, unbroken
+    tmp_path, monkeypatch, unbroken
 ) -> None:
     trials = tiny.trials(*STUDY)
     with monkeypatch.context() as patch:
-        Trouble(patch, Trainer, "train", error, first=3)
-        with pytest.raises(type(error)):
+        Trouble(patch, Trainer, "train", KeyboardInterrupt(), first=3)
+        with pytest.raises(KeyboardInterrupt):
             tiny.run(tmp_path, trials)
     found = statuses(tmp_path)
     assert set(found) == {"done", "interrupted"}
