@@ -1,14 +1,13 @@
 """Which program is running: what a row is signed with."""
 
 import subprocess
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 DIRTY = "-dirty"
 """Follows a commit whose files had been changed."""
 
 _ROOT = Path(__file__).parent.parent.parent
-_OURS = ("convtl", "conf")
 
 
 @cache
@@ -19,19 +18,15 @@ def commit() -> str | None:
     """
     if not (_ROOT / ".git").exists():
         return None
+    run = partial(subprocess.run, cwd=_ROOT, capture_output=True, text=True, timeout=10)
     try:
-        head = _git("rev-parse", "HEAD").stdout.strip()
-        changed = _git("diff", "--quiet", "HEAD", "--", *_OURS, check=False).returncode == 1
+        head = run(["git", "rev-parse", "HEAD"], check=True).stdout.strip()
+        changed = run(["git", "diff", "--quiet", "HEAD", "--", "convtl", "conf"]).returncode == 1
     except (OSError, subprocess.SubprocessError):
         return None
-    return head + DIRTY * changed
+    return str(head) + DIRTY * changed
 
 
 def short(name: str) -> str:
     """The first ten digits of a commit, and that it was changed."""
     return name.removesuffix(DIRTY)[:10] + DIRTY * name.endswith(DIRTY)
-
-
-def _git(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = ["git", "-C", str(_ROOT), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=check, timeout=10)

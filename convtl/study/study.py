@@ -42,8 +42,6 @@ from convtl.training.runs import Recipe
 
 _ASSUMED_FLOPS = 3e10
 """A second, where no row tells: LeNet-5 on 2 cores ran at 2 to 5e10 (batch 32, 8 runs)."""
-_POLL_SECONDS = 0.5
-"""Time between looks whether other processes have finished what they locked."""
 
 
 @dataclass
@@ -224,7 +222,7 @@ class _Runner:
                 self._run_group(recipe, trials)
             if self.outcome.ran + len(self.outcome.failed) == before:
                 self._watcher.working_on("waiting for trials that other processes are running")
-                time.sleep(_POLL_SECONDS)
+                time.sleep(0.5)
                 obey_together()
 
     def _locked(self, trials: Sequence[Trial]) -> Iterator[Trial]:

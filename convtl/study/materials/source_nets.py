@@ -116,16 +116,11 @@ class SourceNets:
 
     def _imported(self, trial: Trial, name: SourceName) -> tuple[Request, ...]:
         settings, weights = trial.settings, trial.settings.weights[name.base]
-        if trial.model != weights.model:
+        channels = self._targets.domain(settings, trial.target).image_shape[2]
+        if (trial.model, channels) != (weights.model, 3):
             raise UserError(
-                f"source: got '{trial.source}' with model={trial.model}; accepted: "
-                f"model={weights.model}, whose weights these are"
-            )
-        shape = self._targets.domain(settings, trial.target).image_shape
-        if shape[2] != 3:
-            raise UserError(
-                f"source: got '{trial.source}' with images of shape {shape} of target "
-                f"'{trial.target}'; accepted: images of three channels (domains.NAME.grey=false)"
+                f"source: got '{trial.source}' with model={trial.model} and images of {channels} channels; "
+                f"accepted: model={weights.model} and 3 channels (domains.NAME.grey=false)"
             )
         model = settings.models[trial.model]
         return (ImportedRequest(name.base, weights, model, settings.seed, trial.replicate),)

@@ -53,11 +53,8 @@ def data_distances(
     """Distances between two data sets in a fixed space; larger is farther, 0 the same.
 
     From either side the first `PER_CLASS` images of each class, at most `MOST`, and equally many from both
-    (the bias of `otdd` depends on it). Images are standardised one by one, as for a net.
-
-    Returns:
-      `mmd2` (primary: without bias; may be a little below 0) and `otdd`: the columns `DISTANCES`. Both squared, in
-      units of a feature of root mean square 1.
+    (the bias of `otdd` depends on it), standardised one by one. Both are squared, in units of a feature of
+    root mean square 1; `mmd2` is the primary one: without bias, so perhaps a little below 0.
 
     Raises:
       ValueError: shapes that do not go together, or fewer than two images of a side.
@@ -84,14 +81,7 @@ def transferability_of(
     """Estimators of how well a source net transfers to target images; larger is better.
 
     Features are what enters the head, source probabilities the softmax of the source's own head. Of the
-    images, the first `PER_CLASS` of each class, at most `MOST`.
-
-    Args:
-      network: the source's, with its own head.
-      images: as the net takes them; two at least of each of two classes at least.
-
-    Returns:
-      The columns `ESTIMATORS`.
+    images, as the net takes them, the first `PER_CLASS` of each class, at most `MOST`.
 
     Raises:
       ValueError: shapes that do not go together, or too few images.
