@@ -22,11 +22,10 @@ from convtl.runtime.processes import broadcast_from_primary, is_distributed, is_
 from convtl.runtime.stopping import held_back, on_signals
 from convtl.storage.cache import Cache, default_root
 from convtl.storage.files import storage_errors
+from convtl.storage.locks import locked
 from convtl.study.grid import distinct, expand
-from convtl.study.locks import one_at_a_time
 from convtl.study.record import make_record, write_record
 from convtl.study.rows import FINAL
-from convtl.study.store import saying_what_is_saved
 from convtl.study.study import ALL, Outcome, Scope, Study
 from convtl.tracking import open_tracker, tracking_errors
 from convtl.training.devices import device_line, devices_as, peak_memory_gib, use_all_cores
@@ -76,9 +75,8 @@ def _conduct(study: Study, content: dict[str, Any], command: str) -> int:
         failed = study.run(Progress(0, 0, silent=True)).failed
         study.measure()
         return 1 if failed else 0
-    with saying_what_is_saved(study.store, lambda: _count(study)):
-        code = _run(study, content, command)
-        study.store.sweep()  # what others left that were killed at the end
+    code = _run(study, content, command)
+    study.store.sweep()  # what others left that were killed at the end
     return code
 
 
@@ -110,7 +108,7 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
     wall, failed, report = time.perf_counter() - began, list(outcome.failed), None
     with tracking_errors(tracker):
         if scope.reports:
-            with one_at_a_time(store.out, "report"):
+            with locked("out", store.out, "report"):
                 report, lines = build(store, config, record, wall if outcome.ran else None)
             print(lines)
         trials = distinct(scope.of(study.trials) if scope.works else study.trials)
@@ -153,7 +151,7 @@ def _train(
             write_table(store.out, study.rows.values())
         raise
     if study.scope.works:
-        with one_at_a_time(store.out, "around"):  # the first process does it for the others
+        with locked("out", store.out, "around"):  # the first process does it for the others
             if outcome.ran or lacks_samples(store.out, trials, study.config.domains):
                 save_samples(store.out, trials, study.materials)
             study.measure()

@@ -71,7 +71,7 @@ WRONG = [
         "target=c +domains.c.kind=tfds +domains.c.name=no_such_dataset",
         "domains.c.name: 'no_such_dataset' is not",
     ),
-    ("axes={norm_mod:[a,b]}", "axes: unknown key 'norm_mod'"),
+    ("axes={norm_mod:[a,b]}", "norm_mod: unknown key"),
     # grammar
     ("depth", "'depth': not understood; accepted: key=value"),
     ("=5", "'=5': not understood"),

@@ -18,7 +18,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_file_appears_at_the_end_and_whole(tmp_path) -> None:
-    path = tmp_path / "new" / "table.csv"
+    path = tmp_path / "table.csv"
     with written(path) as file:
         file.write(b"one")
         assert not path.exists()
@@ -50,6 +50,15 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path) -> None:
         half_a_folder()
     assert names(tmp_path) == ["table.csv"]
     assert (tmp_path / "table.csv").read_bytes() == b"one"
+
+
+def test_a_folder_that_went_away_is_not_made_anew(tmp_path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(FileNotFoundError), written(out / "table.csv"):
+        pass
+    with pytest.raises(FileNotFoundError), temporary_folder(out / "checkpoints" / "net"):
+        pass
+    assert names(tmp_path) == []
 
 
 def test_a_folder_is_the_callers_to_rename(tmp_path) -> None:

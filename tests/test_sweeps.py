@@ -11,7 +11,7 @@ from convtl import run
 from convtl.cli import compose, typed_keys
 from convtl.config.parsing import parse
 from convtl.entry import options
-from convtl.study.assignments import refuse_hidden
+from convtl.study.blocks import refuse_hidden
 from convtl.study.grid import Trial, expand
 
 FILES = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))

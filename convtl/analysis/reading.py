@@ -10,7 +10,7 @@ import numpy as np
 from convtl.analysis.columns import Gathering, Rows, Table
 from convtl.runtime.cores import core_count
 from convtl.study.rows import FINAL
-from convtl.study.store import RowStore, accessible, intact, report_damage
+from convtl.study.store import RowStore, accessible, intact
 
 _ALONE = 100 * 2**20
 """Bytes that one process reads in about the time that others take to start."""
@@ -77,8 +77,6 @@ def _read(paths: Sequence[Path]) -> Table:
     gathered = Gathering(pack=True)
     for path in paths:
         with path.open("rb") as file:
-            for row in intact(path.parent, path.name, file):
+            for row in intact(path, file):
                 gathered.add(row)
-    for folder in {path.parent for path in paths}:
-        report_damage(folder)
     return gathered.table()

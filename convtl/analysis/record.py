@@ -88,7 +88,7 @@ def without_paths(command: str) -> str:
 
 
 def _complete(record: Any) -> bool:
-    kinds = {"config": dict, "points": list | Table, "contents": dict}
+    kinds = {"config": dict, "points": list | Table}
     return isinstance(record, dict) and all(
         isinstance(record.get(key), kind) for key, kind in kinds.items()
     )

@@ -37,7 +37,7 @@ def comparable(
     points, planned = points.take(np.flatnonzero(found >= 0)), found[found >= 0]
     others = np.setdiff1d(np.arange(len(rows)), planned)
     protocols = set(Table.of(record["points"]).distinct("config"))
-    fates = _fates(rows.table.take(others), config, record["contents"], protocols)
+    fates = _fates(rows.table.take(others), config, protocols)
     extra = others[np.array([fate == "kept" for fate in fates], bool)]
     kept = rows.table.take(np.concatenate([planned, extra]))
     return _placed(kept, points), _left_out(Counter(fates))
@@ -55,12 +55,7 @@ def _placed(rows: Table, points: Table) -> Table:
     return rows.with_columns(columns)
 
 
-def _fates(
-    rows: Table,
-    config: Config,
-    contents: Mapping[str, Any],
-    protocols: set[Any],
-) -> list[str]:
+def _fates(rows: Table, config: Config, protocols: set[Any]) -> list[str]:
     """What becomes of each row that was not planned: found once for rows that are alike."""
     known: dict[tuple[Any, ...], str] = {}
     fates = []
@@ -70,7 +65,7 @@ def _fates(
             if row.get("config") not in protocols:
                 known[alike] = "other protocol"
             else:
-                known[alike] = "kept" if accepts(config, contents, row) else "other content"
+                known[alike] = "kept" if accepts(config, row) else "other content"
         fates.append(known[alike])
     return fates
 

@@ -118,6 +118,7 @@ def save(figure: Figure, path: Path) -> Path:
     figure.savefig(drawn, format="png", dpi=DPI)
     # 256 colours are enough for lines and letters, and halve the size of a report
     flat = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    path.parent.mkdir(exist_ok=True)
     with written(path) as file:
         flat.save(file, format="PNG", optimize=True)
     return path

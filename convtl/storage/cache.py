@@ -7,10 +7,8 @@ by one rename, complete, and checked against its manifest on every read; an entr
 import json
 import os
 import re
-import shutil
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
@@ -39,18 +37,6 @@ def default_root() -> Path:
         raise UserError("cache: there is no home folder; choose a folder with cache=...") from None
 
 
-def refuse_without_room(folder: Path, needed: int, subject: str, root: Path, instead: str) -> None:
-    """Raise a StorageError where fewer than `needed` bytes are free in `folder`.
-
-    The line has a subject, such as `features of 300 images`, the cache's `root`, and what can be done `instead`.
-    """
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise StorageError(
-            f"cache: {subject} need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {root}; {instead}"
-        )
-
-
 class Cache:
     """Entries `root/kind/key/`: files, and a manifest of their sizes and SHA-256.
 
@@ -73,12 +59,14 @@ class Cache:
         return self.root / kind / key
 
     def get(self, kind: str, key: str) -> Path | None:
-        """Return the folder of a sound entry, or None; a damaged entry is moved to `.damaged`."""
+        """Return the folder of a sound entry, or None; a damaged entry is removed."""
         entry = self.path(kind, key)
-        if self.fault(kind, key) is None:
+        if (fault := self.fault(kind, key)) is None:
             return entry
         if os.path.lexists(entry):
-            self._set_aside(kind, key)
+            self._say(f"cache: {entry} is not used: {fault}")
+            with suppress(StorageError, OSError):  # a cache that is only read works too
+                self._remove(kind, key)
         return None
 
     def get_or_build(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
@@ -95,6 +83,8 @@ class Cache:
         """
         entry = self.path(kind, key)
         sweep([entry.parent])
+        with self._writable():
+            self.root.mkdir(parents=True, exist_ok=True)
         with self._writable(), temporary_folder(entry) as folder:
             build(folder)
             manifest = json.dumps(_manifest(folder, kind, key), indent=1)
@@ -117,9 +107,9 @@ class Cache:
             self.root.mkdir(parents=True, exist_ok=True)
         return locked("cache", self.root, name, blocking)
 
-    def entries(self, kind: str | None = None) -> list[tuple[str, str]]:
+    def entries(self) -> list[tuple[str, str]]:
         """Return (kind, key) of every published entry, sound or not, in order."""
-        manifests = self.root.glob(f"{kind or '[!.]*'}/[!.]*/{MANIFEST}")
+        manifests = self.root.glob(f"[!.]*/[!.]*/{MANIFEST}")
         return sorted((path.parent.parent.name, path.parent.name) for path in manifests)
 
     def fault(self, kind: str, key: str) -> str | None:
@@ -134,43 +124,30 @@ class Cache:
             return "it cannot be read"
         return None if sound else "its files are not those of its manifest"
 
-    def prune(self, kind: str | None = None, older_than: float | None = None) -> int:
+    def prune(self, older_than: float | None = None) -> int:
         """Remove damaged entries and leftovers of killed processes; return the number of entries.
 
-        Args:
-          kind: entries of this kind only.
-          older_than: also remove sound entries made more than so many seconds ago.
+        With `older_than` also sound entries made more than so many seconds ago.
         """
         removed = 0
-        for name in self.entries(kind):
+        for name in self.entries():
             path = self.path(*name)
             outdated = older_than is not None and time.time() - path.stat().st_mtime > older_than
             if not outdated and self.fault(*name) is None:
                 continue
             with self.lock(*name, blocking=False) as held, self._writable():
                 if held:  # else another process builds it
-                    shutil.rmtree(self._renamed_aside(*name))
+                    self._remove(*name, sound=outdated)
                     removed += 1
-        shutil.rmtree(self.root / ".damaged", ignore_errors=True)
         sweep(self.root.glob("[!.]*"))
         return removed
 
-    def _set_aside(self, kind: str, key: str) -> None:
-        """Move a damaged entry to `.damaged`, unless another process has replaced it meanwhile."""
+    def _remove(self, kind: str, key: str, sound: bool = False) -> None:
+        """Remove an entry; a sound one, by which another process may have replaced it, only if asked to."""
         entry = self.path(kind, key)
-        try:
-            with locked("cache", self.root, "set-aside"):
-                reason = self.fault(kind, key)
-                if reason is not None and os.path.lexists(entry):
-                    aside = self._renamed_aside(kind, key)
-                    self._say(f"cache: {entry} is not used ({reason}); moved to {aside}")
-        except (StorageError, OSError):
-            self._say(f"cache: {entry} is damaged and cannot be moved aside; it is not used")
-
-    def _renamed_aside(self, kind: str, key: str) -> Path:
-        aside = self.root / ".damaged" / f"{kind}.{key}.{uuid.uuid4().hex[:8]}"
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        return self.path(kind, key).rename(aside)
+        with locked("cache", self.root, "remove"), temporary_folder(entry) as folder:
+            if sound or self.fault(kind, key) is not None:
+                entry.rename(folder / key)
 
     @contextmanager
     def _writable(self) -> Iterator[None]:

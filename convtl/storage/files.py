@@ -45,14 +45,14 @@ def is_full(error: OSError) -> bool:
 
 def check_room(folder: Path, needed: int) -> None:
     """Raise the `OSError` of a full disk where fewer than `needed` bytes are free."""
-    if needed > shutil.disk_usage(folder).free:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if needed > (free := shutil.disk_usage(folder).free):
+        line = f"{os.strerror(errno.ENOSPC)} ({needed / 1e9:.1f} GB needed, {free / 1e9:.1f} free)"
+        raise OSError(errno.ENOSPC, line)
 
 
 @contextmanager
 def written(path: Path) -> Iterator[BinaryIO]:
     """Open a file that replaces `path` in one step at the end; on any error `path` is as before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = _part_of(path)
     try:
         with part.open("xb") as file:
@@ -66,7 +66,8 @@ def written(path: Path) -> Iterator[BinaryIO]:
 def temporary_folder(path: Path) -> Iterator[Path]:
     """Make a folder beside `path` for the caller to fill and rename; remove what is left of it."""
     part = _part_of(path)
-    part.mkdir(parents=True)
+    path.parent.mkdir(exist_ok=True)  # none above it: an `out` that went away is not made anew
+    part.mkdir()
     try:
         yield part
     finally:
@@ -84,12 +85,11 @@ def sweep(folders: Iterable[Path]) -> None:
 
 def sync(path: Path) -> None:
     """Flush a file or a folder to disk."""
-    if os.name == "posix":  # elsewhere folders have no descriptor
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def contents(folder: Path) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ import filelock
 
 from convtl.storage.files import storage_errors
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def take_lock(
@@ -35,8 +35,8 @@ def take_lock(
             lock.acquire(timeout=-1 if blocking else 0)
         except filelock.Timeout:
             return None
-        except (OSError, NotImplementedError) as error:
-            if getattr(error, "errno", errno.ENOSYS) not in _NO_LOCKS:
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
                 raise
             _warn(key, root)
     return lock

@@ -1,25 +1,101 @@
-"""What the names of a study stand for: whether they exist, and digests of their content."""
+"""What the names of a study stand for: words behind `source=`, and digests of the content of names.
+
+A source is `NAME` or `NAME:VARIANT`. Names beside those of domains:
+
+- `scratch`: a fresh net that trains everything; `random`: a fresh net, frozen below the boundary;
+- a name in `weights`: a net whose weights come from elsewhere (ImageNet);
+- `own`: pretrained on other classes of the target's own domain;
+- `same_classes`: pretrained on the target's very classes, without its `shift`, in other images;
+- `self`: pretrained on the trial's own labelled images, with a source's updates: what more updates do.
+
+Variants turn a pretrained net into a control (`convtl.transfer.controls`; Maennel et al. 2020).
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from convtl.config.domains import MixtureConfig
 from convtl.config.roles import content
 from convtl.config.schema import Config
 from convtl.data.domains import identity
-from convtl.errors import UserError, unknown_name
+from convtl.data.inputs import Normalisation
+from convtl.errors import UserError, shown, unknown_name
 from convtl.keys import digest
 from convtl.models.weights import origin_identity
-from convtl.study.sources import (
-    FRESH_SOURCES,
-    RELATIVE_SOURCES,
-    check_source,
-    mixture_of,
-    source_name,
-)
 
+FRESH_SOURCES = ("scratch", "random")
+RELATIVE_SOURCES = ("own", "same_classes", "self")
+"""Sources that are defined by the target."""
+VARIANTS = ("shuffled", "statistics", "random_labels", "random_labels_rescaled")
 _REGISTRY = {"model": "models", "source": "domains", "target": "domains", "regime": "regimes"}
 """Axis -> the registry in which its values are looked up."""
+
+
+@dataclass(frozen=True)
+class SourceName:
+    """A source as typed, split at its colon."""
+
+    base: str
+    variant: str = ""
+
+    @property
+    def fresh(self) -> bool:
+        return self.base in FRESH_SOURCES
+
+    def domain(self, target: str) -> str:
+        """Name of the domain that the source's classes come from, or of the mixture."""
+        return target if self.base in RELATIVE_SOURCES else self.base
+
+
+def source_name(text: str) -> SourceName:
+    """Split `NAME` or `NAME:VARIANT`, without looking either up."""
+    base, _, variant = text.partition(":")
+    return SourceName(base, variant)
+
+
+def mixture_of(settings: Config, name: SourceName) -> MixtureConfig | None:
+    """Return the mixture that a source name stands for; None for any other source."""
+    domain = settings.domains.get(name.base)
+    return domain if isinstance(domain, MixtureConfig) else None
+
+
+def normalisation_of(settings: Config, source: str) -> Normalisation | None:
+    """Return the normalisation that imported weights expect; None standardises each image."""
+    weights = settings.weights.get(source_name(source).base)
+    return None if weights is None else Normalisation(weights.mean, weights.std)
+
+
+def similarities(settings: Config, source: str) -> tuple[float | None, ...]:
+    """Return the values of `similarity` that a source takes: those of the axis for a mixture.
+
+    Raises:
+      UserError: a mixture without `similarity`, another source with it, or a share that is no whole
+        number of classes.
+    """
+    given, name = settings.similarity, source_name(source)
+    if name.fresh:
+        return (None,)
+    if mixture_of(settings, name) is None:
+        if given is not None:
+            raise UserError(
+                f"similarity: got {list(given)} with source '{name.base}', which is no mixture; "
+                "accepted: with sources of kind mixture only"
+            )
+        return (None,)
+    classes = settings.pretrain.classes or settings.classes
+    if classes is None:
+        raise UserError(
+            "classes: got null; accepted with a mixture: how many classes it has, such as 12"
+        )
+    shares = [index / 4 for index in range(5) if index * classes % 4 == 0]
+    for value in given or (None,):
+        if value not in shares:
+            accepted = ", ".join(f"{share:g}" for share in shares)
+            raise UserError(
+                f"similarity: got {shown(value)}; accepted with a mixture of {classes} classes: {accepted}"
+            )
+    return given or ()
 
 
 def check_names(settings: Config) -> None:
@@ -29,16 +105,14 @@ def check_names(settings: Config) -> None:
       UserError: the first of them, with those that are known.
     """
     reserved = (*FRESH_SOURCES, *RELATIVE_SOURCES)
-    for name in reserved:
-        if name in settings.domains:
+    taken = {"domains": reserved, "weights": (*settings.domains, *reserved)}
+    for registry, others in taken.items():
+        if both := [name for name in getattr(settings, registry) if name in others]:
             raise UserError(
-                f"domains.{name}: this name is taken by the source '{name}'; choose another"
+                f"{registry}.{both[0]}: this name is taken by another source; choose another"
             )
     for name in settings.source:
         check_source(settings, name)
-    for name in settings.weights:
-        if name in (*settings.domains, *reserved):
-            raise UserError(f"weights.{name}: this name is taken by another source; choose another")
     mixtures = {key: d for key, d in settings.domains.items() if isinstance(d, MixtureConfig)}
     images = [name for name in settings.domains if name not in mixtures]
     names = [
@@ -54,23 +128,40 @@ def check_names(settings: Config) -> None:
             raise unknown_name(key, name, known)
 
 
-def contents_of(settings: Config, **names: str) -> dict[str, str]:
-    """Axis -> digest of what its value stands for, with the target that is named beside it."""
-    return {axis: content_of(settings, axis, name, names["target"]) for axis, name in names.items()}
+def check_source(settings: Config, text: str, key: str = "source") -> None:
+    """Refuse a source that does not exist, or cannot have its variant.
 
-
-def content_of(settings: Config, axis: str, name: str, target: str) -> str:
-    """Digest of what a value of an axis stands for.
-
-    Args:
-      axis: model, source, target or regime.
-      target: the target that a relative source or a mixture is meant for.
+    Raises:
+      UserError: with the names or variants that are known.
     """
+    name = source_name(text)
+    known = [*settings.domains, *settings.weights, *FRESH_SOURCES, *RELATIVE_SOURCES]
+    if name.base not in known:
+        raise unknown_name(key, name.base, known)
+    variants = () if name.fresh else VARIANTS[:2] if name.base in settings.weights else VARIANTS
+    if ":" in text and name.variant not in variants:
+        raise unknown_name(f"{key}, variant of '{name.base}'", name.variant, variants)
+
+
+def content_of(
+    settings: Config, axis: str, name: str, target: str, similarity: float | None = None
+) -> str:
+    """Return the digest of what a model, source (of this target and similarity), target or regime is."""
     if axis == "source":
-        return _source_content(settings, name, target)
+        return _source_content(settings, equivalent_source(settings, name, similarity), target)
     if axis == "target":
         return digest(domain_content(settings, name))
     return digest(content(getattr(settings, _REGISTRY[axis])[name]))
+
+
+def equivalent_source(settings: Config, source: str, similarity: float | None) -> str:
+    """Return the source that a mixture of one kind of classes equals, and any other as it is."""
+    name = source_name(source)
+    mixture = mixture_of(settings, name)
+    if mixture is None or similarity not in (0.0, 1.0):
+        return source
+    side = mixture.near if similarity else mixture.far
+    return f"{side}:{name.variant}" if name.variant else side
 
 
 def _source_content(settings: Config, text: str, target: str) -> str:
@@ -86,7 +177,7 @@ def _source_content(settings: Config, text: str, target: str) -> str:
 
 
 def domain_content(settings: Config, name: str, target: str = "") -> dict[str, Any]:
-    """Plain content that determines a domain; that of a mixture holds those of its two sides."""
+    """Return plain content that determines a domain; that of a mixture holds those of its two sides."""
     domain = settings.domains[name]
     if isinstance(domain, MixtureConfig):
         sides = {"near": target if domain.near == "own" else domain.near, "far": domain.far}
@@ -97,49 +188,22 @@ def domain_content(settings: Config, name: str, target: str = "") -> dict[str, A
         raise UserError(f"domains.{name}.{error}") from None
 
 
-def equivalent_source(settings: Config, source: str, similarity: float | None) -> str | None:
-    """The source that a mixture of one kind of classes equals; of no mixture the source itself."""
-    name = source_name(source)
-    mixture = mixture_of(settings, name)
-    if mixture is None:
-        return source
-    if similarity not in (0.0, 1.0):
-        return None
-    side = mixture.near if similarity else mixture.far
-    return f"{side}:{name.variant}" if name.variant else side
+def accepts(settings: Config, row: Mapping[str, Any]) -> bool:
+    """Return whether a row's names stand for what they stand for in a study, so that both compare.
 
-
-def accepts(
-    settings: Config, contents: Mapping[str, Mapping[str, str]], row: Mapping[str, Any]
-) -> bool:
-    """Whether a row's names stand for what they stand for in a study, so that the two can be compared.
-
-    What an additional axis varies inside a registry (`models.lenet5.activation`) is not compared.
-
-    Args:
-      contents: axis -> name -> digest of what the name stood for when the study was run; other names are
-        looked up in `settings`.
+    What an additional axis varies inside a registry (`models.lenet5.activation`) is not compared, nor are data
+    that are not at hand.
     """
     varied = {key.split(".")[0] for key in row.get("axes", {})}
-    return all(
-        registry in varied or _agrees(settings, contents.get(axis, {}), axis, row)
-        for axis, registry in _REGISTRY.items()
-    )
-
-
-def _agrees(settings: Config, known: Mapping[str, str], axis: str, row: Mapping[str, Any]) -> bool:
-    name, recorded = str(row.get(axis)), row.get("contents", {}).get(axis)
-    base = source_name(name)
-    relative = base.base in RELATIVE_SOURCES or mixture_of(settings, base) is not None
-    varies = axis == "source" and relative
-    if name in known and not varies:
-        return bool(recorded == known[name])
-    try:
-        stands_for = equivalent_source(settings, name, row.get("similarity")) if varies else None
-        return bool(
-            recorded == content_of(settings, axis, stands_for or name, str(row.get("target")))
-        )
-    except KeyError:
-        return False
-    except UserError:  # its data are not at hand, and the study at hand does not use them
-        return True
+    target, similarity = str(row.get("target")), row.get("similarity")
+    for axis, registry in _REGISTRY.items():
+        try:
+            if registry not in varied and row.get("contents", {}).get(axis) != content_of(
+                settings, axis, str(row.get(axis)), target, similarity
+            ):
+                return False
+        except KeyError:
+            return False
+        except UserError:
+            continue
+    return True

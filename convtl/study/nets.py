@@ -26,7 +26,7 @@ from convtl.models.registry import build_network
 from convtl.storage import checkpoint
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
-from convtl.study.sources import normalisation_of
+from convtl.study.names import normalisation_of
 from convtl.training.features import Forward, rows_at_once
 
 

@@ -8,7 +8,7 @@ import io
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,30 +24,12 @@ from convtl.study.store import accessible
 
 POINT = ("trial", "config", "axes", "source", "similarity")
 """Columns of the table of trials."""
-_PACKAGES = (
-    "convtl",
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "tensorflow-datasets",
-    "hydra-core",
-    "numpy",
-    "matplotlib",
-    "scikit-image",
-)
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-image")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the installed packages that matter."""
-    installed = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            installed[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return installed
+    """Return the versions of Python and of the packages that can change numbers."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
 def make_record(
@@ -62,8 +44,13 @@ def make_record(
         "versions": versions(),
         "config": dict(content),
         "points": planned(points),
-        "contents": named_contents(points),
     }
+
+
+def planned(points: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Return the place of each trial in the study: enough to report it without its data."""
+    places = ((p.id, p.config, dict(p.axes), p.source, p.similarity) for p in points)
+    return [dict(zip(POINT, place, strict=True)) for place in places]
 
 
 def record_path(out: Path, config: Mapping[str, Any]) -> Path:
@@ -79,42 +66,17 @@ def write_record(out: Path, record: Mapping[str, Any]) -> Path:
     """
     path = record_path(out, record["config"])
     table = path.with_suffix(".points.csv")
-    content = redact({**record, "points": table.name})
+    lines = io.StringIO(newline="")
+    writer = csv.DictWriter(lines, POINT)
+    writer.writeheader()
+    for point in record["points"]:
+        writer.writerow(point | {"axes": json.dumps(point["axes"], ensure_ascii=False)})
+    text = yaml.safe_dump(
+        redact({**record, "points": table.name}), sort_keys=False, allow_unicode=True
+    )
     with accessible(out):
-        with written(table) as file:
-            text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-            writer = csv.writer(text)
-            writer.writerow(POINT)
-            for point in record["points"]:
-                cells = point | {"axes": json.dumps(point["axes"], ensure_ascii=False)}
-                writer.writerow([cells[name] for name in POINT])
-            text.detach()
-        with written(path) as file:
-            file.write(yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+        path.parent.mkdir(exist_ok=True)
+        for file_path, content in ((table, lines.getvalue()), (path, text)):
+            with written(file_path) as file:
+                file.write(content.encode())
     return path
-
-
-def planned(points: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Return the place of each trial in the study: enough to report it without its data."""
-    return [
-        {
-            "trial": point.id,
-            "config": point.config,
-            "axes": dict(point.axes),
-            "source": point.source,
-            "similarity": point.similarity,
-        }
-        for point in points
-    ]
-
-
-def named_contents(points: Sequence[Trial]) -> dict[str, dict[str, str]]:
-    """Return role -> name -> digest of its content; names that an axis varies are left out."""
-    digests: dict[str, dict[str, set[str]]] = {}
-    for point in points:
-        for role, content in point.contents.items():
-            digests.setdefault(role, {}).setdefault(str(getattr(point, role)), set()).add(content)
-    return {
-        role: {name: next(iter(contents)) for name, contents in names.items() if len(contents) == 1}
-        for role, names in digests.items()
-    }

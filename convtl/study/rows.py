@@ -6,17 +6,15 @@ This file is the one place of a field: from it derive the checks on reading and 
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal, Required
 
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from convtl.config.schema import RESULTS_VERSION
+from convtl.config.values import Fraction, Natural, NonNegative, Text
 
-Text = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Status = Literal["done", "diverged", "failed", "interrupted"]
 
@@ -32,31 +30,31 @@ class Columns(TypedDict, total=False):
     config: Required[Text]
     model: Required[Text]
     source: Required[Text]
-    similarity: Required[Share | None]
+    similarity: Required[Fraction | None]
     target: Required[Text]
     regime: Required[Text]
-    depth: Required[Count]
+    depth: Required[Natural]
     depth_unit: Required[Text]
     trained_units: Required[Text]
-    n_per_class: Required[Count]
-    n_train: Count
-    replicate: Required[Count]
+    n_per_class: Required[Natural]
+    n_train: Natural
+    replicate: Required[Natural]
     lr: NonNegative | None
     lr_at_edge: bool
-    n_rates: Count
-    updates: Required[Count]
-    n_val: Count
-    val_accuracy: Share
-    test_accuracy: Share
+    n_rates: Natural
+    updates: Required[Natural]
+    n_val: Natural
+    val_accuracy: Fraction
+    test_accuracy: Fraction
     test_nll: float  # not finite where a test image gets a probability of 0
     test_ece: float
-    n_test: Count
-    source_accuracy: Share | None
-    source_accuracy_by_part: list[Share]
-    source_classes: Count | None
-    source_images: Count | None
-    trained_weights: Count
-    flops_per_update: Count
+    n_test: Natural
+    source_accuracy: Fraction | None
+    source_accuracy_by_part: list[Fraction]
+    source_classes: Natural | None
+    source_images: Natural | None
+    trained_weights: Natural
+    flops_per_update: Natural
     seconds: NonNegative
     frozen_ok: bool
     augmented: bool
@@ -77,11 +75,11 @@ class Columns(TypedDict, total=False):
 class Row(Columns, total=False):
     """A trial's record. Scores are (learning rate, validation accuracy, validation loss), None where not finite."""
 
-    version: Required[Count]
+    version: Required[Natural]
     contents: Required[dict[str, str]]
     axes: Required[dict[str, Any]]
     declared: Required[list[str]]
-    scores: list[tuple[NonNegative, Share | None, Finite | None]]
+    scores: list[tuple[NonNegative, Fraction | None, Finite | None]]
     classes: list[str]
 
 
@@ -93,7 +91,7 @@ _END_LENGTH = len(_END) - 2 + 16
 _ADAPTER = TypeAdapter(Row)
 
 
-class OtherVersionError(ValueError):
+class OtherVersionError(Exception):
     """A row that another version of convtl has written; its argument is the commit that did, if known."""
 
 
@@ -113,7 +111,10 @@ def parse_line(line: bytes) -> Row:
     """
     text, end = line[:-_END_LENGTH], line[-_END_LENGTH:]
     if end != _END % _checksum(text):
-        _refuse_other_version(line)
+        with suppress(ValueError):
+            first = json.loads(line)  # the first version had neither a version nor a checksum
+            if isinstance(first, dict) and {"trial", "version"} & first.keys() == {"trial"}:
+                raise OtherVersionError(first.get("commit"))
         raise ValueError("its checksum is not that of its content")
     row: Row = json.loads(text + b"}")
     if row.get("version") != RESULTS_VERSION:
@@ -130,15 +131,3 @@ def parse_line(line: bytes) -> Row:
 
 def _checksum(text: bytes) -> bytes:
     return hashlib.blake2b(text, digest_size=8).hexdigest().encode()
-
-
-def _refuse_other_version(line: bytes) -> None:
-    """Refuse a row of the first version, which had neither a version nor a checksum."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return
-    if not isinstance(row, dict) or {"version", "checksum"} & row.keys():
-        return
-    if {"trial", "config", "status"} <= row.keys():
-        raise OtherVersionError(row.get("commit"))

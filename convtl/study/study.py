@@ -27,13 +27,12 @@ from convtl.storage.cache import Cache
 from convtl.study.active import describe
 from convtl.study.grid import Trial, distinct
 from convtl.study.group import Group, Watcher, grouped, trial_flops
-from convtl.study.locks import TrialLocks
 from convtl.study.materials import Materials
 from convtl.study.measurements.movement import measure_movement
 from convtl.study.measurements.similarity import measure_similarity
 from convtl.study.nets import net_name, save_net
 from convtl.study.rows import Row
-from convtl.study.store import CHECKPOINTS, RowStore
+from convtl.study.store import CHECKPOINTS, RowStore, TrialLocks
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.devices import chosen_layout
 from convtl.training.pretrain import KIND, SourceRequest

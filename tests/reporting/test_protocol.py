@@ -8,11 +8,11 @@ from convtl.reporting.comparable import comparable
 from convtl.reporting.protocol import commits_said, facts, unfinished
 from convtl.study.active import describe
 from convtl.study.grid import expand
-from convtl.study.record import named_contents, planned
+from convtl.study.record import planned
 
 
 def record_of(content, points):
-    return {"config": content, "points": planned(points), "contents": named_contents(points)}
+    return {"config": content, "points": planned(points)}
 
 
 def test_rows_of_another_protocol_are_left_out():

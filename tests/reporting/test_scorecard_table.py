@@ -161,5 +161,5 @@ def test_the_main_targets_are_those_of_the_config(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "write_scorecard", write)
     monkeypatch.setattr(build, "facts", lambda *all_of_it: {})
     config = parse(compose(["scorecard=[similarity]", "target=[armenian,cyrillic]"]))
-    build.build(RowStore(tmp_path), config, {"points": [], "contents": {}, "config": {}})
+    build.build(RowStore(tmp_path), config, {"points": [], "config": {}})
     assert tuple(given["targets"]) == config.target == ("armenian", "cyrillic")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from convtl.cli import compose
 from convtl.config.parsing import parse
 from convtl.errors import UserError
-from convtl.study.assignments import refuse_hidden
+from convtl.study.blocks import refuse_hidden
 from convtl.study.grid import Trial, distinct, expand
 
 BASE = compose(["source=latin", "depth=1", "n_per_class=10", "replicates=1"])
@@ -128,9 +128,9 @@ def test_a_block_leaves_what_is_beside_its_keys_alone() -> None:
 @pytest.mark.parametrize(
     ("block", "line"),
     [
-        ({"lanes": 2}, "blocks.mine: unknown key 'lanes'. It is now runs_per_device=..."),
-        ({"sorce": "latin"}, "blocks.mine: unknown key 'sorce'. Did you mean source?"),
-        ({"optm.clip": 1.0}, "blocks.mine: unknown key 'optm.clip'. Did you mean optim"),
+        ({"lanes": 2}, "lanes: unknown key. It is now runs_per_device=..."),
+        ({"sorce": "latin"}, "sorce: unknown key. Did you mean source"),
+        ({"optm.clip": 1.0}, "optm: unknown key. Did you mean optim"),
         ({"optim.clp": 1.0}, "optim.clp: unknown key; accepted: kind, "),
         (
             {"out": "x"},
@@ -193,10 +193,10 @@ def test_a_slice_is_made_of_the_same_trials(words: list[str], ladder: list[Trial
     [
         (
             "depth",
-            "depth: given beside blocks that set it themselves (head, deeper); accepted: blocks.head.depth=...",
+            "depth: given beside a block that sets it itself; accepted: blocks.head.depth=...",
         ),
-        ("n_per_class", "n_per_class: given beside blocks"),
-        ("optim.ema", "optim.ema: given beside blocks that set it themselves (head)"),
+        ("n_per_class", "n_per_class: given beside a block"),
+        ("optim.ema", "optim.ema: given beside a block that sets it itself"),
         ("target", None),
         ("blocks.head.depth", None),
         ("optim.clip", None),

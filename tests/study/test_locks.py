@@ -1,6 +1,7 @@
 """Locks keep two processes from running the same trial; a dead process holds none."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -13,14 +14,15 @@ import filelock
 import pytest
 
 from convtl.errors import UserError
-from convtl.study.locks import TrialLocks, one_at_a_time
+from convtl.storage.locks import locked
+from convtl.study.store import TrialLocks
 
 A, B, LIKE_A = "0123456789abcdef", "f123456789abcdef", "012fffffffffffff"
 
 OTHER = """
 import sys
 from pathlib import Path
-from convtl.study.locks import TrialLocks
+from convtl.study.store import TrialLocks
 locks = TrialLocks(Path(sys.argv[1]))
 for line in sys.stdin:
     verb, trial = line.split()
@@ -90,14 +92,14 @@ def test_folders_have_their_own_locks(tmp_path) -> None:
     other.close()
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "none"), NotImplementedError("flock")])
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_without_locks_one_line_says_that_work_may_be_done_twice(
-    tmp_path, monkeypatch, capsys, error
+    tmp_path, monkeypatch, capsys, code
 ) -> None:
-    def refused(*_args: object, **_kwargs: object) -> None:
-        raise error
+    def refused(*_args: object) -> None:
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
+    monkeypatch.setattr(fcntl, "flock", refused)
     one, other = TrialLocks(tmp_path), TrialLocks(tmp_path)
     assert all(locks.take(trial) for locks in (one, other) for trial in (A, B))
     one.close()
@@ -106,8 +108,8 @@ def test_without_locks_one_line_says_that_work_may_be_done_twice(
     assert capsys.readouterr().err == line
 
 
-def test_one_at_a_time(tmp_path) -> None:
-    with one_at_a_time(tmp_path, "report"):
+def test_tasks_are_done_after_one_another(tmp_path) -> None:
+    with locked("out", tmp_path, "report"):
         again = filelock.FileLock(tmp_path / ".locks" / "report")
         with pytest.raises(filelock.Timeout):
             again.acquire(timeout=0)
@@ -127,6 +129,6 @@ def test_a_folder_that_went_away_is_not_made_anew(tmp_path) -> None:
     out = tmp_path / "out"
     with pytest.raises(UserError, match=f"out: cannot write in '{out}'"):
         TrialLocks(out).take(A)
-    with pytest.raises(UserError, match=f"out: cannot write in '{out}'"), one_at_a_time(out, "a"):
+    with pytest.raises(UserError, match=f"out: cannot write in '{out}'"), locked("out", out, "a"):
         pass
     assert not out.exists()

@@ -64,9 +64,9 @@ def target_names(materials: Materials, trial: Trial) -> tuple[str, ...]:
         ("latn:shuffled", "source: unknown name 'latn'; .*Did you mean latin"),
         (
             "scratch:shuffled",
-            "source: got 'scratch:shuffled'; a fresh net has no variants; accepted: 'scratch'",
+            "source, variant of 'scratch': unknown name 'shuffled'; known: none",
         ),
-        ("random:", "source: got 'random:'; a fresh net has no variants"),
+        ("random:", "source, variant of 'random': unknown name ''; known: none"),
     ],
 )
 def test_a_source_that_is_none_is_one_line(content, source, line) -> None:
@@ -77,9 +77,7 @@ def test_a_source_that_is_none_is_one_line(content, source, line) -> None:
 @pytest.mark.parametrize("name", ["own", "same_classes", "self", "scratch", "random"])
 def test_no_domain_is_called_like_a_source_of_another_kind(content, name) -> None:
     domains = content["domains"] | {name: {"kind": "digits"}}
-    with pytest.raises(
-        UserError, match=rf"^domains\.{name}: this name is taken by the source '{name}'"
-    ):
+    with pytest.raises(UserError, match=rf"^domains\.{name}: this name is taken by another source"):
         trials(content, domains=domains)
 
 
@@ -103,20 +101,23 @@ def test_a_side_of_a_mixture_that_is_none_is_one_line(content, side) -> None:
     [
         (
             {"similarity": 0.3},
-            "similarity: got 0.3; accepted with 4 classes: 0, 0.25, 0.5, 0.75, 1",
+            "similarity: got 0.3; accepted with a mixture of 4 classes: 0, 0.25, 0.5, 0.75, 1",
         ),
         (
             {"similarity": [0.5, 0.25], "classes": 6},
-            "similarity: got 0.25; accepted with 6 classes: 0, 0.5, 1",
+            "similarity: got 0.25; accepted with a mixture of 6 classes: 0, 0.5, 1",
         ),
-        ({"similarity": 0.5, "classes": 5}, "similarity: got 0.5; accepted with 5 classes: 0, 1"),
+        (
+            {"similarity": 0.5, "classes": 5},
+            "similarity: got 0.5; accepted with a mixture of 5 classes: 0, 1",
+        ),
         (
             {"similarity": 0.25, "pretrain": {"classes": 6}},
-            "similarity: got 0.25; accepted with 6 classes: 0, 0.5, 1",
+            "similarity: got 0.25; accepted with a mixture of 6 classes: 0, 0.5, 1",
         ),
         (
             {"similarity": None},
-            "similarity: missing; source 'mixture' is a mixture; accepted: one or more of 0, 0.25",
+            "similarity: got null; accepted with a mixture of 4 classes: 0, 0.25",
         ),
         ({"similarity": 0.5, "classes": None}, "classes: got null; accepted with a mixture"),
         ({"similarity": 2}, "similarity: got 2; accepted: at most 1"),

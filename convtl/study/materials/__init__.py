@@ -17,7 +17,7 @@ from convtl.study.grid import Trial
 from convtl.study.materials.shared_features import Prefix, SharedFeatures
 from convtl.study.materials.source_nets import ImportedRequest, Request, SourceNets, Start
 from convtl.study.materials.target_data import Targets
-from convtl.study.sources import source_name
+from convtl.study.names import source_name
 from convtl.transfer.graft import fresh_variables, graft
 
 __all__ = ["Materials", "Start"]

@@ -17,7 +17,7 @@ from convtl.data.shift import shifted
 from convtl.data.subsets import TargetDraw, draw_target, relabel, subset_digest
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
-from convtl.study.sources import normalisation_of
+from convtl.study.names import normalisation_of
 
 Images = Float[np.ndarray, "n ..."] | LazyRows
 

@@ -55,8 +55,10 @@ def measure_movement(
             "images": data.pixels("validation", positions),
             "classes": np.asarray(data.class_names[:_CLASSES]),
         }
-        with accessible(out), written(out / FOLDER / f"{trial.id}.npz") as file:
-            np.savez_compressed(file, **arrays)
+        with accessible(out):
+            (out / FOLDER).mkdir(exist_ok=True)
+            with written(out / FOLDER / f"{trial.id}.npz") as file:
+                np.savez_compressed(file, **arrays)
     return moved(variables, (before, after))
 
 

@@ -28,7 +28,7 @@ from convtl.storage.files import written
 from convtl.study.active import describe
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
-from convtl.study.sources import source_name
+from convtl.study.names import source_name
 from convtl.study.store import accessible
 from convtl.training.features import Forward
 from convtl.training.pretrain import SourceRequest
