@@ -112,7 +112,7 @@ class Config(training.UpdateConfig):
     # recipe
     seed: Annotated[Natural, Role.SEED] = 0
     classes: Annotated[Annotated[Count, Field(ge=2, le=100_000)] | None, Role.IDENTITY] = 12
-    """classes drawn a replicate from the target, and from every source with more; null takes all"""
+    """classes drawn a replicate from every domain with more; null takes all"""
     lr: Annotated[Several[values.Positive], Role.IDENTITY] = (1e-3, 3.1623e-3, 1e-2)
     """one rate, used as it is, or the grid from which each trial chooses on validation"""
     lr_extend: Annotated[Natural, Role.IDENTITY] = 2

@@ -140,7 +140,9 @@ def _scope(
     scope: dict[str, Any] = {
         "command": record.get("command"),
         "sources": sources,
-        "classes a replicate": config.classes or "all",
+        "classes a replicate": f"{config.classes}, or all where there are no more"
+        if config.classes
+        else "all",
         "batch size": config.batch_size,
         "updates": ", ".join(map(str, config.updates)),
         "schedule": f"{config.schedule.kind}, warm-up {config.schedule.warmup:.0%}, last weights",

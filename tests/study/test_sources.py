@@ -293,10 +293,11 @@ def test_disjoint_replicates_share_no_class_of_the_target(materials, content) ->
     assert any(a & b for a, b in pairwise(drawn)), "otherwise they may"
 
 
-def test_more_classes_than_a_target_has_are_refused(materials, content) -> None:
-    trial = only(content, source="scratch", target="digits", classes=11)
-    with pytest.raises(UserError, match=r"^classes: got 11; accepted: 2 to 10, as many as target"):
-        materials.check([trial])
+def test_more_classes_than_a_target_has_are_no_values_of_an_axis(materials, content) -> None:
+    words = {"source": "scratch", "target": "digits"}
+    materials.check([only(content, **words, classes=11)])  # as many as there are
+    with pytest.raises(UserError, match=r"^axes\.classes: got 11; accepted: 2 to 10, as many as"):
+        materials.check([only(content, **words, axes={"classes": 11})])
 
 
 # --- shift ------------------------------------------------------------------------------------------

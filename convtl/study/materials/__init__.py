@@ -34,7 +34,8 @@ class Materials(Targets):
 
     def network(self, trial: Trial) -> Network:
         settings, domain = trial.settings, self.domain(trial.settings, trial.target)
-        classes = settings.classes or len(domain.class_names)
+        most = len(domain.class_names)
+        classes = min(settings.classes or most, most)
         return build_network(settings.models[trial.model], domain.image_shape, classes)
 
     def start(self, trial: Trial) -> Start:
@@ -91,10 +92,10 @@ class Materials(Targets):
         for trial in trials:
             settings, base = trial.settings, source_name(trial.source).base
             most = len(self.domain(settings, trial.target).class_names)
-            if (settings.classes or 0) > most:
+            if (trial.axes.get("classes") or 0) > most:
                 raise UserError(
-                    f"classes: got {settings.classes}; accepted: 2 to {most}, as many as target "
-                    f"'{trial.target}' has, or null for all"
+                    f"axes.classes: got {settings.classes}; accepted: 2 to {most}, as many as target "
+                    f"'{trial.target}' has"
                 )
             pool, ragged = (
                 self.target_data(trial).draw.train.shape[1],
