@@ -262,8 +262,9 @@ def test_random_labels_keep_images_and_the_number_of_each_label(materials, conte
     random = request(materials, only(content, source="latin:random_labels"))
     assert plain.key != random.key
     epoch = 16 // plain.recipe.batch_size
+    program = pretrain._Program(pretrain._recipe(plain), Cache(default_root()), None)
     (images, labels), (same, others) = (
-        pretrain._fresh(own).batches(0, epoch) for own in (plain, random)
+        program._begin(own).batches(0, epoch) for own in (plain, random)
     )
     np.testing.assert_array_equal(images, same)
     assert (
