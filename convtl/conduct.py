@@ -112,7 +112,7 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
                 report, lines = build(store, config, record, wall if outcome.ran else None)
             print(lines)
         trials = distinct(scope.of(study.trials) if scope.works else study.trials)
-        every = study.rows if tracker is not None or not scope.works else {}
+        every = store.read() if tracker is not None or not scope.works else {}
         rows = [every[trial.id] for trial in trials if trial.id in every]
         if scope.works:
             memory = f"peak memory {peak_memory_gib():.1f} GiB"
@@ -142,13 +142,13 @@ def _train(
     write_record(store.out, record)
     if progress.tracker is not None:
         ids = {trial.id for trial in study.scope.of(trials)}
-        rows = [row for id, row in study.rows.items() if id in ids and row["status"] in FINAL]
+        rows = [row for id, row in store.read().items() if id in ids and row["status"] in FINAL]
         progress.tracker.begin(rows)
     try:
         outcome = study.run(progress)
     except BaseException:
         with suppress(StorageError):  # then there is something else to be said
-            write_table(store.out, study.rows.values())
+            write_table(store.out, store.read().values())
         raise
     if study.scope.works:
         with locked("out", store.out, "around"):  # the first process does it for the others

@@ -65,10 +65,6 @@ class LazyRows:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def first(self, count: int) -> "LazyRows":
-        """Return the first `count` of them."""
-        return LazyRows(self._read, self._positions[:count], self.shape[1:])
-
     def __getitem__(self, chosen: Any) -> np.ndarray:
         """Return (*places, ...) at a slice or an array of places."""
         positions = self._positions[chosen]

@@ -34,12 +34,6 @@ class TargetDraw:
         rows = self.train[:, :n_per_class].T.reshape(-1)
         return rows[rows >= 0]
 
-    def subset_labels(self, n_per_class: int) -> Labels:
-        """Return the classes of the subset, 0 to classes - 1."""
-        present = self.train[:, :n_per_class].T >= 0
-        classes = np.arange(len(self.classes), dtype=np.int32)
-        return np.broadcast_to(classes, present.shape)[present]
-
 
 @dataclass(frozen=True, eq=False)
 class SourceDraw:

@@ -31,7 +31,6 @@ from convtl.study.materials import Materials
 from convtl.study.measurements.movement import measure_movement
 from convtl.study.measurements.similarity import measure_similarity
 from convtl.study.nets import net_name, save_net
-from convtl.study.rows import Row
 from convtl.study.store import CHECKPOINTS, RowStore, TrialLocks
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.devices import chosen_layout
@@ -112,11 +111,6 @@ class Study:
         self.say: Callable[[str], None] = lambda line: None
         self.materials = Materials(cache, lambda line: self.say(line))
 
-    @property
-    def rows(self) -> dict[str, Row]:
-        """Trial id -> its row, of every trial in the folder."""
-        return self.store.read()
-
     def unfinished(self) -> list[Trial]:
         """Trials of this process's scope that are still to be run, each once."""
         return unfinished(self.scope.of(self.trials), self.store, self.nets)
@@ -178,7 +172,7 @@ class Study:
         requests = [r for trial in missing for r in self.materials.sources.requests(trial)]
         nets = {request.key for request in requests if isinstance(request, SourceRequest)}
         cached = sum(self.cache.path(KIND, key).exists() for key in nets)
-        rows = [row for row in self.rows.values() if row.get("seconds")]
+        rows = [row for row in self.store.read().values() if row.get("seconds")]
         speed, origin = _ASSUMED_FLOPS, "assumed"
         if rows:
             work = sum(row["flops_per_update"] * row["updates"] * row["n_rates"] for row in rows)

@@ -33,7 +33,6 @@ def test_lazy_images_are_those_made_at_once(how, places, first) -> None:
     np.testing.assert_array_equal(lazy[np.array(places)], whole[np.array(places)])
     square = np.resize(np.array(places), (2, 3))
     np.testing.assert_array_equal(lazy[square], whole[square])
-    np.testing.assert_array_equal(lazy.first(first)[:], whole[:first])
 
 
 def test_rows_are_gathered_from_where_they_lie() -> None:
