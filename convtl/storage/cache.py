@@ -20,7 +20,6 @@ from convtl.storage.files import contents, is_full, storage_errors, sweep, sync,
 from convtl.storage.locks import locked
 
 MANIFEST = "manifest.json"
-_FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -39,8 +38,6 @@ def default_root() -> Path:
 
 class Cache:
     """Entries `root/kind/key/`: files, and a manifest of their sizes and SHA-256.
-
-    Methods that write raise a StorageError where the folder cannot be written (rights, a full disk).
 
     Args:
       root: folder of the cache; made when something is published.
@@ -117,12 +114,11 @@ class Cache:
         entry = self.path(kind, key)
         try:
             listed = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
-            sound = listed == _manifest(entry, kind, key)
-        except FileNotFoundError:
-            return "it has no manifest"
+            if listed == _manifest(entry, kind, key):
+                return None
         except (OSError, ValueError):
-            return "it cannot be read"
-        return None if sound else "its files are not those of its manifest"
+            return "its manifest or its files cannot be read"
+        return "its files are not those of its manifest"
 
     def prune(self, older_than: float | None = None) -> int:
         """Remove damaged entries and leftovers of killed processes; return the number of entries.
@@ -173,4 +169,4 @@ def folder_size(folder: Path) -> int:
 def _manifest(folder: Path, kind: str, key: str) -> dict[str, Any]:
     files = contents(folder)
     files.pop(MANIFEST, None)
-    return {"format": _FORMAT, "kind": kind, "key": key, "files": files}
+    return {"format": 1, "kind": kind, "key": key, "files": files}

@@ -74,13 +74,8 @@ def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> 
 
 
 def metadata(path: Path) -> dict[str, Any]:
-    """Read the metadata of a checkpoint, and none of its arrays.
-
-    Raises:
-      UserError: it is missing, damaged or something else.
-    """
-    content: dict[str, Any] = _read_record(Path(path).absolute())["metadata"]
-    return content
+    """Read the metadata of a checkpoint and none of its arrays, with the same errors as `load`."""
+    return dict(_read_record(Path(path).absolute())["metadata"])
 
 
 def load(
@@ -176,7 +171,6 @@ def _shapes(tree: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _refuse_others(path: Path, actual: dict[str, str], right: dict[str, str]) -> None:
-    for name in sorted(right.keys() | actual.keys()):
-        if actual.get(name) != right.get(name):
-            was, accepted = actual.get(name, "missing"), right.get(name, "none")
-            raise UserError(f"checkpoint {path}: weights {name} are {was}, expected {accepted}")
+    for name in sorted(name for name, _ in right.items() ^ actual.items()):
+        was, accepted = actual.get(name, "missing"), right.get(name, "none")
+        raise UserError(f"checkpoint {path}: weights {name} are {was}, expected {accepted}")

@@ -25,7 +25,6 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _PART = re.compile(
     r"\..+\.(?P<machine>[0-9a-f]{8})\.(?P<process>\d+)\.[0-9a-f]{8}\.part(\.old)?", re.DOTALL
 )
-_ABANDONED_SECONDS = 24 * 3600.0  # age of another machine's parts
 
 
 @contextmanager
@@ -115,7 +114,7 @@ def _part_of(path: Path) -> Path:
 def _is_abandoned(path: Path, part: re.Match[str]) -> bool:
     if part["machine"] == _machine() and not psutil.pid_exists(int(part["process"])):
         return True
-    return time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
+    return time.time() - path.stat().st_mtime > 24 * 3600.0  # of another machine
 
 
 @cache

@@ -22,11 +22,8 @@ def take_lock(
 ) -> filelock.BaseFileLock | None:
     """Acquire a lock of a folder; None where another process holds it. The caller releases it.
 
-    Where the file system has no locks, every process acquires every lock, and one line says so.
-
-    Raises:
-      StorageError: its file, in the subfolder `.locks`, cannot be made, or the folder is missing;
-        the line begins with the folder's `key`.
+    Where the file system has no locks, every process acquires every lock, and one line says so. A StorageError,
+    whose line begins with the folder's `key`, is raised where the lock's file cannot be made.
     """
     with storage_errors(key, root):
         (root / ".locks").mkdir(exist_ok=True)  # a folder that went away is not made anew
