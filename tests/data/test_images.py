@@ -88,14 +88,14 @@ print(peak() - before)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 @pytest.mark.parametrize("side", [1000, 3000])
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16", "F"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "F"])
 def test_memory_stays_within_the_bound(mode: str, side: int, tmp_path: Path) -> None:
     """By four threads of 19 MB each at once or, of 9 megapixels, one after the other."""
     for name in "ab":
         (tmp_path / "pets" / name).mkdir(parents=True)
         for index in range(4):
             picture, level = Image.new(mode, (side, side)), index + (4 if name == "b" else 0)
-            picture.putpixel((0, 0), level if mode in ("I;16", "F") else (level,) * len(mode))
+            picture.putpixel((0, 0), level if mode == "F" else (level,) * len(mode))
             picture.save(tmp_path / "pets" / name / f"{index}.{'tiff' if mode == 'F' else 'png'}")
     words = [sys.executable, "-c", _PEAK, str(tmp_path / "pets"), str(tmp_path / "cache"), "0.3"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
