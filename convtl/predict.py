@@ -6,6 +6,8 @@ Example:
   python -m convtl.predict net=outputs/my_pictures/nets/NAME 'images=~/new pictures' > labels.csv
 """
 
+import csv
+import sys
 from itertools import chain
 
 from convtl.entry import command, folder, keywords
@@ -19,7 +21,7 @@ def main(words: list[str]) -> int:
     if not (typed["top"].isdecimal() and int(typed["top"]) > 0):
         raise UserError(f"top: got '{typed['top']}'; accepted: a whole number from 1")
     from convtl.runtime.backend import prepare_jax  # JAX: not for wrong words
-    from convtl.study.nets import load_net, pictures_of, predictions, print_table
+    from convtl.study.nets import load_net, pictures_of, predictions
 
     prepare_jax()
     net = load_net(folder("net", typed["net"]))
@@ -29,7 +31,15 @@ def main(words: list[str]) -> int:
         raise UserError(
             f"images: got '{typed['images']}'; accepted: pictures (of {len(files)} files none is one)"
         )
-    print_table(chain([first], rows), net.classes, int(typed["top"]))
+    top = min(int(typed["top"]), len(net.classes))
+    columns = [f"{name}_{n}" for n in range(1, top + 1) for name in ("label", "probability")]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["image", *(name.removesuffix("_1") for name in columns)])
+    for file, shares in chain([first], rows):
+        likely = (-shares).argsort(kind="stable")[:top]  # of equal ones the first class comes first
+        cells = [cell for i in likely for cell in (net.classes[i], f"{shares[i]:.6f}")]
+        writer.writerow([file, *cells])
+        sys.stdout.flush()
     return 0
 
 

@@ -124,6 +124,20 @@ def relabel(labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:
     return np.searchsorted(np.asarray(classes), labels).astype(np.int32)
 
 
+def first_of_each(labels: np.ndarray, per_class: int, most: int | None = None) -> Indices:
+    """Return the places of the first `per_class` images of each class, at most `most`.
+
+    The first of every class come before any second, so classes stay balanced to within one image.
+    """
+    labels = np.asarray(labels)
+    by_class = np.argsort(labels, kind="stable")
+    ordered = labels[by_class]
+    rank = np.empty(len(labels), int)
+    rank[by_class] = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
+    turn = np.lexsort((labels, rank))
+    return turn[rank[turn] < per_class][:most]
+
+
 def subset_digest(split: Split, indices: np.ndarray) -> str:
     """Return the hex digest of a subset: its indices, pixels and labels."""
     indices = np.asarray(indices, np.int64)

@@ -31,7 +31,7 @@ from convtl.study.grid import Trial
 from convtl.study.materials import Materials
 from convtl.study.measurements.similarity import read_similarity
 from convtl.study.names import source_name
-from convtl.study.program import commit, short
+from convtl.study.rows import commit, short
 from convtl.study.store import RowStore, accessible
 from convtl.training.devices import peak_memory_gib
 from convtl.training.pretrain import SourceRequest

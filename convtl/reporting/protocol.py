@@ -10,7 +10,7 @@ from convtl.analysis.columns import Table
 from convtl.config.domains import TypedScriptConfig
 from convtl.config.schema import Config
 from convtl.reporting import numbers
-from convtl.study.program import short
+from convtl.study.rows import short
 
 
 def commits_said(made_by: Mapping[str, str | None], rows: Collection[str]) -> str:

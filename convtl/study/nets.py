@@ -1,6 +1,5 @@
 """Tuned nets on disk (`save=best`): written, loaded, and used on pictures."""
 
-import csv
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -185,20 +184,3 @@ def _images(
             print(f"convtl: left out {printable(str(file))}: {reason}", file=sys.stderr)
             continue
         yield file, image
-
-
-def print_table(
-    rows: Iterator[tuple[Path, Float[np.ndarray, "classes"]]], classes: Sequence[str], top: int
-) -> None:
-    """Print a CSV line for each picture: the file, its most probable labels and their probabilities.
-
-    Of equal ones the first class comes first.
-    """
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    places = ["", *(f"_{place}" for place in range(2, min(top, len(classes)) + 1))]
-    writer.writerow(["image", *(f"{name}{p}" for p in places for name in ("label", "probability"))])
-    for file, shares in rows:
-        likely = np.argsort(-shares, kind="stable")[:top]
-        cells = [cell for i in likely for cell in (classes[i], f"{shares[i]:.6f}")]
-        writer.writerow([file, *cells])
-        sys.stdout.flush()

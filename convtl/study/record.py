@@ -19,7 +19,7 @@ from convtl.keys import digest
 from convtl.secrets import redact
 from convtl.storage.files import written
 from convtl.study.grid import Trial
-from convtl.study.program import commit
+from convtl.study.rows import commit
 from convtl.study.store import accessible
 
 POINT = ("trial", "config", "axes", "source", "similarity")

@@ -5,8 +5,11 @@ This file is the one place of a field: from it derive the checks on reading and 
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache, partial
+from pathlib import Path
 from typing import Annotated, Any, Literal, Required
 
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
@@ -89,6 +92,10 @@ _OF_DONE = {"n_test", "lr", "n_rates", "val_accuracy", "test_accuracy", "frozen_
 _END = b', "checksum": "%s"}\n'
 _END_LENGTH = len(_END) - 2 + 16
 _ADAPTER = TypeAdapter(Row)
+DIRTY = "-dirty"
+"""Follows a commit whose files had been changed."""
+
+_ROOT = Path(__file__).parent.parent.parent
 
 
 class OtherVersionError(Exception):
@@ -131,3 +138,25 @@ def parse_line(line: bytes) -> Row:
 
 def _checksum(text: bytes) -> bytes:
     return hashlib.blake2b(text, digest_size=8).hexdigest().encode()
+
+
+@cache
+def commit() -> str | None:
+    """Git commit of a checkout of convtl, as first read; None for an installed package.
+
+    `-dirty` follows where the package or its configs had been changed since that commit.
+    """
+    if not (_ROOT / ".git").exists():
+        return None
+    run = partial(subprocess.run, cwd=_ROOT, capture_output=True, text=True, timeout=10)
+    try:
+        head = run(["git", "rev-parse", "HEAD"], check=True).stdout.strip()
+        changed = run(["git", "diff", "--quiet", "HEAD", "--", "convtl", "conf"]).returncode == 1
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return str(head) + DIRTY * changed
+
+
+def short(name: str) -> str:
+    """The first ten digits of a commit, and that it was changed."""
+    return name.removesuffix(DIRTY)[:10] + DIRTY * name.endswith(DIRTY)

@@ -95,3 +95,12 @@ def over_devices(
             yield np.asarray(values)[:rows]
     for values, rows in ahead:
         yield np.asarray(values)[:rows]
+
+
+def passes(
+    network: Network, variables: Variables, first: int, boundary: int, images: Images
+) -> Iterator[np.ndarray]:
+    """Compute what enters unit `boundary` from what enters `first`, by chunks on all devices."""
+    units = {name: variables[name] for name in network.names[first:boundary]}
+    apply = partial(through_units, network, first, boundary)
+    return over_devices(apply, units, chunks(images, rows_at_once(network.input_shape)), devices())

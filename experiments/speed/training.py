@@ -19,8 +19,8 @@ from convtl.data.inputs import batch_indices
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.models.weights import import_weights, network_of
-from convtl.study.materials.shared_features import passes
 from convtl.training.devices import Layout
+from convtl.training.features import passes
 from convtl.training.loop import Trainer
 from convtl.training.runs import Recipe, Run
 from convtl.transfer.plan import make_plan, resolve_depth

@@ -435,9 +435,7 @@ def test_a_study_of_photographs_at_two_scales_is_refused_in_one_line() -> None:
     words = [f"domains.{name}.{per_class}" for name in ("textures", "photographs")]
     materials = Materials(Cache(default_root()), lambda what: None)
     (between,) = trials("source=textures", "target=photographs", *words)
-    told = (
-        "^source: got 'textures' with 0 classes unlike all of the target's; accepted: a source .*"
-    )
+    told = "^source: got 'textures', of which 0 classes are unlike all of the target's; accepted: a source .*"
     with pytest.raises(UserError, match=told) as refused:
         materials.check([between])
     assert "\n" not in str(refused.value)

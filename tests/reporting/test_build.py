@@ -17,7 +17,7 @@ from convtl.reporting import caveats
 from convtl.reporting.build import _resized, _source_nets, _sources
 from convtl.reporting.comparable import comparable
 from convtl.study.blocks import apply_limits
-from convtl.study.program import commit, short
+from convtl.study.rows import commit, short
 from convtl.study.store import RowStore
 
 CLAIM = "claims=[{statement: a late thought,source: latin,n_low: 2,n_high: 4}]"

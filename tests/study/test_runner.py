@@ -315,11 +315,11 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch) -> None:
         ),
         (
             ["test_per_class=9"],
-            "test_per_class: got 9; accepted: 1 to 8, the test images of class ",
+            "domains.cyrillic: got 8 test images of class '.'; accepted: at least 9 for test_per_class",
         ),
         (
             ["validation_per_class=5"],
-            "validation_per_class: got 5; accepted: 1 to 4, the validation images of class ",
+            "domains.cyrillic: got 4 validation images of class '.'; accepted: at least 5 for ",
         ),
         (
             ["domains.latin.size=20"],
@@ -328,11 +328,11 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch) -> None:
         (["domains.latin.size=8", "domains.cyrillic.size=8"], "model lenet5: got images of shape"),
         (
             ["domains.latin.letters=БГДЖИЛФЮ"],
-            "source: got 'latin' with 0 classes unlike all of the target's; accepted: ",
+            "source: got 'latin', of which 0 classes are unlike all of the target's; accepted: ",
         ),
         (
             ["source=cyrillic", "classes=8"],
-            "source: got 'cyrillic' with 0 classes unlike all of the target's; accepted: ",
+            "source: got 'cyrillic', of which 0 classes are unlike all of the target's; accepted: ",
         ),
     ],
 )

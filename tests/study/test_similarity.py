@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from convtl.data.inputs import standardise
+from convtl.data.subsets import first_of_each
 from convtl.models.network import Network, Variables
 from convtl.study.measurements import similarity
 
@@ -127,7 +128,7 @@ def test_an_estimate_depends_on_the_images_and_nothing_else() -> None:
 
 def test_the_first_of_every_class_come_before_any_second() -> None:
     labels = np.array([2, 2, 0, 2, 1, 0])
-    assert list(similarity.first_of_each(labels)) == [2, 4, 0, 5, 1, 3]
-    assert list(similarity.first_of_each(labels, 4)) == [2, 4, 0, 5]
-    many = similarity.first_of_each(np.zeros(100, int))
-    assert list(many) == list(range(similarity.PER_CLASS))
+    assert list(first_of_each(labels, 20)) == [2, 4, 0, 5, 1, 3]
+    assert list(first_of_each(labels, 20, 4)) == [2, 4, 0, 5]
+    many = first_of_each(np.zeros(100, int), 20)
+    assert list(many) == list(range(20))

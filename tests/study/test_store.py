@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from convtl.analysis.results import write_table
 from convtl.config.schema import RESULTS_VERSION
 from convtl.errors import StorageError, UserError
-from convtl.study.program import commit
-from convtl.study.rows import COLUMNS, line_of
+from convtl.study.rows import COLUMNS, commit, line_of
 from convtl.study.store import RowStore
 
 

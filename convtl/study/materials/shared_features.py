@@ -4,7 +4,7 @@ Imported weights are the same in every replicate, and so is what enters the boun
 features of a whole split are written to the cache; trials and processes map them into memory.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,11 @@ import numpy as np
 
 from convtl.data.inputs import LazyRows, normalised
 from convtl.keys import digest
-from convtl.models.network import Network, Variables
+from convtl.models.network import Network
 from convtl.storage.cache import Cache
 from convtl.study.materials.source_nets import Start
 from convtl.study.materials.target_data import TargetData
-from convtl.training.devices import devices
-from convtl.training.features import Images, chunks, over_devices, rows_at_once, through_units
+from convtl.training.features import Images, passes
 
 KIND = "features"
 """Folder of prefix features in the cache."""
@@ -90,12 +89,3 @@ class SharedFeatures:
                 file.write(np.ascontiguousarray(values, "<f4").tobytes())
                 done += len(values)
                 self._say(f"features before {unit} ({split}): {done} of {count} images")
-
-
-def passes(
-    network: Network, variables: Variables, first: int, boundary: int, images: Images
-) -> Iterator[np.ndarray]:
-    """Compute what enters unit `boundary` from what enters `first`, by chunks on all devices."""
-    units = {name: variables[name] for name in network.names[first:boundary]}
-    apply = partial(through_units, network, first, boundary)
-    return over_devices(apply, units, chunks(images, rows_at_once(network.input_shape)), devices())

@@ -16,12 +16,13 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from threadpoolctl import threadpool_limits
 
+from convtl.data.subsets import first_of_each
 from convtl.measure.representation import linear_cka, weight_displacement
 from convtl.models.network import Network, Variables
 from convtl.storage.files import written
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
-from convtl.study.measurements.similarity import first_of_each
+from convtl.study.measurements.similarity import PER_CLASS
 from convtl.study.store import accessible
 from convtl.training.features import chunks, rows_at_once
 
@@ -45,7 +46,7 @@ def measure_movement(
     """Return how far a trial's net moved (`moved`), on validation images; write its feature maps."""
     network, data = materials.network(trial), materials.target_data(trial)
     images, labels = data.examples("validation")
-    rows = first_of_each(labels, IMAGES)
+    rows = first_of_each(labels, PER_CLASS, IMAGES)
     variables = (materials.start(trial).variables, tuned)
     before, after = (unit_outputs(network, net, images[rows]) for net in variables)
     if trial.replicate == min(trial.settings.replicate or (0,)):

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Integer, UInt8
+from jaxtyping import Float, Integer, UInt8
 from threadpoolctl import threadpool_limits
 
 from convtl.data.inputs import normalised, standardise
+from convtl.data.subsets import first_of_each
 from convtl.keys import digest
 from convtl.measure import distance, transferability
 from convtl.measure.metrics import log_softmax
@@ -60,8 +61,8 @@ def data_distances(
       ValueError: shapes that do not go together, or fewer than two images of a side.
     """
     sides = [(source_images, source_labels), (target_images, target_labels)]
-    count = min(MOST, *(len(first_of_each(labels)) for _, labels in sides))
-    chosen = [first_of_each(labels, count) for _, labels in sides]
+    count = min(MOST, *(len(first_of_each(labels, PER_CLASS)) for _, labels in sides))
+    chosen = [first_of_each(labels, PER_CLASS, count) for _, labels in sides]
     images = [standardise(side[0][rows]) for side, rows in zip(sides, chosen, strict=True)]
     labels = [np.asarray(side[1])[rows] for side, rows in zip(sides, chosen, strict=True)]
     with threadpool_limits(1):  # more take up to 100 times as long here, and change the last bits
@@ -86,7 +87,7 @@ def transferability_of(
     Raises:
       ValueError: shapes that do not go together, or too few images.
     """
-    rows = first_of_each(labels, MOST)
+    rows = first_of_each(labels, PER_CLASS, MOST)
     labels = np.asarray(labels)[rows]
     body, head = _body_and_head(network)
     inner = body(variables, np.asarray(images)[rows])
@@ -99,22 +100,6 @@ def transferability_of(
             "knn": transferability.knn_accuracy(features, labels),
             "linear_probe": transferability.linear_probe_accuracy(features, labels),
         }
-
-
-def first_of_each(
-    labels: Integer[np.ndarray, " n"], most: int | None = None
-) -> Int[np.ndarray, " m"]:
-    """Rows of the first `PER_CLASS` images of each class, at most `most`.
-
-    The first of every class come before any second, so classes stay balanced to within one image.
-    """
-    labels = np.asarray(labels)
-    by_class = np.argsort(labels, kind="stable")
-    ordered = labels[by_class]
-    rank = np.empty(len(labels), int)
-    rank[by_class] = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
-    turn = np.lexsort((labels, rank))
-    return turn[rank[turn] < PER_CLASS][:most]
 
 
 @lru_cache(maxsize=16)
