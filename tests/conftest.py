@@ -10,11 +10,11 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 CHECKED = ("measure", "transfer")
-"""Rooms whose annotations, shapes among them, are checked at run time, and whose tests promote strictly.
-
-Not `config` and `study`: beartype knows no generic TypeAdapter of pydantic. Not `models`: its tests pass NumPy arrays.
-"""
+"""Rooms whose annotations are all checked at run time, and whose tests promote strictly."""
+SHAPED = ("data", "models", "study", "training")
+"""Rooms of whose annotations those of arrays are checked: shapes and dtypes."""
 install_import_hook([f"convtl.{room}" for room in CHECKED], "beartype.beartype")
+install_import_hook([f"convtl.{room}" for room in SHAPED], "shapes.arrays_checked")
 jax.config.update("jax_num_cpu_devices", 2)  # at import: a test module may touch JAX at its own
 settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Int64, Integer, UInt8
 
 from convtl.config.domains import DomainConfig, NoiseConfig, PatchesConfig, TypedScriptConfig
 from convtl.config.roles import dump
@@ -16,8 +16,8 @@ from convtl.errors import StorageError, UserError
 from convtl.storage.cache import Cache
 
 Images = UInt8[np.ndarray, "n height width channels"]
-Labels = Int32[np.ndarray, " n"]
-Indices = Int64[np.ndarray, " n"]
+Labels = Integer[np.ndarray, "_"]
+Indices = Int64[np.ndarray, "_"]
 
 SPLITS = ("train", "validation", "test")
 LEVELS = "levels.json"

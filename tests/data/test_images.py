@@ -138,5 +138,5 @@ def test_image_files_are_those_of_numpy(sizes: list[int]) -> None:
     parts = [np.full((size, 2, 3, 1), size, np.uint8) for size in sizes]
     whole = np.concatenate([np.empty((0, 2, 3, 1), np.uint8), *parts])
     with tempfile.TemporaryDirectory() as folder:
-        save_split(Path(folder), "x", parts, (2, 3, 1), np.zeros(len(whole)))
+        save_split(Path(folder), "x", parts, (2, 3, 1), np.zeros(len(whole), int))
         np.testing.assert_array_equal(np.load(Path(folder) / "x_images.npy"), whole)

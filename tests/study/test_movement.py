@@ -31,8 +31,8 @@ def images(count: int) -> np.ndarray:
 
 
 def movement(network, before, after):
-    outputs = [unit_outputs(network, own, images(20)) for own in (before, after)]
-    return moved((before, after), outputs)
+    old, new = (unit_outputs(network, net, images(20)) for net in (before, after))
+    return moved((before, after), (old, new))
 
 
 def test_a_net_that_stayed_has_displacement_0_and_cka_1(network, variables) -> None:

@@ -48,7 +48,7 @@ _PLACE = ("model", "source", "similarity", "target", "replicate")
 def data_distances(
     source_images: UInt8[np.ndarray, "n height width channels"],
     source_labels: Integer[np.ndarray, " n"],
-    target_images: UInt8[np.ndarray, "m height width channels"],
+    target_images: UInt8[np.ndarray, "m rows columns depth"],
     target_labels: Integer[np.ndarray, " m"],
 ) -> dict[str, float]:
     """Distances between two data sets in a fixed space; larger is farther, 0 the same.
