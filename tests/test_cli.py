@@ -69,7 +69,7 @@ WRONG = [
     ),
     (
         "target=c +domains.c.kind=tfds +domains.c.name=no_such_dataset",
-        "domains.c.name: 'no_such_dataset' is not",
+        "domains.c.name: got 'no_such_dataset', which is not prepared",
     ),
     ("axes={norm_mod:[a,b]}", "norm_mod: unknown key"),
     # grammar
