@@ -87,7 +87,7 @@ print(peak() - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
-@pytest.mark.parametrize("side", [1000, 3000])
+@pytest.mark.parametrize("side", [1000, pytest.param(3000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "F"])
 def test_memory_stays_within_the_bound(mode: str, side: int, tmp_path: Path) -> None:
     """By four threads of 19 MB each at once or, of 9 megapixels, one after the other."""

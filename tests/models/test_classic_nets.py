@@ -198,7 +198,13 @@ def _drawn(network: Network) -> Variables:
     return jax.tree_util.tree_map_with_path(draw, network.abstract_variables)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name.startswith("resnet50") else name
+        for name in SMALL
+    ],
+)
 def test_an_update_moves_what_is_trained_and_nothing_else(name: str) -> None:
     config, side = SMALL[name]
     network = build_network(config, (side, side, 3), 4)
@@ -268,6 +274,7 @@ def test_shortcuts_without_weights_keep_every_second_pixel_between_maps_of_zeros
     assert not np.any(y[..., 6:])
 
 
+@pytest.mark.slow
 def test_convolutions_of_all_forms_compute_the_same() -> None:
     """Of many maps, as ResNet-18 has them: values and gradients are those of XLA's own convolutions."""
     config = ResNetConfig(layers=18)

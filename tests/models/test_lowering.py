@@ -75,8 +75,10 @@ def test_an_accelerator_takes_all_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert (_inferred(32, 224), trained_at_a_time(32, (224, 224, 3))) == (32, 32)
 
 
-@pytest.mark.parametrize(("rows", "few"), [(1, 1), (4, 2), (5, 5)])
-@pytest.mark.parametrize("stop", [None, 3])
+@pytest.mark.parametrize(
+    ("rows", "few"), [(1, 1), (4, 2), pytest.param(5, 5, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("stop", [pytest.param(None, marks=pytest.mark.slow), 3])
 def test_a_few_at_a_time_or_all_at_once_is_the_same(
     rows: int, few: int, stop: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -252,7 +252,13 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.parametrize("name", DEGENERATE)
+SLOW = ("no scratch", "no spread", "many n", "many sources")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in DEGENERATE],
+)
 def test_degenerate_studies_have_a_report(name, tmp_path):
     rows = DEGENERATE[name]
     text = report(tmp_path, rows, scope={})
