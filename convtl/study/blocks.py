@@ -15,11 +15,7 @@ from convtl.study.names import source_name
 
 
 def products(study: Config) -> list[tuple[Config, dict[str, Any]]]:
-    """Return the limited config of every product, with its values of what varies beside the axes.
-
-    Raises:
-      UserError: a block or an axis sets what cannot vary within a study, or a wrong key or value.
-    """
+    """Return the limited config of every product, with its values of what varies beside the axes."""
     limited = apply_limits(study)
     for key, values in limited.axes.items():
         if key.split(".")[0] in ROLES.keys() - set(VARIABLE):
@@ -79,22 +75,14 @@ def value_at(content: Any, path: str) -> Any:
 
 
 def refuse_hidden(typed: Iterable[str], content: Mapping[str, Any]) -> None:
-    """Refuse typed keys that blocks set themselves, so that they would change nothing.
-
-    Args:
-      typed: dotted keys, as on the command line.
-
-    Raises:
-      UserError: a block sets one of them itself.
-    """
+    """Refuse typed dotted keys that a block sets itself, so that they would change nothing."""
     blocks = content.get("blocks")
     keys = set(typed)
     for name, block in blocks.items() if isinstance(blocks, Mapping) else ():
         for key in _leaves(block) if isinstance(block, Mapping) else ():
             if key in keys:
                 raise UserError(
-                    f"{key}: given beside a block that sets it itself; accepted: blocks.{name}.{key}=..., "
-                    f"'~blocks.{name}' to leave that part out, or blocks=null for one product"
+                    f"{key}: given beside a block that sets it itself; accepted: blocks.{name}.{key}=..."
                 )
 
 
@@ -134,11 +122,7 @@ def _with_fewer_values(config: Config, most: int) -> Config:
 
 
 def _with_fewer_images(config: Config, whole: Config, most: int) -> Config:
-    """At most so many images a class in every split, and as many for labels and sources as these have.
-
-    Args:
-      whole: the config before its axes were cut.
-    """
+    """At most so many images a class, for labels and sources too; `whole` has all its axes' values."""
     sources = {source_name(source).base for source in whole.source}
     labelled = images = most
     if "same_classes" in sources:  # it takes its images from the pool of the labels

@@ -67,19 +67,11 @@ def expand(study: Config) -> tuple[Config, list[Trial]]:
     """Return the study's config after its limits, and its points in a fixed order, each once.
 
     Two points may be one trial (with one `id`) where what tells them apart does not concern it: scratch on
-    an axis of pretraining; a mixture of near classes only and the source that it equals. `distinct` keeps one
-    of them to be run; a report needs them all.
-
-    Raises:
-      UserError: a key, name, depth or value is not accepted.
+    an axis of pretraining; a mixture of near classes only and the source that it equals.
     """
     limited = apply_limits(study)
     for index, claim in enumerate(limited.claims):
         check_source(limited, claim.source, f"claims[{index}].source")
-        if claim.n_low >= claim.n_high:
-            raise UserError(
-                f"claims[{index}].n_low: got {claim.n_low}; accepted: less than n_high, {claim.n_high}"
-            )
     points: dict[tuple[str, ...], Trial] = {}
     for settings, values in products(study):
         for point in _trials_of(settings, values):
@@ -97,11 +89,7 @@ def distinct(points: Sequence[Trial]) -> list[Trial]:
 
 
 def _trials_of(settings: Config, axes: Mapping[str, Any]) -> Iterator[Trial]:
-    """Yield the product of one config's axes.
-
-    Args:
-      axes: values of what varies in the study beside them; no part of the digest that its trials share.
-    """
+    """Yield the product of one config's axes; what varies beside them is no part of `Trial.config`."""
     check_names(settings)
     if settings.n_transferred is not None and settings.upper_init != "fresh":
         raise UserError(

@@ -67,27 +67,19 @@ def normalisation_of(settings: Config, source: str) -> Normalisation | None:
 
 
 def similarities(settings: Config, source: str) -> tuple[float | None, ...]:
-    """Return the values of `similarity` that a source takes: those of the axis for a mixture.
-
-    Raises:
-      UserError: a mixture without `similarity`, another source with it, or a share that is no whole
-        number of classes.
-    """
+    """Return the values of `similarity` that a source takes: whole numbers of classes of a mixture."""
     given, name = settings.similarity, source_name(source)
     if name.fresh:
         return (None,)
     if mixture_of(settings, name) is None:
         if given is not None:
             raise UserError(
-                f"similarity: got {list(given)} with source '{name.base}', which is no mixture; "
-                "accepted: with sources of kind mixture only"
+                f"similarity: got {list(given)} with source '{name.base}', which is no mixture"
             )
         return (None,)
     classes = settings.pretrain.classes or settings.classes
     if classes is None:
-        raise UserError(
-            "classes: got null; accepted with a mixture: how many classes it has, such as 12"
-        )
+        raise UserError("classes: got null; accepted with a mixture: a number, such as 12")
     shares = [index / 4 for index in range(5) if index * classes % 4 == 0]
     for value in given or (None,):
         if value not in shares:
@@ -99,11 +91,7 @@ def similarities(settings: Config, source: str) -> tuple[float | None, ...]:
 
 
 def check_names(settings: Config) -> None:
-    """Refuse names that no registry holds, and names of domains or weights that are taken.
-
-    Raises:
-      UserError: the first of them, with those that are known.
-    """
+    """Refuse names that no registry holds, and names of domains or weights that are taken."""
     reserved = (*FRESH_SOURCES, *RELATIVE_SOURCES)
     taken = {"domains": reserved, "weights": (*settings.domains, *reserved)}
     for registry, others in taken.items():
@@ -129,11 +117,7 @@ def check_names(settings: Config) -> None:
 
 
 def check_source(settings: Config, text: str, key: str = "source") -> None:
-    """Refuse a source that does not exist, or cannot have its variant.
-
-    Raises:
-      UserError: with the names or variants that are known.
-    """
+    """Refuse a source that does not exist, or cannot have its variant."""
     name = source_name(text)
     known = [*settings.domains, *settings.weights, *FRESH_SOURCES, *RELATIVE_SOURCES]
     if name.base not in known:
@@ -189,21 +173,16 @@ def domain_content(settings: Config, name: str, target: str = "") -> dict[str, A
 
 
 def accepts(settings: Config, row: Mapping[str, Any]) -> bool:
-    """Return whether a row's names stand for what they stand for in a study, so that both compare.
-
-    What an additional axis varies inside a registry (`models.lenet5.activation`) is not compared, nor are data
-    that are not at hand.
-    """
-    varied = {key.split(".")[0] for key in row.get("axes", {})}
+    """Return whether a row's names stand for what they stand for in a study, so that both compare."""
+    varied = {key.split(".")[0] for key in row.get("axes", {})}  # inside a registry
     target, similarity = str(row.get("target")), row.get("similarity")
-    for axis, registry in _REGISTRY.items():
+    for axis in (axis for axis, registry in _REGISTRY.items() if registry not in varied):
         try:
-            if registry not in varied and row.get("contents", {}).get(axis) != content_of(
-                settings, axis, str(row.get(axis)), target, similarity
-            ):
-                return False
+            right = content_of(settings, axis, str(row.get(axis)), target, similarity)
         except KeyError:
             return False
-        except UserError:
+        except UserError:  # its data are not at hand
             continue
+        if row.get("contents", {}).get(axis) != right:
+            return False
     return True

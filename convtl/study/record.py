@@ -59,11 +59,7 @@ def record_path(out: Path, config: Mapping[str, Any]) -> Path:
 
 
 def write_record(out: Path, record: Mapping[str, Any]) -> Path:
-    """Write a record; the newest of a folder is what a report is made of by default.
-
-    Raises:
-      StorageError: it cannot be written.
-    """
+    """Write a record; the newest of a folder is what a report is made of by default."""
     path = record_path(out, record["config"])
     table = path.with_suffix(".points.csv")
     lines = io.StringIO(newline="")

@@ -110,12 +110,7 @@ def line_of(row: Mapping[str, Any]) -> bytes:
 
 
 def parse_line(line: bytes) -> Row:
-    """Decode a line and verify it: checksum, names, types, ranges, and that the rate is one that was tried.
-
-    Raises:
-      OtherVersionError: another version of convtl has written it.
-      ValueError: it is damaged.
-    """
+    """Decode a line; a ValueError says that checksum, names, types, ranges or the rate are wrong."""
     text, end = line[:-_END_LENGTH], line[-_END_LENGTH:]
     if end != _END % _checksum(text):
         with suppress(ValueError):

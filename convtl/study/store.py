@@ -31,7 +31,6 @@ accessible = partial(storage_errors, "out")
 
 
 def other_version(out: Path, commit_of_rows: str | None) -> UserError:
-    """Return the error for a folder that another version of convtl has written."""
     commit = commit_of_rows or "189ef52"  # the last one of the first version
     return UserError(
         f"out: '{out}' was written by another version of convtl; commit {commit} reads it; "
@@ -40,11 +39,7 @@ def other_version(out: Path, commit_of_rows: str | None) -> UserError:
 
 
 def intact(path: Path, lines: Iterable[bytes]) -> Iterator[Row]:
-    """Yield the rows of the whole lines of one file; report once that there are damaged ones.
-
-    Raises:
-      UserError: another version of convtl has written them.
-    """
+    """Yield the rows of the whole lines of one file; report once that there are damaged ones."""
     for line in lines:
         try:
             if line.endswith(b"\n"):  # else a kill has torn it, or it is being written
@@ -62,12 +57,7 @@ def _report_damage(path: Path) -> None:
 
 
 class RowStore:
-    """The rows of one `out` folder.
-
-    Attributes:
-      diverged: ids of the trials that diverged, as of the last call of `finished`.
-      prepared: whether the folder exists and can be written to.
-    """
+    """The rows of one `out` folder; `diverged` is as of the last call of `finished`."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -93,12 +83,7 @@ class RowStore:
             sweep([self.out, *(path for path in folders if path.name != CHECKPOINTS)])
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one row, signed with the program's commit; on return it survives a kill of the process.
-
-        Raises:
-          StorageError: it cannot be written; readers skip what is.
-          ValueError: a field has a wrong name, type or value.
-        """
+        """Add one row, signed with the program's commit; on return it survives a kill of the process."""
         line = line_of(redact({"commit": commit(), **row}))
         parse_line(line)
         with accessible(self.out):
@@ -153,10 +138,7 @@ class RowStore:
 
 
 class TrialLocks:
-    """The trials that this process has locked.
-
-    A lock file stands for all trials whose ids begin alike. So another process has to wait with these as well.
-    """
+    """The trials that this process has locked; a lock file stands for all whose ids begin alike."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
