@@ -12,7 +12,7 @@ from configparser import ConfigParser
 from configparser import Error as ConfigError
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from filelock import BaseFileLock
 
@@ -45,6 +45,24 @@ class CurvePoint(NamedTuple):
     loss: float
     """of the training images, at this update"""
     val_accuracy: float
+
+
+class Watcher(Protocol):
+    """Receiver of a study's progress: lines, costs in FLOPs, rows, points of learning curves."""
+
+    def say(self, line: str) -> None: ...
+
+    def working_on(self, task: str) -> None: ...
+
+    def expect(self, flops: float) -> None: ...
+
+    def trial(self, row: dict[str, Any], flops: float) -> None: ...
+
+    @property
+    def follows(self) -> bool:
+        """Whether it wants `curve` at present."""
+
+    def curve(self, points: Sequence[CurvePoint]) -> None: ...
 
 
 def open_tracker(

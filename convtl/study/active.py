@@ -91,12 +91,7 @@ class ActiveTrial:
                 self.states[rate] = state
 
     def summary(self, recipe: Recipe, source: Mapping[str, Any], flops: int) -> dict[str, Any]:
-        """Fields of a row that are known when all learning rates have been tried.
-
-        Args:
-          source: metadata of the source net; empty for a fresh one.
-          flops: algorithmic cost of one update.
-        """
+        """Fields of a row, given the source net's metadata and the cost of an update."""
         trial, data, scores = self.trial, self.data, sorted(self.scores.items())
         weights = recipe.network.abstract_variables
         row = describe(trial) | {

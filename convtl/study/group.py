@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from math import prod
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -23,35 +23,15 @@ from convtl.study.grid import Trial
 from convtl.study.learning_rates import Score, best_rate, next_rates
 from convtl.study.materials import Materials, Start
 from convtl.study.materials.target_data import Images, TargetData
-from convtl.tracking import CurvePoint
+from convtl.tracking import CurvePoint, Watcher
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward
 from convtl.training.loop import Trainer
 from convtl.training.runs import Recipe, Run, RunResult, TrainState
 
-Member = tuple[ActiveTrial, float]
-"""A trial, and one of its learning rates."""
-Finished = tuple[Trial, dict[str, Any], Variables | None]
-"""A trial with its row and its tuned net."""
-
-
-class Watcher(Protocol):
-    """Receiver of a study's progress: lines, costs in FLOPs, rows, points of learning curves."""
-
-    def say(self, line: str) -> None: ...
-
-    def working_on(self, task: str) -> None: ...
-
-    def expect(self, flops: float) -> None: ...
-
-    def trial(self, row: dict[str, Any], flops: float) -> None: ...
-
-    @property
-    def follows(self) -> bool:
-        """Whether it wants `curve` at present."""
-
-    def curve(self, points: Sequence[CurvePoint]) -> None: ...
+Member = tuple[ActiveTrial, float]  # a trial, and one of its learning rates
+Finished = tuple[Trial, dict[str, Any], Variables | None]  # a trial, its row and its tuned net
 
 
 def recipe_of(materials: Materials, trial: Trial) -> Recipe:

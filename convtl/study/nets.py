@@ -50,11 +50,7 @@ class SavedNet:
     def logits(
         self, images: UInt8[np.ndarray, "n height width channels"]
     ) -> Float[np.ndarray, "n classes"]:
-        """Unnormalised log-probabilities of images as they are stored (uint8).
-
-        Raises:
-          UserError: the images are not of the shape that the net was trained on.
-        """
+        """Unnormalised log-probabilities of images as they are stored (uint8)."""
         shape = self.network.input_shape
         if images.shape[1:] != shape:
             accepted = ", ".join(map(str, shape))
@@ -108,11 +104,7 @@ def save_net(
 
 
 def load_net(path: Path | str) -> SavedNet:
-    """Load a net that `save=best` has written; of another's only what its network has is read.
-
-    Raises:
-      UserError: there is none, or it is damaged or of another make.
-    """
+    """Load a net that `save=best` has written; UserError if there is none, or it is damaged."""
     path = Path(path).expanduser()
     accepted = "accepted: a folder in nets/ of a run with save=best"
     if not (path / "metadata.json").is_file():
@@ -132,11 +124,7 @@ def load_net(path: Path | str) -> SavedNet:
 
 
 def pictures_of(path: Path) -> list[Path]:
-    """List the files of a picture, or of a folder as training lists it.
-
-    Raises:
-      UserError: there is none.
-    """
+    """List the files of a picture, or of a folder as training lists it; UserError if none."""
     files = files_below(path) if path.is_dir() else [path] if path.is_file() else []
     if not files:
         raise UserError(
@@ -148,13 +136,7 @@ def pictures_of(path: Path) -> list[Path]:
 def predictions(
     net: SavedNet, files: Sequence[Path]
 ) -> Iterator[tuple[Path, Float[np.ndarray, "classes"]]]:
-    """Yield (file, probabilities) of every picture that can be read, a batch in memory at a time.
-
-    Other files are named on stderr.
-
-    Raises:
-      UserError: the net's outputs are no numbers.
-    """
+    """Yield (file, probabilities) of every picture that can be read; name the others on stderr."""
     readable = _images(net, files)
     while batch := list(islice(readable, rows_at_once(net.network.input_shape))):
         logits = net.logits(np.stack([image for _, image in batch])).astype(float)

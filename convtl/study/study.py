@@ -1,7 +1,4 @@
-"""A study: its trials, the folder of their rows, and the running of what is missing.
-
-Safe to kill, and to run in several processes.
-"""
+"""A study and its running: safe to kill, and to run in several processes."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,12 +23,13 @@ from convtl.secrets import redacted
 from convtl.storage.cache import Cache
 from convtl.study.active import describe
 from convtl.study.grid import Trial, distinct
-from convtl.study.group import Group, Watcher, grouped, trial_flops
+from convtl.study.group import Group, grouped, trial_flops
 from convtl.study.materials import Materials
 from convtl.study.measurements.movement import measure_movement
 from convtl.study.measurements.similarity import measure_similarity
 from convtl.study.nets import net_name, save_net
 from convtl.study.store import CHECKPOINTS, RowStore, TrialLocks
+from convtl.tracking import Watcher
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.devices import chosen_layout
 from convtl.training.pretrain import KIND, SourceRequest
@@ -67,12 +65,7 @@ def unfinished(points: Sequence[Trial], store: RowStore, nets: Path | None = Non
 
 @dataclass(frozen=True)
 class Scope:
-    """What a process does of a study; by default all of it.
-
-    Attributes:
-      trials: ids of the trials that it runs; None is all, an empty set leaves only the report.
-      reports: whether it makes the report.
-    """
+    """What a process does of a study: trials to run, by id (None: all), and whether it reports."""
 
     trials: frozenset[str] | None = None
     reports: bool = True
@@ -90,12 +83,7 @@ ALL, REPORT_ONLY = Scope(), Scope(frozenset())
 
 
 class Study:
-    """A set of trials in one folder.
-
-    Args:
-      config, trials: as `convtl.study.grid.expand` returns them.
-      out: folder of the results; made when it is written to.
-      scope: what this process does of it.
+    """A set of trials, as `convtl.study.grid.expand` returns them, in one folder.
 
     Attributes:
       say: takes a line about slow work; silent until it is set.
@@ -116,19 +104,11 @@ class Study:
         return unfinished(self.scope.of(self.trials), self.store, self.nets)
 
     def check(self) -> None:
-        """Refuse trials whose data do not suffice, before anything is trained or written.
-
-        Raises:
-          UserError: with the key to change.
-        """
+        """Raise a UserError for trials whose data do not suffice, before anything is trained."""
         self.materials.check(self.unfinished())
 
     def run(self, watcher: Watcher) -> Outcome:
-        """Run the trials of this process's scope that no process has finished yet.
-
-        Raises:
-          UserError: a folder cannot be written, or the data do not suffice.
-        """
+        """Run the trials of this process's scope that no process has finished yet."""
         self.say = watcher.working_on
         runner = _Runner(self, watcher)
         missing = runner.open(self.scope.of(self.trials))

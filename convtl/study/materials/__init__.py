@@ -84,11 +84,7 @@ class Materials(Targets):
         return Prefix(self.network(trial), self.start(trial), data, trial.contents["model"])
 
     def check(self, trials: Iterable[Trial]) -> None:
-        """Refuse trials whose images, classes or weights do not suffice.
-
-        Raises:
-          UserError: with the key to change.
-        """
+        """Raise a UserError for trials whose images, classes or weights do not suffice."""
         for trial in trials:
             settings, base = trial.settings, source_name(trial.source).base
             most = len(self.domain(settings, trial.target).class_names)

@@ -19,20 +19,14 @@ from convtl.study.materials.source_nets import Start
 from convtl.study.materials.target_data import TargetData
 from convtl.training.features import Images, passes
 
-KIND = "features"
-"""Folder of prefix features in the cache."""
-VERSION = 3
-"""Raised whenever code changes the features."""
+KIND = "features"  # folder in the cache
+VERSION = 3  # raised whenever code changes the features
 _FILE = "rows.npy"
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """The frozen part of a net, and the target whose images enter it.
-
-    Attributes:
-      model: digest of what the model's name stands for.
-    """
+    """The frozen part of a net (with its model's digest), and the target whose images enter it."""
 
     network: Network
     start: Start

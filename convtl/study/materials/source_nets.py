@@ -26,18 +26,12 @@ from convtl.training.features import CHUNK
 from convtl.training.pretrain import SourceNet, SourceRequest, ensure_sources
 from convtl.transfer import controls
 
-Part = tuple[Domain, SourceDraw]
-"""A domain, and what of it a source net is trained on."""
+Part = tuple[Domain, SourceDraw]  # a domain, and what of it a source net is trained on
 
 
 @dataclass(frozen=True)
 class ImportedRequest:
-    """A source net with imported weights; the same for every target and replicate.
-
-    Attributes:
-      name: in the registry `weights`.
-      seed, replicate: of the controls that are made of it; the net itself does not depend on them.
-    """
+    """A source net with imported weights: `weights.NAME`; `seed` and `replicate` are of its controls."""
 
     name: str
     weights: WeightsConfig
@@ -93,11 +87,7 @@ class SourceNets:
         self.variables = lru_cache(maxsize=64)(self._weights_or_control)
 
     def requests(self, trial: Trial) -> tuple[Request, ...]:
-        """Nets that a trial's start is made of, the source first; none for a fresh one.
-
-        Raises:
-          UserError: the domains do not fit together, or have too few classes or images.
-        """
+        """Nets that a trial's start is made of, the source first; UserError if they cannot be."""
         name, settings = source_name(trial.source), trial.settings
         if name.fresh:
             return ()
@@ -214,11 +204,7 @@ class SourceNets:
         )
 
     def prepare(self, trials: Iterable[Trial], checkpoints: Checkpoints | None = None) -> None:
-        """Load every source net of `trials`; pretrain those that the cache does not have.
-
-        Args:
-          checkpoints: where nets in training are kept; None keeps none.
-        """
+        """Load every source net of `trials`; pretrain those that the cache does not have."""
         cache = self._targets.cache
         requests = {r.key: r for trial in trials for r in self.requests(trial)}
         missing = [request for name, request in requests.items() if name not in self._nets]

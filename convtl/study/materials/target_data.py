@@ -26,11 +26,8 @@ Images = Float[np.ndarray, "n ..."] | LazyRows
 class TargetData:
     """The images of one target and replicate; labels count from 0.
 
-    Training images are ordered so that the subset of n images a class is the first of them.
-
-    Attributes:
-      normalisation: what the source net expects; None standardises each image by itself.
-      options: of `convtl.data.subsets.draw_target`, by name.
+    Training images are ordered so that the subset of n images a class is the first of them. Without a
+    `normalisation` each is standardised by itself; `options` are those of `data.subsets.draw_target`.
     """
 
     domain: Domain
@@ -93,11 +90,7 @@ class TargetData:
 
 
 class Targets:
-    """Domains and targets, loaded and drawn on demand; each is a pure function of the trial.
-
-    Args:
-      say: takes a line about slow work.
-    """
+    """Domains and targets, loaded and drawn on demand; each is a pure function of the trial."""
 
     def __init__(self, cache: Cache, say: Callable[[str], None]) -> None:
         self.cache, self.say = cache, say

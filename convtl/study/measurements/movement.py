@@ -27,15 +27,12 @@ from convtl.study.store import accessible
 from convtl.training.features import chunks, rows_at_once
 
 FOLDER = "feature_maps"
-IMAGES = 240
-"""Validation images that outputs are compared on, at most: one chunk of a forward pass."""
-PICTURES = 3
-"""Images of which feature maps are kept, each of another class."""
+IMAGES = 240  # validation images that outputs are compared on: one chunk of a forward pass
+PICTURES = 3  # images of which feature maps are kept, each of another class
 _CHANNELS, _FEATURES, _CLASSES, _SIDE = 16, 256, 24, 64
 """At most kept of a unit: channels, features of a vector, classes, pixels of a side."""
 
-Pair = tuple[np.ndarray, np.ndarray]
-"""Before and after tuning."""
+Pair = tuple[np.ndarray, np.ndarray]  # before and after tuning
 Outputs = dict[str, Float[np.ndarray, "n ..."]]
 """Unit with weights -> its outputs: feature maps or vectors."""
 
@@ -66,15 +63,9 @@ def measure_movement(
 def moved(
     variables: tuple[Variables, Variables], outputs: tuple[Outputs, Outputs]
 ) -> dict[str, list[float | None]]:
-    """How far a net moved, unit by unit.
+    """Unit -> [|w - w0| / |w0| over its weights, linear CKA of its outputs], before and after tuning.
 
-    Args:
-      variables: before and after tuning.
-      outputs: before and after, for the same images.
-
-    Returns:
-      Unit -> [|w - w0| / |w0| over its weights, linear CKA of its outputs before and after]; None where
-      there is no such number: a head of zeros has no size, and its outputs do not vary.
+    None where there is no such number: a head of zeros has no size, and its outputs do not vary.
     """
     old, new = outputs
     steps = weight_displacement(*({unit: net[unit] for unit in old} for net in variables))

@@ -1,10 +1,8 @@
 """How similar a source is to a target (`similarity.json` in `out`).
 
-Distances between the images, in a space that no net had a hand in, may test claims about similarity.
-Estimators from the source net's features predict where to transfer from; a probe of frozen features is
-about the accuracy of tuning the head, so they may not. They are computed on target images that no trial
-uses; where there are none, only the distances are taken. Both are taken once for each source, target and
-replicate, and looked up by the rows.
+Distances between the images, in a space that no net had a hand in, may test claims about similarity;
+estimators from the source net's features, which tell the accuracy of tuning the head, may not. These need
+target images that no trial uses. Both are taken once for each source, target and replicate.
 """
 
 import json
@@ -35,10 +33,8 @@ from convtl.training.features import Forward
 from convtl.training.pretrain import SourceRequest
 
 FILE = "similarity.json"
-PER_CLASS = 20
-"""Images of a class, at most: 240 for 12 classes, which one chunk of a forward pass holds."""
-MOST = 600
-"""Images of a side, at most; exact transport takes about n^3."""
+PER_CLASS = 20  # images, at most: 240 for 12 classes, which one chunk of a forward pass holds
+MOST = 600  # images of a side; exact transport takes about n^3
 
 DISTANCES = ("mmd2", "otdd")
 ESTIMATORS = ("leep", "logme", "knn", "linear_probe")
