@@ -323,8 +323,10 @@ def run_gradients(config: Config, out: Path, cache: Cache, say: Callable[[str], 
 
 
 def _publish(path: Path, text: str) -> None:
-    with storage_errors("out", path.parent), written(path) as file:
-        file.write(text.encode())
+    with storage_errors("out", path.parent):
+        path.parent.mkdir(exist_ok=True)
+        with written(path) as file:
+            file.write(text.encode())
 
 
 def read_gradients(out: Path) -> pd.DataFrame:
