@@ -184,6 +184,11 @@ def test_a_config_cannot_be_changed() -> None:
         ),
         ("regimes.l2_sp.alpha", -1.0, "regimes.l2_sp.alpha: got -1.0; accepted: at least 0"),
         (
+            "regimes.fine_tune.alpha",
+            0.1,
+            "regimes.fine_tune: got {'kind': 'fine_tune', 'alpha': 0.1}; accepted: no alpha, which is for kind l2_sp",
+        ),
+        (
             "regimes.first_unit.head",
             "yes",
             "regimes.first_unit.head: got 'yes'; accepted: true or false",

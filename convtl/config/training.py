@@ -1,9 +1,11 @@
 """Regimes, augmentation, optimisation, schedules, pretraining, shifts."""
 
+from dataclasses import fields
 from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from convtl.config import values
 from convtl.config.roles import Neutral, Role
@@ -26,6 +28,22 @@ class RegimeConfig:
     alpha: Annotated[NonNegative, Neutral()] = 0.01
     """l2_sp only: alpha/2 ||w - w0||^2 of trained units below the head is added; 0.1 costs LeNet-5 6 points"""
     beta: Annotated[NonNegative, Neutral()] = 0.01  # l2_sp only: and beta/2 ||w||^2 of the head
+
+    def __post_init__(self) -> None:
+        accepted = ("kind", *_KEYS.get(self.kind, ()))
+        for item in fields(self):
+            if item.name not in accepted and getattr(self, item.name) != item.default:
+                others = " or ".join(kind for kind in _KEYS if item.name in _KEYS[kind])
+                raise PydanticCustomError("key", f"no {item.name}, which is for kind {others}")
+
+
+_KEYS = {
+    "lp_ft": ("probe_share",),
+    "discriminative": ("rate_factor",),
+    "surgical": ("units", "head"),
+    "l2_sp": ("alpha", "beta"),
+}
+"""Kind of a regime -> the keys that are its own."""
 
 
 NormMode = Literal["train", "frozen"]
