@@ -391,7 +391,7 @@ def test_a_damaged_entry_is_imported_again(stored) -> None:
     metadata = cache.path("imported", imported_key(config, model)) / "net" / "metadata.json"
     metadata.write_text(json.dumps(json.loads(metadata.read_text())) + " ")
     assert same(imported(config, model, cache).variables, first.variables)
-    assert "is not used (" in said[0]
+    assert "is not used: " in said[0]
 
 
 def test_identities_follow_content_and_not_place(stored, tmp_path: Path) -> None:
