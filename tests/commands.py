@@ -1,5 +1,6 @@
 """Commands as users type them, run in this process."""
 
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -24,9 +25,9 @@ class Done:
 
     @property
     def line(self) -> str:
-        """What a refused command says: exactly one line, without a traceback."""
+        """What a refused command says: exactly one line beside progress, without a traceback."""
         assert self.code == 2, self
-        lines = self.err.splitlines()
+        lines = [one for one in self.err.splitlines() if not re.match(r"\d+/\d+ trials, ", one)]
         assert len(lines) == 1, self.err
         assert lines[0].startswith("convtl: ")
         assert "Traceback" not in self.err
