@@ -65,21 +65,18 @@ def unfinished(points: Sequence[Trial], store: RowStore, nets: Path | None = Non
 
 @dataclass(frozen=True)
 class Scope:
-    """What a process does of a study: trials to run, by id (None: all), and whether it reports."""
+    """What a process does of a study: trials to run, by id (None: all), whether it trains, measures and reports."""
 
     trials: frozenset[str] | None = None
+    works: bool = True
     reports: bool = True
-
-    @property
-    def works(self) -> bool:
-        return self.trials is None or bool(self.trials)
 
     def of(self, trials: Sequence[Trial]) -> list[Trial]:
         """Those of a study's trials that this process runs."""
         return [trial for trial in trials if self.trials is None or trial.id in self.trials]
 
 
-ALL, REPORT_ONLY = Scope(), Scope(frozenset())
+ALL, REPORT_ONLY = Scope(), Scope(frozenset(), works=False)
 
 
 class Study:
