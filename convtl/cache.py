@@ -16,13 +16,13 @@ def main(words: list[str]) -> int:
     """List, verify or prune the entries of a cache."""
     usage = "list, verify or prune, then [cache=DIR], and with prune [older_than=DAYS]"
     action = words[0] if words else ""
-    typed = keywords(words[1:], {"cache": str(default_root()), "older_than": "never"}, usage)
+    typed = keywords(words[1:], {"cache": "", "older_than": "never"}, usage)
     days = typed["older_than"]
     if action not in ("list", "verify", "prune"):
         raise UserError(f"got '{' '.join(words)}'; accepted: {usage}")
     if days != "never" and (action != "prune" or not days.isdigit()):
         raise UserError(f"older_than: got '{days}'; accepted: a number of days, with prune")
-    cache = Cache(folder("cache", typed["cache"]))
+    cache = Cache(folder("cache", typed["cache"] or str(default_root())))
     before, entries = folder_size(cache.root), cache.entries()
     if action == "prune":
         removed = cache.prune(older_than=None if days == "never" else 86_400.0 * int(days))

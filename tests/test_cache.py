@@ -141,6 +141,22 @@ def test_a_place_that_cannot_be_written_is_one_line_that_names_the_cache(tmp_pat
             write("images", "abc", _two_files)
 
 
+def test_what_cannot_be_read_now_is_left_as_it_is(
+    cache: Cache, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = cache.get_or_build("images", "abc", _two_files)
+
+    def fail(path: Path, **how: str) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "read_text", fail)
+        assert cache.get("images", "abc") is None
+        assert cache.prune() == 0
+    assert said == [f"cache: {entry} is not used: it cannot be read now"]
+    assert cache.get_or_build("images", "abc", _never) == entry
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", ".locks", "a\nb", "ä"])
 def test_names_cannot_leave_their_place(name: str, cache: Cache) -> None:
     for kind, key in ((name, "abc"), ("images", name)):

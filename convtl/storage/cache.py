@@ -21,16 +21,17 @@ from convtl.storage.locks import locked
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_UNREADABLE = "it cannot be read now"  # which may pass, so that nothing is removed for it
 
 
 def default_root() -> Path:
     """Return the cache folder without `cache=`: $CONVTL_CACHE, or `convtl` in the user's cache folder."""
-    if chosen := os.environ.get("CONVTL_CACHE"):
-        return Path(chosen).expanduser().absolute()
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if base.is_absolute():  # the XDG specification: relative ones are to be ignored
-        return base / "convtl"
     try:
+        if chosen := os.environ.get("CONVTL_CACHE"):
+            return Path(chosen).expanduser().absolute()
+        if base.is_absolute():  # the XDG specification: relative ones are to be ignored
+            return base / "convtl"
         return Path.home() / ".cache" / "convtl"
     except RuntimeError:
         raise UserError("cache: there is no home folder; choose a folder with cache=...") from None
@@ -116,8 +117,10 @@ class Cache:
             listed = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
             if listed == _manifest(entry, kind, key):
                 return None
-        except (OSError, ValueError):
-            return "its manifest or its files cannot be read"
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+            return "its manifest or its files are not there, or not as they were written"
+        except OSError:
+            return _UNREADABLE
         return "its files are not those of its manifest"
 
     def prune(self, older_than: float | None = None) -> int:
@@ -129,7 +132,7 @@ class Cache:
         for name in self.entries():
             path = self.path(*name)
             outdated = older_than is not None and time.time() - path.stat().st_mtime > older_than
-            if not outdated and self.fault(*name) is None:
+            if not outdated and self.fault(*name) in (None, _UNREADABLE):
                 continue
             with self.lock(*name, blocking=False) as held, self._writable():
                 if held:  # else another process builds it
@@ -142,7 +145,7 @@ class Cache:
         """Remove an entry; a sound one, by which another process may have replaced it, only if asked to."""
         entry = self.path(kind, key)
         with locked("cache", self.root, "remove"), temporary_folder(entry) as folder:
-            if sound or self.fault(kind, key) is not None:
+            if sound or self.fault(kind, key) not in (None, _UNREADABLE):
                 entry.rename(folder / key)
 
     @contextmanager
