@@ -1,7 +1,7 @@
 """The products that a study is made of: what `blocks` and `axes` set, and what `debug=` cuts."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
@@ -38,7 +38,7 @@ def products(study: Config) -> list[tuple[Config, dict[str, Any]]]:
     whole = dump(study) | {"blocks": None, "axes": {}}
     configs = []
     for block, axes in changes:
-        changed = _merged(_merged(whole, block), axes)
+        changed = _merged(_merged(whole, block), axes, replaces=True)
         settings = apply_limits(parse(changed)) if block or axes else limited
         content = dump(settings) if varied else {}
         configs.append((settings, {key: value_at(content, key) for key in varied}))
@@ -54,15 +54,17 @@ def _leaves(block: Mapping[str, Any], path: str = "") -> Iterator[str]:
             yield f"{path}{key}"
 
 
-def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Content with changes at dotted or nested keys; the arguments stay as they are."""
+def _merged(
+    content: Mapping[str, Any], changes: Mapping[str, Any], replaces: bool = False
+) -> dict[str, Any]:
+    """Content with changes at dotted keys, into whose nodes they are merged or which they replace."""
     result = dict(content)
     for path, value in changes.items():
         key, _, rest = path.partition(".")
         change = {rest: value} if rest else value
-        if isinstance(change, Mapping):
+        if isinstance(change, Mapping) and (rest or not replaces):
             inner = result.get(key)
-            change = _merged(inner if isinstance(inner, Mapping) else {}, change)
+            change = _merged(inner if isinstance(inner, Mapping) else {}, change, replaces)
         result[key] = change
     return result
 
@@ -74,13 +76,12 @@ def value_at(content: Any, path: str) -> Any:
     return content
 
 
-def refuse_hidden(typed: Iterable[str], content: Mapping[str, Any]) -> None:
+def refuse_hidden(keys: Sequence[str], content: Mapping[str, Any]) -> None:
     """Refuse typed dotted keys that a block sets itself, so that they would change nothing."""
     blocks = content.get("blocks")
-    keys = set(typed)
     for name, block in blocks.items() if isinstance(blocks, Mapping) else ():
         for key in _leaves(block) if isinstance(block, Mapping) else ():
-            if key in keys:
+            if any(key == typed or key.startswith(f"{typed}.") for typed in keys):
                 raise UserError(
                     f"{key}: given beside a block that sets it itself; accepted: blocks.{name}.{key}=..."
                 )

@@ -197,6 +197,7 @@ def test_a_slice_is_made_of_the_same_trials(words: list[str], ladder: list[Trial
         ),
         ("n_per_class", "n_per_class: given beside a block"),
         ("optim.ema", "optim.ema: given beside a block that sets it itself"),
+        ("optim", "optim.ema: given beside a block that sets it itself"),
         ("target", None),
         ("blocks.head.depth", None),
         ("optim.clip", None),
@@ -214,6 +215,14 @@ def test_what_blocks_would_hide_is_refused(typed: str, words: str | None) -> Non
     with pytest.raises(UserError, match=f"^{re.escape(words)}"):
         refuse_hidden([typed], {"blocks": blocks})
     refuse_hidden([typed], {"blocks": None})
+
+
+def test_a_node_on_an_axis_replaces_and_one_in_a_block_is_merged() -> None:
+    clip = {"kind": "adam", "clip": 1.0}
+    on_axis = points(None, optim=clip, axes={"optim": [{"kind": "sgd"}, {"kind": "adam"}]})
+    assert {trial.settings.optim.clip for trial in on_axis} == {None}
+    (in_block,) = points({"one": {"optim": {"kind": "sgd"}}}, optim=clip)
+    assert (in_block.settings.optim.kind, in_block.settings.optim.clip) == ("sgd", 1.0)
 
 
 def test_limits_cut_blocks_too() -> None:
