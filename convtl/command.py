@@ -88,12 +88,8 @@ def whole_of(studies: Sequence[dict[str, Any]], trials: Sequence[Trial]) -> dict
       studies: what the points are composed to, each once and without `worker`.
       trials: those of all points.
     """
-    leaves = [dict(_leaves(study)) for study in studies]
     axes, others = {}, dict(studies[0]["axes"])
-    for key in dict.fromkeys(key for leaf in leaves for key in leaf):
-        values = [leaf.get(key) for leaf in leaves]
-        if all(value == values[0] for value in values):
-            continue
+    for key, values in _varied(studies):
         if key in AXES:
             lists = [value if isinstance(value, list) else [value] for value in values]
             axes[key] = list(dict.fromkeys(value for each in lists for value in each))
@@ -109,13 +105,16 @@ def whole_of(studies: Sequence[dict[str, Any]], trials: Sequence[Trial]) -> dict
     return whole if {trial.id for trial in merged} == {trial.id for trial in trials} else None
 
 
-def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys and their values."""
-    for key, value in content.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _varied(
+    contents: Sequence[Mapping[str, Any]], prefix: str = ""
+) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the dotted keys in which contents differ, with the value of each."""
+    for key in dict.fromkeys(key for content in contents for key in content):
+        values: list[Any] = [content.get(key) for content in contents]
+        if all(isinstance(value, Mapping) for value in values):
+            yield from _varied(values, f"{prefix}{key}.")
+        elif any(value != values[0] for value in values):
+            yield f"{prefix}{key}", values
 
 
 @dataclass(frozen=True)
@@ -174,6 +173,10 @@ def _launch(invocation: Invocation, whole: dict[str, Any] | None, out: Path) -> 
                 obey()  # what a stopped launcher raises is no fault of its own
                 raise
     except UserError:
+        raise
+    except Stopped:
+        if invocation.launcher == "slurm":
+            print("convtl: jobs that are in the queue go on; `scancel` ends them", file=sys.stderr)
         raise
     except Exception as error:  # a killed worker, a cluster that refuses: whatever launchers raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]

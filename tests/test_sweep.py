@@ -60,6 +60,7 @@ def records(out: str) -> list[dict]:
             "optim.clip=1.0,2.0 axes={norm_mode:[train,frozen]}",
             {"axes": {"norm_mode": ["train", "frozen"], "optim.clip": [1.0, 2.0]}},
         ),
+        ("augment=null,{flip:true}", {"axes": {"augment": [None, {"flip": True}]}}),
         ("source=own,latin:shuffled", {"source": ["own", "latin:shuffled"]}),
         ("+experiment=finetune_depth replicate=0,[1,2]", {"replicate": [0, 1, 2]}),
         ("seed=0,1", None),
