@@ -116,7 +116,7 @@ def test_a_config_cannot_be_changed() -> None:
         ("chunk", 50, "chunk: unknown key. It is now steps_per_call=..."),
         ("movement", True, "movement: unknown key. It is now measure=movement"),
         ("distances", True, "distances: unknown key. It is now measure=distances"),
-        ("gradients", None, "gradients: unknown key. It is now measure=gradients"),
+        ("gradients", 1, "gradients: unknown key. It is now measure=gradients, and replicates=..."),
         ("kept", 2, "kept: unknown key. It is now n_transferred=..."),
         ("validation.per_class", 3, "validation: unknown key. It is now validation_per_class=..."),
         ("protocol", "bit_hyperrule", "protocol: unknown key. It is now recipe=..."),
@@ -183,6 +183,27 @@ def test_a_config_cannot_be_changed() -> None:
             "head, alpha, beta. Did you mean rate_factor?",
         ),
         ("regimes.l2_sp.alpha", -1.0, "regimes.l2_sp.alpha: got -1.0; accepted: at least 0"),
+        (
+            "augment",
+            {"crop": [0.9, 0.5]},
+            "augment: got {'crop': [0.9, 0.5]}; accepted: crop as [smallest, largest] share of the area",
+        ),
+        (
+            "pretrain",
+            {"norm_mode": "frozen"},
+            "pretrain: got {'norm_mode': 'frozen'}; accepted: norm_mode train: a fresh net has no statistics",
+        ),
+        (
+            "claims",
+            [{"statement": "s", "source": "latin", "n_low": 5, "n_high": 5}],
+            "claims[0]: got {'statement': 's', 'source': 'latin', 'n_low': 5, 'n_high': 5}; "
+            "accepted: n_low less than n_high",
+        ),
+        (
+            "limits.suffix",
+            "a/b",
+            "limits.suffix: got 'a/b'; accepted: string should match pattern '^[\\w.-]*$'",
+        ),
         (
             "regimes.fine_tune.alpha",
             0.1,

@@ -16,7 +16,7 @@ RENAMED = {
     "chunk": "steps_per_call=...",
     "movement": "measure=movement",
     "distances": "measure=distances",
-    "gradients": "measure=gradients",
+    "gradients": "measure=gradients, and replicates=...",
     "kept": "n_transferred=...",
     "validation": "validation_per_class=...",
     "protocol": "recipe=...",

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from convtl.config import training, values
 from convtl.config.domains import DomainConfig
@@ -62,7 +63,9 @@ class DistributedConfig:
 class LimitsConfig:
     """What `debug=` cuts, after everything else is composed; null cuts nothing."""
 
-    suffix: str = ""  # appended to the study's name, so that cut results never mix with real ones
+    suffix: Annotated[str, Field(pattern=r"^[\w.-]*$")] = (
+        ""  # appended to the study's name, so that cut results never mix with real ones
+    )
     replicates: Count | None = None
     values_per_axis: Count | None = None
     updates: Count | None = None
@@ -80,6 +83,10 @@ class ClaimConfig:
     n_high: Count
     direction: Literal["positive", "negative"] = "positive"
     smallest_effect: values.Positive = 0.2  # logits
+
+    def __post_init__(self) -> None:
+        if self.n_low >= self.n_high:
+            raise PydanticCustomError("order", "n_low less than n_high")
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

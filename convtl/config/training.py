@@ -64,6 +64,10 @@ class AugmentConfig:
     mixup: NonNegative = 0.0
     """alpha of MixUp (Zhang et al. 2018): images and labels blended in pairs; 0 blends none"""
 
+    def __post_init__(self) -> None:
+        if self.crop and self.crop[0] > self.crop[1]:
+            raise PydanticCustomError("crop", "crop as [smallest, largest] share of the area")
+
 
 @dataclass(frozen=True, config=STRICT)
 class OptimConfig:
@@ -109,6 +113,10 @@ class PretrainConfig(UpdateConfig):
     images_per_class: Count = 300
     updates: Count = 900
     lr: values.Positive = 3e-3
+
+    def __post_init__(self) -> None:
+        if self.norm_mode == "frozen":
+            raise PydanticCustomError("norm_mode", "norm_mode train: a fresh net has no statistics")
 
 
 @dataclass(frozen=True, config=STRICT)

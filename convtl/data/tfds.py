@@ -142,7 +142,9 @@ def identity(config: TfdsConfig) -> dict[str, Any]:
     sizes = {name: [part.num_examples, part.num_bytes] for name, part in parts}
     # held-out caps have left the rest to training since they have this mark; other draws are as before
     caps = config.per_class
-    rest = {"rest": "train"} if caps.validation or caps.test else {}
+    rest: dict[str, Any] = {"rest": "train"} if caps.validation or caps.test else {}
+    if config.size is None:  # turned, on white and without a fourth channel, as resized ones are
+        rest["kept"] = 2
     return {**written, **rest, "data_set": info.full_name, "splits": sizes, "version": VERSION}
 
 

@@ -206,7 +206,9 @@ class _Program:
             index = batch_indices(seed, stream, len(images), size, first, stop)
             return images[index], labels[index]
 
-        run = Run(jax.tree.map(np.asarray, variables), request.recipe.lr, batches)
+        stream = [seed, "source-updates", number]
+        drawn = int(digest(stream, 8), 16) if request.recipe.augment else 0
+        run = Run(jax.tree.map(np.asarray, variables), request.recipe.lr, batches, drawn)
         stored = self._checkpoints and self._checkpoints.read(request.key)
         state = RunState(**stored[0]) if stored else None
         return replace(run, state=state) if state and self._trainer.resumes(state) else run
