@@ -117,8 +117,10 @@ def stopping_jobs() -> Iterator[Path]:
 
 
 def _kill_children() -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    for child in children:
+    killed = []
+    for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            child.kill()
-    return children
+            if "resource_tracker" not in str(child.cmdline()):  # Python's own, which ends by itself
+                child.kill()
+                killed.append(child)
+    return killed

@@ -4,6 +4,7 @@ import pytest
 from small_nets import CLASSES, LENET, Head, Normalised, drawn, same_bits
 
 from convtl.config.models import ModelConfig
+from convtl.data.inputs import LazyRows
 from convtl.models import lowering
 from convtl.models.efficientnet import EfficientNetLiteConfig
 from convtl.models.network import Network, Variables
@@ -93,19 +94,17 @@ def test_fewer_big_images_go_through_at_once(shape: tuple[int, ...], count: int)
     assert rows_at_once(shape) == count
 
 
-class Lazy:
-    """Images that are made when they are asked for, a slice at a time."""
+class Lazy(LazyRows):
+    """Images that note how many are asked for at a time."""
 
     def __init__(self, images: np.ndarray) -> None:
-        self._images, self.shape = images, images.shape
+        super().__init__(images.__getitem__, np.arange(len(images)), images.shape[1:])
         self.asked: list[int] = []
 
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, place: slice) -> np.ndarray:
-        self.asked.append(len(self._images[place]))
-        return self._images[place].copy()
+    def __getitem__(self, chosen: slice) -> np.ndarray:
+        rows = super().__getitem__(chosen)
+        self.asked.append(len(rows))
+        return rows
 
 
 BIG = Network((("a", Normalised(6)), ("head", Head(CLASSES))), (70, 70, 1))
