@@ -15,12 +15,10 @@ class ModelConfig:
     """Base of all models. A subclass has the keys of its nodes in `models`, `kind` with a literal as default."""
 
     kind: str = ""
-    smallest_side: ClassVar[int] = 1
-    """fewest rows and columns of images that the model takes"""
+    smallest_side: ClassVar[int] = 1  # fewest rows and columns of images that the model takes
     usual_images: ClassVar[tuple[int, int, int]] = (224, 224, 3)
     """height, width and channels of the images that the model was made for"""
-    usual_classes: ClassVar[int] = 1000
-    """classes that the model was made for"""
+    usual_classes: ClassVar[int] = 1000  # classes that the model was made for
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Any:
         """Build the `convtl.models.network.Network` for images of a shape (height, width, channels)."""

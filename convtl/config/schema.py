@@ -30,15 +30,14 @@ class DataConfig:
 class TrackingConfig:
     mode: Literal["disabled", "offline", "online"] = "disabled"
     project: Text = "convtl"
-    requeue: Flag = False
-    """whether a run of a W&B agent that a signal stops is queued again: also one that W&B itself stops early"""
+    requeue: Flag = False  # queue again what a signal stops under an agent, also if W&B sent it
 
 
 @dataclass(frozen=True, config=STRICT)
 class DevicesConfig:
     """On what runs are trained; changes numbers in their last bits at most, and no trial's identity."""
 
-    count: Count | None = None  # null: all that there are, on a CPU one for each core
+    count: Count | None = None  # null: all there are, on a CPU one for each core
     split: Literal["trials", "batch"] = "trials"
     """trials: each device trains its share of the runs; batch: all train each run together, for nets too big for one"""
 
@@ -103,8 +102,9 @@ class Config(training.UpdateConfig):
     n_per_class: Annotated[Several[Count | Literal["all"]], Role.AXIS]
     """labelled training images a class; all: as many as the largest class of a folder of pictures has"""
     updates: Annotated[Several[Count], Role.AXIS]
-    similarity: Annotated[Several[values.Fraction] | None, Role.AXIS] = None
-    """share of near classes, for sources of kind mixture only"""
+    similarity: Annotated[Several[values.Fraction] | None, Role.AXIS] = (
+        None  # of mixtures: near share
+    )
     replicate: Annotated[Several[Natural] | None, Role.AXIS] = None  # null: 0 to `replicates` - 1
     replicates: Annotated[Count, Role.BLOCK] = 6
     axes: Annotated[dict[str, ListOf[Any]], Role.RUNTIME]

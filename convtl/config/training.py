@@ -1,7 +1,7 @@
 """Regimes, augmentation, optimisation, schedules, pretraining, shifts."""
 
 from dataclasses import fields
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, Strict
 from pydantic.dataclasses import dataclass
@@ -17,33 +17,24 @@ class RegimeConfig:
     """How the trained part is trained: what each kind does is told by `transfer.plan.make_plan`."""
 
     kind: Literal["fine_tune", "lp_ft", "gradual", "discriminative", "surgical", "l2_sp"]
-    probe_share: Annotated[OpenShare, Neutral()] = 0.5
-    """lp_ft only: share of the updates given to the head alone"""
-    rate_factor: Annotated[float, Strict(), Field(ge=1, allow_inf_nan=False), Neutral()] = 2.6
-    """discriminative only: a unit's rate is that of the unit above divided by this"""
-    units: Annotated[values.ListOf[values.Text], Neutral()] = ()
-    """surgical only: names of units with weights; `first` is the lowest of any network"""
-    head: Annotated[Flag, Neutral()] = True
-    """surgical only: whether the head is trained too; else it must be the source's (`head_init: source`)"""
-    alpha: Annotated[NonNegative, Neutral()] = 0.01
-    """l2_sp only: alpha/2 ||w - w0||^2 of trained units below the head is added; 0.1 costs LeNet-5 6 points"""
-    beta: Annotated[NonNegative, Neutral()] = 0.01  # l2_sp only: and beta/2 ||w||^2 of the head
+    # Keys of one kind only, which is named beside their type:
+    probe_share: Annotated[OpenShare, "lp_ft", Neutral()] = 0.5
+    """share of the updates given to the head alone"""
+    rate_factor: Annotated[values.Factor, "discriminative", Neutral()] = 2.6
+    """a unit's rate is that of the unit above divided by this"""
+    units: Annotated[values.ListOf[values.Text], "surgical", Neutral()] = ()
+    """names of units with weights; `first` is the lowest of any network"""
+    head: Annotated[Flag, "surgical", Neutral()] = True
+    """whether the head is trained too; else it must be the source's (`head_init: source`)"""
+    alpha: Annotated[NonNegative, "l2_sp", Neutral()] = 0.01
+    """alpha/2 ||w - w0||^2 of trained units below the head is added; 0.1 costs LeNet-5 6 points"""
+    beta: Annotated[NonNegative, "l2_sp", Neutral()] = 0.01  # and beta/2 ||w||^2 of the head
 
     def __post_init__(self) -> None:
-        accepted = ("kind", *_KEYS.get(self.kind, ()))
-        for item in fields(self):
-            if item.name not in accepted and getattr(self, item.name) != item.default:
-                others = " or ".join(kind for kind in _KEYS if item.name in _KEYS[kind])
-                raise PydanticCustomError("key", f"no {item.name}, which is for kind {others}")
-
-
-_KEYS = {
-    "lp_ft": ("probe_share",),
-    "discriminative": ("rate_factor",),
-    "surgical": ("units", "head"),
-    "l2_sp": ("alpha", "beta"),
-}
-"""Kind of a regime -> the keys that are its own."""
+        for item in fields(self)[1:]:
+            kind = next(mark for mark in get_args(item.type) if isinstance(mark, str))
+            if self.kind != kind and getattr(self, item.name) != item.default:
+                raise PydanticCustomError("key", f"no {item.name}, which is for kind {kind}")
 
 
 NormMode = Literal["train", "frozen"]
@@ -73,12 +64,10 @@ class AugmentConfig:
 class OptimConfig:
     kind: Literal["adam", "adamw", "sgd"] = "adam"
     momentum: Fraction = 0.9  # sgd only
-    weight_decay: NonNegative = 0.0
-    """adamw only: decoupled, on the weights of trained units (not on biases)"""
-    clip: values.Positive | None = None
-    """largest global norm of the trained units' gradients; null does not clip"""
+    weight_decay: NonNegative = 0.0  # adamw only: decoupled, on trained weights, not on biases
+    clip: values.Positive | None = None  # largest global norm of the trained units' gradients
     accumulate: Annotated[Count, Neutral()] = 1
-    """equal parts of a batch whose gradients are computed one after the other and averaged: less memory"""
+    """equal parts of a batch whose gradients are computed in turn and averaged: less memory"""
     ema: Annotated[OpenShare | None, Neutral()] = None
     """decay of a moving average over updates of what is trained; the average is then what is evaluated and saved"""
 
@@ -87,8 +76,7 @@ class OptimConfig:
 class ScheduleConfig:
     kind: Literal["warmup_cosine", "constant", "staircase"] = "warmup_cosine"
     """staircase: divided by 10 after 30, 60 and 90 % of a phase's updates (Kolesnikov et al. 2020)"""
-    warmup: Fraction = 0.1
-    """share of a phase's updates in which the rate rises from 0; not with constant"""
+    warmup: Fraction = 0.1  # share of a phase's updates in which the rate rises; not with constant
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -123,8 +111,7 @@ class PretrainConfig(UpdateConfig):
 class ShiftConfig:
     """What is done to every image of the target, in this order, before standardisation; never to a source."""
 
-    rotation: Annotated[float, Strict(), Field(ge=-180, le=180)] = 0.0
-    """degrees, the same for every image"""
+    rotation: Annotated[float, Strict(), Field(ge=-180, le=180)] = 0.0  # degrees, for every image
     blur: NonNegative = 0.0  # standard deviation of a Gaussian, in pixels
     inversion: Flag = False  # light and dark exchanged
     noise: NonNegative = 0.0  # standard deviation of added Gaussian noise, in grey levels of 0 to 1
