@@ -62,9 +62,8 @@ class DistributedConfig:
 class LimitsConfig:
     """What `debug=` cuts, after everything else is composed; null cuts nothing."""
 
-    suffix: Annotated[str, Field(pattern=r"^[\w.-]*$")] = (
-        ""  # appended to the study's name, so that cut results never mix with real ones
-    )
+    suffix: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""
+    """appended to the study's name, so that cut results never mix with real ones"""
     replicates: Count | None = None
     values_per_axis: Count | None = None
     updates: Count | None = None
@@ -102,9 +101,8 @@ class Config(training.UpdateConfig):
     n_per_class: Annotated[Several[Count | Literal["all"]], Role.AXIS]
     """labelled training images a class; all: as many as the largest class of a folder of pictures has"""
     updates: Annotated[Several[Count], Role.AXIS]
-    similarity: Annotated[Several[values.Fraction] | None, Role.AXIS] = (
-        None  # of mixtures: near share
-    )
+    similarity: Annotated[Several[values.Fraction] | None, Role.AXIS] = None
+    """share of near classes, for sources of kind mixture only"""
     replicate: Annotated[Several[Natural] | None, Role.AXIS] = None  # null: 0 to `replicates` - 1
     replicates: Annotated[Count, Role.BLOCK] = 6
     axes: Annotated[dict[str, ListOf[Any]], Role.RUNTIME]

@@ -22,11 +22,11 @@ from convtl.study.active import ActiveTrial
 from convtl.study.grid import Trial
 from convtl.study.learning_rates import Score, best_rate, next_rates
 from convtl.study.materials import Materials, Start
-from convtl.study.materials.target_data import Images, TargetData
+from convtl.study.materials.target_data import TargetData
 from convtl.tracking import CurvePoint, Watcher
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.cost import flops_per_update
-from convtl.training.features import Forward
+from convtl.training.features import Forward, Images
 from convtl.training.loop import Trainer
 from convtl.training.runs import Recipe, Run, RunResult, TrainState
 

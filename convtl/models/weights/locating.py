@@ -75,14 +75,11 @@ def _from_hub(config: HubWeights, key: str) -> Path:
         return Path(cached)
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
-        with suppress(
-            HTTPError
-        ):  # an answer. Without one, the hub's client tries for half a minute
+        # Any answer will do. Without one, the hub's client tries for half a minute.
+        with suppress(HTTPError):
             urlopen(Request(endpoint, method="HEAD"), timeout=_PATIENCE).close()
         return Path(str(huggingface_hub.hf_hub_download(**file, etag_timeout=_PATIENCE)))
-    except (
-        Exception
-    ) as error:  # the client's own, the HTTP library's, the file system's: by version
+    except Exception as error:  # the client's, the HTTP library's, the file system's: by version
         reason = shorten(str(error), 160, placeholder="...") or type(error).__name__
         raise UserError(
             f"{key}: {described(config)} is not on this machine and cannot be fetched from {endpoint} ({reason})"

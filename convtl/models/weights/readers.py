@@ -40,9 +40,7 @@ def read(path: Path, key: str = "weights") -> Arrays:
             start = file.read(9)
     except OSError as error:
         raise _unreadable(path, key, error) from None
-    if (
-        start[8:] == b"{"
-    ):  # https://huggingface.co/docs/safetensors: 8 bytes of header length, then JSON
+    if start[8:] == b"{":  # safetensors: 8 bytes of header length, then JSON
         arrays = _safetensors(path, key)
     elif start.startswith(_TORCH_STARTS):
         arrays = _torch(path, key)

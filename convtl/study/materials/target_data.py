@@ -18,8 +18,7 @@ from convtl.data.subsets import TargetDraw, draw_target, relabel, subset_digest
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
 from convtl.study.names import normalisation_of
-
-Images = Float[np.ndarray, "n ..."] | LazyRows
+from convtl.training.features import Images
 
 
 @dataclass(eq=False)
