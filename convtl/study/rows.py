@@ -111,8 +111,8 @@ def line_of(row: Mapping[str, Any]) -> bytes:
 
 def parse_line(line: bytes) -> Row:
     """Decode a line; a ValueError says that checksum, names, types, ranges or the rate are wrong."""
-    text, end = line[:-_END_LENGTH], line[-_END_LENGTH:]
-    if end != _END % _checksum(text):
+    text = line[:-_END_LENGTH]
+    if not has_checksum(line):
         with suppress(ValueError):
             first = json.loads(line)  # the first version had neither a version nor a checksum
             if isinstance(first, dict) and {"trial", "version"} & first.keys() == {"trial"}:
@@ -129,6 +129,11 @@ def parse_line(line: bytes) -> Row:
         if tried and row["lr"] not in tried:
             raise ValueError(f"lr: got {row['lr']}; tried: {tried}")
     return row
+
+
+def has_checksum(line: bytes) -> bool:
+    """Whether a line ends with the checksum of all before it."""
+    return line[-_END_LENGTH:] == _END % _checksum(line[:-_END_LENGTH])
 
 
 def _checksum(text: bytes) -> bytes:

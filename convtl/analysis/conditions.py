@@ -1,0 +1,344 @@
+"""Conditions: the one look-up from rows to numbers, for claims, tables, figures and sentences alike.
+
+A condition is what a trial is but for its replicate. Its numbers come as one number a replicate; differences are
+taken within replicates, as all conditions of a study share these.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from convtl.analysis.frame import axes_of, axis_text
+from convtl.analysis.gradients import MEASURES
+from convtl.study.measurements.similarity import DISTANCES, ESTIMATORS
+
+SCRATCH = "scratch"
+"""The source that is no source: a fresh net of which everything is trained."""
+COORDINATES = (
+    *("source", "target", "n_per_class", "model", "regime", "updates", "depth", "similarity"),
+    "config",
+)
+"""Of every condition; additional axes are coordinates, too."""
+_NOT_OF_SCRATCH = ("depth", "regime", "similarity")
+_FEWEST_CLASSES = 3
+_FEWEST_WRONG = 30
+_FLAT = 0.05
+"""Logits that four times the updates gain at most where a schedule is long enough."""
+
+
+class MissingCondition(Exception):
+    """No condition, or more than one, has the coordinates that were asked for; the text is one line."""
+
+
+class Conditions:
+    """The usable rows of a study, looked up by condition.
+
+    Attributes:
+      frame: all rows (`convtl.analysis.frame`).
+      gradients: the table of the probes (`convtl.training.probes`), if there is one.
+      targets: the main targets if they are named, else all.
+    """
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        gradients: pd.DataFrame | None = None,
+        main_targets: Sequence[str] = (),
+        order: Sequence[str] = (),
+    ) -> None:
+        """Look up rows.
+
+        Args:
+          order: sources in the order in which they are to be shown, before any other.
+        """
+        self.frame, self.gradients = frame, gradients
+        self.targets = tuple(main_targets) or tuple(map(str, frame["target"].unique()))
+        self._order = tuple(order)
+        self._known: dict[tuple[Any, ...], int] = {}
+
+    # --- what there is --------------------------------------------------------------------
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """Sources in order of first appearance, controls (`latin:shuffled`) and scratch among them."""
+        present = list(map(str, self.frame["source"].unique()))
+        return tuple(dict.fromkeys(name for name in (*self._order, *present) if name in present))
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Labels a class, ascending."""
+        return tuple(sorted(map(int, self.frame["n_per_class"].unique())))
+
+    @cached_property
+    def depths(self) -> tuple[int, ...]:
+        """Depths of nets that are not trained from scratch, ascending."""
+        return tuple(sorted(self.units))
+
+    @cached_property
+    def schedules(self) -> tuple[int, ...]:
+        """Numbers of updates, ascending."""
+        return tuple(sorted(map(int, self.frame["updates"].unique())))
+
+    @cached_property
+    def units(self) -> dict[int, str]:
+        """Depth -> name of the lowest trained unit; of the first model where there are several."""
+        rows = self.frame[self.frame["source"] != SCRATCH]
+        pairs = (rows if len(rows) else self.frame)[["depth", "depth_unit"]].drop_duplicates(
+            "depth"
+        )
+        return dict(sorted(pairs.itertuples(index=False, name=None)))
+
+    @cached_property
+    def similarity(self) -> pd.DataFrame:
+        """Measured similarity: a line for each model, source, target and replicate with any measure."""
+        places = ["model", "source", "similarity", "target", "replicate"]
+        measures = [name for name in (*DISTANCES, *ESTIMATORS) if name in self.frame]
+        return (
+            self.frame[[*places, *measures]]
+            .dropna(subset=measures, how="all")
+            .drop_duplicates(places)
+        )
+
+    # --- one condition --------------------------------------------------------------------
+
+    def values(self, column: str = "logit_accuracy", **where: Any) -> pd.Series:
+        """One number a replicate (the index) of exactly one condition.
+
+        A coordinate that is left out has to have one value among the matching conditions. Else it is the regime
+        `fine_tune` and the shortest schedule. Of scratch neither depth nor regime matters.
+
+        Args:
+          column: of the frame; numbers or flags.
+          where: `COORDINATES`, additional axes and `n_classes`; the depth may be `all`.
+
+        Raises:
+          MissingCondition: nothing matches, or several conditions do.
+        """
+        return self._of(self._find(where), column)
+
+    def has(self, **where: Any) -> bool:
+        """Whether exactly one condition matches."""
+        try:
+            self._find(where)
+        except MissingCondition:
+            return False
+        return True
+
+    def summary(self, **where: Any) -> dict[str, Any]:
+        """The line of `table` of one condition."""
+        return dict(self.table().iloc[self._find(where)])
+
+    def flaw(self, **where: Any) -> str | None:
+        """`floor` (accuracy under twice chance, of three classes and more), `ceiling` (under 30 wrong) or None."""
+        return self.summary(**where)["flaw"] or None
+
+    def at_edge(self, **where: Any) -> float:
+        """Share of replicates whose learning rate is at the edge of those that were tried."""
+        return float(self.summary(**where)["at_edge"])
+
+    # --- numbers of several conditions ----------------------------------------------------
+
+    def depth_benefit(self, **where: Any) -> pd.Series:
+        """D: logit accuracy of the whole net trained, minus that of its head."""
+        whole, head = (self.values(**{**where, "depth": depth}) for depth in ("all", 1))
+        return (whole - head).dropna()
+
+    def transfer_gain(self, scratch_updates: int | None = None, **where: Any) -> pd.Series:
+        """G: logit accuracy of a fine-tuned net (the whole unless depth says else) minus that of scratch.
+
+        Args:
+          scratch_updates: of scratch; None takes those of the source.
+        """
+        tuned = self._find({"depth": "all", **where})
+        place = {name: column[tuned] for name, column in self._coordinates.items()}
+        scratch = {**where, "source": SCRATCH, "updates": scratch_updates or place["updates"]}
+        return (self._of(tuned) - self._of(self._find(scratch, place))).dropna()
+
+    def schedule_gain(self, low: int, high: int, **where: Any) -> pd.Series:
+        """L: logit accuracy after `high` updates minus that after `low`."""
+        return (self.values(**where, updates=high) - self.values(**where, updates=low)).dropna()
+
+    def chosen_depth(self, depths: Sequence[int | str], **where: Any) -> pd.Series:
+        """Logit accuracy at the depth with a replicate's best validation accuracy; of equal ones the first."""
+        places = [self._find({**where, "depth": depth}) for depth in depths]
+        seen = pd.concat([self._of(place, "val_accuracy") for place in places], axis=1).dropna()
+        scores = pd.concat([self._of(place) for place in places], axis=1).loc[seen.index]
+        best = seen.to_numpy().argmax(axis=1)
+        return pd.Series(scores.to_numpy()[np.arange(len(best)), best], seen.index).dropna()
+
+    def scratch_flat(self, **where: Any) -> tuple[int, bool]:
+        """Schedule of scratch from which another four times as many updates gain under 0.05 logit; and True.
+
+        The longest schedule and False where no schedule is known to be flat.
+        """
+        where = {key: value for key, value in where.items() if key not in ("source", "updates")}
+        runs = [u for u in self.schedules if self.has(source=SCRATCH, updates=u, **where)]
+        for low in runs:
+            high = next((u for u in runs if u >= 4 * low), None)
+            if high and self.schedule_gain(low, high, source=SCRATCH, **where).mean() < _FLAT:
+                return low, True
+        if not runs:
+            self.values(source=SCRATCH, **where)  # says what is missing
+        return runs[-1], False
+
+    def gradient(self, name: str, **where: Any) -> pd.Series:
+        """One number a replicate from the table of the probes: a measure of `gradients.MEASURES`."""
+        if self.gradients is None or not len(self.gradients):
+            raise MissingCondition("no table of gradients (measure=gradients makes one)")
+        values = MEASURES[name](self.gradients, **where)
+        if not len(values):
+            place = ", ".join(f"{key} {value}" for key, value in where.items())
+            raise MissingCondition(f"no gradients for {name} with {place}")
+        return values
+
+    # --- all conditions -------------------------------------------------------------------
+
+    def table(self) -> pd.DataFrame:
+        """One line a condition with usable rows: coordinates, replicates `m`, means over replicates."""
+        return self._table
+
+    @cached_property
+    def _rows(self) -> pd.DataFrame:
+        return self.frame[self.frame["usable"]]
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        return [*COORDINATES, *axes_of(self.frame)]
+
+    @cached_property
+    def _codes(self) -> np.ndarray:
+        """Number of each usable row's condition, in order of appearance."""
+        grouped = self._rows.groupby(self._keys, sort=False, dropna=False)
+        return grouped.ngroup().to_numpy()
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        rows, codes = self._rows, self._codes
+        _, first = np.unique(codes, return_index=True)
+        table = rows[[*self._keys, "depth_unit"]].iloc[first].reset_index(drop=True)
+        columns = {
+            "n_units": rows["n_units"],
+            "n_classes": rows["n_classes"],
+            "accuracy": rows["test_accuracy"],
+            "logit": rows["logit_accuracy"],
+            "n_val": rows["n_val"],
+            "source_accuracy": rows["source_accuracy"],
+            "at_edge": rows["lr_at_edge"].astype("float64"),
+            "wrong": (1 - rows["test_accuracy"]) * rows["n_test"],
+            "flops": rows["flops_per_update"] * rows["updates"],
+            "seconds": rows["seconds"],
+        }
+        grouped = pd.DataFrame(columns).groupby(codes)
+        table["m"] = grouped.size()
+        table = table.join(grouped.mean()).assign(sd=grouped["logit"].std())
+        table["n_classes"] = table["n_classes"].round()
+        low = (table["n_classes"] >= _FEWEST_CLASSES) & (table["accuracy"] * table["n_classes"] < 2)
+        high = table["wrong"] < _FEWEST_WRONG
+        table["flaw"] = np.where(low, "floor", np.where(high, "ceiling", ""))
+        return table.drop(columns="wrong")
+
+    @cached_property
+    def _coordinates(self) -> dict[str, list[Any]]:
+        """Coordinate -> its value in each condition; similarity is None where there is none."""
+        table = self._table
+        columns = {name: table[name].tolist() for name in (*self._keys, "n_classes")}
+        columns["similarity"] = [None if s != s else s for s in columns["similarity"]]
+        columns["whole"] = (table["depth"] == table["n_units"]).tolist()
+        return columns
+
+    @cached_property
+    def _places(self) -> dict[tuple[Any, ...], list[int]]:
+        """Source, target and number of labels -> conditions."""
+        places: dict[tuple[Any, ...], list[int]] = {}
+        columns = (self._coordinates[name] for name in COORDINATES[:3])
+        for code, place in enumerate(zip(*columns, strict=True)):
+            places.setdefault(place, []).append(code)
+        return places
+
+    @cached_property
+    def _positions(self) -> list[np.ndarray]:
+        """Condition -> its rows among the usable ones, by replicate."""
+        order = np.lexsort([self._rows["replicate"].to_numpy(), self._codes])
+        return np.split(order, np.flatnonzero(np.diff(self._codes[order])) + 1)
+
+    @cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        return {"replicate": self._rows["replicate"].to_numpy()}
+
+    def _of(self, code: int, column: str = "logit_accuracy") -> pd.Series:
+        if column not in self._columns:
+            if column not in self._rows:
+                raise MissingCondition(f"no column {column}")
+            self._columns[column] = self._rows[column].to_numpy("float64", na_value=np.nan)
+        rows = self._positions[code]
+        index = pd.Index(self._columns["replicate"][rows], name="replicate")
+        values = pd.Series(self._columns[column][rows], index, name=column).dropna()
+        return values[~values.index.duplicated()]
+
+    def _find(self, where: Mapping[str, Any], near: Mapping[str, Any] | None = None) -> int:
+        """The condition with these coordinates; `near` are values to be preferred for others."""
+        key = (*sorted(where.items(), key=str), *(near or {}).values())
+        if key not in self._known:
+            self._known[key] = self._search(dict(where), near or {})
+        return self._known[key]
+
+    def _search(self, where: dict[str, Any], near: Mapping[str, Any]) -> int:
+        if where.get("source") == SCRATCH:
+            where = {key: value for key, value in where.items() if key not in _NOT_OF_SCRATCH}
+        place = tuple(where.get(name) for name in COORDINATES[:3])
+        left = self._places.get(place, list(range(len(self._table))))
+        for key in sorted(where, key=[*self._keys, *where].index):
+            left = self._narrowed(left, where, key)
+        preferred = {"regime": "fine_tune", **near}
+        for key, column in self._coordinates.items():
+            present = {column[code] for code in left}
+            if key not in where and len(present) > 1:
+                value = preferred.get(key, min(present) if key == "updates" else None)
+                left = [code for code in left if column[code] == value] or left
+        if len(left) > 1 and not self._same_trials(left):
+            differing = {
+                key: list(dict.fromkeys(column[code] for code in left))
+                for key, column in self._coordinates.items()
+            }
+            text = "; ".join(
+                _named(k, *v) for k, v in differing.items() if len(v) > 1 and k != "whole"
+            )
+            raise MissingCondition(f"{_listed(where)}: several conditions: {text}")
+        return left[0]
+
+    def _narrowed(self, left: list[int], where: Mapping[str, Any], key: str) -> list[int]:
+        value, name = where[key], key
+        if key == "depth" and value == "all":
+            name, value = "whole", True
+        elif key not in COORDINATES and key != "n_classes":
+            value = axis_text(value)
+        if name not in self._coordinates:
+            raise MissingCondition(f"{_listed(where)}: no trials differ in {key}")
+        column = self._coordinates[name]
+        narrowed = [code for code in left if column[code] == value]
+        if not narrowed:
+            values = sorted({self._coordinates[key][code] for code in left}, key=_rank)
+            raise MissingCondition(
+                f"{_listed(where)}: no trials; with the rest {_named(key, *values)}"
+            )
+        return narrowed
+
+    def _same_trials(self, codes: Sequence[int]) -> bool:
+        """Whether conditions are places of the very same trials."""
+        trials = self._rows["trial"].to_numpy()
+        return len({tuple(trials[self._positions[code]]) for code in codes}) == 1
+
+
+def _rank(value: Any) -> tuple[str, Any]:
+    return ("", value) if isinstance(value, int | float) else (str(type(value)), str(value))
+
+
+def _named(key: str, *values: Any) -> str:
+    return f"{key} {', '.join('none' if value in (None, '') else str(value) for value in values)}"
+
+
+def _listed(where: Mapping[str, Any]) -> str:
+    return ", ".join(_named(key, value) for key, value in where.items()) or "everything"

@@ -1,0 +1,357 @@
+"""The rows of a study as one data frame: from the files of rows, or from a published results.csv.
+
+Columns are those of results.csv, additional axes by their dotted keys among them, and what follows from these
+(`_DERIVED`). Texts that are not there are empty, numbers NaN, so that both ways give the same frame.
+"""
+
+import csv
+import gzip
+import io
+import json
+import re
+import types
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+from numpy.typing import ArrayLike
+
+from convtl.config.schema import RESULTS_VERSION
+from convtl.errors import UserError
+from convtl.storage.files import written
+from convtl.study.measurements.similarity import place_of, read_similarity
+from convtl.study.rows import COLUMNS, FINAL, Columns, has_checksum
+from convtl.study.store import accessible, intact, other_version
+
+PARTS = ("near", "far")
+"""The two kinds of classes of a mixture, in the order of `source_accuracy_by_part`."""
+SORTED_BY = (
+    *("study", "model", "regime", "target", "source"),
+    *("depth", "n_per_class", "updates", "replicate"),
+)
+_DERIVED = ("n_units", "n_classes", "logit_accuracy", "usable")
+_CONTENTS = ("model", "regime", "source", "target")
+_AT_ONCE = 32 * 2**20
+"""Bytes of rows that are parsed together."""
+_LINES = 20_000
+"""Lines of results.csv whose cells are made together."""
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_GUARDED = re.compile(r"'+[=+\-@\t\r]")
+_FLAGS = {True: True, "True": True, False: False, "False": False}
+_DECODER = json.JSONDecoder()
+
+
+def _kind(hint: Any) -> type:
+    """int, float or bool of a column; str of texts and of what is nested, which is kept as JSON."""
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(one for one in get_args(hint) if one is not type(None))
+    return hint if hint in (bool, int, float) else str
+
+
+KINDS: dict[str, type] = {name: _kind(hint) for name, hint in get_type_hints(Columns).items()}
+"""Column of results.csv -> type of its values."""
+_ARROW = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+_PARSED = {name: _ARROW[kind] for name, kind in KINDS.items() if name != "moved"} | {
+    "source_accuracy_by_part": pa.list_(pa.float64()),
+    "contents": pa.struct([(name, pa.string()) for name in _CONTENTS]),
+    "version": pa.int64(),
+}
+_OPTIONS: dict[str, Any] = {
+    "read_options": pyarrow.json.ReadOptions(block_size=8 * 2**20),
+    "parse_options": pyarrow.json.ParseOptions(
+        explicit_schema=pa.schema(list(_PARSED.items())), unexpected_field_behavior="ignore"
+    ),
+}
+
+
+def logit_accuracy(accuracy: ArrayLike, n_test: ArrayLike) -> np.ndarray:
+    """logit((correct + 1/2) / (N + 1)): finite for 0 and for N correct of N test pictures."""
+    total = np.asarray(n_test, float)
+    correct = np.asarray(accuracy, float) * total
+    return np.asarray(np.log(correct + 0.5) - np.log(total - correct + 0.5))
+
+
+def read_rows(out: Path) -> pd.DataFrame:
+    """Read the rows of a folder: of each trial the first final one, or the first with `moved`; else the last.
+
+    Damaged lines are left out, and reported once for each file.
+
+    Raises:
+      UserError: the rows cannot be read, or another version of convtl has written them.
+    """
+    with accessible(out, "read"):
+        parts = [_parsed(out, lines) for lines in _blocks(out / "rows")] or [_parsed(out, [])]
+        measures = read_similarity(out)
+    frame = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    del parts
+    axes = frame.pop("axes")
+    frame = _with_axes(frame, axes)
+    keep = _counting(frame)
+    frame, axes = frame[keep], axes[keep]
+    if measures:
+        frame = _with_similarity(frame, axes, measures)
+    return _finished(frame.drop(columns=[*_CONTENT_COLUMNS, "version"]))
+
+
+def _blocks(folder: Path) -> Iterator[list[bytes]]:
+    """Yield the whole lines of all files in their order, so many at a time as are parsed together."""
+    lines: list[bytes] = []
+    size = 0
+    for path in sorted([*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")]):
+        for line in _lines(path):
+            if not has_checksum(line):
+                list(intact(path, [line]))  # says that it is damaged, or of another version
+                continue
+            lines.append(line)
+            size += len(line)
+            if size >= _AT_ONCE:
+                yield lines
+                lines, size = [], 0
+    if lines:
+        yield lines
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    if path.suffix != ".gz":
+        with path.open("rb") as file:
+            yield from file
+        return
+    try:
+        with gzip.open(path) as unpacked:
+            yield from unpacked
+    except (EOFError, zlib.error):
+        list(intact(path, [b"\n"]))  # which says that it is damaged
+
+
+_CONTENT_COLUMNS = tuple(f"contents.{name}" for name in _CONTENTS)
+
+
+def _parsed(out: Path, lines: list[bytes]) -> pd.DataFrame:
+    """Rows as a frame with `axes` as JSON, and the parts of `contents`."""
+    table = _arrow_table(lines)
+    others = table.filter(pc.not_equal(table["version"].fill_null(-1), RESULTS_VERSION))
+    if len(others):
+        raise other_version(out, others["commit"][0].as_py())
+    contents = table["contents"].combine_chunks().flatten() if len(table) else [[]] * 4
+    parts = table["source_accuracy_by_part"].to_pylist()
+    frame = table.drop_columns(["contents", "source_accuracy_by_part"]).to_pandas(
+        split_blocks=True, self_destruct=True
+    )
+    frame["source_accuracy_by_part"] = [_by_part(part) for part in parts]
+    for name, values in zip(_CONTENT_COLUMNS, contents, strict=True):
+        frame[name] = pd.array(values, dtype="str")
+    frame["axes"] = [_nested(line, b'"axes": ') or "{}" for line in lines]
+    frame["moved"] = [_nested(line, b'"moved": ') for line in lines]
+    return _typed(frame)
+
+
+def _arrow_table(lines: list[bytes]) -> pa.Table:
+    if lines:
+        try:
+            return pyarrow.json.read_json(pa.BufferReader(b"".join(lines)), **_OPTIONS)
+        except pa.ArrowInvalid:  # numbers beyond float64, very long lines
+            pass
+    schema = pa.schema(list(_PARSED.items()))
+    return pa.Table.from_pylist([json.loads(line) for line in lines], schema)
+
+
+def _nested(line: bytes, key: bytes) -> str:
+    """The JSON of a nested value; no text before it can hold the key's quotes."""
+    place = line.find(key)
+    if place < 0:
+        return ""
+    if line.startswith(b"{}", place + len(key)):
+        return "{}" if key == b'"axes": ' else ""
+    text = line[place + len(key) :].decode()
+    return text[: _DECODER.raw_decode(text)[1]]
+
+
+def _by_part(parts: list[float] | None) -> str:
+    """Accuracies on the near and the far classes of a mixture; nothing where it is of one kind."""
+    named = zip(PARTS, parts or (), strict=False)
+    return json.dumps(dict(named)) if parts and len(parts) == len(PARTS) else ""
+
+
+def axis_text(value: Any) -> str:
+    """The value of an axis as it stands in a frame and in results.csv."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return (
+        value
+        if isinstance(value, str)
+        else (str(value) if isinstance(value, bool | int | float) else json.dumps(value))
+    )
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Known columns, always there and of one type: numbers that may be missing are floats."""
+    required = Columns.__required_keys__
+    for name, kind in KINDS.items():
+        column = frame[name] if name in frame else pd.Series(np.nan, frame.index)
+        if kind is str:
+            frame[name] = column.fillna("").astype("str")
+        elif kind is bool:
+            frame[name] = column.astype(object).map(_FLAGS).astype("boolean")
+        else:
+            whole = kind is int and name in required and column.notna().all()
+            frame[name] = column.astype("int64" if whole else "float64")
+    return frame
+
+
+def _counting(frame: pd.DataFrame) -> pd.Series:
+    """Of several rows of one trial the one that counts (as `RowStore.read`)."""
+    keep = ~frame["trial"].duplicated(keep=False)
+    repeated = frame.loc[~keep, ["trial", "status", "moved"]]
+    ended = repeated["status"].isin(FINAL)
+    rank = np.where(ended & (repeated["moved"] != ""), 0, np.where(ended, 1, 2))
+    places = np.where(rank == 2, -repeated.index, repeated.index)  # the last of those not ended
+    order = repeated.index[np.lexsort([places, rank])]
+    keep[repeated.loc[order, "trial"].drop_duplicates().index] = True
+    return keep
+
+
+def _with_similarity(
+    frame: pd.DataFrame, axes: pd.Series, measures: Mapping[str, Mapping[str, float]]
+) -> pd.DataFrame:
+    """The frame with the measures of each row's source and target."""
+    names = ("config", "model", "source", "similarity", "target", "replicate", "n_per_class")
+    keyed = frame[[*names, *_CONTENT_COLUMNS]].assign(axes=axes)
+    groups = keyed.groupby(list(keyed), sort=False, dropna=False)
+    codes = groups.ngroup().to_numpy()
+    taken = []
+    for line in keyed.iloc[np.unique(codes, return_index=True)[1]].itertuples(index=False):
+        values = [None if value != value else value for value in line]
+        row: dict[str, Any] = dict(zip(names, values, strict=False))
+        row["contents"] = dict(zip(_CONTENTS, values[len(names) :], strict=False))
+        taken.append(measures.get(place_of(row | {"axes": json.loads(str(line.axes))}), {}))
+    for name in dict.fromkeys(name for one in taken for name in one):
+        column = np.array([one.get(name, np.nan) for one in taken])[codes]
+        frame[name] = np.where(np.isnan(column), frame.get(name, np.nan), column)
+    return frame
+
+
+def _finished(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with its columns in order, and with what follows from them."""
+    frame = frame[[*COLUMNS, *sorted(axes_of(frame))]].reset_index(drop=True)
+    units = frame["n_units"] if "n_units" in frame else pd.Series(np.nan, frame.index)
+    # of tables that do not say it: the deepest that was trained
+    frame["n_units"] = units.fillna(frame.groupby("model")["depth"].transform("max"))
+    frame["n_classes"] = (frame["n_train"] / frame["n_per_class"]).round()
+    frame["logit_accuracy"] = logit_accuracy(frame["test_accuracy"], frame["n_test"])
+    moved = frame["frozen_ok"].eq(False).fillna(False).astype(bool)
+    finite = np.isfinite(frame["logit_accuracy"])
+    frame["usable"] = frame["status"].eq("done") & finite & ~moved
+    return frame
+
+
+def axes_of(frame: pd.DataFrame) -> list[str]:
+    """The additional axes of a frame, by their dotted keys."""
+    return [str(name) for name in frame if name not in (*COLUMNS, *_DERIVED)]
+
+
+def of_study(frame: pd.DataFrame, trials: pd.DataFrame | None) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows of a study's trials, in the study's order, and what was left out or is missing, in lines.
+
+    A trial has a row for each of its places in the study: one that an axis does not concern (scratch, with
+    sources pretrained in two ways) serves all of them.
+
+    Args:
+      trials: those of a record (`convtl.study.record.POINT`); None takes all rows.
+    """
+    if trials is None:
+        return frame, []
+    run = trials["trial"].isin(frame["trial"])
+    places = trials[run].reset_index(drop=True)
+    rows = frame.drop(columns=axes_of(frame)).set_index("trial").loc[places["trial"]].reset_index()
+    for name in ("config", "source", "similarity"):
+        rows[name] = places[name].astype(frame[name].dtype)
+    lines = []
+    if others := int((~frame["trial"].isin(trials["trial"])).sum()):
+        lines.append(f"{others:,} rows of other studies in this folder are left out")
+    if len(missing := trials[~run]):
+        counts = missing["source"].value_counts(sort=False)
+        by_source = ", ".join(f"{source} {count:,}" for source, count in counts.items())
+        lines.append(f"{len(missing):,} planned trials have not been run ({by_source})")
+    return _finished(_with_axes(rows, places["axes"])), lines
+
+
+def _with_axes(frame: pd.DataFrame, axes: pd.Series) -> pd.DataFrame:
+    """The frame with a column for each key of `axes`, which holds JSON."""
+    values = {text: json.loads(text) for text in axes.unique()}
+    for key in sorted({key for one in values.values() for key in one}):
+        texts = axes.map({text: axis_text(one.get(key)) for text, one in values.items()})
+        frame[f"axes.{key}" if key in COLUMNS else key] = texts.astype("str")
+    return frame
+
+
+# --- results.csv --------------------------------------------------------------------------
+
+
+def write_results(out: Path, frame: pd.DataFrame) -> Path:
+    """Write results.csv of a folder, sorted by the axes, in one step; additional axes are the last columns."""
+    names = [*COLUMNS, *axes_of(frame)]
+    keys = [
+        pd.factorize(frame[name], sort=True)[0] for name in (*SORTED_BY, *axes_of(frame), "trial")
+    ]
+    frame = frame.iloc[np.lexsort(keys[::-1])]
+    path = out / "results.csv"
+    with accessible(out), written(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        writer = csv.writer(text)
+        writer.writerow(names)
+        for start in range(0, len(frame), _LINES):
+            part = frame.iloc[start : start + _LINES]
+            writer.writerows(zip(*(_cells(part[name]) for name in names), strict=True))
+        text.detach()
+    return path
+
+
+def _cells(column: pd.Series) -> Iterable[Any]:
+    """Values as they stand in cells; a text that a spreadsheet would take for a formula gets a quote before it."""
+    kind = KINDS.get(str(column.name))
+    if kind in (int, float):
+        as_kind = kind or float
+        return ["" if value != value else as_kind(value) for value in column.tolist()]
+    if kind is bool:
+        return ["" if value is pd.NA else value for value in column.tolist()]
+    guarded = {text: text for text in column.unique()}
+    for text in filter(_FORMULA.match, guarded):
+        guarded[text] = text if kind is None and _is_number(text) else f"'{text}"
+    return map(guarded.__getitem__, column.tolist())
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """Read a results.csv, of a folder or published, as `read_rows` reads rows.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    try:
+        with accessible(path.parent, "read"):
+            cells = pd.read_csv(path, dtype="str", keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
+        cells = pd.DataFrame()
+    if not {"trial", "source", "target", "depth", "n_per_class"} <= set(cells):
+        raise UserError(f"out: '{path}' is no table of results")
+    for name in map(str, cells):
+        if KINDS.get(name) in (int, float):
+            cells[name] = cells[name].replace("", "nan").astype(object).astype("float64")
+        elif KINDS.get(name, str) is str:
+            guarded = {text: text[1:] for text in cells[name].unique() if _GUARDED.match(text)}
+            cells[name] = cells[name].replace(guarded) if guarded else cells[name]
+    return _finished(_typed(cells))
