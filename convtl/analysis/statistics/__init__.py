@@ -1,106 +1,36 @@
-"""The tests and intervals of a study: exact over paired replicates, wherever that can be counted out.
+"""Tests and intervals: exact over paired replicates, wherever that can be counted out.
 
-Every function takes one number per replicate (or one row per replicate) and nothing else: how the
-numbers come about is in `arms.py` and `principles.py`. Values are in logits unless a function says so.
-What they attain on simulated studies: `python experiments/calibration/run.py`.
+Every function takes one number a replicate (or one row a replicate) and nothing else; values are in logits unless a
+function says so. What the tests attain on simulated studies: experiments/calibration.
 """
 
-from convtl.analysis.statistics.choices import (
-    BOOTSTRAP,
-    EPSILON,
-    bootstrap_interval,
-    depth_distribution,
-    half_split_depths,
-    half_splits,
-    regret,
-    regret_per_replicate,
-    resamples,
-    sufficient_depth,
-)
-from convtl.analysis.statistics.equivalents import (
-    DataEquivalent,
-    data_equivalent,
-    data_equivalent_interval,
-)
-from convtl.analysis.statistics.ordering import (
-    Censored,
-    Crossing,
-    PageTrend,
-    SourcePermutation,
-    crossing,
-    monotone_share,
-    page_trend,
-    slope_per_replicate,
-    source_permutation_p,
-)
-from convtl.analysis.statistics.scores import (
-    binomial_interval,
-    interquartile_mean,
-    logit_accuracy,
-    normalised,
-    performance_profile,
-    probability_of_improvement,
-)
-from convtl.analysis.statistics.several import holm, intersection_union, max_t
-from convtl.analysis.statistics.sign_flip import (
-    DRAWS,
-    EXACT,
-    Estimate,
-    Interval,
-    equivalence_p,
-    equivalent,
-    estimate,
-    estimates,
-    replicates_to_decide,
-    shifted_p,
-    sign_flip_interval,
-    sign_flip_p,
-    sign_flip_ps,
-)
-
-__all__ = [
-    "BOOTSTRAP",
-    "DRAWS",
-    "EPSILON",
-    "EXACT",
-    "Censored",
-    "Crossing",
-    "DataEquivalent",
-    "Estimate",
-    "Interval",
-    "PageTrend",
-    "SourcePermutation",
-    "binomial_interval",
-    "bootstrap_interval",
-    "crossing",
-    "data_equivalent",
-    "data_equivalent_interval",
-    "depth_distribution",
-    "equivalence_p",
-    "equivalent",
-    "estimate",
-    "estimates",
-    "half_split_depths",
-    "half_splits",
-    "holm",
-    "interquartile_mean",
-    "intersection_union",
-    "logit_accuracy",
-    "max_t",
-    "monotone_share",
-    "normalised",
-    "page_trend",
-    "performance_profile",
-    "probability_of_improvement",
-    "regret",
-    "regret_per_replicate",
-    "replicates_to_decide",
-    "resamples",
-    "shifted_p",
-    "sign_flip_interval",
-    "sign_flip_p",
-    "sign_flip_ps",
-    "slope_per_replicate",
-    "source_permutation_p",
-    "sufficient_depth",
-]
+from convtl.analysis.statistics.choices import EPSILON as EPSILON
+from convtl.analysis.statistics.choices import bootstrap_interval as bootstrap_interval
+from convtl.analysis.statistics.choices import depth_distribution as depth_distribution
+from convtl.analysis.statistics.choices import half_split_depths as half_split_depths
+from convtl.analysis.statistics.choices import half_splits as half_splits
+from convtl.analysis.statistics.choices import regret_per_replicate as regret_per_replicate
+from convtl.analysis.statistics.choices import resamples as resamples
+from convtl.analysis.statistics.choices import sufficient_depth as sufficient_depth
+from convtl.analysis.statistics.several import holm as holm
+from convtl.analysis.statistics.several import intersection_union as intersection_union
+from convtl.analysis.statistics.several import max_t as max_t
+from convtl.analysis.statistics.sign_flip import Direction as Direction
+from convtl.analysis.statistics.sign_flip import Estimate as Estimate
+from convtl.analysis.statistics.sign_flip import Interval as Interval
+from convtl.analysis.statistics.sign_flip import equivalence_p as equivalence_p
+from convtl.analysis.statistics.sign_flip import equivalent as equivalent
+from convtl.analysis.statistics.sign_flip import estimate as estimate
+from convtl.analysis.statistics.sign_flip import one_sided_p as one_sided_p
+from convtl.analysis.statistics.sign_flip import replicates_to_decide as replicates_to_decide
+from convtl.analysis.statistics.sign_flip import shifted_p as shifted_p
+from convtl.analysis.statistics.sign_flip import sign_flip_interval as sign_flip_interval
+from convtl.analysis.statistics.sign_flip import sign_flip_p as sign_flip_p
+from convtl.analysis.statistics.sign_flip import sign_flip_ps as sign_flip_ps
+from convtl.analysis.statistics.slopes import DataEquivalent as DataEquivalent
+from convtl.analysis.statistics.slopes import data_equivalent as data_equivalent
+from convtl.analysis.statistics.slopes import data_equivalent_interval as data_equivalent_interval
+from convtl.analysis.statistics.slopes import logit_accuracy as logit_accuracy
+from convtl.analysis.statistics.slopes import slope_per_replicate as slope_per_replicate
+from convtl.analysis.statistics.slopes import slope_permutation as slope_permutation
+from convtl.analysis.statistics.slopes import student_interval as student_interval
