@@ -123,7 +123,7 @@ CUT = [
     "test_per_class=6",
     "limits={images_per_class: 16}",
     "depth=1",
-    "claims=[]",
+    "scorecard=[]",
 ]
 LIMITS = "limits={replicates: 1,updates: 6,pretrain_updates: 6,images_per_class: 24}"
 """Blocks say for themselves what they are made of; limits cut them too."""
@@ -190,7 +190,7 @@ def test_every_mixture_is_a_source(name, tmp_path) -> None:
 def run_whole(out: Path, values: int, *words: str) -> None:
     """Runs a study as a command does, from its words to its report, with so many values of every axis."""
     kept = [
-        word for word in CUT if not word.startswith(("depth", "n_per_class", "claims", "limits"))
+        word for word in CUT if not word.startswith(("depth", "n_per_class", "scorecard", "limits"))
     ]
     cut = [
         *kept,

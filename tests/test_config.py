@@ -108,8 +108,24 @@ def test_a_config_cannot_be_changed() -> None:
         ("schedule.warmup", 2, "schedule.warmup: got 2; accepted: at most 1"),
         ("regimes.lp_ft.probe_share", 1, "regimes.lp_ft.probe_share: got 1; accepted: less than 1"),
         ("axes", 5, "axes: got 5; accepted: keys with values"),
-        ("claims", 5, "claims: got 5; accepted: a list"),
-        ("claims", [{"statement": "s"}], "claims[0].source: missing"),
+        (
+            "claims",
+            [{"statement": "s"}],
+            "claims: got [{'statement': 's'}]; accepted: conf/claims/NAME.yaml for each, and scorecard=[NAME]",
+        ),
+        ("claims.mine", {"says": "s", "means": "m"}, "claims.mine.parts: missing"),
+        (
+            "claims.mine",
+            {"says": "s", "means": "m", "terms": [{"sorce": "latin"}]},
+            "claims.mine.terms[0].sorce: unknown key; accepted: measure, weight, source, n_per_class, depth, "
+            "updates, similarity, regime, model, where, depths, low, high, scratch_updates, name. "
+            "Did you mean source?",
+        ),
+        (
+            "claims.mine",
+            {"says": "s", "means": "m", "parts": [{"terms": [{}], "test": "higher"}]},
+            "claims.mine.parts[0].test: got 'higher'; accepted: 'above', 'below', 'within' or 'same_sign'",
+        ),
         ("optim", None, "optim: got null; accepted: keys with values"),
         ("nosuchkey", 1, "nosuchkey: unknown key."),
         ("lanes", 4, "lanes: unknown key. It is now runs_per_device=..."),
@@ -192,12 +208,6 @@ def test_a_config_cannot_be_changed() -> None:
             "pretrain",
             {"norm_mode": "frozen"},
             "pretrain: got {'norm_mode': 'frozen'}; accepted: norm_mode train: a fresh net has no statistics",
-        ),
-        (
-            "claims",
-            [{"statement": "s", "source": "latin", "n_low": 5, "n_high": 5}],
-            "claims[0]: got {'statement': 's', 'source': 'latin', 'n_low': 5, 'n_high': 5}; "
-            "accepted: n_low less than n_high",
         ),
         (
             "limits.suffix",

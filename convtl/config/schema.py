@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
 from convtl.config import training, values
+from convtl.config.claims import Claims
 from convtl.config.domains import DomainConfig
 from convtl.config.models import Model
 from convtl.config.roles import Neutral, Role, dump, roles
@@ -71,22 +71,6 @@ class LimitsConfig:
     images_per_class: Count | None = None  # of each split, in domains that are made on demand
 
 
-@dataclass(frozen=True, config=STRICT)
-class ClaimConfig:
-    """A declared claim on D(n_high) - D(n_low), where D = logit acc(all) - logit acc(head)."""
-
-    statement: Text
-    source: Text
-    n_low: Count
-    n_high: Count
-    direction: Literal["positive", "negative"] = "positive"
-    smallest_effect: values.Positive = 0.2  # logits
-
-    def __post_init__(self) -> None:
-        if self.n_low >= self.n_high:
-            raise PydanticCustomError("order", "n_low less than n_high")
-
-
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Config(training.UpdateConfig):
     """One study, resolved. Hashable by content, so that it can be the key of a cache."""
@@ -114,6 +98,7 @@ class Config(training.UpdateConfig):
     domains: Annotated[dict[Name, DomainConfig], Role.REGISTRY]
     regimes: Annotated[dict[Name, training.RegimeConfig], Role.REGISTRY]
     weights: Annotated[dict[Name, WeightsConfig], Role.REGISTRY]
+    claims: Annotated[Claims, Role.REGISTRY]
     # recipe
     seed: Annotated[Natural, Role.SEED] = 0
     classes: Annotated[Annotated[Count, Field(ge=2, le=100_000)] | None, Role.IDENTITY] = 12
@@ -142,9 +127,7 @@ class Config(training.UpdateConfig):
     # around the trials
     study: Annotated[Name | None, Role.RUNTIME] = None
     question: Annotated[Text | None, Role.RUNTIME] = None  # that the study asks, for its report
-    claims: Annotated[tuple[ClaimConfig, ...], Role.RUNTIME] = ()
-    scorecard: Annotated[tuple[Text, ...], Role.RUNTIME] = ()
-    """names of the principles (`analysis/declared`) whose declared claims are judged"""
+    scorecard: Annotated[ListOf[Text], Role.RUNTIME] = ()  # names of the claims that are judged
     measure: Annotated[ListOf[Literal["movement", "distances", "gradients"]], Role.BLOCK] = ()
     """beside accuracy: of every trial `movement` (how far each unit moved); of the study `distances` (of each source
     from each target, and how well its net should transfer) and `gradients` (of fresh nets, unit by unit)"""

@@ -125,5 +125,9 @@ def describe(trial: Trial) -> dict[str, Any]:
         "contents": dict(trial.contents),
         "trained_units": "+".join(trial.trained_units),
         "axes": dict(trial.axes),
-        "declared": [digest(dump(claim)) for claim in trial.settings.claims],
+        "declared": [
+            digest(dump(trial.settings.claims[name]))
+            for name in trial.settings.scorecard
+            if name in trial.settings.claims
+        ],
     }

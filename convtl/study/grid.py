@@ -15,7 +15,6 @@ from convtl.models.registry import build_network
 from convtl.study.blocks import apply_limits, products, value_at
 from convtl.study.names import (
     check_names,
-    check_source,
     content_of,
     equivalent_source,
     similarities,
@@ -70,8 +69,6 @@ def expand(study: Config) -> tuple[Config, list[Trial]]:
     an axis of pretraining; a mixture of near classes only and the source that it equals.
     """
     limited = apply_limits(study)
-    for index, claim in enumerate(limited.claims):
-        check_source(limited, claim.source, f"claims[{index}].source")
     points: dict[tuple[str, ...], Trial] = {}
     for settings, values in products(study):
         for point in _trials_of(settings, values):

@@ -159,18 +159,8 @@ AROUND = [
     ("domains.other", {"kind": "digits"}),
     ("domains.greek.size", 14),
     ("regimes.lp_ft.probe_share", 0.4),
-    (
-        "claims",
-        [
-            {
-                "statement": "s",
-                "source": "latin",
-                "n_low": 2,
-                "n_high": 5,
-            }
-        ],
-    ),
-    ("scorecard", ["similarity"]),
+    ("claims.deeper_with_more_data.smallest_effect", 0.3),
+    ("scorecard", ["deeper_with_more_data"]),
     ("measure", ["movement", "gradients"]),
     ("blocks", {"one": {}}),
     ("domains.textures.size", 14),
