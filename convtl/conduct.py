@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from convtl.analysis.declared import claims_of
+from convtl.analysis.frame import read_rows, write_results
 from convtl.analysis.record import run_on
-from convtl.analysis.results import write_table
 from convtl.config.parsing import parse
 from convtl.config.schema import Config
 from convtl.entry import folder
@@ -148,7 +148,7 @@ def _train(
         outcome = study.run(progress)
     except BaseException:
         with suppress(StorageError):  # then there is something else to be said
-            write_table(store.out, store.read().values())
+            write_results(store.out, read_rows(store.out))
         raise
     if study.scope.works:
         with locked("out", store.out, "around"):  # the first process does it for the others

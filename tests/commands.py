@@ -54,12 +54,10 @@ class Commands:
     def without_reports(self) -> "Commands":
         """From now on a run leaves rows and their table, but draws no report: that takes longer than the study."""
         from convtl import conduct
-        from convtl.analysis.results import with_similarity, write_table
-        from convtl.study.measurements.similarity import read_similarity
+        from convtl.analysis.frame import read_rows, write_results
 
         def table(store: RowStore, *given: Any) -> tuple[Path, str]:
-            rows = store.read().values()
-            write_table(store.out, with_similarity(rows, read_similarity(store.out)))
+            write_results(store.out, read_rows(store.out))
             return store.out / "report.html", ""
 
         self._monkeypatch.setattr(conduct, "build", table)

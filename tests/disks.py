@@ -18,7 +18,7 @@ import tiny
 from jax.experimental.compilation_cache import compilation_cache
 
 from convtl import command, conduct
-from convtl.analysis.results import write_table
+from convtl.analysis.frame import read_rows, write_results
 from convtl.entry import guarded
 from convtl.study.store import RowStore
 
@@ -51,7 +51,7 @@ def run(out: Path, cache: Path, *words: str, report: bool = False) -> dict[str, 
     compilation_cache.reset_cache()
     jax.clear_caches()
     conduct.build = (
-        _build if report else lambda store, *_: (write_table(store.out, store.read().values()), "")
+        _build if report else lambda store, *_: (write_results(store.out, read_rows(store.out)), "")
     )
     conduct.save_samples = _save_samples if report else lambda *_: None
     sys.argv = ["convtl", *tiny.WORDS, *WORDS, *words, f"out={out}", f"cache={cache}"]

@@ -40,6 +40,9 @@ class Conditions:
       frame: all rows (`convtl.analysis.frame`).
       gradients: the table of the probes (`convtl.training.probes`), if there is one.
       targets: the main targets if they are named, else all.
+      sources: in order of first appearance, controls (`latin:shuffled`) and scratch among them.
+      sizes, depths, schedules: labels a class, depths of nets not trained from scratch, updates; ascending.
+      units: depth -> name of the lowest trained unit; of the first model where there are several.
     """
 
     def __init__(
@@ -49,58 +52,37 @@ class Conditions:
         main_targets: Sequence[str] = (),
         order: Sequence[str] = (),
     ) -> None:
-        """Look up rows.
+        """Number the conditions of a frame.
 
         Args:
           order: sources in the order in which they are to be shown, before any other.
         """
         self.frame, self.gradients = frame, gradients
+        present = list(map(str, frame["source"].unique()))
+        self.sources = tuple(dict.fromkeys(name for name in (*order, *present) if name in present))
         self.targets = tuple(main_targets) or tuple(map(str, frame["target"].unique()))
-        self._order = tuple(order)
+        self.sizes = tuple(sorted(map(int, frame["n_per_class"].unique())))
+        self.schedules = tuple(sorted(map(int, frame["updates"].unique())))
+        pretrained = frame[frame["source"] != SCRATCH]
+        units = (pretrained if len(pretrained) else frame).drop_duplicates("depth")
+        self.units = dict(sorted(zip(units["depth"].tolist(), units["depth_unit"], strict=True)))
+        self.depths = tuple(self.units)
+        self._rows = frame[frame["usable"]]
+        self._keys = [*COORDINATES, *axes_of(frame)]
+        codes = self._rows.groupby(self._keys, sort=False, dropna=False).ngroup().to_numpy()
+        self._table = _table(self._rows, codes, self._keys)
+        order_of_rows = np.lexsort([self._rows["replicate"].to_numpy(), codes])
+        self._positions = np.split(order_of_rows, np.flatnonzero(np.diff(codes[order_of_rows])) + 1)
+        self._columns = {"replicate": self._rows["replicate"].to_numpy()}
         self._known: dict[tuple[Any, ...], int] = {}
-
-    # --- what there is --------------------------------------------------------------------
-
-    @cached_property
-    def sources(self) -> tuple[str, ...]:
-        """Sources in order of first appearance, controls (`latin:shuffled`) and scratch among them."""
-        present = list(map(str, self.frame["source"].unique()))
-        return tuple(dict.fromkeys(name for name in (*self._order, *present) if name in present))
-
-    @cached_property
-    def sizes(self) -> tuple[int, ...]:
-        """Labels a class, ascending."""
-        return tuple(sorted(map(int, self.frame["n_per_class"].unique())))
-
-    @cached_property
-    def depths(self) -> tuple[int, ...]:
-        """Depths of nets that are not trained from scratch, ascending."""
-        return tuple(sorted(self.units))
-
-    @cached_property
-    def schedules(self) -> tuple[int, ...]:
-        """Numbers of updates, ascending."""
-        return tuple(sorted(map(int, self.frame["updates"].unique())))
-
-    @cached_property
-    def units(self) -> dict[int, str]:
-        """Depth -> name of the lowest trained unit; of the first model where there are several."""
-        rows = self.frame[self.frame["source"] != SCRATCH]
-        pairs = (rows if len(rows) else self.frame)[["depth", "depth_unit"]].drop_duplicates(
-            "depth"
-        )
-        return dict(sorted(pairs.itertuples(index=False, name=None)))
 
     @cached_property
     def similarity(self) -> pd.DataFrame:
         """Measured similarity: a line for each model, source, target and replicate with any measure."""
         places = ["model", "source", "similarity", "target", "replicate"]
         measures = [name for name in (*DISTANCES, *ESTIMATORS) if name in self.frame]
-        return (
-            self.frame[[*places, *measures]]
-            .dropna(subset=measures, how="all")
-            .drop_duplicates(places)
-        )
+        lines = self.frame[[*places, *measures]].dropna(subset=measures, how="all")
+        return lines.drop_duplicates(places)
 
     # --- one condition --------------------------------------------------------------------
 
@@ -143,8 +125,8 @@ class Conditions:
 
     def depth_benefit(self, **where: Any) -> pd.Series:
         """D: logit accuracy of the whole net trained, minus that of its head."""
-        whole, head = (self.values(**{**where, "depth": depth}) for depth in ("all", 1))
-        return (whole - head).dropna()
+        whole = self._find({**where, "depth": "all"})
+        return (self._of(whole) - self._of(self._near(whole, depth=1))).dropna()
 
     def transfer_gain(self, scratch_updates: int | None = None, **where: Any) -> pd.Series:
         """G: logit accuracy of a fine-tuned net (the whole unless depth says else) minus that of scratch.
@@ -159,11 +141,13 @@ class Conditions:
 
     def schedule_gain(self, low: int, high: int, **where: Any) -> pd.Series:
         """L: logit accuracy after `high` updates minus that after `low`."""
-        return (self.values(**where, updates=high) - self.values(**where, updates=low)).dropna()
+        long = self._find({**where, "updates": high})
+        return (self._of(long) - self._of(self._near(long, updates=low))).dropna()
 
     def chosen_depth(self, depths: Sequence[int | str], **where: Any) -> pd.Series:
         """Logit accuracy at the depth with a replicate's best validation accuracy; of equal ones the first."""
-        places = [self._find({**where, "depth": depth}) for depth in depths]
+        first = self._find({**where, "depth": depths[0]})
+        places = [self._near(first, depth=depth) for depth in depths]
         seen = pd.concat([self._of(place, "val_accuracy") for place in places], axis=1).dropna()
         scores = pd.concat([self._of(place) for place in places], axis=1).loc[seen.index]
         best = seen.to_numpy().argmax(axis=1)
@@ -201,46 +185,6 @@ class Conditions:
         return self._table
 
     @cached_property
-    def _rows(self) -> pd.DataFrame:
-        return self.frame[self.frame["usable"]]
-
-    @cached_property
-    def _keys(self) -> list[str]:
-        return [*COORDINATES, *axes_of(self.frame)]
-
-    @cached_property
-    def _codes(self) -> np.ndarray:
-        """Number of each usable row's condition, in order of appearance."""
-        grouped = self._rows.groupby(self._keys, sort=False, dropna=False)
-        return grouped.ngroup().to_numpy()
-
-    @cached_property
-    def _table(self) -> pd.DataFrame:
-        rows, codes = self._rows, self._codes
-        _, first = np.unique(codes, return_index=True)
-        table = rows[[*self._keys, "depth_unit"]].iloc[first].reset_index(drop=True)
-        columns = {
-            "n_units": rows["n_units"],
-            "n_classes": rows["n_classes"],
-            "accuracy": rows["test_accuracy"],
-            "logit": rows["logit_accuracy"],
-            "n_val": rows["n_val"],
-            "source_accuracy": rows["source_accuracy"],
-            "at_edge": rows["lr_at_edge"].astype("float64"),
-            "wrong": (1 - rows["test_accuracy"]) * rows["n_test"],
-            "flops": rows["flops_per_update"] * rows["updates"],
-            "seconds": rows["seconds"],
-        }
-        grouped = pd.DataFrame(columns).groupby(codes)
-        table["m"] = grouped.size()
-        table = table.join(grouped.mean()).assign(sd=grouped["logit"].std())
-        table["n_classes"] = table["n_classes"].round()
-        low = (table["n_classes"] >= _FEWEST_CLASSES) & (table["accuracy"] * table["n_classes"] < 2)
-        high = table["wrong"] < _FEWEST_WRONG
-        table["flaw"] = np.where(low, "floor", np.where(high, "ceiling", ""))
-        return table.drop(columns="wrong")
-
-    @cached_property
     def _coordinates(self) -> dict[str, list[Any]]:
         """Coordinate -> its value in each condition; similarity is None where there is none."""
         table = self._table
@@ -258,16 +202,6 @@ class Conditions:
             places.setdefault(place, []).append(code)
         return places
 
-    @cached_property
-    def _positions(self) -> list[np.ndarray]:
-        """Condition -> its rows among the usable ones, by replicate."""
-        order = np.lexsort([self._rows["replicate"].to_numpy(), self._codes])
-        return np.split(order, np.flatnonzero(np.diff(self._codes[order])) + 1)
-
-    @cached_property
-    def _columns(self) -> dict[str, np.ndarray]:
-        return {"replicate": self._rows["replicate"].to_numpy()}
-
     def _of(self, code: int, column: str = "logit_accuracy") -> pd.Series:
         if column not in self._columns:
             if column not in self._rows:
@@ -278,9 +212,15 @@ class Conditions:
         values = pd.Series(self._columns[column][rows], index, name=column).dropna()
         return values[~values.index.duplicated()]
 
+    def _near(self, code: int, **changes: Any) -> int:
+        """The condition that is as another but for some coordinates, and from another recipe if need be."""
+        place = {name: self._coordinates[name][code] for name in self._keys}
+        config = place.pop("config")
+        return self._find({**place, **changes}, {"config": config})
+
     def _find(self, where: Mapping[str, Any], near: Mapping[str, Any] | None = None) -> int:
         """The condition with these coordinates; `near` are values to be preferred for others."""
-        key = (*sorted(where.items(), key=str), *(near or {}).values())
+        key = (*sorted(where.items(), key=str), *(near or {}).items())
         if key not in self._known:
             self._known[key] = self._search(dict(where), near or {})
         return self._known[key]
@@ -288,6 +228,8 @@ class Conditions:
     def _search(self, where: dict[str, Any], near: Mapping[str, Any]) -> int:
         if where.get("source") == SCRATCH:
             where = {key: value for key, value in where.items() if key not in _NOT_OF_SCRATCH}
+        if not len(self._table):
+            raise MissingCondition(f"{_listed(where)}: no trial is done")
         place = tuple(where.get(name) for name in COORDINATES[:3])
         left = self._places.get(place, list(range(len(self._table))))
         for key in sorted(where, key=[*self._keys, *where].index):
@@ -299,14 +241,13 @@ class Conditions:
                 value = preferred.get(key, min(present) if key == "updates" else None)
                 left = [code for code in left if column[code] == value] or left
         if len(left) > 1 and not self._same_trials(left):
-            differing = {
-                key: list(dict.fromkeys(column[code] for code in left))
+            values = {
+                key: dict.fromkeys(column[code] for code in left)
                 for key, column in self._coordinates.items()
+                if key != "whole"
             }
-            text = "; ".join(
-                _named(k, *v) for k, v in differing.items() if len(v) > 1 and k != "whole"
-            )
-            raise MissingCondition(f"{_listed(where)}: several conditions: {text}")
+            differing = (_named(key, *each) for key, each in values.items() if len(each) > 1)
+            raise MissingCondition(f"{_listed(where)}: several conditions: {'; '.join(differing)}")
         return left[0]
 
     def _narrowed(self, left: list[int], where: Mapping[str, Any], key: str) -> list[int]:
@@ -320,10 +261,8 @@ class Conditions:
         column = self._coordinates[name]
         narrowed = [code for code in left if column[code] == value]
         if not narrowed:
-            values = sorted({self._coordinates[key][code] for code in left}, key=_rank)
-            raise MissingCondition(
-                f"{_listed(where)}: no trials; with the rest {_named(key, *values)}"
-            )
+            values = dict.fromkeys(self._coordinates[key][code] for code in left)
+            raise MissingCondition(f"{_listed(where)}: no trials; there are {_named(key, *values)}")
         return narrowed
 
     def _same_trials(self, codes: Sequence[int]) -> bool:
@@ -332,8 +271,29 @@ class Conditions:
         return len({tuple(trials[self._positions[code]]) for code in codes}) == 1
 
 
-def _rank(value: Any) -> tuple[str, Any]:
-    return ("", value) if isinstance(value, int | float) else (str(type(value)), str(value))
+def _table(rows: pd.DataFrame, codes: np.ndarray, keys: list[str]) -> pd.DataFrame:
+    """Coordinates, number of replicates and means over them of each condition."""
+    columns = {
+        "n_units": rows["n_units"],
+        "n_classes": rows["n_classes"],
+        "accuracy": rows["test_accuracy"],
+        "logit": rows["logit_accuracy"],
+        "n_val": rows["n_val"],
+        "source_accuracy": rows["source_accuracy"],
+        "at_edge": rows["lr_at_edge"].astype("float64"),
+        "wrong": (1 - rows["test_accuracy"]) * rows["n_test"],
+        "flops": rows["flops_per_update"] * rows["updates"],
+        "seconds": rows["seconds"],
+    }
+    grouped = pd.DataFrame(columns).groupby(codes)
+    first = np.unique(codes, return_index=True)[1]
+    table = rows[[*keys, "depth_unit"]].iloc[first].reset_index(drop=True)
+    table = table.assign(m=grouped.size()).join(grouped.mean()).assign(sd=grouped["logit"].std())
+    table["n_classes"] = table["n_classes"].round()
+    low = (table["n_classes"] >= _FEWEST_CLASSES) & (table["accuracy"] * table["n_classes"] < 2)
+    high = table["wrong"] < _FEWEST_WRONG
+    table["flaw"] = np.where(low, "floor", np.where(high, "ceiling", ""))
+    return table.drop(columns="wrong")
 
 
 def _named(key: str, *values: Any) -> str:
@@ -341,4 +301,4 @@ def _named(key: str, *values: Any) -> str:
 
 
 def _listed(where: Mapping[str, Any]) -> str:
-    return ", ".join(_named(key, value) for key, value in where.items()) or "everything"
+    return ", ".join(_named(*item) for item in where.items() if item[1] not in (None, "")) or "all"

@@ -184,18 +184,17 @@ def axis_text(value: Any) -> str:
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return (
-        value
-        if isinstance(value, str)
-        else (str(value) if isinstance(value, bool | int | float) else json.dumps(value))
-    )
+    if isinstance(value, str | bool | int | float):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """Known columns, always there and of one type: numbers that may be missing are floats."""
     required = Columns.__required_keys__
     for name, kind in KINDS.items():
-        column = frame[name] if name in frame else pd.Series(np.nan, frame.index)
+        missing = "" if kind is str else np.nan
+        column = frame[name] if name in frame else pd.Series(missing, frame.index)
         if kind is str:
             frame[name] = column.fillna("").astype("str")
         elif kind is bool:

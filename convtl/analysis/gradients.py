@@ -1,6 +1,8 @@
 """From the table of the probes of training (`convtl.training.probes`) to one number a replicate."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -32,26 +34,20 @@ def decades_lost(
     initialisers: Sequence[str] = USUAL,
     hidden: Sequence[int] = (),
     update: int = 0,
+    at_first: bool = False,
 ) -> pd.Series:
-    """Decades that a gradient loses from unit to unit towards the input, over plain chains and initialisers.
+    """Decades that a gradient loses from unit to unit towards the input: mean over plain chains and initialisers.
 
     Args:
-      hidden: lengths of the chains that are averaged over; all by default.
+      hidden: lengths of the chains; empty takes all, or the shortest with `at_first`.
+      at_first: instead, what it has lost at the first unit.
     """
-    profiles = _profiles(frame, activation, initialisers, hidden or _lengths(frame), update)
-    return _mean([slopes(profile) for profile in profiles])
-
-
-def decades_lost_at_first(
-    frame: pd.DataFrame,
-    activation: str,
-    initialisers: Sequence[str] = USUAL,
-    hidden: Sequence[int] = (),
-    update: int = 0,
-) -> pd.Series:
-    """Decades that it has lost at the first unit; of the shortest chains by default."""
-    profiles = _profiles(frame, activation, initialisers, hidden or _lengths(frame)[:1], update)
-    return _mean([-profile.iloc[:, 0].dropna() for profile in profiles])
+    lengths = sorted(frame.loc[frame["model"] == "plain", "hidden"].dropna().astype(int).unique())
+    pairs = product(initialisers, hidden or lengths[: 1 if at_first else None])
+    profiles = (relative_gradients(frame, activation, *pair, update) for pair in pairs)
+    measured = (profile for profile in profiles if len(profile))
+    lost = [-each.iloc[:, 0].dropna() if at_first else slopes(each) for each in measured]
+    return pd.concat(lost, axis=1).dropna().mean(axis=1) if lost else pd.Series(dtype=float)
 
 
 def arrivals(frame: pd.DataFrame, activation: str, optimiser: str = "sgd") -> pd.DataFrame:
@@ -104,7 +100,7 @@ def freezing_slope(
 
 MEASURES: dict[str, Callable[..., pd.Series]] = {
     "decades_lost": decades_lost,
-    "decades_lost_at_first": decades_lost_at_first,
+    "decades_lost_at_first": partial(decades_lost, at_first=True),
     "arrival_slope": arrival_slope,
     "freezing_slope": freezing_slope,
 }
@@ -125,29 +121,6 @@ def slopes(table: pd.DataFrame) -> pd.Series:
 def _rows(frame: pd.DataFrame, probe: str, quantity: str, **where: str) -> pd.DataFrame:
     values = {"probe": probe, "quantity": quantity, **where}
     return frame[(frame[list(values)] == pd.Series(values)).all(axis=1)]
-
-
-def _lengths(frame: pd.DataFrame) -> list[int]:
-    """Hidden units of the plain chains, ascending."""
-    return sorted(frame.loc[frame["model"] == "plain", "hidden"].dropna().astype(int).unique())
-
-
-def _profiles(
-    frame: pd.DataFrame,
-    activation: str,
-    initialisers: Sequence[str],
-    lengths: Sequence[int],
-    update: int,
-) -> list[pd.DataFrame]:
-    """The profiles of chains that were measured."""
-    pairs = [(initialiser, hidden) for initialiser in initialisers for hidden in lengths]
-    profiles = (relative_gradients(frame, activation, *pair, update) for pair in pairs)
-    return [profile for profile in profiles if len(profile)]
-
-
-def _mean(columns: Sequence[pd.Series]) -> pd.Series:
-    """Mean over columns, of the replicates that all of them have."""
-    return pd.concat(columns, axis=1).dropna().mean(axis=1) if columns else pd.Series(dtype=float)
 
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:

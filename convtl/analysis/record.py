@@ -1,15 +1,14 @@
 """The records of a folder's invocations, read back."""
 
-import csv
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
-from convtl.analysis.columns import Column, Table, column_of
 from convtl.config.schema import RESULTS_VERSION
 from convtl.errors import UserError
 from convtl.study.record import POINT, record_path
@@ -33,9 +32,9 @@ def newest_record(out: Path) -> dict[str, Any]:
     Raises:
       UserError: the folder holds no study.
     """
-    if not (found := _records(out)):
+    if not (paths := _records(out)):
         raise UserError(f"out: no study in '{out}'; accepted: a folder that convtl.run has written")
-    return _read(found[-1])
+    return _read(paths[-1])
 
 
 def _records(out: Path) -> list[Path]:
@@ -66,19 +65,13 @@ def _read(path: Path) -> dict[str, Any]:
     return record
 
 
-def _read_points(path: Path) -> Table:
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = csv.reader(file)
-        names = next(lines, [])
-        cells = list(zip(*lines, strict=True)) or [()] * len(names)
-    known: dict[Any, Any] = {}
-    values = dict(zip(names, cells, strict=True))
-    shares = {text: float(text) if text else None for text in set(values["similarity"])}
-    axes = {text: json.loads(text) for text in set(values["axes"])}
-    columns: dict[str, Column] = {name: column_of(values[name], known) for name in POINT}
-    columns["similarity"] = column_of([shares[text] for text in values["similarity"]])
-    columns["axes"] = column_of([axes[text] for text in values["axes"]])
-    return Table(columns, len(values["trial"]))
+def _read_points(path: Path) -> pd.DataFrame:
+    """The trials with their places in the study; `axes` stays JSON."""
+    points = pd.read_csv(path, dtype="str", keep_default_na=False)[list(POINT)]
+    for text in points["axes"].unique():
+        json.loads(text)
+    numbers = points["similarity"].replace("", "nan").astype(object)
+    return points.assign(similarity=numbers.astype("float64"))
 
 
 def without_paths(command: str) -> str:
@@ -88,7 +81,7 @@ def without_paths(command: str) -> str:
 
 
 def _complete(record: Any) -> bool:
-    kinds = {"config": dict, "points": list | Table}
+    kinds = {"config": dict, "points": pd.DataFrame}
     return isinstance(record, dict) and all(
         isinstance(record.get(key), kind) for key, kind in kinds.items()
     )

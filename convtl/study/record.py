@@ -48,8 +48,12 @@ def make_record(
 
 
 def planned(points: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Return the place of each trial in the study: enough to report it without its data."""
-    places = ((p.id, p.config, dict(p.axes), p.source, p.similarity) for p in points)
+    """Return the place of each trial in the study, its axes as JSON: enough to report it without its data."""
+    axes = (json.dumps(dict(point.axes), ensure_ascii=False) for point in points)
+    places = (
+        (point.id, point.config, text, point.source, point.similarity)
+        for point, text in zip(points, axes, strict=True)
+    )
     return [dict(zip(POINT, place, strict=True)) for place in places]
 
 
@@ -65,8 +69,7 @@ def write_record(out: Path, record: Mapping[str, Any]) -> Path:
     lines = io.StringIO(newline="")
     writer = csv.DictWriter(lines, POINT)
     writer.writeheader()
-    for point in record["points"]:
-        writer.writerow(point | {"axes": json.dumps(point["axes"], ensure_ascii=False)})
+    writer.writerows(record["points"])
     text = yaml.safe_dump(
         redact({**record, "points": table.name}), sort_keys=False, allow_unicode=True
     )

@@ -1,14 +1,10 @@
 """How far units moved: what a row says of it, and in which order the units stand."""
 
-import csv
-import json
-
 import jax
 import numpy as np
 import pytest
 import tiny
 
-from convtl.analysis.results import write_table
 from convtl.models.lenet import LeNet5Config
 from convtl.study.measurements.movement import moved, unit_outputs
 from convtl.training.features import CHUNK
@@ -94,10 +90,3 @@ def test_movement_is_no_part_of_a_trial(tmp_path) -> None:
     assert with_movement == row
     assert tiny.run(tmp_path, tiny.trials("measure=movement")).ran == 0
     assert tiny.run(tmp_path, tiny.trials()).ran == 0
-
-
-def test_the_table_holds_movement_as_json(tmp_path) -> None:
-    write_table(tmp_path, [{"trial": "a", "moved": {"conv1": [0.5, None]}}, {"trial": "b"}])
-    first, second = csv.DictReader((tmp_path / "results.csv").read_text().splitlines())
-    assert json.loads(first["moved"]) == {"conv1": [0.5, None]}
-    assert second["moved"] == ""

@@ -1,6 +1,5 @@
 """Rows on disk: what survives, what counts, what the table looks like."""
 
-import csv
 import errno
 import os
 import resource
@@ -10,11 +9,12 @@ import pytest
 from full_rows import row
 from hypothesis import given
 from hypothesis import strategies as st
+from made_rows import frame_of
 
-from convtl.analysis.results import write_table
+from convtl.analysis.frame import write_results
 from convtl.config.schema import RESULTS_VERSION
 from convtl.errors import StorageError, UserError
-from convtl.study.rows import COLUMNS, commit, line_of
+from convtl.study.rows import commit, line_of
 from convtl.study.store import RowStore
 
 
@@ -145,12 +145,13 @@ def test_a_full_or_forbidden_disk_is_one_line(tmp_path, monkeypatch, code) -> No
         ):
             store.prepare()
     store.prepare()
+    table = frame_of([row("x")])
     with monkeypatch.context() as patch:
         refuse(patch, code)
         with pytest.raises(UserError, match=os.strerror(code)):
             store.append(row("x"))
         with pytest.raises(UserError, match=os.strerror(code)):
-            write_table(tmp_path, [row("x")])
+            write_results(tmp_path, table)
     assert not list(tmp_path.glob(".results*"))
 
 
@@ -173,77 +174,6 @@ def test_an_unreadable_row_file_is_one_line(tmp_path) -> None:
     for read in (store.read, store.finished):
         with pytest.raises(UserError, match=f"out: cannot read '{tmp_path}': Is a directory"):
             read()
-
-
-# --- the table --------------------------------------------------------------------------------------
-
-
-def lines(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def test_the_table_is_sorted_by_the_axes_whatever_the_order_of_rows(tmp_path) -> None:
-    rows = [
-        row(f"{source}{depth}{n}", source=source, depth=depth, n_per_class=n)
-        for source in ("a", "b")
-        for depth in (1, 2, 10)
-        for n in (5, 50)
-    ]
-    first = write_table(tmp_path, rows).read_bytes()
-    assert write_table(tmp_path, reversed(rows)).read_bytes() == first
-    table = lines(tmp_path / "results.csv")
-    assert [line["trial"] for line in table] == [one["trial"] for one in rows]
-    assert tuple(table[0]) == COLUMNS
-
-
-def test_numbers_keep_their_bits_and_missing_values_are_empty(tmp_path) -> None:
-    value = 0.1 + 0.2
-    (line,) = lines(write_table(tmp_path, [row("x", test_accuracy=value, frozen_ok=True)]))
-    assert float(line["test_accuracy"]) == value
-    assert line["frozen_ok"] == "True"
-    assert line["similarity"] == ""
-
-
-def test_text_that_a_spreadsheet_would_run_is_quoted(tmp_path) -> None:
-    texts = ["=HYPERLINK(1)", "+1", "-2", "@x", "plain", "a=b"]
-    rows = [row(str(k), "failed", reason=text) for k, text in enumerate(texts)]
-    axis = row("z", depth=2, axes={"name": "=1", "seed": -1}, test_nll=-0.5)
-    table = lines(write_table(tmp_path, [*rows, axis]))
-    assert [line["reason"] for line in table[:-1]] == [f"'{t}" for t in texts[:4]] + texts[4:]
-    assert [table[-1][name] for name in ("name", "seed", "test_nll")] == ["'=1", "-1", "-0.5"]
-
-
-def test_additional_axes_are_columns_at_the_end(tmp_path) -> None:
-    rows = [row("x", axes={"seed": 1}), row("y", axes={"optim.clip": 0.5}), row("z")]
-    table = {line["trial"]: line for line in lines(write_table(tmp_path, rows))}
-    assert tuple(table["x"]) == (*COLUMNS, "optim.clip", "seed")
-    assert [table[name]["seed"] for name in "xyz"] == ["1", "", ""]
-    assert [table[name]["optim.clip"] for name in "xyz"] == ["", "0.5", ""]
-
-
-def test_the_table_is_replaced_in_one_step(tmp_path, monkeypatch) -> None:
-    before = write_table(tmp_path, [row("x")]).read_bytes()
-
-    class Broken:
-        def __str__(self):
-            raise RuntimeError("killed in the middle")
-
-    with pytest.raises(RuntimeError):
-        write_table(tmp_path, [row("y"), row("z", reason=Broken())])
-    assert (tmp_path / "results.csv").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
-
-
-def test_accuracies_of_a_mixture_are_named(tmp_path) -> None:
-    rows = [
-        row("x", source_accuracy_by_part=[0.93, 0.7]),
-        row("y", source_accuracy_by_part=[0.9]),
-        row("z"),
-    ]
-    table = {line["trial"]: line for line in lines(write_table(tmp_path, rows))}
-    cells = [table[name]["source_accuracy_by_part"] for name in "xyz"]
-    assert cells == ['{"near": 0.93, "far": 0.7}', "", ""]
 
 
 def test_a_row_that_fits_only_in_part_is_skipped(tmp_path) -> None:

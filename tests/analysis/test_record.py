@@ -3,9 +3,11 @@
 import os
 import re
 
+import pandas as pd
 import pytest
 import tiny
 import yaml
+from pandas.testing import assert_frame_equal
 
 from convtl.analysis.record import newest_record, without_paths
 from convtl.cli import compose
@@ -20,11 +22,11 @@ def test_a_record_can_be_run_again(tmp_path) -> None:
     content = compose(["+experiment=finetune_depth", "question=Почему?"])
     path = write_record(tmp_path, make_record(content, (), "python -m convtl.run", "2 x cpu"))
     assert path.parent == tmp_path / "configs"
-    found = newest_record(tmp_path)
-    assert found["config"] == content
-    assert found["command"] == "python -m convtl.run"
-    assert found["device"] == "2 x cpu"
-    assert [trial.id for trial in expand(parse(found["config"]))[1]] == [
+    record = newest_record(tmp_path)
+    assert record["config"] == content
+    assert record["command"] == "python -m convtl.run"
+    assert record["device"] == "2 x cpu"
+    assert [trial.id for trial in expand(parse(record["config"]))[1]] == [
         trial.id for trial in expand(parse(content))[1]
     ]
     assert "Почему?" in path.read_text(encoding="utf-8")
@@ -68,7 +70,8 @@ def test_the_places_of_the_trials_come_back(tmp_path) -> None:
     )
     points = expand(parse(content))[1]
     path = write_record(tmp_path, make_record(content, points, "", ""))
-    assert list(newest_record(tmp_path)["points"]) == planned(points)
+    expected = pd.DataFrame(planned(points)).astype({"similarity": "float64"})
+    assert_frame_equal(newest_record(tmp_path)["points"], expected)
     assert len(points) == 12
     path.with_suffix(".points.csv").unlink()
     with pytest.raises(UserError, match="out: cannot read"):
