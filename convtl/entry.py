@@ -11,7 +11,7 @@ from convtl.errors import UserError
 from convtl.runtime.stopping import Stopped
 from convtl.secrets import redacted
 
-GROUPS = ("experiment", "debug", "optim", "recipe", "size")
+GROUPS = ("experiment", "debug", "optim", "recipe")
 """Folders of conf/ of which one file is chosen by name."""
 
 

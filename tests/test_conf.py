@@ -19,16 +19,9 @@ from convtl.study.grid import distinct, expand
 
 CONF = Path(__file__).parent.parent / "conf"
 FOLDERS = [*GROUPS, *REGISTRIES]
-PICTURES = (
-    *(
-        "cifar10_split",
-        "glyphs_to_photos",
-        "imagenet_cats_dogs",
-        "imagenet_groceries",
-        "imagenet_pets",
-    ),
-    *("imagenet_to_glyphs", "my_pictures"),
-)
+VIEWS = ("principle1_similarity", "principle2_data_size", "principle3_dissimilar", "rule_of_thumb")
+"""Studies whose trials are a part of those of `principles`."""
+PICTURES = ("imagenet_cats_dogs", "imagenet_groceries", "imagenet_pets", "my_pictures")
 """Experiments on pictures and weights that are not in the package: run with others instead (`test_photographs`)."""
 
 
@@ -58,8 +51,7 @@ def test_every_entry_of_a_registry_is_there() -> None:
 
 @pytest.mark.parametrize(("group", "name"), named(*GROUPS))
 def test_every_option_of_a_group_composes(group: str, name: str) -> None:
-    sized = ["+experiment=principles"] if group == "size" else []
-    parse(compose([*sized, f"{group}={name}", "path=somewhere"]))
+    parse(compose([f"{group}={name}", "path=somewhere"]))
 
 
 def test_every_key_has_its_default_in_one_place() -> None:
@@ -71,15 +63,34 @@ def test_every_key_has_its_default_in_one_place() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in options("experiment") if name not in PICTURES])
-def test_every_experiment_says_what_it_asks_and_its_claims_can_be_answered(name) -> None:
-    content = compose([f"+experiment={name}", "replicates=1"])
-    config, trials = expand(parse(content))
+def test_every_experiment_says_what_it_asks_and_judges_claims_that_there_are(name) -> None:
+    config, trials = expand(parse(compose([f"+experiment={name}", "replicates=1"])))
     assert config.study == name
     assert config.question
-    for claim in config.claims:
-        there = {trial.n_per_class for trial in trials if trial.source == claim.source}
-        assert {claim.n_low, claim.n_high} <= there
+    assert set(config.scorecard) <= set(config.claims)
     assert trials or "gradients" in config.measure
+
+
+def test_every_claim_is_judged_by_a_study_and_four_are_primary() -> None:
+    judged = {name for study in options("experiment") for name in scorecard_of(study)}
+    claims = parse(compose([])).claims
+    assert judged == set(claims)
+    assert len([claim for claim in claims.values() if claim.rank == "primary"]) == 4
+
+
+def scorecard_of(study: str) -> tuple[str, ...]:
+    return parse(compose([f"+experiment={study}", "path=somewhere"])).scorecard
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_has_no_trial_of_its_own(name) -> None:
+    """So rows of the study that it is a view of are all that it needs."""
+    view, whole = (
+        {trial.id for trial in expand(parse(compose([f"+experiment={study}"])))[1]}
+        for study in (name, "principles")
+    )
+    assert view < whole
+    assert set(scorecard_of(name)) < set(scorecard_of("principles"))
 
 
 @pytest.mark.parametrize(
@@ -274,9 +285,3 @@ def test_pictures_of_ones_own_end_in_advice(tmp_path, capsys) -> None:
     assert "## How deep to fine-tune" in (out / "report.md").read_text(encoding="utf-8")
     assert "python -m convtl.predict net=" in capsys.readouterr().out
     assert len(list((out / "nets").iterdir())) == 12
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", options("size"))
-def test_every_size_runs(name, tmp_path) -> None:
-    run_whole(tmp_path, 1, "+experiment=principles", f"size={name}")
