@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from convtl.config.schema import DEFAULTS, REGISTRIES
+from convtl.config.schema import AXES, DEFAULTS, REGISTRIES
 from convtl.entry import GROUPS, conf_folders, options
 from convtl.errors import UserError, unknown_name
 from convtl.runtime.cores import LIMIT, core_count
@@ -98,6 +98,11 @@ def typed_keys(words: Sequence[str]) -> list[str]:
     """Return the keys to which words give a value."""
     matches = [_OVERRIDE.match(word) for word in words]
     return [match["key"] for match in matches if match and match["prefix"] != "~"]
+
+
+def is_slice(command: str) -> bool:
+    """Whether a command types values of axes: it may run a part of what an experiment is."""
+    return not {*AXES, "blocks"}.isdisjoint(typed_keys(shlex.split(command)))
 
 
 def _for_hydra(word: str) -> bool:

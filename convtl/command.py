@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import yaml
 
-from convtl.analysis.declared import claims_of
-from convtl.cli import Invocation, launch, read
+from convtl.analysis.claims import check
+from convtl.cli import Invocation, is_slice, launch, read
 from convtl.conduct import cache_of, out_folder, run_study
 from convtl.config.parsing import parse
 from convtl.config.schema import AXES, VARIABLE
@@ -66,7 +66,7 @@ def _sweep(invocation: Invocation) -> int:
     expanded = [expand(parse(study)) for study in studies]
     trials = [trial for _, points in expanded for trial in points]
     config = expanded[0][0]
-    claims_of(config.scorecard)
+    check(config, trials, whole=not is_slice(command))
     whole = whole_of(studies, trials)
     if config.dry_run:
         return max(run_study(study, command) for study in ([whole] if whole else studies))

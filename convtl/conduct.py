@@ -7,9 +7,10 @@ from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from convtl.analysis.declared import claims_of
+from convtl.analysis.claims import check
 from convtl.analysis.frame import read_rows, write_results
 from convtl.analysis.record import run_on
+from convtl.cli import is_slice
 from convtl.config.parsing import parse
 from convtl.config.schema import Config
 from convtl.entry import folder
@@ -59,7 +60,9 @@ def run_study(content: Mapping[str, Any], command: str, scope: Scope = ALL) -> i
         with together, devices_as(whole.devices):
             prepare_jax()
             config, trials = expand(whole)
-            claims_of(config.scorecard)
+            power = check(config, trials, whole=not is_slice(command))
+            if scope.reports and is_primary():
+                print(*power, sep="\n", end="\n" if power else "")
             study = Study(config, trials, out_folder(config), cache_of(config), scope)
             return _conduct(study, {**content, "worker": None}, command)
 

@@ -76,8 +76,9 @@ def made_rows(
                 place |= {"updates": updates, "similarity": s, "replicate": replicate}
                 row = _row(place, z, z + draw.normal(0, sd), classes)
                 row |= change(row)
-                others = [row[key] for key in ("axes", "config", "model", "regime")]
-                rows.append(row | {"trial": digest([place, others])})
+                rows.append(
+                    row | {"trial": digest([place, row["axes"], row["config"], row["regime"]])}
+                )
     return rows
 
 

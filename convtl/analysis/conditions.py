@@ -144,12 +144,14 @@ class Conditions:
         long = self._find({**where, "updates": high})
         return (self._of(long) - self._of(self._near(long, updates=low))).dropna()
 
-    def chosen_depth(self, depths: Sequence[int | str], **where: Any) -> pd.Series:
+    def chosen_depth(
+        self, depths: Sequence[int | str], column: str = "logit_accuracy", **where: Any
+    ) -> pd.Series:
         """Logit accuracy at the depth with a replicate's best validation accuracy; of equal ones the first."""
         first = self._find({**where, "depth": depths[0]})
         places = [self._near(first, depth=depth) for depth in depths]
         seen = pd.concat([self._of(place, "val_accuracy") for place in places], axis=1).dropna()
-        scores = pd.concat([self._of(place) for place in places], axis=1).loc[seen.index]
+        scores = pd.concat([self._of(place, column) for place in places], axis=1).loc[seen.index]
         best = seen.to_numpy().argmax(axis=1)
         return pd.Series(scores.to_numpy()[np.arange(len(best)), best], seen.index).dropna()
 

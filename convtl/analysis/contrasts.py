@@ -1,0 +1,293 @@
+"""From a claim to its numbers: the mean of each part, one number a replicate, and what stands against judging it.
+
+Differences are taken within replicates, and targets are averaged inside a replicate.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from convtl.analysis.conditions import SCRATCH, Conditions, MissingCondition
+from convtl.analysis.statistics import slope_per_replicate
+from convtl.config.claims import ClaimConfig, PartConfig, TermConfig
+
+MOST_AT_EDGE = 0.25
+"""Share of a condition's replicates whose learning rate may be at the edge of those that were tried."""
+_COORDINATES = ("source", "n_per_class", "depth", "updates", "similarity", "regime", "model")
+_COUNTS = ("n_per_class", "updates")
+"""Coordinates along which a slope is one on the log2."""
+_SYMBOLS = {"depth_benefit": "D", "transfer_gain": "G", "schedule_gain": "L"}
+_SHORT = {"source": "", "n_per_class": "n=", "depth": "depth ", "similarity": "similarity "}
+_Where = dict[str, Any]
+_Point = list[tuple[TermConfig, _Where]]
+"""Terms, each with the coordinates of its condition."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One mean of a claim: a part, or one point of a part that lists several.
+
+    Attributes:
+      place: number of the part.
+      table: replicates x targets.
+      points: the mean in percentage points of accuracy; None where it is not one of accuracies.
+      seen, marks: conditions that were looked up; those of them that may enter no claim, with the reason.
+      lower_bound: whether scratch alone is at floor, so that a gain is at least this.
+      speed: whether scratch still gains with the longest schedule, so that a gain is one of speed.
+    """
+
+    part: PartConfig
+    place: int
+    formula: str
+    table: pd.DataFrame
+    points: float | None
+    seen: frozenset[str]
+    marks: dict[str, str]
+    lower_bound: bool
+    speed: bool
+
+    @cached_property
+    def values(self) -> pd.Series:
+        """One number a replicate."""
+        return self.table.mean(axis=1)
+
+    @cached_property
+    def effect(self) -> float:
+        return float(self.values.mean())
+
+    @property
+    def name(self) -> str:
+        return self.part.name if self.part.name != "effect" else self.formula
+
+    def margin(self, delta: float) -> float:
+        margin = self.part.margin
+        if margin == "delta" or (self.part.test == "within" and not margin):
+            return delta
+        return -delta if margin == "-delta" else float(margin)
+
+    def holds(self, mean: float, delta: float, sign: float = 1.0) -> bool:
+        """Whether a mean is on the part's side; `sign` is that of the first part's effect."""
+        margin = self.margin(delta)
+        sides = {"above": mean > margin, "below": mean < margin, "within": abs(mean) < margin}
+        return sides.get(self.part.test, mean * sign > 0)
+
+    @property
+    def tolerant(self) -> bool:
+        """Whether no effect at all would do, as on either side of an equivalence."""
+        return self.part.test != "same_sign" and self.holds(0.0, 1e-9)
+
+
+def contrasts_of(claim: ClaimConfig, conditions: Conditions) -> list[Contrast]:
+    """All means of a claim, part by part.
+
+    Raises:
+      MissingCondition: one of its conditions is not there, or not told from others.
+    """
+    contrasts = []
+    for place, part in enumerate(claim.parts):
+        points = _points(part)
+        lines = [points] if part.slope_over is not None else [[point] for point in points]
+        targets = part.targets or claim.targets or conditions.targets
+        contrasts += [_contrast(part, place, line, targets, conditions) for line in lines]
+    return contrasts
+
+
+def _points(part: PartConfig) -> list[_Point]:
+    """The points of a part: one, or as many as its terms list values."""
+    lists = [getattr(term, key) or () for term in part.terms for key in _COORDINATES]
+    lengths = {len(values) for values in lists if len(values) > 1}
+    if len(lengths) > 1 or (part.slope_over is not None and not lengths):
+        raise MissingCondition(f"{part.name}: its points need lists of one length")
+    return [
+        [(term, _coordinates(term, point)) for term in part.terms]
+        for point in range(max(lengths, default=1))
+    ]
+
+
+def _coordinates(term: TermConfig, point: int) -> _Where:
+    given = {key: getattr(term, key) for key in _COORDINATES if getattr(term, key)}
+    return {key: values[point % len(values)] for key, values in given.items()} | term.where
+
+
+def _contrast(
+    part: PartConfig,
+    place: int,
+    line: Sequence[_Point],
+    targets: Sequence[str],
+    conditions: Conditions,
+) -> Contrast:
+    x, gradients = _places(part, len(line)), {term.measure for term in part.terms} == {"gradient"}
+    by_target = {
+        target: [[(term, {**where, "target": target}) for term, where in point] for point in line]
+        for target in (("",) if gradients else targets)
+    }
+    logits, shares = (
+        pd.DataFrame({t: _along(x, points, conditions, column) for t, points in by_target.items()})
+        for column in ("logit_accuracy", "test_accuracy")
+    )
+    if not len(table := logits.dropna()):
+        raise MissingCondition(f"{part.name}: no replicate has every condition and target")
+    points = [point for line in by_target.values() for point in line]
+    seen, marks, lower_bound = _examined(points, conditions)
+    return Contrast(
+        part=part,
+        place=place,
+        formula=_formula(part, line),
+        table=table,
+        points=None if gradients else 100 * float(shares.dropna().to_numpy().mean()),
+        seen=seen,
+        marks=marks,
+        lower_bound=lower_bound,
+        speed=any(_is_speed(term, where, conditions) for point in points for term, where in point),
+    )
+
+
+# --- numbers ----------------------------------------------------------------------------------------
+
+
+def _places(part: PartConfig, points: int) -> np.ndarray | None:
+    """x of each point of a slope."""
+    over = part.slope_over
+    if over is None:
+        return None
+    if isinstance(over, str):
+        lists = [getattr(term, over, None) or () for term in part.terms]
+        over = next((values for values in lists if len(values) > 1), ())
+        over = tuple(np.log2(over)) if part.slope_over in _COUNTS else over
+    if len(over) != points or "all" in over:
+        raise MissingCondition(
+            f"{part.name}: slope_over needs a number for each of {points} points"
+        )
+    return np.asarray(over, float)
+
+
+def _along(
+    x: np.ndarray | None, points: Sequence[_Point], conditions: Conditions, column: str
+) -> pd.Series:
+    """The sum of terms at the only point, or its slope over points from one end of x to the other."""
+    sums = []
+    for point in points:
+        terms = [term.weight * _value(term, where, conditions, column) for term, where in point]
+        sums.append(pd.concat(terms, axis=1).dropna().sum(axis=1))
+    if x is None:
+        return sums[0]
+    table = pd.concat(sums, axis=1).dropna()
+    return pd.Series(slope_per_replicate(x, table.to_numpy()) * np.ptp(x), table.index)
+
+
+def _value(term: TermConfig, where: _Where, conditions: Conditions, column: str) -> pd.Series:
+    if term.measure == "gradient":
+        return conditions.gradient(str(term.name), **term.where)
+    if term.measure == "chosen_depth":
+        return conditions.chosen_depth(term.depths, column=column, **where)
+    arms = _arms(term, where, conditions)
+    values = [weight * conditions.values(column, **arm) for weight, arm in arms]
+    return pd.concat(values, axis=1).dropna().sum(axis=1)
+
+
+def _arms(term: TermConfig, where: _Where, conditions: Conditions) -> list[tuple[int, _Where]]:
+    """The conditions of a term with their signs (1 where validation chooses one of them)."""
+    if term.measure == "gradient":
+        return []
+    if term.measure == "chosen_depth":
+        return [(1, {**where, "depth": depth}) for depth in term.depths]
+    first = where
+    changes: _Where = {}
+    if term.measure == "depth_benefit":
+        first, changes = {**where, "depth": "all"}, {"depth": 1}
+    elif term.measure == "schedule_gain":
+        first, changes = {**where, "updates": term.high}, {"updates": term.low}
+    elif term.measure == "transfer_gain":
+        first = {"depth": "all", **where}
+        changes = _scratch(term, first, conditions)
+    return [(1, first)] + ([(-1, _near(first, changes, conditions))] if changes else [])
+
+
+def _scratch(term: TermConfig, tuned: _Where, conditions: Conditions) -> _Where:
+    """The coordinates in which scratch differs from the fine-tuned net that it is compared with."""
+    updates: Any = term.scratch_updates
+    if updates == "same":
+        updates = conditions.summary(**tuned)["updates"]
+    elif updates == "flat":
+        updates = conditions.scratch_flat(**tuned)[0]
+    return {"source": SCRATCH, "updates": updates}
+
+
+def _near(where: _Where, changes: _Where, conditions: Conditions) -> _Where:
+    """The condition as another but for some coordinates; of the same recipe, where that has to be said."""
+    near = {**where, **changes}
+    same = {**near, "config": conditions.summary(**where)["config"]}
+    return same if not conditions.has(**near) and conditions.has(**same) else near
+
+
+def _is_speed(term: TermConfig, where: _Where, conditions: Conditions) -> bool:
+    if term.measure != "transfer_gain" or term.scratch_updates != "flat":
+        return False
+    return not conditions.scratch_flat(**where)[1]
+
+
+# --- what stands against judging --------------------------------------------------------------------
+
+
+def _examined(
+    points: Sequence[_Point], conditions: Conditions
+) -> tuple[frozenset[str], dict[str, str], bool]:
+    """The conditions of some points, those that may enter no claim, and whether scratch alone is at floor."""
+    seen: set[str] = set()
+    marks: dict[str, str] = {}
+    lower_bound = False
+    for cell in (cell for point in points for cell in _cells(point, conditions)):
+        lines = {_described(line): line for line in (conditions.summary(**arm) for arm in cell)}
+        seen |= lines.keys()
+        edges = [name for name, line in lines.items() if line["at_edge"] > MOST_AT_EDGE]
+        marks |= dict.fromkeys(edges, "at the edge of its learning rates")
+        flaws = {line["flaw"] for line in lines.values()}
+        if len(flaws) == 1 and "" not in flaws:
+            marks |= dict.fromkeys(lines, f"at {flaws.pop()}, as is all that it is compared with")
+        lower_bound |= any(
+            line["source"] == SCRATCH and line["flaw"] == "floor" for line in lines.values()
+        )
+    return frozenset(seen), marks, lower_bound
+
+
+def _cells(point: _Point, conditions: Conditions) -> Iterator[list[_Where]]:
+    """Yield the conditions that are compared with one another: of a difference its two, of others all."""
+    others = []
+    for term, where in point:
+        arms = [arm for _, arm in _arms(term, where, conditions)]
+        if term.measure in _SYMBOLS:
+            yield arms
+        else:
+            others += arms
+    if others:
+        yield others
+
+
+def _described(line: dict[str, Any]) -> str:
+    similarity = "" if pd.isna(line["similarity"]) else f"@{line['similarity']:g}"
+    regime = "" if line["regime"] == "fine_tune" else f" by {line['regime']}"
+    return (
+        f"{line['source']}{similarity} to {line['target']}, n={line['n_per_class']}, "
+        f"depth {line['depth']}{regime}, {line['updates']} updates"
+    )
+
+
+def _formula(part: PartConfig, line: Sequence[_Point]) -> str:
+    """A part as a formula, such as `D(latin, n=50) - D(latin, n=2)`."""
+    text = ""
+    for (term, first), (_, last) in zip(line[0], line[-1], strict=True):
+        named = [
+            f"{_SHORT.get(key, f'{key} ')}{first[key]}{'' if first[key] == last[key] else f'..{last[key]}'}"
+            for key in first
+        ]
+        if term.measure == "schedule_gain":
+            named.append(f"{term.high} against {term.low} updates")
+        weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):g} "
+        symbol = term.name or _SYMBOLS.get(term.measure, "z")
+        text += f" {'-' if term.weight < 0 else '+'} {weight}{symbol}({', '.join(named)})"
+    over = "points" if isinstance(part.slope_over, tuple) else part.slope_over
+    return f"{f'slope over {over} of ' if over else ''}{text.removeprefix(' + ').strip()}"
