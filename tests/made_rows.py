@@ -76,9 +76,8 @@ def made_rows(
                 place |= {"updates": updates, "similarity": s, "replicate": replicate}
                 row = _row(place, z, z + draw.normal(0, sd), classes)
                 row |= change(row)
-                rows.append(
-                    row | {"trial": digest([place, row["axes"], row["config"], row["regime"]])}
-                )
+                others = [row[key] for key in ("axes", "config", "model", "regime")]
+                rows.append(row | {"trial": digest([place, others])})
     return rows
 
 

@@ -52,7 +52,7 @@ DOORS = {
     "torch": ("models/weights/readers",),
     "safetensors": ("models/weights/readers",),
     "huggingface_hub": ("models/weights/locating",),
-    "matplotlib": ("reporting/figures", "data/glyphs"),
+    "matplotlib": ("reporting/figures/", "data/glyphs"),
 }
 
 MOST_LINES = 520  # 400 once analysis and reporting are rebuilt

@@ -1,0 +1,178 @@
+"""Which conditions of a study a figure shows, and their numbers: one a replicate, over targets."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from convtl.analysis.conditions import SCRATCH, Conditions, MissingCondition
+from convtl.analysis.frame import axes_of
+from convtl.config.roles import dump
+from convtl.reporting.samples import shift_name
+
+FINE_TUNE = "fine_tune"
+_SHOWN_APART = {"upper_init": "fresh", "axes.validation": "within"}
+"""Values of axes that have figures of their own, or none."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A source, and of a mixture its share of near classes."""
+
+    source: str
+    similarity: float | None = None
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """Its coordinates in `Conditions`."""
+        share = {} if self.similarity is None else {"similarity": self.similarity}
+        return {"source": self.source} | share
+
+    @property
+    def name(self) -> str:
+        if self.similarity is not None:
+            return f"{self.source} {self.similarity:g}"
+        return self.source if self.source == SCRATCH else f"from {self.source}"
+
+    @property
+    def is_domain(self) -> bool:
+        """Whether it is one domain: no mixture, no fresh net, no weights or labels that were shuffled."""
+        fresh = self.source in (SCRATCH, "random", "self")
+        return self.similarity is None and ":" not in self.source and not fresh
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Conditions that may be compared: they share all but source and depth.
+
+    Attributes:
+      targets: over which means are taken; is_main: whether these are what the study is about.
+      where: the coordinates that all of `table` share, n among them.
+    """
+
+    conditions: Conditions
+    targets: tuple[str, ...]
+    is_main: bool
+    table: pd.DataFrame
+    where: Mapping[str, Any]
+
+    @property
+    def n(self) -> int:
+        return int(self.where["n_per_class"])
+
+    @property
+    def title(self) -> str:
+        images = f"{self.n:,} image{'s' if self.n != 1 else ''} a class"
+        return images if self.is_main else f"{self.targets[0]}, {images}"
+
+    @property
+    def arms(self) -> list[Arm]:
+        """Sources in the study's order, a mixture's shares one by one."""
+        pairs = self.table[["source", "similarity"]].drop_duplicates().itertuples(index=False)
+        arms = [Arm(str(name), None if pd.isna(share) else float(share)) for name, share in pairs]
+        order = self.conditions.sources
+        return sorted(arms, key=lambda arm: (order.index(arm.source), arm.similarity or 0.0))
+
+    def depths(self, arm: Arm) -> list[int]:
+        """Depths at which a source was tuned."""
+        return sorted(set(self.table.loc[self.table["source"] == arm.source, "depth"].astype(int)))
+
+    def ask(self, measure: Callable[..., pd.Series] | str, **where: Any) -> pd.Series:
+        """Return one number a replicate, its mean over targets; empty if a target lacks the condition.
+
+        Args:
+          measure: a method of `Conditions`, or a column.
+        """
+        columns = []
+        for target in self.targets:
+            place = {**self.where, "target": target, **where}
+            try:
+                is_column = isinstance(measure, str)
+                one = self.conditions.values(measure, **place) if is_column else measure(**place)
+            except MissingCondition:
+                return pd.Series(dtype=float)
+            columns.append(one)
+        return pd.concat(columns, axis=1).dropna().mean(axis=1)
+
+
+def usual(conditions: Conditions) -> pd.DataFrame:
+    """Return the conditions of plain fine-tuning: targets as they are, upper layers kept."""
+    table = conditions.table()
+    rows = (table["regime"] == FINE_TUNE) & (shift_names(table) == "")
+    for key, value in _SHOWN_APART.items():
+        if key in table:
+            rows &= table[key] != value
+    return table[rows]
+
+
+def shift_names(table: pd.DataFrame) -> pd.Series:
+    """Return how pictures are changed in each condition; empty where they are not."""
+    names = [shift_name(line) for line in table.filter(like="shift.").to_dict("records")]
+    return pd.Series(names or "", table.index, dtype=object)
+
+
+def panels(conditions: Conditions, table: pd.DataFrame | None = None) -> list[Panel]:
+    """Return a panel for each n of the main targets, and then of every other target.
+
+    Args:
+      table: the conditions to be shown; those of plain fine-tuning by default.
+    """
+    table = usual(conditions) if table is None else table
+    main = tuple(conditions.targets)
+    others = dict.fromkeys(table.loc[~table["target"].isin(main), "target"])
+    chosen = []
+    for targets in (main, *((name,) for name in others)):
+        of_targets = table[table["target"].isin(targets)]
+        for n, rows in of_targets.groupby("n_per_class"):
+            where = {"regime": FINE_TUNE, "n_per_class": n}
+            for key in ("model", "updates", *axes_of(conditions.frame)):
+                where[key] = rows[key].mode()[0]  # the setting that most conditions have
+                rows = rows[rows[key] == where[key]]
+            chosen.append(Panel(conditions, targets, targets == main, rows, where))
+    return chosen
+
+
+def richest(conditions: Conditions) -> Panel | None:
+    """Return the panel of the main targets that compares most sources."""
+    main = [panel for panel in panels(conditions) if panel.is_main]
+    return max(main, key=lambda panel: len(panel.arms), default=None)
+
+
+def near_to_far(arms: Sequence[Arm], conditions: Conditions) -> list[Arm]:
+    """Return sources by measured distance from the targets, if all were measured."""
+    frame = conditions.frame
+    means = frame.groupby("source")["mmd2"].mean() if "mmd2" in frame else pd.Series(dtype=float)
+    distances = {arm: float(means.get(arm.source, float("nan"))) for arm in arms}
+    known = all(distance == distance for distance in distances.values())
+    return sorted(arms, key=lambda arm: distances[arm]) if known else list(arms)
+
+
+def noise_levels(report: Any) -> dict[Arm, float]:
+    """Return sources of the richest panel whose domains differ in noise only, if there are three."""
+    panel, domains = richest(report.conditions), report.config.domains
+    families: dict[str, dict[Arm, float]] = {}
+    for arm in panel.arms if panel is not None else ():
+        domain = dump(domains[arm.source]) if arm.source in domains else {}
+        jitter = dict(domain.get("jitter") or {})
+        if "noise" in jitter:
+            noise = float(jitter.pop("noise"))
+            families.setdefault(repr(domain | {"jitter": jitter}), {})[arm] = noise
+    family = max(families.values(), key=len, default={})
+    return dict(sorted(family.items(), key=lambda item: item[1])) if len(family) > 2 else {}
+
+
+def moves(conditions: Conditions) -> pd.DataFrame:
+    """Return how far units moved where all were tuned on most images: a line a trial and unit."""
+    frame = conditions.frame
+    rows = frame[frame["moved"].ne("") & frame["depth"].eq(frame["n_units"])]
+    rows = rows[rows["n_per_class"] == rows["n_per_class"].max()]
+    rows = rows[rows["updates"] == rows["updates"].min()]
+    lines = [
+        (row.trial, row.source, row.replicate, unit, *pair)
+        for row in rows.itertuples()
+        for unit, pair in json.loads(row.moved).items()
+    ]
+    names = ["trial", "source", "replicate", "unit", "displacement", "cka"]
+    return pd.DataFrame(lines, columns=names).astype({"displacement": float, "cka": float})
