@@ -90,7 +90,8 @@ class Conditions:
         """One number a replicate (the index) of exactly one condition.
 
         A coordinate that is left out has to have one value among the matching conditions. Else it is the regime
-        `fine_tune` and the shortest schedule. Of scratch neither depth nor regime matters.
+        `fine_tune`, and of the schedule and of additional axes the value that more than half of all rows have; a
+        schedule is the shortest one where that one is not among them. Of scratch neither depth nor regime matters.
 
         Args:
           column: of the frame; numbers or flags.
@@ -187,6 +188,16 @@ class Conditions:
         return self._table
 
     @cached_property
+    def _usual(self) -> dict[str, Any]:
+        """Of the schedule and of additional axes: the value that more than half of all rows have."""
+        usual: dict[str, Any] = {}
+        for name in ("updates", *axes_of(self.frame)):
+            shares = self._rows[name].value_counts(normalize=True)
+            if len(shares) and shares.iloc[0] > 0.5:
+                usual[name] = shares.index[0]
+        return usual
+
+    @cached_property
     def _coordinates(self) -> dict[str, list[Any]]:
         """Coordinate -> its value in each condition; similarity is None where there is none."""
         table = self._table
@@ -236,11 +247,13 @@ class Conditions:
         left = self._places.get(place, list(range(len(self._table))))
         for key in sorted(where, key=[*self._keys, *where].index):
             left = self._narrowed(left, where, key)
-        preferred = {"regime": "fine_tune", **near}
+        preferred = {"regime": "fine_tune", **self._usual, **near}
         for key, column in self._coordinates.items():
             present = {column[code] for code in left}
             if key not in where and len(present) > 1:
-                value = preferred.get(key, min(present) if key == "updates" else None)
+                value = preferred.get(key)
+                if key == "updates" and value not in present:
+                    value = min(present)
                 left = [code for code in left if column[code] == value] or left
         if len(left) > 1 and not self._same_trials(left):
             values = {
@@ -258,6 +271,7 @@ class Conditions:
             name, value = "whole", True
         elif key not in COORDINATES and key != "n_classes":
             value = axis_text(value)
+            name = key if key in self._coordinates else f"axes.{key}"  # a row's column has its name
         if name not in self._coordinates:
             raise MissingCondition(f"{_listed(where)}: no trials differ in {key}")
         column = self._coordinates[name]

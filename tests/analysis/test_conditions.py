@@ -123,6 +123,25 @@ def test_axes_are_coordinates_by_their_keys_whatever_the_type_of_a_value() -> No
         conditions.values(**NEAR, depth=1)
 
 
+def test_left_out_what_most_rows_have_is_meant() -> None:
+    """A part of a study on a shorter schedule, or budgeted, changes no number of the rest."""
+    usual = made_rows(**EXACT, schedules=(300,), change=lambda row: {"axes": BESIDE})
+    latin = {**EXACT, "sources": ("latin",)}
+    brief = made_rows(**latin, schedules=(75,), depths=(5,), change=lambda row: {"axes": BESIDE})
+    budgeted = made_rows(**latin, schedules=(300,), depths=(1, 5), change=_budgeted)
+    whole, part = of([*usual, *brief, *budgeted]), of(usual)
+    assert mean(whole.depth_benefit(**NEAR)) == pytest.approx(mean(part.depth_benefit(**NEAR)))
+    assert mean(whole.values("updates", **NEAR, depth=5)) == 300
+    assert mean(whole.values("test_accuracy", **NEAR, depth=5, validation="within")) == 0.25
+
+
+BESIDE = {"validation": "beside"}
+
+
+def _budgeted(row: dict) -> dict:
+    return {"axes": {"validation": "within"}, "test_accuracy": 0.25}
+
+
 def test_mixtures_are_told_apart_by_their_similarity() -> None:
     conditions = made_conditions(
         **EXACT, sources=["mixture", "scratch"], similarities=[0.0, 0.5, 1.0]
