@@ -16,8 +16,9 @@ from convtl.config.schema import Config
 from convtl.entry import folder
 from convtl.errors import StorageError
 from convtl.keys import digest
-from convtl.reporting.build import build, lacks_samples, save_samples
 from convtl.reporting.progress import Progress
+from convtl.reporting.report import build
+from convtl.reporting.samples import lacks_samples, save_samples
 from convtl.runtime.backend import prepare_jax
 from convtl.runtime.processes import broadcast_from_primary, is_distributed, is_primary, join
 from convtl.runtime.stopping import held_back, on_signals
@@ -112,8 +113,8 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
     with tracking_errors(tracker):
         if scope.reports:
             with locked("out", store.out, "report"):
-                report, lines = build(store, config, record, wall if outcome.ran else None)
-            print(lines)
+                report = build(store.out, config, record, wall if outcome.ran else None)
+            print(report.lines())
         trials = distinct(scope.of(study.trials) if scope.works else study.trials)
         every = store.read() if tracker is not None or not scope.works else {}
         rows = [every[trial.id] for trial in trials if trial.id in every]
@@ -124,7 +125,7 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
             failed += [str(row["reason"]) for row in rows if row["status"] == "failed"]
             print(f"\n{sum(row['status'] in FINAL for row in rows)} trials are there")
         if report is not None:
-            print(f"rows: {store.out / 'results.csv'}\nreport: {report}")
+            print(f"rows: {store.out / 'results.csv'}\nreport: {report.page}")
         reasons = [f"{failed.count(one)} trials failed: {one}" for one in dict.fromkeys(failed)]
         if tracker is not None:
             summary = {"trials": len(rows), "failed": len(failed), "seconds": wall}

@@ -1,0 +1,245 @@
+"""What a report states, as numbers and flags computed from conditions; templates put it into words."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from typing import Any, Literal
+
+import pandas as pd
+from scipy.special import expit
+
+from convtl.analysis.conditions import SCRATCH, Conditions
+from convtl.analysis.frame import axes_of
+from convtl.analysis.statistics import (
+    EPSILON,
+    Estimate,
+    depth_distribution,
+    equivalent,
+    estimate,
+    max_t,
+    sufficient_depth,
+)
+
+UNMATCHED = 0.05
+"""Differences of the sources' own accuracies from which on they are named as unmatched."""
+_SETTING = ("target", "model", "regime", "updates", "config")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference between two conditions within replicates, in logits and as a share of test images.
+
+    Attributes:
+      small: whether a 90% interval lies within `EPSILON`.
+      adjusted: p over all differences of an answer (step-down max-T).
+    """
+
+    values: pd.Series
+    logits: Estimate
+    share: Estimate
+    small: bool
+    adjusted: float = float("nan")
+
+    @property
+    def outcome(self) -> Literal["small", "more", "less", "open"]:
+        if self.small:
+            return "small"
+        return "open" if not self.adjusted <= 0.05 else "more" if self.logits.effect > 0 else "less"
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one source gives with one number of labels; accuracies are means over replicates.
+
+    Attributes:
+      distribution: depth -> share of bootstrap draws in which it suffices.
+      suffices: the smallest depth within `EPSILON` of the best; enough: its accuracy.
+      chosen: accuracy where each replicate chooses its depth by validation accuracy.
+      benefit: all layers against the last; gain: transfer, depth chosen by validation, against scratch.
+      flaw: floor or ceiling of both the last layer alone and all layers.
+    """
+
+    source: str
+    n: int
+    m: int
+    distribution: Mapping[int, float]
+    suffices: int
+    enough: float
+    chosen: float
+    scratch: float | None
+    benefit: Difference | None
+    gain: Difference | None
+    flaw: str | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How many layers suffice in one setting: target, model, regime, updates and additional axes."""
+
+    setting: Mapping[str, Any]
+    lines: Sequence[Line]
+
+    @property
+    def sound(self) -> list[Line]:
+        """Lines that are neither at floor nor at ceiling."""
+        return [line for line in self.lines if not line.flaw]
+
+    @cached_property
+    def spoken(self) -> list[str]:
+        """The sources that sentences are about: of those with most sizes the best one, and the worst one."""
+        means = pd.Series(
+            {(line.source, line.n): line.chosen for line in self.sound if ":" not in line.source}
+        )
+        if means.empty:  # controls only, whose names have a colon
+            return []
+        by_source = means.groupby(level=0).agg(["size", "mean"])
+        compared = by_source.loc[by_source["size"] == by_source["size"].max(), "mean"]
+        return list(dict.fromkeys([str(compared.idxmax()), str(compared.idxmin())]))
+
+    def of(self, source: str) -> list[Line]:
+        """The sound lines of one source."""
+        return [line for line in self.sound if line.source == source]
+
+    def runs(self, source: str) -> list[tuple[int, list[Line]]]:
+        """(depth that suffices, lines) of one source, neighbouring numbers of labels together."""
+        return [
+            (k, list(lines)) for k, lines in groupby(self.of(source), lambda line: line.suffices)
+        ]
+
+
+def answers(conditions: Conditions) -> list[Answer]:
+    """An answer for each main target, in the setting that most of its trials have."""
+    rows = conditions.frame[
+        conditions.frame["usable"] & ~conditions.frame["source"].isin((SCRATCH, "random"))
+    ]
+    keys = [*_SETTING, *axes_of(rows)]
+    results = []
+    for target in conditions.targets:
+        sizes = rows[rows["target"] == target].groupby(keys, sort=False).size()
+        if len(sizes):
+            setting = dict(zip(keys, list(sizes.index)[int(sizes.argmax())], strict=True))
+            lines = [line for line in _lines(conditions, rows, setting) if line is not None]
+            results += [Answer(setting, _adjusted(lines))] if lines else []
+    return results
+
+
+def _lines(
+    conditions: Conditions, rows: pd.DataFrame, setting: dict[str, Any]
+) -> Iterator[Line | None]:
+    """A line for each source (of a mixture: for each share of near classes) and number of labels."""
+    rows = rows[(rows[list(setting)] == pd.Series(setting)).all(axis=1)]
+    arms = rows[["source", "similarity", "n_per_class"]].drop_duplicates()
+    arms = arms.sort_values("n_per_class", kind="stable")
+    arms = arms.sort_values(
+        "source", kind="stable", key=lambda names: names.map(conditions.sources.index)
+    )
+    for source, share, n in arms.itertuples(index=False, name=None):
+        where = {**setting, "source": source, "n_per_class": int(n)}
+        name = source if pd.isna(share) else f"{source}@{share:g}"
+        yield _line(conditions, name, where if pd.isna(share) else {**where, "similarity": share})
+
+
+def _line(conditions: Conditions, name: str, where: dict[str, Any]) -> Line | None:
+    """None where fewer than two depths were run in the most replicates that any depth has."""
+    depths = [depth for depth in conditions.depths if conditions.has(depth=depth, **where)]
+    counts = {depth: len(conditions.values(depth=depth, **where)) for depth in depths}
+    depths = [depth for depth in depths if counts[depth] == max(counts.values())]
+    z, share, images = (
+        pd.DataFrame(
+            {depth: conditions.values(column, depth=depth, **where) for depth in depths}
+        ).dropna()
+        for column in ("logit_accuracy", "test_accuracy", "n_test")
+    )
+    if len(depths) < 2 or z.empty:
+        return None
+    first, last = depths[0], depths[-1]
+    chosen = conditions.chosen_depth(depths, **where)
+    total = images[first]
+    chosen_share = ((total + 1) * expit(chosen) - 0.5) / total  # the inverse of `logit_accuracy`
+    suffices = depths[int(sufficient_depth(z.mean().to_numpy()))]
+    scratch = _scratch(conditions, where)
+    flaws = [conditions.flaw(depth=depth, **where) for depth in (first, last)]
+    return Line(
+        source=name,
+        n=where["n_per_class"],
+        m=len(z),
+        distribution=dict(zip(depths, map(float, depth_distribution(z.to_numpy())), strict=True)),
+        suffices=suffices,
+        enough=float(share[suffices].mean()),
+        chosen=float(chosen_share.mean()),
+        scratch=None if scratch is None else float(scratch["test_accuracy"].mean()),
+        benefit=_difference(z[last] - z[first], share[last] - share[first]),
+        gain=None
+        if scratch is None
+        else _difference(
+            chosen - scratch["logit_accuracy"], chosen_share - scratch["test_accuracy"]
+        ),
+        flaw=flaws[0] if all(flaws) else None,
+    )
+
+
+def _scratch(conditions: Conditions, where: Mapping[str, Any]) -> pd.DataFrame | None:
+    """Results of the net that is trained from scratch beside a condition."""
+    usual = {key: where[key] for key in ("target", "n_per_class", "model", "updates")}
+    for fresh in (where, usual):  # the first where axes concern scratch, too
+        place = {**fresh, "source": SCRATCH}
+        if conditions.has(**place):
+            columns = ("logit_accuracy", "test_accuracy")
+            return pd.DataFrame({name: conditions.values(name, **place) for name in columns})
+    return None
+
+
+def _difference(values: pd.Series, share: pd.Series) -> Difference | None:
+    values, share = values.dropna(), share.dropna()
+    if values.empty:
+        return None
+    small = equivalent(values.to_numpy(), EPSILON)
+    return Difference(values, estimate(values.to_numpy()), estimate(share.to_numpy()), small)
+
+
+def _adjusted(lines: list[Line]) -> list[Line]:
+    """Adjust the p of all differences together, but for those at floor or at ceiling."""
+    known = {
+        (place, name): difference
+        for place, line in enumerate(lines)
+        for name in ("benefit", "gain")
+        if (difference := getattr(line, name)) is not None and not line.flaw
+    }
+    table = pd.DataFrame({place: difference.values for place, difference in known.items()}).T
+    for (place, name), p in zip(known, max_t(table.to_numpy(float)) if known else (), strict=True):
+        lines[place] = replace(
+            lines[place], **{name: replace(known[place, name], adjusted=float(p))}
+        )
+    return lines
+
+
+# --- limits -------------------------------------------------------------------------------------------
+
+
+def limits(conditions: Conditions) -> dict[str, Any]:
+    """Numbers, flags and names of what limits a study's conclusions."""
+    frame, table = conditions.frame, conditions.table()
+    rows = frame[frame["usable"]]
+    labels = (rows["n_val"] / rows["n_classes"]).groupby(rows["n_per_class"]).median()
+    flawed = table[table["flaw"] != ""]
+    names = flawed["source"] + ", n=" + flawed["n_per_class"].astype(str) + ", " + flawed["target"]
+    sources = rows.groupby("source", sort=False)["source_accuracy"].mean().dropna()
+    return {
+        "targets": list(rows["target"].unique()),
+        "models": list(rows["model"].unique()),
+        "schedules": sorted(map(int, rows["updates"].unique())),
+        "m": int(rows["replicate"].nunique()),
+        "validation": list(zip(labels.index.astype(int).tolist(), labels.tolist(), strict=True)),
+        "budgeted": bool((rows["validation"] == "within").any()) if "validation" in rows else False,
+        "conditions": len(table),
+        "edges": int(rows["lr_at_edge"].sum()),
+        "edge_conditions": int((table["at_edge"] > 0.25).sum()),
+        "excluded": len(flawed),
+        "floor": list(names[flawed["flaw"] == "floor"].unique()),
+        "ceiling": list(names[flawed["flaw"] == "ceiling"].unique()),
+        "sources": sources.to_dict(),
+        "unmatched": bool(len(sources)) and float(sources.max() - sources.min()) > UNMATCHED,
+        "statuses": frame.loc[frame["status"] != "done", "status"].value_counts().to_dict(),
+        "moved": int(frame["frozen_ok"].eq(False).sum()),
+    }
