@@ -23,9 +23,8 @@ from convtl.config.schema import RESULTS_VERSION, Config
 from convtl.data.domains import load_domain
 from convtl.errors import UserError, unknown_name
 from convtl.keys import digest
-from convtl.models.lenet import ActivationName, InitialiserName, LeNet5Config
+from convtl.models.lenet import ActivationName, InitialiserName, LeNet5Config, PlainConfig
 from convtl.models.network import Network, Variables
-from convtl.models.plain import PlainConfig
 from convtl.storage.cache import Cache
 from convtl.storage.files import storage_errors, written
 from convtl.training.probe_nets import (

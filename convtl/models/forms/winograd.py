@@ -16,9 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from convtl.models.forms.product import sum_of_outer_products
-
-Sides = tuple[tuple[int, int], tuple[int, int]]
+from convtl.models.forms import Sides, sum_of_outer_products
 
 
 def tiles(rows_out: int, columns_out: int) -> tuple[int, int]:
