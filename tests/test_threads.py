@@ -10,6 +10,10 @@ import jax
 import pytest
 
 THREADS = (1, 8)
+pytestmark = pytest.mark.skipif(
+    jax.__version_info__ < (0, 12),
+    reason="JAX 0.10 cuts sums by threads (Python 3.11 has no newer)",
+)
 GRADIENT = """
 import hashlib
 import sys

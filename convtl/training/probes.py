@@ -257,7 +257,7 @@ def grams(
     products = {}
     for unit in network.weighted:
         flat = taps[unit].reshape(len(images), -1)
-        centred = flat - flat.mean(0)
+        centred = flat - flat.mean(0, keepdims=True)
         # Scaled before it is squared: neither the smallest nor the largest outputs then leave float32.
         size = jnp.abs(centred).max()
         scaled = centred / jnp.where(size > 0, size, 1.0)

@@ -51,7 +51,7 @@ def _places(kernel: Float[Array, "3 3 in out"]) -> list[Float[Array, "in out"]]:
 
 
 def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
 
 
 def _tiles_of(
