@@ -23,8 +23,7 @@ from convtl.runtime.backend import prepare_jax
 from convtl.runtime.processes import broadcast_from_primary, is_distributed, is_primary, join
 from convtl.runtime.stopping import held_back, on_signals
 from convtl.storage.cache import Cache, default_root
-from convtl.storage.files import storage_errors
-from convtl.storage.locks import locked
+from convtl.storage.files import locked, storage_errors
 from convtl.study.grid import distinct, expand
 from convtl.study.record import make_record, write_record
 from convtl.study.rows import FINAL

@@ -99,6 +99,11 @@ def lenient_output() -> None:
             setattr(sys, name, _Lenient(stream))
 
 
+def is_read() -> bool:
+    """Return whether what is printed still arrives: not with a reader that has gone, or on a full disk."""
+    return getattr(sys.stdout, "error", None) is None
+
+
 def command(main: Callable[[list[str]], int]) -> NoReturn:
     """Run a command to its exit code.
 

@@ -10,7 +10,7 @@ import csv
 import sys
 from itertools import chain
 
-from convtl.entry import command, folder, keywords
+from convtl.entry import command, folder, is_read, keywords
 from convtl.errors import UserError
 
 
@@ -40,6 +40,8 @@ def main(words: list[str]) -> int:
         cells = [cell for i in likely for cell in (net.classes[i], f"{shares[i]:.6f}")]
         writer.writerow([file, *cells])
         sys.stdout.flush()
+        if not is_read():  # `predict ... | head`: the other pictures need not be decoded
+            break
     return 0
 
 

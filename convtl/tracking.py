@@ -20,7 +20,7 @@ from convtl.config.schema import TrackingConfig
 from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.secrets import redact, redacted
-from convtl.storage.locks import take_lock
+from convtl.storage.files import take_lock
 
 _MAX_ROWS = 10_000
 """Rows of the table that a finished study sends, as many as `wandb.Table` shows."""

@@ -49,9 +49,9 @@ DOORS = {
     "tensorflow_datasets": ("data/",),
     "orbax": ("storage/checkpoint",),
     "wandb": ("tracking",),
-    "torch": ("models/weights/readers",),
-    "safetensors": ("models/weights/readers",),
-    "huggingface_hub": ("models/weights/locating",),
+    "torch": ("models/weights/files",),
+    "safetensors": ("models/weights/files",),
+    "huggingface_hub": ("models/weights/files",),
     "matplotlib": ("reporting/figures/", "data/glyphs"),
 }
 

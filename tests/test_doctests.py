@@ -13,7 +13,6 @@ MODULES = (
     "convtl.measure.representation",
     "convtl.measure.transferability",
     "convtl.transfer.optim",
-    "convtl.transfer.penalty",
     "convtl.transfer.plan",
 )
 

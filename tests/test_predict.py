@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convtl import predict, run
+from convtl import entry, predict, run
 from convtl.cli import compose
 from convtl.config.parsing import parse
 from convtl.data.inputs import Normalisation
@@ -24,6 +24,7 @@ from convtl.models.registry import build_network
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache, default_root
 from convtl.storage.files import contents
+from convtl.study import nets
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
 from convtl.study.nets import load_net, net_name, net_of, save_net
@@ -148,6 +149,21 @@ def test_what_cannot_be_read_is_named_and_left_out(saved, tmp_path, capsys) -> N
         f"convtl: left out {tmp_path / 'half.png'}: no picture that can be read (OSError)",
         f"convtl: left out {tmp_path / 'notes.txt'}: no picture that can be read (UnidentifiedImageError)",
     ]
+
+
+def test_nothing_is_decoded_for_a_reader_that_has_gone(
+    saved, tmp_path, capsys, monkeypatch
+) -> None:
+    picture(generator(2, "first"), 0).save(tmp_path / "1.png")
+    (tmp_path / "2.png").write_text("no picture: named if it is read")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr(nets, "rows_at_once", lambda shape: 1)
+        monkeypatch.setattr(sys, "stdout", pipe)
+        entry.lenient_output()
+        assert predict.main([f"net={saved}", f"images={tmp_path}"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

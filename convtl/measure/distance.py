@@ -1,7 +1,7 @@
-"""Distances between data sets in a given space of features.
+"""Distances between data sets, in a space that depends on no net and no data set: `pixel_space`.
 
-The space is `convtl.measure.space.pixel_space`. Everywhere: `x` (n, d) and `y` (m, d), one row an image, computed in
-float64; the order of rows does not matter. All raise ValueError where shapes disagree or rows are too few.
+Of distances: `x` (n, d) and `y` (m, d), one row an image, computed in float64; the order of rows does not matter. All
+raise ValueError where shapes disagree or rows are too few.
 """
 
 import functools
@@ -14,6 +14,10 @@ from jaxtyping import Float, Integer
 from numpy.typing import ArrayLike
 
 Features = Float[np.ndarray, "n d"]
+SIDE = 28
+"""Pixels on a side at which every image is described, whatever its size."""
+PIXELS, CELLS, ORIENTATIONS = 7, 4, 8
+"""Areas of grey and cells of edges on a side; directions of edges in [0, 180) degrees."""
 
 
 def mmd2_unbiased(x: ArrayLike, y: ArrayLike) -> float:
@@ -125,3 +129,73 @@ def _pot() -> Any:
         import ot
 
     return ot
+
+
+# --- the space -----------------------------------------------------------------------------
+
+
+def pixel_space(images: ArrayLike) -> Float[np.ndarray, "n d"]:
+    """Coarse pixels and directions of edges by place: 177 features, float64.
+
+    Nothing is fitted: distances that test a hypothesis about sources must not depend on source nets or on other
+    domains. Each image is averaged over channels and areas to 28x28, then described by its means over areas and
+    by a histogram of oriented gradients (Dalal and Triggs 2005, "Histograms of Oriented Gradients for Human
+    Detection"; one block). Either part is scaled to squared norm = its number of features, so contrast and
+    polarity hardly matter, and x.x / d = 1. A part of a constant image is zeros.
+
+    Args:
+      images: standardised, (n, height, width, channels).
+
+    Raises:
+      ValueError: the images are no such batch.
+    """
+    batch = np.asarray(images)
+    if batch.ndim != 4:
+        raise ValueError(f"images must be (n, height, width, channels), got {batch.shape}")
+    grey = _averaged(batch.mean(axis=-1, dtype=np.float64), SIDE)
+    coarse = _averaged(grey, PIXELS).reshape(len(grey), PIXELS**2)
+    return np.concatenate([_on_sphere(coarse), _on_sphere(oriented_gradients(grey))], axis=1)
+
+
+def oriented_gradients(images: Float[np.ndarray, "n 28 28"]) -> Float[np.ndarray, "n d"]:
+    """Mean gradient magnitude by cell and unsigned direction.
+
+    `skimage.feature.hog` for one block of all cells before it normalises, for a whole batch at once. Central
+    differences, zero at the border; a pixel votes for one direction, with its magnitude.
+    """
+    down, across = np.zeros_like(images), np.zeros_like(images)
+    down[:, 1:-1] = images[:, 2:] - images[:, :-2]
+    across[:, :, 1:-1] = images[:, :, 2:] - images[:, :, :-2]
+    angle = np.rad2deg(np.arctan2(down, across)) % 180
+    direction = np.minimum((angle * (ORIENTATIONS / 180)).astype(np.intp), ORIENTATIONS - 1)
+    cell = np.arange(SIDE) // (SIDE // CELLS)
+    place = (np.arange(len(images))[:, None, None] * CELLS + cell[:, None]) * CELLS + cell
+    bins, features = (place * ORIENTATIONS + direction).ravel(), CELLS**2 * ORIENTATIONS
+    magnitudes = np.hypot(down, across).ravel()
+    votes = np.bincount(bins, weights=magnitudes, minlength=len(images) * features)
+    return votes.reshape(len(images), features) / (SIDE // CELLS) ** 2
+
+
+def _averaged(
+    images: Float[np.ndarray, "n height width"], side: int
+) -> Float[np.ndarray, "n {side} {side}"]:
+    """Means over side x side equal areas; pixels that straddle a border count by their share."""
+    down, across = (_shares(size, side) for size in images.shape[1:])
+    return np.einsum("ih,nhw,jw->nij", down, images, across, optimize=True)
+
+
+def _shares(size: int, side: int) -> Float[np.ndarray, "{side} {size}"]:
+    """Share of each of `size` pixels in each of `side` equal intervals; rows sum to 1."""
+    if size == side:
+        return np.eye(side)
+    pixels, intervals = np.linspace(0, 1, size + 1), np.linspace(0, 1, side + 1)
+    ends = np.minimum(intervals[1:, None], pixels[None, 1:])
+    starts = np.maximum(intervals[:-1, None], pixels[None, :-1])
+    return np.maximum(ends - starts, 0) * side
+
+
+def _on_sphere(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """Rows scaled to norm sqrt(d); rows of (about) zeros become zeros."""
+    norm = np.linalg.norm(features, axis=1, keepdims=True)
+    flat = norm < 1e-6  # far below a single grey level in one pixel of a standardised image
+    return np.where(flat, 0, features / np.where(flat, 1, norm)) * np.sqrt(features.shape[1])

@@ -1,7 +1,12 @@
-"""LeNet-5 (LeCun, Bottou, Bengio & Haffner 1998), in the form that lectures draw today.
+"""Small nets of choosable activation and initialiser.
 
-All 16 maps of the second convolution see all 6 maps below, pooling has no weights, and the input is
-28x28 with 2 pixels of padding: 156 + 2,416 + 48,120 + 10,164 + 850 = 61,706 weights for 10 classes.
+`lenet5` (LeCun, Bottou, Bengio & Haffner 1998), in the form that lectures draw today: all 16 maps of the second
+convolution see all 6 maps below, pooling has no weights, and the input is 28x28 with 2 pixels of padding:
+156 + 2,416 + 48,120 + 10,164 + 850 = 61,706 weights for 10 classes.
+
+`plain`, a chain of dense units of equal width, for gradients by depth: only the distance from the output differs
+between units. A convolutional net would confound the size of a gradient with pooling, with the number of places that
+share a weight, and with units of different sizes.
 """
 
 from typing import ClassVar, Literal
@@ -10,14 +15,8 @@ import flax.linen as nn
 from pydantic.dataclasses import dataclass
 
 from convtl.config.models import ModelConfig, register
-from convtl.config.values import STRICT
-from convtl.models.layers import (
-    Activation,
-    ConvUnit,
-    DenseUnit,
-    Initializer,
-    PoolUnit,
-)
+from convtl.config.values import STRICT, Count, Depth
+from convtl.models.layers import Activation, ConvUnit, DenseUnit, Initializer, PoolUnit
 from convtl.models.network import Network
 
 ActivationName = Literal["tanh", "relu", "sigmoid"]
@@ -60,3 +59,24 @@ class LeNet5Config(ModelConfig):
             ("fc5", DenseUnit(classes, None, init)),
         )
         return Network(units, input_shape)
+
+
+@register
+@dataclass(frozen=True, config=STRICT)
+class PlainConfig(ModelConfig):
+    """Units `fc1` ... `fcN`, each `width` wide, then the head `out`; without pooling."""
+
+    usual_images: ClassVar = (28, 28, 1)
+    usual_classes: ClassVar = 10
+    kind: Literal["plain"] = "plain"
+    hidden: Depth = 10
+    """hidden units of the chain, beside the head"""
+    width: Count = 64
+    activation: ActivationName = "tanh"
+    initialiser: InitialiserName = "lecun_normal"
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
+        init = INITIALISERS[self.initialiser]
+        hidden = DenseUnit(self.width, ACTIVATIONS[self.activation], init)
+        chain = tuple((f"fc{place}", hidden) for place in range(1, self.hidden + 1))
+        return Network((*chain, ("out", DenseUnit(classes, None, init))), input_shape)

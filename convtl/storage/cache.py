@@ -16,8 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from convtl.errors import StorageError, UserError
-from convtl.storage.files import contents, is_full, storage_errors, sweep, sync, temporary_folder
-from convtl.storage.locks import locked
+from convtl.storage.files import (
+    contents,
+    is_full,
+    locked,
+    storage_errors,
+    sweep,
+    sync,
+    temporary_folder,
+)
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")

@@ -1,6 +1,8 @@
-"""Atomic files and folders: written under a temporary name beside their place, then renamed.
+"""Atomic files and folders, and locks between processes.
 
-A temporary name holds the machine and the process, so that the parts of killed processes can be told and removed.
+What is written has a temporary name beside its place and is then renamed. A temporary name holds the machine and the
+process, so that the parts of killed processes can be told and removed. A lock is a file (`filelock`) that the kernel
+releases when its process dies; locks only save work: no result depends on them.
 """
 
 import errno
@@ -9,6 +11,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -17,11 +20,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import filelock
 import psutil
 
 from convtl.errors import StorageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _PART = re.compile(
     r"\..+\.(?P<machine>[0-9a-f]{8})\.(?P<process>\d+)\.[0-9a-f]{8}\.part(\.old)?", re.DOTALL
 )
@@ -124,3 +129,42 @@ def _machine() -> str:
     with suppress(OSError):  # other systems than Linux have no process namespaces
         scope += str(Path("/proc/self/ns/pid").stat().st_ino)
     return hashlib.sha256(scope.encode()).hexdigest()[:8]
+
+
+def take_lock(
+    key: str, root: Path, name: str, blocking: bool = False
+) -> filelock.BaseFileLock | None:
+    """Acquire a lock of a folder; None where another process holds it. The caller releases it.
+
+    Where the file system has no locks, every process acquires every lock, and one line says so. A StorageError,
+    whose line begins with the folder's `key`, is raised where the lock's file cannot be made.
+    """
+    with storage_errors(key, root):
+        (root / ".locks").mkdir(exist_ok=True)  # a folder that went away is not made anew
+        lock = filelock.FileLock(root / ".locks" / name, fallback_to_soft=False)
+        try:
+            lock.acquire(timeout=-1 if blocking else 0)
+        except filelock.Timeout:
+            return None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            _warn(key, root)
+    return lock
+
+
+@contextmanager
+def locked(key: str, root: Path, name: str, blocking: bool = True) -> Iterator[bool]:
+    """Hold a lock; yield False where another process has it and `blocking` is false."""
+    lock = take_lock(key, root, name, blocking)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+@cache
+def _warn(key: str, root: Path) -> None:
+    line = f"convtl: {key}: no file locks in '{root}': processes may do the same work twice"
+    print(line, file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ A source is `NAME` or `NAME:VARIANT`. Names beside those of domains:
 - `same_classes`: pretrained on the target's very classes, without its `shift`, in other images;
 - `self`: pretrained on the trial's own labelled images, with a source's updates: what more updates do.
 
-Variants turn a pretrained net into a control (`convtl.transfer.controls`; Maennel et al. 2020).
+Variants turn a pretrained net into a control (`convtl.transfer.graft`; Maennel et al. 2020).
 """
 
 from collections.abc import Mapping

@@ -17,8 +17,7 @@ import filelock
 
 from convtl.errors import StorageError, UserError
 from convtl.secrets import redact
-from convtl.storage.files import storage_errors, sweep, temporary_folder
-from convtl.storage.locks import take_lock
+from convtl.storage.files import storage_errors, sweep, take_lock, temporary_folder
 from convtl.study.rows import FINAL, OtherVersionError, Row, commit, line_of, parse_line
 
 _PREFIX = 3  # hexadecimal digits of a trial's id that name its lock file: at most 4,096 files

@@ -63,7 +63,8 @@ def _resized_crop(
     aspect = jnp.exp(jax.random.uniform(which_way, minval=low, maxval=high))
     sides = jnp.sqrt(jnp.stack([area / aspect, area * aspect]))
     shares = jnp.minimum(1, sides)  # of height and width
-    corner = jax.random.uniform(where, (2,)) * (1 - shares) * jnp.asarray(image.shape[:2])
+    size = jnp.asarray(image.shape[:2], jnp.float32)
+    corner = jax.random.uniform(where, (2,)) * (1 - shares) * size
     resized: Array = jax.image.scale_and_translate(
         image, image.shape, (0, 1), scale=1 / shares, translation=-corner / shares, method="linear"
     )

@@ -15,9 +15,8 @@ from convtl.data.domains import Domain
 from convtl.data.inputs import batch_indices, standardise
 from convtl.data.subsets import draw_target, relabel
 from convtl.keys import key
-from convtl.models.lenet import LeNet5Config
+from convtl.models.lenet import LeNet5Config, PlainConfig
 from convtl.models.network import Network, Variables
-from convtl.models.plain import PlainConfig
 from convtl.models.registry import build_network
 from convtl.training.devices import Layout, devices
 from convtl.training.loop import Trainer

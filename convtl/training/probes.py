@@ -23,9 +23,8 @@ from convtl.config.schema import RESULTS_VERSION, Config
 from convtl.data.domains import load_domain
 from convtl.errors import UserError, unknown_name
 from convtl.keys import digest
-from convtl.models.lenet import ActivationName, InitialiserName, LeNet5Config
+from convtl.models.lenet import ActivationName, InitialiserName, LeNet5Config, PlainConfig
 from convtl.models.network import Network, Variables
-from convtl.models.plain import PlainConfig
 from convtl.storage.cache import Cache
 from convtl.storage.files import storage_errors, written
 from convtl.training.probe_nets import (
@@ -258,7 +257,7 @@ def grams(
     products = {}
     for unit in network.weighted:
         flat = taps[unit].reshape(len(images), -1)
-        centred = flat - flat.mean(0)
+        centred = flat - flat.mean(0, keepdims=True)
         # Scaled before it is squared: neither the smallest nor the largest outputs then leave float32.
         size = jnp.abs(centred).max()
         scaled = centred / jnp.where(size > 0, size, 1.0)

@@ -13,7 +13,7 @@ from convtl.errors import UserError
 from convtl.models.lowering import on_cpu
 from convtl.models.network import Network, Variables
 from convtl.training.cost import flops_per_update
-from convtl.transfer.average import averages
+from convtl.transfer.optim import averages
 from convtl.transfer.plan import Plan
 
 _BYTES_PER_CALL = 2**26

@@ -14,8 +14,7 @@ from convtl.models.lowering import trained_at_a_time
 from convtl.models.network import Variables
 from convtl.training.augment import augment, blend
 from convtl.training.runs import Recipe
-from convtl.transfer.average import Averaged, added, started
-from convtl.transfer.optim import make_transform
+from convtl.transfer.optim import Averaged, add_to_averages, make_transform, start_averages
 from convtl.transfer.plan import Phase
 
 Params = dict[str, Any]
@@ -55,7 +54,7 @@ class Step:
         if self.recipe.optim.ema is None:
             return state
         kinds = ("params",) if self._held else ("params", "batch_stats")
-        return started(state, variables, self.phase.trained, kinds)
+        return start_averages(state, variables, self.phase.trained, kinds)
 
     def __call__(
         self,
@@ -98,7 +97,7 @@ class Step:
         }
         if optim.ema is None:
             return variables, optimiser, loss
-        totals = added(opt_state.totals, variables, units, optim.ema)
+        totals = add_to_averages(opt_state.totals, variables, units, optim.ema)
         return variables, Averaged(optimiser, totals), loss
 
     @property

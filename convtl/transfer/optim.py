@@ -4,9 +4,9 @@ Rates are arrays: a transform is built inside the (vmapped) step around a traced
 rates share one compiled program. Its state does not depend on the rate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,7 @@ import optax
 from jaxtyping import Array, Float
 
 from convtl.config.training import OptimConfig, ScheduleConfig
-from convtl.transfer.average import Averaged
-from convtl.transfer.penalty import l2_sp
-from convtl.transfer.plan import FROZEN, Phase, leaf_labels
+from convtl.transfer.plan import FROZEN, Phase, Plan, Strengths, leaf_labels
 
 
 def make_transform(
@@ -64,26 +62,6 @@ def _direction(config: OptimConfig) -> optax.GradientTransformation:
     return optax.chain(adam, optax.add_decayed_weights(config.weight_decay, mask=matrices))
 
 
-def carry_state(old: Any, new: Any, phase: Phase) -> Any:
-    """The state at a phase's start: units that stay keep theirs, those that join start fresh.
-
-    Averages are kept even when the optimiser starts afresh.
-
-    Args:
-      old: state at the end of the phase before.
-      new: fresh state of `phase`.
-    """
-    if isinstance(new, Averaged):
-        return Averaged(carry_state(old.optimiser, new.optimiser, phase), new.totals | old.totals)
-    if phase.restart:
-        return new
-    *others, units = new
-    staying = {
-        unit: old[-1].inner_states[unit] for unit in phase.trained if unit in old[-1].inner_states
-    }
-    return (*others, units._replace(inner_states=units.inner_states | staying))
-
-
 @lru_cache(maxsize=256)  # each call would compile a program anew
 def _warmup_cosine(length: int, warmup: int) -> Float[np.ndarray, "updates"]:
     """Multipliers counted from 1, so that no update has rate 0."""
@@ -110,3 +88,119 @@ def schedule_values(config: ScheduleConfig, phase: Phase) -> Float[np.ndarray, "
         decays = sum((10 * (done - 1) >= tenths * length).astype(int) for tenths in (3, 6, 9))
         return (np.minimum(1, done / warmup) * 0.1**decays).astype(np.float32)
     return _warmup_cosine(length, warmup)
+
+
+# --- L2-SP ---------------------------------------------------------------------------------
+
+
+class Anchors(NamedTuple):
+    """State of `l2_sp`: the starting weights of each unit in `to_start`."""
+
+    weights: dict[str, Any]
+
+
+def l2_sp(to_start: Strengths, to_zero: Strengths) -> optax.GradientTransformation:
+    """L2-SP (Li, Grandvalet & Davoine 2018): adds the gradient of a penalty to that of the loss.
+
+    The penalty is alpha/2 ||w - w0||^2 over the weights and biases of each unit in `to_start`, whose w0 are
+    the parameters given to `init`, and beta/2 ||w||^2 over those of each unit in `to_zero`. It belongs to the
+    loss, as in the paper: it is not decoupled, and Adam rescales it with the rest.
+
+    Args:
+      to_start: (unit, alpha) pairs.
+      to_zero: (unit, beta) pairs.
+
+    >>> penalty = l2_sp(to_start=(("fc", 0.5),), to_zero=())
+    >>> state = penalty.init({"fc": jnp.array([1.0])})
+    >>> penalty.update({"fc": jnp.array([0.0])}, state, {"fc": jnp.array([3.0])})[0]
+    {'fc': Array([1.], dtype=float32)}
+    """
+
+    def init(params: dict[str, Any]) -> Anchors:
+        anchored = {unit: params[unit] for unit, _ in to_start}
+        return Anchors(jax.tree.map(jnp.copy, anchored))  # one buffer cannot be donated twice
+
+    def update(
+        gradients: dict[str, Any], state: Anchors, params: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], Anchors]:
+        if params is None:
+            raise ValueError("a penalty on the weights needs the weights")
+        sums = dict(gradients)
+        for unit, alpha in to_start:
+            anchored = (gradients[unit], params[unit], state.weights[unit])
+            sums[unit] = jax.tree.map(lambda g, w, w0, a=alpha: g + a * (w - w0), *anchored)
+        for unit, beta in to_zero:
+            sums[unit] = jax.tree.map(lambda g, w, b=beta: g + b * w, gradients[unit], params[unit])
+        return sums, state
+
+    return optax.GradientTransformation(init, update)
+
+
+# --- state from phase to phase, and averages of weights beside it --------------------------
+
+
+class Averaged(NamedTuple):
+    """State of an optimiser whose weights are averaged.
+
+    Attributes:
+      totals: unit -> kind -> decay-weighted sums, from 0: after T updates sum over t of (1 - d) d^(T - t) w_t.
+    """
+
+    optimiser: Any
+    totals: dict[str, dict[str, Any]]
+
+
+def start_averages(
+    optimiser: Any, variables: Mapping[str, Any], units: Collection[str], kinds: Collection[str]
+) -> Averaged:
+    """Sums of zero for the units' variables of these kinds (`params`, `batch_stats`)."""
+    averaged = {
+        unit: {kind: variables[unit][kind] for kind in kinds if kind in variables[unit]}
+        for unit in units
+    }
+    return Averaged(optimiser, jax.tree.map(jnp.zeros_like, averaged))
+
+
+def add_to_averages(
+    totals: dict[str, Any], variables: Mapping[str, Any], units: Collection[str], decay: float
+) -> dict[str, Any]:
+    """The sums after an update of `units`; those of other units are left as they are."""
+    before = {unit: totals[unit] for unit in units}
+    now = {unit: {kind: variables[unit][kind] for kind in before[unit]} for unit in before}
+    return totals | jax.tree.map(lambda total, w: decay * total + (1 - decay) * w, before, now)
+
+
+def carry_state(old: Any, new: Any, phase: Phase) -> Any:
+    """The state at a phase's start: units that stay keep theirs, those that join start fresh.
+
+    Averages are kept even when the optimiser starts afresh.
+
+    Args:
+      old: state at the end of the phase before.
+      new: fresh state of `phase`.
+    """
+    if isinstance(new, Averaged):
+        return Averaged(carry_state(old.optimiser, new.optimiser, phase), new.totals | old.totals)
+    if phase.restart:
+        return new
+    *others, units = new
+    staying = {
+        unit: old[-1].inner_states[unit] for unit in phase.trained if unit in old[-1].inner_states
+    }
+    return (*others, units._replace(inner_states=units.inner_states | staying))
+
+
+def averages(
+    totals: Mapping[str, Any], plan: Plan, decay: float, done: int
+) -> dict[str, dict[str, Any]]:
+    """Unit -> kind -> averages: the sums divided by those of their weights.
+
+    Kingma & Ba 2015, section 3. A unit's average is over those of the first `done` updates in which it was trained.
+    """
+    means = {}
+    for unit, sums in totals.items():
+        phases = [phase for phase in plan.phases if unit in phase.trained]
+        updates = sum(max(0, min(phase.stop, done) - phase.first) for phase in phases)
+        weight = np.float32(1 - decay**updates)
+        means[unit] = jax.tree.map(lambda total, by=weight: np.asarray(total) / by, sums)
+    return means

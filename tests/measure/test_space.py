@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage.feature import hog
 
-from convtl.measure.space import CELLS, ORIENTATIONS, SIDE, oriented_gradients, pixel_space
+from convtl.measure.distance import CELLS, ORIENTATIONS, SIDE, oriented_gradients, pixel_space
 
 
 def _images(shape: tuple[int, ...] = (6, SIDE, SIDE, 1), seed: int = 0) -> np.ndarray:

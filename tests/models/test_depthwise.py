@@ -104,10 +104,10 @@ def test_layers_have_the_kernels_of_convolutions() -> None:
     deep = Conv(4, 3, padding=1, depthwise=True)
     variables = jax.jit(deep.init)(jax.random.key(0), x)
     assert jax.tree.map(jnp.shape, variables["params"]) == {"kernel": (3, 3, 1, 4), "bias": (4,)}
-    biased = deep.apply({"params": variables["params"] | {"bias": jnp.arange(4.0)}}, x)
-    np.testing.assert_allclose(
-        biased, deep.apply(variables, x) + jnp.arange(4.0), rtol=1e-6, atol=1e-6
-    )
+    bias = np.arange(4.0, dtype=np.float32)
+    biased = deep.apply({"params": variables["params"] | {"bias": bias}}, x)
+    expected = np.asarray(deep.apply(variables, x)) + bias
+    np.testing.assert_allclose(biased, expected, rtol=1e-6, atol=1e-6)
     point = Conv(3, 1, use_bias=False)
     variables = jax.jit(point.init)(jax.random.key(0), x)
     assert variables["params"]["kernel"].shape == (1, 1, 4, 3)

@@ -13,8 +13,7 @@ from convtl.config.models import ModelConfig
 from convtl.config.training import RegimeConfig
 from convtl.errors import UserError
 from convtl.models.convnext import ConvNeXtConfig
-from convtl.models.efficientnet import EfficientNetLiteConfig
-from convtl.models.mobilenet import InvertedResidual, MobileNetV2Config
+from convtl.models.mobilenet import EfficientNetLiteConfig, InvertedResidual, MobileNetV2Config
 from convtl.models.network import Network, Variables, weight_count
 from convtl.models.registry import build_network
 from convtl.training.cost import multiply_adds

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from convtl.models.lenet import PlainConfig
 from convtl.models.network import weight_count
-from convtl.models.plain import PlainConfig
 from convtl.models.registry import build_network
 
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from convtl.cli import compose
+from convtl.config.models import FileWeights
 from convtl.config.parsing import parse
-from convtl.config.weights import FileWeights
 from convtl.errors import UserError
 from convtl.models.weights import import_weights, imported, network_of
-from convtl.models.weights.readers import read
+from convtl.models.weights.files import read
 from convtl.storage.cache import Cache
 
 pytestmark = pytest.mark.foreign
@@ -247,7 +247,7 @@ def test_packaged_nets_see_photographs_as_pytorch_does(tmp_path: Path, name: str
     import torch
     from torch_nets import original
 
-    from convtl.models.weights.locating import find
+    from convtl.models.weights.files import find
 
     config, network, images, classes = prepared(name)
     found = imported(config, CONFIG.models[config.model], Cache(tmp_path))

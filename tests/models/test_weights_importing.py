@@ -11,8 +11,8 @@ from foreign_files import drawn, listings, shapes
 from safetensors.numpy import save_file
 
 from convtl.cli import compose
+from convtl.config.models import FileWeights
 from convtl.config.parsing import parse
-from convtl.config.weights import FileWeights
 from convtl.errors import UserError
 from convtl.models.alexnet import AlexNetConfig
 from convtl.models.registry import build_network

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from convtl.cli import compose
+from convtl.config.models import FileWeights, HubWeights, PackageWeights
 from convtl.config.parsing import parse
-from convtl.config.weights import FileWeights, HubWeights, PackageWeights
 from convtl.errors import UserError
-from convtl.models.weights import locating
+from convtl.models.weights import files
 
 KEY = "weights.mine"
 PACKAGE = PackageWeights(
@@ -23,7 +23,7 @@ HUB = HubWeights(model="resnet18", naming="timm", repo="timm/resnet18.tv_in1k", 
 
 def line(config) -> str:
     with pytest.raises(UserError) as error:
-        locating.find(config, KEY)
+        files.find(config, KEY)
     text = str(error.value)
     assert "\n" not in text
     assert text.startswith(KEY)
@@ -47,7 +47,7 @@ def installed(tmp_path: Path, monkeypatch) -> Path:
 
 def test_a_file_in_a_package_is_found_without_running_the_package(installed: Path) -> None:
     (installed / "carrier" / "net.pth").write_bytes(b"x")
-    assert locating.find(PACKAGE) == installed / "carrier" / "net.pth"
+    assert files.find(PACKAGE) == installed / "carrier" / "net.pth"
     assert "carrier" not in sys.modules
 
 
@@ -68,7 +68,7 @@ def test_paths_are_taken_as_typed(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "my nets [1]").mkdir()
     (tmp_path / "my nets [1]" / "net.pth").write_bytes(b"x")
     for typed in ("~/my nets [1]/net.pth", "my nets [1]/net.pth"):
-        found = locating.find(FileWeights(model="resnet18", naming="torchvision", path=typed))
+        found = files.find(FileWeights(model="resnet18", naming="torchvision", path=typed))
         assert found == tmp_path / "my nets [1]" / "net.pth"
     gone = FileWeights(model="resnet18", naming="torchvision", path="gone.pth", install="fetch it")
     assert line(gone) == f"{KEY}.path: there is no file {tmp_path / 'gone.pth'}; fetch it"
@@ -113,14 +113,14 @@ def reachable(hub, monkeypatch):
 def test_what_the_hub_has_on_this_machine_needs_no_network(hub, tmp_path: Path) -> None:
     cached = str(tmp_path / "cached.safetensors")
     hub.try_to_load_from_cache = lambda **file: cached if file == FILE else None
-    assert locating.find(HUB) == Path(cached)
+    assert files.find(HUB) == Path(cached)
     assert not hub.requests
 
 
 def test_with_a_network_the_file_is_fetched_once_and_faults_are_one_line(
     reachable, tmp_path: Path
 ) -> None:
-    assert locating.find(HUB) == tmp_path / "fetched.safetensors"
+    assert files.find(HUB) == tmp_path / "fetched.safetensors"
     assert reachable.requests == [FILE | {"etag_timeout": 5.0}]
     reachable.fault = RuntimeError("404 Client Error.\n\nRepository not found")
     assert line(HUB).endswith("(404 Client Error. Repository not found)")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from convtl.errors import UserError
-from convtl.models.weights import readers
-from convtl.models.weights.readers import read, sha256
+from convtl.models.weights import files
+from convtl.models.weights.files import read, sha256
 
 LEAVES = {"a/kernel": (3, 3, 2, 5), "a/bias": (5,), "empty": (0, 4), "scalar": ()}
 KEY = "weights.mine"
@@ -67,7 +67,7 @@ STATE = {"a": np.ones(2), "count": np.asarray(3)}
     ids=["bare", "only mapping", "beside a scalar tensor", "usual key", "nested twice"],
 )
 def test_nested_state_dict_is_unwrapped(content) -> None:
-    assert readers.state_dict(content, Path("net.pth"), KEY) is STATE
+    assert files.state_dict(content, Path("net.pth"), KEY) is STATE
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_nested_state_dict_is_unwrapped(content) -> None:
 )
 def test_no_single_state_dict_is_refused(content, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        readers.state_dict(content, Path("net.pth"), KEY)
+        files.state_dict(content, Path("net.pth"), KEY)
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.pth.tar", "net.th", "net", "net.safetensors"])
@@ -134,7 +134,7 @@ def test_a_digest_is_computed_once_until_the_file_changes(tmp_path: Path, monkey
     save_file({"a": np.ones(3, np.float32)}, path)
     first = sha256(path)
     with monkeypatch.context() as patched:
-        patched.setattr(readers.hashlib, "file_digest", None)
+        patched.setattr(files.hashlib, "file_digest", None)
         assert sha256(path) == first
     save_file({"a": np.ones(4, np.float32)}, path)
     assert sha256(path) != first

@@ -14,7 +14,7 @@ import filelock
 import pytest
 
 from convtl.errors import UserError
-from convtl.storage.locks import locked
+from convtl.storage.files import locked
 from convtl.study.store import TrialLocks
 
 A, B, LIKE_A = "0123456789abcdef", "f123456789abcdef", "012fffffffffffff"

@@ -6,7 +6,7 @@ from small_nets import CLASSES, LENET, Head, Normalised, drawn, same_bits
 from convtl.config.models import ModelConfig
 from convtl.data.inputs import LazyRows
 from convtl.models import lowering
-from convtl.models.efficientnet import EfficientNetLiteConfig
+from convtl.models.mobilenet import EfficientNetLiteConfig
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.models.resnet import ResNetConfig

@@ -14,7 +14,7 @@ from small_nets import same_bits
 from convtl.config.parsing import parse
 from convtl.data.domains import Domain, load_domain
 from convtl.measure.representation import linear_cka
-from convtl.models.plain import PlainConfig
+from convtl.models.lenet import PlainConfig
 from convtl.storage.cache import default_root
 from convtl.training.probe_nets import ProbeImages, Replicates, draw_images
 from convtl.training.probes import (

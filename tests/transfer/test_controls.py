@@ -10,7 +10,7 @@ import pytest
 
 from convtl.models.layers import DenseUnit
 from convtl.models.network import Network, Variables
-from convtl.transfer.controls import rescaled, shuffled, statistics_matched
+from convtl.transfer.graft import rescaled, shuffled, statistics_matched
 
 NETWORK = Network(
     (

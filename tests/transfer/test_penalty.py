@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from convtl.transfer.penalty import l2_sp
+from convtl.transfer.optim import l2_sp
 
 
 def _tree(seed: int) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from convtl.models.forms.product import row_product
-from convtl.models.forms.winograd import Sides, winograd
+from convtl.models.forms import Sides, row_product
+from convtl.models.forms.winograd import winograd
 from convtl.models.lowering import band_tile, convolution_form, on_cpu
 
 _NONE: Sides = ((0, 0), (0, 0))

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from convtl.models.forms import Sides
 from convtl.models.forms.convolution import lax_conv2d
-from convtl.models.forms.winograd import Sides
 from convtl.models.lowering import on_cpu
 
 # Terms of a kernel's gradient that are added up in one loop. Measured (1 core, 8 to 32 images): 8 and 14 are

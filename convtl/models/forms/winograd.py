@@ -16,9 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from convtl.models.forms.product import sum_of_outer_products
-
-Sides = tuple[tuple[int, int], tuple[int, int]]
+from convtl.models.forms import Sides, sum_of_outer_products
 
 
 def tiles(rows_out: int, columns_out: int) -> tuple[int, int]:
@@ -53,7 +51,7 @@ def _places(kernel: Float[Array, "3 3 in out"]) -> list[Float[Array, "in out"]]:
 
 
 def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
 
 
 def _tiles_of(

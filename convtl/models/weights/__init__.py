@@ -1,6 +1,8 @@
 """Foreign weights: files of PyTorch, torchvision and timm -> variables of a `Network`; kept in the cache.
 
-Every leaf of a file and of the net is accounted for.
+Every leaf of a file and of the net is accounted for. Everything here raises `UserError`, one line, where a file is
+missing, damaged or not the one expected, or where a leaf of either side has no counterpart or is of another shape. In
+it `key` is the config key that messages name.
 """
 
 import re
@@ -11,14 +13,13 @@ from pathlib import Path
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
-from convtl.config.models import ModelConfig
+from convtl.config.models import ModelConfig, WeightsConfig
 from convtl.config.roles import content
-from convtl.config.weights import WeightsConfig
 from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
-from convtl.models.weights import locating, readers
+from convtl.models.weights import files
 from convtl.models.weights.naming import (
     VERSION,
     Convert,
@@ -56,11 +57,6 @@ def import_weights(config: WeightsConfig, network: Network, key: str = "weights"
 
     Args:
       network: of the config's model, for its images and classes.
-      key: config key that error messages name.
-
-    Raises:
-      UserError: the file is missing, damaged or not the one expected; a leaf of either side has no counterpart
-        or is of another shape.
     """
     arrays, origins, file_digest = _read(config, network, key)
     leaves: dict[str, np.ndarray] = {}
@@ -75,15 +71,15 @@ def import_weights(config: WeightsConfig, network: Network, key: str = "weights"
     return Imported({name: variables.get(name, {}) for name in network.names}, file_digest)
 
 
-def _read(config: WeightsConfig, network: Network, key: str) -> tuple[readers.Arrays, Origins, str]:
-    path = locating.find(config, key)
-    file_digest = readers.sha256(path, key)
+def _read(config: WeightsConfig, network: Network, key: str) -> tuple[files.Arrays, Origins, str]:
+    path = files.find(config, key)
+    file_digest = files.sha256(path, key)
     if config.sha256 not in (None, file_digest):
         raise UserError(
             f"{key}.sha256: {path} is not the file that is meant: its SHA-256 is {file_digest}, not "
             f"{config.sha256} (sha256=null takes any file)"
         )
-    arrays = readers.read(path, key)
+    arrays = files.read(path, key)
     shapes = {name: array.shape for name, array in arrays.items()}
     return arrays, match_leaves(config, network, shapes, key), file_digest
 
@@ -98,9 +94,6 @@ def match_leaves(
 
     Args:
       given: leaf of the file -> shape.
-
-    Raises:
-      UserError: as `import_weights`.
     """
     names = names_in_file(config.naming, network, key)
     prefix = _prefix(next(iter(names.values())), given, key)
@@ -125,7 +118,7 @@ def match_leaves(
     if misfits and misfits.keys() == head:
         raise UserError(
             f"{key}.classes: got {config.classes}; accepted: {given[min(head)][0]}, the classes of "
-            f"{locating.described(config)}"
+            f"{files.described(config)}"
         )
     # What the file has in place of a head may be of any form.
     ignored = tuple(f"{name.rpartition('.')[0]}." for name in head) if headless else ()
@@ -150,17 +143,13 @@ def _refuse_leftovers(
     ]
     if parts:
         raise UserError(
-            f"{key}: {locating.described(config)} does not fit model '{config.model}' by the names of "
+            f"{key}: {files.described(config)} does not fit model '{config.model}' by the names of "
             f"{config.naming}; leaves {'; '.join(parts)}"
         )
 
 
 def _prefix(first: str, given: Mapping[str, Shape], key: str) -> str:
-    """Prefix of the name of the net's first leaf in the file; empty where it is not in the file.
-
-    Raises:
-      UserError: the file holds several nets.
-    """
+    """Prefix of the name of the net's first leaf in the file; empty where it is not in the file."""
     prefixes = {name.removesuffix(first) for name in given if f".{name}".endswith(f".{first}")}
     if len(prefixes) > 1 and "" not in prefixes:
         raise UserError(
@@ -173,21 +162,14 @@ def origin_identity(config: WeightsConfig, key: str = "weights") -> str:
     """Digest of what decides about the numbers: the file's content, the rules, and the images that it expects.
 
     The file is read only where the config does not give its SHA-256. Where it lies does not count.
-
-    Raises:
-      UserError: the file is needed and missing.
     """
-    file_digest = config.sha256 or readers.sha256(locating.find(config, key), key)
+    file_digest = config.sha256 or files.sha256(files.find(config, key), key)
     images = [config.size, config.crop, config.interpolation, *config.mean, *config.std]
     return digest([file_digest, config.naming, VERSION, config.classes, images])
 
 
 def imported_key(config: WeightsConfig, model: ModelConfig, key: str = "weights") -> str:
-    """Key of an imported net in the cache.
-
-    Raises:
-      UserError: as `origin_identity`.
-    """
+    """Key of an imported net in the cache."""
     return digest([origin_identity(config, key), content(model)])
 
 
@@ -198,10 +180,6 @@ def imported(
 
     Args:
       model: of which `config.model` is the name; the net is built for the weights' own images and classes.
-      key: config key that error messages name.
-
-    Raises:
-      UserError: as `import_weights`.
     """
     network = network_of(config, model)
 
@@ -215,11 +193,7 @@ def imported(
 
 
 def check(config: WeightsConfig, model: ModelConfig, cache: Cache, key: str = "weights") -> None:
-    """Check, by names and shapes, that a net which is not in the cache can be imported.
-
-    Raises:
-      UserError: as `import_weights`.
-    """
+    """Check, by names and shapes, that a net which is not in the cache can be imported."""
     if not cache.path(_KIND, imported_key(config, model, key)).exists():
         _read(config, network_of(config, model), key)
 

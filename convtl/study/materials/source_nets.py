@@ -6,9 +6,8 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from convtl.config.domains import MixtureConfig
-from convtl.config.models import ModelConfig
+from convtl.config.models import ModelConfig, WeightsConfig
 from convtl.config.training import ShiftConfig
-from convtl.config.weights import WeightsConfig
 from convtl.data.domains import Domain, eligible_classes
 from convtl.data.inputs import standardise
 from convtl.data.subsets import SourceDraw, draw_source
@@ -24,7 +23,7 @@ from convtl.study.names import SourceName, mixture_of, source_name
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.features import CHUNK
 from convtl.training.pretrain import SourceNet, SourceRequest, ensure_sources
-from convtl.transfer import controls
+from convtl.transfer import graft
 
 Part = tuple[Domain, SourceDraw]  # a domain, and what of it a source net is trained on
 
@@ -234,9 +233,9 @@ class SourceNets:
         weights = self._nets[requests[0].key].variables
         rng = generator(requests[0].seed, "control", variant, requests[0].replicate)
         if variant == "shuffled":
-            return controls.shuffled(weights, rng)
+            return graft.shuffled(weights, rng)
         if variant == "statistics":
-            return controls.statistics_matched(weights, rng)
+            return graft.statistics_matched(weights, rng)
         if variant == "random_labels_rescaled":
             labelled = requests[1]
             assert isinstance(labelled, SourceRequest)
@@ -244,7 +243,7 @@ class SourceNets:
             images = labelled.images("train")[0]
             spread = images[:: max(1, len(images) // CHUNK)][:CHUNK]  # images lie class by class
             network = requests[0].network()
-            return controls.rescaled(network, weights, reference, standardise(spread))
+            return graft.rescaled(network, weights, reference, standardise(spread))
         return weights
 
 

@@ -19,8 +19,8 @@ from convtl.data.inputs import normalised, standardise
 from convtl.data.subsets import first_of_each
 from convtl.keys import digest
 from convtl.measure import distance, transferability
+from convtl.measure.distance import pixel_space
 from convtl.measure.metrics import log_softmax
-from convtl.measure.space import pixel_space
 from convtl.models.network import Network, Variables
 from convtl.runtime.processes import broadcast_from_primary, is_primary
 from convtl.storage.files import written

@@ -1,19 +1,26 @@
-"""Files of weights -> name -> NumPy array. The only door to torch and safetensors.
+"""Files of weights: where they are, and name -> NumPy array. The only door to torch, safetensors and the hub.
 
 Formats are recognised by their first bytes, never by suffix. Nothing is unpickled but by torch's `weights_only`
-loader, which builds tensors and plain containers only.
+loader, which builds tensors and plain containers only. A file that is not there, or not what it should be, is a
+`UserError`, one line that names the config `key` and what to do.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import numpy as np
 
+from convtl.config.models import FileWeights, HubWeights, PackageWeights, WeightsConfig
 from convtl.errors import UserError
 
 Arrays = dict[str, np.ndarray]
@@ -23,6 +30,75 @@ _TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x0
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts keep the weights beside other things."""
 _INSTEAD = "save the weights alone: torch.save(model.state_dict(), PATH)"
+_PATIENCE = 5.0
+"""seconds after which there is no network"""
+
+
+def find(config: WeightsConfig, key: str = "weights") -> Path:
+    """The file of a config; fetched where it is on the hub and not on this machine."""
+    match config:
+        case PackageWeights():
+            return _in_package(config, key)
+        case FileWeights():
+            return _at_path(config, key)
+        case HubWeights():
+            return _from_hub(config, key)
+
+
+def described(config: WeightsConfig) -> str:
+    """Name of a config's file, for messages."""
+    match config:
+        case PackageWeights():
+            return f"{config.file} of package {config.package}"
+        case FileWeights():
+            return config.path
+        case HubWeights():
+            return f"{config.filename} of hub repository {config.repo}"
+
+
+def _in_package(config: PackageWeights, key: str) -> Path:
+    install = config.install or f"pip install {config.package}"
+    try:
+        path = Path(str(metadata.distribution(config.package).locate_file(config.file)))
+    except metadata.PackageNotFoundError:
+        raise UserError(f"{key}: package {config.package} is not installed; {install}") from None
+    if not path.is_file():
+        raise UserError(
+            f"{key}.file: package {config.package} has no file {config.file}; reinstall it ({install})"
+        )
+    return path
+
+
+def _at_path(config: FileWeights, key: str) -> Path:
+    path = Path(os.path.expanduser(config.path)).absolute()  # noqa: PTH111  # takes any name
+    if not path.is_file():
+        install = f"; {config.install}" if config.install else ""
+        raise UserError(f"{key}.path: there is no file {path}{install}")
+    return path
+
+
+def _from_hub(config: HubWeights, key: str) -> Path:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise UserError(
+            f"{key}: {described(config)} needs huggingface_hub, which is not installed; pip install 'convtl[hub]'"
+        ) from None
+    file = {"repo_id": config.repo, "filename": config.filename, "revision": config.revision}
+    cached = huggingface_hub.try_to_load_from_cache(**file)
+    if isinstance(cached, str):
+        return Path(cached)
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    try:
+        # Any answer will do. Without one, the hub's client tries for half a minute.
+        with suppress(HTTPError):
+            urlopen(Request(endpoint, method="HEAD"), timeout=_PATIENCE).close()
+        return Path(str(huggingface_hub.hf_hub_download(**file, etag_timeout=_PATIENCE)))
+    except Exception as error:  # the client's, the HTTP library's, the file system's: by version
+        reason = shorten(str(error), 160, placeholder="...") or type(error).__name__
+        raise UserError(
+            f"{key}: {described(config)} is not on this machine and cannot be fetched from {endpoint} ({reason})"
+        ) from None
 
 
 def read(path: Path, key: str = "weights") -> Arrays:
@@ -30,10 +106,6 @@ def read(path: Path, key: str = "weights") -> Arrays:
 
     Args:
       path: a safetensors file, or what `torch.save` wrote (a state dict, also inside a checkpoint).
-      key: config key that error messages name.
-
-    Raises:
-      UserError: missing, of another format, damaged, or no mapping of names to plain tensors.
     """
     try:
         with path.open("rb") as file:
@@ -57,11 +129,7 @@ def read(path: Path, key: str = "weights") -> Arrays:
 
 
 def sha256(path: Path, key: str = "weights") -> str:
-    """Hex SHA-256 of a file, computed once in a process while size and time of change are the same.
-
-    Raises:
-      UserError: the file cannot be read.
-    """
+    """Hex SHA-256 of a file, computed once in a process while size and time of change are the same."""
     try:
         status = path.stat()
         return _sha256(path, status.st_size, status.st_mtime_ns)
@@ -121,11 +189,7 @@ def _torch(path: Path, key: str) -> Arrays:
 
 
 def state_dict(content: Any, path: Path, key: str) -> Mapping[str, Any]:
-    """The state dict of a checkpoint: under a usual key, or the only nested mapping of tensors.
-
-    Raises:
-      UserError: there is none, or more than one.
-    """
+    """The state dict of a checkpoint: under a usual key, or the only nested mapping of tensors."""
     for name in _STATE_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
