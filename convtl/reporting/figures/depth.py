@@ -1,56 +1,39 @@
 """Figures of depth: how many layers to train, by images and by similarity of the source."""
 
-from functools import partial
+from collections import Counter
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib import figure as mpl
 
 from convtl.analysis.conditions import SCRATCH
 from convtl.analysis.statistics import regret_per_replicate
-from convtl.reporting.figures.drawing import INTERVALS, Parts, figure, heat, lines
-from convtl.reporting.figures.series import (
-    Arm,
-    Panel,
-    near_to_far,
-    noise_levels,
-    panels,
-    richest,
-)
+from convtl.reporting.figures.drawing import Points, figure, heat, line_figure
+from convtl.reporting.figures.series import Arm, near_to_far, noise_levels, panels, richest
 
-Table = dict[str, dict[str, Any]]
 ENDS: dict[str, int | str] = {"last layer trained": 1, "all layers trained": "all"}
-_MOST = 6
 
 
-@figure(
+@line_figure(
     "How many layers to train",
-    partial(lines, x="trained layers, from the last", y="test accuracy", shares=True),
     "Test accuracy by the number of trained layers, counted from the last; the others keep what they "
-    "learned on the source. The grey band is a fresh net of which all layers are trained. "
-    + INTERVALS,
+    "learned on the source. The grey band is a fresh net of which all layers are trained.",
+    x="trained layers, from the last",
+    y="test accuracy",
+    fewest=2,
+    shares=True,
 )
-def accuracy_by_depth(report: Any) -> Parts:
-    shown = {
-        panel: [arm for arm in panel.arms if arm.is_domain and len(panel.depths(arm)) > 1]
-        for panel in panels(report.conditions)
-    }
-    counts = pd.Series([arm for arms in shown.values() for arm in arms]).value_counts()
-    repeated = {arm for arm, count in counts.items() if count > 1} or set(counts.index)
-    parts: Table = {}
-    for panel, arms in shown.items():
-        rows = panel.table.sort_values("depth")
-        units = dict(zip(rows["depth"], rows["depth_unit"], strict=True))
-        curves: dict[str, Any] = {SCRATCH: panel.ask("test_accuracy", source=SCRATCH)}
-        for arm in [arm for arm in arms if arm in repeated][:_MOST]:
-            curves[arm.name] = {
-                f"{depth}\n{unit}": panel.ask("test_accuracy", depth=depth, **arm.where)
-                for depth, unit in units.items()
-            }
-        if len(curves) > 1:
-            parts[panel.title] = curves
-    return parts
+def accuracy_by_depth(report: Any) -> Points:
+    parts = panels(report.conditions)
+    counts = Counter(arm for panel in parts for arm in panel.arms if arm.is_domain)
+    for panel in parts:
+        yield panel.title, SCRATCH, None, panel.ask("test_accuracy", source=SCRATCH)
+        for arm in panel.arms:
+            if counts[arm] == 1 < max(counts.values()) or not arm.is_domain:
+                continue  # what was tried at one n only makes a panel hard to read
+            for depth, unit in panel.units.items():
+                values = panel.ask("test_accuracy", depth=depth, **arm.where)
+                yield panel.title, arm.name, f"{depth}\n{unit}", values
 
 
 def _benefit_map(cells: pd.DataFrame) -> mpl.Figure:
@@ -81,7 +64,7 @@ def depth_benefit(report: Any) -> pd.DataFrame:
                 flaws = [
                     conditions.flaw(**panel.where, **arm.where, target=target, depth=depth)
                     for target in panel.targets
-                    for depth in (1, "all")
+                    for depth in ENDS.values()
                 ]
                 name = arm.name.removeprefix("from ")
                 name += "" if panel.is_main else f" to {panel.targets[0]}"
@@ -89,114 +72,91 @@ def depth_benefit(report: Any) -> pd.DataFrame:
     return pd.DataFrame(cells, columns=["source", "n", "benefit", "flawed"])
 
 
-def _by_ends(panel: Panel, measure: Any, places: dict[Any, Arm]) -> dict[str, dict[Any, pd.Series]]:
-    """A line for the last layer trained, and one for all."""
-    return {
-        name: {at: panel.ask(measure, depth=depth, **arm.where) for at, arm in places.items()}
-        for name, depth in ENDS.items()
-    }
-
-
-@figure(
+@line_figure(
     "What a source is worth",
-    partial(lines, x="gain over scratch, logits", across=True, zero=True),
     "Accuracy of a net that was pretrained on the source named at the left, minus that of a fresh net "
-    "with the same images and updates, in logits: right of the line pretraining helps. Near sources "
-    "(by measured distance, if there is one) stand above far ones, and controls, whose names have a "
-    "colon, below them. " + INTERVALS,
+    "with the same images and updates, in logits: right of the line pretraining helps. Near sources (by "
+    "measured distance, if there is one) stand above far ones, and controls below both.",
+    x="gain over scratch, logits",
+    across=True,
+    zero=True,
 )
-def gain_by_similarity(report: Any) -> Parts:
+def gain_by_similarity(report: Any) -> Points:
     panel = richest(report.conditions)
-    if panel is None:
-        return {}
     arms = [arm for arm in panel.arms if arm.source != SCRATCH and arm.similarity is None]
-    arms = sorted(near_to_far(arms, report.conditions), key=lambda arm: not arm.is_domain)
-    gains = _by_ends(panel, report.conditions.transfer_gain, {arm.source: arm for arm in arms})
-    shown = any(len(values) for line in gains.values() for values in line.values())
-    return {f"{panel.title} of {' and '.join(panel.targets)}": gains} if shown else {}
+    title = f"{panel.title} of {' and '.join(panel.targets)}"
+    for arm in sorted(near_to_far(arms, report.conditions), key=lambda arm: not arm.is_domain):
+        for name, depth in ENDS.items():
+            gain = panel.ask(report.conditions.transfer_gain, depth=depth, **arm.where)
+            yield title, name, arm.source, gain
 
 
-@figure(
+@line_figure(
     "Depth and similarity",
-    partial(
-        lines, x="from near to far sources; or share of similar classes", y="logits", zero=True
-    ),
-    "Above: accuracy of all layers trained minus that of the last layer alone, in logits. Below: both by "
-    "themselves. Where a source mixes classes that are similar to the target with classes that are not, "
-    "the share of similar ones is on the axis. " + INTERVALS,
+    "Logit accuracy of the last layer and of all layers trained, and their difference, from near to far "
+    "sources (by measured distance, if there is one). Where a source mixes classes that are similar to "
+    "the target with classes that are not, the share of similar ones is on the axis.",
+    x="source; or share of similar classes",
+    y="logits",
+    fewest=3,
+    zero=True,
 )
-def depth_benefit_by_similarity(report: Any) -> Parts:
+def depth_benefit_by_similarity(report: Any) -> Points:
     panel = richest(report.conditions)
-    if panel is None:
-        return {}
     noisy = list(noise_levels(report))[1:]
     arms = [arm for arm in panel.arms if len(panel.depths(arm)) > 1 and arm not in noisy]
     ladder = near_to_far([arm for arm in arms if arm.is_domain], report.conditions)
-    scales: dict[str, dict[Any, Arm]] = {
-        "sources": {arm.source: arm for arm in ladder},
-        "mixtures": {arm.similarity: arm for arm in arms if arm.similarity is not None},
-    }
-    scales = {name: places for name, places in scales.items() if len(places) > 2}
-    benefits = {
-        f"{name}: all layers − last layer": {
-            "difference": {
-                at: panel.ask(report.conditions.depth_benefit, **arm.where)
-                for at, arm in places.items()
-            }
-        }
-        for name, places in scales.items()
-    }
-    both = {name: _by_ends(panel, "logit_accuracy", places) for name, places in scales.items()}
-    return {**benefits, **both}
+    steps: list[tuple[str, Any, Arm]] = [("sources", arm.source, arm) for arm in ladder]
+    steps += [("mixtures", arm.similarity, arm) for arm in arms if arm.similarity is not None]
+    for title, place, arm in steps:
+        benefit = panel.ask(report.conditions.depth_benefit, **arm.where)
+        yield f"{title}: difference", "all − last layer", place, benefit
+    for title, place, arm in steps:
+        for name, depth in ENDS.items():
+            yield title, name, place, panel.ask("logit_accuracy", depth=depth, **arm.where)
 
 
-@figure(
+@line_figure(
     "Content or corruption?",
-    partial(
-        lines,
-        x="noise in the source's pictures, as a share of full ink",
-        y="gain over scratch, logits",
-        zero=True,
-    ),
     "Gain over a fresh net, in logits, from one source whose pictures carry more or less noise; the "
-    "target's pictures have the noise that the title names. If nets only learned to see through noise, "
-    "a source without it would be worth nothing. " + INTERVALS,
+    "target's have the noise that the title names. If nets only learned to see through noise, a source "
+    "without it would be worth nothing.",
+    x="noise in the source's pictures, as a share of full ink",
+    y="gain over scratch, logits",
+    zero=True,
 )
-def corruption(report: Any) -> Parts:
-    levels, panel = noise_levels(report), richest(report.conditions)
-    if panel is None or not levels:
-        return {}
-    target = report.config.domains[panel.targets[0]].jitter.noise
-    places = {noise: arm for arm, noise in levels.items()}
-    gain = report.conditions.transfer_gain
-    return {f"target with noise {target:g}, {panel.title}": _by_ends(panel, gain, places)}
+def corruption(report: Any) -> Points:
+    levels = noise_levels(report)
+    panel = richest(report.conditions)
+    for arm, noise in levels.items():
+        target = report.config.domains[panel.targets[0]].jitter.noise
+        for name, depth in ENDS.items():
+            gain = panel.ask(report.conditions.transfer_gain, depth=depth, **arm.where)
+            yield f"target with noise {target:g}, {panel.title}", name, noise, gain
 
 
-@figure(
+@line_figure(
     "Rules for the depth",
-    partial(lines, x="given away against the best depth, logits", across=True, zero=True),
     "How much accuracy, in logits, a rule for the number of trained layers gives away against the best "
     "depth of its row (a source and a number of images). The best depth is found on other replicates "
-    "than those that are scored, so a rule can be below 0. " + INTERVALS,
+    "than those that are scored, so a rule can be below 0. The lecture's rule takes the last layer where "
+    "the source is near or images are few, and all layers elsewhere.",
+    x="given away against the best depth, logits",
+    across=True,
+    zero=True,
 )
-def policies(report: Any) -> Parts:
-    regrets: Table = {}
-    for panel in panels(report.conditions):
-        for arm in panel.arms:
+def policies(report: Any) -> Points:
+    for panel in [panel for panel in panels(report.conditions) if panel.is_main]:
+        for arm in [arm for arm in panel.arms if arm.is_domain and len(panel.depths(arm)) > 2]:
             depths = panel.depths(arm)
-            if not (panel.is_main and arm.is_domain and len(depths) > 2):
-                continue
             scores, seen = (
                 pd.DataFrame({d: panel.ask(column, depth=d, **arm.where) for d in depths}).dropna()
                 for column in ("logit_accuracy", "val_accuracy")
             )
-            chosen: dict[str, Any] = {
-                "last layer trained": 0,
-                "all layers trained": len(depths) - 1,
-                "chosen on validation": np.argmax(seen.reindex(scores.index).to_numpy(), axis=1),
-            }
-            for name, place in chosen.items() if len(scores) > 1 else ():
-                regret = regret_per_replicate(scores.to_numpy(), place)
-                line = regrets.setdefault(name, {})
-                line[f"{arm.source}, n={panel.n:,}"] = pd.Series(regret, scores.index)
-    return {"": regrets} if regrets else {}
+            if len(scores) < 2:
+                continue
+            rules: dict[str, Any] = dict(zip(ENDS, (0, len(depths) - 1), strict=True))
+            rules["chosen on validation"] = seen.loc[scores.index].to_numpy().argmax(axis=1)
+            for name, chosen in rules.items():
+                regret = pd.Series(regret_per_replicate(scores.to_numpy(), chosen), scores.index)
+                yield "", name, f"{arm.source}, n={panel.n:,}", regret

@@ -1,4 +1,4 @@
-"""What figures are made with: the registry's `Figure`, one style, and the forms that most figures have.
+"""What figures are made with: the registry's `Figure`, one style, and the forms that figures have.
 
 Figures are as wide as a page, and their letters so large that they can be read at 400 pixels. Whatever a
 colour tells, a marker or a dash tells too. No pyplot, and no setting of Matplotlib's is left changed.
@@ -6,7 +6,7 @@ colour tells, a marker or a dash tells too. No pyplot, and no setting of Matplot
 
 import functools
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,22 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 from PIL import Image
 
+from convtl.analysis.conditions import SCRATCH
 from convtl.analysis.statistics import estimate
 from convtl.storage.files import written
 
-Line = Mapping[Any, pd.Series] | pd.Series
-"""Place -> one number a replicate. Numbers without a place are drawn as a band across the panel."""
-Parts = Mapping[str, Mapping[str, Line]]
+Line = dict[Any, pd.Series]
+"""Place -> one number a replicate. At the place None it is drawn as a band across the panel."""
+Parts = dict[str, dict[str, Line]]
 """Title of a panel -> name of a line -> the line."""
+Points = Iterator[tuple[str, str, Any, pd.Series]]
+"""Panel, line, place, and one number a replicate (none where there is no such condition)."""
 Look = tuple[str, str, str]
 """Colour, marker, dashes."""
 
 INK, GREY = "#222222", "#5F6368"
 LOOKS: dict[str, Look] = {
-    "scratch": (GREY, "X", "--"),
+    SCRATCH: (GREY, "X", "--"),
     "last layer trained": ("#D55E00", "s", ":"),
     "all layers trained": ("#0072B2", "o", "-"),
 }
@@ -47,6 +50,7 @@ _STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 11,
     "axes.titlesize": 11,
+    "figure.labelsize": 11,
     "legend.fontsize": 10.5,
     "legend.frameon": False,
     "axes.spines.top": False,
@@ -56,12 +60,12 @@ _STYLE: dict[str, Any] = {
     "grid.color": "#E6E6E6",
     "text.parse_math": False,  # names come from users: a dollar sign is a dollar sign
 }
-INTERVALS = (
-    "Small dots are replicates (at most {{ report.conditions.frame.replicate.nunique() }})"
-    "{% if report.conditions.targets | length > 1 %}, each a mean over targets{% endif %}; large marks "
-    "are means over replicates, bars and bands their 95% intervals."
+_INTERVALS = (
+    "Small dots are replicates{% if report.conditions.targets | length > 1 %}, each a mean over "
+    "targets{% endif %}; large marks are means over m = "
+    "{{ report.conditions.frame.replicate.nunique() or report.conditions.gradients.replicate.nunique() }} "
+    "replicates (or all there are), bars and bands their 95% intervals."
 )
-"""What captions say of the marks that `marks` draws."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,43 @@ def figure(
     return register
 
 
+def line_figure(
+    title: str, caption: str, *, fewest: int = 1, draw: Any = None, **form: Any
+) -> Callable[[Callable[[Any], Points]], Figure]:
+    """Make a `Figure` of means and intervals at the points that the function below yields.
+
+    Args:
+      fewest: places that a line must have to be drawn.
+      draw: a function of `Parts`, `lines` by default; form: its options.
+    """
+
+    def register(points: Callable[[Any], Points]) -> Figure:
+        @functools.wraps(points)
+        def data(report: Any) -> Parts:
+            return _gathered(points(report), fewest)
+
+        drawn = functools.partial(draw or lines, **form)
+        return figure(title, drawn, f"{caption} {_INTERVALS}")(data)
+
+    return register
+
+
+def _gathered(points: Points, fewest: int) -> Parts:
+    """Points by panel and line, scratch last; no lines that are too short, no panels of bands only."""
+    parts: Parts = {}
+    for title, name, place, values in points:
+        parts.setdefault(title, {}).setdefault(name, {})[place] = values
+    for title, part in parts.items():
+        numbers = {name: sum(len(v) > 0 for v in line.values()) for name, line in part.items()}
+        drawn = [n for n, line in part.items() if numbers[n] >= (1 if None in line else fewest)]
+        parts[title] = {name: part[name] for name in sorted(drawn, key=lambda n: n == SCRATCH)}
+    return {
+        title: part
+        for title, part in parts.items()
+        if any(None not in line for line in part.values())
+    }
+
+
 def save(drawing: mpl.Figure, path: Path) -> Path:
     """Write a PNG of 256 colours, which lines and letters need, under a temporary name first."""
     drawn = io.BytesIO()
@@ -134,33 +175,31 @@ def lines(
 
     Args:
       across: places are rows, and numbers run to the right, not joined.
-      log: places are numbers on a logarithmic axis; shares: numbers are shown as percent.
-      zero: mark where numbers are 0; dots: show replicates.
+      log: places are numbers on a logarithmic axis.
+      shares: numbers are written as percent; zero: 0 is marked; dots: replicates are shown.
     """
     names = dict.fromkeys(name for part in parts.values() for name in part)
-    places = _places(parts)
+    places = _places(parts.values())
     height = (0.2 + 0.12 * len(names)) * len(places) + 0.8 if across else 3.0
     drawing, axes = canvas(len(parts), columns, height, sharex=across, sharey=True)
     chosen = looks(names)
     for axis, (title, part) in zip(axes, parts.items(), strict=True):
-        shown = places if across else _places({title: part})
-        position = _lay_out(axis, shown, log, across)
+        position = _lay_out(axis, places if across else _places([part]), log, across)
         for index, (name, line) in enumerate(part.items()):
-            if isinstance(line, pd.Series):
-                _band(axis, line, chosen[name], name)
-                continue
             step = (index - (len(part) - 1) / 2) * min(0.25 if across else 0.1, 0.5 / len(part))
-            at = [position(place, step) for place in line]
-            marks(axis, at, list(line.values()), chosen[name], name, across=across, dots=dots)
+            if None in line:
+                _band(axis, line[None], chosen[name], name)
+            else:
+                at = [position(place, step) for place in line]
+                marks(axis, at, list(line.values()), chosen[name], name, across, dots)
         if zero:
             (axis.axvline if across else axis.axhline)(0, color=GREY, linewidth=1)
         if shares:
             (axis.xaxis if across else axis.yaxis).set_major_formatter(PercentFormatter(1, 0))
         axis.set_title(drawable(title))
-    drawing.supxlabel(x, fontsize=11)
-    drawing.supylabel(y, fontsize=11)
-    if any(names):
-        legend(drawing, axes)
+    drawing.supxlabel(x)
+    drawing.supylabel(y)
+    legend(drawing, axes)
     return drawing
 
 
@@ -171,10 +210,10 @@ def heat(table: pd.DataFrame, texts: pd.DataFrame, x: str, y: str, **scale: Any)
     axis.set_facecolor("#F4F4F4")
     axis.grid(False)
     for row, column in np.argwhere((texts != "").to_numpy()):
-        colours = image.cmap(image.norm(table.iloc[row, column]))
-        dark = np.dot(colours[:3], (0.3, 0.6, 0.1)) < 0.5
-        style = {"ha": "center", "va": "center", "color": "white" if dark else INK, "fontsize": 10}
-        axis.text(column, row, texts.iloc[row, column], **style)
+        colour = image.cmap(image.norm(table.iloc[row, column]))
+        dark = np.dot(colour[:3], (0.3, 0.6, 0.1)) < 0.5
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 10}
+        axis.text(column, row, texts.iloc[row, column], color="white" if dark else INK, **style)
     columns = [f"{name:,}" if isinstance(name, int) else str(name) for name in table.columns]
     named(axis.xaxis, range(len(columns)), columns)
     named(axis.yaxis, range(len(table)), list(map(str, table.index)))
@@ -186,9 +225,7 @@ def heat(table: pd.DataFrame, texts: pd.DataFrame, x: str, y: str, **scale: Any)
 # --- pieces -------------------------------------------------------------------------------
 
 
-def canvas(
-    panels: int, columns: int = 2, height: float = 3.0, **share: Any
-) -> tuple[mpl.Figure, list[Axes]]:
+def canvas(panels: int, columns: int, height: float, **share: Any) -> tuple[mpl.Figure, list[Axes]]:
     """Return a figure as wide as a page, and its axes, `columns` in a row of `height` inches."""
     columns = min(columns, panels)
     rows = -(-panels // columns)
@@ -200,8 +237,9 @@ def canvas(
     return drawing, axes[:panels]
 
 
-def looks(names: Sequence[str] | Mapping[str, Any]) -> dict[str, Look]:
+def looks(names: Iterable[str]) -> dict[str, Look]:
     """Return the look of each name, in the order given."""
+    names = list(names)
     used = {LOOKS[name][0] for name in names if name in LOOKS}
     free = [pair for pair in zip(COLOURS, MARKERS, strict=True) if pair[0] not in used]
     others = [name for name in names if name not in LOOKS]
@@ -216,29 +254,26 @@ def marks(
     places: Sequence[float],
     columns: Sequence[pd.Series],
     look: Look,
-    label: str | None = None,
-    *,
+    label: str,
     across: bool = False,
     dots: bool = True,
 ) -> None:
-    """Draw means with intervals, joined, and a dot for every replicate; empty columns are left out.
-
-    Args:
-      across: numbers run to the right instead of upwards, and are not joined.
-    """
+    """Draw means with intervals and a dot for every replicate; empty columns are left out."""
     known = [(place, values) for place, values in zip(places, columns, strict=True) if len(values)]
     if not known:
         return
-    colour, marker, dashes = look
     at = [place for place, _ in known]
     means, lows, highs = np.array([interval(values) for _, values in known]).T
-    bars = {"xerr" if across else "yerr": np.abs([means - lows, highs - means])}
-    style = {"color": colour, "marker": marker, "capsize": 2.5, "elinewidth": 1.4, "zorder": 3}
-    style |= {"linestyle": "none" if across else dashes, "label": label and drawable(label)}
-    axis.errorbar(*((means, at) if across else (at, means)), **bars, **style)
+    bars = np.abs([means - lows, highs - means])
+    style: dict[str, Any] = {"color": look[0], "marker": look[1], "capsize": 2.5, "zorder": 3}
+    style |= {"elinewidth": 1.4, "label": drawable(label)}
+    if across:
+        axis.errorbar(means, at, xerr=bars, linestyle="none", **style)
+    else:
+        axis.errorbar(at, means, yerr=bars, linestyle=look[2], **style)
     for place, values in known if dots else ():
-        pair = (np.full(len(values), place), values)
-        axis.plot(*pair[:: -1 if across else 1], ".", color=colour, alpha=0.35, markersize=4)
+        pair = [np.full(len(values), place), values.to_numpy()]
+        axis.plot(*pair[:: -1 if across else 1], ".", color=look[0], alpha=0.35, markersize=4)
 
 
 def interval(values: pd.Series) -> tuple[float, float, float]:
@@ -248,16 +283,15 @@ def interval(values: pd.Series) -> tuple[float, float, float]:
 
 
 def _band(axis: Axes, values: pd.Series, look: Look, label: str) -> None:
-    if len(values):
-        mean, low, high = interval(values)
-        axis.axhspan(low, high, color=look[0], alpha=0.2, linewidth=0)
-        axis.axhline(mean, color=look[0], linestyle="--", linewidth=1.5, label=drawable(label))
+    mean, low, high = interval(values)
+    axis.axhspan(low, high, color=look[0], alpha=0.2, linewidth=0)
+    axis.axhline(mean, color=look[0], linestyle=look[2], linewidth=1.5, label=drawable(label))
 
 
-def _places(parts: Parts) -> list[Any]:
-    """The places of all lines, in their order."""
-    every = [line for part in parts.values() for line in part.values()]
-    return list(dict.fromkeys(p for line in every if isinstance(line, Mapping) for p in line))
+def _places(parts: Iterable[dict[str, Line]]) -> list[Any]:
+    """Places of all lines, in their order."""
+    every = (place for part in parts for line in part.values() for place in line)
+    return [place for place in dict.fromkeys(every) if place is not None]
 
 
 def _lay_out(
@@ -267,43 +301,40 @@ def _lay_out(
     if log:
         _logarithmic(axis, places)
         return lambda place, step: place * float(np.exp(0.35 * step))
+    if all(isinstance(place, int | float) for place in places):
+        shown = sorted(places)[:: 1 + len(places) // 8]
+        named(axis.xaxis, shown, [f"{place:g}" for place in shown])
+        gap = min(np.diff(sorted(places)), default=1.0)
+        return lambda place, step: place + step * gap
+    order = {place: index for index, place in enumerate(places)}
     if across:
         named(axis.yaxis, range(len(places)), places)
         axis.set_ylim(len(places) - 0.5, -0.5)
-        return lambda place, step: places.index(place) + step
-    if all(isinstance(place, int | float) for place in places):
-        ordered = sorted(places)
-        shown = ordered[:: 1 + len(ordered) // 8]
-        named(axis.xaxis, shown, [f"{place:g}" for place in shown])
-        gap = min(np.diff(ordered), default=1.0)
-        return lambda place, step: place + step * gap
-    crowded = max(map(len, places)) * len(places) > 36
-    named(
-        axis.xaxis,
-        range(len(places)),
-        [name.replace("\n", " ") if crowded else name for name in places],
-    )
-    axis.tick_params(axis="x", labelrotation=50 if crowded else 0)
-    axis.set_xlim(-0.5, len(places) - 0.5)
-    return lambda place, step: places.index(place) + step
+    else:
+        crowded = max(map(len, places)) * len(places) > 36
+        names = [place.replace("\n", " ") if crowded else place for place in places]
+        named(axis.xaxis, range(len(places)), names)
+        axis.tick_params(axis="x", labelrotation=50 if crowded else 0)
+        axis.set_xlim(-0.5, len(places) - 0.5)
+    return lambda place, step: order[place] + step
 
 
-def _logarithmic(axis: Axes, values: Sequence[float]) -> None:
-    """Make the lower axis logarithmic, with ticks at the values, or at powers of ten if many."""
-    distinct = sorted(set(values))
+def _logarithmic(axis: Axes, values: Iterable[float]) -> None:
+    """Make the lower axis logarithmic, with ticks at the values, or at powers of ten if they are crowded."""
+    ticks = sorted(set(values))
     axis.set_xscale("log")
-    gaps = np.diff(np.log(distinct))
-    if len(distinct) > 6 or min(gaps, default=1) < 0.15 * sum(gaps):
-        first, last = np.floor(np.log10(distinct[0])), np.ceil(np.log10(distinct[-1]))
-        distinct = [10.0**power for power in np.arange(first, last + 1)]
-    axis.xaxis.set_major_locator(FixedLocator(distinct))
+    gaps = np.diff(np.log(ticks))
+    if len(ticks) > 6 or min(gaps, default=1) < 0.15 * sum(gaps):
+        first, last = np.floor(np.log10(ticks[0])), np.ceil(np.log10(ticks[-1]))
+        ticks = [10.0**power for power in np.arange(first, last + 1)]
+    axis.xaxis.set_major_locator(FixedLocator(ticks))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    room = max((distinct[-1] / distinct[0]) ** 0.08, 1.3)
-    axis.set_xlim(distinct[0] / room, distinct[-1] * room)
+    room = max((ticks[-1] / ticks[0]) ** 0.08, 1.3)
+    axis.set_xlim(ticks[0] / room, ticks[-1] * room)
 
 
-def named(axis: Any, places: Sequence[float], names: Sequence[str]) -> None:
+def named(axis: Any, places: Iterable[float], names: Iterable[str]) -> None:
     """Label places by names, and nothing between them."""
     axis.set_major_locator(FixedLocator(list(places)))
     axis.set_ticklabels([drawable(name) for name in names])
@@ -311,14 +342,12 @@ def named(axis: Any, places: Sequence[float], names: Sequence[str]) -> None:
 
 def legend(drawing: mpl.Figure, axes: Sequence[Axes]) -> None:
     """Put one legend above all panels, with every name once."""
-    handles: dict[str, Any] = {}
-    for axis in axes:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
+    pairs = (zip(*axis.get_legend_handles_labels(), strict=True) for axis in axes)
+    handles = {label: handle for axis in pairs for handle, label in axis if label}
     if handles:
         widest = max(0.62 + 0.088 * len(label) for label in handles)  # inches: a mark, and letters
         columns = max(1, min(len(handles), int(WIDTH / widest)))
-        place = {"loc": "outside upper center", "ncols": columns}
+        place: dict[str, Any] = {"loc": "outside upper center", "ncols": columns}
         drawing.legend(list(handles.values()), list(handles), **place)
 
 
@@ -337,6 +366,7 @@ def _glyphs() -> Mapping[int, int]:
 
 def drawable(text: str) -> str:
     """Return a text with a box for every character that the font of the figures cannot draw."""
-    return "".join(
+    signs = (
         sign if sign == "\n" or ord(sign) in _glyphs() else "\N{WHITE SQUARE}" for sign in text
     )
+    return "".join(signs)

@@ -1,6 +1,5 @@
 """Figures of what training takes: images, updates, learning rates, arithmetic."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,21 +8,29 @@ from matplotlib import figure as mpl
 
 from convtl.analysis.conditions import SCRATCH
 from convtl.analysis.statistics import data_equivalent
-from convtl.reporting.figures.drawing import INTERVALS, Parts, figure, heat, lines, looks, short
+from convtl.reporting.figures.drawing import (
+    Parts,
+    Points,
+    figure,
+    heat,
+    line_figure,
+    lines,
+    looks,
+    short,
+)
 from convtl.reporting.figures.series import panels, usual
 
-Table = dict[str, dict[str, dict[Any, Any]]]
-_MOST = 5
 
-
-def _with_arrows(parts: Table) -> mpl.Figure:
+def _with_arrows(parts: Parts, **form: Any) -> mpl.Figure:
     """Learning curves, with arrows from the first source to where scratch gets as far."""
-    drawing = lines(parts, "labelled images a class", "test accuracy", log=True, shares=True)
+    drawing = lines(parts, **form)
     for axis, part in zip(drawing.axes, parts.values(), strict=True):
-        scratch = {n: float(values.mean()) for n, values in part.get(SCRATCH, {}).items()}
-        name = next(iter(part))
-        for n, values in part[name].items() if len(scratch) > 1 and name != SCRATCH else ():
-            height = float(values.mean())
+        name, *_ = part
+        curve, scratch = (
+            {n: float(values.mean()) for n, values in part.get(key, {}).items() if len(values)}
+            for key in (name, SCRATCH)
+        )
+        for n, height in curve.items() if len(scratch) > 1 and name != SCRATCH else ():
             worth = data_equivalent(height, list(scratch), list(scratch.values()), n)
             factor = 2**worth.log2_ratio
             if factor < 1.2 or worth.censored == "left":
@@ -36,76 +43,64 @@ def _with_arrows(parts: Table) -> mpl.Figure:
     return drawing
 
 
-@figure(
+@line_figure(
     "More images",
-    _with_arrows,
     "Test accuracy by the number of labelled images a class, all layers trained. Arrows: how many images "
     "a fresh net (scratch) would need to be as good: ×4 says four times as many, > that it does not get "
-    "there with the most images that were tried. " + INTERVALS,
+    "there with the most images that were tried.",
+    draw=_with_arrows,
+    x="labelled images a class",
+    y="test accuracy",
+    fewest=2,
+    log=True,
+    shares=True,
 )
-def learning_curves(report: Any) -> Parts:
-    parts: Table = {}
+def learning_curves(report: Any) -> Points:
     for panel in panels(report.conditions):
-        curves = parts.setdefault(", ".join(panel.targets), {})
-        for arm in sorted(panel.arms, key=lambda arm: arm.source == SCRATCH):
+        for arm in [arm for arm in panel.arms if arm.is_domain or arm.source == SCRATCH]:
             values = panel.ask("test_accuracy", depth="all", **arm.where)
-            if len(values) and (arm.is_domain or arm.source == SCRATCH):
-                curves.setdefault(arm.name, {})[panel.n] = values
-    return _several(parts)
+            yield ", ".join(panel.targets), arm.name, panel.n, values
 
 
-@figure(
+@line_figure(
     "Longer training",
-    partial(lines, x="updates", y="test accuracy", log=True, shares=True),
     "Test accuracy by the number of updates, all layers trained. A fresh net (scratch) that still rises "
-    "at its longest schedule might catch up: what pretraining gains is then speed. " + INTERVALS,
+    "at its longest schedule might catch up: what pretraining gains is then speed.",
+    x="updates",
+    y="test accuracy",
+    fewest=2,
+    log=True,
+    shares=True,
 )
-def schedules(report: Any) -> Parts:
-    parts: Table = {}
+def schedules(report: Any) -> Points:
     table = usual(report.conditions)
     for panel in panels(report.conditions):
         rows = table[table["target"].isin(panel.targets) & (table["n_per_class"] == panel.n)]
-        for arm in sorted(panel.arms, key=lambda arm: arm.source == SCRATCH):
+        for arm in panel.arms:
             for updates in sorted(rows.loc[rows["source"] == arm.source, "updates"].unique()):
-                values = panel.ask("test_accuracy", depth="all", updates=updates, **arm.where)
-                if len(values):
-                    curves = parts.setdefault(panel.title, {})
-                    curves.setdefault(arm.name, {})[updates] = values
-    return _several(parts)
+                where = {"depth": "all", "updates": updates, **arm.where}
+                yield panel.title, arm.name, updates, panel.ask("test_accuracy", **where)
 
 
-def _several(parts: Table) -> Table:
-    """Curves of two places and more, at most so many in a panel; scratch, the last of them, always."""
-    curves = {
-        title: [(name, line) for name, line in part.items() if len(line) > 1]
-        for title, part in parts.items()
-    }
-    return {
-        title: dict([*pairs[: _MOST - 1], *pairs[_MOST - 1 :][-1:]])
-        for title, pairs in curves.items()
-        if pairs
-    }
-
-
-@figure(
+@line_figure(
     "What accuracy costs",
-    partial(lines, x="floating-point operations", y="test accuracy", log=True, shares=True),
     "Test accuracy by the arithmetic of one fine-tuning, from one trained layer at the left to all at the "
     "right; layers that are not trained are computed once. Pretraining, and trying several learning "
-    "rates, are not counted. " + INTERVALS,
+    "rates, are not counted.",
+    x="floating-point operations",
+    y="test accuracy",
+    fewest=2,
+    log=True,
+    shares=True,
 )
-def cost(report: Any) -> Parts:
-    parts: Table = {}
+def cost(report: Any) -> Points:
     for panel in panels(report.conditions):
-        for arm in [arm for arm in panel.arms if arm.is_domain][:_MOST]:
+        for arm in [arm for arm in panel.arms if arm.is_domain]:
             for depth in panel.depths(arm):
                 flops = panel.ask("flops_per_update", depth=depth, **arm.where)
                 values = panel.ask("test_accuracy", depth=depth, **arm.where)
-                if len(flops) and len(values):
-                    operations = float(flops.mean()) * panel.where["updates"]
-                    curves = parts.setdefault(panel.title, {})
-                    curves.setdefault(arm.name, {})[operations] = values
-    return _several(parts)
+                if len(flops):
+                    yield panel.title, arm.name, flops.mean() * panel.where["updates"], values
 
 
 def _rate_map(shares: pd.DataFrame) -> mpl.Figure:

@@ -85,8 +85,7 @@ def _tiles(parts: Rows) -> mpl.Figure:
                 area = slice(y * size, y * size + _TILE), slice(x * size, x * size + _TILE)
                 whole[area] = tile[down][:, right]
         limit = float(np.nanmax(np.abs(whole))) or 1.0
-        scale = {"vmin": -limit, "vmax": limit, "interpolation": "nearest"}
-        axis.imshow(np.ma.masked_invalid(whole), cmap="RdBu_r", **scale)
+        axis.imshow(np.ma.masked_invalid(whole), cmap="RdBu_r", vmin=-limit, vmax=limit)
         named(axis.yaxis, [size * (y + 0.45) for y in range(len(rows))], list(rows))
         named(axis.xaxis, [], [])
         axis.set_title(title)

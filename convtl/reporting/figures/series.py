@@ -75,6 +75,13 @@ class Panel:
         order = self.conditions.sources
         return sorted(arms, key=lambda arm: (order.index(arm.source), arm.similarity or 0.0))
 
+    @property
+    def units(self) -> dict[int, str]:
+        """Depth -> the lowest trained unit."""
+        return dict(
+            self.table[["depth", "depth_unit"]].sort_values("depth").itertuples(index=False)
+        )
+
     def depths(self, arm: Arm) -> list[int]:
         """Depths at which a source was tuned."""
         return sorted(set(self.table.loc[self.table["source"] == arm.source, "depth"].astype(int)))
@@ -89,11 +96,12 @@ class Panel:
         for target in self.targets:
             place = {**self.where, "target": target, **where}
             try:
-                is_column = isinstance(measure, str)
-                one = self.conditions.values(measure, **place) if is_column else measure(**place)
+                if isinstance(measure, str):
+                    columns.append(self.conditions.values(measure, **place))
+                else:
+                    columns.append(measure(**place))
             except MissingCondition:
                 return pd.Series(dtype=float)
-            columns.append(one)
         return pd.concat(columns, axis=1).dropna().mean(axis=1)
 
 
@@ -109,7 +117,8 @@ def usual(conditions: Conditions) -> pd.DataFrame:
 
 def shift_names(table: pd.DataFrame) -> pd.Series:
     """Return how pictures are changed in each condition; empty where they are not."""
-    names = [shift_name(line) for line in table.filter(like="shift.").to_dict("records")]
+    lines = table.filter(like="shift.").to_dict("records")
+    names = [shift_name({str(key): value for key, value in line.items()}) for line in lines]
     return pd.Series(names or "", table.index, dtype=object)
 
 
@@ -134,10 +143,11 @@ def panels(conditions: Conditions, table: pd.DataFrame | None = None) -> list[Pa
     return chosen
 
 
-def richest(conditions: Conditions) -> Panel | None:
-    """Return the panel of the main targets that compares most sources."""
+def richest(conditions: Conditions) -> Panel:
+    """Return the panel of the main targets that compares most sources; an empty one if there is none."""
+    empty = Panel(conditions, (), True, conditions.table()[:0], {"n_per_class": 0})
     main = [panel for panel in panels(conditions) if panel.is_main]
-    return max(main, key=lambda panel: len(panel.arms), default=None)
+    return max(main, key=lambda panel: len(panel.arms), default=empty)
 
 
 def near_to_far(arms: Sequence[Arm], conditions: Conditions) -> list[Arm]:
@@ -153,7 +163,7 @@ def noise_levels(report: Any) -> dict[Arm, float]:
     """Return sources of the richest panel whose domains differ in noise only, if there are three."""
     panel, domains = richest(report.conditions), report.config.domains
     families: dict[str, dict[Arm, float]] = {}
-    for arm in panel.arms if panel is not None else ():
+    for arm in panel.arms:
         domain = dump(domains[arm.source]) if arm.source in domains else {}
         jitter = dict(domain.get("jitter") or {})
         if "noise" in jitter:
