@@ -46,11 +46,6 @@ class Samples:
         return read_maps(self.out, trial)
 
 
-def read_samples(out: Path) -> Samples:
-    """Return what a folder keeps of pictures."""
-    return Samples(out)
-
-
 def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> None:
     """Keep training pictures of each domain.
 

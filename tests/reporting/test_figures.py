@@ -1,0 +1,271 @@
+"""Every figure draws what `Conditions` says, and is left out where that is missing."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from convtl.analysis.claims import PartResult, Verdict
+from convtl.analysis.conditions import Conditions
+from convtl.analysis.statistics import sign_flip_interval
+from convtl.config.claims import ClaimConfig, PartConfig, TermConfig
+from convtl.config.domains import Jitter, TypedScriptConfig
+from convtl.reporting.figures.drawing import drawable, looks, save, short
+from convtl.reporting.figures.registry import FIGURES
+from convtl.reporting.samples import Samples
+from tests.made_rows import UNITS, Row, frame_of, made_gradients, made_rows
+
+MAPS = "feature_maps"
+BY_NAME = {figure.name: figure for figure in FIGURES}
+N10 = "10 images a class"
+
+
+def changed(**fields: Any) -> Any:
+    return lambda row: {"axes": axes(), **fields}
+
+
+def axes(**values: Any) -> Row:
+    return {"upper_init": "source", "n_transferred": None, "shift.inversion": False} | values
+
+
+def study() -> list[Row]:
+    """Rows with everything that some figure shows."""
+    every: dict[str, Any] = {"replicates": 3}
+    short_only = {**every, "schedules": (300,), "sizes": (10,)}
+    noisy = ("latin", "latin_clean", "latin_noisy")
+    moved = {"moved": {unit: [0.1, 0.9] for unit in UNITS[:-1]} | {"fc5": [None, None]}}
+    inverted = axes(**{"shift.inversion": True})
+    fresh = {**short_only, "change": changed(axes=axes(upper_init="fresh"))}
+    rivals = {**short_only, "sources": ("latin",), "depths": (5,)}
+    return [
+        *made_rows(
+            sources=("latin", "textures", "noise", "scratch"), **every, change=changed(**moved)
+        ),
+        *made_rows(
+            sources=("mixture",), similarities=(0.0, 0.5, 1.0), **short_only, change=changed()
+        ),
+        *made_rows(sources=("latin:shuffled", *noisy[1:]), **short_only, change=changed()),
+        *made_rows(sources=("own", "self"), depths=(1, 2, 3, 4), **fresh),
+        *made_rows(**rivals, change=changed(regime="lp_ft")),
+        *made_rows(sources=("latin", "scratch"), **short_only, change=changed(axes=inverted)),
+        *made_rows(**rivals, change=changed(axes=inverted, regime="first_unit_only", depth=1)),
+    ]
+
+
+def verdict(name: str, effects: dict[str, float], outcome: Any) -> Verdict:
+    claim = ClaimConfig(says="so", means="this", parts=(PartConfig(terms=(TermConfig(),)),))
+    parts = []
+    for part, effect in effects.items():
+        values = (effect - 0.1, effect, effect + 0.1)
+        interval = sign_flip_interval(values)
+        parts.append(
+            PartResult(part, "z", "above", 0.0, values, effect, None, interval, 0.1, {}, False)
+        )
+    return Verdict(name, claim, outcome, "", parts=tuple(parts))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures and feature maps as a study keeps them."""
+    out = tmp_path_factory.mktemp("figures")
+    draw = np.random.default_rng(0)
+    letters, colours = (
+        np.zeros((3, 8, 8, 1), np.uint8),
+        draw.integers(0, 255, (2, 8, 8, 3), np.uint8),
+    )
+    letters[:, 2:6, 3:5] = 255
+    pictures = {"cyrillic/images": letters, "cyrillic/labels": np.array(["Д", "Ж", "ሀ"])}
+    pictures |= {"cats/images": colours, "cats/labels": np.array(["tabby", "a very long name"])}
+    pictures |= {
+        "hidden/images": draw.integers(0, 255, (3, 8, 8)),
+        "hidden/labels": np.array(list("abc")),
+    }
+    np.savez(out / "samples.npz", **pictures)
+    return out
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> SimpleNamespace:
+    frame = frame_of(study())
+    conditions = Conditions(frame, made_gradients(), main_targets=("cyrillic", "greek"))
+    domains = {
+        name: TypedScriptConfig(script=name.partition("_")[0], jitter=Jitter(noise=noise))
+        for name, noise in {
+            "latin": 0.4,
+            "latin_clean": 0.0,
+            "latin_noisy": 0.8,
+            "cyrillic": 0.4,
+        }.items()
+    }
+    (folder / MAPS).mkdir()
+    tuned = frame[
+        (frame["source"] == "latin") & (frame["depth"] == 5) & (frame["n_per_class"] == 50)
+    ]
+    pair = np.ones((2, 1, 8, 8, 6))
+    kept = {
+        "images": np.zeros((1, 28, 28, 1), np.uint8),
+        "classes": ["a"],
+        "units": UNITS,
+        "shares": np.ones((2, 5)),
+    }
+    for trial in tuned["trial"]:
+        arrays = {
+            "kernels": np.ones((2, 6, 5, 5)),
+            "maps/conv1": pair,
+            "means/fc3": np.ones((2, 2, 1, 9)),
+        }
+        np.savez(folder / MAPS / f"{trial}.npz", **kept, **arrays)
+    verdicts = [
+        verdict("deeper", {"effect": 0.5}, "supported"),
+        verdict("two", {"a": 0.1, "b": -1.0}, "mixed"),
+    ]
+    again = SimpleNamespace(verdicts=[verdict("deeper", {"effect": 0.3}, "supported")])
+    return SimpleNamespace(
+        config=SimpleNamespace(domains=domains),
+        conditions=conditions,
+        verdicts=verdicts,
+        samples=Samples(folder),
+        replication=again,
+    )
+
+
+def empty(report: SimpleNamespace) -> SimpleNamespace:
+    conditions = Conditions(frame_of([]), main_targets=("cyrillic",))
+    nothing = {"verdicts": [], "replication": None, "samples": Samples(Path("nowhere"))}
+    return SimpleNamespace(**{**vars(report), "conditions": conditions, **nothing})
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_a_figure_draws_and_says_what_it_shows(
+    report: SimpleNamespace, name: str, tmp_path: Path
+) -> None:
+    figure, before = BY_NAME[name], dict(matplotlib.rcParams)
+    assert figure.needs(report)
+    path = save(figure.draw(report), tmp_path / "figures" / f"{name}.png")
+    with Image.open(path) as picture:
+        assert 900 <= picture.width <= 1_000
+        assert picture.height <= 3_000
+    text = figure.caption_for(report)
+    assert "{" not in text
+    assert len(text) > 80
+    assert figure.title
+    assert dict(matplotlib.rcParams) == before
+    assert "matplotlib.pyplot" not in vars(matplotlib)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_a_figure_is_left_out_where_its_numbers_are_missing(
+    report: SimpleNamespace, name: str
+) -> None:
+    assert not BY_NAME[name].needs(empty(report))
+
+
+def test_accuracies_are_those_of_conditions_averaged_over_targets(report: SimpleNamespace) -> None:
+    parts = BY_NAME["accuracy_by_depth"].data(report)
+    assert list(parts) == ["2 images a class", N10, "50 images a class"]
+    assert list(parts[N10]) == ["from latin", "from textures", "from noise", "scratch"]
+    where = {
+        "source": "latin",
+        "n_per_class": 10,
+        "depth": 2,
+        "updates": 300,
+        "upper_init": "source",
+    }
+    where |= {"regime": "fine_tune", "shift.inversion": False}
+    by_target = [
+        report.conditions.values("test_accuracy", target=target, **where)
+        for target in ("cyrillic", "greek")
+    ]
+    drawn = parts[N10]["from latin"]["2\nfc4"]
+    pd.testing.assert_series_equal(drawn, sum(by_target) / 2, check_names=False)
+    assert list(drawn.index) == [0, 1, 2]
+
+
+def test_benefits_and_gains_are_those_of_conditions(report: SimpleNamespace) -> None:
+    cells = BY_NAME["depth_benefit"].data(report).set_index(["source", "n"])["benefit"]
+    gains = BY_NAME["gain_by_similarity"].data(report)[f"{N10} of cyrillic and greek"]
+    assert cells["latin", 10] == pytest.approx(-0.2, abs=0.15)  # as the rows were made
+    assert cells["noise", 50] - cells["noise", 2] == pytest.approx(0.2 * np.log2(25), abs=0.2)
+    assert gains["all layers trained"]["latin"].mean() == pytest.approx(1.2, abs=0.15)
+    places = list(gains["all layers trained"])
+    assert places.index("latin:shuffled") == len(places) - 1
+    assert "scratch" not in places
+    dial = BY_NAME["depth_benefit_by_similarity"].data(report)["mixtures: difference"]
+    line = {share: values.mean() for share, values in dial["all − last layer"].items()}
+    assert line == pytest.approx({0.0: 0.6, 0.5: 0.2, 1.0: -0.2}, abs=0.2)
+
+
+def test_only_figures_of_their_own_show_other_ways(report: SimpleNamespace) -> None:
+    assert [*BY_NAME["regimes"].data(report)] == [f"from latin,\n{N10}"]
+    assert list(
+        BY_NAME["corruption"].data(report)[f"target with noise 0.4, {N10}"]["last layer trained"]
+    ) == [
+        *(0.0, 0.4, 0.8),
+    ]
+    seen = BY_NAME["shifts"].data(report)
+    assert list(seen["inversion"][N10]) == [
+        *(f"last {d}" for d in range(1, 6)),
+        "first alone",
+        "fresh net",
+    ]
+    carried = BY_NAME["layer_transfer"].data(report)["cyrillic, 300 updates"]
+    assert {name: sorted(line) for name, line in carried.items() if name != "scratch"} == {
+        "other classes, frozen": [1, 2, 3, 4],
+        "the same classes, frozen": [1, 2, 3, 4],
+    }
+
+
+def test_a_second_seed_stands_beside_the_first(report: SimpleNamespace) -> None:
+    shown = BY_NAME["verdicts"].data(report)
+    assert [(one.name, part.effect, second and second.effect) for one, part, second in shown] == [
+        ("deeper", 0.5, 0.3),
+        ("two", 0.1, None),
+        ("two", -1.0, None),
+    ]
+
+
+def test_gradients_are_read_by_unit(report: SimpleNamespace) -> None:
+    costs = BY_NAME["freezing_costs"].data(report)["tanh, sgd"]["from update 50"]
+    assert {unit: values.mean() for unit, values in costs.items()} == pytest.approx(
+        {unit: 0.3 * (5 - place) for place, unit in enumerate(UNITS, 1)}
+    )
+    profile = BY_NAME["gradient_profile"].data(report)["sigmoid, update 0"]["he_normal"]
+    assert profile[1].mean() == pytest.approx(-4.5)
+
+
+def test_rates_are_shares_of_trials(report: SimpleNamespace) -> None:
+    shares = BY_NAME["learning_rates"].data(report)
+    assert list(shares.columns) == ["0.003", "at edge"]
+    assert (shares["0.003"] == 1).all()
+    assert (shares["at edge"] == 0).all()
+
+
+def test_noise_is_smoothed_where_it_hides_a_picture(report: SimpleNamespace) -> None:
+    [drawing] = [BY_NAME["samples"].draw(report)]
+    names = [axis.get_yticklabels()[0].get_text() for axis in drawing.axes]
+    assert names == ["cyrillic", "cats", "hidden\n(smoothed)"]
+    assert drawing.axes[0].get_xticklabels()[2].get_text() == "□"  # no letter of the font
+
+
+def test_looks_are_told_apart_without_colour() -> None:
+    chosen = looks(["last layer trained", "all layers trained", *"abcdef"])
+    shown = [chosen[name] for name in ("last layer trained", "all layers trained", *"abcdef")]
+    assert len({colour for colour, *_ in shown}) == len({marker for _, marker, _ in shown}) == 8
+    assert looks(["scratch"])["scratch"] == looks(["a", "scratch"])["scratch"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0031, "0.003"), (300, "300"), (1200, "1,200"), (2.5e7, "25M"), (3e12, "3T")],
+)
+def test_numbers_are_short(value: float, text: str) -> None:
+    assert short(value) == text
+
+
+def test_what_no_font_has_is_a_box() -> None:
+    assert drawable("Ж ሀ\n$x$") == "Ж □\n$x$"
