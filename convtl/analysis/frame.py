@@ -9,11 +9,10 @@ import gzip
 import io
 import json
 import re
-import types
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -36,38 +35,32 @@ SORTED_BY = (
     *("depth", "n_per_class", "updates", "replicate"),
 )
 _DERIVED = ("n_units", "n_classes", "logit_accuracy", "usable")
-_CONTENTS = ("model", "regime", "source", "target")
 _AT_ONCE = 32 * 2**20
 """Bytes of rows that are parsed together."""
+_LONGEST = 8 * 2**20
+"""Bytes of a line at most."""
 _LINES = 20_000
 """Lines of results.csv whose cells are made together."""
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_FORMULA = re.compile(r"(?!-[\d.]+(e[-+]?\d+)?$)'*[=+\-@\t\r]")
+"""What a spreadsheet would run, or what looks as if it had been guarded; a negative number is neither."""
 _GUARDED = re.compile(r"'+[=+\-@\t\r]")
 _FLAGS = {True: True, "True": True, False: False, "False": False}
 _DECODER = json.JSONDecoder()
 
 
 def _kind(hint: Any) -> type:
-    """int, float or bool of a column; str of texts and of what is nested, which is kept as JSON."""
-    if get_origin(hint) in (Union, types.UnionType):
-        hint = next(one for one in get_args(hint) if one is not type(None))
-    return hint if hint in (bool, int, float) else str
+    """bool, int or float of a column; str of texts and of what is nested, which is kept as JSON."""
+    hints = (hint,) if get_origin(hint) is list else (hint, *get_args(hint))
+    return next((kind for kind in (bool, int, float) if kind in hints), str)
 
 
 KINDS: dict[str, type] = {name: _kind(hint) for name, hint in get_type_hints(Columns).items()}
 """Column of results.csv -> type of its values."""
 _ARROW = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
-_PARSED = {name: _ARROW[kind] for name, kind in KINDS.items() if name != "moved"} | {
-    "source_accuracy_by_part": pa.list_(pa.float64()),
-    "contents": pa.struct([(name, pa.string()) for name in _CONTENTS]),
-    "version": pa.int64(),
-}
-_OPTIONS: dict[str, Any] = {
-    "read_options": pyarrow.json.ReadOptions(block_size=8 * 2**20),
-    "parse_options": pyarrow.json.ParseOptions(
-        explicit_schema=pa.schema(list(_PARSED.items())), unexpected_field_behavior="ignore"
-    ),
-}
+_SCHEMA = pa.schema(
+    {name: _ARROW[kind] for name, kind in KINDS.items() if name != "moved"}
+    | {"source_accuracy_by_part": pa.list_(pa.float64()), "version": pa.int64()}
+)
 
 
 def logit_accuracy(accuracy: ArrayLike, n_test: ArrayLike) -> np.ndarray:
@@ -86,17 +79,16 @@ def read_rows(out: Path) -> pd.DataFrame:
       UserError: the rows cannot be read, or another version of convtl has written them.
     """
     with accessible(out, "read"):
-        parts = [_parsed(out, lines) for lines in _blocks(out / "rows")] or [_parsed(out, [])]
         measures = read_similarity(out)
-    frame = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+        nested = ("axes", "moved", "contents") if measures else ("axes", "moved")
+        blocks = _blocks(out / "rows")
+        parts = [_parsed(out, lines, nested) for lines in blocks] or [_parsed(out, [], nested)]
+    frame = pd.concat(parts, ignore_index=True)
     del parts
-    axes = frame.pop("axes")
-    frame = _with_axes(frame, axes)
-    keep = _counting(frame)
-    frame, axes = frame[keep], axes[keep]
+    frame = frame[_counting(frame)]
     if measures:
-        frame = _with_similarity(frame, axes, measures)
-    return _finished(frame.drop(columns=[*_CONTENT_COLUMNS, "version"]))
+        frame = _with_similarity(frame, measures)
+    return _finished(_with_axes(frame, frame["axes"]))
 
 
 def _blocks(folder: Path) -> Iterator[list[bytes]]:
@@ -118,58 +110,36 @@ def _blocks(folder: Path) -> Iterator[list[bytes]]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    if path.suffix != ".gz":
-        with path.open("rb") as file:
-            yield from file
-        return
     try:
-        with gzip.open(path) as unpacked:
-            yield from unpacked
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield from file
     except (EOFError, zlib.error):
         list(intact(path, [b"\n"]))  # which says that it is damaged
 
 
-_CONTENT_COLUMNS = tuple(f"contents.{name}" for name in _CONTENTS)
-
-
-def _parsed(out: Path, lines: list[bytes]) -> pd.DataFrame:
-    """Rows as a frame with `axes` as JSON, and the parts of `contents`."""
-    table = _arrow_table(lines)
+def _parsed(out: Path, lines: list[bytes], nested: Sequence[str]) -> pd.DataFrame:
+    """Rows as a frame; of nested values those that are asked for, as JSON."""
+    table = _SCHEMA.empty_table()
+    if lines:
+        options = pyarrow.json.ParseOptions(_SCHEMA, unexpected_field_behavior="ignore")
+        at_once = pyarrow.json.ReadOptions(block_size=_LONGEST)
+        table = pyarrow.json.read_json(pa.BufferReader(b"".join(lines)), at_once, options)
     others = table.filter(pc.not_equal(table["version"].fill_null(-1), RESULTS_VERSION))
     if len(others):
         raise other_version(out, others["commit"][0].as_py())
-    contents = table["contents"].combine_chunks().flatten() if len(table) else [[]] * 4
     parts = table["source_accuracy_by_part"].to_pylist()
-    frame = table.drop_columns(["contents", "source_accuracy_by_part"]).to_pandas(
-        split_blocks=True, self_destruct=True
-    )
+    table = table.drop_columns(["source_accuracy_by_part", "version"])
+    frame = table.to_pandas(split_blocks=True, self_destruct=True)
     frame["source_accuracy_by_part"] = [_by_part(part) for part in parts]
-    for name, values in zip(_CONTENT_COLUMNS, contents, strict=True):
-        frame[name] = pd.array(values, dtype="str")
-    frame["axes"] = [_nested(line, b'"axes": ') or "{}" for line in lines]
-    frame["moved"] = [_nested(line, b'"moved": ') for line in lines]
+    for name in nested:
+        frame[name] = pd.array([_nested(line, name) for line in lines], dtype="str")
     return _typed(frame)
 
 
-def _arrow_table(lines: list[bytes]) -> pa.Table:
-    if lines:
-        try:
-            return pyarrow.json.read_json(pa.BufferReader(b"".join(lines)), **_OPTIONS)
-        except pa.ArrowInvalid:  # numbers beyond float64, very long lines
-            pass
-    schema = pa.schema(list(_PARSED.items()))
-    return pa.Table.from_pylist([json.loads(line) for line in lines], schema)
-
-
-def _nested(line: bytes, key: bytes) -> str:
-    """The JSON of a nested value; no text before it can hold the key's quotes."""
-    place = line.find(key)
-    if place < 0:
-        return ""
-    if line.startswith(b"{}", place + len(key)):
-        return "{}" if key == b'"axes": ' else ""
-    text = line[place + len(key) :].decode()
-    return text[: _DECODER.raw_decode(text)[1]]
+def _nested(line: bytes, key: str) -> str:
+    """The JSON of a nested value; no text before it can hold the key in plain quotes."""
+    text = line.partition(f'"{key}": '.encode())[2].decode()
+    return text[: _DECODER.raw_decode(text)[1]] if text else ""
 
 
 def _by_part(parts: list[float] | None) -> str:
@@ -218,23 +188,20 @@ def _counting(frame: pd.DataFrame) -> pd.Series:
 
 
 def _with_similarity(
-    frame: pd.DataFrame, axes: pd.Series, measures: Mapping[str, Mapping[str, float]]
+    frame: pd.DataFrame, measures: Mapping[str, Mapping[str, float]]
 ) -> pd.DataFrame:
     """The frame with the measures of each row's source and target."""
-    names = ("config", "model", "source", "similarity", "target", "replicate", "n_per_class")
-    keyed = frame[[*names, *_CONTENT_COLUMNS]].assign(axes=axes)
-    groups = keyed.groupby(list(keyed), sort=False, dropna=False)
-    codes = groups.ngroup().to_numpy()
+    names = ["config", "model", "source", "similarity", "target", "replicate", "n_per_class"]
+    places = frame[[*names, "contents", "axes"]]
+    codes = places.groupby(list(places), sort=False, dropna=False).ngroup()
+    lines = places[~codes.duplicated()].astype(object)
     taken = []
-    for line in keyed.iloc[np.unique(codes, return_index=True)[1]].itertuples(index=False):
-        values = [None if value != value else value for value in line]
-        row: dict[str, Any] = dict(zip(names, values, strict=False))
-        row["contents"] = dict(zip(_CONTENTS, values[len(names) :], strict=False))
-        taken.append(measures.get(place_of(row | {"axes": json.loads(str(line.axes))}), {}))
-    for name in dict.fromkeys(name for one in taken for name in one):
-        column = np.array([one.get(name, np.nan) for one in taken])[codes]
-        frame[name] = np.where(np.isnan(column), frame.get(name, np.nan), column)
-    return frame
+    for values in lines.where(lines.notna(), None).itertuples(index=False, name=None):
+        line = dict(zip(map(str, places), values, strict=True))
+        line |= {name: json.loads(line[name]) for name in ("contents", "axes")}
+        taken.append(measures.get(place_of(line), {}))
+    table = pd.DataFrame(taken, dtype="float64").reindex(codes)
+    return frame.assign(**{str(name): table[name].to_numpy() for name in table})
 
 
 def _finished(frame: pd.DataFrame) -> pd.DataFrame:
@@ -285,10 +252,11 @@ def of_study(frame: pd.DataFrame, trials: pd.DataFrame | None) -> tuple[pd.DataF
 def _with_axes(frame: pd.DataFrame, axes: pd.Series) -> pd.DataFrame:
     """The frame with a column for each key of `axes`, which holds JSON."""
     values = {text: json.loads(text) for text in axes.unique()}
-    for key in sorted({key for one in values.values() for key in one}):
+    columns = {}
+    for key in {key for one in values.values() for key in one}:
         texts = axes.map({text: axis_text(one.get(key)) for text, one in values.items()})
-        frame[f"axes.{key}" if key in COLUMNS else key] = texts.astype("str")
-    return frame
+        columns[f"axes.{key}" if key in COLUMNS else key] = texts.astype("str")
+    return frame.drop(columns=["axes", "contents"], errors="ignore").assign(**columns)
 
 
 # --- results.csv --------------------------------------------------------------------------
@@ -321,17 +289,8 @@ def _cells(column: pd.Series) -> Iterable[Any]:
         return ["" if value != value else as_kind(value) for value in column.tolist()]
     if kind is bool:
         return ["" if value is pd.NA else value for value in column.tolist()]
-    guarded = {text: text for text in column.unique()}
-    for text in filter(_FORMULA.match, guarded):
-        guarded[text] = text if kind is None and _is_number(text) else f"'{text}"
+    guarded = {text: f"'{text}" if _FORMULA.match(text) else text for text in column.unique()}
     return map(guarded.__getitem__, column.tolist())
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return bool(np.isfinite(float(text)))
-    except ValueError:
-        return False
 
 
 def read_results(path: Path) -> pd.DataFrame:

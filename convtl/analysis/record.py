@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,20 +48,16 @@ def _records(out: Path) -> list[Path]:
 
 def _read(path: Path) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
-    with accessible(path.parent.parent, "read"):
-        try:
-            record = yaml.load(path.read_text(encoding="utf-8"), loader)
-            if isinstance(record, dict) and isinstance(record.get("points"), str):
-                record["points"] = _read_points(path.with_name(record["points"]))
-        except (yaml.YAMLError, ValueError, KeyError):
-            record = None
-    if (
-        isinstance(record, dict)
-        and "commit" in record
-        and record.get("results_version") != RESULTS_VERSION
-    ):
+    record: Any = None
+    with accessible(path.parent.parent, "read"), suppress(yaml.YAMLError, ValueError, KeyError):
+        record = yaml.load(path.read_text(encoding="utf-8"), loader)
+        if isinstance(record, dict) and isinstance(record.get("points"), str):
+            record["points"] = _read_points(path.with_name(record["points"]))
+    record = record if isinstance(record, dict) else {}
+    if "commit" in record and record.get("results_version") != RESULTS_VERSION:
         raise other_version(path.parent.parent, record["commit"])
-    if not _complete(record):
+    kinds = {"config": dict, "points": pd.DataFrame}
+    if not all(isinstance(record.get(key), kind) for key, kind in kinds.items()):
         raise UserError(f"out: '{path}' is no record of a run")
     return record
 
@@ -78,10 +75,3 @@ def without_paths(command: str) -> str:
     """A command, or a text with commands, without the folders that it names."""
     keys = "|".join(_PATHS)
     return re.sub(rf"(?<=\S) (?:(?:{keys})=(?:'[^']*'|[^\s`]+)|'(?:{keys})=[^']*')", "", command)
-
-
-def _complete(record: Any) -> bool:
-    kinds = {"config": dict, "points": pd.DataFrame}
-    return isinstance(record, dict) and all(
-        isinstance(record.get(key), kind) for key, kind in kinds.items()
-    )

@@ -32,7 +32,7 @@ _TORN = b'{"axes": {}, "trial": "torn by a ki'
 def words_for(rows: int) -> list[str]:
     """Return words for `convtl.run` that make a study of about `rows` trials, in whole replicates."""
     axes = _AXES if rows >= 100_000 else _FEW_AXES
-    words = ["+experiment=finetune_depth", "study=scale", "claims=[]"]
+    words = ["+experiment=finetune_depth", "study=scale", "scorecard=[]"]
     words += [f"{name}=[{values}]" for name, values in axes.items()]
     one = len(distinct(expand(parse(compose([*words, "replicates=1"])))[1]))
     return [*words, f"replicates={max(2, round(rows / one))}"]

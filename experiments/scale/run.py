@@ -32,8 +32,14 @@ _ROW = {
     **{"similarity": None, "contents": {}, "axes": {}, "declared": []},
     **{"status": "interrupted", "reason": "x" * 950},
 }
-_MOST_SECONDS, _MOST_GIB = 120, 4
-"""Goals of a report over a million rows."""
+_SUMMARY = """
+import pathlib, sys
+from convtl.analysis.conditions import Conditions
+from convtl.analysis.frame import read_rows
+print(len(Conditions(read_rows(pathlib.Path(sys.argv[1]))).table()))
+"""
+_GOALS = {"rows are read and summarised": (60, 2), "convtl.report": (120, 4)}
+"""Most seconds and GiB that a million rows may take."""
 
 
 def main(words: list[str]) -> int:
@@ -64,12 +70,13 @@ def main(words: list[str]) -> int:
     lines = [(name, f"{number:,}", "") for name, number in made.items()]
     study = ["convtl.run", *words_for(rows), f"out={out}"]
     for name, command in (
-        ("a dry run: axes to trials, and which of them are done", [*study, "dry_run=true"]),
-        ("the same command on the finished study: results.csv and report", study),
-        ("convtl.report", ["convtl.report", f"out={out}"]),
+        ("rows are read and summarised", ["-c", _SUMMARY, str(out)]),
+        ("a dry run: axes to trials, and which of them are done", ["-m", *study, "dry_run=true"]),
+        ("the same command on the finished study: results.csv and report", ["-m", *study]),
+        ("convtl.report", ["-m", "convtl.report", f"out={out}"]),
     ):
-        seconds, gib = _measured([sys.executable, "-m", *command])
-        goals = (_MOST_SECONDS, _MOST_GIB) if name == "convtl.report" else (None, None)
+        seconds, gib = _measured([sys.executable, *command])
+        goals = _GOALS.get(name, (None, None))
         lines += [
             (f"{name}, seconds", f"{seconds:.1f}", _verdict(seconds, goals[0])),
             (f"{name}, GiB", f"{gib:.2f}", _verdict(gib, goals[1])),
