@@ -10,7 +10,7 @@ import numpy as np
 from convtl.analysis.columns import Gathering, Rows, Table
 from convtl.runtime.cores import core_count
 from convtl.study.rows import FINAL
-from convtl.study.store import RowStore, accessible, intact
+from convtl.study.store import RowStore, accessible, intact, lines_of
 
 _ALONE = 100 * 2**20
 """Bytes that one process reads in about the time that others take to start."""
@@ -76,7 +76,6 @@ def _shares(paths: Sequence[Path], sizes: Sequence[int]) -> list[list[Path]]:
 def _read(paths: Sequence[Path]) -> Table:
     gathered = Gathering(pack=True)
     for path in paths:
-        with path.open("rb") as file:
-            for row in intact(path, file):
-                gathered.add(row)
+        for row in intact(path, lines_of(path)):
+            gathered.add(row)
     return gathered.table()
