@@ -38,6 +38,11 @@ def digest_arrays(*arrays: np.ndarray, length: int = 16) -> str:
     return state.hexdigest()[:length]
 
 
+def seed_of(seed: int, *stream: str | int) -> int:
+    """Seed of one stream for programs that make keys of it, 0 to 2^32 - 1."""
+    return int(digest([seed, *stream], 8), 16)
+
+
 def generator(seed: int, *stream: str | int) -> np.random.Generator:
     """NumPy generator of one stream."""
     return np.random.default_rng(int(digest([seed, *stream], 32), 16))
@@ -47,4 +52,4 @@ def key(seed: int, *stream: str | int) -> "jax.Array":
     """JAX key of one stream (a typed key, shape ())."""
     import jax  # here, so that code that only draws with NumPy does not pay for importing JAX
 
-    return jax.random.key(int(digest([seed, *stream], 8), 16))
+    return jax.random.key(seed_of(seed, *stream))

@@ -14,7 +14,7 @@ from convtl.config.roles import Neutral, Role, dump, roles
 from convtl.config.values import STRICT, Count, Flag, ListOf, Name, Names, Natural, Several, Text
 from convtl.keys import digest
 
-RESULTS_VERSION = 4
+RESULTS_VERSION = 5
 """Raised whenever code or a default changes the numbers of a trial; part of every trial's identity."""
 
 
@@ -105,7 +105,10 @@ class Config(training.UpdateConfig):
     lr: Annotated[Several[values.Positive], Role.IDENTITY] = (1e-3, 3.1623e-3, 1e-2)
     """one rate, used as it is, or the grid from which each trial chooses on validation"""
     lr_extend: Annotated[Natural, Role.IDENTITY] = 2
-    """steps by which a trial may extend its grid on a side while its best rate is at the edge"""
+    """steps by which a trial may extend its grid on a side while its chosen rate is at the edge"""
+    validation: Annotated[Literal["beside", "within"], Role.IDENTITY, Neutral()] = "beside"
+    """pictures that a rate is chosen by. beside: validation_per_class more; within: no more, the n_per_class labels are
+    cross-validated, and the net is trained on all of them at the chosen rate"""
     class_balance: Annotated[Literal["equal", "at_most"], Role.IDENTITY, Neutral()] = "equal"
     """equal: every class gives n_per_class images; at_most: a class that has fewer gives all it has"""
     class_draw: Annotated[Literal["random", "disjoint"], Role.IDENTITY] = "random"
@@ -117,7 +120,7 @@ class Config(training.UpdateConfig):
     n_transferred: Annotated[Count | None, Role.IDENTITY] = None
     """with upper_init fresh: this many of the lowest weighted units come from the source, trained or not"""
     shift: Annotated[training.ShiftConfig, Role.IDENTITY] = training.ShiftConfig()
-    validation_per_class: Annotated[Count, Role.IDENTITY] = 20  # beside the training images
+    validation_per_class: Annotated[Count, Role.IDENTITY] = 20
     test_per_class: Annotated[Count, Role.IDENTITY] = 100
     pretrain: Annotated[training.PretrainConfig, Role.IDENTITY] = training.PretrainConfig()
     cache_prefix: Annotated[Flag, Role.IDENTITY] = True

@@ -65,6 +65,10 @@ class LazyRows:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def take(self, places: np.ndarray) -> "LazyRows":
+        """Return the rows at some places, which are not read yet."""
+        return LazyRows(self._read, self._positions[places], self.shape[1:])
+
     def __getitem__(self, chosen: Any) -> np.ndarray:
         """Return (*places, ...) at a slice or an array of places."""
         positions = self._positions[chosen]

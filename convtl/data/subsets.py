@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, Integer
 
 from convtl import keys
 from convtl.data.splits import Domain, Indices, Labels, Split
@@ -136,6 +136,21 @@ def first_of_each(labels: np.ndarray, per_class: int, most: int | None = None) -
     rank[by_class] = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
     turn = np.lexsort((labels, rank))
     return turn[rank[turn] < per_class][:most]
+
+
+def assign_folds(
+    labels: Integer[np.ndarray, " n"], most: int, rng: np.random.Generator
+) -> Int64[np.ndarray, " n"]:
+    """Return for each image the fold that leaves it out: the images of every class spread evenly, at random.
+
+    As many folds as the largest class has images, at most `most`. The only image of a class is in none, -1.
+    """
+    order, sizes = rng.permutation(len(labels)), np.bincount(labels)
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    rank = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[labels[by_class]]
+    folds = np.empty(len(labels), np.int64)
+    folds[by_class] = np.where(sizes[labels[by_class]] > 1, rank % min(most, sizes.max()), -1)
+    return folds
 
 
 def subset_digest(split: Split, indices: np.ndarray) -> str:

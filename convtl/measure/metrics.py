@@ -47,12 +47,16 @@ def balanced_accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
     return float(np.mean(shares)) if shares else float("nan")
 
 
+def losses(logits: ArrayLike, labels: ArrayLike) -> Float[np.ndarray, " n"]:
+    """Negative log-likelihood of each image's label, in nats (float64)."""
+    scores, classes = _checked(logits, labels)
+    return -log_softmax(scores)[np.arange(len(classes)), classes]
+
+
 def nll(logits: ArrayLike, labels: ArrayLike) -> float:
     """Mean negative log-likelihood of the labels, in nats (float64)."""
-    scores, classes = _checked(logits, labels)
-    if not len(classes):
-        return float("nan")
-    return float(-log_softmax(scores)[np.arange(len(classes)), classes].mean())
+    each = losses(logits, labels)
+    return float(each.mean()) if each.size else float("nan")
 
 
 def expected_calibration_error(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:

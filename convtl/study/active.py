@@ -1,14 +1,24 @@
-"""A trial in training: its scores so far, runs on their way, checkpoints, the fields of its row."""
+"""A trial in training: its outcomes so far, runs on their way, checkpoints, the fields of its row."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from convtl.config.roles import dump
 from convtl.keys import digest
 from convtl.models.network import Variables, weight_count
 from convtl.study.grid import Trial
-from convtl.study.learning_rates import Score, at_edge, best_rate
+from convtl.study.learning_rates import (
+    PerPicture,
+    RunKey,
+    Score,
+    at_edge,
+    choose_rate,
+    next_rates,
+    score_rates,
+)
 from convtl.study.materials import Start
 from convtl.study.materials.shared_features import Prefix
 from convtl.study.materials.target_data import TargetData
@@ -16,8 +26,8 @@ from convtl.training.checkpoints import Content
 from convtl.training.runs import Recipe, Run, RunState
 
 _OF_TRIALS = (
-    *("config", "model", "source", "target", "regime", "depth", "depth_unit", "n_per_class"),
-    *("updates", "similarity", "replicate"),
+    *("config", "model", "source", "target", "regime", "depth", "depth_unit", "n_units"),
+    *("n_per_class", "updates", "similarity", "replicate"),
 )
 
 
@@ -27,11 +37,11 @@ class ActiveTrial:
 
     Attributes:
       prefix: the frozen part, where its features are shared on disk.
-      run: what all its runs share; None until the first begins.
-      scores: of the learning rates that are done.
-      states: of runs that have begun, by learning rate.
-      outstanding: number of learning rates that are queued or in training.
-      best: variables of the best run so far, of the units that enter training.
+      shared: what runs that leave out the same fold share, by fold.
+      outcomes: of the runs that have ended, on their validation pictures; None where one diverged.
+      states: of runs that have begun.
+      outstanding: number of runs that are queued or in training.
+      nets: variables, of the units that enter training, of nets that were trained on all labels, by rate.
       seconds: of training, its share where runs were trained together.
     """
 
@@ -39,68 +49,106 @@ class ActiveTrial:
     start: Start
     data: TargetData
     prefix: Prefix | None = None
-    run: Run | None = None
-    scores: dict[float, Score] = field(default_factory=dict)
-    states: dict[float, RunState] = field(default_factory=dict)
+    shared: dict[int | None, Run] = field(default_factory=dict)
+    outcomes: dict[RunKey, PerPicture | None] = field(default_factory=dict)
+    states: dict[RunKey, RunState] = field(default_factory=dict)
     outstanding: int = 0
-    best: Variables | None = None
+    nets: dict[float, Variables] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def update(self, rate: float) -> int:
-        """Number of updates done at a learning rate."""
-        return self.states[rate].update if rate in self.states else 0
+    def __post_init__(self) -> None:
+        self.folds: np.ndarray | None = None
+        if self.trial.settings.validation == "within":
+            self.folds = self.data.folds(self.trial.n_per_class)
 
-    def add_score(self, rate: float, score: Score, variables: Variables) -> None:
-        """Record a run that has ended, and keep its variables if it is the best."""
-        self.scores[rate] = None if score is None else (score[0], score[1])  # else lists, from JSON
-        self.states.pop(rate, None)
+    def update(self, key: RunKey) -> int:
+        """Number of updates that a run has done."""
+        return self.states[key].update if key in self.states else 0
+
+    def next_runs(self) -> list[RunKey]:
+        """Runs to be trained next; none when the trial is finished."""
+        settings = self.trial.settings
+        rates = next_rates(settings.lr, self.scores(), settings.lr_extend)
+        runs = [key for rate in rates for key in self._validated(rate) if key not in self.outcomes]
+        chosen = self.rate
+        if not runs and chosen is not None and chosen not in self.nets:
+            runs = [RunKey(chosen)]  # chosen by cross-validation: now on all labels
+        return runs
+
+    def add(self, key: RunKey, outcome: PerPicture | None, variables: Variables) -> None:
+        """Record a run that has ended; one on all labels after cross-validation has no pictures of its own."""
+        self.states.pop(key, None)
         self.outstanding -= 1
-        if best_rate(self.scores) == rate:
-            self.best = variables
+        if outcome is None or outcome.size:
+            self.outcomes[key] = outcome
+        if outcome is not None and key.fold is None:
+            self.nets[key.rate] = variables
+
+    def scores(self) -> list[Score]:
+        """Scores of the learning rates of which all pictures are validated."""
+        outcomes: dict[float, PerPicture | None] = {}
+        for rate in {key.rate for key in self.outcomes}:
+            keys = dict.fromkeys((*self._validated(rate), RunKey(rate)))
+            if all(key in self.outcomes for key in self._validated(rate)):
+                parts = [self.outcomes[key] for key in keys if key in self.outcomes]
+                whole = [part for part in parts if part is not None]
+                outcomes[rate] = np.concatenate(whole, 1) if len(whole) == len(parts) else None
+        return score_rates(outcomes)
+
+    def _validated(self, rate: float) -> list[RunKey]:
+        """Runs by which a learning rate is judged."""
+        folds = [None] if self.folds is None else range(self.folds.max() + 1)
+        return [RunKey(rate, fold) for fold in folds]
 
     @property
-    def tuned(self) -> Variables | None:
-        """The tuned net from its first unit on; None while no run has a score."""
-        return None if self.best is None else self.start.variables | self.best
+    def rate(self) -> float | None:
+        """The learning rate chosen so far; None while none has a score."""
+        return choose_rate(self.scores(), self.trial.settings.lr)
+
+    @property
+    def net(self) -> Variables | None:
+        """Variables of the chosen rate's net, of the units that enter training."""
+        return None if self.rate is None else self.nets.get(self.rate)
 
     def checkpoint(self) -> Content | None:
         """What a resumed process needs; None if nothing has been trained."""
-        if self.best is None and not self.states:
+        if not self.outcomes and not self.states:
             return None
-        arrays = {} if self.best is None else {"best": self.best}
-        if self.states:
-            states = enumerate(self.states.values())
-            arrays["runs"] = {str(index): state._asdict() for index, state in states}
-        scores = [[rate, *(score or (None, None))] for rate, score in self.scores.items()]
-        about = {"trial": self.trial.id, "seconds": self.seconds, "scores": scores}
-        return arrays, about | {"runs": [[rate, one.update] for rate, one in self.states.items()]}
+        outcomes = enumerate(self.outcomes.values())
+        arrays = {
+            "outcomes": {str(i): one for i, one in outcomes if one is not None},
+            "nets": {str(i): net for i, net in enumerate(self.nets.values())},
+            "runs": {str(i): state._asdict() for i, state in enumerate(self.states.values())},
+        }
+        about = {"trial": self.trial.id, "seconds": self.seconds, "nets": list(self.nets)}
+        about |= {"outcomes": list(self.outcomes), "runs": list(self.states)}
+        return arrays, about
 
     def resume(self, checkpoint: Content, resumes: Callable[[RunState], bool]) -> None:
         """Continue from a checkpoint; a run that the program cannot resume begins anew."""
         arrays, about = checkpoint
         if about.get("trial") != self.trial.id:
             return
-        self.seconds, self.best = about["seconds"], arrays.get("best")
-        self.scores = {
-            rate: None if accuracy is None else (accuracy, minus_loss)
-            for rate, accuracy, minus_loss in about["scores"]
-        }
-        for index, (rate, _) in enumerate(about["runs"]):
-            state = RunState(**arrays["runs"][str(index)])
+        self.seconds = about["seconds"]
+        self.nets = {rate: arrays["nets"][str(i)] for i, rate in enumerate(about["nets"])}
+        for i, key in enumerate(about["outcomes"]):
+            self.outcomes[RunKey(*key)] = arrays["outcomes"].get(str(i))
+        for i, key in enumerate(about["runs"]):
+            state = RunState(**arrays["runs"][str(i)])
             if resumes(state):
-                self.states[rate] = state
+                self.states[RunKey(*key)] = state
 
     def summary(self, recipe: Recipe, source: Mapping[str, Any], flops: int) -> dict[str, Any]:
         """Fields of a row, given the source net's metadata and the cost of an update."""
-        trial, data, scores = self.trial, self.data, sorted(self.scores.items())
+        trial, data, scores = self.trial, self.data, self.scores()
         weights = recipe.network.abstract_variables
         row = describe(trial) | {
             "n_train": len(data.positions("train", trial.n_per_class)),
-            "lr": best_rate(self.scores),
-            "lr_at_edge": at_edge(self.scores),
+            "lr": self.rate,
+            "lr_at_edge": at_edge(scores, self.rate),
             "n_rates": len(scores),
-            "scores": [[rate, *((s[0], -s[1]) if s else (None, None))] for rate, s in scores],
-            "n_val": len(data.draw.validation),
+            "scores": [list(score) for score in scores],
+            "n_val": len(data.draw.validation) if self.folds is None else 0,
             "n_test": len(data.draw.test),
             "source_accuracy": source.get("accuracy"),
             "source_classes": len(source["classes"]) if source else None,
@@ -121,6 +169,7 @@ def describe(trial: Trial) -> dict[str, Any]:
     """Return the fields of a row that are known before a trial is run."""
     return {name: getattr(trial, name) for name in _OF_TRIALS} | {
         "study": trial.settings.study or "trials",
+        "validation": trial.settings.validation,
         "trial": trial.id,
         "contents": dict(trial.contents),
         "trained_units": "+".join(trial.trained_units),

@@ -39,6 +39,7 @@ class Trial:
       settings: the study's config, with the values of `blocks` and `axes` for this trial.
       depth, depth_unit: number of trained weighted units, and the lowest of them (`conv1+fc5` where the
         trained units are not simply the last ones).
+      n_units: number of weighted units of the net, which the depth `all` trains.
       plan: what is trained when.
       axes: values of the additional axes, by key.
     """
@@ -53,6 +54,7 @@ class Trial:
     regime: str
     depth: int
     depth_unit: str
+    n_units: int
     trained_units: tuple[str, ...]
     n_per_class: int
     updates: int
@@ -132,6 +134,7 @@ def _trials_of_names(
                     **names,
                     depth=len(trained),
                     depth_unit=network.names[plan.boundary] if is_last else "+".join(trained),
+                    n_units=len(network.weighted),
                     trained_units=trained,
                     n_per_class=n,
                     updates=updates,

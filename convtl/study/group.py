@@ -11,26 +11,26 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from convtl.data.inputs import MOST_AT_ONCE
+from convtl.data.inputs import MOST_AT_ONCE, LazyRows
 from convtl.errors import UserError
-from convtl.keys import digest
-from convtl.measure.metrics import accuracy, expected_calibration_error, nll
+from convtl.keys import seed_of
+from convtl.measure.metrics import accuracy, correct, expected_calibration_error, losses, nll
 from convtl.models.network import Variables
 from convtl.runtime import stopping
-from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary, obey_together
+from convtl.runtime.processes import broadcast_from_primary, is_primary, obey_together
 from convtl.study.active import ActiveTrial
 from convtl.study.grid import Trial
-from convtl.study.learning_rates import Score, best_rate, next_rates
+from convtl.study.learning_rates import FOLDS, RunKey
 from convtl.study.materials import Materials, Start
 from convtl.study.materials.target_data import TargetData
 from convtl.tracking import CurvePoint, Watcher
-from convtl.training.checkpoints import Checkpoints
+from convtl.training.checkpoints import Checkpoints, Content
 from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward, Images
 from convtl.training.loop import Trainer
 from convtl.training.runs import Recipe, Run, RunResult, TrainState
 
-Member = tuple[ActiveTrial, float]  # a trial, and one of its learning rates
+Member = tuple[ActiveTrial, RunKey]
 Finished = tuple[Trial, dict[str, Any], Variables | None]  # a trial, its row and its tuned net
 
 
@@ -69,9 +69,17 @@ def grouped(materials: Materials, trials: Iterable[Trial]) -> dict[Recipe, list[
     return dict(sorted(groups.items(), key=lambda group: group[0].start))
 
 
-def trial_flops(trial: Trial, recipe: Recipe) -> int:
-    """Algorithmic cost of a trial's updates, at the least number of rates."""
-    return update_flops(recipe) * trial.updates * len(trial.settings.lr)
+def run_count(trial: Trial, further: float = 0) -> float:
+    """Number of a trial's runs if it tries `further` rates beyond its grid."""
+    settings, grid = trial.settings, len(set(trial.settings.lr))
+    rates = grid + further * (grid > 1)
+    within = settings.validation == "within"
+    return rates * min(FOLDS, trial.n_per_class) + 1 if within else rates
+
+
+def trial_flops(trial: Trial, recipe: Recipe, further: float = 0) -> float:
+    """Algorithmic cost of a trial's updates if it tries `further` rates beyond its grid."""
+    return update_flops(recipe) * trial.updates * run_count(trial, further)
 
 
 class Group:
@@ -105,16 +113,17 @@ class Group:
             complete: list[ActiveTrial] = []
             while len(queue) < self._trainer.width and (trial := next(locked, None)) is not None:
                 active = self._enter(trial)
-                if not self._queue_rates(active, queue):  # all were scored before it was stopped
+                if not self._queue_runs(active, queue):  # all had ended before it was stopped
                     complete.append(active)
             if queue:
                 complete += self._train(self._take_batch(queue))
             elif not complete:
                 return
             for active in complete:
-                # Further rates go first, so that a trial's images stay in memory no longer than needed.
-                if not self._queue_rates(active, queue, first=True):
-                    yield active.trial, self._row(active) if is_primary() else {}, active.tuned
+                # Further runs go first, so that a trial's images stay in memory no longer than needed.
+                if not self._queue_runs(active, queue, first=True):
+                    tuned = None if active.net is None else active.start.variables | active.net
+                    yield active.trial, self._row(active) if is_primary() else {}, tuned
                     self._active.remove(active)  # after its row is on disk
 
     def _enter(self, trial: Trial) -> ActiveTrial:
@@ -124,8 +133,8 @@ class Group:
         active = ActiveTrial(trial, materials.start(trial), materials.target_data(trial), prefix)
         if (checkpoint := self._checkpoints.read(trial.id)) is not None:
             active.resume(checkpoint, self._trainer.resumes)
-        resumed = [[rate, state.update] for rate, state in active.states.items()]
-        resumed += [[rate] for rate in active.scores]
+        resumed = [[*key, state.update] for key, state in active.states.items()]
+        resumed += [list(key) for key in active.outcomes]
         if broadcast_from_primary(lambda: resumed) != resumed:
             raise UserError(
                 "out: process 0 has checkpoints there that this one does not see; accepted: a folder "
@@ -135,38 +144,38 @@ class Group:
         return active
 
     @staticmethod
-    def _queue_rates(active: ActiveTrial, queue: deque[Member], first: bool = False) -> int:
-        """Queue the learning rates that a trial tries next; return their number."""
-        settings = active.trial.settings
-        rates = next_rates(settings.lr, active.scores, settings.lr_extend)
-        active.outstanding = len(rates)
-        for rate in reversed(rates) if first else rates:
-            (queue.appendleft if first else queue.append)((active, rate))
-        return len(rates)
+    def _queue_runs(active: ActiveTrial, queue: deque[Member], first: bool = False) -> int:
+        """Queue the runs that a trial takes next; return their number."""
+        runs = active.next_runs()
+        active.outstanding = len(runs)
+        for key in reversed(runs) if first else runs:
+            (queue.appendleft if first else queue.append)((active, key))
+        return len(runs)
 
     def _take_batch(self, queue: deque[Member]) -> list[Member]:
         """Take runs off the queue that have done as many updates as the first."""
         update = queue[0][0].update(queue[0][1])
-        batch = [(active, rate) for active, rate in queue if active.update(rate) == update]
+        batch = [(active, key) for active, key in queue if active.update(key) == update]
         batch = batch[: self._trainer.width]
         for member in batch:
             queue.remove(member)
         return batch
 
     def _train(self, batch: Sequence[Member]) -> list[ActiveTrial]:
-        """Train one batch of runs; return the trials that have no rate outstanding."""
+        """Train one batch of runs; return the trials that have no run outstanding."""
         began = time.perf_counter()
         runs = [
-            replace(self._shared_run(active), rate=rate, state=active.states.get(rate))
-            for active, rate in batch
+            replace(self._shared_run(active, key.fold), rate=key.rate, state=active.states.get(key))
+            for active, key in batch
         ]
         self._checkpoints.begin()
         self._reported = 0
         with stopping.held_back():
             results = self._trainer.train(runs, partial(self._between_calls, batch))
-            for (active, rate), result in zip(batch, results, strict=True):
-                score = broadcast_from_primary(partial(self._score, active, result))
-                active.add_score(rate, score, result.variables)
+            for (active, key), result in zip(batch, results, strict=True):
+                outcome = broadcast_from_primary(partial(self._validate, active, key, result))
+                per_picture = None if outcome is None else np.asarray(outcome)
+                active.add(key, per_picture, result.variables)
             share = (time.perf_counter() - began) / len(batch)
             for active, _ in batch:
                 active.seconds += share
@@ -174,23 +183,26 @@ class Group:
         trained = dict.fromkeys(active for active, _ in batch)
         return [active for active in trained if not active.outstanding]
 
-    def _shared_run(self, active: ActiveTrial) -> Run:
-        """Prepare, once, what the runs of a trial share: all but their learning rates."""
-        if active.run is not None:
-            return active.run
+    def _shared_run(self, active: ActiveTrial, fold: int | None) -> Run:
+        """Prepare, once, what the runs of a trial share that leave out the same fold: all but their rates."""
+        if fold in active.shared:
+            return active.shared[fold]
         recipe, trial, data = self.recipe, active.trial, active.data
         inputs, labels = self._examples(active, "train")
+        places = np.arange(len(labels))
+        if active.folds is not None and fold is not None:
+            places = np.flatnonzero(active.folds != fold)
         trained_on = recipe.network.names[recipe.start :]
         variables = {name: active.start.variables[name] for name in trained_on}
 
         def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-            positions = data.batch_positions(len(labels), recipe.batch_size, first, stop)
-            return inputs[positions], labels[positions]
+            rows = places[data.batch_positions(len(places), recipe.batch_size, first, stop)]
+            return inputs[rows], labels[rows]
 
         # The seed of augmentation and dropout is shared by all arms of a replicate.
-        seed = int(digest([trial.settings.seed, "updates", trial.replicate], 8), 16)
-        active.run = Run(variables, 0.0, batches, seed)
-        return active.run
+        seed = seed_of(trial.settings.seed, "updates", trial.replicate)
+        active.shared[fold] = Run(variables, 0.0, batches, seed)
+        return active.shared[fold]
 
     def _examples(self, active: ActiveTrial, split: str) -> tuple[Images, Int[np.ndarray, " n"]]:
         """What enters the trained part (images, or features, computed once a target), and labels."""
@@ -205,32 +217,40 @@ class Group:
         return self._features(active.start, active.data, split, n), labels
 
     def _logits(
-        self, active: ActiveTrial, variables: Variables, split: str
+        self, active: ActiveTrial, variables: Variables, split: str, fold: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and labels of a split, or of the labelled images that a fold leaves out."""
         inputs, labels = self._examples(active, split)
+        if split == "train":
+            places = np.flatnonzero(active.folds == fold)  # None: no image
+            inputs = inputs.take(places) if isinstance(inputs, LazyRows) else inputs[places]
+            labels = labels[places]
         return self._suffix(variables, inputs), labels
 
-    def _score(self, active: ActiveTrial, result: RunResult) -> Score:
-        """Validation accuracy and minus validation loss of a run that has ended."""
+    def _validate(
+        self, active: ActiveTrial, key: RunKey, result: RunResult
+    ) -> list[list[float]] | None:
+        """Loss of each validation picture of a run, and whether it is right; None for a run that diverged."""
         if not result.finite:
             return None
-        logits, labels = self._logits(active, result.variables, "validation")
-        loss = nll(logits, labels)
+        split = "validation" if active.folds is None else "train"
+        predictions = self._logits(active, result.variables, split, key.fold)
+        each = losses(*predictions)
         # Finite weights may be too large for finite logits, and nan cannot be ordered.
-        return (accuracy(logits, labels), -loss) if np.isfinite(loss) else None
+        finite = np.isfinite(each).all()
+        return [each.tolist(), correct(*predictions).astype(float).tolist()] if finite else None
 
     def _row(self, active: ActiveTrial) -> dict[str, Any]:
         """The row of a trial whose rate is chosen; only here test images are read."""
         source = self._materials.sources.metadata(active.trial)
         row = active.summary(self.recipe, source, update_flops(self.recipe))
-        rate, tuned, best = best_rate(active.scores), active.tuned, active.best
-        score = None if rate is None else active.scores[rate]
-        if score is None or tuned is None or best is None:
+        if (net := active.net) is None:
             reason = "loss or weights were not finite at any learning rate"
             return row | {"status": "diverged", "reason": reason}
-        logits, labels = self._logits(active, best, "test")
+        logits, labels = self._logits(active, net, "test")
+        tuned = active.start.variables | net
         return row | {
-            "val_accuracy": score[0],
+            "val_accuracy": next(s.accuracy for s in active.scores() if s.rate == active.rate),
             "test_accuracy": accuracy(logits, labels),
             "test_nll": nll(logits, labels),
             "test_ece": expected_calibration_error(logits, labels),
@@ -240,29 +260,34 @@ class Group:
 
     def _between_calls(self, batch: Sequence[Member], end: TrainState) -> None:
         """Write checkpoints when due, stop if asked to, report learning curves."""
-        stop = any_process(stopping.requested())
-        if stop or broadcast_from_primary(self._checkpoints.due):
-            for (active, rate), state in zip(batch, end.states(), strict=True):
-                active.states[rate] = state
-            self.save()  # before it is obeyed: a launcher may have the job killed then
-        stopping.obey(stop)
+
+        def contents() -> dict[str, Content]:
+            for (active, key), state in zip(batch, end.states(), strict=True):
+                active.states[key] = state
+            return self._contents()
+
+        self._checkpoints.between_calls(contents)
         tenth = end.update * 10 // self.recipe.plan.updates
         if self._watcher.follows and tenth > self._reported:
             self._reported = tenth
             self._watcher.curve(self._curve(batch, end))
 
     def _curve(self, batch: Sequence[Member], end: TrainState) -> list[CurvePoint]:
-        """Validation accuracy and training loss of runs on their way."""
+        """Validation accuracy (nan without validation pictures) and training loss of runs on their way."""
         points, updates = [], self.recipe.plan.updates
-        for (active, rate), result in zip(batch, end.results(), strict=True):
-            scores = result.finite and self._logits(active, result.variables, "validation")
-            right = accuracy(*scores) if scores else 0.0
+        for (active, key), result in zip(batch, end.results(), strict=True):
+            outcome = self._validate(active, key, result) or ([0.0], [0.0])
+            right = float(np.mean(outcome[1])) if outcome[1] else float("nan")
             loss = float(result.losses[-1])
-            points.append(CurvePoint(active.trial.id, rate, end.update, updates, loss, right))
+            points.append(CurvePoint(active.trial.id, key.rate, end.update, updates, loss, right))
         return points
+
+    def _contents(self) -> dict[str, Content]:
+        """Checkpoints of all trials in training, by trial."""
+        made = {active.trial.id: active.checkpoint() for active in self._active}
+        return {name: one for name, one in made.items() if one}
 
     def save(self) -> None:
         """Write checkpoints of all trials in training."""
         if is_primary():
-            made = {active.trial.id: active.checkpoint() for active in self._active}
-            self._checkpoints.write({name: one for name, one in made.items() if one})
+            self._checkpoints.write(self._contents())

@@ -38,6 +38,7 @@ class Columns(TypedDict, total=False):
     regime: Required[Text]
     depth: Required[Natural]
     depth_unit: Required[Text]
+    n_units: Required[Natural]
     trained_units: Required[Text]
     n_per_class: Required[Natural]
     n_train: Natural
@@ -46,6 +47,7 @@ class Columns(TypedDict, total=False):
     lr_at_edge: bool
     n_rates: Natural
     updates: Required[Natural]
+    validation: Required[Literal["beside", "within"]]
     n_val: Natural
     val_accuracy: Fraction
     test_accuracy: Fraction
@@ -76,13 +78,13 @@ class Columns(TypedDict, total=False):
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
 class Row(Columns, total=False):
-    """A trial's record. Scores are (learning rate, validation accuracy, validation loss), None where not finite."""
+    """A trial's record; `scores` are those by which its rate was chosen (`study/learning_rates.Score`)."""
 
     version: Required[Natural]
     contents: Required[dict[str, str]]
     axes: Required[dict[str, Any]]
     declared: Required[list[str]]
-    scores: list[tuple[NonNegative, Fraction | None, Finite | None]]
+    scores: list[tuple[NonNegative, Fraction | None, Finite | None, NonNegative | None]]
     classes: list[str]
 
 

@@ -1,12 +1,15 @@
 """Rows on disk: append-only files, one for each writing process, and locks on the trials that are run.
 
 A line that a kill has torn is skipped, a damaged one is left out and reported; the trial of either is run again. Of
-two final rows of one trial the first by (file, line) counts, so that all readers see the same table.
+two final rows of one trial the first by (file, line) counts, so that all readers see the same table. Files may be
+compressed (`*.jsonl.gz`): rows of an unfinished study that were kept elsewhere, and are only read.
 """
 
+import gzip
 import os
 import sys
 import uuid
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, partial
@@ -35,6 +38,20 @@ def other_version(out: Path, commit_of_rows: str | None) -> UserError:
         f"out: '{out}' was written by another version of convtl; commit {commit} reads it; "
         "accepted: a folder of this version, or a new one"
     )
+
+
+def lines_of(path: Path, begin: int = 0) -> Iterator[bytes]:
+    """Yield the lines of a file of rows, of an uncompressed one from a byte on."""
+    if path.suffix != ".gz":
+        with path.open("rb") as file:
+            file.seek(begin)
+            yield from file
+        return
+    try:
+        with gzip.open(path) as packed:
+            yield from packed
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        _report_damage(path)
 
 
 def intact(path: Path, lines: Iterable[bytes]) -> Iterator[Row]:
@@ -101,25 +118,23 @@ class RowStore:
         rows: dict[str, Row] = {}
         with accessible(self.out, "read"):
             for path in self.paths():
-                with path.open("rb") as file:
-                    for row in intact(path, file):
-                        earlier = rows.setdefault(row["trial"], row)
-                        adds = bool(row.get("moved")) and not earlier.get("moved")
-                        if earlier["status"] not in FINAL or adds:
-                            rows[row["trial"]] = row
+                for row in intact(path, lines_of(path)):
+                    earlier = rows.setdefault(row["trial"], row)
+                    adds = bool(row.get("moved")) and not earlier.get("moved")
+                    if earlier["status"] not in FINAL or adds:
+                        rows[row["trial"]] = row
         return rows
 
     def finished(self) -> set[str]:
         """Ids of the trials with a final row, of any process; reads only what is new since the last call."""
         with accessible(self.out, "read"):
             for path in self.paths():
-                begin = self._read_until.get(path.name, 0)
-                if path.stat().st_size <= begin:
+                begin, size = self._read_until.get(path.name, 0), path.stat().st_size
+                if size <= begin:
                     continue
-                with path.open("rb") as file:
-                    file.seek(begin)
-                    lines = [line for line in file if line.endswith(b"\n")]
-                self._read_until[path.name] = begin + sum(map(len, lines))
+                lines = [line for line in lines_of(path, begin) if line.endswith(b"\n")]
+                whole = size if path.suffix == ".gz" else begin + sum(map(len, lines))
+                self._read_until[path.name] = whole
                 for row in intact(path, lines):
                     if row["status"] in FINAL:
                         self._finished.add(row["trial"])
@@ -133,7 +148,7 @@ class RowStore:
             raise StorageError(
                 f"out: '{self.out}' is gone, and what was saved in it; once it is back, the same command goes on"
             )
-        return sorted(self.folder.glob("*.jsonl"))
+        return sorted(path for end in ("", ".gz") for path in self.folder.glob(f"*.jsonl{end}"))
 
 
 class TrialLocks:

@@ -23,7 +23,7 @@ from convtl.secrets import redacted
 from convtl.storage.cache import Cache
 from convtl.study.active import describe
 from convtl.study.grid import Trial, distinct
-from convtl.study.group import Group, grouped, trial_flops
+from convtl.study.group import Group, grouped, run_count, trial_flops, update_flops
 from convtl.study.materials import Materials
 from convtl.study.measurements.movement import measure_movement
 from convtl.study.measurements.similarity import measure_similarity
@@ -32,12 +32,13 @@ from convtl.study.store import CHECKPOINTS, RowStore, TrialLocks
 from convtl.tracking import Watcher
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.devices import chosen_layout
-from convtl.training.pretrain import KIND, SourceRequest
+from convtl.training.pretrain import KIND, SourceRequest, source_recipe
 from convtl.training.probes import run_gradients
 from convtl.training.runs import Recipe
 
 _ASSUMED_FLOPS = 3e10
 """A second, where no row tells: LeNet-5 on 2 cores ran at 2 to 5e10 (batch 32, 8 runs)."""
+_ASSUMED_FURTHER = 0.5  # rates that a trial tries beyond its grid, where no row tells
 
 
 @dataclass
@@ -144,24 +145,38 @@ class Study:
         groups = grouped(self.materials, missing)
         for recipe in groups:
             chosen_layout().check(recipe.batch_size)
-        flops = sum(trial_flops(trial, recipe) for recipe in groups for trial in groups[recipe])
-        runs = sum(len(trial.settings.lr) for trial in missing)
         requests = [r for trial in missing for r in self.materials.sources.requests(trial)]
-        nets = {request.key for request in requests if isinstance(request, SourceRequest)}
-        cached = sum(self.cache.path(KIND, key).exists() for key in nets)
-        rows = [row for row in self.store.read().values() if row.get("seconds")]
-        speed, origin = _ASSUMED_FLOPS, "assumed"
-        if rows:
-            work = sum(row["flops_per_update"] * row["updates"] * row["n_rates"] for row in rows)
-            speed = work / sum(row["seconds"] for row in rows)
-            origin = "measured in this folder's rows"
+        nets = {request.key: request for request in requests if isinstance(request, SourceRequest)}
+        new = [net for key, net in nets.items() if not self.cache.path(KIND, key).exists()]
+        before = sum(update_flops(source_recipe(net)) * net.recipe.updates for net in new)
+        speed, further, origin = self._measured()
+        flops = sum(trial_flops(t, recipe, further) for recipe in groups for t in groups[recipe])
+        runs, minutes = sum(map(run_count, missing)), (flops + before) / speed / 60
+        time = f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} hours"
         return [
             f"{total} trials: {total - len(missing)} done, {len(missing)} to run, in {self.store.out}",
-            f"{len(groups)} compiled programs, {runs} training runs at least",
-            f"{len(nets)} source nets: {cached} cached, {len(nets) - cached} to train",
-            f"{flops:.3g} floating-point operations in training, at least",
-            f"about {flops / speed / 60:.1f} min at {speed:.2g} a second ({origin}), pretraining not counted",
+            f"{len(groups)} compiled programs, {runs:.0f} training runs at least",
+            f"{len(nets)} source nets: {len(nets) - len(new)} cached, {len(new)} to train",
+            f"{flops:.3g} floating-point operations in training, {before:.3g} in pretraining",
+            f"about {time} at {speed:.2g} a second and {further:.1f} rates a trial beyond its grid ({origin})",
         ]
+
+    def _measured(self) -> tuple[float, float, str]:
+        """Operations a second, rates that a trial tries beyond its grid, and where these are from."""
+        rows = self.store.read()
+        done = [(trial, rows[trial.id]) for trial in distinct(self.trials) if trial.id in rows]
+        done = [(trial, row) for trial, row in done if row.get("seconds")]
+        if not done:
+            return _ASSUMED_FLOPS, _ASSUMED_FURTHER, "assumed"
+        further = [row["n_rates"] - len(set(trial.settings.lr)) for trial, row in done]
+        work = sum(
+            row["flops_per_update"] * trial.updates * run_count(trial, more)
+            for (trial, row), more in zip(done, further, strict=True)
+        )
+        seconds, grids = sum(row["seconds"] for _, row in done), [t.settings.lr for t, _ in done]
+        extended = [more for more, grid in zip(further, grids, strict=True) if len(grid) > 1]
+        mean = sum(extended) / max(1, len(extended))
+        return work / seconds, mean, "measured in this folder's rows"
 
 
 class _Runner:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from convtl.errors import UserError
+from convtl.runtime import stopping
+from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary
 from convtl.storage import checkpoint
 
 Content = tuple[dict[str, Any], dict[str, Any]]
@@ -33,6 +35,15 @@ class Checkpoints:
     def due(self) -> bool:
         """Whether it is time for one."""
         return self._minutes is not None and time.monotonic() - self._last >= 60 * self._minutes
+
+    def between_calls(self, contents: Callable[[], Mapping[str, Content]]) -> None:
+        """Write what has been trained if it is time, and before a request to stop is obeyed: on every process."""
+        stop = any_process(stopping.requested())
+        if stop or broadcast_from_primary(self.due):
+            made = contents()
+            if is_primary():
+                self.write(made)  # before it is obeyed: a launcher may have the job killed then
+        stopping.obey(stop)
 
     def write(self, contents: Mapping[str, Content]) -> None:
         """Replace the checkpoints of these names."""

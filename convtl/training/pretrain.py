@@ -19,14 +19,14 @@ from convtl.data.domains import Domain
 from convtl.data.inputs import batch_indices, standardise
 from convtl.data.subsets import SourceDraw, relabel
 from convtl.errors import UserError
-from convtl.keys import digest, digest_arrays, generator, key
+from convtl.keys import digest, digest_arrays, generator, key, seed_of
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.runtime import stopping
 from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary, obey_together
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
-from convtl.training.checkpoints import Checkpoints
+from convtl.training.checkpoints import Checkpoints, Content
 from convtl.training.features import Forward
 from convtl.training.loop import Trainer
 from convtl.training.runs import Recipe, Run, RunResult, RunState, TrainState
@@ -132,7 +132,7 @@ def ensure_sources(
             return ready
         groups: dict[Recipe, list[SourceRequest]] = {}
         for request in missing.values():
-            groups.setdefault(_recipe(request), []).append(request)
+            groups.setdefault(source_recipe(request), []).append(request)
         for recipe in groups.keys() - programs.keys():
             programs[recipe] = _Program(recipe, cache, checkpoints)
         if not any(programs[recipe].train(group) for recipe, group in groups.items()):
@@ -140,7 +140,8 @@ def ensure_sources(
                 pass
 
 
-def _recipe(request: SourceRequest) -> Recipe:
+def source_recipe(request: SourceRequest) -> Recipe:
+    """Return the recipe of a source net's program."""
     network, pretrain = request.network(), request.recipe
     try:
         return Recipe.of(
@@ -206,8 +207,7 @@ class _Program:
             index = batch_indices(seed, stream, len(images), size, first, stop)
             return images[index], labels[index]
 
-        stream = [seed, "source-updates", number]
-        drawn = int(digest(stream, 8), 16) if request.recipe.augment else 0
+        drawn = seed_of(seed, "source-updates", number) if request.recipe.augment else 0
         run = Run(jax.tree.map(np.asarray, variables), request.recipe.lr, batches, drawn)
         stored = self._checkpoints and self._checkpoints.read(request.key)
         state = RunState(**stored[0]) if stored else None
@@ -215,15 +215,17 @@ class _Program:
 
     def _train_together(self, pairs: Sequence[tuple[SourceRequest, Run]]) -> None:
         """Train and publish nets that have done the same number of updates."""
-        requests, checkpoints = [request for request, _ in pairs], self._checkpoints
+        requests = [request for request, _ in pairs]
 
-        def callback(state: TrainState) -> None:
-            stop = any_process(stopping.requested())
-            if checkpoints is not None and (stop or broadcast_from_primary(checkpoints.due)):
-                states = zip(requests, state.states(), strict=True)
-                if is_primary():
-                    checkpoints.write({one.key: (run._asdict(), {}) for one, run in states})
-            stopping.obey(stop)
+        def contents(now: TrainState) -> dict[str, Content]:
+            states = zip(requests, now.states(), strict=True)
+            return {request.key: (state._asdict(), {}) for request, state in states}
+
+        def callback(now: TrainState) -> None:
+            if self._checkpoints is None:
+                stopping.obey(any_process(stopping.requested()))
+            else:
+                self._checkpoints.between_calls(partial(contents, now))
 
         with stopping.held_back():
             trained = self._trainer.train([run for _, run in pairs], callback)

@@ -12,9 +12,9 @@ import numpy as np
 from comparing import Result, interleaved, ratios
 
 from convtl.cli import compose
+from convtl.config.models import FileWeights
 from convtl.config.parsing import parse
 from convtl.config.schema import Config
-from convtl.config.models import FileWeights
 from convtl.data.inputs import batch_indices
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network

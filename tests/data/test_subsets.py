@@ -13,6 +13,7 @@ from convtl.data.domains import Domain
 from convtl.data.splits import Split, stratified_parts
 from convtl.data.subsets import (
     SOURCE_VALIDATION,
+    assign_folds,
     draw_classes,
     draw_source,
     draw_target,
@@ -275,3 +276,16 @@ def test_where_classes_are_equal_ragged_is_balanced(n: int, replicate: int) -> N
     np.testing.assert_array_equal(even.subset(n), even.train.T.reshape(-1)[: 4 * n])
     labels = relabel(DOMAIN.split("train").labels[even.subset(n)], even.classes)
     np.testing.assert_array_equal(labels, np.tile(np.arange(4), n))
+
+
+@given(sizes=st.lists(st.integers(1, 12), min_size=2, max_size=5), seed=st.integers(0, 99))
+def test_folds_spread_every_class_evenly_and_leave_some_of_it(sizes: list[int], seed: int) -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    folds = assign_folds(labels, 5, np.random.default_rng(seed))
+    count = min(5, max(sizes))
+    assert set(folds) - {-1} == (set(range(count)) if count > 1 else set())
+    for label, size in enumerate(sizes):
+        each = np.bincount(folds[labels == label] + 1, minlength=count + 1)
+        assert each[0] == (size if size == 1 else 0)
+        assert max(each[1:]) - min(each[1:]) <= 1
+        assert max(each[1:]) < size or size == 1

@@ -187,6 +187,7 @@ NUMBERS = [
     ("optim.weight_decay", 0.1),
     ("schedule.kind", "constant"),
     ("schedule.warmup", 0.2),
+    ("validation", "within"),
     ("validation_per_class", 10),
     ("test_per_class", 50),
     ("pretrain.updates", 10),

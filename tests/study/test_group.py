@@ -116,7 +116,7 @@ def test_which_lanes_travel_together_changes_no_bit(materials) -> None:
 
 
 def test_logits_that_are_not_finite_make_a_trial_diverge(materials, monkeypatch) -> None:
-    def overflown(self, active, variables, split):
+    def overflown(self, active, variables, split, fold=None):
         labels = active.data.examples(split)[1]
         return np.full((len(labels), 4), np.inf, np.float32), labels
 

@@ -111,6 +111,26 @@ def test_after_a_kill_runs_go_on_from_what_was_kept_last(tmp_path, at_batches, u
     assert not (tmp_path / CHECKPOINTS).exists()
 
 
+@pytest.mark.parametrize("at", [(5, 9, 13), (15, 17)])
+def test_cross_validation_goes_on_where_it_was(tmp_path, at_batches, at: tuple[int, ...]) -> None:
+    """Killed among the folds, between them, and in what comes after: a further rate, the run on all labels."""
+    words = (*STUDY, "checkpoint_minutes=0", "validation=within", "n_per_class=3", "replicates=1")
+    words = (*words, "lr=[1e-3,3e-3]", "lr_extend=1")
+    tiny.run(tmp_path / "unbroken", tiny.trials(*words))
+
+    def kill(count: int) -> None:
+        if count in at:
+            raise Killed
+
+    asked = at_batches(kill)
+    for _ in at:
+        with pytest.raises(Killed):
+            tiny.run(tmp_path / "o", tiny.trials(*words))
+    tiny.run(tmp_path / "o", tiny.trials(*words))
+    assert tiny.table(tmp_path / "o") == tiny.table(tmp_path / "unbroken")
+    assert len(asked) < 45  # at most the calls since the last checkpoint were repeated
+
+
 def test_without_a_checkpoint_runs_begin_anew(tmp_path, at_batches, unbroken) -> None:
     def kill(count: int) -> None:
         if count == 4:

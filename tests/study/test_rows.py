@@ -52,6 +52,8 @@ WRONG = {
     "status of no kind": {"status": "finished"},
     "rate that was not tried": {"lr": 0.5},
     "score without a loss": {"scores": [[0.01, 0.5]]},
+    "score without an error": {"scores": [[0.01, 0.5, 1.2]]},
+    "validation of no kind": {"validation": "none"},
     "unknown field": {"acuracy": 0.5},
     "null": {"trained_units": None},
 }

@@ -1,6 +1,7 @@
 """Rows on disk: what survives, what counts, what the table looks like."""
 
 import errno
+import gzip
 import os
 import resource
 from pathlib import Path
@@ -101,6 +102,35 @@ def test_two_stores_write_two_files(tmp_path) -> None:
         store.append(row(name))
     assert len(list((tmp_path / "rows").glob("*.jsonl"))) == 2
     assert set(RowStore(tmp_path).read()) == {"one", "two"}
+
+
+def test_compressed_rows_seed_a_folder_that_goes_on(tmp_path) -> None:
+    store = files(tmp_path, b=[row("x", depth=2), row("z")])
+    packed = tmp_path / "rows" / "a.jsonl.gz"
+    packed.write_bytes(gzip.compress(b"".join(map(line_of, [row("x", depth=1), row("y")]))))
+    assert store.finished() == {"x", "y", "z"}
+    assert store.read()["x"]["depth"] == 1  # of the first file by name
+    before = packed.read_bytes()
+    store.append(row("new"))
+    assert store.finished() == {"x", "y", "z", "new"}
+    assert packed.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-9],
+        lambda content: b"no gzip",
+        lambda content: content[:9] + b"x" * 90,
+    ],
+)
+def test_a_damaged_compressed_file_is_reported_and_left_out(tmp_path, damage, capsys) -> None:
+    store = files(tmp_path, b=[row("z")])
+    content = gzip.compress(b"".join(map(line_of, [row("x"), row("y")])))
+    (tmp_path / "rows" / "a.jsonl.gz").write_bytes(damage(content))
+    assert store.finished() >= {"z"}
+    assert store.read().keys() == store.finished()
+    assert capsys.readouterr().err.count("damaged rows left out of") == 1
 
 
 def test_an_empty_folder_has_no_rows(tmp_path) -> None:

@@ -97,11 +97,21 @@ class Materials(Targets):
                 self.target_data(trial).draw.train.shape[1],
                 settings.class_balance == "at_most",
             )
-            if trial.n_per_class > pool and not ragged:  # else a class gives what it has
+            n = trial.n_per_class
+            if n > pool and not ragged:  # else a class gives what it has
                 raise UserError(
-                    f"n_per_class: got {trial.n_per_class}; accepted: 1 to {pool}, the train images a "
+                    f"n_per_class: got {n}; accepted: 1 to {pool}, the train images a "
                     f"class of target '{trial.target}'"
                 )
+            if settings.validation == "within":
+                if self.target_data(trial).folds(n).max() < 1:
+                    raise UserError(
+                        f"n_per_class: got {n} with validation=within; accepted: at least 2, for its folds"
+                    )
+                if base == "self":  # it has seen what the folds leave out
+                    raise UserError(
+                        "source: got 'self' with validation=within; accepted: any other source"
+                    )
             if ragged and ("distances" in settings.measure or base in ("self", "same_classes")):
                 given = f"source={base}, measure={'+'.join(settings.measure)}"
                 raise UserError(f"class_balance: got 'at_most' with {given}; accepted: 'equal'")

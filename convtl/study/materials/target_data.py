@@ -14,9 +14,11 @@ from convtl.config.training import ShiftConfig
 from convtl.data.domains import Domain, load_domain
 from convtl.data.inputs import MOST_AT_ONCE, LazyRows, Normalisation, batch_indices, normalised
 from convtl.data.shift import shifted
-from convtl.data.subsets import TargetDraw, draw_target, relabel, subset_digest
+from convtl.data.subsets import TargetDraw, assign_folds, draw_target, relabel, subset_digest
+from convtl.keys import generator
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
+from convtl.study.learning_rates import FOLDS
 from convtl.study.names import normalisation_of
 from convtl.training.features import Images
 
@@ -72,6 +74,12 @@ class TargetData:
         if images is None or len(images) < len(positions):
             images = self._images[split] = read(positions)
         return images[: len(positions)], labels
+
+    def folds(self, n_per_class: int) -> Int[np.ndarray, " n"]:
+        """The fold of each labelled image in cross-validation; shared by all arms of a replicate."""
+        positions = self.positions("train", n_per_class)
+        labels = relabel(self.domain.split("train").labels[positions], self.draw.classes)
+        return assign_folds(labels, FOLDS, generator(self.seed, "folds", self.replicate))
 
     def pixels(self, split: str, positions: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n ..."]:
         """Images of the domain's split, shifted as the target is."""
