@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.json
 from numpy.typing import ArrayLike
 
@@ -301,15 +302,21 @@ def read_results(path: Path) -> pd.DataFrame:
     """
     try:
         with accessible(path.parent, "read"):
-            cells = pd.read_csv(path, dtype="str", keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
-        cells = pd.DataFrame()
+            with path.open(newline="", encoding="utf-8") as file:
+                names = next(csv.reader(file), [])
+            numbers = {name for name, kind in KINDS.items() if kind in (int, float)}
+            options = pyarrow.csv.ConvertOptions(
+                column_types={name: _ARROW[float if name in numbers else str] for name in names},
+                null_values=[""],
+            )
+            parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+            table = pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=options)
+    except ValueError:  # it is no CSV file, or has text among its numbers
+        table = pa.table({})
+    cells = table.to_pandas()
     if not {"trial", "source", "target", "depth", "n_per_class"} <= set(cells):
         raise UserError(f"out: '{path}' is no table of results")
-    for name in map(str, cells):
-        if KINDS.get(name) in (int, float):
-            cells[name] = cells[name].replace("", "nan").astype(object).astype("float64")
-        elif KINDS.get(name, str) is str:
-            guarded = {text: text[1:] for text in cells[name].unique() if _GUARDED.match(text)}
-            cells[name] = cells[name].replace(guarded) if guarded else cells[name]
+    for name in (name for name in map(str, cells) if KINDS.get(name, str) is str):
+        guarded = {text: text[1:] for text in cells[name].unique() if _GUARDED.match(text)}
+        cells[name] = cells[name].replace(guarded) if guarded else cells[name]
     return _finished(_typed(cells))
