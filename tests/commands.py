@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tiny
 
 from convtl.entry import guarded
-from convtl.study.store import RowStore
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Commands:
         from convtl import conduct
         from convtl.analysis.frame import read_rows, write_results
 
-        def table(store: RowStore, *given: Any) -> tuple[Path, str]:
-            write_results(store.out, read_rows(store.out))
-            return store.out / "report.html", ""
+        def table(out: Path, *given: Any) -> SimpleNamespace:
+            write_results(out, read_rows(out))
+            return SimpleNamespace(page=out / "report.html", lines=lambda: "")
 
         self._monkeypatch.setattr(conduct, "build", table)
         self._monkeypatch.setattr(conduct, "save_samples", lambda *given: None)

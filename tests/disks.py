@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import tiny
@@ -46,13 +47,16 @@ def read_only(folder: Path, content: Path) -> Path:
     return folder
 
 
+def _table(out: Path, *given: object) -> SimpleNamespace:
+    """What stands for a report: the table of rows only."""
+    return SimpleNamespace(page=write_results(out, read_rows(out)), lines=lambda: "")
+
+
 def run(out: Path, cache: Path, *words: str, report: bool = False) -> dict[str, object]:
     """Exit code, and what was said on stderr, of one run; programs are looked up on disk anew."""
     compilation_cache.reset_cache()
     jax.clear_caches()
-    conduct.build = (
-        _build if report else lambda store, *_: (write_results(store.out, read_rows(store.out)), "")
-    )
+    conduct.build = _build if report else _table
     conduct.save_samples = _save_samples if report else lambda *_: None
     sys.argv = ["convtl", *tiny.WORDS, *WORDS, *words, f"out={out}", f"cache={cache}"]
     said = _SAID

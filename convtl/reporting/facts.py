@@ -87,14 +87,19 @@ class Answer:
 
     @cached_property
     def spoken(self) -> list[str]:
-        """The sources that sentences are about: of those with most sizes the best one, and the worst one."""
-        means = pd.Series(
-            {(line.source, line.n): line.chosen for line in self.sound if ":" not in line.source}
+        """The sources that sentences are about: of those with several sizes the best and the worst."""
+        lines = [line for line in self.sound if ":" not in line.source]  # controls have a colon
+        table = pd.DataFrame(
+            {"source": [line.source for line in lines], "n": [line.n for line in lines]}
         )
-        if means.empty:  # controls only, whose names have a colon
+        table = table.assign(chosen=[line.chosen for line in lines]).pivot(
+            index="source", columns="n"
+        )
+        if table.empty:
             return []
-        by_source = means.groupby(level=0).agg(["size", "mean"])
-        compared = by_source.loc[by_source["size"] == by_source["size"].max(), "mean"]
+        sizes = table.notna().sum(axis=1)
+        table = table[sizes >= min(2, sizes.max())]
+        compared = table[table.notna().sum().idxmax()].dropna()
         return list(dict.fromkeys([str(compared.idxmax()), str(compared.idxmin())]))
 
     def of(self, source: str) -> list[Line]:

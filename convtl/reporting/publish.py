@@ -141,11 +141,11 @@ def _read(folder: Path, record: dict[str, Any], results: str, probes: str, **oth
 
 
 def _write_tables(report: Report, folder: Path) -> None:
-    _table(report, folder, "results.csv", "gradients.csv")
     record = _record(report)
-    if report.replication is not None:
+    if report.replication is not None:  # first: every table is first written as results.csv
         _table(report.replication, folder, "replication.csv", "replication_gradients.csv")
         record["replication"] = _record(report.replication)
+    _table(report, folder, "results.csv", "gradients.csv")
     text = yaml.safe_dump(redact(record), sort_keys=False, allow_unicode=True, width=110)
     (folder / RECORD).write_text(_MARK + text, encoding="utf-8")
 

@@ -95,9 +95,9 @@ class Report:
         """The answer and the verdicts for a terminal."""
         lines = [tables.answer(self).plain()] if self.answers else []
         for verdict in self.verdicts:
-            p = tables.p_value(verdict.p_adjusted)
+            effect, p = tables.effects(verdict), tables.p_value(verdict.p_adjusted)
             lines.append(
-                f"{tables.outcome(verdict.verdict)}: {verdict.claim.says} {tables.effects(verdict)}; p {p}"
+                f"{tables.outcome(verdict.verdict)}: {tables.title(verdict)}, {effect}, p {p}"
             )
         return "\n".join(lines) or "nothing to report yet: no source has two depths that are done"
 
@@ -225,7 +225,14 @@ def _environment(html: bool) -> SandboxedEnvironment:
         tables.count,
         tables.duration,
     )
-    for function in (*words, tables.listed, tables.plural, tables.outcome, tables.effects):
+    for function in (
+        *words,
+        tables.listed,
+        tables.plural,
+        tables.outcome,
+        tables.effects,
+        tables.title,
+    ):
         environment.filters[function.__name__] = function
     return environment
 

@@ -131,7 +131,13 @@ class Table:
 
     def _cells(self) -> list[list[Cell]]:
         rows = self.frame.itertuples(index=False, name=None)
-        return [[one if isinstance(one, Cell) else Cell(str(one)) for one in row] for row in rows]
+        return [
+            [
+                one if isinstance(one, Cell) else Cell(NONE if pd.isna(one) else str(one))
+                for one in row
+            ]
+            for row in rows
+        ]
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -177,7 +183,9 @@ def _answer(answer: Answer, deepest: int) -> list[dict[str, Any]]:
         {
             "source": line.source + " †" * bool(line.flaw),
             "n": _number(line.n, "{:,}"),
-            "enough to train": Cell(f"**{layers(line.suffices, deepest)}**", "", line.suffices),
+            "enough to train": Cell(
+                f"**{layers(line.suffices, deepest)}**", "layers", line.suffices
+            ),
             "accuracy then": _number(line.enough, "{:.1%}"),
             "depth by validation": _number(line.chosen, "{:.1%}"),
             "all − last": _difference(line.benefit),
@@ -235,6 +243,11 @@ def effects(verdict: Verdict) -> str:
     return "; ".join(texts) or NONE
 
 
+def title(verdict: Verdict) -> str:
+    """The name of a claim, as words."""
+    return verdict.name.replace("_", " ")
+
+
 def outcome(verdict: str) -> str:
     """A verdict in words."""
     return "below δ" if verdict == "below" else verdict
@@ -250,7 +263,9 @@ def verdicts(report: "Report") -> Table:
         by_target = parts[0].by_target.items() if parts else ()
         rows.append(
             {
-                "the lecture says": Cell(claim.says + " ‡" * bool(claim.history), "text"),
+                "claim": Cell(
+                    f"**{title(verdict)}**{' ‡' * bool(claim.history)} {claim.says}", "text"
+                ),
                 "taken to mean here": Cell(
                     f"{claim.means}{' (primary)' * (claim.rank == 'primary')}", "text"
                 ),
@@ -273,7 +288,7 @@ def short_verdicts(report: "Report") -> Table:
     """Claim, effect and verdict, for a front page."""
     return table(
         {
-            "claim": verdict.claim.says,
+            "claim": f"**{title(verdict)}** {verdict.claim.says}",
             "effect, logit": effects(verdict),
             "p (Holm)": p_value(verdict.p_adjusted),
             "verdict": Cell(f"**{outcome(verdict.verdict)}**", f"verdict {verdict.verdict}"),
@@ -286,10 +301,16 @@ def sensitivity(report: "Report") -> Table:
     """How verdicts change with the smallest effect of interest."""
     return table(
         {
-            "claim": verdict.claim.says,
-            f"δ = {verdict.claim.smallest_effect:g}": outcome(verdict.verdict),
+            "claim": title(verdict),
+            "δ": f"{verdict.claim.smallest_effect:g}",
+            "verdict": outcome(verdict.verdict),
         }
-        | {f"δ = {delta:g}": outcome(other) for delta, other in verdict.sensitivity.items()}
+        | {
+            f"{name} δ": f"{outcome(other)} (at {delta:g})"
+            for name, (delta, other) in zip(
+                ("smaller", "larger"), sorted(verdict.sensitivity.items()), strict=True
+            )
+        }
         for verdict in report.verdicts
         if verdict.sensitivity
     )
@@ -299,7 +320,7 @@ def replication(report: "Report") -> Table:
     """Every effect under both seeds, and whether the second shows the first again."""
     return table(
         {
-            "claim": report.config.claims[pair.claim].says,
+            "claim": pair.claim.replace("_", " "),
             "part": pair.part,
             "first seed": _number(pair.first, "{:+.2f}"),
             "second seed": _number(pair.second, "{:+.2f}"),
