@@ -1,0 +1,145 @@
+"""Advice for one's own pictures: how deep to fine-tune with so many labels, and what more of them would bring.
+
+The depth with the best mean accuracy is advised, unless fewer layers are shown to lose at most `LOSS`: the one-sided
+95 % bound of what they lose, in means over the numbers of labels that have both depths (Student's t over replicates,
+which are few here), lies below it. Where nothing is shown, nothing is saved.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import pandas as pd
+
+from convtl.analysis.conditions import SCRATCH, Conditions
+from convtl.analysis.learning_curve import LearningCurve, NotEnoughData, learning_curve
+from convtl.analysis.statistics import Interval, student_interval
+
+LOSS = 0.01
+"""Accuracy that fewer layers may lose."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The depth that is advised with so many labels a class.
+
+    Attributes:
+      images: training images in all.
+      accuracies: depth -> mean test accuracy over replicates.
+      best: the depth with the best mean; depth: the advised one.
+      loss: what the advised depth loses against the best one, pooled over numbers of labels; None where it is the best.
+      interval: of the accuracy at the advised depth; None for one replicate.
+    """
+
+    n_per_class: int
+    images: int
+    accuracies: dict[int, float]
+    best: int
+    depth: int
+    loss: Interval | None
+    interval: Interval | None
+    replicates: int
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What is advised for one source and target.
+
+    Attributes:
+      choices: by labels a class, ascending; the last is for all that there are.
+      curve: accuracy against images at `curve_depth`, the advised depth or the nearest one with enough sizes; or why
+        there is none.
+      trial: the trial at the advised depth with all labels whose validation accuracy is highest.
+    """
+
+    source: str
+    target: str
+    choices: tuple[Choice, ...]
+    curve: LearningCurve | str
+    curve_depth: int
+    trial: str
+
+    @property
+    def now(self) -> Choice:
+        return self.choices[-1]
+
+
+def advise(conditions: Conditions) -> list[Advice]:
+    """Advice for every pretrained source and target."""
+    advice = []
+    for source, target in product(conditions.sources, conditions.targets):
+        tables = {n: _table(conditions, source, target, n) for n in conditions.sizes}
+        tables = {n: table for n, table in tables.items() if len(table)}
+        if source != SCRATCH and tables:
+            advice.append(_advice(conditions, source, target, tables))
+    return advice
+
+
+def _table(conditions: Conditions, source: str, target: str, n: int) -> pd.DataFrame:
+    """Test accuracy, replicates x depths, of the replicates that have all."""
+    place = {"source": source, "target": target, "n_per_class": n}
+    depths = [depth for depth in conditions.depths if conditions.has(**place, depth=depth)]
+    columns = {depth: conditions.values("test_accuracy", **place, depth=depth) for depth in depths}
+    return pd.DataFrame(columns).dropna()
+
+
+def _advice(
+    conditions: Conditions, source: str, target: str, tables: Mapping[int, pd.DataFrame]
+) -> Advice:
+    place = {"source": source, "target": target}
+    images = {
+        n: int(
+            conditions.values("n_train", **place, n_per_class=n, depth=table.columns[0]).median()
+        )
+        for n, table in tables.items()
+    }
+    choices = tuple(_choice(n, images[n], tables) for n in sorted(tables))
+    n, depth = choices[-1].n_per_class, choices[-1].depth
+    where = {**place, "n_per_class": n, "depth": depth}
+    n_test = float(conditions.values("n_test", **where).median())
+    curve_depth, curve = _curve(tables, images, depth, n_test)
+    validation = conditions.values("val_accuracy", **where)
+    rows = conditions.frame[conditions.frame["replicate"] == validation.idxmax()]
+    for key, value in where.items():
+        rows = rows[rows[key] == value]
+    return Advice(source, target, choices, curve, curve_depth, str(rows["trial"].iloc[0]))
+
+
+def _choice(n: int, images: int, tables: Mapping[int, pd.DataFrame]) -> Choice:
+    table = tables[n]
+    means = {
+        int(depth): float(mean)
+        for depth, mean in zip(table.columns.tolist(), table.mean(), strict=True)
+    }
+    best = max(means, key=lambda depth: (means[depth], -depth))
+    depth, loss = best, None
+    for fewer in sorted(depth for depth in means if depth < best):
+        pooled = _pooled_loss(tables, fewer, best)
+        if len(pooled) > 1 and student_interval(pooled, 0.9).high < LOSS:
+            depth, loss = fewer, student_interval(pooled, 0.9)
+            break
+    values = table[depth]
+    interval = student_interval(values) if len(values) > 1 else None
+    return Choice(n, images, means, best, depth, loss, interval, len(values))
+
+
+def _pooled_loss(tables: Mapping[int, pd.DataFrame], fewer: int, best: int) -> pd.Series:
+    """What fewer layers lose in each replicate, averaged over the numbers of labels with both depths."""
+    losses = [t[best] - t[fewer] for t in tables.values() if {fewer, best} <= set(t.columns)]
+    return pd.concat(losses, axis=1).dropna().mean(axis=1)
+
+
+def _curve(
+    tables: Mapping[int, pd.DataFrame], images: Mapping[int, int], depth: int, n_test: float
+) -> tuple[int, LearningCurve | str]:
+    """The curve at the advised depth, or at the nearest one that was measured with enough numbers of images."""
+    why = ""
+    depths = {int(str(depth)) for table in tables.values() for depth in table}
+    for other in sorted(depths, key=lambda one: (abs(one - depth), one)):
+        values = {images[n]: table[other] for n, table in tables.items() if other in table}
+        accuracies = pd.DataFrame(values)
+        try:
+            return other, learning_curve(list(values), accuracies.to_numpy(float), n_test)
+        except NotEnoughData as error:
+            why = why or str(error)
+    return depth, why
