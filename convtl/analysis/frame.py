@@ -5,11 +5,9 @@ Columns are those of results.csv, additional axes by their dotted keys among the
 """
 
 import csv
-import gzip
 import io
 import json
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -27,7 +25,7 @@ from convtl.errors import UserError
 from convtl.storage.files import written
 from convtl.study.measurements.similarity import place_of, read_similarity
 from convtl.study.rows import COLUMNS, FINAL, Columns, has_checksum
-from convtl.study.store import accessible, intact, other_version
+from convtl.study.store import RowStore, accessible, intact, lines_of, other_version
 
 PARTS = ("near", "far")
 """The two kinds of classes of a mixture, in the order of `source_accuracy_by_part`."""
@@ -82,7 +80,7 @@ def read_rows(out: Path) -> pd.DataFrame:
     with accessible(out, "read"):
         measures = read_similarity(out)
         nested = ("axes", "moved", "contents") if measures else ("axes", "moved")
-        blocks = _blocks(out / "rows")
+        blocks = _blocks(RowStore(out))
         parts = [_parsed(out, lines, nested) for lines in blocks] or [_parsed(out, [], nested)]
     frame = pd.concat(parts, ignore_index=True)
     del parts
@@ -92,14 +90,14 @@ def read_rows(out: Path) -> pd.DataFrame:
     return _finished(_with_axes(frame, frame["axes"]))
 
 
-def _blocks(folder: Path) -> Iterator[list[bytes]]:
+def _blocks(store: RowStore) -> Iterator[list[bytes]]:
     """Yield the whole lines of all files in their order, so many at a time as are parsed together."""
     lines: list[bytes] = []
     size = 0
-    for path in sorted([*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")]):
-        for line in _lines(path):
+    for path in store.paths():
+        for line in lines_of(path):
             if not has_checksum(line):
-                list(intact(path, [line]))  # says that it is damaged, or of another version
+                list(intact(path, [line]))  # reports that it is damaged, or of another version
                 continue
             lines.append(line)
             size += len(line)
@@ -108,14 +106,6 @@ def _blocks(folder: Path) -> Iterator[list[bytes]]:
                 lines, size = [], 0
     if lines:
         yield lines
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield from file
-    except (EOFError, zlib.error):
-        list(intact(path, [b"\n"]))  # which says that it is damaged
 
 
 def _parsed(out: Path, lines: list[bytes], nested: Sequence[str]) -> pd.DataFrame:
