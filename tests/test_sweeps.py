@@ -104,7 +104,6 @@ def test_the_points_of_a_grid_are_trials_of_its_study(name: str, part: str | Non
 
 GEORGIAN = (
     "domains.georgian.size=16",
-    "domains.georgian.letters=აბგდევზთ",
     tiny.WORDS[-1].replace("cyrillic", "georgian"),
 )
 BY_DEFAULT = ("finetune_depth", "my_target")

@@ -249,7 +249,7 @@ def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> No
         if f"{_seen_as(trial)}/images" not in arrays:
             data = materials.target_data(trial)
             positions = data.positions("train", 1)[:_SAMPLES]
-            labels = data.domain.split("train").labels[positions]
+            labels = data.splits["train"].labels[positions]
             _keep(arrays, _seen_as(trial), data.pixels("train", positions), data.domain, labels)
         requests = () if f"{trial.source}/images" in arrays else materials.sources.requests(trial)
         # Pictures that imported weights were trained on are not at hand.
@@ -259,7 +259,8 @@ def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> No
             and not source_name(trial.source).variant
         ):
             domain, draw = requests[0].parts[0]
-            split, chosen = domain.split("train"), np.asarray(draw.classes)[:_SAMPLES]
+            splits = domain.splits(requests[0].seed, trial.replicate)
+            split, chosen = splits["train"], np.asarray(draw.classes)[:_SAMPLES]
             first = [int(np.argmax(split.labels == label)) for label in chosen]
             _keep(arrays, trial.source, split.images[first], domain, chosen)
     with accessible(out), written(out / "samples.npz") as file:
