@@ -98,7 +98,7 @@ def test_files_get_the_labels_of_the_trials_own_logits(saved, words, pictures, c
     images, truth = data.examples("test")
     expected = Forward(net.network, 0)(net.variables, images).argmax(-1)
 
-    stored = data.domain.split("test").images
+    stored = data.splits["test"].images
     by_pixels = {
         net.fit(Image.open(path)).tobytes(): path for path in sorted(pictures.rglob("*.png"))
     }

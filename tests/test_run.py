@@ -283,7 +283,7 @@ def test_the_command_itself_in_a_process_of_its_own(tmp_path) -> None:
     (tmp_path / "conf" / "domains").mkdir(parents=True)
     (tmp_path / "conf" / "experiment").mkdir()
     (tmp_path / "conf" / "domains" / "runes.yaml").write_text(
-        "kind: typed_script\nscript: greek\nletters: ΓΔΘΛ\nsize: 16\nper_class: {train: 8, validation: 4, test: 8}\n"
+        "kind: typed_script\nscript: greek\nsize: 16\nper_class: {train: 8, validation: 4, test: 8}\n"
     )
     (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(
         "# @package _global_\nstudy: mine\nsource: random\ntarget: runes\ndepth: 1\nn_per_class: 2\nlr: 1e-2\n"

@@ -42,7 +42,7 @@ def elsewhere(tmp_path) -> Path:
     """A working directory with an experiment and a domain of the user's own."""
     work = tmp_path / "else where"
     for name, text in {
-        "domains/runes.yaml": "kind: typed_script\nscript: greek\nletters: ΓΔΘΛΞΠ\nsize: 16\n"
+        "domains/runes.yaml": "kind: typed_script\nscript: greek\nsize: 16\n"
         "per_class: {train: 16, validation: 4, test: 8}\n",
         "experiment/mine.yaml": "# @package _global_\nstudy: mine\nsource: [random, scratch]\ntarget: runes\n"
         "depth: [1, 5]\nn_per_class: 2\nlr: 1e-2\n",

@@ -36,18 +36,18 @@ WORDS = (
     "validation_per_class=3",
     *(
         f"domains.{name}.{key}={value}"
-        for name, letters in (("latin", "ABCDEFGH"), ("cyrillic", "БГДЖИЛФЮ"))
-        for key, value in (("size", 16), ("letters", letters), ("per_class", _IMAGES))
+        for name in ("latin", "cyrillic")
+        for key, value in (("size", 16), ("per_class", _IMAGES))
     ),
 )
-"""Two scripts of eight letters, 16x16 pixels, six updates; one trial unless more is asked for."""
+"""Four letters of two scripts, 16x16 pixels, six updates; one trial unless more is asked for."""
 
 MORE = (
     *(
-        f"domains.armenian.{key}={value}"
-        for key, value in (("size", 16), ("letters", "ԱԲԳԴԵԶԷԸ"), ("per_class", _IMAGES))
+        f"domains.{name}.{key}={value}"
+        for name in ("armenian", "noise")
+        for key, value in (("size", 16), ("per_class", _IMAGES))
     ),
-    *(f"domains.noise.{key}={value}" for key, value in (("size", 16), ("per_class", _IMAGES))),
 )
 """A second target, and a source that is no script: for mixtures, and for rates from another target."""
 

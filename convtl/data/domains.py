@@ -13,6 +13,7 @@ from convtl.config.domains import (
     DigitsConfig,
     DomainConfig,
     ImageFolderConfig,
+    MadeConfig,
     MixtureConfig,
     NoiseConfig,
     PatchesConfig,
@@ -20,15 +21,15 @@ from convtl.config.domains import (
     TypedScriptConfig,
 )
 from convtl.config.schema import DataConfig
-from convtl.data import digits, folder, noise, patches, tfds, typed_script
+from convtl.data import bundled, folder, noise, tfds, typed_script
 from convtl.data.splits import Domain, Store, named
 from convtl.errors import UserError
 from convtl.storage.cache import Cache
 
 KINDS: Mapping[type, ModuleType] = {
     TypedScriptConfig: typed_script,
-    DigitsConfig: digits,
-    PatchesConfig: patches,
+    DigitsConfig: bundled,
+    PatchesConfig: bundled,
     NoiseConfig: noise,
     TfdsConfig: tfds,
     ImageFolderConfig: folder,
@@ -60,11 +61,11 @@ def load_domain(
 ) -> Domain:
     """Return the domain called `name` in the registry.
 
-    Classes and counts are known at once. Images of a synthetic kind are drawn when a split is first asked
-    for, pictures are decoded now; either way they are kept in the cache and memory-mapped from then on.
+    Classes and counts are known at once. Pictures of a made kind are made whenever they are read; others are decoded
+    now, kept in the cache and memory-mapped from then on.
 
     Args:
-      say: takes a line now and then while images are drawn or decoded.
+      say: takes a line now and then while pictures are decoded.
       data: what decoding may cost; changes no image.
     """
     cache = Cache(cache_dir, say) if say else Cache(cache_dir)
@@ -99,7 +100,7 @@ def largest_class(config: DomainConfig) -> int:
     """
     if isinstance(config, ImageFolderConfig):
         return folder.largest_class(config)
-    if isinstance(config, TypedScriptConfig | PatchesConfig | NoiseConfig):
+    if isinstance(config, MadeConfig):
         return config.per_class.train
     raise UserError(
         f"n_per_class: got 'all' with a target of kind {config.kind}; accepted: numbers, or a folder as target"

@@ -273,7 +273,7 @@ def load(config: ImageFolderConfig, store: Store) -> Domain:
         SplitBuilder(folder, store, caps, origin, pools, fit, shape, SHARES, rng).build()
 
     domain = store.decoded(tree.class_names, build)
-    tree.refuse_small_classes(domain.split("train").labels, 1)
+    tree.refuse_small_classes(domain.splits(0, 0)["train"].labels, 1)
     return domain
 
 

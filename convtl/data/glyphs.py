@@ -20,7 +20,7 @@ _CAPITAL_SHARE = 0.5
 """Height of the face's capital H as a share of the image's side."""
 _LARGEST_SHARE = 0.82
 """No glyph extends further than this share of the side; the few larger ones are drawn smaller."""
-OVERSAMPLING = 16
+OVERSAMPLING = 4
 """Reference pixels in one image pixel, along each axis."""
 _COMPARED = 32
 """Side of the square on which glyphs are compared."""
@@ -83,8 +83,7 @@ def _bitmap(letter: str, face: str, pixels: float) -> UInt8[np.ndarray, "height 
     rows, columns = np.nonzero(ink.any(axis=1))[0], np.nonzero(ink.any(axis=0))[0]
     if not rows.size:
         raise UserError(
-            f"letters: got {letter!r} (U+{ord(letter):04X}), which has no ink in the face '{face}'; accepted: "
-            "characters with ink"
+            f"faces: got '{face}', in which {letter!r} (U+{ord(letter):04X}) has no ink; accepted: faces that have it"
         )
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
@@ -96,7 +95,7 @@ def _centred(ink: UInt8[np.ndarray, "height width"], side: int) -> UInt8[np.ndar
     return square
 
 
-@functools.lru_cache(maxsize=8)  # as many faces of one letter
+@functools.lru_cache(maxsize=1024)  # 58 kB each at 28 pixels
 def reference(letter: str, face: str, size: int) -> Float[np.ndarray, "side side"]:
     """Return a letter at `OVERSAMPLING` times the resolution of a `size` x `size` image, ready to be sampled.
 

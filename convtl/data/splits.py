@@ -1,17 +1,16 @@
 """Splits of a domain: labelled images, stratified division, storage as arrays in the cache."""
 
-import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, Integer, UInt8
 
-from convtl.config.domains import DomainConfig, NoiseConfig, PatchesConfig, TypedScriptConfig
-from convtl.config.roles import dump
+from convtl.config.domains import DomainConfig
+from convtl.data.inputs import LazyRows
 from convtl.errors import StorageError, UserError
 from convtl.storage.cache import Cache
 
@@ -34,11 +33,10 @@ def listed(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images and their classes in a fixed order; `strata`: the face or region one was made from, else 0."""
+    """Images and their classes in a fixed order."""
 
-    images: Images
+    images: Images | LazyRows
     labels: Labels
-    strata: Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +46,9 @@ class Domain:
     Attributes:
       image_shape: height, width, channels.
       counts: split -> smallest number of images of any class.
-      load: returns all splits; draws them where they are not in the cache.
+      splits: returns all splits as a seed and a replicate have them.
+      made: whether every seed and replicate has pictures of its own, made on demand, in random order; the splits of a
+        fixed set are always the same.
       levels: black and white of its pictures with more than 8 bits, where it has such.
     """
 
@@ -58,12 +58,9 @@ class Domain:
     image_shape: tuple[int, int, int]
     digest: str
     counts: Mapping[str, int]
-    load: Callable[[], Mapping[str, Split]] = field(repr=False)
+    splits: Callable[[int, int], Mapping[str, Split]] = field(repr=False)
+    made: bool = False
     levels: tuple[float, float] | None = None
-
-    def split(self, name: str) -> Split:
-        """Return images and labels of "train", "validation" or "test"."""
-        return self.load()[name]
 
 
 def stratified_parts(
@@ -107,25 +104,18 @@ def save_split(
     images: Iterable[UInt8[np.ndarray, "..."]],
     shape: tuple[int, ...],
     labels: Labels,
-    strata: Labels | None = None,
 ) -> None:
-    """Write a split as `.npy` files; strata are zeros without any.
+    """Write a split as `.npy` files.
 
     Images, each of `shape`, come one or several at a time, and only these are in memory. They are written as
     a file, not through a memory map: a full disk is then an OSError, not a signal.
     """
-    strata = np.zeros(len(labels)) if strata is None else strata
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *shape)}
     with (folder / f"{split}_images.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for image in images:
             file.write(np.ascontiguousarray(image, np.uint8).data)
     np.save(folder / f"{split}_labels.npy", np.asarray(labels, np.int32))
-    np.save(folder / f"{split}_strata.npy", np.asarray(strata, np.int32))
-
-
-Drawn = tuple[UInt8[np.ndarray, "n size size"], Labels]
-"""Images of one class in one split, and their strata."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +145,6 @@ class Store:
             name: Split(
                 np.load(folder / f"{name}_images.npy", mmap_mode="r"),
                 np.load(folder / f"{name}_labels.npy"),
-                np.load(folder / f"{name}_strata.npy"),
             )
             for name in SPLITS
         }
@@ -174,42 +163,7 @@ class Store:
         path, shape = self.cache.path("images", self.digest) / LEVELS, (height, width, channels)
         levels = tuple(json.loads(path.read_text())) if path.exists() else None
         facts = (self.name, self.config, names, shape, self.digest, counts)
-        return Domain(*facts, lambda: splits, levels)
-
-    def synthetic(
-        self,
-        config: TypedScriptConfig | PatchesConfig | NoiseConfig,
-        names: tuple[str, ...],
-        draw: Callable[[int, str, int], Drawn],
-    ) -> Domain:
-        """Return a domain of grey images that are drawn when a split is first asked for.
-
-        `draw` takes the index of a class, a split and the number of images.
-        """
-        counts, size = dump(config.per_class), config.size
-
-        def build(folder: Path) -> None:
-            self.say(f"drawing {self.name}")
-            classes = range(len(names))
-            drawn = [[draw(i, split, count) for split, count in counts.items()] for i in classes]
-            for (split, count), of_split in zip(
-                counts.items(), zip(*drawn, strict=True), strict=True
-            ):
-                images, strata = zip(*of_split, strict=True)
-                labels = np.repeat(classes, count)
-                save_split(folder, split, images, (size, size, 1), labels, np.concatenate(strata))
-
-        @functools.cache
-        def load() -> dict[str, Split]:
-            with named(self.name):
-                splits = self.splits(build)
-            for name, split in splits.items():  # equal channels are a view: no memory is taken
-                images = np.broadcast_to(split.images, (len(split.images), *shape))
-                splits[name] = replace(split, images=images)
-            return splits
-
-        shape = (size, size, config.channels)
-        return Domain(self.name, self.config, names, shape, self.digest, counts, load)
+        return Domain(*facts, lambda seed, replicate: splits, levels=levels)
 
 
 @contextmanager

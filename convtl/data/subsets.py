@@ -1,13 +1,13 @@
 """Classes and images of a replicate: balanced, nested, disjoint, reproducible."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64, Integer
 
 from convtl import keys
-from convtl.data.splits import Domain, Indices, Labels, Split
+from convtl.data.splits import Domain, Indices, Split
 from convtl.errors import UserError
 
 SOURCE_VALIDATION = 80
@@ -75,15 +75,18 @@ def draw_target(
     Raises:
       UserError: a class has too few images.
     """
-    stream, pool = ("target", domain.digest, replicate), range(len(domain.class_names))
+    stream, pool = ("target", _stream(domain), replicate), range(len(domain.class_names))
     drawn = draw_classes(pool, classes, keys.generator(seed, *stream, "classes"))
     if disjoint and classes is not None and classes < len(pool):
-        rng = keys.generator(seed, "target", domain.digest, "disjoint classes")
+        rng = keys.generator(seed, "target", _stream(domain), "disjoint classes")
         first = replicate % (len(pool) // classes) * classes
         drawn = draw_classes(rng.permutation(len(pool))[first : first + classes], None, rng)
+    splits = domain.splits(seed, replicate)
     train, validation, test = (
-        _ordered(domain, split, drawn, count, key, keys.generator(seed, *stream, split), ragged)
-        for split, count, key in (
+        _ordered(
+            domain, splits, name, drawn, count, key, keys.generator(seed, *stream, name), ragged
+        )
+        for name, count, key in (
             ("train", None, "n_per_class"),
             ("validation", n_validation, "validation_per_class"),
             ("test", n_test, "test_per_class"),
@@ -109,12 +112,14 @@ def draw_source(
     if len(eligible) < 2:
         given = f"'{domain.name}', of which {len(eligible)} classes are unlike all of the target's"
         raise UserError(f"source: got {given}; accepted: a source with at least 2")
-    stream = ("source", domain.digest, replicate)
+    stream, splits = ("source", _stream(domain), replicate), domain.splits(seed, replicate)
     drawn = draw_classes(eligible, classes, keys.generator(seed, *stream, "classes"))
     held_out, key = min(SOURCE_VALIDATION, domain.counts["validation"]), "pretrain.images_per_class"
     train, validation = (
-        _ordered(domain, split, drawn, count, key, keys.generator(seed, *stream, split)).ravel()
-        for split, count in (("train", images_per_class), ("validation", held_out))
+        _ordered(
+            domain, splits, name, drawn, count, key, keys.generator(seed, *stream, name)
+        ).ravel()
+        for name, count in (("train", images_per_class), ("validation", held_out))
     )
     return SourceDraw(drawn, train, validation)
 
@@ -159,8 +164,14 @@ def subset_digest(split: Split, indices: np.ndarray) -> str:
     return keys.digest_arrays(indices, split.images[indices], split.labels[indices])
 
 
+def _stream(domain: Domain) -> str:
+    """Return what draws are named by: made domains of the same classes have the same draws."""
+    return keys.digest([domain.config.kind, *domain.class_names]) if domain.made else domain.digest
+
+
 def _ordered(
     domain: Domain,
+    splits: Mapping[str, Split],
     name: str,
     classes: tuple[int, ...],
     count: int | None,
@@ -168,12 +179,11 @@ def _ordered(
     rng: np.random.Generator,
     ragged: bool = False,
 ) -> Int64[np.ndarray, "classes images"]:
-    """Return for every class a random order of its images, cut to `count`, else to the smallest class.
+    """Return for every class its images in random order, cut to `count`, else to the smallest class.
 
     `ragged` cuts to the largest class, with -1 where a class has fewer.
     """
-    split = domain.split(name)
-    members = [np.flatnonzero(split.labels == label) for label in classes]
+    members = [np.flatnonzero(splits[name].labels == label) for label in classes]
     sizes = list(map(len, members))
     if not ragged and min(sizes) < (count or 1):
         smallest = domain.class_names[classes[int(np.argmin(sizes))]]
@@ -184,22 +194,6 @@ def _ordered(
     most = max(sizes) if ragged else min(sizes)
     orders = np.full((len(members), min(count or most, most)), -1, np.int64)
     for row, images, stream in zip(orders, members, rng.spawn(len(members)), strict=True):
-        order = stratified_order(images, split.strata[images], stream)[: len(row)]
-        row[: len(order)] = order
+        order = images if domain.made else images[stream.permutation(len(images))]
+        row[: len(order)] = order[: len(row)]
     return orders
-
-
-def stratified_order(members: Indices, strata: Labels, rng: np.random.Generator) -> Indices:
-    """Return a random order of which every prefix is as balanced over the strata as it can be.
-
-    One image of each stratum a round, the strata in an order that is drawn once, random inside a stratum.
-    """
-    shuffled = rng.permutation(len(members))
-    names, compact = np.unique(strata[shuffled], return_inverse=True)
-    rank = rng.permutation(len(names))[compact]
-    by_stratum = np.argsort(rank, kind="stable")
-    ordered = rank[by_stratum]
-    first = np.searchsorted(ordered, ordered)
-    rounds = np.empty(len(members), np.int64)
-    rounds[by_stratum] = np.arange(len(members)) - first
-    return np.asarray(members, np.int64)[shuffled[np.lexsort((rank, rounds))]]

@@ -57,7 +57,7 @@ def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> No
         if f"{_seen_as(trial)}/images" not in arrays:
             data = materials.target_data(trial)
             positions = data.positions("train", 1)[:_PICTURES]
-            labels = data.domain.split("train").labels[positions]
+            labels = data.splits["train"].labels[positions]
             images = data.pixels("train", positions)
             arrays |= _arrays(_seen_as(trial), images, data.domain, labels)
         requests = () if f"{trial.source}/images" in arrays else materials.sources.requests(trial)
@@ -68,7 +68,8 @@ def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> No
             and not source_name(trial.source).variant
         ):
             domain, draw = requests[0].parts[0]
-            split, classes = domain.split("train"), np.asarray(draw.classes)[:_PICTURES]
+            split = domain.splits(requests[0].seed, trial.replicate)["train"]
+            classes = np.asarray(draw.classes)[:_PICTURES]
             first = [int(np.argmax(split.labels == label)) for label in classes]
             arrays |= _arrays(trial.source, split.images[first], domain, classes)
     with accessible(out), written(out / _FILE) as file:

@@ -87,7 +87,7 @@ class SourceRequest:
         images, labels, first = [], [], 0
         for domain, draw in self.parts:
             chosen = draw.train if split == "train" else draw.validation
-            pool = domain.split(split)
+            pool = domain.splits(self.seed, self.replicate)[split]
             images.append(pool.images[chosen])
             labels.append(relabel(pool.labels[chosen], draw.classes) + np.int32(first))
             first += len(draw.classes)

@@ -49,8 +49,9 @@ def draw_images(domain: Domain, seed: int, classes: int | None, replicates: int)
     for replicate in range(replicates):
         draw = draw_target(domain, seed=seed, replicate=replicate, classes=classes, **held_out)
         chosen = (draw.subset(counts["train"]), draw.validation, draw.test)
+        splits = domain.splits(seed, replicate)
         for (name, pairs), positions in zip(drawn.items(), chosen, strict=True):
-            split = domain.split(name)
+            split = splits[name]
             labels = relabel(split.labels[positions], draw.classes)
             pairs.append((standardise(split.images[positions]), labels))
     stacked = {

@@ -50,7 +50,7 @@ def test_copies_in_two_splits_and_in_two_classes_are_told(split: Path) -> None:
     shutil.copy(split / "val" / "b" / "00.png", split / "test" / "b" / "copy.png")
     shutil.copy(split / "train" / "a" / "05.png", split / "train" / "b" / "copy.png")
     said: list[str] = []
-    assert len(_load(split, said).split("test").labels) == 12 + 5  # told, not taken away
+    assert len(_load(split, said).splits(0, 0)["test"].labels) == 12 + 5  # told, not taken away
     assert _told(said) == [
         f"pets: 6 pictures of {split} are in several splits or classes (test/a/copy 0.png = train/a/00.png, "
         "test/a/copy 1.png = train/a/01.png, test/a/copy 2.png = train/a/02.png and 3 more)"
@@ -88,7 +88,7 @@ def test_copies_stay_in_one_split(caps: Caps, tmp_path: Path) -> None:
     said: list[str] = []
     domain = _load(tmp_path / "pets", said, caps)
     assert not _told(said)
-    seen = [{image.tobytes() for image in domain.split(split).images} for split in SPLITS]
+    seen = [{image.tobytes() for image in domain.splits(0, 0)[split].images} for split in SPLITS]
     for one, other in combinations(seen, 2):
         assert not one & other
     if caps == Caps():
@@ -103,10 +103,11 @@ def test_copies_change_nothing_for_the_others(tmp_path: Path) -> None:
     after = _load(tmp_path / "pets")
     for split in SPLITS:
         own = [
-            {image.tobytes() for image in domain.split(split).images} for domain in (before, after)
+            {image.tobytes() for image in domain.splits(0, 0)[split].images}
+            for domain in (before, after)
         ]
         assert own[0] == own[1]
-    assert sum(len(after.split(split).labels) for split in SPLITS) == 25
+    assert sum(len(after.splits(0, 0)[split].labels) for split in SPLITS) == 25
 
 
 def test_copies_have_the_same_bytes_not_only_the_same_pixels(tmp_path: Path) -> None:
@@ -117,4 +118,4 @@ def test_copies_have_the_same_bytes_not_only_the_same_pixels(tmp_path: Path) -> 
     said: list[str] = []
     domain = _load(tmp_path / "pets", said)
     assert not _told(said)
-    assert np.sum([len(domain.split(split).labels) for split in SPLITS]) == 13
+    assert np.sum([len(domain.splits(0, 0)[split].labels) for split in SPLITS]) == 13

@@ -1,8 +1,6 @@
-"""Patches, digits, prepared TFDS data sets and folders of pictures as domains."""
+"""Prepared TFDS data sets and folders of pictures as domains."""
 
-import itertools
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -12,15 +10,12 @@ from PIL import Image
 
 from convtl import keys
 from convtl.config.domains import (
-    DigitsConfig,
     ImageFolderConfig,
-    PatchesConfig,
     PerClass,
     TfdsConfig,
-    TypedScriptConfig,
 )
-from convtl.data import folder, patches
-from convtl.data.domains import Domain, eligible_classes, identity, load_domain
+from convtl.data import folder
+from convtl.data.domains import Domain, identity, load_domain
 from convtl.data.splits import SPLITS
 from convtl.errors import UserError
 
@@ -32,114 +27,16 @@ def _check(domain: Domain) -> None:
     assert set(domain.counts) == set(SPLITS)
     seen: set[bytes] = set()
     for name in SPLITS:
-        split = domain.split(name)
+        split = domain.splits(0, 0)[name]
         assert split.images.shape[1:] == domain.image_shape
         assert split.images.dtype == np.uint8
-        assert split.labels.dtype == split.strata.dtype == np.int32
-        assert len(split.images) == len(split.labels) == len(split.strata)
+        assert split.labels.dtype == np.int32
+        assert len(split.images) == len(split.labels)
         counts = np.bincount(split.labels, minlength=len(domain.class_names))
         assert counts.min() == domain.counts[name]
         pictures = {image.tobytes() for image in split.images}
         assert not pictures & seen, f"an image of {name} is in another split too"
         seen |= pictures
-
-
-# --- patches ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("collection", ["textures", "photographs"])
-def test_patches(collection: str, tmp_path: Path) -> None:
-    domain = load_domain("p", PatchesConfig(collection=collection, per_class=FEW), tmp_path)  # type: ignore[arg-type]
-    _check(domain)
-    assert len(domain.class_names) >= 12
-    assert domain.image_shape == (28, 28, 1)
-    assert domain.counts == {"train": 30, "validation": 10, "test": 20}
-    assert domain.split("train").images.std(axis=(1, 2, 3)).min() >= 4
-    assert not {"text", "page", "logo", "motorcycle_left", "clock_motion"} & set(domain.class_names)
-
-
-def test_grey_images_for_nets_that_take_colours(tmp_path: Path) -> None:
-    grey, three = (
-        load_domain(
-            "p", PatchesConfig(collection="textures", per_class=FEW, channels=channels), tmp_path
-        )
-        for channels in (1, 3)
-    )
-    assert three.image_shape == (28, 28, 3)
-    assert three.digest != grey.digest
-    assert "channels" not in identity(grey.config)
-    one, other = (domain.split("test").images for domain in (grey, three))
-    assert other.shape == (*one.shape[:-1], 3)
-    for channel in range(3):
-        np.testing.assert_array_equal(other[..., channel], one[..., 0])
-    assert other.strides[-1] == 0  # no memory is taken
-
-
-def test_patches_need_no_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "pooch", None)
-    monkeypatch.setattr(patches, "PHOTOGRAPHS", {"brick": "brick.png"})
-    drawn, more = (
-        load_domain(
-            "p",
-            PatchesConfig(collection="textures", per_class=PerClass(count, 1, 1)),
-            tmp_path / str(count),
-        ).split("train")
-        for count in (3, 50)
-    )
-    assert drawn.images.shape == (3, 28, 28, 1)
-    np.testing.assert_array_equal(more.images[:3], drawn.images)
-
-
-@pytest.mark.parametrize(
-    ("shape", "size"), [((300, 451), 28), ((512, 512), 28), ((288, 288), 32), ((64, 90), 8)]
-)
-def test_cells_of_splits_are_a_patch_apart(shape: tuple[int, int], size: int) -> None:
-    found = patches.cells(shape, size)
-    assert all(found[split] for split in SPLITS)
-    every = [cell for split in SPLITS for cell in found[split]]
-    for top, bottom, left, right in every:
-        assert 0 <= top <= bottom - 2 * size
-        assert bottom <= shape[0]
-        assert 0 <= left <= right - 2 * size
-        assert right <= shape[1]
-    for one, other in itertools.combinations(every, 2):
-        rows = max(other[0] - one[1], one[0] - other[1])
-        columns = max(other[2] - one[3], one[2] - other[3])
-        assert max(rows, columns) >= size
-
-
-@pytest.mark.parametrize(
-    ("size", "message"),
-    [
-        (60, r"^domains\.p\.size: got 60; accepted: at most 37 pixels"),
-        (38, r"^domains\.p\.size: got 38; accepted: at most 37 pixels"),
-        (1, r"^domains\.p\.size: got 1, .* contrast; accepted: larger patches"),
-    ],
-)
-def test_patches_that_do_not_fit(size: int, message: str, tmp_path: Path) -> None:
-    domain = load_domain("p", PatchesConfig(collection="textures", size=size), tmp_path)
-    with pytest.raises(UserError, match=message) as caught:
-        domain.split("train")
-    assert "\n" not in str(caught.value)
-
-
-def test_the_largest_patches_that_are_accepted_fit(tmp_path: Path) -> None:
-    domain = load_domain(
-        "p", PatchesConfig(collection="textures", size=37, per_class=FEW), tmp_path
-    )
-    assert domain.split("test").images.shape[1:] == (37, 37, 1)
-
-
-# --- digits -------------------------------------------------------------------------------------------
-
-
-def test_digits(tmp_path: Path) -> None:
-    domain = load_domain("digits", DigitsConfig(), tmp_path)
-    _check(domain)
-    assert domain.class_names == tuple("0123456789")
-    assert domain.counts == {"train": 50, "validation": 24, "test": 100}
-    assert sum(len(domain.split(name).labels) for name in SPLITS) == 1797
-    assert load_domain("digits", DigitsConfig(size=16), tmp_path).image_shape == (16, 16, 1)
 
 
 # --- TFDS ---------------------------------------------------------------------------------------------
@@ -304,7 +201,7 @@ def test_pictures_edited_in_place_are_other_pictures(pets: Path, tmp_path: Path)
     after = load_domain("pets", config, tmp_path / "cache")
     assert after.digest != before.digest
     assert after.counts == before.counts
-    assert (after.split("train").images != before.split("train").images).any()
+    assert (after.splits(0, 0)["train"].images != before.splits(0, 0)["train"].images).any()
     again = load_domain("pets", config, tmp_path / "cache")
     assert again.digest == after.digest
 
@@ -392,39 +289,6 @@ def test_folders_that_hold_no_domain(make, message: str, tmp_path: Path) -> None
 # --- all ----------------------------------------------------------------------------------------------
 
 
-def test_typed_scripts_are_compared_and_digits_are_not(tmp_path: Path) -> None:
-    digits = load_domain("digits", DigitsConfig(), tmp_path)
-    latin = load_domain("latin", TypedScriptConfig(script="latin"), tmp_path)
-    cyrillic = load_domain("cyrillic", TypedScriptConfig(script="cyrillic"), tmp_path)
-    assert eligible_classes(digits, latin) == tuple(range(10))
-    assert eligible_classes(latin, digits) == tuple(range(len(latin.class_names)))
-    assert len(eligible_classes(latin, cyrillic)) < len(latin.class_names)
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        PatchesConfig(collection="photographs"),
-        PatchesConfig(collection="textures", per_class=FEW),
-        PatchesConfig(collection="textures", size=32),
-    ],
-)
-def test_patches_of_one_photograph_are_never_in_source_and_target(
-    other: PatchesConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A region that is a test patch at one scale would be a training patch at the other."""
-    textures = load_domain("textures", PatchesConfig(collection="textures"), tmp_path)
-    same = load_domain("other", other, tmp_path)
-    assert eligible_classes(textures, same) == eligible_classes(same, textures) == ()
-    few = {name: patches.PHOTOGRAPHS[name] for name in ("brick", "moon")}
-    monkeypatch.setattr(patches, "PHOTOGRAPHS", few)
-    fewer = load_domain("fewer", other, tmp_path)
-    eligible = {textures.class_names[index] for index in eligible_classes(textures, fewer)}
-    assert eligible == set(textures.class_names) - {"brick", "moon"}
-    digits = load_domain("digits", DigitsConfig(), tmp_path)
-    assert len(eligible_classes(textures, digits)) == len(textures.class_names)
-
-
 def test_a_study_of_photographs_at_two_scales_is_refused_in_one_line() -> None:
     from tiny import trials
 
@@ -444,18 +308,3 @@ def test_a_study_of_photographs_at_two_scales_is_refused_in_one_line() -> None:
     (request,), target = materials.sources.requests(within), materials.target_data(within)
     ((_, drawn),) = request.parts
     assert not set(drawn.classes) & set(target.draw.classes)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (PatchesConfig(collection="textures"), PatchesConfig(collection="photographs")),
-        (PatchesConfig(collection="textures"), PatchesConfig(collection="textures", size=32)),
-        (PatchesConfig(collection="textures"), PatchesConfig(collection="textures", per_class=FEW)),
-        (DigitsConfig(), DigitsConfig(size=32)),
-    ],
-)
-def test_what_determines_images_is_in_the_identity(
-    one: PatchesConfig, other: PatchesConfig
-) -> None:
-    assert keys.digest(identity(one)) != keys.digest(identity(other))

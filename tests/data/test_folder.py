@@ -25,7 +25,7 @@ def _load(root: Path, said: list[str] | None = None, **settings: object) -> Doma
 
 
 def _images(domain: Domain, split: str, label: int | None = None) -> set[bytes]:
-    own = domain.split(split)
+    own = domain.splits(0, 0)[split]
     return {
         i.tobytes() for i, its in zip(own.images, own.labels, strict=True) if label in (None, its)
     }
@@ -55,7 +55,7 @@ def odd(tmp_path: Path) -> Path:
 def test_a_folder_with_odd_pictures_is_read(odd: Path) -> None:
     said: list[str] = []
     domain = _load(odd, said)
-    assert sum(len(domain.split(split).labels) for split in SPLITS) == 196
+    assert sum(len(domain.splits(0, 0)[split].labels) for split in SPLITS) == 196
     (line,) = (line for line in said if "left out" in line)
     assert line == (
         f"pets: 4 of 200 files in {odd} left out "
@@ -102,7 +102,7 @@ def test_files_that_are_no_pictures_are_no_error(tmp_path: Path) -> None:
     said: list[str] = []
     domain = _load(root, said)
     assert domain.class_names == ("Ωmega", "日本")
-    assert sum(len(domain.split(split).labels) for split in SPLITS) == 16
+    assert sum(len(domain.splits(0, 0)[split].labels) for split in SPLITS) == 16
     (line,) = (line for line in said if "left out" in line)
     assert line == (
         f"pets: 6 of 22 files in {root} left out (no picture that can be read: "
@@ -115,7 +115,7 @@ def test_warnings_of_pillow_are_no_news(tmp_path: Path, monkeypatch: pytest.Monk
     for name in "ab":
         fill(tmp_path / "pets" / name, 5)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # warns of more, refuses more than 200
-    assert sum(len(_load(tmp_path / "pets").split(split).labels) for split in SPLITS) == 10
+    assert sum(len(_load(tmp_path / "pets").splits(0, 0)[split].labels) for split in SPLITS) == 10
 
 
 # --- links --------------------------------------------------------------------------------------------
@@ -197,8 +197,8 @@ def test_splits_may_lack_classes(tmp_path: Path) -> None:
     root, said = _split_folders(tmp_path / "pets", sizes), list[str]()
     domain = _load(root, said)
     assert domain.counts == {"train": 3, "validation": 0, "test": 0}
-    assert [len(domain.split(split).labels) for split in SPLITS] == [12, 2, 3]
-    np.testing.assert_array_equal(domain.split("validation").labels, [1, 1])
+    assert [len(domain.splits(0, 0)[split].labels) for split in SPLITS] == [12, 2, 3]
+    np.testing.assert_array_equal(domain.splits(0, 0)["validation"].labels, [1, 1])
     lacking = "12 train, 2 validation (none of a, c), 3 test (none of c)"
     again: list[str] = []
     _load(root, again)  # also when nothing is decoded
@@ -211,7 +211,7 @@ def test_a_split_without_a_readable_picture_is_an_empty_split(tmp_path: Path) ->
     )
     (root / "val" / "a" / "x.png").write_bytes(b"broken")
     domain = _load(root)
-    assert domain.split("validation").images.shape == (0, 8, 8, 3)
+    assert domain.splits(0, 0)["validation"].images.shape == (0, 8, 8, 3)
     assert domain.counts["validation"] == 0
 
 
@@ -276,7 +276,9 @@ def test_a_cap_of_one_split_leaves_the_others(tmp_path: Path) -> None:
     whole, capped = _load(tmp_path / "pets"), _load(tmp_path / "pets", per_class=Caps(train=4))
     assert capped.counts == whole.counts | {"train": 4}
     for split in ("validation", "test"):
-        np.testing.assert_array_equal(capped.split(split).images, whole.split(split).images)
+        np.testing.assert_array_equal(
+            capped.splits(0, 0)[split].images, whole.splits(0, 0)[split].images
+        )
 
 
 def test_what_caps_of_drawn_splits_leave_is_for_training(tmp_path: Path) -> None:
@@ -359,6 +361,6 @@ def test_splits_are_drawn_as_they_always_were(tmp_path: Path) -> None:
         DataConfig(),
     )
     shutil.rmtree(tmp_path / "pets")  # what is cached needs no files
-    drawn = {split: domain.split(split).images[:, 0, 0, 0].tolist() for split in SPLITS}
+    drawn = {split: domain.splits(0, 0)[split].images[:, 0, 0, 0].tolist() for split in SPLITS}
     assert drawn["validation"] == [10, 50, 110, 111, 141, 151]
     assert drawn["test"] == [30, 90, 100, 130, 190, 71, 101, 121, 131, 191]

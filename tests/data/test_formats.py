@@ -37,7 +37,7 @@ def pets(tmp_path: Path) -> Path:
 def test_formats_that_are_not_read_are_named(pets: Path) -> None:
     said: list[str] = []
     domain = _load(pets, said)
-    assert sum(len(domain.split(split).labels) for split in SPLITS) == 20
+    assert sum(len(domain.splits(0, 0)[split].labels) for split in SPLITS) == 20
     (line,) = (line for line in said if "left out" in line)
     assert line == (
         f"pets: 7 of 27 files in {pets} left out (.heic files cannot be read, convert to JPEG or PNG: "
@@ -49,7 +49,7 @@ def test_formats_that_are_not_read_are_named(pets: Path) -> None:
 
 def test_a_picture_with_a_wrong_suffix_is_read(pets: Path) -> None:
     noise(2).save(pets / "cat" / "IMG_0.HEIC", "JPEG")
-    assert sum(len(_load(pets).split(split).labels) for split in SPLITS) == 21
+    assert sum(len(_load(pets).splits(0, 0)[split].labels) for split in SPLITS) == 21
 
 
 def test_a_class_in_a_format_that_is_not_read(tmp_path: Path) -> None:

@@ -1,9 +1,14 @@
 """Letters are what they claim to be: drawn by the face itself, and no two classes look alike."""
 
+import dataclasses
+import unicodedata
+
 import numpy as np
 import pytest
 
+from convtl.cli import compose
 from convtl.config.domains import TypedScriptConfig
+from convtl.config.parsing import parse
 from convtl.data import glyphs
 from convtl.data.typed_script import SCRIPTS, letters_of, unlike_letters
 from convtl.errors import UserError
@@ -30,37 +35,47 @@ def test_no_face_draws_the_same_box_for_two_letters(face: str) -> None:
 
 
 def test_a_face_refuses_letters_that_it_does_not_have() -> None:
-    with pytest.raises(UserError, match=r"U\+4E00.*DejaVu Sans Bold"):
+    with pytest.raises(UserError, match=r"DejaVu Sans Bold.*U\+4E00"):
         glyphs.reference("一", "DejaVu Sans Bold", 28)
     with pytest.raises(UserError, match="no ink"):
         glyphs.reference(" ", "DejaVu Sans", 28)
 
 
+CLASSES = {
+    "latin": 23,
+    "cyrillic": 30,
+    "greek": 22,
+    "armenian": 30,
+    "georgian": 25,
+    "hebrew": 18,
+    "lao": 31,
+    "canadian_syllabics": 42,
+    "lisu": 32,
+    "old_italic": 29,
+}
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_no_two_classes_of_a_script_look_alike(script: str) -> None:
+def test_no_two_classes_of_a_script_look_alike_or_are_forms_of_one_letter(script: str) -> None:
     letters = _letters(script)
     alike = glyphs.similarity(letters, letters, FACES)
     np.fill_diagonal(alike, 0)
-    assert len(letters) >= 12
-    assert alike.max() < 0.9
+    assert len(letters) == CLASSES[script]
+    assert alike.max() < 0.8
+    plain = [unicodedata.normalize("NFKD", letter)[0].casefold() for letter in letters]
+    assert len(set(plain)) == len(plain)
 
 
-@pytest.mark.parametrize(
-    ("script", "classes"), [("cyrillic", 56), ("armenian", 72), ("georgian", 77), ("hebrew", 24)]
-)
-def test_scripts_have_about_as_many_classes_as_in_the_pilot(script: str, classes: int) -> None:
-    assert abs(len(_letters(script)) - classes) <= 2
-
-
-@pytest.mark.parametrize("pair", ["Жж", "Зз", "Ээ", "Юю", "ΓГ", "ΠП", "lI", "Сc"])
+@pytest.mark.parametrize("pair", ["ЖЖ", "Жж", "Чч", "Оо", "оo", "ΓГ", "ΠП", "lI", "Сc"])
 def test_look_alikes_are_found_whatever_their_size(pair: str) -> None:
-    assert glyphs.similarity([pair[0]], [pair[1]], FACES)[0, 0] >= 0.9
+    assert glyphs.similarity([pair[0]], [pair[1]], FACES)[0, 0] >= 0.8
 
 
-def test_of_look_alikes_the_capital_is_kept() -> None:
-    cyrillic = _letters("cyrillic")
-    assert not set("ЖЗЭЮ") - set(cyrillic)
-    assert not set("жзэю") & set(cyrillic)
+def test_pairs_of_letters_last_for_fifteen_replicates() -> None:
+    pairs = parse(compose([])).domains["letter_pairs"]
+    assert isinstance(pairs, TypedScriptConfig)
+    assert len(letters_of(pairs)) // 2 == 15
+    assert dataclasses.asdict(pairs.per_class) == {"train": 10000, "validation": 100, "test": 500}
 
 
 @pytest.mark.parametrize("target", ["cyrillic", "armenian"])
@@ -74,14 +89,14 @@ def test_no_eligible_class_of_a_source_looks_like_any_of_the_target(
     eligible = unlike_letters(ours, theirs)
     letters = [letters_of(ours)[index] for index in eligible]
     assert len(letters) >= 12
-    assert glyphs.similarity(letters, letters_of(theirs), FACES).max() < 0.9
+    assert glyphs.similarity(letters, letters_of(theirs), FACES).max() < 0.8
 
 
 def test_latin_loses_its_homoglyphs_and_keeps_the_rest() -> None:
     latin = letters_of(TypedScriptConfig(script="latin"))
     kept = {latin[index] for index in unlike_letters(TypedScriptConfig(script="latin"), _CYRILLIC)}
-    assert not kept & set("ABEMHOPCTX")
-    assert set("DFGRQ") <= kept
+    assert not kept & set("aeocpxy")
+    assert set("dfgz") <= kept
 
 
 _CYRILLIC = TypedScriptConfig(script="cyrillic")
@@ -90,8 +105,8 @@ _CYRILLIC = TypedScriptConfig(script="cyrillic")
 def test_fonts_do_not_hide_that_letters_are_alike() -> None:
     other = TypedScriptConfig(script="latin", faces=("STIXGeneral", "STIXGeneral Bold"))
     kept = {letters_of(other)[index] for index in unlike_letters(other, _CYRILLIC)}
-    assert "T" in letters_of(other)
-    assert not kept & set("ABEMHOPCTX")
+    assert "x" in letters_of(other)
+    assert not kept & set("aeocpxy")
     mathematical = glyphs.similarity("AZ", "ЖШ", ("cmr10",))  # has no Cyrillic letter
     np.testing.assert_array_equal(mathematical, 0)
 
@@ -123,15 +138,6 @@ def test_small_letters_stay_small_and_nothing_leaves_the_image() -> None:
             {"faces": ("cmr10",), "script": "hebrew"},
             "script: got 'hebrew' in the faces cmr10, which leave 0 letters .*; accepted: ",
         ),
-        (
-            {"letters": "AB一"},
-            "letters: got '一' in the faces .*DejaVu Sans Bold Oblique, which leave 2 letters .*; accepted: ",
-        ),
-        (
-            {"letters": "AA"},
-            "letters: got 'AA' in the faces .*, which leave 1 letters .*; accepted: .*, at least 2",
-        ),
-        ({"letters": "A B"}, r"letters: got ' ' \(U\+0020\), .*no ink .*; accepted: "),
     ],
 )
 def test_what_cannot_be_drawn_is_one_plain_line(change: dict[str, object], message: str) -> None:
@@ -145,4 +151,4 @@ def test_every_script_has_a_domain_of_its_name(request: pytest.FixtureRequest) -
     folder = request.config.rootpath / "conf" / "domains"
     for script in SCRIPTS:
         assert f"script: {script}\n" in (folder / f"{script}.yaml").read_text(encoding="utf-8")
-    assert TypedScriptConfig(script="latin").lookalike == 0.9
+    assert TypedScriptConfig(script="latin").lookalike == 0.8

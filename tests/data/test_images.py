@@ -27,8 +27,12 @@ def _load(root: Path, cache: str, data: DataConfig, **settings: object) -> Domai
 
 def _same(one: Domain, other: Domain) -> None:
     for split in SPLITS:
-        np.testing.assert_array_equal(one.split(split).images, other.split(split).images)
-        np.testing.assert_array_equal(one.split(split).labels, other.split(split).labels)
+        np.testing.assert_array_equal(
+            one.splits(0, 0)[split].images, other.splits(0, 0)[split].images
+        )
+        np.testing.assert_array_equal(
+            one.splits(0, 0)[split].labels, other.splits(0, 0)[split].labels
+        )
 
 
 @pytest.mark.parametrize("block", [1, 7, 256])
@@ -112,7 +116,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> Non
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert sum(domain.split(split).images.nbytes for split in SPLITS) > 60e6
+    assert sum(domain.splits(0, 0)[split].images.nbytes for split in SPLITS) > 60e6
     assert peak < 6e6
 
 

@@ -15,7 +15,7 @@ STREAM = ("a target", "train")
 def split_of(count: int, seed: int, channels: int = 1, side: int = 12) -> Split:
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (count, side, side, channels), dtype=np.uint8)
-    return Split(images, np.zeros(count, np.int32), np.zeros(count, np.int32))
+    return Split(images, np.zeros(count, np.int32))
 
 
 TARGET = split_of(20, 0)
@@ -58,15 +58,13 @@ def test_inversion_and_quarter_turns_are_exact() -> None:
 
 @given(rotation=st.floats(-180, 180), blur=st.floats(0, 5))
 def test_turning_and_blurring_leave_no_dark_corners(rotation: float, blur: float) -> None:
-    flat = Split(np.full((2, 9, 9, 3), 200, np.uint8), np.zeros(2, np.int32), np.zeros(2, np.int32))
+    flat = Split(np.full((2, 9, 9, 3), 200, np.uint8), np.zeros(2, np.int32))
     images = shifted(flat, np.arange(2), ShiftConfig(rotation=rotation, blur=blur), STREAM)
     np.testing.assert_array_equal(images, flat.images)
 
 
 def test_noise_has_its_strength_and_streams_of_its_own() -> None:
-    grey = Split(
-        np.full((50, 28, 28, 1), 128, np.uint8), np.zeros(50, np.int32), np.zeros(50, np.int32)
-    )
+    grey = Split(np.full((50, 28, 28, 1), 128, np.uint8), np.zeros(50, np.int32))
     noisy = shifted(grey, np.arange(50), ShiftConfig(noise=0.1), STREAM)
     assert (noisy / 255.0).std() == pytest.approx(0.1, rel=0.03)
     assert len({image.tobytes() for image in noisy}) == 50

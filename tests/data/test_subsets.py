@@ -18,15 +18,12 @@ from convtl.data.subsets import (
     draw_source,
     draw_target,
     relabel,
-    stratified_order,
     subset_digest,
 )
 from convtl.errors import UserError
 
 
-def _domain(
-    classes: int, per_class: dict[str, int], faces: int = 4, digest: str = "made up"
-) -> Domain:
+def _domain(classes: int, per_class: dict[str, int], digest: str = "made up") -> Domain:
     """Every image holds its own split, number and class, in an order that is not that of the classes."""
 
     def split(name: str) -> Split:
@@ -37,35 +34,16 @@ def _domain(
         images = np.zeros((len(order), 2, 2, 1), np.uint8)
         images[:, 0, 0, 0], images[:, 0, 1, 0] = order % 256, order // 256
         images[:, 1, 0, 0], images[:, 1, 1, 0] = list(per_class).index(name), labels
-        return Split(images, labels, (order % count % faces).astype(np.int32))
+        return Split(images, labels)
 
     splits = {name: split(name) for name in per_class}
     names = tuple(f"class {index}" for index in range(classes))
-    return Domain("made_up", DigitsConfig(), names, (2, 2, 1), digest, per_class, lambda: splits)
+    return Domain("made_up", DigitsConfig(), names, (2, 2, 1), digest, per_class, lambda *_: splits)
 
 
 COUNTS = {"train": 40, "validation": 100, "test": 30}
 DOMAIN = _domain(9, COUNTS)
 HOLLOW = _domain(9, {**COUNTS, "validation": 0})
-
-
-@given(
-    members=st.integers(1, 60),
-    strata=st.lists(st.integers(0, 5), min_size=60, max_size=60),
-    seed=st.integers(0, 99),
-)
-def test_every_prefix_is_as_balanced_over_strata_as_it_can_be(
-    members: int, strata: list[int], seed: int
-) -> None:
-    chosen = np.array(strata[:members], np.int32)
-    order = stratified_order(np.arange(100, 100 + members), chosen, np.random.default_rng(seed))
-    assert sorted(order) == list(range(100, 100 + members))
-    available = np.bincount(chosen, minlength=6)
-    for n in range(members + 1):
-        used = np.bincount(chosen[order[:n] - 100], minlength=6)
-        left = available - used > 0
-        # Nobody with images left is more than one behind anybody else.
-        assert not left.any() or used.max() - used[left].min() <= 1
 
 
 @settings(max_examples=25)
@@ -102,12 +80,8 @@ def test_a_target_draw_is_balanced_disjoint_and_of_the_drawn_classes(
     ):
         per_class = indices.reshape(count, -1)
         assert len(np.unique(indices)) == indices.size
-        labels = DOMAIN.split(name).labels[per_class]
+        labels = DOMAIN.splits(0, 0)[name].labels[per_class]
         assert (labels == np.array(drawn.classes)[:, None]).all()
-    strata = DOMAIN.split("train").strata[drawn.train]
-    for n in (1, 2, 4, 10, 40):
-        faces = np.stack([np.bincount(row, minlength=4) for row in strata[:, :n]])
-        assert (np.ptp(faces, axis=1) <= 1).all()
     # Other sizes of validation and test change neither classes nor training images, and are nested.
     other = draw(1, 1)
     assert other.classes == drawn.classes
@@ -127,12 +101,6 @@ def test_draws_differ_between_replicates_seeds_and_domains_and_repeat() -> None:
     assert len({draw(), draw(seed=1), draw(replicate=1), draw(other)}) == 4
 
 
-def test_faces_come_in_another_order_in_every_class() -> None:
-    drawn = draw_target(DOMAIN, seed=0, replicate=0, classes=None, n_validation=5, n_test=5)
-    firsts = DOMAIN.split("train").strata[drawn.train[:, 0]]
-    assert len(set(firsts.tolist())) > 1
-
-
 def test_a_source_draw_keeps_to_the_eligible_classes_and_to_itself() -> None:
     eligible = (1, 2, 5, 6, 8)
     draws = [
@@ -143,7 +111,7 @@ def test_a_source_draw_keeps_to_the_eligible_classes_and_to_itself() -> None:
         assert set(drawn.classes) <= set(eligible)
         assert len(drawn.train) == 21
         np.testing.assert_array_equal(
-            np.bincount(DOMAIN.split("train").labels[drawn.train])[list(drawn.classes)], 7
+            np.bincount(DOMAIN.splits(0, 0)["train"].labels[drawn.train])[list(drawn.classes)], 7
         )
         assert len(drawn.validation) == 3 * SOURCE_VALIDATION
     assert {index for drawn in draws for index in drawn.classes} == set(eligible)
@@ -165,9 +133,9 @@ def test_classes_are_drawn_without_replacement(pool: int, count: int | None) -> 
 
 
 def test_the_digest_is_of_indices_pixels_and_labels() -> None:
-    split = DOMAIN.split("train")
-    brighter = Split(split.images + np.uint8(1), split.labels, split.strata)
-    renamed = Split(split.images, split.labels + np.int32(1), split.strata)
+    split = DOMAIN.splits(0, 0)["train"]
+    brighter = Split(split.images + np.uint8(1), split.labels)
+    renamed = Split(split.images, split.labels + np.int32(1))
     digests = [
         subset_digest(split, [1, 2]),
         subset_digest(split, [2, 1]),
@@ -233,11 +201,11 @@ def test_parts_divide_every_class(sizes: list[int], share: float, fixed: int) ->
 def _uneven(sizes: list[int]) -> Domain:
     """One split three times: class i has sizes[i] images."""
     labels = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
-    own = Split(np.zeros((len(labels), 2, 2, 1), np.uint8), labels, np.zeros(len(labels), np.int32))
+    own = Split(np.zeros((len(labels), 2, 2, 1), np.uint8), labels)
     splits = {"train": own, "validation": own, "test": own}
     names = tuple(f"class {index}" for index in range(len(sizes)))
     counts = dict.fromkeys(splits, min(sizes))
-    return Domain("uneven", DigitsConfig(), names, (2, 2, 1), "uneven", counts, lambda: splits)
+    return Domain("uneven", DigitsConfig(), names, (2, 2, 1), "uneven", counts, lambda *_: splits)
 
 
 @given(
@@ -253,12 +221,12 @@ def test_of_a_ragged_domain_each_class_gives_what_it_has(
         domain, seed=seed, replicate=0, classes=None, n_validation=n, n_test=3, ragged=True
     )
     chosen = draw.subset(n)
-    labels = domain.split("train").labels[chosen]
+    labels = domain.splits(0, 0)["train"].labels[chosen]
     np.testing.assert_array_equal(np.bincount(labels, minlength=len(sizes)), np.minimum(sizes, n))
     assert len(set(chosen)) == len(chosen)
     more = draw.subset(n + 1)
     np.testing.assert_array_equal(more[: len(chosen)], chosen)  # nested
-    held = domain.split("validation").labels[draw.validation]
+    held = domain.splits(0, 0)["validation"].labels[draw.validation]
     np.testing.assert_array_equal(np.bincount(held, minlength=len(sizes)), np.minimum(sizes, n))
 
 
@@ -274,7 +242,7 @@ def test_where_classes_are_equal_ragged_is_balanced(n: int, replicate: int) -> N
     np.testing.assert_array_equal(even.train, ragged.train)
     np.testing.assert_array_equal(even.test, ragged.test)
     np.testing.assert_array_equal(even.subset(n), even.train.T.reshape(-1)[: 4 * n])
-    labels = relabel(DOMAIN.split("train").labels[even.subset(n)], even.classes)
+    labels = relabel(DOMAIN.splits(0, 0)["train"].labels[even.subset(n)], even.classes)
     np.testing.assert_array_equal(labels, np.tile(np.arange(4), n))
 
 

@@ -126,7 +126,7 @@ def test_pictures_of_many_sizes_and_features_with_other_names(
     assert domain.class_names == ("cat", "dog")
     assert domain.image_shape == (8, 8, 3)
     assert domain.counts == {"train": 16, "validation": 4, "test": 4}
-    found = {image.tobytes() for split in SPLITS for image in domain.split(split).images}
+    found = {image.tobytes() for split in SPLITS for image in domain.splits(0, 0)[split].images}
     expected = set()
     for _, example in [*_pets(0, 40), *_pets(100, 8)]:
         with Image.open(io.BytesIO(example["photo"])) as picture:
@@ -142,12 +142,16 @@ def test_caps_and_threads(data_dir: Path, tmp_path: Path, monkeypatch: pytest.Mo
         {"train": 3, "validation": 4, "test": 3},
     )
     for split in SPLITS:
-        one, other = ({i.tobytes() for i in domain.split(split).images} for domain in (few, more))
+        one, other = (
+            {i.tobytes() for i in domain.splits(0, 0)[split].images} for domain in (few, more)
+        )
         assert one <= other
     loaded = []
     for cores in (1, 4):
         monkeypatch.setattr(images, "core_count", partial(int, cores))
-        loaded.append(_load("convtl_pets", data_dir, tmp_path / str(cores), size=8).split("train"))
+        loaded.append(
+            _load("convtl_pets", data_dir, tmp_path / str(cores), size=8).splits(0, 0)["train"]
+        )
     np.testing.assert_array_equal(loaded[0].images, loaded[1].images)
 
 
@@ -163,10 +167,10 @@ def test_what_caps_of_drawn_splits_leave_is_for_training(data_dir: Path, tmp_pat
         "test": 1,
     }  # validation is the data set's own
     before, after = (
-        {i.tobytes() for i in domain.split("train").images} for domain in (whole, capped)
+        {i.tobytes() for i in domain.splits(0, 0)["train"].images} for domain in (whole, capped)
     )
     assert before < after
-    assert not after & {i.tobytes() for i in capped.split("test").images}
+    assert not after & {i.tobytes() for i in capped.splits(0, 0)["test"].images}
 
 
 def test_cats_and_dogs_have_as_many_training_pictures_as_the_experiment_asks_for() -> None:
@@ -189,14 +193,14 @@ def test_splits_are_drawn_from_the_first_that_has_labels(data_dir: Path, tmp_pat
     assert domain.class_names == ("0", "1", "2")
     assert domain.image_shape == (6, 6, 1)
     assert domain.counts == {"train": 7, "validation": 1, "test": 2}
-    pictures = {image.tobytes() for split in SPLITS for image in domain.split(split).images}
+    pictures = {image.tobytes() for split in SPLITS for image in domain.splits(0, 0)[split].images}
     assert len(pictures) == 30
 
 
 def test_records_that_cannot_be_read(data_dir: Path, tmp_path: Path) -> None:
     said: list[str] = []
     domain = _load("convtl_damaged", data_dir, tmp_path, said, size=8)
-    assert sum(len(domain.split(split).labels) for split in SPLITS) == 19
+    assert sum(len(domain.splits(0, 0)[split].labels) for split in SPLITS) == 19
     (line,) = (line for line in said if "left out" in line)
     assert line.startswith(
         "x: 1 of 20 files in convtl_damaged left out (no picture that can be read: train/"
@@ -233,7 +237,7 @@ def test_only_some_classes(data_dir: Path, tmp_path: Path) -> None:
 
     def of(domain: Domain, name: str) -> set[bytes]:
         label = domain.class_names.index(name)
-        splits = [domain.split(split) for split in SPLITS]
+        splits = [domain.splits(0, 0)[split] for split in SPLITS]
         return {image.tobytes() for own in splits for image in own.images[own.labels == label]}
 
     for name in some.class_names:

@@ -17,14 +17,14 @@ from convtl.study.measurements.similarity import data_distances
 
 COUNTS = PerClass(train=80, validation=4, test=4)
 LETTERS = TypedScriptConfig(
-    script="cyrillic", letters="БГДЖИЛФЮ", per_class=COUNTS, jitter=Jitter(noise=0.1, rotation=5.0)
+    script="cyrillic", per_class=COUNTS, jitter=Jitter(noise=0.1, rotation=5.0)
 )
 HALF = 40
 
 
 def _halves(domain: Domain) -> tuple[np.ndarray, np.ndarray]:
     """Disjoint images of every class: what stays as it is, and what is shifted."""
-    labels = domain.split("train").labels
+    labels = domain.splits(0, 0)["train"].labels
     order = np.stack([np.flatnonzero(labels == label) for label in np.unique(labels)])
     draw = generator(
         0, "order"
@@ -34,7 +34,7 @@ def _halves(domain: Domain) -> tuple[np.ndarray, np.ndarray]:
 
 def _distance(shift: ShiftConfig) -> float:
     domain = load_domain("letters", LETTERS, Path(default_root()))
-    split = domain.split("train")
+    split = domain.splits(0, 0)["train"]
     still, moved = _halves(domain)
     pixels = shifted(split, moved, shift, (0, "test"))
     labels = split.labels

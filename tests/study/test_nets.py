@@ -45,7 +45,7 @@ def test_a_saved_net_has_the_accuracy_of_its_row(out: Path) -> None:
 
     _, (trial,) = expand(parse(compose(WORDS)))
     data = Materials(Cache(default_root()), lambda line: None).target_data(trial)
-    images = data.domain.split("test").images[data.draw.test]
+    images = data.splits["test"].images[data.draw.test]
     _, labels = data.examples("test")
 
     assert (net.predict(images) == labels).mean() == pytest.approx(

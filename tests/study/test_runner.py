@@ -327,11 +327,11 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch) -> None:
         ),
         (["domains.latin.size=8", "domains.cyrillic.size=8"], "model lenet5: got images of shape"),
         (
-            ["domains.latin.letters=БГДЖИЛФЮ"],
+            ["domains.latin.script=cyrillic", "domains.latin.jitter.noise=0.1"],
             "source: got 'latin', of which 0 classes are unlike all of the target's; accepted: ",
         ),
         (
-            ["source=cyrillic", "classes=8"],
+            ["source=cyrillic", "classes=30"],
             "source: got 'cyrillic', of which 0 classes are unlike all of the target's; accepted: ",
         ),
     ],

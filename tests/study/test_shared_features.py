@@ -30,10 +30,10 @@ def _prefix(images: int = 300, seed: int = 0, changed: str = "") -> Prefix:
     rng = np.random.default_rng(seed)
     pictures = rng.integers(0, 256, (images, 16, 16, 3), np.uint8)
     labels = np.arange(images, dtype=np.int32) % 4
-    own = Split(pictures, labels, np.zeros(images, np.int32))
+    own = Split(pictures, labels)
     splits = dict.fromkeys(("train", "validation", "test"), own)
     domain = Domain(
-        "made", DigitsConfig(), tuple("abcd"), (16, 16, 3), f"made {seed}", {}, lambda: splits
+        "made", DigitsConfig(), tuple("abcd"), (16, 16, 3), f"made {seed}", {}, lambda *_: splits
     )
     variables = {
         name: jax.tree.map(np.negative, leaves) if name == changed else leaves
@@ -55,7 +55,7 @@ def _features(tmp_path, said) -> SharedFeatures:
 
 def test_features_are_what_the_prefix_says(tmp_path, said) -> None:
     prefix, positions = _prefix(), np.array([299, 0, 256, 17])
-    images = normalised(prefix.data.domain.split("train").images[positions], HOW)
+    images = normalised(prefix.data.splits["train"].images[positions], HOW)
     shared = _features(tmp_path, said)
     for boundary in BOUNDARIES.values():
         found = shared.rows(prefix, boundary, "train", positions)

@@ -179,10 +179,10 @@ def test_what_either_side_of_a_mixture_is_changes_its_trials(content) -> None:
     for change in (
         {"mixture": {"near": "latin"}},
         {"mixture": {"far": "textures"}},
-        {"noise": {"noise": 0.1}},
+        {"noise": {"size": 20}},
     ):
         assert at(0.5, **change) != at(0.5)
-    assert at(1, noise={"noise": 0.1}) == at(1)
+    assert at(1, noise={"size": 20}) == at(1)
     assert at(0, mixture={"near": "latin"}) == at(0)
 
 
@@ -262,7 +262,7 @@ def test_random_labels_keep_images_and_the_number_of_each_label(materials, conte
     random = request(materials, only(content, source="latin:random_labels"))
     assert plain.key != random.key
     epoch = 16 // plain.recipe.batch_size
-    program = pretrain._Program(pretrain._recipe(plain), Cache(default_root()), None)
+    program = pretrain._Program(pretrain.source_recipe(plain), Cache(default_root()), None)
     (images, labels), (same, others) = (
         program._begin(own).batches(0, epoch) for own in (plain, random)
     )

@@ -24,11 +24,13 @@ def stripes(digest: str = "stripes", classes: int = len(NAMES)) -> Domain:
         for image, label in zip(images, labels, strict=True):
             row, column = divmod(int(label), 2)
             image[6 * row : 6 * row + 6, 6 * column : 6 * column + 6] += 120
-        return Split(images, labels, np.zeros(len(labels), np.int32))
+        return Split(images, labels)
 
     splits = {name: split(seed, count) for seed, (name, count) in enumerate(_COUNTS.items())}
     config = TypedScriptConfig(script="none", size=12, per_class=PerClass(**_COUNTS))
-    return Domain("stripes", config, NAMES[:classes], (12, 12, 1), digest, _COUNTS, lambda: splits)
+    return Domain(
+        "stripes", config, NAMES[:classes], (12, 12, 1), digest, _COUNTS, lambda *_: splits
+    )
 
 
 RECIPE = PretrainConfig(images_per_class=12, updates=40, lr=5e-3, batch_size=8)

@@ -95,7 +95,7 @@ def test_what_is_known_of_a_net(cache: Cache) -> None:
     assert known["classes"] == [domain.class_names[index] for index in draw.classes]
     assert (known["images"], known["diverged"]) == (36, False)
     # It learned, and says on its own validation images how well.
-    split = domain.split("validation")
+    split = domain.splits(0, 0)["validation"]
     chosen = draw.validation
     logits = Forward(own.network(), 0)(source.variables, standardise(split.images[chosen]))
     right = np.asarray(draw.classes)[logits.argmax(1)] == split.labels[chosen]

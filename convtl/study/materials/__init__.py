@@ -79,7 +79,7 @@ class Materials(Targets):
         requests, data = self.sources.requests(trial), self.target_data(trial)
         imports = bool(requests) and isinstance(requests[0], ImportedRequest)
         changed = source_name(trial.source).variant or trial.settings.upper_init == "fresh"
-        if not imports or changed or not keeps_pixels(data.shift):
+        if not imports or changed or data.domain.made or not keeps_pixels(data.shift):
             return None
         return Prefix(self.network(trial), self.start(trial), data, trial.contents["model"])
 

@@ -26,7 +26,7 @@ _FILE = "rows.npy"
 
 @dataclass(frozen=True)
 class Prefix:
-    """The frozen part of a net (with its model's digest), and the target whose images enter it."""
+    """The frozen part of a net (with its model's digest), and the fixed target whose images enter it."""
 
     network: Network
     start: Start
@@ -64,7 +64,7 @@ class SharedFeatures:
         The one gives the same bits as the other (`features.through_units`).
         """
         network, unit = prefix.network, prefix.network.names[boundary]
-        pixels = prefix.data.domain.split(split).images
+        pixels = prefix.data.splits[split].images
         count, shape = len(pixels), network.shape_before(boundary)
         below = [i for i in range(1, boundary) if prefix.key(i, split) in self._open]
         how = prefix.data.normalisation

@@ -1,6 +1,6 @@
 """Domains, and the images of one target and replicate as a net takes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -14,6 +14,7 @@ from convtl.config.training import ShiftConfig
 from convtl.data.domains import Domain, load_domain
 from convtl.data.inputs import MOST_AT_ONCE, LazyRows, Normalisation, batch_indices, normalised
 from convtl.data.shift import shifted
+from convtl.data.splits import Split
 from convtl.data.subsets import TargetDraw, assign_folds, draw_target, relabel, subset_digest
 from convtl.keys import generator
 from convtl.storage.cache import Cache
@@ -38,10 +39,12 @@ class TargetData:
     replicate: int
     options: tuple[tuple[str, Any], ...]
     draw: TargetDraw = field(init=False)
+    splits: Mapping[str, Split] = field(init=False)
 
     def __post_init__(self) -> None:
         options = dict(self.options)
         self.draw = draw_target(self.domain, seed=self.seed, replicate=self.replicate, **options)
+        self.splits = self.domain.splits(self.seed, self.replicate)
         self._images: dict[str, Float[np.ndarray, "n ..."]] = {}
 
     @property
@@ -63,7 +66,7 @@ class TargetData:
         Big images are made when they are indexed.
         """
         positions, shape = self.positions(split, n_per_class), self.domain.image_shape
-        labels = relabel(self.domain.split(split).labels[positions], self.draw.classes)
+        labels = relabel(self.splits[split].labels[positions], self.draw.classes)
 
         def read(at: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n ..."]:
             return normalised(self.pixels(split, at), self.normalisation)
@@ -78,13 +81,13 @@ class TargetData:
     def folds(self, n_per_class: int) -> Int[np.ndarray, " n"]:
         """The fold of each labelled image in cross-validation; shared by all arms of a replicate."""
         positions = self.positions("train", n_per_class)
-        labels = relabel(self.domain.split("train").labels[positions], self.draw.classes)
+        labels = relabel(self.splits["train"].labels[positions], self.draw.classes)
         return assign_folds(labels, FOLDS, generator(self.seed, "folds", self.replicate))
 
     def pixels(self, split: str, positions: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n ..."]:
         """Images of the domain's split, shifted as the target is."""
         stream = (self.seed, "shift", self.replicate, split)
-        return shifted(self.domain.split(split), positions, self.shift, stream)
+        return shifted(self.splits[split], positions, self.shift, stream)
 
     def batch_positions(
         self, n: int, batch_size: int, first: int, stop: int
@@ -93,7 +96,7 @@ class TargetData:
         return batch_indices(self.seed, ("order", self.replicate), n, batch_size, first, stop)
 
     def subset_digest(self, n_per_class: int) -> str:
-        return subset_digest(self.domain.split("train"), self.draw.subset(n_per_class))
+        return subset_digest(self.splits["train"], self.draw.subset(n_per_class))
 
 
 class Targets:
