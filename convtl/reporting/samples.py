@@ -1,15 +1,19 @@
-"""Sample pictures of a study's domains, kept beside its rows so that reports need no data."""
+"""Sample pictures of a study's domains, kept beside its rows so that reports need no data; and their figures."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib import figure as mpl
+from scipy.ndimage import gaussian_filter
 
-from convtl.analysis.frame import axis_text
 from convtl.data.domains import Domain
+from convtl.reporting.figures.drawing import canvas, figure, named
+from convtl.reporting.figures.series import moves, shift_name
 from convtl.storage.files import written
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
@@ -18,8 +22,12 @@ from convtl.study.names import source_name
 from convtl.study.store import accessible
 from convtl.training.pretrain import SourceRequest
 
-_FILE = "samples.npz"
-_PICTURES = 12  # of each domain
+Rows = list[tuple[str, np.ndarray, Sequence[str]]]
+"""Name of a row, its pictures of one size (k, height, width, 3) in [0, 1], and what is above them."""
+_FILE, _PICTURES = "samples.npz", 12  # of each domain
+_ACROSS = 8
+_NOISY = 0.25
+"""Correlation of neighbouring pixels below which noise hides from the eye what is on a picture."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +38,13 @@ class Samples:
 
     @cached_property
     def pictures(self) -> dict[str, tuple[np.ndarray, list[str]]]:
-        """Domain -> uint8 images, (k, height, width) or (k, height, width, 3), and their labels."""
+        """Domain -> uint8 images, (k, height, width, 1 or 3), and their labels."""
         path = self.out / _FILE
         if not path.exists():
             return {}
         with np.load(path, allow_pickle=False) as arrays:
             names = dict.fromkeys(key.rpartition("/")[0] for key in arrays.files)
-            return {
-                name: (_plain(arrays[f"{name}/images"]), arrays[f"{name}/labels"].tolist())
-                for name in names
-            }
+            return {n: (arrays[f"{n}/images"], arrays[f"{n}/labels"].tolist()) for n in names}
 
     def maps(self, trial: str) -> FeatureMaps | None:
         """Return what the units of a trial's net computed, if it was kept (`measure=movement`)."""
@@ -83,20 +88,6 @@ def lacks_samples(out: Path, trials: Sequence[Trial], domains: Container[str]) -
     return not needed <= Samples(out).pictures.keys()
 
 
-def shift_name(axes: Mapping[str, Any]) -> str:
-    """Return how values of axes below `shift.` change pictures, `inversion` or `noise 0.3`; or nothing."""
-    changes = {
-        key.removeprefix("shift."): axis_text(value)
-        for key, value in axes.items()
-        if key.startswith("shift.")
-    }
-    return ", ".join(
-        f"{name} {text}".removesuffix(" True")
-        for name, text in changes.items()
-        if text not in ("", "0", "0.0", "False")
-    )
-
-
 def _seen_as(trial: Trial) -> str:
     return ", ".join(part for part in (trial.target, shift_name(trial.axes)) if part)
 
@@ -108,5 +99,73 @@ def _arrays(
     return {f"{name}/images": np.asarray(images), f"{name}/labels": names}
 
 
-def _plain(images: np.ndarray) -> np.ndarray:
-    return images[..., 0] if images.ndim == 4 and images.shape[-1] == 1 else images
+def _draw_rows(rows: Rows) -> mpl.Figure:
+    drawing, axes = canvas(len(rows), 1, 0.9)
+    for axis, (name, pictures, labels) in zip(axes, rows, strict=True):
+        tall, wide = pictures.shape[1:3]
+        gap = max(1, wide // 14)
+        spaced = np.pad(pictures, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=1.0)
+        extent = (-0.5, len(pictures) - 0.5, tall / (wide + gap), 0.0)
+        axis.imshow(np.concatenate(list(spaced), axis=1), extent=extent, interpolation="nearest")
+        axis.set_xlim(-0.5, _ACROSS - 0.5)
+        axis.xaxis.tick_top()
+        named(axis.xaxis, [label if len(label) < 9 else f"{label[:8]}…" for label in labels])
+        axis.set_yticks([tall / (wide + gap) / 2], [name])
+        axis.grid(False)
+        axis.tick_params(length=0, labelsize=10)
+        axis.spines[:].set_visible(False)
+    return drawing
+
+
+@figure(
+    "The pictures",
+    "Pictures of each domain and their classes, as nets get them. Where it says so they are smoothed and "
+    "their contrast is stretched, as noise would hide from the eye what is on them; nets get the noise.",
+    _draw_rows,
+)
+def samples(report: Any) -> Rows:
+    rows: Rows = []
+    for name, (images, labels) in report.samples.pictures.items():
+        shown = images[:_ACROSS] / 255
+        if hidden := _hides_content(shown):
+            shown = np.stack([_smoothed(image) for image in shown])
+        colours = np.broadcast_to(shown, (*shown.shape[:3], 3))
+        rows.append((f"{name}\n(smoothed)" if hidden else name, colours, labels[:_ACROSS]))
+    return rows
+
+
+def _hides_content(images: np.ndarray) -> bool:
+    """Return whether noise hides what is on grey pictures: neighbouring pixels hardly agree."""
+    varying = images - images.mean((1, 2), keepdims=True)
+    alike = (varying[:, :, 1:] * varying[:, :, :-1]).mean() / max(np.square(varying).mean(), 1e-12)
+    return bool(images.shape[-1] == 1 and alike < _NOISY)
+
+
+def _smoothed(image: np.ndarray) -> np.ndarray:
+    smooth = gaussian_filter(image, (1.2, 1.2, 0))
+    low, high = np.quantile(smooth, [0.02, 0.98])
+    return np.clip((smooth - low) / max(high - low, 1e-9), 0, 1)
+
+
+@figure(
+    "What the layers compute",
+    "Filters of the first layer, and outputs of channels of the convolutional layers for one picture, "
+    "before and after all layers were tuned (red: positive, blue: negative). Where before and after look "
+    "the same, what the source had taught was of use as it was.",
+    _draw_rows,
+)
+def feature_maps(report: Any) -> Rows:
+    rows: Rows = []
+    table = moves(report.conditions)[["source", "trial"]].drop_duplicates()
+    for source, trial in table.itertuples(index=False):
+        maps = None if ":" in source else report.samples.maps(trial)
+        if maps is None or any(source in name for name, *_ in rows):
+            continue
+        pairs = {name: [np.moveaxis(x[0], -1, 0) for x in pair] for name, pair in maps.maps.items()}
+        pairs = ({"filters": list(maps.kernels)} if maps.kernels else {}) | pairs
+        for name, pair in pairs.items():
+            limit = max(float(np.abs(pair).max()), 1e-9)
+            for when, tiles in zip((f"{source}\n{name}", "after"), pair, strict=True):
+                colours = matplotlib.colormaps["RdBu_r"](tiles[:_ACROSS] / limit / 2 + 0.5)
+                rows.append((when, colours[..., :3], ()))
+    return rows

@@ -1,14 +1,17 @@
-"""Figures that set things side by side: verdicts, ways of fine-tuning, shifts, transferred layers."""
+"""Figures of verdicts, ways of fine-tuning, shifts of pictures, and single layers."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import figure as mpl
 
 from convtl.analysis.conditions import SCRATCH
 from convtl.analysis.frame import axes_of
-from convtl.reporting.figures.drawing import GREY, INK, Points, canvas, figure, line_figure, named
-from convtl.reporting.figures.series import FINE_TUNE, panels, shift_names
+from convtl.analysis.gradients import arrivals, freezing_cost, relative_gradients
+from convtl.reporting.figures.drawing import GREY, INK, Points, canvas, figure, named
+from convtl.reporting.figures.series import FINE_TUNE, moves, panels, shift_names
 
 Judged = list[tuple[Any, Any, Any]]
 """Verdict, one of its parts, and the same part under another seed (or None)."""
@@ -33,7 +36,7 @@ def _forest(judged: Judged) -> mpl.Figure:
         name += f": {part.name}" if len(verdict.parts) > 1 else ""
         names.append(f"{name} {_SIGNS.get(verdict.verdict, '  ')}")
     axis.axvline(0, color=GREY, linewidth=1)
-    named(axis.yaxis, range(len(judged)), names)
+    named(axis.yaxis, names)
     axis.tick_params(axis="y", labelsize=10)
     axis.set_ylim(len(judged) - 0.4, -0.6)
     axis.set_xlabel("effect, logits")
@@ -42,11 +45,11 @@ def _forest(judged: Judged) -> mpl.Figure:
 
 @figure(
     "All claims",
-    _forest,
     "Every part of every claim in logits: its effect with the 95% interval, blue if the claim is a "
     "primary one. Inside the grey band an effect is smaller than what the claim calls of interest. "
     "✔ supported, ✘ contradicted, ≈ too small to matter, ± its parts disagree; no sign: inconclusive, or "
     "not judged.{% if report.replication %} Hollow: the same study under another seed.{% endif %}",
+    _forest,
 )
 def verdicts(report: Any) -> Judged:
     def parts_of(one: Any) -> list[tuple[Any, Any]]:
@@ -61,7 +64,7 @@ def verdicts(report: Any) -> Judged:
     ]
 
 
-@line_figure(
+@figure(
     "Ways of fine-tuning",
     "Accuracy of other ways of fine-tuning minus that of plain fine-tuning of all layers with as many "
     "updates, in logits and within replicates: right of the line a way is better.",
@@ -87,7 +90,7 @@ def regimes(report: Any) -> Points:
                 yield f"{arm.name},\n{panel.title}", "", name, (values - plain).dropna()
 
 
-@line_figure(
+@figure(
     "The same pictures, seen differently",
     "Test accuracy on pictures that are changed as the title says, by what is trained of a net that "
     "knows the same classes from unchanged pictures; and of a fresh net.",
@@ -110,7 +113,7 @@ def shifts(report: Any) -> Points:
                     yield shift, panel.title, name, values
 
 
-@line_figure(
+@figure(
     "What layers carry",
     "Logit accuracy of nets whose lowest layers come from elsewhere and whose other layers start anew: "
     "from a net of other classes (AnB in Yosinski et al. 2014), of the same classes (BnB), or of random "
@@ -135,3 +138,91 @@ def layer_transfer(report: Any) -> Points:
         place = {key: place[key] for key in keys[:4]} | {"source": SCRATCH}
         if conditions.has(**place):
             yield title, SCRATCH, None, conditions.values(**place)
+
+
+def _probed(report: Any, probe: str, *keys: str) -> list[tuple[Any, ...]]:
+    """The combinations of some columns in which fresh nets were looked at."""
+    frame = report.conditions.gradients
+    if frame is None:
+        return []
+    rows = frame.loc[frame["probe"] == probe, list(keys)].dropna().drop_duplicates()
+    return list(rows.sort_values(list(keys), kind="stable").itertuples(index=False, name=None))
+
+
+def _by_unit(report: Any, table: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
+    """Names of LeNet-5's units, with one number a replicate."""
+    frame = report.conditions.gradients
+    rows = frame[(frame["model"] == "lenet5") & frame["unit"].notna()]
+    units: dict[Any, str] = dict(zip(rows["position"], rows["unit"], strict=True))
+    for place, values in table.items():
+        yield units[place], values.dropna()
+
+
+@figure(
+    "Gradients by layer",
+    "How large the gradient is at each layer of plain fully connected chains, against the last hidden "
+    "layer, in powers of ten: at −2 a layer gets a hundredth. Lines are ways of setting first weights.",
+    x="hidden layer, from the input",
+    y="gradient, powers of ten",
+    columns=3,
+)
+def gradient_profile(report: Any) -> Points:
+    nets = _probed(report, "profile", "hidden", "update", "activation", "initialiser")
+    moments = [update for _, update, _, _ in nets]
+    for hidden, update, activation, initialiser in nets:
+        if hidden == nets[-1][0] and update in (min(moments), max(moments)):
+            frame = report.conditions.gradients
+            table = relative_gradients(frame, activation, initialiser, int(hidden), update)
+            for place, values in table.dropna().items():
+                yield f"{activation}, update {update:,.0f}", initialiser, place, values
+
+
+@figure(
+    "When layers settle",
+    "The update of training, as a power of ten, by which the outputs of a layer are 90% of the way to "
+    "what they become (linear CKA); of nets that learned. A layer cannot settle before those below it, so "
+    "an order from below is built into this measure.",
+    x="layer, from the input",
+    y="settled at update, power of ten",
+    columns=3,
+)
+def convergence(report: Any) -> Points:
+    for optimiser, activation in _probed(report, "convergence", "optimiser", "activation"):
+        table = arrivals(report.conditions.gradients, activation, optimiser)
+        table = table.loc[:, table.notna().mean() >= 0.5].map(np.log10)
+        for unit, values in _by_unit(report, table):
+            yield f"{activation}, {optimiser}", "", unit, values
+
+
+@figure(
+    "What freezing one layer costs",
+    "How much test accuracy, in logits, a net loses when one of its layers is left as it is from some "
+    "update on, all others being trained. Higher: this layer still had more to learn.",
+    x="layer, from the input",
+    y="cost, logits",
+    columns=3,
+    zero=True,
+)
+def freezing_costs(report: Any) -> Points:
+    keys = ("optimiser", "activation", "update", "unit")
+    for optimiser, activation, update in {k[:3]: 0 for k in _probed(report, "freezing", *keys)}:
+        table = freezing_cost(report.conditions.gradients, activation, optimiser, update)
+        for unit, values in _by_unit(report, table):
+            yield f"{activation}, {optimiser}", f"from update {update:,.0f}", unit, values
+
+
+@figure(
+    "How far layers move",
+    "How far each layer moved when all layers were tuned: the change of its weights, as a share of their "
+    "size before; and how alike its outputs are before and after (linear CKA; 1: the same up to a "
+    "rotation).",
+    x="layer, from the input",
+    one_scale=False,
+)
+def movement(report: Any) -> Points:
+    titles = {"displacement": "change of weights", "cka": "outputs before and after"}
+    table = moves(report.conditions)
+    for column, title in titles.items():
+        for (source, unit), rows in table.groupby(["source", "unit"], sort=False):
+            values = rows.set_index("replicate")[column].dropna()
+            yield title, str(source), unit, values

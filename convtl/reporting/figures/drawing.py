@@ -4,10 +4,12 @@ Figures are as wide as a page, and their letters so large that they can be read 
 colour tells, a marker or a dash tells too. No pyplot, and no setting of Matplotlib's is left changed.
 """
 
-import functools
+import inspect
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,9 @@ import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib import figure as mpl
-from matplotlib import font_manager, ft2font
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, PercentFormatter
 from PIL import Image
 
 from convtl.analysis.conditions import SCRATCH
@@ -45,9 +46,8 @@ LOOKS: dict[str, Look] = {
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#5D6D1E")
 """Okabe and Ito (2008), told apart with any colour vision; the last two for larger studies."""
 MARKERS, DASHES = "osD^vPX*", ("-", "--", "-.", ":")
-WIDTH, DPI = 6.6, 150
+_WIDTH, _DPI = 6.6, 150
 _STYLE: dict[str, Any] = {
-    "font.family": ["DejaVu Sans"],
     "font.size": 11,
     "axes.titlesize": 11,
     "figure.labelsize": 11,
@@ -61,7 +61,7 @@ _STYLE: dict[str, Any] = {
     "text.parse_math": False,  # names come from users: a dollar sign is a dollar sign
 }
 _INTERVALS = (
-    "Small dots are replicates{% if report.conditions.targets | length > 1 %}, each a mean over "
+    " Small dots are replicates{% if report.conditions.targets | length > 1 %}, each a mean over "
     "targets{% endif %}; large marks are means over m = "
     "{{ report.conditions.frame.replicate.nunique() or report.conditions.gradients.replicate.nunique() }} "
     "replicates (or all there are), bars and bands their 95% intervals."
@@ -91,40 +91,30 @@ class Figure:
 
 
 def figure(
-    title: str, draw: Callable[[Any], mpl.Figure], caption: str
+    title: str, caption: str, form: Any = None, *, fewest: int = 1, **options: Any
 ) -> Callable[[Callable[[Any], Any]], Figure]:
-    """Make a `Figure` of the function below, which returns what is drawn, or nothing to draw."""
+    """Make a `Figure` of the function below, which yields `Points`, or returns what `form` draws.
 
-    def register(data: Callable[[Any], Any]) -> Figure:
-        def draw_in_style(report: Any) -> mpl.Figure:
+    Args:
+      form: draws it; `lines` by default. options: of the form.
+      fewest: places that a line of points must have to be drawn.
+    """
+
+    def register(function: Callable[[Any], Any]) -> Figure:
+        points = inspect.isgeneratorfunction(function)
+
+        def data(report: Any) -> Any:
+            return _gathered(function(report), fewest) if points else function(report)
+
+        def draw(report: Any) -> mpl.Figure:
             with matplotlib.style.context(["default", _STYLE]):
-                return draw(data(report))
+                return (form or lines)(data(report), **options)
 
         def needs(report: Any) -> bool:
             return len(data(report)) > 0
 
-        return Figure(data.__name__, title, needs, draw_in_style, caption, data)
-
-    return register
-
-
-def line_figure(
-    title: str, caption: str, *, fewest: int = 1, draw: Any = None, **form: Any
-) -> Callable[[Callable[[Any], Points]], Figure]:
-    """Make a `Figure` of means and intervals at the points that the function below yields.
-
-    Args:
-      fewest: places that a line must have to be drawn.
-      draw: a function of `Parts`, `lines` by default; form: its options.
-    """
-
-    def register(points: Callable[[Any], Points]) -> Figure:
-        @functools.wraps(points)
-        def data(report: Any) -> Parts:
-            return _gathered(points(report), fewest)
-
-        drawn = functools.partial(draw or lines, **form)
-        return figure(title, drawn, f"{caption} {_INTERVALS}")(data)
+        text = caption + _INTERVALS * points
+        return Figure(function.__name__, title, needs, draw, text, data)
 
     return register
 
@@ -138,17 +128,15 @@ def _gathered(points: Points, fewest: int) -> Parts:
         numbers = {name: sum(len(v) > 0 for v in line.values()) for name, line in part.items()}
         drawn = [n for n, line in part.items() if numbers[n] >= (1 if None in line else fewest)]
         parts[title] = {name: part[name] for name in sorted(drawn, key=lambda n: n == SCRATCH)}
-    return {
-        title: part
-        for title, part in parts.items()
-        if any(None not in line for line in part.values())
-    }
+    return {t: part for t, part in parts.items() if any(None not in line for line in part.values())}
 
 
 def save(drawing: mpl.Figure, path: Path) -> Path:
     """Write a PNG of 256 colours, which lines and letters need, under a temporary name first."""
     drawn = io.BytesIO()
-    drawing.savefig(drawn, format="png", dpi=DPI)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that no font has is drawn as a box
+        drawing.savefig(drawn, format="png", dpi=_DPI)
     flat = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written(path) as file:
@@ -166,37 +154,36 @@ def lines(
     *,
     columns: int = 2,
     across: bool = False,
-    log: bool = False,
     shares: bool = False,
     zero: bool = False,
-    dots: bool = True,
+    one_scale: bool = True,
 ) -> mpl.Figure:
     """Draw a panel for each part, and in it means over replicates by place, a line for each name.
 
     Args:
       across: places are rows, and numbers run to the right, not joined.
-      log: places are numbers on a logarithmic axis.
-      shares: numbers are written as percent; zero: 0 is marked; dots: replicates are shown.
+      shares: numbers are written as percent; zero: 0 is marked; one_scale: all panels have it.
     """
     names = dict.fromkeys(name for part in parts.values() for name in part)
-    places = _places(parts.values())
-    height = (0.2 + 0.12 * len(names)) * len(places) + 0.8 if across else 3.0
-    drawing, axes = canvas(len(parts), columns, height, sharex=across, sharey=True)
+    every = _places(parts.values())
+    height = (0.2 + 0.12 * len(names)) * len(every) + 0.8 if across else 3.0
+    drawing, axes = canvas(len(parts), columns, height, sharex=across, sharey=one_scale)
     chosen = looks(names)
     for axis, (title, part) in zip(axes, parts.items(), strict=True):
-        position = _lay_out(axis, places if across else _places([part]), log, across)
+        places = every if across else _places([part])
+        _lay_out(axis, places, across)
+        width = min(0.25 if across else 0.1, 0.5 / len(part))
         for index, (name, line) in enumerate(part.items()):
-            step = (index - (len(part) - 1) / 2) * min(0.25 if across else 0.1, 0.5 / len(part))
+            step = (index - (len(part) - 1) / 2) * width
+            at = {i + step: line[p] for i, p in enumerate(places) if len(line.get(p, ()))}
+            marks(axis, at, chosen[name], name, across)
             if None in line:
                 _band(axis, line[None], chosen[name], name)
-            else:
-                at = [position(place, step) for place in line]
-                marks(axis, at, list(line.values()), chosen[name], name, across, dots)
         if zero:
             (axis.axvline if across else axis.axhline)(0, color=GREY, linewidth=1)
         if shares:
             (axis.xaxis if across else axis.yaxis).set_major_formatter(PercentFormatter(1, 0))
-        axis.set_title(drawable(title))
+        axis.set_title(title)
     drawing.supxlabel(x)
     drawing.supylabel(y)
     legend(drawing, axes)
@@ -210,13 +197,11 @@ def heat(table: pd.DataFrame, texts: pd.DataFrame, x: str, y: str, **scale: Any)
     axis.set_facecolor("#F4F4F4")
     axis.grid(False)
     for row, column in np.argwhere((texts != "").to_numpy()):
-        colour = image.cmap(image.norm(table.iloc[row, column]))
-        dark = np.dot(colour[:3], (0.3, 0.6, 0.1)) < 0.5
+        dark = np.dot(image.to_rgba(table.iloc[row, column])[:3], (0.3, 0.6, 0.1)) < 0.5
         style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 10}
         axis.text(column, row, texts.iloc[row, column], color="white" if dark else INK, **style)
-    columns = [f"{name:,}" if isinstance(name, int) else str(name) for name in table.columns]
-    named(axis.xaxis, range(len(columns)), columns)
-    named(axis.yaxis, range(len(table)), list(map(str, table.index)))
+    named(axis.xaxis, list(map(_label, table.columns)))
+    named(axis.yaxis, list(map(_label, table.index)))
     axis.set_xlabel(x)
     axis.set_ylabel(y)
     return drawing
@@ -229,7 +214,7 @@ def canvas(panels: int, columns: int, height: float, **share: Any) -> tuple[mpl.
     """Return a figure as wide as a page, and its axes, `columns` in a row of `height` inches."""
     columns = min(columns, panels)
     rows = -(-panels // columns)
-    drawing = mpl.Figure((WIDTH, height * rows + 0.4), dpi=DPI, layout="constrained")
+    drawing = mpl.Figure((_WIDTH, height * rows + 0.4), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(drawing)
     axes = list(drawing.subplots(rows, columns, squeeze=False, **share).flat)
     for spare in axes[panels:]:
@@ -250,30 +235,23 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
 
 
 def marks(
-    axis: Axes,
-    places: Sequence[float],
-    columns: Sequence[pd.Series],
-    look: Look,
-    label: str,
-    across: bool = False,
-    dots: bool = True,
+    axis: Axes, line: dict[float, pd.Series], look: Look, label: str, across: bool = False
 ) -> None:
-    """Draw means with intervals and a dot for every replicate; empty columns are left out."""
-    known = [(place, values) for place, values in zip(places, columns, strict=True) if len(values)]
-    if not known:
+    """Draw means with intervals, and a dot for every replicate; across: numbers run to the right."""
+    if not line:
         return
-    at = [place for place, _ in known]
-    means, lows, highs = np.array([interval(values) for _, values in known]).T
+    at, columns = list(line), list(line.values())
+    means, lows, highs = np.array([interval(values) for values in columns]).T
     bars = np.abs([means - lows, highs - means])
     style: dict[str, Any] = {"color": look[0], "marker": look[1], "capsize": 2.5, "zorder": 3}
-    style |= {"elinewidth": 1.4, "label": drawable(label)}
+    dots: dict[str, Any] = {"color": look[0], "alpha": 0.35, "s": 6, "zorder": 2}
+    spread = np.repeat(at, [len(values) for values in columns]), np.concatenate(columns)
     if across:
-        axis.errorbar(means, at, xerr=bars, linestyle="none", **style)
+        axis.errorbar(means, at, xerr=bars, label=label, linestyle="none", **style)
+        axis.scatter(*spread[::-1], **dots)
     else:
-        axis.errorbar(at, means, yerr=bars, linestyle=look[2], **style)
-    for place, values in known if dots else ():
-        pair = [np.full(len(values), place), values.to_numpy()]
-        axis.plot(*pair[:: -1 if across else 1], ".", color=look[0], alpha=0.35, markersize=4)
+        axis.errorbar(at, means, yerr=bars, label=label, linestyle=look[2], **style)
+        axis.scatter(*spread, **dots)
 
 
 def interval(values: pd.Series) -> tuple[float, float, float]:
@@ -285,59 +263,38 @@ def interval(values: pd.Series) -> tuple[float, float, float]:
 def _band(axis: Axes, values: pd.Series, look: Look, label: str) -> None:
     mean, low, high = interval(values)
     axis.axhspan(low, high, color=look[0], alpha=0.2, linewidth=0)
-    axis.axhline(mean, color=look[0], linestyle=look[2], linewidth=1.5, label=drawable(label))
+    axis.axhline(mean, color=look[0], linestyle=look[2], linewidth=1.5, label=label)
 
 
 def _places(parts: Iterable[dict[str, Line]]) -> list[Any]:
-    """Places of all lines, in their order."""
-    every = (place for part in parts for line in part.values() for place in line)
-    return [place for place in dict.fromkeys(every) if place is not None]
+    """Places with numbers, in their order: ascending, or as they were named."""
+    every = [pair for part in parts for line in part.values() for pair in line.items()]
+    known = {place for place, values in every if place is not None and len(values)}
+    named_first = [place for place in dict(every) if place in known]
+    return sorted(known) if all(isinstance(p, Real) for p in known) else named_first
 
 
-def _lay_out(
-    axis: Axes, places: list[Any], log: bool, across: bool
-) -> Callable[[Any, float], float]:
-    """Label the places of a panel; return where a place lies, moved by a step."""
-    if log:
-        _logarithmic(axis, places)
-        return lambda place, step: place * float(np.exp(0.35 * step))
-    if all(isinstance(place, int | float) for place in places):
-        shown = sorted(places)[:: 1 + len(places) // 8]
-        named(axis.xaxis, shown, [f"{place:g}" for place in shown])
-        gap = min(np.diff(sorted(places)), default=1.0)
-        return lambda place, step: place + step * gap
-    order = {place: index for index, place in enumerate(places)}
+def _lay_out(axis: Axes, places: list[Any], across: bool) -> None:
+    """Give every place of a panel a name on the axis."""
+    names = list(map(_label, places))
     if across:
-        named(axis.yaxis, range(len(places)), places)
-        axis.set_ylim(len(places) - 0.5, -0.5)
-    else:
-        crowded = max(map(len, places)) * len(places) > 36
-        names = [place.replace("\n", " ") if crowded else place for place in places]
-        named(axis.xaxis, range(len(places)), names)
-        axis.tick_params(axis="x", labelrotation=50 if crowded else 0)
-        axis.set_xlim(-0.5, len(places) - 0.5)
-    return lambda place, step: order[place] + step
+        named(axis.yaxis, names)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        return
+    crowded = max(map(len, names)) * len(names) > 36
+    named(axis.xaxis, [name.replace("\n", " ") for name in names] if crowded else names)
+    axis.tick_params(axis="x", labelrotation=50 if crowded else 0)
+    axis.set_xlim(-0.5, len(names) - 0.5)
 
 
-def _logarithmic(axis: Axes, values: Iterable[float]) -> None:
-    """Make the lower axis logarithmic, with ticks at the values, or at powers of ten if they are crowded."""
-    ticks = sorted(set(values))
-    axis.set_xscale("log")
-    gaps = np.diff(np.log(ticks))
-    if len(ticks) > 6 or min(gaps, default=1) < 0.15 * sum(gaps):
-        first, last = np.floor(np.log10(ticks[0])), np.ceil(np.log10(ticks[-1]))
-        ticks = [10.0**power for power in np.arange(first, last + 1)]
-    axis.xaxis.set_major_locator(FixedLocator(ticks))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    room = max((ticks[-1] / ticks[0]) ** 0.08, 1.3)
-    axis.set_xlim(ticks[0] / room, ticks[-1] * room)
+def named(axis: Any, names: Sequence[str]) -> None:
+    """Name the places 0, 1, ... of an axis."""
+    axis.set_major_locator(FixedLocator(range(len(names))))
+    axis.set_ticklabels(names)
 
 
-def named(axis: Any, places: Iterable[float], names: Iterable[str]) -> None:
-    """Label places by names, and nothing between them."""
-    axis.set_major_locator(FixedLocator(list(places)))
-    axis.set_ticklabels([drawable(name) for name in names])
+def _label(place: Any) -> str:
+    return f"{place:,.15g}" if isinstance(place, Real) else str(place)
 
 
 def legend(drawing: mpl.Figure, axes: Sequence[Axes]) -> None:
@@ -346,27 +303,6 @@ def legend(drawing: mpl.Figure, axes: Sequence[Axes]) -> None:
     handles = {label: handle for axis in pairs for handle, label in axis if label}
     if handles:
         widest = max(0.62 + 0.088 * len(label) for label in handles)  # inches: a mark, and letters
-        columns = max(1, min(len(handles), int(WIDTH / widest)))
+        columns = max(1, min(len(handles), int(_WIDTH / widest)))
         place: dict[str, Any] = {"loc": "outside upper center", "ncols": columns}
         drawing.legend(list(handles.values()), list(handles), **place)
-
-
-def short(value: float) -> str:
-    """Return a number in at most five signs: 0.003, 300, 1,200, 25M."""
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:,.0f}" if value >= 1 else f"{value:.1g}"
-
-
-@functools.cache
-def _glyphs() -> Mapping[int, int]:
-    return ft2font.FT2Font(font_manager.findfont("DejaVu Sans")).get_charmap()
-
-
-def drawable(text: str) -> str:
-    """Return a text with a box for every character that the font of the figures cannot draw."""
-    signs = (
-        sign if sign == "\n" or ord(sign) in _glyphs() else "\N{WHITE SQUARE}" for sign in text
-    )
-    return "".join(signs)

@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from convtl.analysis.conditions import SCRATCH, Conditions, MissingCondition
-from convtl.analysis.frame import axes_of
-from convtl.config.roles import dump
-from convtl.reporting.samples import shift_name
+from convtl.analysis.frame import axes_of, axis_text
+from convtl.config.domains import TypedScriptConfig
 
 FINE_TUNE = "fine_tune"
 _SHOWN_APART = {"upper_init": "fresh", "axes.validation": "within"}
@@ -32,13 +31,13 @@ class Arm:
 
     @property
     def name(self) -> str:
-        if self.similarity is not None:
-            return f"{self.source} {self.similarity:g}"
-        return self.source if self.source == SCRATCH else f"from {self.source}"
+        """What it is called in legends: `scratch`, `from latin`, `from mixture 0.5`."""
+        share = "" if self.similarity is None else f" {self.similarity:g}"
+        return SCRATCH if self.source == SCRATCH else f"from {self.source}{share}"
 
     @property
     def is_domain(self) -> bool:
-        """Whether it is one domain: no mixture, no fresh net, no weights or labels that were shuffled."""
+        """Whether it is one domain: no mixture, no fresh net, no control."""
         fresh = self.source in (SCRATCH, "random", "self")
         return self.similarity is None and ":" not in self.source and not fresh
 
@@ -117,9 +116,18 @@ def usual(conditions: Conditions) -> pd.DataFrame:
 
 def shift_names(table: pd.DataFrame) -> pd.Series:
     """Return how pictures are changed in each condition; empty where they are not."""
-    lines = table.filter(like="shift.").to_dict("records")
-    names = [shift_name({str(key): value for key, value in line.items()}) for line in lines]
+    names = [shift_name(line) for line in table.filter(like="shift.").to_dict("records")]
     return pd.Series(names or "", table.index, dtype=object)
+
+
+def shift_name(axes: Mapping[Any, Any]) -> str:
+    """Return how values of axes below `shift.` change pictures, `inversion` or `noise 0.3`; or nothing."""
+    changes = {key: axis_text(value) for key, value in axes.items() if key.startswith("shift.")}
+    return ", ".join(
+        f"{key} {text}".removeprefix("shift.").removesuffix(" True")
+        for key, text in changes.items()
+        if text not in ("", "0", "0.0", "False")
+    )
 
 
 def panels(conditions: Conditions, table: pd.DataFrame | None = None) -> list[Panel]:
@@ -133,8 +141,7 @@ def panels(conditions: Conditions, table: pd.DataFrame | None = None) -> list[Pa
     others = dict.fromkeys(table.loc[~table["target"].isin(main), "target"])
     chosen = []
     for targets in (main, *((name,) for name in others)):
-        of_targets = table[table["target"].isin(targets)]
-        for n, rows in of_targets.groupby("n_per_class"):
+        for n, rows in table[table["target"].isin(targets)].groupby("n_per_class"):
             where = {"regime": FINE_TUNE, "n_per_class": n}
             for key in ("model", "updates", *axes_of(conditions.frame)):
                 where[key] = rows[key].mode()[0]  # the setting that most conditions have
@@ -152,25 +159,26 @@ def richest(conditions: Conditions) -> Panel:
 
 def near_to_far(arms: Sequence[Arm], conditions: Conditions) -> list[Arm]:
     """Return sources by measured distance from the targets, if all were measured."""
-    frame = conditions.frame
-    means = frame.groupby("source")["mmd2"].mean() if "mmd2" in frame else pd.Series(dtype=float)
-    distances = {arm: float(means.get(arm.source, float("nan"))) for arm in arms}
-    known = all(distance == distance for distance in distances.values())
-    return sorted(arms, key=lambda arm: distances[arm]) if known else list(arms)
+    means = conditions.frame.groupby("source")["mmd2"].mean()
+    known = means.reindex([arm.source for arm in arms]).notna().all()
+    return sorted(arms, key=lambda arm: float(means[arm.source])) if known else list(arms)
 
 
-def noise_levels(report: Any) -> dict[Arm, float]:
-    """Return sources of the richest panel whose domains differ in noise only, if there are three."""
-    panel, domains = richest(report.conditions), report.config.domains
-    families: dict[str, dict[Arm, float]] = {}
+def noise_levels(report: Any, panel: Panel) -> dict[Arm, float]:
+    """Return sources whose domains differ in their noise only, if there are three, with their noise."""
+    families: dict[TypedScriptConfig, dict[Arm, float]] = {}
     for arm in panel.arms:
-        domain = dump(domains[arm.source]) if arm.source in domains else {}
-        jitter = dict(domain.get("jitter") or {})
-        if "noise" in jitter:
-            noise = float(jitter.pop("noise"))
-            families.setdefault(repr(domain | {"jitter": jitter}), {})[arm] = noise
-    family = max(families.values(), key=len, default={})
-    return dict(sorted(family.items(), key=lambda item: item[1])) if len(family) > 2 else {}
+        domain = report.config.domains.get(arm.source)
+        if isinstance(domain, TypedScriptConfig):
+            clean = replace(domain, jitter=replace(domain.jitter, noise=0.0))
+            families.setdefault(clean, {})[arm] = domain.jitter.noise
+    return max((f for f in families.values() if len(f) > 2), key=len, default={})
+
+
+def domains(report: Any, panel: Panel) -> list[Arm]:
+    """Return sources that are domains; of those that differ in noise only, the one that is named first."""
+    others = list(noise_levels(report, panel))[1:]
+    return [arm for arm in panel.arms if arm.is_domain and arm not in others]
 
 
 def moves(conditions: Conditions) -> pd.DataFrame:
@@ -180,9 +188,9 @@ def moves(conditions: Conditions) -> pd.DataFrame:
     rows = rows[rows["n_per_class"] == rows["n_per_class"].max()]
     rows = rows[rows["updates"] == rows["updates"].min()]
     lines = [
-        (row.trial, row.source, row.replicate, unit, *pair)
+        (row.trial, row.source, row.replicate, unit, *json.loads(row.moved)[unit])
         for row in rows.itertuples()
-        for unit, pair in json.loads(row.moved).items()
+        for unit in row.trained_units.split("+")
     ]
     names = ["trial", "source", "replicate", "unit", "displacement", "cka"]
     return pd.DataFrame(lines, columns=names).astype({"displacement": float, "cka": float})
