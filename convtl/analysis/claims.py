@@ -17,6 +17,7 @@ from convtl.analysis.conditions import Conditions, MissingCondition
 from convtl.analysis.contrasts import Contrast, contrasts_of
 from convtl.analysis.frame import axis_text
 from convtl.analysis.statistics import (
+    Direction,
     Interval,
     equivalence_p,
     equivalent,
@@ -241,8 +242,8 @@ def _decided(
     verdicts = {}
     for name, one in tested.items():
         outcome, why, needed = _outcome(one, adjusted[name], _family(claims[name], claims))
-        ps = np.minimum(one.holds, one.fails)
-        parts = tuple(_result(c, p, one.delta) for c, p in zip(one.contrasts, ps, strict=True))
+        pairs = zip(one.contrasts, one.ps, strict=True)
+        parts = tuple(_result(contrast, p, one.delta) for contrast, p in pairs)
         verdicts[name] = Verdict(
             name, claims[name], outcome, why, one.p, adjusted[name], parts, needed
         )
@@ -254,50 +255,24 @@ class _Tested:
     """The contrasts of a claim with their p values, at one smallest effect of interest.
 
     Attributes:
-      holds, fails: p that each contrast holds, and that it fails.
-      fails_jointly: `fails`, adjusted for that any contrast may fail (max-T); 1 for one that has no test.
+      ps: of each contrast, to be shown: that it holds or that it fails, whichever its mean points to.
+      holds: p that it holds; 0 or 1 where its sign alone counts.
+      fails: p that it fails, adjusted for that any contrast may fail (max-T); 1 where it has no test.
     """
 
     contrasts: Sequence[Contrast]
     delta: float
+    ps: np.ndarray
     holds: np.ndarray
     fails: np.ndarray
-    fails_jointly: np.ndarray
 
     @property
-    def untested(self) -> np.ndarray:
-        return np.array([one.part.test == "same_sign" for one in self.contrasts])
-
-    @property
-    def p_holds(self) -> float:
-        """That all parts hold; the sign alone counts of those that have no test."""
-        return float(np.where(self.untested, self.holds == 1, self.holds).max())
-
-    @property
-    def p_fails(self) -> float:
-        disagrees = self.untested & (self.holds == 1)
-        return 1.0 if disagrees.any() else float(self.fails_jointly.min())
+    def points_to_support(self) -> bool:
+        return float(self.holds.max()) <= float(self.fails.min())
 
     @property
     def p(self) -> float:
-        return min(self.p_holds, self.p_fails)
-
-    def settled(self) -> dict[str, bool]:
-        """Parts that are settled (Holm over parts), and whether they hold.
-
-        The points of a part that no effect at all would meet are parts of their own; else they are one, which fails
-        if any of them does.
-        """
-        statements: dict[tuple[int, ...], list[int]] = {}
-        for number, one in enumerate(self.contrasts):
-            key = (one.place,) if one.tolerant else (one.place, number)
-            statements.setdefault(key, []).append(number)
-        groups = list(statements.values())
-        holds = np.array([self.holds[group].max() for group in groups])
-        fails = np.array([min(1.0, len(group) * self.fails[group].min()) for group in groups])
-        settled = holm(np.minimum(holds, fails)) <= ALPHA
-        names = [self.contrasts[group[0]].name for group in groups]
-        return {names[i]: bool(holds[i] <= fails[i]) for i in np.flatnonzero(settled)}
+        return float(min(self.holds.max(), self.fails.min()))
 
 
 def _test(contrasts: Sequence[Contrast], delta: float) -> _Tested:
@@ -306,71 +281,73 @@ def _test(contrasts: Sequence[Contrast], delta: float) -> _Tested:
     A margin that no effect at all would meet is one side of an equivalence, so that it is tested one-sidedly, as an
     equivalence is; anything else is tested two-sidedly.
     """
-    sign, holds, fails = np.sign(contrasts[0].effect), [], []
-    beyond: list[tuple[int, pd.Series]] = []
-    for number, one in enumerate(contrasts):
-        x, margin, test = one.values, one.margin(delta), one.part.test
-        if test == "same_sign":
-            p = sign_flip_p(x)
-            agrees = sign * one.effect > 0
-            ps = (p, 1.0) if agrees else (1.0, p)
-        elif test == "within":
-            p = equivalence_p(x, margin)
-            above, below = shifted_p(x, margin, "positive"), shifted_p(x, -margin, "negative")
-            ps = (p, min(above, below))
-            beyond += [(number, x - margin), (number, -x - margin)]
-        elif test == "above":
-            p = (one_sided_p if one.tolerant else shifted_p)(x, margin, "positive")
-            ps = (p, shifted_p(x, margin, "negative"))
-            beyond.append((number, margin - x))
+    sign, count = np.sign(contrasts[0].effect), len(contrasts)
+    ps, holds, fails = np.ones(count), np.ones(count), np.ones(count)
+    beyond: list[tuple[int, pd.Series]] = []  # numbers that are positive where a contrast fails
+    for i, one in enumerate(contrasts):
+        x, margin = one.values, one.margin(delta)
+        if one.part.test == "same_sign":
+            ps[i], holds[i] = sign_flip_p(x), float(sign * one.effect <= 0)
+            continue
+        if one.part.test == "within":
+            holds[i] = equivalence_p(x, margin)
+            beyond += [(i, x - margin), (i, -x - margin)]
         else:
-            p = (one_sided_p if one.tolerant else shifted_p)(x, margin, "negative")
-            ps = (p, shifted_p(x, margin, "positive"))
-            beyond.append((number, x - margin))
-        unbounded = one.lower_bound and test in ("below", "within")
-        holds.append(1.0 if unbounded else ps[0])
-        fails.append(ps[1])
-    jointly = np.ones(len(contrasts))
-    for (number, x), p in zip(beyond, max_t(_side_by_side(beyond)), strict=True):
-        jointly[number] = min(jointly[number], p if x.mean() > 0 else 1.0)
-    return _Tested(contrasts, delta, np.array(holds), np.array(fails), jointly)
-
-
-def _side_by_side(rows: Sequence[tuple[int, pd.Series]]) -> np.ndarray:
-    """Contrasts x replicates; NaN where a contrast lacks a replicate."""
-    return pd.concat([x for _, x in rows], axis=1).to_numpy().T
+            right: Direction = "positive" if one.part.test == "above" else "negative"
+            holds[i] = (one_sided_p if one.tolerant else shifted_p)(x, margin, right)
+            beyond.append((i, margin - x if right == "positive" else x - margin))
+        if one.lower_bound and one.part.test != "above":
+            holds[i] = 1.0
+        failing = [shifted_p(y, 0.0, "positive") for j, y in beyond if j == i]
+        ps[i] = min(holds[i], *failing)
+    jointly = max_t(pd.concat([y for _, y in beyond], axis=1).to_numpy().T)
+    for (i, y), p in zip(beyond, jointly, strict=True):
+        fails[i] = min(fails[i], p if y.mean() > 0 else 1.0)
+    if any(one.part.test == "same_sign" and holds[i] for i, one in enumerate(contrasts)):
+        fails[:] = 1.0  # parts of unlike signs say nothing together
+    return _Tested(contrasts, delta, ps, holds, fails)
 
 
 def _outcome(tested: _Tested, p: float, family: int) -> tuple[Outcome, str, int | None]:
     """The verdict at an adjusted p, why, and how many replicates would decide."""
     contrasts, delta = tested.contrasts, tested.delta
-    settled = tested.settled()
-    if len(set(settled.values())) > 1:
-        sides = (f"{name} {'holds' if holds else 'fails'}" for name, holds in settled.items())
-        return "mixed", ", ".join(sides), None
-    directed = any(not one.tolerant and one.part.test != "same_sign" for one in contrasts)
-    if directed and all(equivalent(one.values, delta) for one in contrasts):
+    if opposite := _settled_apart(contrasts):
+        return "mixed", f"settled on opposite sides: {opposite}", None
+    if not all(one.tolerant or one.part.test == "same_sign" for one in contrasts) and all(
+        equivalent(one.values, delta) for one in contrasts
+    ):
         return "below", f"every 90 % interval lies within {delta:g}", None
-    holds = tested.p_holds <= tested.p_fails
-    deciding = contrasts[int(tested.holds.argmax() if holds else tested.fails_jointly.argmin())]
-    needed = list(contrasts) if holds else [deciding]
-    if p <= ALPHA:
-        for one in needed:
-            if not _targets_agree(one, delta, holds, np.sign(contrasts[0].effect)):
-                means = ", ".join(
-                    f"{target} {mean:+.2f}" for target, mean in _by_target(one).items()
-                )
-                return "inconclusive", f"targets disagree on {one.name}: {means}", None
-        qualified = "; scratch gains ever more by training longer: a gain of speed"
-        why = f"{deciding.name} {deciding.effect:+.2f}"
-        why += qualified if any(one.speed for one in contrasts) else ""
-        return ("supported" if holds else "contradicted"), why, None
-    replicates = [_replicates(one, delta, ALPHA / family) for one in needed]
-    known = [number for number in replicates if number is not None]
-    if len(known) < len(replicates):
-        return "inconclusive", "how many replicates would decide cannot be foreseen", None
-    most = max(*known, len(deciding.table) + 1)
-    return "inconclusive", f"about {most} replicates would decide", most
+    holds = tested.points_to_support
+    deciding = contrasts[int(tested.holds.argmax() if holds else tested.fails.argmin())]
+    needed = contrasts if holds else [deciding]
+    if p > ALPHA:
+        replicates = [_replicates(one, delta, ALPHA / family) for one in needed]
+        if any(number is None for number in replicates):
+            return "inconclusive", "how many replicates would decide cannot be foreseen", None
+        most = max(len(deciding.table) + 1, *filter(None, replicates))
+        return "inconclusive", f"about {most} replicates would decide", most
+    for one in needed:
+        if not _targets_agree(one, delta, holds, np.sign(contrasts[0].effect)):
+            means = ", ".join(f"{target} {mean:+.2f}" for target, mean in _by_target(one).items())
+            return "inconclusive", f"targets disagree on {one.name}: {means}", None
+    speed = any(one.speed for one in contrasts)
+    qualified = "; scratch gains ever more by training longer: a gain of speed" if speed else ""
+    why = f"{deciding.name} {deciding.effect:+.2f}{qualified}"
+    return ("supported" if holds else "contradicted"), why, None
+
+
+def _settled_apart(contrasts: Sequence[Contrast]) -> str:
+    """Parts that ask for a direction and are settled (Holm over parts) on opposite sides; else nothing."""
+    first = -1 if contrasts[0].part.test == "below" else 1
+    directed = [one for one in contrasts if not one.tolerant]
+    settled = holm([sign_flip_p(one.values) for one in directed]) <= ALPHA
+    sides = {
+        one: {"above": 1, "below": -1}.get(one.part.test, first) * one.effect > 0
+        for one, is_settled in zip(directed, settled, strict=True)
+        if is_settled
+    }
+    apart = len(set(sides.values())) > 1
+    return ", ".join(f"{one.name} {one.effect:+.2f}" for one in sides) if apart else ""
 
 
 def _by_target(contrast: Contrast) -> dict[str, float]:

@@ -27,7 +27,7 @@ _Point = list[tuple[TermConfig, _Where]]
 """Terms, each with the coordinates of its condition."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contrast:
     """One mean of a claim: a part, or one point of a part that lists several.
 
@@ -87,6 +87,8 @@ def contrasts_of(claim: ClaimConfig, conditions: Conditions) -> list[Contrast]:
     Raises:
       MissingCondition: one of its conditions is not there, or not told from others.
     """
+    if claim.parts[0].test == "same_sign":
+        raise MissingCondition("the first part needs a test of its own")
     contrasts = []
     for place, part in enumerate(claim.parts):
         points = _points(part)
