@@ -20,16 +20,6 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.slow
-def test_calibration_holds(tmp_path: Path) -> None:
-    done = run("calibration", "studies=2000", f"out={tmp_path}")
-    assert done.returncode == 0, done.stderr
-    checks = table(tmp_path / "results.csv")
-    assert not [line for line in checks if line["holds"] == "False"]
-    assert sum(line["holds"] == "True" for line in checks) > 20
-    assert table(tmp_path / "power.csv")
-
-
 @pytest.mark.long
 def test_scale_runs_every_command_on_made_up_rows(tmp_path: Path) -> None:
     done = run("scale", "rows=400", "writers=5", f"out={tmp_path}")

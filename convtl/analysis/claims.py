@@ -218,7 +218,7 @@ def judge(claims: Mapping[str, ClaimConfig], conditions: Conditions) -> list[Ver
         first, reason = next(iter(marks.items()))
         why = f"{len(marks)} of {total} conditions, such as {first}: {reason}"
         verdicts[name] = Verdict(name, claim, "not judged", why, excluded=len(marks))
-    decided = {scale: _decided(claims, contrasts, scale) for scale in (1.0, *SENSITIVITY)}
+    decided = {scale: decide(claims, contrasts, scale) for scale in (1.0, *SENSITIVITY)}
     for name, verdict in decided[1.0].items():
         deltas = {scale: round(scale * claims[name].smallest_effect, 6) for scale in SENSITIVITY}
         others = {delta: decided[scale][name].verdict for scale, delta in deltas.items()}
@@ -226,8 +226,8 @@ def judge(claims: Mapping[str, ClaimConfig], conditions: Conditions) -> list[Ver
     return [verdicts[name] for name in claims]
 
 
-def _decided(
-    claims: Mapping[str, ClaimConfig], contrasts: Mapping[str, list[Contrast]], scale: float
+def decide(
+    claims: Mapping[str, ClaimConfig], contrasts: Mapping[str, list[Contrast]], scale: float = 1.0
 ) -> dict[str, Verdict]:
     """Verdicts on the claims that can be judged, with so many times their smallest effects."""
     tested = {

@@ -1,62 +1,108 @@
-"""Error rates, coverage and power of the studies' tests on simulated studies."""
+"""usage: python experiments/calibration/run.py out=DIR [to=DIR] [studies=N]
 
-import sys
+Draws studies of 12 and 6 replicates from the rows of the study in `out` (whole validation curves; every replicate
+chooses its learning rates anew), and writes into `to` (default: this folder) results.csv, with false positives,
+coverage and errors of equivalence of every part of its claims, the power of the claims and the 95 % envelope of the
+mean z2 of two seeds; and README.md, the page, from page.md.j2.
+"""
+
+import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from calibration import calibration_table
-from power import power_table
-from studies import STUDIES
+from checks import Pool, envelope, parts, studies_of, verdicts
+from curves import draw, read_curves
+from jinja2 import Environment, StrictUndefined
 
+from convtl.analysis.claims import claims_of
+from convtl.analysis.record import newest_record
+from convtl.config.parsing import parse
+from convtl.entry import command, folder, keywords
 from convtl.errors import UserError
+from convtl.keys import generator
+from convtl.study.blocks import apply_limits
 
-HELP = """usage: python experiments/calibration/run.py [out=DIR] [studies=N]
-
-Error rates, coverage and power of the study's tests on simulated studies; out=DIR also writes
-results.csv and power.csv there."""
-
-
-def _main(words: list[str]) -> None:
-    if {"-h", "--help"} & set(words):
-        print(HELP)
-        return
-    given = dict(word.partition("=")[::2] for word in words)
-    wrong = [
-        word
-        for word in words
-        if word.partition("=")[0] not in ("out", "studies") or not word.partition("=")[2]
-    ]
-    if wrong:
-        raise UserError(f"got '{wrong[0]}'; accepted: out=DIR, studies=N")
-    count = given.get("studies", str(STUDIES))
-    if not count.isdecimal() or int(count) < 100:
-        raise UserError(f"studies: got '{count}'; accepted: a whole number from 100")
-    tables = {"results": calibration_table(int(count)), "power": power_table(int(count) // 2)}
-    with pd.option_context(
-        "display.width", 200, "display.max_rows", None, "display.max_columns", None
-    ):
-        for table in tables.values():
-            print(table.to_string(index=False, float_format="{:.3f}".format))
-            print()
-    if "out" in given:
-        folder = Path(given["out"]).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, table in tables.items():
-            table.to_csv(
-                folder / f"{name}.csv", index=False, float_format="%.4f", lineterminator="\n"
-            )
-        print(f"written: {folder / 'results.csv'}, {folder / 'power.csv'}")
+HERE = Path(__file__).parent
+SIZES = (12, 6)
+VERDICTS = 400
+"""Studies of which all claims are judged, at most; it takes longer than the rest."""
 
 
-def main() -> int:
-    """Prints the tables; 2 with one plain line where a word of the command is wrong."""
-    try:
-        _main(sys.argv[1:])
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+def main(words: list[str]) -> int:
+    """Write the table and the page."""
+    defaults = {"out": None, "to": str(HERE), "studies": "2000"}
+    typed = keywords(words, defaults, "out=DIR of a study, [to=DIR] [studies=N]")
+    if not typed["studies"].isdecimal() or int(typed["studies"]) < 40:
+        raise UserError(f"studies: got '{typed['studies']}'; accepted: a whole number from 40")
+    began, to = time.perf_counter(), folder("to", typed["to"])
+    out = folder("out", typed["out"])
+    table = tabulate(out, int(typed["studies"]))
+    to.mkdir(parents=True, exist_ok=True)
+    table.to_csv(to / "results.csv", index=False, float_format="%.4f", lineterminator="\n")
+    (to / "README.md").write_text(page(pd.read_csv(to / "results.csv"), out.name), encoding="utf-8")
+    print(f"{to / 'results.csv'}: {len(table)} lines, {time.perf_counter() - began:.0f} s")
     return 0
 
 
+def tabulate(out: Path, count: int) -> pd.DataFrame:
+    """Every check, for both numbers of replicates."""
+    config = apply_limits(parse(newest_record(out)["config"]))
+    claims, draws = claims_of(config), generator(0, "calibration")
+    if not claims:
+        raise UserError(f"out: the study in '{out}' has no claims (scorecard)")
+    curves = read_curves(out, config.lr, config.lr_extend)
+    size = max(SIZES) * min(count, 250)
+    pool = Pool.of(claims, draw(curves, size, draws), config.target)
+    if not pool.judged:
+        raise UserError(f"out: no claim of the study in '{out}' can be judged by its rows")
+    lines = []
+    for m in SIZES:
+        studies = studies_of(pool, m, count, draws)
+        lines += [*parts(pool, studies), *verdicts(pool, studies[:VERDICTS])]
+        lines.append(envelope("mean z2", pool, pool.judged, studies))
+        shared = Pool.of(claims, draw(curves, size, draws, together=m), config.target)
+        fixed = np.arange(size // m * m).reshape(-1, m)  # the replicates that share their rates
+        check = "mean z2, rates chosen once a study"
+        lines.append(envelope(check, shared, pool.judged, fixed))
+    return pd.DataFrame(lines)
+
+
+def page(table: pd.DataFrame, study: str) -> str:
+    """The page, filled in from results.csv."""
+    template = (HERE / "page.md.j2").read_text(encoding="utf-8")
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(template).render(study=study, of=_Numbers(table)) + "\n"
+
+
+class _Numbers:
+    """What the page takes from the table."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self._table = table
+
+    def lines(self, check: str, m: int) -> pd.DataFrame:
+        chosen = (self._table["check"] == check) & (self._table["m"] == m)
+        return self._table[chosen]
+
+    def span(self, check: str, m: int) -> str:
+        """Smallest, median and largest share over the parts of all claims."""
+        values = self.lines(check, m)["value"]
+        return f"{values.median():.3f} ({values.min():.3f} to {values.max():.3f})"
+
+    def one(self, check: str, m: int) -> str:
+        """The only line of a check, with its interval."""
+        row = self.lines(check, m).iloc[0]
+        return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+
+    def shares(self, claim: str, m: int) -> str:
+        """How often a claim gets each verdict, those that it never gets left out."""
+        rows = self._table[
+            (self._table["claim"] == claim) & (self._table["m"] == m) & self._table["part"].isna()
+        ]
+        likely = rows[rows["value"] >= 0.005].sort_values("value", ascending=False)
+        return ", ".join(f"{row.check} {row.value:.2f}" for row in likely.itertuples())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main)

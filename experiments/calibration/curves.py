@@ -1,0 +1,178 @@
+"""Studies drawn from the rows of a study: whole validation curves, from which each replicate chooses its rate anew.
+
+A replicate of the rows is a vector: for every condition its validation loss at each learning rate, and its test logit
+at each. Drawn replicates have the mean and the covariance of these vectors, over conditions and rates alike. Then each
+condition is validated on pictures of its own, and its rate chosen by the rule of `convtl.study.learning_rates`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from convtl.analysis.conditions import COORDINATES
+from convtl.analysis.frame import axes_of, logit_accuracy, read_rows
+from convtl.errors import UserError
+from convtl.study.learning_rates import Score, choose_rate
+from convtl.study.store import RowStore
+
+SMOOTHING = 0.5
+"""Root of the share of the variance that is drawn from a normal of the rows' covariance; the rest is whole rows."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One condition of the rows.
+
+    Attributes:
+      rows: the rows, by replicate.
+      grid: the rates that every replicate began with.
+      rates: those that any replicate tried, ascending.
+      edges: those of them beyond which no trial of the study goes.
+      nll: replicates x rates, loss against that of the grid's middle rate, without the noise of validation pictures.
+      noise: of that difference, for each rate.
+      logit: replicates x rates, of test accuracy.
+      ahead: by how much the logit of validation accuracy is above that of test accuracy, for each replicate.
+    """
+
+    rows: pd.DataFrame
+    grid: tuple[float, ...]
+    rates: tuple[float, ...]
+    edges: frozenset[float]
+    nll: np.ndarray
+    noise: np.ndarray
+    logit: np.ndarray
+    ahead: np.ndarray
+
+
+def read_curves(out: Path, grid: Sequence[float], extend: int) -> list[Curves]:
+    """Read every condition that has all replicates, and the scores of its rates.
+
+    Args:
+      grid, extend: rates of the study, and by how many more a trial may extend them on a side.
+    """
+    frame, stored = read_rows(out), RowStore(out).read()
+    keys = [*COORDINATES, *axes_of(frame)]
+    frame = frame[frame["usable"]].copy()
+    frame["scores"] = [stored[trial].get("scores", []) for trial in frame["trial"]]
+    groups = [
+        rows.drop_duplicates("replicate").set_index("replicate", drop=False).sort_index()
+        for _, rows in frame.groupby(keys, sort=False, dropna=False)
+    ]
+    replicates = max((len(rows) for rows in groups), default=0)
+    whole = [rows for rows in groups if len(rows) == replicates]
+    if replicates < 4:
+        raise UserError(f"out: got {replicates} replicates in '{out}'; accepted: 4 or more")
+    return [curves_of(rows, grid, extend) for rows in whole]
+
+
+def curves_of(rows: pd.DataFrame, grid: Sequence[float], extend: int) -> Curves:
+    """Part what a replicate's curve is from what its validation pictures add to it.
+
+    Both in its differences between rates: their variance over replicates is that of the curves and that of the
+    pictures, which the rows' standard errors tell. At a rate that was not chosen a replicate's test logit is what it is
+    at the chosen one, moved as validation accuracy moves between these rates: on average over replicates, and beyond
+    that with the replicate's own loss, by the slope of one on the other.
+    """
+    accuracy, nll, se = _by_rate(rows)
+    rates, common = nll.columns, nll.columns[nll.notna().all()]
+    grid = sorted(set(grid) & set(common)) or list(common)
+    if not grid:
+        raise UserError(f"out: trials like {rows['trial'].iloc[0]} have no learning rate in common")
+    middle = grid[len(grid) // 2]
+    loss, moved = (table.sub(table[middle], axis=0) for table in (nll, accuracy))
+    noise = np.sqrt(np.square(np.maximum(se, se[[middle]].to_numpy())).mean())
+    noise[middle] = 0.0
+    usual, spread = loss.mean(), loss.std()
+    deviation, beyond = (loss - usual).fillna(0.0), (moved - moved.mean()).fillna(0.0)
+    share = np.sqrt(np.clip(1 - (noise / spread.where(spread > 0, np.inf)) ** 2, 0, 1))
+    squares = float(np.square(deviation).to_numpy().sum())
+    slope = max(0.0, -float((beyond * deviation).to_numpy().sum())) / max(squares, 1e-12)
+    own = share * deviation
+    gain = (moved.mean() - slope * own).to_numpy()
+    chosen = rates.get_indexer(rows["lr"].where(rows["lr"].isin(rates), middle))
+    at_chosen = gain[np.arange(len(gain)), chosen]
+    last = {rates[0]: sum(rates < grid[0]), rates[-1]: sum(rates > grid[-1])}
+    return Curves(
+        rows=rows,
+        grid=tuple(grid),
+        rates=tuple(rates),
+        edges=frozenset(rate for rate, steps in last.items() if len(rates) > 1 and steps == extend),
+        nll=(usual + own).to_numpy(),
+        noise=noise.to_numpy(),
+        logit=rows["logit_accuracy"].to_numpy()[:, None] + gain - at_chosen[:, None],
+        ahead=(_logit(rows["val_accuracy"], rows["n_val"]) - rows["logit_accuracy"]).to_numpy(),
+    )
+
+
+def _by_rate(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Replicates x rates: logit of validation accuracy, validation loss, and its standard error."""
+    lines = [(number, *score) for number, scores in rows["scores"].items() for score in scores]
+    long = pd.DataFrame(lines, columns=["replicate", "rate", "accuracy", "nll", "se"]).dropna()
+    long["accuracy"] = _logit(long["accuracy"], long["replicate"].map(rows["n_val"]))
+    return [
+        long.pivot(index="replicate", columns="rate", values=name).reindex(rows.index)
+        for name in ("accuracy", "nll", "se")
+    ]
+
+
+def _logit(accuracy: pd.Series, pictures: pd.Series) -> pd.Series:
+    return pd.Series(logit_accuracy(accuracy, pictures), accuracy.index)
+
+
+def draw(
+    curves: Sequence[Curves], count: int, draws: np.random.Generator, together: int = 1
+) -> pd.DataFrame:
+    """Draw replicates of all conditions at once: a frame as that of rows.
+
+    Args:
+      together: of so many replicates that follow one another the first two choose the rate of all, as in the first
+        plan of analysis; 1: each chooses its own.
+    """
+    parts = [np.hstack([one.nll, one.logit, one.ahead[:, None]]) for one in curves]
+    vectors = np.hstack(parts)
+    m, mean = len(vectors), vectors.mean(axis=0)
+    deviations = (vectors - mean) / np.sqrt(m - 1)
+    picked = np.sqrt(m) * deviations[draws.integers(0, m, count)]
+    normal = draws.normal(size=(count, m)) @ deviations
+    drawn = mean + np.sqrt(1 - SMOOTHING**2) * picked + SMOOTHING * normal
+    ends = np.cumsum([part.shape[1] for part in parts])[:-1]
+    frames = [
+        _chosen(one, part, draws, together)
+        for one, part in zip(curves, np.split(drawn, ends, axis=1), strict=True)
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _chosen(
+    one: Curves, drawn: np.ndarray, draws: np.random.Generator, together: int
+) -> pd.DataFrame:
+    """Rows of drawn replicates of one condition, with what each of them chooses on its validation pictures."""
+    width, count = len(one.rates), len(drawn)
+    nll, logit, ahead = drawn[:, :width], drawn[:, width:-1], drawn[:, -1]
+    seen = nll + one.noise * draws.normal(size=nll.shape)
+    if together > 1:
+        blocks = np.arange(count) // together * together
+        seen = (seen[blocks] + seen[np.minimum(blocks + 1, count - 1)]) / 2
+    places = np.zeros(count, int)
+    for number, losses in enumerate(seen):
+        best = losses.argmin()
+        errors = np.maximum(one.noise, one.noise[best])
+        errors[best] = 0.0
+        scores = map(Score, one.rates, repeat(0.0), losses, errors)
+        places[number] = one.rates.index(choose_rate(scores, one.grid))
+    rates = np.asarray(one.rates)[places]
+    score = logit[np.arange(count), places]
+    rows = one.rows.iloc[np.zeros(count, int)].drop(columns="scores").reset_index(drop=True)
+    return rows.assign(
+        replicate=np.arange(count),
+        trial=[f"{one.rows['trial'].iloc[0]}-{number}" for number in range(count)],
+        lr=rates,
+        lr_at_edge=pd.array(np.isin(rates, list(one.edges)), "boolean"),
+        logit_accuracy=score,
+        test_accuracy=1 / (1 + np.exp(-score)),
+        val_accuracy=1 / (1 + np.exp(-score - ahead)),
+    )

@@ -1,0 +1,129 @@
+"""Studies drawn from rows: as the rows are, with the choice of rates inside; and what is counted on them."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_rows import made_rows, write_rows
+from pydantic import TypeAdapter
+
+from convtl.config.claims import Claims
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "experiments/calibration"))
+import checks
+import curves
+
+GRID = (0.001, 0.003, 0.009)
+CLAIMS = TypeAdapter(Claims).validate_python(
+    {
+        "more": {
+            "says": "says",
+            "means": "means",
+            "rank": "primary",
+            "terms": [
+                {"measure": "depth_benefit", "source": "latin", "n_per_class": 50},
+                {"weight": -1, "measure": "depth_benefit", "source": "latin", "n_per_class": 2},
+            ],
+        }
+    }
+)
+
+
+def scores(row):
+    """The middle rate is best, with errors of .02; of whole nets with 50 labels in a third of replicates the lowest."""
+    whole, lowest = row["depth"] == 5 and row["n_per_class"] == 50, row["replicate"] % 3 == 0
+    low = -0.1 if whole and lowest else 0.05
+    tried = [
+        [0.001, 0.75, 1.0 + low, 0.02],
+        [0.003, 0.6, 1.0, 0.0],
+        [0.009, 0.5, 1.4, 0.03],
+    ]
+    return {"scores": tried, "lr": 0.001 if low < 0 else 0.003}
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory):
+    out = tmp_path_factory.mktemp("made")
+    write_rows(
+        out, made_rows(schedules=(300,), targets=("cyrillic",), replicates=12, change=scores)
+    )
+    return curves.read_curves(out, GRID, 0)
+
+
+@pytest.fixture(scope="module")
+def drawn(read):
+    return curves.draw(read, 3000, np.random.default_rng(0))
+
+
+def test_drawn_replicates_have_the_mean_and_the_spread_of_the_rows(read, drawn):
+    rows, drawn = (table.query("depth < 5") for table in (pd.concat([c.rows for c in read]), drawn))
+    key = ["source", "n_per_class", "depth"]
+    before, after = (
+        table.groupby(key)["logit_accuracy"].agg(["mean", "std"]) for table in (rows, drawn)
+    )
+    assert (len(before), len(read)) == (24, 33)
+    np.testing.assert_allclose(after["mean"], before["mean"], atol=0.05)
+    np.testing.assert_allclose(after["std"], before["std"], rtol=0.15)
+
+
+def test_conditions_are_correlated_as_in_the_rows(drawn):
+    wide = drawn.query("depth < 5").pivot(
+        index="replicate", columns=["source", "n_per_class", "depth"], values="logit_accuracy"
+    )
+    assert wide.corr().to_numpy().min() > 0.6  # a spread of .3 is shared, one of .1 is not
+
+
+def test_each_replicate_chooses_by_its_own_curve(read, drawn):
+    whole = drawn.query("n_per_class == 50 and depth == 5")
+    shares = whole["lr"].value_counts(normalize=True)
+    assert shares[0.001] == pytest.approx(1 / 3, abs=0.08)
+    assert shares[0.003] == pytest.approx(2 / 3, abs=0.08)
+    assert (whole["lr_at_edge"] == (whole["lr"] == 0.001)).all()
+    together = curves.draw(read, 120, np.random.default_rng(1), together=12)
+    rates = together.query("source == 'latin' and n_per_class == 50 and depth == 5")["lr"]
+    assert (np.ptp(rates.to_numpy().reshape(-1, 12), axis=1) == 0).all()
+    assert rates.nunique() == 2
+
+
+def test_noise_of_validation_pictures_is_not_taken_for_curves(tmp_path):
+    """Curves that differ by no more than their standard errors are one curve."""
+    draws = np.random.default_rng(2)
+
+    def noisy(row):
+        nll = 1.0 + 0.02 * draws.normal()
+        return {
+            "scores": [[0.001, 0.6, nll, 0.02], [0.003, 0.6, 1.0, 0.0], [0.009, 0.5, 1.4, 0.0]],
+            "lr": 0.003,
+        }
+
+    made = {"schedules": (300,), "targets": ("cyrillic",), "sizes": (2,), "sources": ("latin",)}
+    write_rows(tmp_path, made_rows(replicates=40, change=noisy, **made))
+    spread = [one.nll[:, 0].std() for one in curves.read_curves(tmp_path, GRID, 0)]
+    assert np.mean(spread) < 0.01
+
+
+def test_what_is_counted_is_what_is_promised(drawn):
+    pool = checks.Pool.of(CLAIMS, drawn.assign(lr_at_edge=False), ["cyrillic"])
+    assert pool.judged == {"more"}
+    studies = checks.studies_of(pool, 12, 400, np.random.default_rng(0))
+    assert all(len(set(study)) == 12 for study in studies)
+    shares = {row["check"]: row["value"] for row in checks.parts(pool, studies)}
+    assert shares["coverage"] == pytest.approx(0.95, abs=0.04)
+    assert shares["false positives"] == pytest.approx(1 - shares["coverage"], abs=0.01)
+    assert shares["equivalence errors"] <= 0.1
+    outcomes = {row["check"]: row["value"] for row in checks.verdicts(pool, studies[:20])}
+    assert outcomes["supported"] == 1.0  # D grows by .93
+    assert outcomes["any primary claim settled wrongly"] <= 0.2
+    z2 = checks.envelope("mean z2", pool, pool.judged, studies)
+    assert z2["value"] == pytest.approx(1.1, abs=0.3)
+    assert z2["low"] < 0.1 < 3 < z2["high"]
+
+
+def test_a_choice_shared_by_a_study_shows_in_its_seeds(read):
+    """What the first plan of analysis did: intervals over replicates cannot see it."""
+    shared = curves.draw(read, 1200, np.random.default_rng(3), together=12)
+    pool = checks.Pool.of(CLAIMS, shared.assign(lr_at_edge=False), ["cyrillic"])
+    studies = np.arange(1200).reshape(-1, 12)
+    assert checks.squared_differences(pool, pool.judged, studies).mean() > 1.5
