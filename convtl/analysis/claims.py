@@ -7,15 +7,14 @@ sides. *Below*: every part smaller than the smallest effect of interest. *Suppor
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, log2, sqrt
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from convtl.analysis.conditions import Conditions, MissingCondition
-from convtl.analysis.contrasts import Contrast, contrasts_of
-from convtl.analysis.frame import axis_text
+from convtl.analysis.contrasts import Contrast, PlannedConditions, contrasts_of
 from convtl.analysis.statistics import (
     Direction,
     Interval,
@@ -32,9 +31,7 @@ from convtl.analysis.statistics import (
 from convtl.config.claims import ClaimConfig
 from convtl.config.schema import Config, LimitsConfig
 from convtl.errors import UserError, unknown_name
-from convtl.models.registry import build_network
 from convtl.study.grid import Trial
-from convtl.study.rows import COLUMNS
 
 ALPHA = 0.05
 MOST_PRIMARY = 4
@@ -118,8 +115,7 @@ def check(config: Config, trials: Sequence[Trial], whole: bool = True) -> list[s
     """Check that a study can decide its claims; return a line a claim on its power.
 
     Args:
-      whole: False for a slice of a study, which need not have all conditions of a claim. One that is cut by `limits`
-        need not either.
+      whole: False for a slice of a study, which need not be able to. One that is cut by `limits` need not either.
 
     Raises:
       UserError: a condition is not there or not told from others, or replicates are too few.
@@ -127,7 +123,7 @@ def check(config: Config, trials: Sequence[Trial], whole: bool = True) -> list[s
     claims = claims_of(config)
     if not claims or config.limits != LimitsConfig():
         return []
-    conditions = _Planned(config, trials)
+    conditions = PlannedConditions(config, trials)
     lines = []
     for name, claim in claims.items():
         family = _family(claim, claims)
@@ -139,7 +135,7 @@ def check(config: Config, trials: Sequence[Trial], whole: bool = True) -> list[s
             if whole:
                 raise UserError(f"claims.{name}: {missing}; without claims: scorecard=[]") from None
             continue
-        if (least := family * 2 / 2**m) > ALPHA:
+        if whole and (least := family * 2 / 2**m) > ALPHA:
             raise UserError(
                 f"claims.{name}: with {m} replicates no p is below {least:.2g}; accepted: "
                 f"{ceil(log2(2 * family / ALPHA))} replicates or more, or scorecard=[]"
@@ -150,44 +146,6 @@ def check(config: Config, trials: Sequence[Trial], whole: bool = True) -> list[s
             "four times in five"
         )
     return lines
-
-
-class _Planned(Conditions):
-    """Conditions of trials that were not run, with made-up numbers."""
-
-    def __init__(self, config: Config, trials: Sequence[Trial]) -> None:
-        models = {trial.model: trial.settings.models[trial.model] for trial in trials}
-        networks = {name: build_network(model, (64, 64, 1), 10) for name, model in models.items()}
-        rows = [
-            {name: getattr(trial, name) for name in _OF_TRIALS}
-            | {"trial": trial.id, "n_units": len(networks[trial.model].weighted)}
-            | {
-                f"axes.{key}" if key in COLUMNS else key: axis_text(v)
-                for key, v in trial.axes.items()
-            }
-            for trial in trials
-        ]
-        frame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*_OF_TRIALS, "n_units"])
-        frame = frame.assign(**_MADE_UP).astype({"similarity": float})
-        super().__init__(frame, main_targets=config.target)
-        measured = (config.measure, *(trial.settings.measure for trial in trials))
-        self._fresh = config.replicates if any("gradients" in each for each in measured) else 0
-
-    def gradient(self, name: str, **where: Any) -> pd.Series:
-        if not self._fresh:
-            raise MissingCondition("no table of gradients (measure=gradients makes one)")
-        return pd.Series(0.5, range(self._fresh))
-
-
-_OF_TRIALS = (
-    *("source", "target", "model", "regime", "n_per_class", "updates", "depth", "depth_unit"),
-    *("similarity", "replicate", "config"),
-)
-_MADE_UP = {
-    **dict.fromkeys(("test_accuracy", "val_accuracy", "logit_accuracy", "source_accuracy"), 0.5),
-    **{"n_test": 1000, "n_val": 100, "n_classes": 20, "flops_per_update": 1, "seconds": 1.0},
-    **{"lr_at_edge": False, "usable": True},
-}
 
 
 def _family(claim: ClaimConfig, claims: Mapping[str, ClaimConfig]) -> int:

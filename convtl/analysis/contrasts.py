@@ -12,8 +12,13 @@ import numpy as np
 import pandas as pd
 
 from convtl.analysis.conditions import SCRATCH, Conditions, MissingCondition
+from convtl.analysis.frame import axis_text
 from convtl.analysis.statistics import slope_per_replicate
 from convtl.config.claims import ClaimConfig, PartConfig, TermConfig
+from convtl.config.schema import Config
+from convtl.models.registry import build_network
+from convtl.study.grid import Trial
+from convtl.study.rows import COLUMNS
 
 MOST_AT_EDGE = 0.25
 """Share of a condition's replicates whose learning rate may be at the edge of those that were tried."""
@@ -22,6 +27,15 @@ _COUNTS = ("n_per_class", "updates")
 """Coordinates along which a slope is one on the log2."""
 _SYMBOLS = {"depth_benefit": "D", "transfer_gain": "G", "schedule_gain": "L"}
 _SHORT = {"source": "", "n_per_class": "n=", "depth": "depth ", "similarity": "similarity "}
+_OF_TRIALS = (
+    *("source", "target", "model", "regime", "n_per_class", "updates", "depth", "depth_unit"),
+    *("similarity", "replicate", "config"),
+)
+_MADE_UP = {
+    **dict.fromkeys(("test_accuracy", "val_accuracy", "logit_accuracy", "source_accuracy"), 0.5),
+    **{"n_test": 1000, "n_val": 100, "n_classes": 20, "flops_per_update": 1, "seconds": 1.0},
+    **{"lr_at_edge": False, "usable": True},
+}
 _Where = dict[str, Any]
 _Point = list[tuple[TermConfig, _Where]]
 """Terms, each with the coordinates of its condition."""
@@ -293,3 +307,33 @@ def _formula(part: PartConfig, line: Sequence[_Point]) -> str:
         text += f" {'-' if term.weight < 0 else '+'} {weight}{symbol}({', '.join(named)})"
     over = "points" if isinstance(part.slope_over, tuple) else part.slope_over
     return f"{f'slope over {over} of ' if over else ''}{text.removeprefix(' + ').strip()}"
+
+
+# --- before there are rows --------------------------------------------------------------------------
+
+
+class PlannedConditions(Conditions):
+    """Conditions of trials that were not run, with made-up numbers."""
+
+    def __init__(self, config: Config, trials: Sequence[Trial]) -> None:
+        models = {trial.model: trial.settings.models[trial.model] for trial in trials}
+        networks = {name: build_network(model, (64, 64, 1), 10) for name, model in models.items()}
+        rows = [
+            {name: getattr(trial, name) for name in _OF_TRIALS}
+            | {"trial": trial.id, "n_units": len(networks[trial.model].weighted)}
+            | {
+                f"axes.{key}" if key in COLUMNS else key: axis_text(v)
+                for key, v in trial.axes.items()
+            }
+            for trial in trials
+        ]
+        frame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*_OF_TRIALS, "n_units"])
+        frame = frame.assign(**_MADE_UP).astype({"similarity": float})
+        super().__init__(frame, main_targets=config.target)
+        measured = (config.measure, *(trial.settings.measure for trial in trials))
+        self._fresh = config.replicates if any("gradients" in each for each in measured) else 0
+
+    def gradient(self, name: str, **where: Any) -> pd.Series:
+        if not self._fresh:
+            raise MissingCondition("no table of gradients (measure=gradients makes one)")
+        return pd.Series(0.5, range(self._fresh))

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
-from numpy.typing import ArrayLike
 
+from convtl.analysis.statistics import logit_accuracy
 from convtl.config.schema import RESULTS_VERSION
 from convtl.errors import UserError
 from convtl.storage.files import written
@@ -60,13 +60,6 @@ _SCHEMA = pa.schema(
     {name: _ARROW[kind] for name, kind in KINDS.items() if name != "moved"}
     | {"source_accuracy_by_part": pa.list_(pa.float64()), "version": pa.int64()}
 )
-
-
-def logit_accuracy(accuracy: ArrayLike, n_test: ArrayLike) -> np.ndarray:
-    """logit((correct + 1/2) / (N + 1)): finite for 0 and for N correct of N test pictures."""
-    total = np.asarray(n_test, float)
-    correct = np.asarray(accuracy, float) * total
-    return np.asarray(np.log(correct + 0.5) - np.log(total - correct + 0.5))
 
 
 def read_rows(out: Path) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from convtl.analysis import statistics as s
+from convtl.analysis.statistics.scores import half_splits
 from convtl.keys import generator
 
 values = st.lists(st.floats(-3, 3).map(lambda x: round(x, 3)), min_size=1, max_size=9)
@@ -145,13 +146,6 @@ def test_holm(p, adjusted):
     assert s.holm(p) == pytest.approx(adjusted)
 
 
-def test_a_claim_of_several_parts_is_as_sure_as_its_weakest():
-    assert s.intersection_union([0.01, 0.04, 0.002]) == 0.04
-    assert np.isnan(s.intersection_union([0.01, float("nan")]))
-    with pytest.raises(ValueError, match="each part"):
-        s.intersection_union([])
-
-
 def test_max_t_of_one_contrast_and_of_its_copies_is_the_sign_flip_p():
     x = np.array([1.0, 0.2, -0.3, 2.0, 0.7, 0.1])
     assert s.max_t(np.stack([x, x, -x])) == pytest.approx([s.sign_flip_p(x)] * 3)
@@ -193,20 +187,11 @@ def test_depth_distribution_is_a_distribution_that_finds_the_truth():
 
 @pytest.mark.parametrize(("m", "splits"), [(2, 2), (5, 10), (12, 924), (14, 3432), (16, 3432)])
 def test_half_splits(m, splits):
-    member = s.half_splits(m)
+    member = half_splits(m)
     assert member.shape == (splits, m)
     assert (member.sum(axis=1) == m // 2).all()
     if m <= 14:
         assert len({tuple(row) for row in member}) == math.comb(m, m // 2)
-
-
-def test_half_splits_score_the_choice_on_replicates_that_did_not_make_it():
-    z = np.array([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [0.0, -3.0]])
-    share, held_out = s.half_split_depths(z)
-    # The pairs without replicate 3 (3 of 6) choose the second depth, and are then scored with it.
-    assert share.tolist() == [0.5, 0.5]
-    assert held_out == pytest.approx((3 * -1.0 + 3 * 0.0) / 6)
-    assert s.half_split_depths(z[:3]) is None
 
 
 @given(st.integers(2, 7), st.integers(0, 10**6))
@@ -232,12 +217,6 @@ def test_regret_has_no_winners_curse():
 def test_an_arm_that_is_not_there_has_no_regret(chosen):
     with pytest.raises(ValueError, match="accepted: 0 to 2"):
         s.regret_per_replicate(np.zeros((4, 3)), chosen)
-
-
-def test_bootstrap_draws_are_joint():
-    low, high = s.bootstrap_interval(np.array([[0.0, 10.0], [1.0, 11.0], [2.0, 12.0]]))
-    assert high - low == pytest.approx([high[0] - low[0]] * 2)
-    assert 0 <= low[0] < 1 < high[0] <= 2
 
 
 # --- along an axis ----------------------------------------------------------------------------------

@@ -1,20 +1,27 @@
-"""Scores along an axis: logits, slopes, and data equivalents (scratch's learning curve read backwards)."""
+"""Scores of arms: logits, slopes, data equivalents, the depth that suffices, and regret."""
 
+import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq, isotonic_regression
 
-from convtl.analysis.statistics.choices import resamples
 from convtl.analysis.statistics.sign_flip import DRAWS, Estimate, Interval, vector
 from convtl.keys import generator
 
+BOOTSTRAP = 2_000
+"""Bootstrap draws of whole replicates."""
+EPSILON = 0.2
+"""A depth suffices when it is within this many logits of the best."""
+SPLITS = 14
+"""Up to this many replicates all half-splits are counted (3,432 of 14); beyond it as many are drawn."""
 Censored = Literal["", "left", "right"]
 """`left`: at or below what is given; `right`: at or above it."""
 
@@ -157,3 +164,84 @@ def _reached(score: float, place: np.ndarray, fitted: np.ndarray) -> tuple[float
         return float(place[after]), ""
     curve = PchipInterpolator(place, fitted)
     return float(brentq(lambda x: float(curve(x)) - score, place[after - 1], place[after])), ""
+
+
+# --- choices ----------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=6)
+def resamples(m: int) -> Int[np.ndarray, "draws replicates"]:
+    """Indices of whole replicates, the same for every arm that has m of them (so draws are joint)."""
+    return _shared(generator(0, "bootstrap", m).integers(0, m, (BOOTSTRAP, m)))
+
+
+@lru_cache(maxsize=6)
+def half_splits(m: int) -> Bool[np.ndarray, "splits replicates"]:
+    """Which m // 2 of m replicates choose (True); the others score."""
+    if m > SPLITS:
+        draws = generator(0, "half splits", m).random((math.comb(SPLITS, SPLITS // 2), m))
+        return _shared(draws.argsort(axis=1) < m // 2)
+    halves = list(itertools.combinations(range(m), m // 2))
+    member = np.zeros((len(halves), m), bool)
+    for row, half in enumerate(halves):
+        member[row, list(half)] = True
+    return _shared(member)
+
+
+def _shared(array: np.ndarray) -> np.ndarray:
+    """An array that all callers are given, and none may change."""
+    array.flags.writeable = False
+    return array
+
+
+def sufficient_depth(
+    z: Float[np.ndarray, "... depths"], eps: float = EPSILON
+) -> Int[np.ndarray, "..."]:
+    """Position of the smallest depth whose score is within eps of the best."""
+    z = np.asarray(z, float)
+    return np.argmax(z >= z.max(axis=-1, keepdims=True) - eps, axis=-1)
+
+
+def depth_distribution(
+    z: Float[np.ndarray, "replicates depths"], eps: float = EPSILON
+) -> Float[np.ndarray, "depths"]:
+    """Share of bootstrap draws of replicates in which each depth is the one that suffices."""
+    z = np.asarray(z, float)
+    chosen = sufficient_depth(z[resamples(len(z))].mean(axis=1), eps)
+    return np.bincount(chosen, minlength=z.shape[1]) / len(chosen)
+
+
+def regret_per_replicate(
+    z: Float[np.ndarray, "replicates arms"], chosen: ArrayLike
+) -> Float[np.ndarray, "replicates"]:
+    """How much a policy's arm falls short of the best one, chosen on replicates that do not score it.
+
+    For every half-split the arm with the best mean on one half is scored on the other, against the policy's arm; a
+    replicate's regret is its mean over the splits in which it scores. So regret is not inflated by the winner's curse,
+    and it can be negative.
+
+    Args:
+      z: scores (logits).
+      chosen: position of the policy's arm: one number, or one a replicate.
+
+    Raises:
+      ValueError: fewer than 2 replicates, or an arm that is not there.
+    """
+    z = np.asarray(z, float)
+    m, arms = z.shape
+    policy = np.broadcast_to(np.asarray(chosen, int), m)
+    if m < 2 or not np.isfinite(z).all():
+        raise ValueError(
+            f"two or more replicates with every arm are needed, got shape {z.shape}: {z}"
+        )
+    if policy.min() < 0 or policy.max() >= arms:
+        raise ValueError(f"chosen: got {policy.tolist()}; accepted: 0 to {arms - 1}")
+    member = half_splits(m)
+    best = _means(member, z).argmax(axis=1)
+    short = z[:, best].T - z[np.arange(m), policy]
+    return np.where(member, 0.0, short).sum(axis=0) / (~member).sum(axis=0)
+
+
+def _means(member: Bool[np.ndarray, "splits replicates"], z: np.ndarray) -> np.ndarray:
+    """Mean over the members of each split."""
+    return member @ z / member.sum(axis=1, keepdims=True)
