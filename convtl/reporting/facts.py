@@ -42,10 +42,12 @@ class Difference:
     adjusted: float = float("nan")
 
     @property
-    def outcome(self) -> Literal["small", "more", "less", "open"]:
+    def outcome(self) -> Literal["small", "more", "less", "open", "untested"]:
         if self.small:
             return "small"
-        return "open" if not self.adjusted <= 0.05 else "more" if self.logits.effect > 0 else "less"
+        if self.adjusted <= 0.05:
+            return "more" if self.logits.effect > 0 else "less"
+        return "open" if self.adjusted > 0.05 else "untested"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class Line:
     gain: Difference | None
     flaw: str | None
 
+    @property
+    def is_control(self) -> bool:
+        """Whether the source is a control (`latin:shuffled`) or a mixture (`mixture@0.5`)."""
+        return bool({":", "@"} & set(self.source))
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -88,18 +95,15 @@ class Answer:
     @cached_property
     def spoken(self) -> list[str]:
         """The sources that sentences are about: of those with several sizes the best and the worst."""
-        lines = [line for line in self.sound if ":" not in line.source]  # controls have a colon
-        table = pd.DataFrame(
-            {"source": [line.source for line in lines], "n": [line.n for line in lines]}
-        )
-        table = table.assign(chosen=[line.chosen for line in lines]).pivot(
-            index="source", columns="n"
-        )
+        means: dict[str, dict[int, float]] = {}
+        for line in self.sound:
+            if not line.is_control:
+                means.setdefault(line.source, {})[line.n] = line.chosen
+        table = pd.DataFrame(means)  # sizes x sources
+        table = table.loc[:, table.count() >= min(2, len(table))]
         if table.empty:
             return []
-        sizes = table.notna().sum(axis=1)
-        table = table[sizes >= min(2, sizes.max())]
-        compared = table[table.notna().sum().idxmax()].dropna()
+        compared = table.iloc[int(table.count(axis=1).argmax())].dropna()
         return list(dict.fromkeys([str(compared.idxmax()), str(compared.idxmin())]))
 
     def of(self, source: str) -> list[Line]:

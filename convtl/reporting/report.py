@@ -1,7 +1,9 @@
 """The report of a study: its numbers, and report.md, report.html and figures made of them."""
 
 import base64
+import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -15,6 +17,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from convtl.analysis.advice import Advice, advise
 from convtl.analysis.claims import Replication, Verdict, claims_of, judge, mean_z2, replication
 from convtl.analysis.conditions import Conditions
 from convtl.analysis.frame import of_study, read_rows, write_results
@@ -29,6 +32,7 @@ from convtl.reporting.samples import Samples
 from convtl.secrets import redacted
 from convtl.storage.files import written
 from convtl.study.blocks import apply_limits
+from convtl.study.nets import net_of
 from convtl.study.rows import short
 from convtl.study.store import accessible
 from convtl.training.devices import peak_memory_gib
@@ -65,11 +69,6 @@ class Report:
         return Samples(self.folder)
 
     @property
-    def command(self) -> str:
-        """The command that made the rows, without folders."""
-        return without_paths(str(self.record.get("command") or ""))
-
-    @property
     def deepest(self) -> int:
         """The depth at which all layers are trained."""
         return max(self.conditions.depths, default=0)
@@ -83,23 +82,52 @@ class Report:
         return facts.limits(self.conditions)
 
     @cached_property
+    def advice(self) -> list[Advice]:
+        return advise(self.conditions) if self.config.advice else []
+
+    @cached_property
     def pairs(self) -> list[Replication]:
         """Effects under both seeds; none without a replication."""
         return replication(self.verdicts, self.replication.verdicts) if self.replication else []
+
+    @property
+    def command(self) -> str:
+        """The command that made the rows, without folders."""
+        return without_paths(str(self.record.get("command") or ""))
+
+    def predict(self, advice: Advice) -> str:
+        """The command that uses the net of an advice on pictures; empty if no net was kept."""
+        net = net_of(self.folder / "nets", advice.trial)
+        pictures = getattr(self.config.domains.get(advice.target), "path", None)
+        words = [
+            f"net={os.path.relpath(net or '')}",
+            f"images={self.config.path or pictures or 'PICTURES'}",
+        ]
+        return shlex.join(["python", "-m", "convtl.predict", *words]) if net else ""
 
     def figure(self, name: str) -> matplotlib.figure.Figure:
         """Draw a figure of the registry."""
         return _figure(name).draw(self)
 
     def lines(self) -> str:
-        """The answer and the verdicts for a terminal."""
+        """The answer, the verdicts and the advice for a terminal."""
         lines = [tables.answer(self).plain()] if self.answers else []
         for verdict in self.verdicts:
             effect, p = tables.effects(verdict), tables.p_value(verdict.p_adjusted)
             lines.append(
                 f"{tables.outcome(verdict.verdict)}: {tables.title(verdict)}, {effect}, p {p}"
             )
-        return "\n".join(lines) or "nothing to report yet: no source has two depths that are done"
+        for one in self.advice:
+            depth = tables.layers(one.now.depth, self.deepest)
+            accuracy = tables.percent(one.now.accuracies[one.now.depth])
+            lines.append(
+                f"advice: with {one.now.images:,} images train {depth} of {one.source}: {accuracy} right"
+            )
+            lines.append(self.predict(one))
+        return (
+            "\n".join(filter(None, lines))
+            or "nothing to report: no source has two depths that are done"
+        )
 
 
 def _figure(name: str) -> Figure:
@@ -217,23 +245,7 @@ def _environment(html: bool) -> SandboxedEnvironment:
     environment = SandboxedEnvironment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=html, undefined=StrictUndefined
     )
-    words = (
-        tables.signed,
-        tables.percent,
-        tables.points,
-        tables.p_value,
-        tables.count,
-        tables.duration,
-    )
-    for function in (
-        *words,
-        tables.listed,
-        tables.plural,
-        tables.outcome,
-        tables.effects,
-        tables.title,
-    ):
-        environment.filters[function.__name__] = function
+    environment.filters |= {function.__name__: function for function in tables.FILTERS}
     return environment
 
 

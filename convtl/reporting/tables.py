@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from convtl.analysis.claims import Verdict
 from convtl.analysis.frame import axes_of
 from convtl.analysis.statistics import Interval
-from convtl.reporting.facts import Answer, Difference
+from convtl.reporting.facts import Difference, Line
 
 if TYPE_CHECKING:
     from convtl.reporting.report import Report
@@ -48,13 +48,6 @@ def span(interval: Interval, scale: float = 1, digits: int = 2) -> str:
     """`[+0.10, +0.52]`; `scale=100, digits=1` for percentage points."""
     low, high = (signed(scale * end, digits) for end in (interval.low, interval.high))
     return f"[{low},\N{NO-BREAK SPACE}{high}]"
-
-
-def count(value: float) -> str:
-    """`850`, `61,706`, `3.2 million`."""
-    sizes = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
-    large = (f"{value / size:.3g} {name}" for size, name in sizes if value >= size)
-    return next(large, f"{value:,.0f}")
 
 
 def duration(seconds: float) -> str:
@@ -162,15 +155,6 @@ def _number(value: float | None, text: str = "{:.3g}") -> Cell:
 # --- the answer ---------------------------------------------------------------------------------------
 
 
-def _difference(difference: Difference | None) -> Cell:
-    """A difference in points with its interval, marked as small or open."""
-    if difference is None:
-        return Cell(NONE)
-    text = f"{points(difference.share.effect)} {span(difference.share.interval, 100, 1)}"
-    mark = f" ({difference.outcome})" if difference.outcome in ("small", "open") else ""
-    return Cell(text + mark, difference.outcome, round(difference.share.effect, 4))
-
-
 def layers(depth: int, deepest: int) -> str:
     """`the last layer`, `the last 3 layers`, `all layers`."""
     if depth == deepest:
@@ -178,69 +162,68 @@ def layers(depth: int, deepest: int) -> str:
     return "the last layer" if depth == 1 else f"the last {depth} layers"
 
 
-def _answer(answer: Answer, deepest: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "source": line.source + " †" * bool(line.flaw),
-            "n": _number(line.n, "{:,}"),
-            "enough to train": Cell(
-                f"**{layers(line.suffices, deepest)}**", "layers", line.suffices
-            ),
-            "accuracy then": _number(line.enough, "{:.1%}"),
-            "depth by validation": _number(line.chosen, "{:.1%}"),
-            "all − last": _difference(line.benefit),
-            "from scratch": _number(line.scratch, "{:.1%}"),
-            "transfer − scratch": _difference(line.gain),
-        }
-        for line in answer.lines
-    ]
+def _difference(difference: Difference | None) -> Cell:
+    """A difference in points with its interval, marked as small or open."""
+    if difference is None:
+        return Cell(NONE)
+    kind, share = difference.outcome, difference.share
+    mark = f" ({kind})" if kind in ("small", "open") else ""
+    text = f"{points(share.effect)} {span(share.interval, 100, 1)}{mark}"
+    return Cell(text, kind, round(share.effect, 4))
+
+
+def _line(line: Line, deepest: int) -> dict[str, Any]:
+    return {
+        "source": line.source + " †" * bool(line.flaw),
+        "n": _number(line.n, "{:,}"),
+        "enough to train": Cell(f"**{layers(line.suffices, deepest)}**", "layers", line.suffices),
+        "accuracy then": _number(line.enough, "{:.1%}"),
+        "depth by validation": _number(line.chosen, "{:.1%}"),
+        "all − last": _difference(line.benefit),
+        "from scratch": _number(line.scratch, "{:.1%}"),
+        "transfer − scratch": _difference(line.gain),
+    }
 
 
 def answer(report: "Report") -> Table:
     """What each source gives with each number of labels, for the first target."""
-    return table(row for one in report.answers[:1] for row in _answer(one, report.deepest))
+    lines = [line for one in report.answers[:1] for line in one.lines if not line.is_control]
+    return table(_line(line, report.deepest) for line in lines)
 
 
 def other_answers(report: "Report") -> Table:
-    """The same for the other main targets."""
+    """The same for controls and mixtures, and for the other main targets."""
     return table(
-        {"target": one.setting["target"], **row}
-        for one in report.answers[1:]
-        for row in _answer(one, report.deepest)
+        {"target": one.setting["target"], **_line(line, report.deepest)}
+        for place, one in enumerate(report.answers)
+        for line in one.lines
+        if place or line.is_control
     )
 
 
+def _statistics(difference: Difference | None) -> str:
+    if difference is None:
+        return NONE
+    logits, adjusted = difference.logits, p_value(difference.adjusted)
+    return f"{signed(logits.effect)} {span(logits.interval)}, {p_value(logits.p)} ({adjusted})"
+
+
 def statistics(report: "Report") -> Table:
-    """The p values behind the answer, and how often each depth suffices."""
-    rows = []
-    for one in report.answers:
-        for line in one.lines:
-            row = {"target": one.setting["target"], "source": line.source, "n": line.n, "m": line.m}
-            for name, difference in (("D", line.benefit), ("G", line.gain)):
-                logits = difference.logits if difference else None
-                row[name] = f"{signed(logits.effect)} {span(logits.interval)}" if logits else NONE
-                row[f"p of {name}"] = p_value(logits.p) if logits else NONE
-                row[f"{name}, adjusted"] = p_value(difference.adjusted) if difference else NONE
-            shares = (
-                f"{depth}: {share:.2f}"
-                for depth, share in line.distribution.items()
-                if share >= 0.01
+    """Logits and p values behind the answer, and how often each depth suffices."""
+    return table(
+        {"target": one.setting["target"], "source": line.source, "n": line.n, "m": line.m}
+        | {"D, p (adjusted)": _statistics(line.benefit), "G, p (adjusted)": _statistics(line.gain)}
+        | {
+            "depth suffices in": ", ".join(
+                f"{depth}: {share:.0%}" for depth, share in line.distribution.items() if share
             )
-            rows.append(row | {"share of draws in which a depth suffices": ", ".join(shares)})
-    return table(rows)
+        }
+        for one in report.answers
+        for line in one.lines
+    )
 
 
 # --- verdicts -----------------------------------------------------------------------------------------
-
-
-def effects(verdict: Verdict) -> str:
-    """Effects of all parts with their intervals, in logits (or the claim's unit) and in points."""
-    texts = []
-    for part in verdict.parts:
-        name = f"{part.name}: " if len(verdict.parts) > 1 else ""
-        unit = "" if part.points is None else f" ({signed(part.points, 1)} points)"
-        texts.append(f"{name}{signed(part.effect)} {span(part.interval)}{unit}")
-    return "; ".join(texts) or NONE
 
 
 def title(verdict: Verdict) -> str:
@@ -253,62 +236,53 @@ def outcome(verdict: str) -> str:
     return "below δ" if verdict == "below" else verdict
 
 
+def effects(verdict: Verdict) -> str:
+    """Effects of all parts with their intervals, in logits (or the claim's unit) and in points."""
+    texts = []
+    for part in verdict.parts:
+        name = f"{part.name}: " if len(verdict.parts) > 1 else ""
+        unit = "" if part.points is None else f" ({signed(part.points, 1)} points)"
+        texts.append(f"{name}{signed(part.effect)} {span(part.interval)}{unit}")
+    return "; ".join(texts) or NONE
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    claim, parts, kind = verdict.claim, verdict.parts, verdict.verdict
+    why = [verdict.why] if verdict.why else []
+    why += [f"about {verdict.m_needed} replicates would decide"] if verdict.m_needed else []
+    by_target = parts[0].by_target.items() if parts else ()
+    p = f"{p_value(verdict.p)} ({p_value(verdict.p_adjusted)})" if parts else NONE
+    mark, rank = " ‡" * bool(claim.history), " (primary)" * (claim.rank == "primary")
+    return {
+        "claim": Cell(f"**{title(verdict)}**{mark} {claim.says}", "text"),
+        "taken to mean here": Cell(claim.means + rank, "text"),
+        "effect, logit": Cell(effects(verdict), "", parts[0].effect if parts else ""),
+        "p (Holm)": Cell(p, "number", verdict.p),
+        "verdict": Cell(f"**{outcome(kind)}** {'; '.join(why)}", f"verdict {kind}"),
+        "m": max((part.m for part in parts), default=NONE),
+        "per target": ", ".join(f"{name} {signed(value)}" for name, value in by_target) or NONE,
+    }
+
+
 def verdicts(report: "Report") -> Table:
     """Every claim with its effect, p, verdict and number of replicates."""
-    rows = []
-    for verdict in report.verdicts:
-        claim, parts = verdict.claim, verdict.parts
-        why = [verdict.why] if verdict.why else []
-        why += [f"about {verdict.m_needed} replicates would decide"] if verdict.m_needed else []
-        by_target = parts[0].by_target.items() if parts else ()
-        rows.append(
-            {
-                "claim": Cell(
-                    f"**{title(verdict)}**{' ‡' * bool(claim.history)} {claim.says}", "text"
-                ),
-                "taken to mean here": Cell(
-                    f"{claim.means}{' (primary)' * (claim.rank == 'primary')}", "text"
-                ),
-                "effect, logit": Cell(effects(verdict), "", parts[0].effect if parts else ""),
-                "p (Holm)": Cell(
-                    f"{p_value(verdict.p)} ({p_value(verdict.p_adjusted)})", "number", verdict.p
-                ),
-                "verdict": Cell(
-                    f"**{outcome(verdict.verdict)}** {'; '.join(why)}", f"verdict {verdict.verdict}"
-                ),
-                "m": max((part.m for part in parts), default=NONE),
-                "per target": ", ".join(f"{name} {signed(value)}" for name, value in by_target)
-                or NONE,
-            }
-        )
-    return table(rows)
+    return table(map(_verdict, report.verdicts))
 
 
 def short_verdicts(report: "Report") -> Table:
     """Claim, effect and verdict, for a front page."""
-    return table(
-        {
-            "claim": f"**{title(verdict)}** {verdict.claim.says}",
-            "effect, logit": effects(verdict),
-            "p (Holm)": p_value(verdict.p_adjusted),
-            "verdict": Cell(f"**{outcome(verdict.verdict)}**", f"verdict {verdict.verdict}"),
-        }
-        for verdict in report.verdicts
-    )
+    short = ["claim", "effect, logit", "p (Holm)", "verdict"]
+    return table({name: _verdict(verdict)[name] for name in short} for verdict in report.verdicts)
 
 
 def sensitivity(report: "Report") -> Table:
     """How verdicts change with the smallest effect of interest."""
     return table(
-        {
-            "claim": title(verdict),
-            "δ": f"{verdict.claim.smallest_effect:g}",
-            "verdict": outcome(verdict.verdict),
-        }
+        {"claim": title(verdict), "verdict": outcome(verdict.verdict)}
         | {
             f"{name} δ": f"{outcome(other)} (at {delta:g})"
             for name, (delta, other) in zip(
-                ("smaller", "larger"), sorted(verdict.sensitivity.items()), strict=True
+                ("smaller", "larger"), verdict.sensitivity.items(), strict=True
             )
         }
         for verdict in report.verdicts
@@ -338,58 +312,51 @@ def conditions(report: "Report") -> Table:
     """Every condition: coordinates, replicates, accuracy, validation images, edges."""
     frame = report.conditions.table()
     names = [
-        name
-        for name in ("target", "model", "regime", "updates", "similarity")
-        if frame[name].nunique() > 1
+        "target",
+        "model",
+        "regime",
+        "updates",
+        "similarity",
+        *axes_of(report.conditions.frame),
     ]
-    names += axes_of(report.conditions.frame)
-    return table(
-        {"source": row["source"]}
-        | {
-            name: NONE if row[name] in ("", None) or pd.isna(row[name]) else row[name]
-            for name in names
-        }
-        | {"n": _number(row["n_per_class"]), "depth": _number(row["depth"]), "m": row["m"]}
-        | {"accuracy": _number(row["accuracy"], "{:.1%}"), "logit": _number(row["logit"], "{:.2f}")}
-        | {"sd": _number(row["sd"], "{:.2f}"), "validation images": _number(row["n_val"])}
-        | {"at edge": _number(row["at_edge"], "{:.0%}"), "floor or ceiling": row["flaw"] or NONE}
-        for row in frame.to_dict("records")
-    )
+    frame = frame.rename(columns={"n_per_class": "n", "n_val": "validation images"})
+    for name, text in (
+        ("accuracy", "{:.1%}"),
+        ("logit", "{:.2f}"),
+        ("sd", "{:.2f}"),
+        ("at_edge", "{:.0%}"),
+    ):
+        frame[name] = [_number(value, text) for value in frame[name]]
+    varied = [name for name in names if frame[name].nunique(dropna=False) > 1]
+    numbers = ["n", "depth", "m", "accuracy", "logit", "sd", "validation images", "at_edge", "flaw"]
+    return Table(frame[["source", *varied, *numbers]])
 
 
-def rates(report: "Report") -> Table:
-    """The learning rates that trials chose, by source and depth."""
+def costs(report: "Report") -> Table:
+    """Weights, operations and chosen learning rates of each source and depth."""
     rows = report.conditions.frame[report.conditions.frame["usable"]]
     return table(
         {
             "source": source,
-            "depth": depth,
-            "rates chosen (trials)": ", ".join(
-                f"{rate:.2g} ({number})"
-                for rate, number in part["lr"].value_counts().sort_index().items()
-            ),
-            "at edge": _number(part["lr_at_edge"].astype("float64").mean(), "{:.0%}"),
-        }
-        for (source, depth), part in rows.groupby(["source", "depth"], sort=False)
-    )
-
-
-def cost(report: "Report") -> Table:
-    """Weights and arithmetic of each depth."""
-    rows = report.conditions.frame[report.conditions.frame["usable"]]
-    return table(
-        {
-            "net": model,
             "depth": f"{depth} ({unit})",
-            "trained weights": count(part["trained_weights"].median()),
-            "operations an update": count(part["flops_per_update"].median()),
+            "trained weights": _number(part["trained_weights"].median(), "{:,.0f}"),
+            "operations an update": _number(part["flops_per_update"].median(), "{:,.0f}"),
+            "rates chosen (trials)": ", ".join(
+                f"{rate:.2g} ({count})"
+                for rate, count in part["lr"].value_counts().sort_index().items()
+            ),
         }
-        for (model, depth, unit), part in rows.groupby(["model", "depth", "depth_unit"])
+        for (source, depth, unit), part in rows.groupby(
+            ["source", "depth", "depth_unit"], sort=False
+        )
     )
 
 
-_ALL = (answer, other_answers, statistics, verdicts, short_verdicts, sensitivity)
+FILTERS: tuple[Callable[..., str], ...] = (signed, percent, points, p_value, span, duration)
+FILTERS += (listed, plural, outcome, effects, title)
+"""What templates may apply to values."""
+_MAKERS = (answer, other_answers, statistics, verdicts, short_verdicts, sensitivity, replication)
 TABLES: Mapping[str, Callable[["Report"], Table]] = {
-    make.__name__: make for make in (*_ALL, replication, conditions, rates, cost)
+    make.__name__: make for make in (*_MAKERS, conditions, costs)
 }
 """What `table("NAME")` of a template makes."""
