@@ -1,4 +1,4 @@
-"""README.md: its commands compose, its links lead somewhere, its experiments are those of conf/experiment."""
+"""The pages for users: commands compose, links lead somewhere, tables are those of conf/ and of the published study."""
 
 import re
 import shlex
@@ -10,14 +10,22 @@ import yaml
 from convtl.cli import compose, points
 from convtl.config.parsing import parse
 from convtl.entry import options
+from convtl.reporting import tables
+from convtl.reporting.publish import RECORD, published
 
 ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+FRONT = ROOT / "README.md"
+PAGES = [FRONT, *(ROOT / folder / "README.md" for folder in ("conf", "experiments", "sweeps"))]
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def commands() -> list[list[str]]:
     """The words after `convtl.run` of every command in a block of code."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    texts = "\n".join(map(text_of, PAGES))
+    blocks = re.findall(r"^```bash\n(.*?)^```", texts, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if "convtl.run" in line]
     words = [shlex.split(line.split("python -m convtl.run")[-1], comments=True) for line in lines]
     return [given for given in words if given != ["--help"]]
@@ -29,59 +37,64 @@ def test_every_command_is_a_study(given: list[str]) -> None:
         parse(compose(words))
 
 
-def test_links_lead_to_files() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", TEXT)
-    reports = {f"experiments/{name}/README.md" for name in options("experiment")}
-    missing = [link for link in links if link not in reports and not (ROOT / link).exists()]
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.parent.name)
+def test_links_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", text_of(page))
     assert links
-    assert not missing
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_the_front_page_is_a_screen_and_a_half() -> None:
+    assert len(text_of(FRONT).splitlines()) <= 120
 
 
 def test_every_experiment_stands_there_with_its_question() -> None:
-    row = re.compile(r"^\| \[`(\w+)`\]\(experiments/(\w+)/README\.md\) \| (.+) \|$", re.MULTILINE)
-    told = {name: (folder, question) for name, folder, question in row.findall(TEXT)}
+    row = re.compile(r"^\| \[`(\w+)`\]\(\S+\) \| (.+) \|$", re.MULTILINE)
     files = {
         path.stem: yaml.safe_load(path.read_text())
         for path in (ROOT / "conf/experiment").glob("*.yaml")
     }
-    assert told == {
-        name: (name, " ".join(content["question"].split())) for name, content in files.items()
+    assert dict(row.findall(text_of(ROOT / "experiments/README.md"))) == {
+        name: " ".join(content["question"].split()) for name, content in files.items()
     }
 
 
 def test_every_model_stands_among_the_values_of_its_axis() -> None:
-    (row,) = re.findall(r"^\| `model` \|.*$", TEXT, re.MULTILINE)
+    (row,) = re.findall(r"^\| `model` \|.*$", text_of(ROOT / "conf/README.md"), re.MULTILINE)
     assert all(f"`{name}`" in row for name in options("models"))
 
 
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-
-
-def table_of_claims(text: str) -> dict[str, dict[str, str]]:
-    """Statement, with its dagger -> the other cells of its row in the first table of claims, by heading."""
-    start = text.index("| claim | reading |")
-    lines = text[start : text.index("\n\n", start)].splitlines()
-    heading, rows = cells(lines[0]), [cells(line) for line in lines[2:]]
-    return {
-        re.sub(r"^\d+\\\. ", "", row[0]): dict(zip(heading[1:], row[1:], strict=True))
-        for row in rows
-        if row[1]
-    }
-
-
-def test_the_scorecard_is_that_of_the_reference_run() -> None:
-    told = table_of_claims(TEXT)
-    reference = table_of_claims(
-        (ROOT / "experiments/principles/README.md").read_text(encoding="utf-8")
+def test_the_example_of_a_claim_is_one() -> None:
+    (example,) = re.findall(
+        r"^  ```yaml\n(.*?)^  ```", text_of(ROOT / "conf/README.md"), re.MULTILINE | re.DOTALL
     )
-    seeds = {name for row in reference.values() for name in row if name.startswith("seed ")}
-    for statement, own in told.items():
-        row = reference.pop(statement)
-        assert row["reading"].split(",")[0] == own["reading"]
-        assert row["estimand: effect [interval, level]"].endswith(own["effect [95% interval]"])
-        same = ("exact p (Holm)", "verdict", *seeds)
-        assert [row[name] for name in same] == [own[name] for name in same], statement
-    assert {row["reading"] for row in reference.values()} == {"secondary"}, (
-        "a weak or strong reading is not told"
-    )
+    content = compose([])
+    content["claims"]["mine"] = yaml.safe_load(example)
+    assert parse(content).claims["mine"].parts[0].terms[1].weight == -1
+
+
+def front_verdicts() -> dict[str, str]:
+    """Name of a claim -> its cell for letters in the table of verdicts."""
+    row = re.compile(r"^\| \[[^\]]+\]\(conf/claims/(\w+)\.yaml\) \| ([^|]+) \|", re.MULTILINE)
+    return dict(row.findall(text_of(FRONT)))
+
+
+def test_the_front_page_has_the_primary_claims_and_the_number_of_the_others() -> None:
+    claims = parse(compose([])).claims
+    assert set(front_verdicts()) == {n for n, claim in claims.items() if claim.rank == "primary"}
+    assert f"the other [{len(claims) - len(front_verdicts())}](conf/claims)" in text_of(FRONT)
+
+
+def test_verdicts_are_those_of_the_published_study() -> None:
+    """Until `principles` is published under the plan of today, the table says so."""
+    folder = ROOT / "experiments/principles"
+    if not (folder / RECORD).exists():
+        assert set(front_verdicts().values()) == {"being run anew"}
+        return
+    for verdict in published(folder).verdicts:
+        if cell := front_verdicts().get(verdict.name):
+            assert f"**{tables.outcome(verdict.verdict)}**" in cell
+            shown = re.findall(r"[+\N{MINUS SIGN}]?\d+\.\d+", cell)
+            assert set(shown) <= set(
+                re.findall(r"[+\N{MINUS SIGN}]?\d+\.\d+", tables.effects(verdict))
+            )

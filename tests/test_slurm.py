@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.slurm
 
-_README = (launched.ROOT / "README.md").read_text(encoding="utf-8")
+_README = (launched.ROOT / "sweeps/README.md").read_text(encoding="utf-8")
 
 
 def _running() -> bool:
