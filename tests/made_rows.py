@@ -74,14 +74,15 @@ def made_rows(
                 z = mean + shared[target, replicate] + draw.normal(0, sd)
                 place = {"source": source, "target": target, "n_per_class": n, "depth": depth}
                 place |= {"updates": updates, "similarity": s, "replicate": replicate}
-                row = _row(place, z, z + draw.normal(0, sd), classes)
+                row = row_of(place, z, z + draw.normal(0, sd), classes)
                 row |= change(row)
                 others = [row[key] for key in ("axes", "config", "model", "regime")]
                 rows.append(row | {"trial": digest([place, others])})
     return rows
 
 
-def _row(place: Row, z: float, z_validation: float, classes: int) -> Row:
+def row_of(place: Row, z: float, z_validation: float, classes: int) -> Row:
+    """A finished row at coordinates, of this logit accuracy on test and on validation pictures."""
     n, depth, fresh = place["n_per_class"], place["depth"], place["source"] == "scratch"
     trained = {"depth_unit": UNITS[-depth], "trained_units": "+".join(UNITS[-depth:])}
     named = {"study": "made", "config": "c0ffee", "model": "lenet5", "regime": "fine_tune"}

@@ -47,6 +47,7 @@ class Contrast:
 
     Attributes:
       place: number of the part.
+      point: which of its points it is, if the part lists several and is no slope.
       table: replicates x targets.
       points: the mean in percentage points of accuracy; None where it is not one of accuracies.
       seen, marks: conditions that were looked up; those of them that may enter no claim, with the reason.
@@ -56,6 +57,7 @@ class Contrast:
 
     part: PartConfig
     place: int
+    point: str
     formula: str
     table: pd.DataFrame
     points: float | None
@@ -75,7 +77,9 @@ class Contrast:
 
     @property
     def name(self) -> str:
-        return self.part.name if self.part.name != "effect" else self.formula
+        if self.part.name == "effect":
+            return self.formula
+        return f"{self.part.name}, {self.point}" if self.point else self.part.name
 
     def margin(self, delta: float) -> float:
         margin = self.part.margin
@@ -129,6 +133,17 @@ def _coordinates(term: TermConfig, point: int) -> _Where:
     return {key: values[point % len(values)] for key, values in given.items()} | term.where
 
 
+def _point_name(part: PartConfig, line: Sequence[_Point]) -> str:
+    """The coordinate that tells one point of a part from the others: `depth 2`."""
+    listed = (
+        f"{_SHORT.get(key, f'{key} ')}{where[key]}"
+        for term, where in line[0]
+        for key in _COORDINATES
+        if len(line) == 1 and len(getattr(term, key) or ()) > 1
+    )
+    return next(listed, "")
+
+
 def _contrast(
     part: PartConfig,
     place: int,
@@ -152,6 +167,7 @@ def _contrast(
     return Contrast(
         part=part,
         place=place,
+        point=_point_name(part, line),
         formula=_formula(part, line),
         table=table,
         points=None if gradients else 100 * float(shares.dropna().to_numpy().mean()),

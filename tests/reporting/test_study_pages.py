@@ -1,0 +1,67 @@
+"""The short pages of the studies of letters: they render from made-up rows of their studies, whatever came out."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_rows import frame_of, logit, made_gradients, row_of
+
+from convtl.analysis.frame import of_study
+from convtl.cli import compose
+from convtl.config.parsing import parse
+from convtl.reporting.publish import page_of
+from convtl.reporting.report import Report, make_report
+from convtl.study.grid import Trial, distinct, expand
+from convtl.study.record import planned
+
+EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
+PAGES = sorted(path.parent.name for path in EXPERIMENTS.glob("*/page.md.j2"))
+
+
+def made_row(trial: Trial, rng: np.random.Generator, effect: float) -> dict[str, Any]:
+    """A row with the effects of `made_rows.logit` times `effect`, and those of axes left out."""
+    place = {name: getattr(trial, name) for name in ("source", "target", "n_per_class", "depth")}
+    place |= {name: getattr(trial, name) for name in ("updates", "similarity", "replicate")}
+    source = trial.source if trial.source in ("latin", "noise", "scratch") else "latin"
+    mean = logit(source, trial.n_per_class, trial.depth, trial.updates, trial.similarity)
+    z = effect * mean + rng.normal(0, 0.1)
+    others = {"trial": trial.id, "regime": trial.regime, "axes": dict(trial.axes)}
+    return row_of(place, z, z, 2 if trial.target == "letter_pairs" else 12) | others
+
+
+def report_of(name: str, effect: float) -> Report:
+    config, trials = expand(parse(compose([f"+experiment={name}", "replicates=12"])))
+    rng = np.random.default_rng(0)
+    points = pd.DataFrame(planned(trials))
+    frame, _ = of_study(
+        frame_of([made_row(trial, rng, effect) for trial in distinct(trials)]), points
+    )
+    gradients = made_gradients(replicates=12) if "gradients" in config.measure else None
+    record = {"command": f"python -m convtl.run +experiment={name}", "seconds": 100.0}
+    return make_report(frame, config, record, EXPERIMENTS / name, gradients)
+
+
+@pytest.mark.parametrize("effect", [1.0, -1.0, 0.0])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_renders_whatever_came_out(name: str, effect: float) -> None:
+    report = report_of(name, effect)
+    page = page_of(report, EXPERIMENTS / name)
+    assert page.startswith(f"# {name}\n\n**Question.** ")
+    assert len(page.splitlines()) <= 150
+    findings = page.split("## What came out")[1].split("\n## ")[0]
+    for verdict in report.verdicts:
+        assert findings.count(f"(**{verdict.verdict.replace('below', 'below δ')}**") > 0
+    assert f"+experiment={name}" in page
+    assert not re.search(r"\bNone\b|\bnan\b|\{\{|\}\}", page)
+
+
+def test_every_study_of_letters_has_a_page() -> None:
+    studies = {
+        path.stem
+        for path in (EXPERIMENTS.parent / "conf/experiment").glob("*.yaml")
+        if not path.stem.startswith(("imagenet_", "my_"))
+    }
+    assert set(PAGES) == studies
