@@ -13,7 +13,6 @@ import pandas as pd
 
 from convtl.analysis.frame import axes_of, axis_text
 from convtl.analysis.gradients import MEASURES
-from convtl.study.measurements.similarity import DISTANCES, ESTIMATORS
 
 SCRATCH = "scratch"
 """The source that is no source: a fresh net of which everything is trained."""
@@ -76,14 +75,6 @@ class Conditions:
         self._columns = {"replicate": self._rows["replicate"].to_numpy()}
         self._known: dict[tuple[Any, ...], int] = {}
 
-    @cached_property
-    def similarity(self) -> pd.DataFrame:
-        """Measured similarity: a line for each model, source, target and replicate with any measure."""
-        places = ["model", "source", "similarity", "target", "replicate"]
-        measures = [name for name in (*DISTANCES, *ESTIMATORS) if name in self.frame]
-        lines = self.frame[[*places, *measures]].dropna(subset=measures, how="all")
-        return lines.drop_duplicates(places)
-
     # --- one condition --------------------------------------------------------------------
 
     def values(self, column: str = "logit_accuracy", **where: Any) -> pd.Series:
@@ -117,10 +108,6 @@ class Conditions:
     def flaw(self, **where: Any) -> str | None:
         """`floor` (accuracy under twice chance, of three classes and more), `ceiling` (under 30 wrong) or None."""
         return self.summary(**where)["flaw"] or None
-
-    def at_edge(self, **where: Any) -> float:
-        """Share of replicates whose learning rate is at the edge of those that were tried."""
-        return float(self.summary(**where)["at_edge"])
 
     # --- numbers of several conditions ----------------------------------------------------
 
@@ -177,8 +164,7 @@ class Conditions:
             raise MissingCondition("no table of gradients (measure=gradients makes one)")
         values = MEASURES[name](self.gradients, **where)
         if not len(values):
-            place = ", ".join(f"{key} {value}" for key, value in where.items())
-            raise MissingCondition(f"no gradients for {name} with {place}")
+            raise MissingCondition(f"no gradients for {name} with {_listed(where)}")
         return values
 
     # --- all conditions -------------------------------------------------------------------
@@ -190,12 +176,11 @@ class Conditions:
     @cached_property
     def _usual(self) -> dict[str, Any]:
         """Of the schedule and of additional axes: the value that more than half of all rows have."""
-        usual: dict[str, Any] = {}
-        for name in ("updates", *axes_of(self.frame)):
-            shares = self._rows[name].value_counts(normalize=True)
-            if len(shares) and shares.iloc[0] > 0.5:
-                usual[name] = shares.index[0]
-        return usual
+        counts = {
+            name: self._rows[name].value_counts() for name in ("updates", *axes_of(self.frame))
+        }
+        half = len(self._rows) / 2
+        return {name: n.index[0] for name, n in counts.items() if len(n) and n.iloc[0] > half}
 
     @cached_property
     def _coordinates(self) -> dict[str, list[Any]]:
@@ -205,15 +190,6 @@ class Conditions:
         columns["similarity"] = [None if s != s else s for s in columns["similarity"]]
         columns["whole"] = (table["depth"] == table["n_units"]).tolist()
         return columns
-
-    @cached_property
-    def _places(self) -> dict[tuple[Any, ...], list[int]]:
-        """Source, target and number of labels -> conditions."""
-        places: dict[tuple[Any, ...], list[int]] = {}
-        columns = (self._coordinates[name] for name in COORDINATES[:3])
-        for code, place in enumerate(zip(*columns, strict=True)):
-            places.setdefault(place, []).append(code)
-        return places
 
     def _of(self, code: int, column: str = "logit_accuracy") -> pd.Series:
         if column not in self._columns:
@@ -243,8 +219,7 @@ class Conditions:
             where = {key: value for key, value in where.items() if key not in _NOT_OF_SCRATCH}
         if not len(self._table):
             raise MissingCondition(f"{_listed(where)}: no trial is done")
-        place = tuple(where.get(name) for name in COORDINATES[:3])
-        left = self._places.get(place, list(range(len(self._table))))
+        left: Sequence[int] = range(len(self._table))
         for key in sorted(where, key=[*self._keys, *where].index):
             left = self._narrowed(left, where, key)
         preferred = {"regime": "fine_tune", **self._usual, **near}
@@ -265,20 +240,22 @@ class Conditions:
             raise MissingCondition(f"{_listed(where)}: several conditions: {'; '.join(differing)}")
         return left[0]
 
-    def _narrowed(self, left: list[int], where: Mapping[str, Any], key: str) -> list[int]:
-        value, name = where[key], key
-        if key == "depth" and value == "all":
-            name, value = "whole", True
-        elif key not in COORDINATES and key != "n_classes":
+    def _narrowed(self, left: Sequence[int], where: Mapping[str, Any], key: str) -> Sequence[int]:
+        """Of some conditions those that have a coordinate."""
+        value = where[key]
+        if key not in COORDINATES and key != "n_classes":
             value = axis_text(value)
-            name = key if key in self._coordinates else f"axes.{key}"  # a row's column has its name
-        if name not in self._coordinates:
-            raise MissingCondition(f"{_listed(where)}: no trials differ in {key}")
-        column = self._coordinates[name]
-        narrowed = [code for code in left if column[code] == value]
+            key = key if key in self._coordinates else f"axes.{key}"  # a row's column has its name
+            if key not in self._coordinates:
+                raise MissingCondition(f"{_listed(where)}: no trials differ in {key[5:]}")
+        column = self._coordinates[key]
+        whole = self._coordinates["whole"] if (key, value) == ("depth", "all") else None
+        narrowed = [code for code in left if (whole[code] if whole else column[code] == value)]
         if not narrowed:
-            values = dict.fromkeys(self._coordinates[key][code] for code in left)
-            raise MissingCondition(f"{_listed(where)}: no trials; there are {_named(key, *values)}")
+            present = dict.fromkeys(column[code] for code in left)
+            raise MissingCondition(
+                f"{_listed(where)}: no trials; there are {_named(key, *present)}"
+            )
         return narrowed
 
     def _same_trials(self, codes: Sequence[int]) -> bool:

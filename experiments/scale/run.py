@@ -28,8 +28,8 @@ _APPENDS = 200
 _NAMES = ("study", "config", "model", "source", "target", "regime", "depth_unit", "trained_units")
 _ROW = {
     **dict.fromkeys(_NAMES, "name"),
-    **dict.fromkeys(("depth", "n_per_class", "updates", "replicate"), 1),
-    **{"similarity": None, "contents": {}, "axes": {}, "declared": []},
+    **dict.fromkeys(("depth", "n_units", "n_per_class", "updates", "replicate"), 1),
+    **{"validation": "beside", "similarity": None, "contents": {}, "axes": {}, "declared": []},
     **{"status": "interrupted", "reason": "x" * 950},
 }
 _SUMMARY = """

@@ -273,7 +273,7 @@ def test_the_share_of_rates_at_an_edge() -> None:
     conditions = of(
         made_rows(replicates=4, change=lambda row: {"lr_at_edge": row["replicate"] == 0})
     )
-    assert conditions.at_edge(**NEAR, depth="all") == 0.25
+    assert conditions.summary(**NEAR, depth="all")["at_edge"] == 0.25
 
 
 @pytest.mark.parametrize(
@@ -307,17 +307,6 @@ def test_the_table_has_a_line_for_each_condition() -> None:
     assert (line["flops"], line["flaw"], line["at_edge"]) == (3_000_000 * 1200, "", 0)
     fresh = conditions.summary(**{**NEAR, "source": "scratch"})
     assert np.isnan(fresh["source_accuracy"])
-
-
-def test_measured_similarity_is_a_line_for_each_draw() -> None:
-    measured = {"mmd2": 0.25, "leep": -1.0}
-    conditions = of(
-        made_rows(replicates=2, change=lambda row: measured if row["source"] == "latin" else {})
-    )
-    lines = conditions.similarity
-    assert len(lines) == 2 * 2  # targets, replicates
-    assert set(lines["source"]) == {"latin"}
-    assert set(lines["mmd2"]) == {0.25}
 
 
 def test_gradients_are_looked_up_by_name() -> None:
