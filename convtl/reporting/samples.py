@@ -26,7 +26,7 @@ Rows = list[tuple[str, np.ndarray, Sequence[str]]]
 """Name of a row, its pictures of one size (k, height, width, 3) in [0, 1], and what is above them."""
 _FILE, _PICTURES = "samples.npz", 12  # of each domain
 _ACROSS = 8
-_NOISY = 0.25
+_NOISY = 0.12
 """Correlation of neighbouring pixels below which noise hides from the eye what is on a picture."""
 
 

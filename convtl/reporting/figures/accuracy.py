@@ -135,7 +135,7 @@ def depth_benefit_by_similarity(report: Any) -> Points:
 )
 def corruption(report: Any) -> Points:
     panel = richest(report.conditions)
-    for arm, noise in noise_levels(report, panel).items():
+    for arm, noise in noise_levels(report).items():
         target = report.config.domains[panel.targets[0]].jitter.noise
         for name, depth in ENDS.items():
             gain = panel.ask(report.conditions.transfer_gain, depth=depth, **arm.where)
@@ -244,7 +244,7 @@ def _rate_map(shares: pd.DataFrame) -> mpl.Figure:
 )
 def learning_rates(report: Any) -> pd.DataFrame:
     frame = report.conditions.frame
-    rows = frame[frame["usable"] & frame["lr"].notna() & (frame["n_rates"] > 1)]
+    rows = frame[frame["usable"] & (frame["n_rates"] > 1)].drop_duplicates("trial")
     depths = rows["depth"].astype(int).astype(str).str.rjust(3)
     trained = depths.where(rows["source"] != SCRATCH, SCRATCH).rename("")
     rates = ((2 * np.log10(rows["lr"])).round() / 2).rename("")  # the grid's half decades

@@ -33,16 +33,14 @@ Parts = dict[str, dict[str, Line]]
 """Title of a panel -> name of a line -> the line."""
 Points = Iterator[tuple[str, str, Any, pd.Series]]
 """Panel, line, place, and one number a replicate (none where there is no such condition)."""
-Look = tuple[str, str, str]
-"""Colour, marker, dashes."""
 
 INK, GREY = "#222222", "#5F6368"
-LOOKS: dict[str, Look] = {
+LOOKS = {
     SCRATCH: (GREY, "X", "--"),
     "last layer trained": ("#D55E00", "s", ":"),
     "all layers trained": ("#0072B2", "o", "-"),
 }
-"""Of lines that mean the same in every figure."""
+"""Colour, marker and dashes of lines that mean the same in every figure."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#5D6D1E")
 """Okabe and Ito (2008), told apart with any colour vision; the last two for larger studies."""
 MARKERS, DASHES = "osD^vPX*", ("-", "--", "-.", ":")
@@ -125,9 +123,9 @@ def _gathered(points: Points, fewest: int) -> Parts:
     for title, name, place, values in points:
         parts.setdefault(title, {}).setdefault(name, {})[place] = values
     for title, part in parts.items():
-        numbers = {name: sum(len(v) > 0 for v in line.values()) for name, line in part.items()}
-        drawn = [n for n, line in part.items() if numbers[n] >= (1 if None in line else fewest)]
-        parts[title] = {name: part[name] for name in sorted(drawn, key=lambda n: n == SCRATCH)}
+        lengths = {name: sum(len(v) > 0 for v in line.values()) for name, line in part.items()}
+        names = [n for n, line in part.items() if lengths[n] >= (1 if None in line else fewest)]
+        parts[title] = {name: part[name] for name in sorted(names, key=lambda n: n == SCRATCH)}
     return {t: part for t, part in parts.items() if any(None not in line for line in part.values())}
 
 
@@ -176,9 +174,10 @@ def lines(
         for index, (name, line) in enumerate(part.items()):
             step = (index - (len(part) - 1) / 2) * width
             at = {i + step: line[p] for i, p in enumerate(places) if len(line.get(p, ()))}
-            marks(axis, at, chosen[name], name, across)
             if None in line:
                 _band(axis, line[None], chosen[name], name)
+            elif at:
+                _marks(axis, at, chosen[name], name, across)
         if zero:
             (axis.axvline if across else axis.axhline)(0, color=GREY, linewidth=1)
         if shares:
@@ -222,8 +221,8 @@ def canvas(panels: int, columns: int, height: float, **share: Any) -> tuple[mpl.
     return drawing, axes[:panels]
 
 
-def looks(names: Iterable[str]) -> dict[str, Look]:
-    """Return the look of each name, in the order given."""
+def looks(names: Iterable[str]) -> dict[str, tuple[str, str, str]]:
+    """Return colour, marker and dashes of each name, in the order given."""
     names = list(names)
     used = {LOOKS[name][0] for name in names if name in LOOKS}
     free = [pair for pair in zip(COLOURS, MARKERS, strict=True) if pair[0] not in used]
@@ -234,14 +233,10 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     }
 
 
-def marks(
-    axis: Axes, line: dict[float, pd.Series], look: Look, label: str, across: bool = False
-) -> None:
+def _marks(axis: Axes, line: Line, look: tuple[str, str, str], label: str, across: bool) -> None:
     """Draw means with intervals, and a dot for every replicate; across: numbers run to the right."""
-    if not line:
-        return
     at, columns = list(line), list(line.values())
-    means, lows, highs = np.array([interval(values) for values in columns]).T
+    means, lows, highs = np.array([_interval(values) for values in columns]).T
     bars = np.abs([means - lows, highs - means])
     style: dict[str, Any] = {"color": look[0], "marker": look[1], "capsize": 2.5, "zorder": 3}
     dots: dict[str, Any] = {"color": look[0], "alpha": 0.35, "s": 6, "zorder": 2}
@@ -254,14 +249,14 @@ def marks(
         axis.scatter(*spread, **dots)
 
 
-def interval(values: pd.Series) -> tuple[float, float, float]:
+def _interval(values: pd.Series) -> tuple[float, float, float]:
     """Return the mean over replicates and both ends of its exact interval."""
     result = estimate(values.to_numpy(float))
     return result.effect, result.interval.low, result.interval.high
 
 
-def _band(axis: Axes, values: pd.Series, look: Look, label: str) -> None:
-    mean, low, high = interval(values)
+def _band(axis: Axes, values: pd.Series, look: tuple[str, str, str], label: str) -> None:
+    mean, low, high = _interval(values)
     axis.axhspan(low, high, color=look[0], alpha=0.2, linewidth=0)
     axis.axhline(mean, color=look[0], linestyle=look[2], linewidth=1.5, label=label)
 

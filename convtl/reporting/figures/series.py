@@ -9,7 +9,7 @@ import pandas as pd
 
 from convtl.analysis.conditions import SCRATCH, Conditions, MissingCondition
 from convtl.analysis.frame import axes_of, axis_text
-from convtl.config.domains import TypedScriptConfig
+from convtl.config.domains import MadeConfig
 
 FINE_TUNE = "fine_tune"
 _SHOWN_APART = {"upper_init": "fresh", "axes.validation": "within"}
@@ -164,21 +164,22 @@ def near_to_far(arms: Sequence[Arm], conditions: Conditions) -> list[Arm]:
     return sorted(arms, key=lambda arm: float(means[arm.source])) if known else list(arms)
 
 
-def noise_levels(report: Any, panel: Panel) -> dict[Arm, float]:
+def noise_levels(report: Any) -> dict[Arm, float]:
     """Return sources whose domains differ in their noise only, if there are three, with their noise."""
-    families: dict[TypedScriptConfig, dict[Arm, float]] = {}
-    for arm in panel.arms:
-        domain = report.config.domains.get(arm.source)
-        if isinstance(domain, TypedScriptConfig):
+    families: dict[MadeConfig, dict[Arm, float]] = {}
+    for source in report.conditions.sources:
+        domain = report.config.domains.get(source)
+        if isinstance(domain, MadeConfig):
             clean = replace(domain, jitter=replace(domain.jitter, noise=0.0))
-            families.setdefault(clean, {})[arm] = domain.jitter.noise
+            families.setdefault(clean, {})[Arm(source)] = domain.jitter.noise
     return max((f for f in families.values() if len(f) > 2), key=len, default={})
 
 
 def domains(report: Any, panel: Panel) -> list[Arm]:
     """Return sources that are domains; of those that differ in noise only, the one that is named first."""
-    others = list(noise_levels(report, panel))[1:]
-    return [arm for arm in panel.arms if arm.is_domain and arm not in others]
+    first, *others = noise_levels(report) or [None]
+    dropped = others if first in panel.arms else []
+    return [arm for arm in panel.arms if arm.is_domain and arm not in dropped]
 
 
 def moves(conditions: Conditions) -> pd.DataFrame:
@@ -188,9 +189,10 @@ def moves(conditions: Conditions) -> pd.DataFrame:
     rows = rows[rows["n_per_class"] == rows["n_per_class"].max()]
     rows = rows[rows["updates"] == rows["updates"].min()]
     lines = [
-        (row.trial, row.source, row.replicate, unit, *json.loads(row.moved)[unit])
-        for row in rows.itertuples()
+        (row.trial, row.source, row.replicate, unit, *moved[unit])
+        for row, moved in zip(rows.itertuples(), rows["moved"].map(json.loads), strict=True)
         for unit in row.trained_units.split("+")
+        if unit in moved
     ]
     names = ["trial", "source", "replicate", "unit", "displacement", "cka"]
     return pd.DataFrame(lines, columns=names).astype({"displacement": float, "cka": float})
