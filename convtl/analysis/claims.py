@@ -370,7 +370,7 @@ def replication(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[Rep
     """Compare the parts of claims that were judged under both seeds.
 
     Replicated: on the same side of the margin (the same sign, where it is 0), and the interval of the difference
-    inside +-0.3. Not replicated: that interval wholly beyond, or other sides and an interval without 0.
+    inside +-0.3. Not replicated: else, where that interval excludes 0.
     """
     others = {verdict.name: verdict for verdict in second}
     return [
@@ -389,7 +389,7 @@ def _replicated(claim: str, one: PartResult, other: PartResult) -> Replication:
     outcome: Literal["replicated", "not replicated", "undecided"] = "undecided"
     if same_side and low > -SAME and high < SAME:
         outcome = "replicated"
-    elif low > SAME or high < -SAME or (not same_side and interval.excludes_zero()):
+    elif interval.excludes_zero():
         outcome = "not replicated"
     difference, z2 = other.effect - one.effect, float(welch.statistic) ** 2
     return Replication(claim, one.name, one.effect, other.effect, difference, interval, z2, outcome)

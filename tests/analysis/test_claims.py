@@ -446,6 +446,7 @@ def test_a_slice_and_a_cut_study_need_not_have_all() -> None:
     [
         ((0.5, 0.1), (0.6, 0.1), 0.0, "replicated"),
         ((0.5, 0.1), (1.0, 0.1), 0.0, "not replicated"),
+        ((0.5, 0.2), (0.8, 0.2), 0.0, "not replicated"),  # it differs, by .3 or more or less
         ((0.1, 0.1), (-0.1, 0.1), 0.0, "not replicated"),
         ((0.02, 0.1), (-0.02, 0.1), 0.0, "undecided"),  # other signs, and no difference
         ((0.02, 0.1), (-0.02, 0.1), "delta", "replicated"),  # both on one side of the margin
