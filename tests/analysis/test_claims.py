@@ -382,12 +382,12 @@ def checked(words=(), scorecard=None, whole=True, **claims):
         (
             ["replicates=5"],
             {"x": DEEPER},
-            "claims.x: with 5 replicates no p is below 0.062; accepted: 6 replicates or more, or scorecard=[]",
+            "claims.x: with 5 replicates no p is below 0.062; accepted: 6 or more; without claims: scorecard=[]",
         ),
         (
             [],
             {name: {**DEEPER, "rank": "primary"} for name in "xy"},
-            "claims.x: with 6 replicates no p is below 0.062; accepted: 7 replicates or more, or scorecard=[]",
+            "claims.x: with 6 replicates no p is below 0.062; accepted: 7 or more; without claims: scorecard=[]",
         ),
         (
             ["replicates=12"],
@@ -432,10 +432,35 @@ def test_a_study_that_has_all_says_what_it_can_find() -> None:
 
 
 def test_a_slice_and_a_cut_study_need_not_have_all() -> None:
-    assert checked(["n_per_class=2"], whole=False, x=DEEPER) == []
+    [line] = checked(["n_per_class=2"], whole=False, x=DEEPER)
+    assert line.startswith("claim x is not judged: source latin, n_per_class 4, target cyrillic")
+    [line] = checked(["replicates=5"], whole=False, x=DEEPER)
+    assert (
+        line == "claim x is not judged: with 5 replicates no p is below 0.062; accepted: 6 or more"
+    )
     assert checked(["n_per_class=2", "debug=smoke"], x=DEEPER) == []
     assert is_slice("python -m convtl.run +experiment=finetune_depth 'n_per_class=[2,10]'")
     assert not is_slice("python -m convtl.run +experiment=finetune_depth lr=1e-3 out=x")
+
+
+MINE = """
+says: Digits are worth something.
+means: G(digits) is above 0.3 with 10 images a class.
+margin: 0.3
+smallest_effect: 0.3
+terms: {measure: transfer_gain, source: digits, n_per_class: 10, scratch_updates: same}
+"""
+
+
+def test_a_claim_of_ones_own_is_a_file_in_conf(tmp_path, monkeypatch) -> None:
+    (tmp_path / "conf" / "claims").mkdir(parents=True)
+    (tmp_path / "conf" / "claims" / "digits_help.yaml").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    words = ["source=[digits,scratch]", "depth=all", "n_per_class=10", "scorecard=digits_help"]
+    settings, trials = expand(parse(compose(words)))
+    assert "deeper_with_more_data" in settings.claims  # the package's are there, too
+    [line] = check(settings, trials)
+    assert line.startswith("claim digits_help: 6 replicates")
 
 
 # --- a second seed ----------------------------------------------------------------------------------
