@@ -210,7 +210,7 @@ def test_only_figures_of_their_own_show_other_ways(report: SimpleNamespace) -> N
         "first alone",
         "fresh net",
     ]
-    carried = BY_NAME["layer_transfer"].data(report)["cyrillic, 300 updates"]
+    carried = BY_NAME["layer_transfer"].data(report)["cyrillic, n=10, 300 updates"]
     assert {name: sorted(line) for name, line in carried.items() if name != "scratch"} == {
         "other classes, frozen": [1, 2, 3, 4],
         "the same classes, frozen": [1, 2, 3, 4],

@@ -1,6 +1,7 @@
 """Figures of accuracy by depth, source, images, updates and learning rates."""
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,8 @@ ENDS: dict[str, int | str] = {"last layer trained": 1, "all layers trained": "al
     "How many layers to train",
     "Test accuracy by the number of trained layers, counted from the last; the others keep what they "
     "learned on the source. The grey band is a fresh net of which all layers are trained.",
-    x="trained layers, from the last",
-    y="test accuracy",
+    partial(lines, x="trained layers, from the last", y="test accuracy", shares=True),
     fewest=2,
-    shares=True,
 )
 def accuracy_by_depth(report: Any) -> Points:
     sources = {panel: domains(report, panel) for panel in panels(report.conditions)}
@@ -87,9 +86,7 @@ def depth_benefit(report: Any) -> pd.DataFrame:
     "Accuracy of a net that was pretrained on the source named at the left, minus that of a fresh net "
     "with the same images and updates, in logits: right of the line pretraining helps. Near sources (by "
     "measured distance, if there is one) stand above far ones, and controls below both.",
-    x="gain over scratch, logits",
-    across=True,
-    zero=True,
+    partial(lines, x="gain over scratch, logits", across=True, zero=True),
 )
 def gain_by_similarity(report: Any) -> Points:
     panel = richest(report.conditions)
@@ -106,10 +103,8 @@ def gain_by_similarity(report: Any) -> Points:
     "Logit accuracy of the last layer and of all layers trained, and their difference, from near to far "
     "sources (by measured distance, if there is one). Where a source mixes classes that are similar to "
     "the target with classes that are not, the share of similar ones is on the axis.",
-    x="source; or share of similar classes",
-    y="logits",
+    partial(lines, x="source; or share of similar classes", y="logits", zero=True),
     fewest=3,
-    zero=True,
 )
 def depth_benefit_by_similarity(report: Any) -> Points:
     panel = richest(report.conditions)
@@ -129,9 +124,12 @@ def depth_benefit_by_similarity(report: Any) -> Points:
     "Gain over a fresh net, in logits, from one source whose pictures carry more or less noise; the "
     "target's have the noise that the title names. If nets only learned to see through noise, a source "
     "without it would be worth nothing.",
-    x="noise in the source's pictures, as a share of full ink",
-    y="gain over scratch, logits",
-    zero=True,
+    partial(
+        lines,
+        x="noise in the source's pictures, as a share of full ink",
+        y="gain over scratch, logits",
+        zero=True,
+    ),
 )
 def corruption(report: Any) -> Points:
     panel = richest(report.conditions)
@@ -148,9 +146,7 @@ def corruption(report: Any) -> Points:
     "depth of its row (a source and a number of images). The best depth is found on other replicates "
     "than those that are scored, so a rule can be below 0. The lecture's rule takes the last layer where "
     "the source is near or images are few, and all layers elsewhere.",
-    x="given away against the best depth, logits",
-    across=True,
-    zero=True,
+    partial(lines, x="given away against the best depth, logits", across=True, zero=True),
 )
 def policies(report: Any) -> Points:
     for panel in [panel for panel in panels(report.conditions) if panel.is_main]:
@@ -197,11 +193,8 @@ def _with_arrows(parts: Parts, **options: Any) -> mpl.Figure:
     "Test accuracy by the number of labelled images a class, all layers trained. Arrows: how many images "
     "a fresh net (scratch) would need to be as good: ×4 says four times as many, > that it does not get "
     "there with the most images that were tried.",
-    _with_arrows,
-    x="labelled images a class",
-    y="test accuracy",
+    partial(_with_arrows, x="labelled images a class", y="test accuracy", shares=True),
     fewest=2,
-    shares=True,
 )
 def learning_curves(report: Any) -> Points:
     for panel in panels(report.conditions):
@@ -214,10 +207,8 @@ def learning_curves(report: Any) -> Points:
     "Longer training",
     "Test accuracy by the number of updates, all layers trained. A fresh net (scratch) that still rises "
     "at its longest schedule might catch up: what pretraining gains is then speed.",
-    x="updates",
-    y="test accuracy",
+    partial(lines, x="updates", y="test accuracy", shares=True),
     fewest=2,
-    shares=True,
 )
 def schedules(report: Any) -> Points:
     table = usual(report.conditions)

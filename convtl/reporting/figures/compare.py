@@ -1,6 +1,7 @@
 """Figures of verdicts, ways of fine-tuning, shifts of pictures, and single layers."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib import figure as mpl
 from convtl.analysis.conditions import SCRATCH
 from convtl.analysis.frame import axes_of
 from convtl.analysis.gradients import arrivals, freezing_cost, relative_gradients
-from convtl.reporting.figures.drawing import GREY, INK, Points, canvas, figure, named
+from convtl.reporting.figures.drawing import GREY, INK, NETS, Points, canvas, figure, lines, named
 from convtl.reporting.figures.series import FINE_TUNE, moves, panels, shift_names
 
 Judged = list[tuple[Any, Any, Any]]
@@ -68,10 +69,13 @@ def verdicts(report: Any) -> Judged:
     "Ways of fine-tuning",
     "Accuracy of other ways of fine-tuning minus that of plain fine-tuning of all layers with as many "
     "updates, in logits and within replicates: right of the line a way is better.",
-    x="against plain fine-tuning of all layers, logits",
-    columns=3,
-    across=True,
-    zero=True,
+    partial(
+        lines,
+        x="against plain fine-tuning of all layers, logits",
+        columns=3,
+        across=True,
+        zero=True,
+    ),
 )
 def regimes(report: Any) -> Points:
     table = report.conditions.table()
@@ -94,9 +98,7 @@ def regimes(report: Any) -> Points:
     "The same pictures, seen differently",
     "Test accuracy on pictures that are changed as the title says, by what is trained of a net that "
     "knows the same classes from unchanged pictures; and of a fresh net.",
-    x="test accuracy",
-    across=True,
-    shares=True,
+    partial(lines, x="test accuracy", across=True, shares=True),
 )
 def shifts(report: Any) -> Points:
     table = report.conditions.table()
@@ -119,8 +121,7 @@ def shifts(report: Any) -> Points:
     "from a net of other classes (AnB in Yosinski et al. 2014), of the same classes (BnB), or of random "
     "weights; then kept frozen or tuned. Where the same classes beat others, layers belong to their task. "
     "Grey band: all layers trained from scratch.",
-    x="transferred layers, from the input",
-    y="logit accuracy",
+    partial(lines, x="transferred layers, from the input", y="logit accuracy"),
 )
 def layer_transfer(report: Any) -> Points:
     conditions = report.conditions
@@ -129,7 +130,7 @@ def layer_transfer(report: Any) -> Points:
     keys = ["target", "n_per_class", "model", "updates", *axes_of(conditions.frame)]
     for line in table[rows].to_dict("records"):
         place = {key: line[key] for key in keys}
-        title = f"{line['target']}, {line['updates']:,.0f} updates"
+        title = f"{line['target']}, n={line['n_per_class']}, {line['updates']:,} updates"
         way = "tuned" if line["depth"] == line["n_units"] else "frozen"
         name = f"{_LINES.get(line['source'], line['source'])}, {way}"
         number = int(line.get("n_transferred") or line["n_units"] - line["depth"])
@@ -160,17 +161,17 @@ def _by_unit(report: Any, table: pd.DataFrame) -> Iterator[tuple[str, pd.Series]
 
 @figure(
     "Gradients by layer",
-    "How large the gradient is at each layer of plain fully connected chains, against the last hidden "
-    "layer, in powers of ten: at −2 a layer gets a hundredth. Lines are ways of setting first weights.",
-    x="hidden layer, from the input",
-    y="gradient, powers of ten",
-    columns=3,
+    "How large the gradient is at each layer of plain fully connected chains of middle length, against "
+    "their last hidden layer, in powers of ten: at −2 a layer gets a hundredth. Lines are ways of setting "
+    "first weights.",
+    partial(lines, x="hidden layer, from the input", y="gradient, powers of ten", columns=3),
+    explained=NETS,
 )
 def gradient_profile(report: Any) -> Points:
     nets = _probed(report, "profile", "hidden", "update", "activation", "initialiser")
-    moments = [update for _, update, _, _ in nets]
+    lengths, moments = (sorted({net[place] for net in nets}) for place in (0, 1))
     for hidden, update, activation, initialiser in nets:
-        if hidden == nets[-1][0] and update in (min(moments), max(moments)):
+        if hidden == lengths[len(lengths) // 2] and update in (moments[0], moments[-1]):
             frame = report.conditions.gradients
             table = relative_gradients(frame, activation, initialiser, int(hidden), update)
             for place, values in table.dropna().items():
@@ -182,9 +183,8 @@ def gradient_profile(report: Any) -> Points:
     "The update of training, as a power of ten, by which the outputs of a layer are 90% of the way to "
     "what they become (linear CKA); of nets that learned. A layer cannot settle before those below it, so "
     "an order from below is built into this measure.",
-    x="layer, from the input",
-    y="settled at update, power of ten",
-    columns=3,
+    partial(lines, x="layer, from the input", y="settled at update, power of ten", columns=3),
+    explained=NETS,
 )
 def convergence(report: Any) -> Points:
     for optimiser, activation in _probed(report, "convergence", "optimiser", "activation"):
@@ -198,10 +198,8 @@ def convergence(report: Any) -> Points:
     "What freezing one layer costs",
     "How much test accuracy, in logits, a net loses when one of its layers is left as it is from some "
     "update on, all others being trained. Higher: this layer still had more to learn.",
-    x="layer, from the input",
-    y="cost, logits",
-    columns=3,
-    zero=True,
+    partial(lines, x="layer, from the input", y="cost, logits", columns=3, zero=True),
+    explained=NETS,
 )
 def freezing_costs(report: Any) -> Points:
     keys = ("optimiser", "activation", "update", "unit")
@@ -216,8 +214,8 @@ def freezing_costs(report: Any) -> Points:
     "How far each layer moved when all layers were tuned: the change of its weights, as a share of their "
     "size before; and how alike its outputs are before and after (linear CKA; 1: the same up to a "
     "rotation).",
-    x="layer, from the input",
-    one_scale=False,
+    partial(lines, x="layer, from the input", one_scale=False),
+    explained=NETS,
 )
 def movement(report: Any) -> Points:
     titles = {"displacement": "change of weights", "cka": "outputs before and after"}

@@ -46,24 +46,17 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 MARKERS, DASHES = "osD^vPX*", ("-", "--", "-.", ":")
 _WIDTH, _DPI = 6.6, 150
 _STYLE: dict[str, Any] = {
-    "font.size": 11,
-    "axes.titlesize": 11,
-    "figure.labelsize": 11,
-    "legend.fontsize": 10.5,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E6E6E6",
+    **dict.fromkeys(("font.size", "axes.titlesize", "figure.labelsize"), 11),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **{"legend.fontsize": 10.5, "axes.grid": True, "axes.axisbelow": True, "grid.color": "#E6E6E6"},
     "text.parse_math": False,  # names come from users: a dollar sign is a dollar sign
 }
-_INTERVALS = (
+_MARKS = (
     " Small dots are replicates{% if report.conditions.targets | length > 1 %}, each a mean over "
-    "targets{% endif %}; large marks are means over m = "
-    "{{ report.conditions.frame.replicate.nunique() or report.conditions.gradients.replicate.nunique() }} "
+    "targets{% endif %}; large marks are means over m = {{ report.conditions.frame.replicate.nunique() }} "
     "replicates (or all there are), bars and bands their 95% intervals."
 )
+NETS = " Small dots are single nets, large marks their means, bars 95% intervals of these."
 
 
 @dataclass(frozen=True)
@@ -89,13 +82,17 @@ class Figure:
 
 
 def figure(
-    title: str, caption: str, form: Any = None, *, fewest: int = 1, **options: Any
+    title: str,
+    caption: str,
+    form: Callable[[Any], mpl.Figure],
+    fewest: int = 1,
+    explained: str = _MARKS,
 ) -> Callable[[Callable[[Any], Any]], Figure]:
     """Make a `Figure` of the function below, which yields `Points`, or returns what `form` draws.
 
     Args:
-      form: draws it; `lines` by default. options: of the form.
       fewest: places that a line of points must have to be drawn.
+      explained: what the caption of points adds on their marks.
     """
 
     def register(function: Callable[[Any], Any]) -> Figure:
@@ -106,12 +103,12 @@ def figure(
 
         def draw(report: Any) -> mpl.Figure:
             with matplotlib.style.context(["default", _STYLE]):
-                return (form or lines)(data(report), **options)
+                return form(data(report))
 
         def needs(report: Any) -> bool:
             return len(data(report)) > 0
 
-        text = caption + _INTERVALS * points
+        text = caption + explained * points
         return Figure(function.__name__, title, needs, draw, text, data)
 
     return register

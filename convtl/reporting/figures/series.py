@@ -183,9 +183,10 @@ def domains(report: Any, panel: Panel) -> list[Arm]:
 
 
 def moves(conditions: Conditions) -> pd.DataFrame:
-    """Return how far units moved where all were tuned on most images: a line a trial and unit."""
+    """Return how far units moved where all were tuned, on most images of the first target."""
     frame = conditions.frame
     rows = frame[frame["moved"].ne("") & frame["depth"].eq(frame["n_units"])]
+    rows = rows[rows["target"] == conditions.targets[0]]
     rows = rows[rows["n_per_class"] == rows["n_per_class"].max()]
     rows = rows[rows["updates"] == rows["updates"].min()]
     lines = [
