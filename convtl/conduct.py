@@ -23,8 +23,8 @@ from convtl.runtime.stopping import held_back, on_signals
 from convtl.storage.cache import Cache, default_root
 from convtl.storage.files import locked, storage_errors
 from convtl.study.grid import distinct, expand
-from convtl.study.record import make_record, write_record
 from convtl.study.rows import FINAL
+from convtl.study.store import make_record, write_record
 from convtl.study.study import ALL, Outcome, Scope, Study
 from convtl.tracking import open_tracker, tracking_errors
 from convtl.training.devices import device_line, devices_as, peak_memory_gib, use_all_cores

@@ -20,7 +20,7 @@ def main(words: list[str]) -> int:
     from convtl.reporting.build import build
     from convtl.reporting.publishing import publish, published_figures
     from convtl.reporting.second import read_second
-    from convtl.study.blocks import apply_limits
+    from convtl.study.grid import apply_limits
     from convtl.study.store import RowStore
 
     store = RowStore(folder("out", typed["out"]))

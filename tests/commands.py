@@ -55,7 +55,7 @@ class Commands:
         """From now on a run leaves rows and their table, but draws no report: that takes longer than the study."""
         from convtl import conduct
         from convtl.analysis.results import with_similarity, write_table
-        from convtl.study.measurements.similarity import read_similarity
+        from convtl.study.similarity import read_similarity
 
         def table(store: RowStore, *given: Any) -> tuple[Path, str]:
             rows = store.read().values()

@@ -12,8 +12,8 @@ import numpy as np
 
 from convtl.analysis.columns import Table, column_of
 from convtl.storage.files import written
-from convtl.study.measurements.similarity import place_of
 from convtl.study.rows import COLUMNS
+from convtl.study.similarity import place_of
 from convtl.study.store import accessible
 
 PARTS = ("near", "far")

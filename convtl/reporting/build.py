@@ -29,9 +29,9 @@ from convtl.reporting.ways import setting_name
 from convtl.storage.files import written
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
-from convtl.study.measurements.similarity import read_similarity
 from convtl.study.names import source_name
 from convtl.study.rows import commit, short
+from convtl.study.similarity import read_similarity
 from convtl.study.store import RowStore, accessible
 from convtl.training.devices import peak_memory_gib
 from convtl.training.pretrain import SourceRequest
@@ -52,7 +52,7 @@ def build(
     """Writes results.csv and the report of the study that a record is of; the study's data are not needed.
 
     Args:
-      record: what `convtl.study.record` keeps of the invocation.
+      record: what `convtl.study.store` keeps of the invocation.
       wall: seconds that the run took; None when only the report is rebuilt.
       second: the same study under another seed, to be set beside this one; for studies with a scorecard.
 

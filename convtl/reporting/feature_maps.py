@@ -14,7 +14,7 @@ from convtl.analysis.statistics import Estimate, estimate
 from convtl.reporting import feature_plots, figures, numbers
 from convtl.reporting.figures import Figure
 from convtl.reporting.tables import markdown
-from convtl.study.measurements.movement import IMAGES, FeatureMaps, read_maps
+from convtl.study.movement import IMAGES, FeatureMaps, read_maps
 
 _MOST_SOURCES = 6
 """Sources that pictures show, the first of them."""

@@ -17,7 +17,7 @@ from convtl.reporting.figures import (
     styled,
     whole_axis,
 )
-from convtl.study.measurements.movement import FeatureMaps, Pair
+from convtl.study.movement import FeatureMaps, Pair
 
 _TILE = 60
 """Pixels of a tile: maps of every size are drawn equally large."""

@@ -15,7 +15,7 @@ from convtl.errors import UserError
 from convtl.reporting.comparable import comparable
 from convtl.reporting.protocol import commits_said
 from convtl.reporting.replication import Second
-from convtl.study.blocks import apply_limits
+from convtl.study.grid import apply_limits
 from convtl.training.probes import TABLE, read_gradients
 
 _AROUND = (

@@ -20,7 +20,7 @@ from convtl.reporting.figures import (
 )
 from convtl.reporting.plots import line, spread
 from convtl.reporting.view import View
-from convtl.study.measurements.similarity import DISTANCES, ESTIMATORS
+from convtl.study.similarity import DISTANCES, ESTIMATORS
 
 _BANDS = (
     ("#222222", ":"),

@@ -16,7 +16,7 @@ from convtl.config.parsing import parse
 from convtl.reporting import caveats
 from convtl.reporting.build import _resized, _source_nets, _sources
 from convtl.reporting.comparable import comparable
-from convtl.study.blocks import apply_limits
+from convtl.study.grid import apply_limits
 from convtl.study.rows import commit, short
 from convtl.study.store import RowStore
 

@@ -12,7 +12,7 @@ from synthetic_rows import row
 from convtl import report, run
 from convtl.reporting import figures
 from convtl.reporting.feature_maps import section
-from convtl.study.materials import target_data
+from convtl.study import targets
 
 UNITS = ("conv1", "conv2", "fc3", "fc4", "out")
 HEADING = "## What each unit computes, and how far it moves"
@@ -128,7 +128,7 @@ def test_a_report_of_a_run_is_rebuilt_with_its_pictures_without_data(tmp_path, m
     def no_data(*args):
         raise AssertionError("a report asked for data")
 
-    monkeypatch.setattr(target_data, "load_domain", no_data)
+    monkeypatch.setattr(targets, "load_domain", no_data)
     assert report.main([f"out={out}"]) == 0
     again = (out / "report.md").read_text()
     assert section_of(again) == section_of(first)

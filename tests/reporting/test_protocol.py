@@ -8,7 +8,7 @@ from convtl.reporting.comparable import comparable
 from convtl.reporting.protocol import commits_said, facts, unfinished
 from convtl.study.active import describe
 from convtl.study.grid import expand
-from convtl.study.record import planned
+from convtl.study.store import planned
 
 
 def record_of(content, points):
