@@ -25,8 +25,8 @@ from convtl.runtime.stopping import held_back, on_signals
 from convtl.storage.cache import Cache, default_root
 from convtl.storage.files import locked, storage_errors
 from convtl.study.grid import distinct, expand
-from convtl.study.record import make_record, write_record
 from convtl.study.rows import FINAL
+from convtl.study.store import make_record, write_record
 from convtl.study.study import ALL, Outcome, Scope, Study
 from convtl.tracking import open_tracker, tracking_errors
 from convtl.training.devices import device_line, devices_as, peak_memory_gib, use_all_cores
@@ -128,7 +128,7 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
         reasons = [f"{failed.count(one)} trials failed: {one}" for one in dict.fromkeys(failed)]
         if tracker is not None:
             summary = {"trials": len(rows), "failed": len(failed), "seconds": wall}
-            tracker.finish(rows, report and store.out, summary, "; ".join(reasons))
+            tracker.finish(rows, store.out if report else None, summary, "; ".join(reasons))
     for reason in reasons:
         print(f"convtl: {reason}", file=sys.stderr)
     return 1 if failed else 0

@@ -18,7 +18,7 @@ def main(words: list[str]) -> int:
     from convtl.errors import UserError
     from convtl.reporting.publish import check_folder, publish
     from convtl.reporting.report import build, read_replication
-    from convtl.study.blocks import apply_limits
+    from convtl.study.grid import apply_limits
 
     out = folder("out", typed["out"])
     record = newest_record(out)

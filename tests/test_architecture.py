@@ -52,7 +52,7 @@ DOORS = {
     "torch": ("models/weights/files",),
     "safetensors": ("models/weights/files",),
     "huggingface_hub": ("models/weights/files",),
-    "matplotlib": ("reporting/figures/", "reporting/samples", "data/glyphs"),
+    "matplotlib": ("reporting/figures/", "reporting/samples", "data/typed_script"),
 }
 
 MOST_LINES = 520  # 400 once analysis and reporting are rebuilt

@@ -11,8 +11,7 @@ from convtl import run
 from convtl.cli import compose, typed_keys
 from convtl.config.parsing import parse
 from convtl.entry import options
-from convtl.study.blocks import refuse_hidden
-from convtl.study.grid import Trial, expand
+from convtl.study.grid import Trial, expand, refuse_hidden
 
 FILES = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))
 LOGGED = ("study/mean_val_accuracy",)

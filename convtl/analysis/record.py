@@ -12,8 +12,7 @@ import yaml
 
 from convtl.config.schema import RESULTS_VERSION
 from convtl.errors import UserError
-from convtl.study.record import POINT, record_path
-from convtl.study.store import accessible, other_version
+from convtl.study.store import POINT, accessible, other_version, record_path
 
 _PATHS = ("out", "cache", "replication", "publish", "path")
 """Keys of folders: where somebody keeps results is no part of how they are made."""

@@ -52,9 +52,8 @@ class TypedScriptConfig(MadeConfig):
     faces: Names = tuple(
         f"DejaVu Sans{style}" for style in ("", " Bold", " Oblique", " Bold Oblique")
     )
-    lookalike: Fraction = (
-        0.8  # of letters whose glyphs correlate at least this much only the first is a class
-    )
+    lookalike: Fraction = 0.8
+    """of letters whose glyphs correlate at least this much only the first is a class"""
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -70,7 +69,6 @@ class PatchesConfig(MadeConfig):
     """Patches of scikit-image's photographs; a class is one photograph, splits are disjoint regions."""
 
     kind: Literal["patches"] = "patches"
-    collection: Literal["textures", "photographs"]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

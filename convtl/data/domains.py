@@ -9,37 +9,27 @@ from types import ModuleType
 from typing import Any
 
 from convtl import keys
-from convtl.config.domains import (
-    DigitsConfig,
-    DomainConfig,
-    ImageFolderConfig,
-    MadeConfig,
-    MixtureConfig,
-    NoiseConfig,
-    PatchesConfig,
-    TfdsConfig,
-    TypedScriptConfig,
-)
+from convtl.config.domains import DomainConfig, ImageFolderConfig, MadeConfig, TypedScriptConfig
 from convtl.config.schema import DataConfig
-from convtl.data import bundled, folder, noise, tfds, typed_script
+from convtl.data import folder, tfds, typed_script, untyped
 from convtl.data.splits import Domain, Store, named
 from convtl.errors import UserError
 from convtl.storage.cache import Cache
 
-KINDS: Mapping[type, ModuleType] = {
-    TypedScriptConfig: typed_script,
-    DigitsConfig: bundled,
-    PatchesConfig: bundled,
-    NoiseConfig: noise,
-    TfdsConfig: tfds,
-    ImageFolderConfig: folder,
+KINDS: Mapping[str, ModuleType] = {
+    "typed_script": typed_script,
+    "digits": untyped,
+    "patches": untyped,
+    "noise": untyped,
+    "tfds": tfds,
+    "image_folder": folder,
 }
 
 
 def _kind(config: DomainConfig) -> ModuleType:
-    if isinstance(config, MixtureConfig):
+    if config.kind not in KINDS:
         raise UserError("kind: 'mixture' has classes only beside a target; accepted: as source")
-    return KINDS[type(config)]
+    return KINDS[config.kind]
 
 
 def identity(config: DomainConfig) -> dict[str, Any]:
@@ -81,13 +71,13 @@ def eligible_classes(source: Domain, target: Domain) -> tuple[int, ...]:
     """Return the classes of a source that are and look like no class in the target's whole pool.
 
     Typed scripts are compared by their letters (size-normalised glyphs, largest correlation over the faces),
-    patches by their photographs (what is a test region at one scale is in a training region at another),
-    noise by its spectra. Of any other source all classes are eligible. Deterministic; loads no image.
+    pictures of one made kind by the names of classes (what is a test region of a photograph at one scale is in a
+    training region at another). Of any other source all classes are eligible. Deterministic; loads no image.
     """
     ours, theirs = source.config, target.config
     if isinstance(ours, TypedScriptConfig) and isinstance(theirs, TypedScriptConfig):
         return typed_script.unlike_letters(ours, theirs)
-    same = type(ours) is type(theirs) and isinstance(ours, PatchesConfig | NoiseConfig)
+    same = type(ours) is type(theirs) and isinstance(ours, MadeConfig)
     names = enumerate(source.class_names)
     return tuple(index for index, name in names if not (same and name in target.class_names))
 

@@ -8,9 +8,9 @@ Every seed and replicate has pictures of its own. One is a function of seed, rep
 them, whatever else is made; it is made when it is first read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -93,7 +93,7 @@ class Placement(NamedTuple):
         return np.concatenate(images)
 
 
-class Batch(NamedTuple):
+class Together(NamedTuple):
     """Pictures of one class and split that are made together.
 
     Attributes:
@@ -109,20 +109,6 @@ class Batch(NamedTuple):
     rng: np.random.Generator
 
 
-class Kind(Protocol):
-    """What one kind of pictures shows; `names` are those of its classes."""
-
-    names: tuple[str, ...]
-
-    def variants(self, name: str, split: str) -> int:
-        """Return how many things (fonts, places, ...) the pictures of a class and split show in turn."""
-        ...
-
-    def ink(self, batch: Batch) -> Ink:
-        """Return the ink of pictures, 0 for paper and 1 for full."""
-        ...
-
-
 def contrasted(pictures: Ink) -> Ink:
     """Scale pictures that have no ink, each by itself, to the contrast of letters, about the middle grey."""
     centred = pictures - pictures.mean(axis=(1, 2), keepdims=True)
@@ -130,17 +116,32 @@ def contrasted(pictures: Ink) -> Ink:
     return np.float32(0.5) + scaled
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What one kind of pictures shows.
+
+    Attributes:
+      names: of the classes.
+      variants: returns how many things (fonts, places, ...) the pictures of a class and split show in turn.
+      ink: returns the ink of pictures, 0 for paper and 1 for full.
+    """
+
+    names: tuple[str, ...]
+    variants: Callable[[str, str], int]
+    ink: Callable[[Together], Ink]
+
+
 def load(store: Store, config: Made, kind: Kind) -> Domain:
     """Return the domain; nothing is made before it is read."""
     counts, shape = dump(config.per_class), (config.size, config.size, config.channels)
-    total, classes = len(kind.names), np.arange(len(kind.names), dtype=np.int32)
+    labels = np.arange(len(kind.names), dtype=np.int32)
 
     def splits(seed: int, replicate: int) -> Mapping[str, Split]:
         made = {}
         for split, count in counts.items():
-            maker = _Maker(store.name, config, kind, split, count, (seed, replicate))
-            images = LazyRows(maker.read, np.arange(total * count), shape)
-            made[split] = Split(images, np.repeat(classes, count))
+            maker = _Maker(store.name, config, kind, split, (seed, replicate))
+            images = LazyRows(maker.read, np.arange(len(labels) * count), shape)
+            made[split] = Split(images, np.repeat(labels, count))
         return made
 
     return Domain(store.name, config, kind.names, shape, store.digest, counts, splits, made=True)
@@ -148,19 +149,18 @@ def load(store: Store, config: Made, kind: Kind) -> Domain:
 
 @dataclass
 class _Maker:
-    """Pictures of one split in one replicate: class by class, `count` of each."""
+    """Pictures of one split in one replicate (`draw`: seed and number), class by class."""
 
     domain: str
     config: Made
     kind: Kind
     split: str
-    count: int
     draw: tuple[int, int]
     _blocks: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
     def read(self, positions: Indices) -> UInt8[np.ndarray, "n size size channels"]:
         """Return pictures by their positions in the split; make those that were not read before."""
-        label, number = np.divmod(positions, self.count)
+        label, number = np.divmod(positions, getattr(self.config.per_class, self.split))
         block, place = np.divmod(number, _BLOCK)
         images = np.empty((len(positions), self.config.size, self.config.size, 1), np.uint8)
         for key in sorted(set(zip(label.tolist(), block.tolist(), strict=True))):
@@ -180,8 +180,8 @@ class _Maker:
         placing, drawing, disturbing = keys.generator(seed, *stream, block).spawn(3)
         uniform = placing.random((_BLOCK, 6), dtype=np.float32)
         placement = Placement.drawn(uniform[:, :5], jitter)
-        batch = Batch(name, self.split, self.config.size, variants, placement, drawing)
-        ink = self.kind.ink(batch)
+        drawn = Together(name, self.split, self.config.size, variants, placement, drawing)
+        ink = self.kind.ink(drawn)
         ink = ink + np.float32(jitter.noise) * disturbing.standard_normal(ink.shape, np.float32)
         grey = PAPER + (INK - PAPER) * ink
         inverted = uniform[:, 5] < jitter.inverted

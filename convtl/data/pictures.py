@@ -77,7 +77,17 @@ def name_fault(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Fit:
-    """How pictures become images; see `fit`."""
+    """How a picture becomes a square image: turned as its EXIF says, short side resized, the centre cut out.
+
+    With `crop` < 1 or bicubic interpolation the result is that of torchvision's `Resize(size / crop)` and
+    `CenterCrop(size)`, bit for bit; the plain default rounds the long side instead of cutting it off.
+
+    Attributes:
+      size: side of the image; None leaves a picture as large as it is.
+      grey: one channel; else three (RGB). Transparent parts lie on white; of an animation the first frame is taken.
+      levels: what grey levels of more than 8 bits are scaled from, and clipped to (`common_levels`); without them
+        from 0 to 65535, floats from 0 to 1.
+    """
 
     size: int | None
     grey: bool = False
@@ -87,7 +97,19 @@ class Fit:
 
     def __call__(self, picture: Image.Image) -> UInt8[np.ndarray, "height width channels"]:
         """Return the image of an open picture."""
-        return fit(picture, self.size, self.grey, self.crop, self.interpolation, self.levels)
+        picture.load()
+        damaged = (ValueError, SyntaxError, OSError, struct.error)
+        with suppress(*damaged):  # metadata that cannot be read lose no pixels
+            ImageOps.exif_transpose(picture, in_place=True)
+        picture = _coloured(_not_too_long(picture), self.grey, self.levels)
+        if (size := self.size) is not None:
+            plain = self.crop == 1 and self.interpolation == "bilinear"
+            extent = _extent(picture.size, size, self.crop, plain)
+            picture = picture.resize(extent, _FILTERS[self.interpolation])
+            spare = [side - size for side in extent]
+            left, top = (margin // 2 if plain else round(margin / 2) for margin in spare)
+            picture = picture.crop((left, top, left + size, top + size))
+        return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, -1)
 
     def memory(self, picture: Image.Image) -> float:
         """Return the bytes that making the image takes at most."""
@@ -95,40 +117,6 @@ class Fit:
         resized = (self.size or 0) ** 2 / self.crop**2 * min(long / short, _LONGEST)
         costly = picture.mode in DEEP_MODES or picture.has_transparency_data
         return (_MORE_BYTES if costly else _BYTES_A_PIXEL) * max(short * long, resized)
-
-
-def fit(
-    picture: Image.Image,
-    size: int | None,
-    grey: bool,
-    crop: float = 1.0,
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
-    levels: Levels | None = None,
-) -> UInt8[np.ndarray, "height width channels"]:
-    """Return a square image: turned as its EXIF says, short side resized to `size / crop`, the centre cut out.
-
-    Without a size the picture stays as large as it is. Transparent parts lie on white; `grey` gives one channel,
-    else there are three (RGB). Of an animation the first frame is taken.
-
-    With `crop` < 1 or bicubic interpolation the result is that of torchvision's `Resize(size / crop)` and
-    `CenterCrop(size)`, bit for bit; the plain default rounds the long side instead of cutting it off.
-
-    Grey levels of more than 8 bits are scaled from `levels`, which all pictures of a data set share
-    (`common_levels`), and clipped; without them from 0 to 65535, floats from 0 to 1.
-    """
-    picture.load()
-    damaged = (ValueError, SyntaxError, OSError, struct.error)
-    with suppress(*damaged):  # metadata that cannot be read lose no pixels
-        ImageOps.exif_transpose(picture, in_place=True)
-    picture = _coloured(_not_too_long(picture), grey, levels)
-    if size is not None:
-        plain = crop == 1 and interpolation == "bilinear"
-        extent = _extent(picture.size, size, crop, plain)
-        picture = picture.resize(extent, _FILTERS[interpolation])
-        spare = [side - size for side in extent]
-        left, top = (margin // 2 if plain else round(margin / 2) for margin in spare)
-        picture = picture.crop((left, top, left + size, top + size))
-    return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, -1)
 
 
 def _extent(before: tuple[int, int], size: int, crop: float, plain: bool) -> list[int]:

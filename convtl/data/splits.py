@@ -135,23 +135,20 @@ class Store:
     say: Callable[[str], None]
     memory: float
 
-    def splits(self, build: Callable[[Path], None]) -> dict[str, Split]:
-        """Return the splits, built first where the cache does not hold them intact.
+    def decoded(self, names: tuple[str, ...], build: Callable[[Path], None]) -> Domain:
+        """Return a domain of classes that is built now, to know its counts; say what it holds.
 
-        Images are memory-mapped and read-only; `build` writes every split into a folder (`save_split`).
+        Images are memory-mapped and read-only; `build` writes every split into a folder (`save_split`), where the
+        cache does not hold them intact.
         """
-        folder = self.cache.get_or_build("images", self.digest, build)
-        return {
+        folder, counts, sizes = self.cache.get_or_build("images", self.digest, build), {}, []
+        splits = {
             name: Split(
                 np.load(folder / f"{name}_images.npy", mmap_mode="r"),
                 np.load(folder / f"{name}_labels.npy"),
             )
             for name in SPLITS
         }
-
-    def decoded(self, names: tuple[str, ...], build: Callable[[Path], None]) -> Domain:
-        """Return a domain of classes that is built now, to know its counts; say what it holds."""
-        splits, counts, sizes = self.splits(build), dict[str, int](), list[str]()
         for split, arrays in splits.items():
             of_class = np.bincount(arrays.labels, minlength=len(names))
             counts[split] = int(of_class.min())
@@ -160,7 +157,7 @@ class Store:
             sizes.append(f"{len(arrays.labels)} {split}{none}")
         self.say(f"{self.name}: {len(names)} classes ({listed(names)}), images: {', '.join(sizes)}")
         height, width, channels = map(int, splits["train"].images.shape[1:])
-        path, shape = self.cache.path("images", self.digest) / LEVELS, (height, width, channels)
+        path, shape = folder / LEVELS, (height, width, channels)
         levels = tuple(json.loads(path.read_text())) if path.exists() else None
         facts = (self.name, self.config, names, shape, self.digest, counts)
         return Domain(*facts, lambda seed, replicate: splits, levels=levels)

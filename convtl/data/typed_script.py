@@ -1,18 +1,38 @@
-"""Kind `typed_script`: letters of matplotlib's bundled fonts; their jitter and noise are `data/made.py`'s."""
+"""Kind `typed_script`: letters of matplotlib's bundled fonts; their jitter and noise are `data/made.py`'s.
+
+The fonts are read by file, never through matplotlib's fallback: the "Last Resort" font claims every code point and
+would draw the same placeholder box for all.
+"""
 
 import functools
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+from scipy.ndimage import uniform_filter
 
 from convtl.config.domains import TypedScriptConfig
 from convtl.config.roles import content
-from convtl.data import glyphs, made
+from convtl.data import made
 from convtl.data.splits import Domain, Store
 from convtl.errors import UserError, unknown_name
 
 VERSION = 2
 """Raised whenever code changes the pixels."""
+_CAPITAL_SHARE = 0.5
+"""Height of the face's capital H as a share of the image's side."""
+_LARGEST_SHARE = 0.82
+"""No glyph extends further than this share of the side; the few larger ones are drawn smaller."""
+OVERSAMPLING = 4
+"""Reference pixels in one image pixel, along each axis."""
+_COMPARED = 32
+"""Side of the square on which glyphs are compared."""
+_FINE = 480.0
+"""Pixels an em at which they are drawn for that: fine, so that no position is rounded noticeably."""
 
 
 def _spans(*spans: tuple[int, int]) -> str:
@@ -48,9 +68,9 @@ def letters_of(config: TypedScriptConfig) -> tuple[str, ...]:
     if config.script not in SCRIPTS:
         raise unknown_name("script", config.script, SCRIPTS)
     faces = config.faces
-    covered = frozenset.intersection(*(glyphs.coverage(face) for face in faces))
+    covered = frozenset.intersection(*(coverage(face) for face in faces))
     letters = [letter for letter in SCRIPTS[config.script] if ord(letter) in covered]
-    classes = glyphs.distinct(letters, faces, config.lookalike)
+    classes = distinct(letters, faces, config.lookalike)
     if len(classes) < 2:
         raise UserError(
             f"script: got '{config.script}' in the faces {', '.join(faces)}, which leave {len(classes)} letters that "
@@ -65,7 +85,7 @@ def unlike_letters(source: TypedScriptConfig, target: TypedScriptConfig) -> tupl
     They are compared in the faces of both, with the stricter of their thresholds.
     """
     faces = dict.fromkeys((*source.faces, *target.faces))
-    similar = glyphs.similarity(letters_of(source), letters_of(target), faces)
+    similar = similarity(letters_of(source), letters_of(target), faces)
     threshold = min(source.lookalike, target.lookalike)
     return tuple(index for index, row in enumerate(similar) if not (row >= threshold).any())
 
@@ -75,32 +95,155 @@ def identity(config: TypedScriptConfig) -> dict[str, Any]:
     return {
         **content(config),
         "letters": list(letters_of(config)),
-        "fonts": [glyphs.face_digest(face) for face in config.faces],
+        "fonts": [face_digest(face) for face in config.faces],
         "version": [VERSION, made.VERSION],
     }
 
 
 def load(config: TypedScriptConfig, store: Store) -> Domain:
-    """Return the domain."""
-    return made.load(store, config, _Letters(config))
+    """Return the domain; pictures of a letter show it in every face in turn."""
+    ink = functools.partial(_letters, config.faces)
+    kind = made.Kind(letters_of(config), lambda name, split: len(config.faces), ink)
+    return made.load(store, config, kind)
 
 
-class _Letters:
-    """Pictures of a letter show it in every face in turn."""
+def _letters(faces: Sequence[str], drawn: made.Together) -> made.Ink:
+    """Return pictures of a letter in faces."""
+    ink = np.empty((len(drawn.variants), drawn.size, drawn.size), np.float32)
+    for index, face in enumerate(faces):
+        chosen = np.flatnonzero(drawn.variants == index)
+        letter = reference(drawn.name, face, drawn.size)
+        # The middle lies between pixels, and the average around a pixel is taken half a pixel before it.
+        centre = [side / 2 for side in letter.shape]
+        placement = drawn.placement.at(chosen)
+        ink[chosen] = placement.read(letter, drawn.size, OVERSAMPLING, centre)
+    return ink
 
-    def __init__(self, config: TypedScriptConfig) -> None:
-        self.names, self._faces = letters_of(config), config.faces
 
-    def variants(self, name: str, split: str) -> int:
-        return len(self._faces)
+@functools.cache
+def face_files() -> dict[str, Path]:
+    """Return name of each usable bundled face -> its font file ("DejaVu Sans", "DejaVu Sans Bold", ...)."""
+    import matplotlib  # heavy, and only used where letters are drawn
 
-    def ink(self, batch: made.Batch) -> made.Ink:
-        ink = np.empty((len(batch.variants), batch.size, batch.size), np.float32)
-        for index, face in enumerate(self._faces):
-            chosen = np.flatnonzero(batch.variants == index)
-            letter = glyphs.reference(batch.name, face, batch.size)
-            # The middle lies between pixels, and the average around a pixel is taken half a pixel before it.
-            centre = [side / 2 for side in letter.shape]
-            placement = batch.placement.at(chosen)
-            ink[chosen] = placement.read(letter, batch.size, glyphs.OVERSAMPLING, centre)
-        return ink
+    files: dict[str, Path] = {}
+    for path in sorted((Path(matplotlib.get_data_path()) / "fonts" / "ttf").glob("*.ttf")):
+        font = _font(path)
+        if not font.family_name.startswith("Last Resort"):
+            style = "" if font.style_name in ("Book", "Regular") else f" {font.style_name}"
+            files[f"{font.family_name}{style}"] = path
+    return files
+
+
+@functools.cache
+def _font(path: Path):  # type: ignore[no-untyped-def]  # FT2Font is typed only in newer matplotlib
+    from matplotlib.ft2font import FT2Font
+
+    return FT2Font(str(path))
+
+
+@functools.cache
+def face_digest(face: str) -> str:
+    """Return the hex digest of a face's font file."""
+    return hashlib.sha256(face_files()[face].read_bytes()).hexdigest()[:16]
+
+
+@functools.cache
+def coverage(face: str) -> frozenset[int]:
+    """Return the code points for which a face holds a glyph; a UserError where there is no such face."""
+    if face not in face_files():
+        raise unknown_name("faces", face, face_files())
+    return frozenset(_font(face_files()[face]).get_charmap())
+
+
+@functools.cache
+def _capital_height(face: str) -> float:
+    """Return the height of H in pixels when the font is set at 1 pixel an em."""
+    return _bitmap("H", face, 1000.0).shape[0] / 1000.0
+
+
+def _bitmap(letter: str, face: str, pixels: float) -> UInt8[np.ndarray, "height width"]:
+    """Return the ink (0-255, area coverage) of a letter, cropped to its bounding box; `pixels` an em."""
+    from matplotlib.ft2font import LoadFlags
+
+    ink = np.zeros((1, 1), np.uint8)
+    if ord(letter) in coverage(face):
+        font = _font(face_files()[face])
+        font.set_size(pixels, 72)  # points at 72 dots an inch are pixels
+        font.set_text(letter, 0.0, flags=LoadFlags.NO_HINTING)
+        font.draw_glyphs_to_bitmap(antialiased=True)
+        ink = np.asarray(font.get_image())
+    rows, columns = np.nonzero(ink.any(axis=1))[0], np.nonzero(ink.any(axis=0))[0]
+    if not rows.size:
+        raise UserError(
+            f"faces: got '{face}', in which {letter!r} (U+{ord(letter):04X}) has no ink; accepted: faces that have it"
+        )
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _centred(ink: UInt8[np.ndarray, "height width"], side: int) -> UInt8[np.ndarray, "side side"]:
+    square = np.zeros((side, side), np.uint8)
+    top, left = (side - ink.shape[0]) // 2, (side - ink.shape[1]) // 2
+    square[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
+    return square
+
+
+@functools.lru_cache(maxsize=1024)  # 58 kB each at 28 pixels
+def reference(letter: str, face: str, size: int) -> Float[np.ndarray, "side side"]:
+    """Return a letter at `OVERSAMPLING` times the resolution of a `size` x `size` image, ready to be sampled.
+
+    All letters of a face keep their sizes relative to its capitals; each is centred by its bounding box. A value is
+    the ink (0 to 1) averaged over one image pixel around it: area-correct antialiasing. The border is empty.
+    """
+    pixels = _CAPITAL_SHARE * size * OVERSAMPLING / _capital_height(face)
+    ink = _bitmap(letter, face, pixels)
+    largest = _LARGEST_SHARE * size * OVERSAMPLING
+    if max(ink.shape) > largest:
+        ink = _bitmap(letter, face, pixels * largest / (max(ink.shape) + 1))
+    canvas = _centred(ink, (size + 2) * OVERSAMPLING).astype(np.float32)
+    canvas /= 255
+    return uniform_filter(canvas, OVERSAMPLING, mode="constant")
+
+
+@functools.cache
+def shape_vector(letter: str, face: str) -> Float[np.ndarray, "pixels"]:
+    """Return a letter's shape whatever its size, as a vector of mean 0 and norm 1; zeros where it has none.
+
+    The bounding box is scaled, keeping its proportions, until its longer side fills a common square. The
+    product of two such vectors is the Pearson correlation of the size-normalised glyphs.
+    """
+    if ord(letter) not in coverage(face):
+        return np.zeros(_COMPARED**2, np.float32)
+    ink = _bitmap(letter, face, _FINE)
+    square = Image.fromarray(_centred(ink, max(ink.shape)))
+    reduced = square.resize((_COMPARED, _COMPARED), Image.Resampling.BOX)
+    shape = np.asarray(reduced, np.float32).ravel()
+    shape = shape - shape.mean()
+    norm = float(np.linalg.norm(shape))
+    return shape / norm if norm else shape  # some are nothing but their bounding box
+
+
+def similarity(
+    letters: Sequence[str], others: Sequence[str], faces: Iterable[str]
+) -> Float[np.ndarray, "letters others"]:
+    """Return the size-normalised correlation of glyphs, the largest over the faces, at least 0.
+
+    Letters are compared in one and the same face, so that fonts do not hide that two letters are alike.
+    """
+    best = np.zeros((len(letters), len(others)), np.float32)
+    for face in faces:
+        rows, columns = (
+            np.array([shape_vector(letter, face) for letter in side]).reshape(-1, _COMPARED**2)
+            for side in (letters, others)
+        )
+        best = np.maximum(best, rows @ columns.T)
+    return best
+
+
+def distinct(letters: Sequence[str], faces: Sequence[str], lookalike: float) -> tuple[str, ...]:
+    """Return the letters of which no two look alike: of those that do, the first."""
+    similar = similarity(letters, letters, faces) >= lookalike
+    chosen: list[int] = []
+    for index, row in enumerate(similar):
+        if not row[chosen].any():
+            chosen.append(index)
+    return tuple(letters[index] for index in chosen)

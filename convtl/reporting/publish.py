@@ -18,7 +18,7 @@ from convtl.errors import UserError
 from convtl.reporting.report import Report, make_report, render, write_text
 from convtl.secrets import redact
 from convtl.storage.files import temporary_folder
-from convtl.study.blocks import apply_limits
+from convtl.study.grid import apply_limits
 from convtl.study.store import accessible
 
 RECORD = "record.yaml"

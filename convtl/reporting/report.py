@@ -31,7 +31,7 @@ from convtl.reporting.figures.registry import FIGURES
 from convtl.reporting.samples import Samples
 from convtl.secrets import redacted
 from convtl.storage.files import written
-from convtl.study.blocks import apply_limits
+from convtl.study.grid import apply_limits
 from convtl.study.nets import net_of
 from convtl.study.rows import short
 from convtl.study.store import accessible
@@ -192,7 +192,7 @@ def build(
     """Write results.csv, figures, report.md and report.html of a study's folder; its data are not needed.
 
     Args:
-      record: what `convtl.study.record` keeps of the invocation.
+      record: what `convtl.study.store` keeps of the invocation.
       wall: seconds that the run took; None where only the report is made anew.
       replication: of the same study under another seed, to be set beside this one.
     """

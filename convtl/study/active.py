@@ -19,16 +19,12 @@ from convtl.study.learning_rates import (
     next_rates,
     score_rates,
 )
-from convtl.study.materials import Start
-from convtl.study.materials.shared_features import Prefix
-from convtl.study.materials.target_data import TargetData
+from convtl.study.materials import Prefix
+from convtl.study.rows import Row
+from convtl.study.source_nets import Start
+from convtl.study.targets import TargetData
 from convtl.training.checkpoints import Content
 from convtl.training.runs import Recipe, Run, RunState
-
-_OF_TRIALS = (
-    *("config", "model", "source", "target", "regime", "depth", "depth_unit", "n_units"),
-    *("n_per_class", "updates", "similarity", "replicate"),
-)
 
 
 @dataclass(eq=False)
@@ -114,15 +110,15 @@ class ActiveTrial:
         """What a resumed process needs; None if nothing has been trained."""
         if not self.outcomes and not self.states:
             return None
-        outcomes = enumerate(self.outcomes.values())
+        runs = {key: state._asdict() for key, state in self.states.items()}
+        parts: dict[str, dict[Any, Any]]
+        parts = {"outcomes": self.outcomes, "nets": self.nets, "runs": runs}
         arrays = {
-            "outcomes": {str(i): one for i, one in outcomes if one is not None},
-            "nets": {str(i): net for i, net in enumerate(self.nets.values())},
-            "runs": {str(i): state._asdict() for i, state in enumerate(self.states.values())},
+            part: {str(i): one for i, one in enumerate(of_part.values()) if one is not None}
+            for part, of_part in parts.items()
         }
-        about = {"trial": self.trial.id, "seconds": self.seconds, "nets": list(self.nets)}
-        about |= {"outcomes": list(self.outcomes), "runs": list(self.states)}
-        return arrays, about
+        about = {part: list(of_part) for part, of_part in parts.items()}
+        return arrays, about | {"trial": self.trial.id, "seconds": self.seconds}
 
     def resume(self, checkpoint: Content, resumes: Callable[[RunState], bool]) -> None:
         """Continue from a checkpoint; a run that the program cannot resume begins anew."""
@@ -130,13 +126,13 @@ class ActiveTrial:
         if about.get("trial") != self.trial.id:
             return
         self.seconds = about["seconds"]
-        self.nets = {rate: arrays["nets"][str(i)] for i, rate in enumerate(about["nets"])}
-        for i, key in enumerate(about["outcomes"]):
-            self.outcomes[RunKey(*key)] = arrays["outcomes"].get(str(i))
-        for i, key in enumerate(about["runs"]):
-            state = RunState(**arrays["runs"][str(i)])
-            if resumes(state):
-                self.states[RunKey(*key)] = state
+        outcomes, nets, runs = (
+            [(key, arrays[part].get(str(i))) for i, key in enumerate(about[part])]
+            for part in ("outcomes", "nets", "runs")
+        )
+        self.outcomes, self.nets = {RunKey(*key): one for key, one in outcomes}, dict(nets)
+        states = {RunKey(*key): RunState(**state) for key, state in runs}
+        self.states = {key: state for key, state in states.items() if resumes(state)}
 
     def summary(self, recipe: Recipe, source: Mapping[str, Any], flops: int) -> dict[str, Any]:
         """Fields of a row, given the source net's metadata and the cost of an update."""
@@ -167,13 +163,12 @@ class ActiveTrial:
 
 def describe(trial: Trial) -> dict[str, Any]:
     """Return the fields of a row that are known before a trial is run."""
-    return {name: getattr(trial, name) for name in _OF_TRIALS} | {
+    shared = Row.__annotations__.keys() & vars(trial).keys()
+    return {name: getattr(trial, name) for name in shared} | {
         "study": trial.settings.study or "trials",
-        "validation": trial.settings.validation,
         "trial": trial.id,
-        "contents": dict(trial.contents),
         "trained_units": "+".join(trial.trained_units),
-        "axes": dict(trial.axes),
+        "validation": trial.settings.validation,
         "declared": [
             digest(dump(trial.settings.claims[name]))
             for name in trial.settings.scorecard

@@ -21,8 +21,9 @@ from convtl.runtime.processes import broadcast_from_primary, is_primary, obey_to
 from convtl.study.active import ActiveTrial
 from convtl.study.grid import Trial
 from convtl.study.learning_rates import FOLDS, RunKey
-from convtl.study.materials import Materials, Start
-from convtl.study.materials.target_data import TargetData
+from convtl.study.materials import Materials
+from convtl.study.source_nets import Start
+from convtl.study.targets import TargetData
 from convtl.tracking import CurvePoint, Watcher
 from convtl.training.checkpoints import Checkpoints, Content
 from convtl.training.cost import flops_per_update
@@ -86,11 +87,7 @@ class Group:
     """Runs trials of one recipe, with checkpoints and about ten points of each learning curve."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        materials: Materials,
-        checkpoints: Checkpoints,
-        watcher: Watcher,
+        self, recipe: Recipe, materials: Materials, checkpoints: Checkpoints, watcher: Watcher
     ) -> None:
         self.recipe = recipe
         self._materials, self._checkpoints, self._watcher = materials, checkpoints, watcher

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 from pydantic import TypeAdapter
 
@@ -58,10 +58,6 @@ class SavedNet:
         how = self.normalisation
         inputs = LazyRows(lambda at: normalised(images[at], how), np.arange(len(images)), shape)
         return self._forward(self.variables, inputs)
-
-    def predict(self, images: UInt8[np.ndarray, "n height width channels"]) -> Int[np.ndarray, "n"]:
-        """Index into `classes` of the most probable class of each image."""
-        return self.logits(images).argmax(-1)
 
     @cached_property
     def _forward(self) -> Forward:

@@ -25,12 +25,12 @@ from convtl.study.active import describe
 from convtl.study.grid import Trial, distinct
 from convtl.study.group import Group, grouped, run_count, trial_flops, update_flops
 from convtl.study.materials import Materials
-from convtl.study.measurements.movement import measure_movement
-from convtl.study.measurements.similarity import measure_similarity
+from convtl.study.movement import measure_movement
 from convtl.study.nets import net_name, save_net
-from convtl.study.store import CHECKPOINTS, RowStore, TrialLocks
+from convtl.study.similarity import measure_similarity
+from convtl.study.store import RowStore, TrialLocks
 from convtl.tracking import Watcher
-from convtl.training.checkpoints import Checkpoints
+from convtl.training.checkpoints import CHECKPOINTS, Checkpoints
 from convtl.training.devices import chosen_layout
 from convtl.training.pretrain import KIND, SourceRequest, source_recipe
 from convtl.training.probes import run_gradients
@@ -152,31 +152,29 @@ class Study:
         speed, further, origin = self._measured()
         flops = sum(trial_flops(t, recipe, further) for recipe in groups for t in groups[recipe])
         runs, minutes = sum(map(run_count, missing)), (flops + before) / speed / 60
-        time = f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} hours"
+        duration = f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} hours"
         return [
             f"{total} trials: {total - len(missing)} done, {len(missing)} to run, in {self.store.out}",
             f"{len(groups)} compiled programs, {runs:.0f} training runs at least",
             f"{len(nets)} source nets: {len(nets) - len(new)} cached, {len(new)} to train",
             f"{flops:.3g} floating-point operations in training, {before:.3g} in pretraining",
-            f"about {time} at {speed:.2g} a second and {further:.1f} rates a trial beyond its grid ({origin})",
+            f"about {duration} at {speed:.2g} a second and {further:.1f} rates a trial beyond its grid ({origin})",
         ]
 
     def _measured(self) -> tuple[float, float, str]:
         """Operations a second, rates that a trial tries beyond its grid, and where these are from."""
         rows = self.store.read()
-        done = [(trial, rows[trial.id]) for trial in distinct(self.trials) if trial.id in rows]
-        done = [(trial, row) for trial, row in done if row.get("seconds")]
+        ended = [t for t in distinct(self.trials) if t.id in rows]
+        done = [(t, rows[t.id]) for t in ended if rows[t.id].get("seconds")]
         if not done:
             return _ASSUMED_FLOPS, _ASSUMED_FURTHER, "assumed"
-        further = [row["n_rates"] - len(set(trial.settings.lr)) for trial, row in done]
-        work = sum(
-            row["flops_per_update"] * trial.updates * run_count(trial, more)
-            for (trial, row), more in zip(done, further, strict=True)
-        )
-        seconds, grids = sum(row["seconds"] for _, row in done), [t.settings.lr for t, _ in done]
-        extended = [more for more, grid in zip(further, grids, strict=True) if len(grid) > 1]
-        mean = sum(extended) / max(1, len(extended))
-        return work / seconds, mean, "measured in this folder's rows"
+        work, further = 0.0, []
+        for trial, row in done:
+            more = row["n_rates"] - len(set(trial.settings.lr))
+            work += row["flops_per_update"] * trial.updates * run_count(trial, more)
+            further += [more] * (len(trial.settings.lr) > 1)
+        seconds = sum(row["seconds"] for _, row in done)
+        return work / seconds, sum(further) / max(1, len(further)), "measured in this folder's rows"
 
 
 class _Runner:

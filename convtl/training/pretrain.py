@@ -23,10 +23,10 @@ from convtl.keys import digest, digest_arrays, generator, key, seed_of
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.runtime import stopping
-from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary, obey_together
+from convtl.runtime.processes import broadcast_from_primary, is_primary, obey_together
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
-from convtl.training.checkpoints import Checkpoints, Content
+from convtl.training.checkpoints import CHECKPOINTS, Checkpoints, Content
 from convtl.training.features import Forward
 from convtl.training.loop import Trainer
 from convtl.training.runs import Recipe, Run, RunResult, RunState, TrainState
@@ -75,9 +75,7 @@ class SourceRequest:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the head's outputs."""
-        return tuple(
-            domain.class_names[index] for domain, draw in self.parts for index in draw.classes
-        )
+        return tuple(domain.class_names[i] for domain, draw in self.parts for i in draw.classes)
 
     def network(self) -> Network:
         return build_network(self.model, self.parts[0][0].image_shape, len(self.classes))
@@ -115,6 +113,7 @@ def ensure_sources(
     Args:
       on_trained: takes how many nets are ready, after each batch of them.
     """
+    checkpoints = checkpoints or Checkpoints(cache.root / CHECKPOINTS, None, print)
     missing = {request.key: request for request in requests}
     ready: dict[str, SourceNet] = {}
     programs: dict[Recipe, _Program] = {}
@@ -124,7 +123,7 @@ def ensure_sources(
         ):
             del missing[name]
             ready[name] = SourceNet(*checkpoint.load(cache.path(KIND, name) / "net"))
-            if checkpoints is not None and is_primary():
+            if is_primary():
                 checkpoints.remove(name)
         if on_trained is not None:
             on_trained(len(ready))
@@ -161,7 +160,7 @@ def source_recipe(request: SourceRequest) -> Recipe:
 class _Program:
     """The training of nets of one recipe."""
 
-    def __init__(self, recipe: Recipe, cache: Cache, checkpoints: Checkpoints | None) -> None:
+    def __init__(self, recipe: Recipe, cache: Cache, checkpoints: Checkpoints) -> None:
         self._trainer, self._forward = Trainer(recipe), Forward(recipe.network, 0)
         self._cache, self._checkpoints = cache, checkpoints
 
@@ -199,8 +198,7 @@ class _Program:
         images, seed, number = standardise(pixels), request.seed, request.replicate
         if request.random_labels:
             labels = generator(seed, "random-labels", number).permutation(labels)
-        init = key(seed, "source-init", number)
-        variables = fresh_variables(request.network(), init, "zeros")
+        variables = fresh_variables(request.network(), key(seed, "source-init", number), "zeros")
 
         def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
             stream, size = ("source-order", number), request.recipe.batch_size
@@ -209,7 +207,7 @@ class _Program:
 
         drawn = seed_of(seed, "source-updates", number) if request.recipe.augment else 0
         run = Run(jax.tree.map(np.asarray, variables), request.recipe.lr, batches, drawn)
-        stored = self._checkpoints and self._checkpoints.read(request.key)
+        stored = self._checkpoints.read(request.key)
         state = RunState(**stored[0]) if stored else None
         return replace(run, state=state) if state and self._trainer.resumes(state) else run
 
@@ -217,40 +215,33 @@ class _Program:
         """Train and publish nets that have done the same number of updates."""
         requests = [request for request, _ in pairs]
 
-        def contents(now: TrainState) -> dict[str, Content]:
-            states = zip(requests, now.states(), strict=True)
-            return {request.key: (state._asdict(), {}) for request, state in states}
-
         def callback(now: TrainState) -> None:
-            if self._checkpoints is None:
-                stopping.obey(any_process(stopping.requested()))
-            else:
-                self._checkpoints.between_calls(partial(contents, now))
+            def contents() -> dict[str, Content]:
+                states = zip(requests, now.states(), strict=True)
+                return {request.key: (state._asdict(), {}) for request, state in states}
+
+            self._checkpoints.between_calls(contents)
 
         with stopping.held_back():
             trained = self._trainer.train([run for _, run in pairs], callback)
             for request, result in zip(requests, trained, strict=True):
                 if is_primary():
-                    metadata = _describe(request, result, self._forward)
-                    save = partial(_save, result.variables, metadata)
+                    save = partial(_save, request, result, self._forward)
                     self._cache.publish(KIND, request.key, save)
             obey_together()
 
 
-def _save(variables: Variables, metadata: dict[str, Any], folder: Path) -> None:
-    checkpoint.save(folder / "net", variables, metadata)
-
-
-def _describe(request: SourceRequest, result: RunResult, forward: Forward) -> dict[str, Any]:
-    """What is known of a net, by its validation images."""
+def _save(request: SourceRequest, result: RunResult, forward: Forward, folder: Path) -> None:
+    """Write a net, and what is known of it by its validation images."""
     pixels, labels = request.images("validation")
     right = forward(result.variables, standardise(pixels)).argmax(-1) == labels
     last = np.cumsum([len(draw.classes) for _, draw in request.parts])
     part = np.searchsorted(last, labels, side="right")
-    return {
+    metadata = {
         "classes": list(request.classes),
         "images": sum(len(draw.train) for _, draw in request.parts),
         "accuracy": float(right.mean()),
         "accuracy_by_part": [float(right[part == i].mean()) for i in range(len(request.parts))],
         "diverged": not result.finite,
     }
+    checkpoint.save(folder / "net", result.variables, metadata)

@@ -53,8 +53,7 @@ class Recipe(UpdateConfig):
     def __post_init__(self) -> None:
         if self.batch_size % self.optim.accumulate:
             raise UserError(
-                f"optim.accumulate: got {self.optim.accumulate}; "
-                f"accepted: a divisor of batch_size, {self.batch_size}"
+                f"optim.accumulate: got {self.optim.accumulate}; accepted: a divisor of batch_size, {self.batch_size}"
             )
 
     @property

@@ -21,7 +21,7 @@ from convtl.config.parsing import parse
 from convtl.entry import command, folder, keywords
 from convtl.errors import UserError
 from convtl.keys import generator
-from convtl.study.blocks import apply_limits
+from convtl.study.grid import apply_limits
 
 HERE = Path(__file__).parent
 SIZES = (12, 6)

@@ -21,7 +21,7 @@ from training import Amounts, lenet, nets
 from convtl.analysis.record import without_paths
 from convtl.entry import folder, guarded
 from convtl.errors import UserError
-from convtl.study.record import versions
+from convtl.study.store import versions
 from convtl.training.devices import device_line, use_all_cores
 
 MEASURES = {"lenet": lenet, "nets": nets, "study": study, "start": start}

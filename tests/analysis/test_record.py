@@ -14,8 +14,8 @@ from convtl.cli import compose
 from convtl.config.parsing import parse
 from convtl.errors import UserError
 from convtl.study.grid import expand
-from convtl.study.record import make_record, planned, versions, write_record
 from convtl.study.rows import DIRTY, commit, short
+from convtl.study.store import make_record, planned, versions, write_record
 
 
 def test_a_record_can_be_run_again(tmp_path) -> None:

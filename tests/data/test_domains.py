@@ -244,24 +244,24 @@ def test_folders_of_splits(names: tuple[str, ...], counts: tuple[int, ...], tmp_
 
 
 def test_pictures_are_turned_cut_and_flattened() -> None:
-    from convtl.data.pictures import fit
+    from convtl.data.pictures import Fit
 
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, 20:40, 0], wide[:10, 20:40, 1] = 200, 100
-    plain = fit(Image.fromarray(wide), 20, grey=False)
+    plain = Fit(20, grey=False)(Image.fromarray(wide))
     assert plain.shape == (20, 20, 3)
     assert (plain[:, 1:-1, 0] == 200).all()
     turned = Image.fromarray(wide)
     turned.getexif()[0x0112] = 6  # to be shown a quarter turned clockwise
     np.testing.assert_array_equal(
-        fit(turned, 20, grey=False)[2:-2, 2:-2], np.rot90(plain, -1)[2:-2, 2:-2]
+        Fit(20, grey=False)(turned)[2:-2, 2:-2], np.rot90(plain, -1)[2:-2, 2:-2]
     )
     clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
-    assert (fit(clear, 8, grey=True) == 255).all()
+    assert (Fit(8, grey=True)(clear) == 255).all()
     deep = Image.fromarray(np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8))
-    assert fit(deep, 8, grey=True).min() == 0
-    assert fit(deep, 8, grey=True).max() == 255
-    assert fit(Image.new("1", (9, 30), 1), 28, grey=True).shape == (28, 28, 1)
+    assert Fit(8, grey=True)(deep).min() == 0
+    assert Fit(8, grey=True)(deep).max() == 255
+    assert Fit(28, grey=True)(Image.new("1", (9, 30), 1)).shape == (28, 28, 1)
 
 
 @pytest.mark.parametrize(
@@ -289,16 +289,17 @@ def test_folders_that_hold_no_domain(make, message: str, tmp_path: Path) -> None
 # --- all ----------------------------------------------------------------------------------------------
 
 
-def test_a_study_of_photographs_at_two_scales_is_refused_in_one_line() -> None:
+def test_a_study_of_the_same_photographs_as_source_and_target_is_refused_in_one_line() -> None:
     from tiny import trials
 
     from convtl.storage.cache import Cache, default_root
     from convtl.study.materials import Materials
 
     per_class = "per_class={train: 16,validation: 4,test: 8}"
-    words = [f"domains.{name}.{per_class}" for name in ("textures", "photographs")]
+    words = [f"domains.textures.{per_class}", f"+domains.clear.{per_class}"]
+    words += ["+domains.clear.kind=patches", "+domains.clear.jitter.noise=0"]
     materials = Materials(Cache(default_root()), lambda what: None)
-    (between,) = trials("source=textures", "target=photographs", *words)
+    (between,) = trials("source=textures", "target=clear", *words)
     told = "^source: got 'textures', of which 0 classes are unlike all of the target's; accepted: a source .*"
     with pytest.raises(UserError, match=told) as refused:
         materials.check([between])

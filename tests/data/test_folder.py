@@ -320,10 +320,10 @@ def test_in_place_of_a_broken_picture_a_cap_takes_the_next(tmp_path: Path) -> No
 
 
 def _decoded(file: Path) -> bytes:
-    from convtl.data.pictures import fit
+    from convtl.data.pictures import Fit
 
     with Image.open(file) as picture:
-        return fit(picture, 8, grey=False).tobytes()
+        return Fit(8, grey=False)(picture).tobytes()
 
 
 # --- the rest -----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from convtl.cli import compose
 from convtl.config.domains import TypedScriptConfig
 from convtl.config.parsing import parse
-from convtl.data import glyphs
+from convtl.data import typed_script as glyphs
 from convtl.data.typed_script import SCRIPTS, letters_of, unlike_letters
 from convtl.errors import UserError
 

@@ -19,18 +19,18 @@ from convtl.config.domains import (
     PerClass,
     TypedScriptConfig,
 )
-from convtl.data import bundled, made, noise
+from convtl.data import made, untyped
 from convtl.data.domains import Domain, eligible_classes, identity, load_domain
-from convtl.data.splits import SPLITS
+from convtl.data.splits import SPLITS, Store
 from convtl.data.subsets import draw_source, draw_target
 from convtl.errors import UserError
+from convtl.storage.cache import Cache
 
 FEW = PerClass(train=30, validation=4, test=9)
 STILL = Jitter(rotation=0.0, shift=0.0, scale=0.0, shear=0.0, noise=0.0)
 KINDS: dict[str, Made] = {
     "letters": TypedScriptConfig(script="cyrillic", per_class=FEW),
-    "textures": PatchesConfig(collection="textures", per_class=FEW),
-    "photographs": PatchesConfig(collection="photographs", per_class=FEW),
+    "textures": PatchesConfig(per_class=FEW),
     "noise": NoiseConfig(per_class=FEW),
     "digits": DigitsConfig(per_class=FEW),
 }
@@ -141,27 +141,17 @@ def test_letters_stay_in_the_middle_whatever_their_size(letter: str) -> None:
         np.testing.assert_allclose(middle, 13.5, atol=0.51)  # of the box, within half a pixel
 
 
-class _Stripes:
-    """A kind that shows the number of its variant as grey level."""
-
-    names = ("a", "b", "c", "d", "e", "f")
-
-    def variants(self, name: str, split: str) -> int:
-        return 5
-
-    def ink(self, batch: made.Batch) -> made.Ink:
-        return np.broadcast_to(batch.variants[:, None, None] / 4, (len(batch.variants), 8, 8))
-
-
 def test_every_prefix_shows_all_variants_equally_often_in_an_order_of_its_own(
     tmp_path: Path,
 ) -> None:
     config = NoiseConfig(size=8, jitter=STILL, per_class=PerClass(43, 2, 2))
-    store = load_domain("n", config, Path("nowhere"))
-    domain = made.load(
-        dataclasses.make_dataclass("S", ["name", "digest"])("n", ""), config, _Stripes()
-    )
-    assert store.made
+    store = Store("n", config, "", Cache(tmp_path), print, 1e9)
+
+    def levels(drawn: made.Together) -> made.Ink:
+        return np.broadcast_to(drawn.variants[:, None, None] / 4, (len(drawn.variants), 8, 8))
+
+    kind = made.Kind(tuple("abcdef"), lambda name, split: 5, levels)
+    domain = made.load(store, config, kind)
     shown = domain.splits(0, 0)["train"].images[:][:, 0, 0, 0].reshape(6, 43)
     for n in (1, 4, 5, 23, 43):
         counts = [np.unique(row[:n], return_counts=True)[1] for row in shown]
@@ -211,7 +201,7 @@ def test_a_patch_reads_no_pixel_outside_the_cells_of_its_split(
     shape: tuple[int, int], size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cells are a patch apart; pixels of a split have levels of their own, and all others none."""
-    rng, cells = np.random.default_rng(0), bundled.cells(shape, size)
+    rng, cells = np.random.default_rng(0), untyped.cells(shape, size)
     levels = {"train": 1.0, "validation": 10.0, "test": 100.0}
     photograph = np.full(shape, np.nan)
     for split, level in levels.items():
@@ -223,16 +213,15 @@ def test_a_patch_reads_no_pixel_outside_the_cells_of_its_split(
             assert np.isnan(around[~np.isnan(around)]).size == 0
             extent = (bottom - top, right - left)
             photograph[top:bottom, left:right] = level * rng.uniform(1, 2, extent)
-    monkeypatch.setattr(bundled, "PHOTOGRAPHS", {"x": ""})
-    monkeypatch.setattr(bundled, "_photographs", lambda collection: {"x": photograph})
-    monkeypatch.setattr(bundled, "_CONTRAST", 0.0)
+    monkeypatch.setattr(untyped, "PHOTOGRAPHS", {"x": ""})
+    monkeypatch.setattr(untyped, "_photographs", lambda: {"x": photograph})
+    monkeypatch.setattr(untyped, "_CONTRAST", 0.0)
     monkeypatch.setattr(made, "contrasted", lambda images: images)
-    monkeypatch.setattr(bundled, "_PATCHES_ALONG", 1)
-    kind = bundled._Patches(PatchesConfig(collection="textures", size=size))
+    monkeypatch.setattr(untyped, "_PATCHES_ALONG", 1)
     placement = made.Placement.drawn(rng.random((99, 5)), Jitter())
     for split, level in levels.items():
-        variants = np.arange(99) % kind.variants("x", split)
-        images = kind.ink(made.Batch("x", split, size, variants, placement, rng))
+        variants = np.arange(99) % len(untyped._places("x", split, size))
+        images = untyped._patches(made.Together("x", split, size, variants, placement, rng))
         assert images.min() >= level
         assert images.max() <= 2 * level
 
@@ -265,8 +254,8 @@ def test_flat_patches_are_drawn_again() -> None:
 
 
 def test_digits_are_divided_once_and_drawn_by_replicate() -> None:
-    kind = bundled._Digits(DigitsConfig())
-    members = [kind._members(name, split) for name in kind.names for split in SPLITS]
+    kind = untyped._Digits(dataclasses.asdict(DigitsConfig().per_class))
+    members = [kind._members(name, split) for name in "0123456789" for split in SPLITS]
     assert sorted(np.concatenate(members)) == list(range(1797))
     assert [kind.variants("3", split) for split in ("validation", "test")] == [24, 100]
     still = DigitsConfig(jitter=STILL)
@@ -283,7 +272,7 @@ def test_digits_are_divided_once_and_drawn_by_replicate() -> None:
 )
 def test_fields_have_variance_one_and_their_wave(size: int, wavelength: float, angle: int) -> None:
     rng, side = np.random.default_rng(0), 2 * size
-    spectrum = noise.amplitude(size, wavelength, angle)
+    spectrum = untyped.amplitude(size, wavelength, angle)
     white = rng.standard_normal((400, side, side))
     fields = np.fft.irfft2(np.fft.rfft2(white) * spectrum, s=(side, side))
     assert fields.var() == pytest.approx(1, rel=0.05)
@@ -302,8 +291,8 @@ def test_fields_have_variance_one_and_their_wave(size: int, wavelength: float, a
 @pytest.mark.parametrize(
     ("source", "target"),
     [
-        (KINDS["textures"], KINDS["photographs"]),
-        (KINDS["textures"], PatchesConfig(collection="textures", size=32)),
+        (KINDS["digits"], DigitsConfig(size=32)),
+        (KINDS["textures"], PatchesConfig(size=32)),
         (KINDS["noise"], NoiseConfig(jitter=STILL)),
         (KINDS["letters"], TypedScriptConfig(script="cyrillic", jitter=STILL)),
     ],
@@ -334,11 +323,11 @@ def test_whatever_changes_pictures_changes_the_digest(kind: str) -> None:
     assert len(digests) == len(changes)
 
 
-@pytest.mark.parametrize("module", [made, noise, bundled], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [made, untyped], ids=lambda module: module.__name__)
 def test_the_version_of_the_code_is_in_the_digest(
     module: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = KINDS["noise" if module is noise else "digits"]
+    config = KINDS["digits"]
     before = keys.digest(identity(config))
     monkeypatch.setattr(module, "VERSION", 99)
     assert keys.digest(identity(config)) != before

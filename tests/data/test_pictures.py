@@ -15,7 +15,7 @@ from PIL import Image
 
 from convtl.config.domains import ImageFolderConfig
 from convtl.data.domains import identity, load_domain
-from convtl.data.pictures import Fit, common_levels, extremes, fit
+from convtl.data.pictures import Fit, common_levels, extremes
 
 
 def _reread(picture: Image.Image, form: str, **options: object) -> Image.Image:
@@ -62,17 +62,17 @@ def _palette_with_a_hole() -> Image.Image:
 def test_colours(
     make: Callable[[], Image.Image], top: tuple[int, ...], bottom: tuple[int, ...]
 ) -> None:
-    image = fit(make(), 8, grey=False)
+    image = Fit(8, grey=False)(make())
     assert image.shape == (8, 8, 3)
     np.testing.assert_allclose(image[0, 4], top, atol=2)
     np.testing.assert_allclose(image[-1, 4], bottom, atol=2)
-    assert fit(make(), 8, grey=True).shape == (8, 8, 1)
+    assert Fit(8, grey=True)(make()).shape == (8, 8, 1)
 
 
 def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
     animation(tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as picture:
-        np.testing.assert_array_equal(fit(picture, 4, grey=False), np.full((4, 4, 3), (255, 0, 0)))
+        np.testing.assert_array_equal(Fit(4, grey=False)(picture), np.full((4, 4, 3), (255, 0, 0)))
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
@@ -81,14 +81,14 @@ def test_a_file_is_turned_as_its_exif_says(orientation: int) -> None:
     picture.paste("white", (0, 0, 40, 20))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    turned = fit(_reread(picture, "PNG", exif=exif), 40, grey=True)[..., 0]
+    turned = Fit(40, grey=True)(_reread(picture, "PNG", exif=exif))[..., 0]
     quarter = {1: 0, 3: 2, 6: -1, 8: 1}[orientation]
     np.testing.assert_array_equal(turned, np.rot90(np.asarray(picture.convert("L")), quarter))
 
 
 @pytest.mark.parametrize("extent", [(1, 5000), (5000, 1), (3, 40_000)])
 def test_lines_of_pixels_need_no_immense_picture(extent: tuple[int, int]) -> None:
-    assert fit(Image.new("RGB", extent, "red"), 100, grey=False).shape == (100, 100, 3)
+    assert Fit(100, grey=False)(Image.new("RGB", extent, "red")).shape == (100, 100, 3)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_crops_are_those_of_torchvision(
     by_hand = picture.resize(resized, Image.Resampling.BICUBIC).crop(
         (left, top, left + size, top + size)
     )
-    found = fit(picture.copy(), size, grey=False, crop=crop, interpolation="bicubic")
+    found = Fit(size, grey=False, crop=crop, interpolation="bicubic")(picture.copy())
     np.testing.assert_array_equal(found, np.asarray(by_hand))
 
 
@@ -126,7 +126,7 @@ def test_any_picture_fits(
     extent: tuple[int, int], size: int, crop: float, interpolation: object
 ) -> None:
     """A plain colour stays what it is, whatever is cut out of it."""
-    image = fit(Image.new("RGB", extent, (10, 20, 30)), size, False, crop, interpolation)  # type: ignore[arg-type]
+    image = Fit(size, False, crop, interpolation)(Image.new("RGB", extent, (10, 20, 30)))  # type: ignore[arg-type]
     np.testing.assert_array_equal(image, np.full((size, size, 3), (10, 20, 30)))
 
 
@@ -145,7 +145,7 @@ def test_grey_levels_of_16_bits_are_those_of_the_copy_with_8(
     grey = np.random.default_rng(seed).integers(0, levels, (6, 6)).astype(np.uint8)
     deep = _reread(Image.fromarray(grey.astype(np.uint16) * 257), form)
     assert deep.mode in ("I;16", "I")
-    np.testing.assert_array_equal(fit(deep, 6, grey=True)[..., 0], grey)
+    np.testing.assert_array_equal(Fit(6, grey=True)(deep)[..., 0], grey)
 
 
 @pytest.mark.parametrize(
@@ -171,10 +171,10 @@ def test_grey_levels_that_pictures_share(
 
 def test_deep_grey_levels_are_scaled_alike_and_clipped() -> None:
     values = np.array([[0, 1000], [2000, 5000]], np.uint16)
-    images = [fit(Image.fromarray(values), 2, True, levels=to) for to in (None, (0, 4095))]
+    images = [Fit(2, True, levels=to)(Image.fromarray(values)) for to in (None, (0, 4095))]
     np.testing.assert_array_equal(images[0][..., 0], [[0, 4], [8, 19]])
     np.testing.assert_array_equal(images[1][..., 0], [[0, 62], [125, 255]])
-    same = fit(Image.fromarray(np.full((2, 2), -3, np.int32)), 2, True, levels=(-3, -3))
+    same = Fit(2, True, levels=(-3, -3))(Image.fromarray(np.full((2, 2), -3, np.int32)))
     np.testing.assert_array_equal(same, 0)
 
 
@@ -198,7 +198,7 @@ def test_a_brighter_deep_picture_is_brighter_whatever_its_largest_level(tmp_path
 
 def test_grey_levels_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="no numbers"):
-        fit(Image.fromarray(np.full((4, 4), np.nan, np.float32)), 4, grey=True)
+        Fit(4, grey=True)(Image.fromarray(np.full((4, 4), np.nan, np.float32)))
 
 
 def test_damaged_metadata_lose_no_pixels() -> None:
@@ -213,5 +213,5 @@ def test_damaged_metadata_lose_no_pixels() -> None:
     Image.new("RGB", (8, 8), (200, 100, 50)).save(whole, "PNG")
     png = whole.getvalue()
     damaged = png[:33] + chunk(b"eXIf", b"\0\x08\0\x02\x01\x12\0\x03") + png[33:]
-    images = [fit(Image.open(io.BytesIO(file)), 8, grey=False) for file in (png, damaged)]
+    images = [Fit(8, grey=False)(Image.open(io.BytesIO(file))) for file in (png, damaged)]
     assert np.array_equal(*images)

@@ -18,7 +18,7 @@ from convtl.cli import compose
 from convtl.config.domains import Caps, TfdsConfig
 from convtl.data import images
 from convtl.data.domains import Domain, identity, load_domain
-from convtl.data.pictures import fit
+from convtl.data.pictures import Fit
 from convtl.data.splits import SPLITS
 from convtl.data.tfds import quiet
 from convtl.errors import UserError
@@ -130,7 +130,7 @@ def test_pictures_of_many_sizes_and_features_with_other_names(
     expected = set()
     for _, example in [*_pets(0, 40), *_pets(100, 8)]:
         with Image.open(io.BytesIO(example["photo"])) as picture:
-            expected.add(fit(picture, 8, False, 0.9, "bicubic").tobytes())
+            expected.add(Fit(8, False, 0.9, "bicubic")(picture).tobytes())
     assert found == expected
 
 

@@ -16,7 +16,7 @@ from convtl.reporting.publish import page_of
 from convtl.reporting.report import Report, make_report
 from convtl.reporting.tables import outcome
 from convtl.study.grid import Trial, distinct, expand
-from convtl.study.record import planned
+from convtl.study.store import planned
 
 EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
 PAGES = sorted(path.parent.name for path in EXPERIMENTS.glob("*/page.md.j2"))

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from convtl.cli import compose
 from convtl.config.parsing import parse
 from convtl.errors import UserError
-from convtl.study.blocks import refuse_hidden
-from convtl.study.grid import Trial, distinct, expand
+from convtl.study.grid import Trial, distinct, expand, refuse_hidden
 
 BASE = compose(["source=latin", "depth=1", "n_per_class=10", "replicates=1"])
 LADDER = ["+experiment=principle1_similarity", "replicates=1"]

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from convtl.storage.cache import Cache, default_root
 from convtl.study.materials import Materials
-from convtl.study.materials.target_data import TargetData
-from convtl.study.measurements.movement import (
+from convtl.study.movement import (
     FOLDER,
     PICTURES,
     between_classes,
@@ -18,6 +17,7 @@ from convtl.study.measurements.movement import (
     unit_outputs,
 )
 from convtl.study.store import RowStore
+from convtl.study.targets import TargetData
 
 WORDS = ("measure=movement", "depth=5", "replicates=2")
 

@@ -13,8 +13,7 @@ from convtl.config.domains import Caps
 from convtl.config.parsing import parse
 from convtl.errors import UserError
 from convtl.study import grid
-from convtl.study.blocks import apply_limits
-from convtl.study.grid import expand
+from convtl.study.grid import apply_limits, expand
 from convtl.study.names import accepts
 
 BASE = compose([])

@@ -10,10 +10,11 @@ from convtl.models.lenet import LeNet5Config
 from convtl.storage.cache import Cache, default_root
 from convtl.study.active import describe
 from convtl.study.group import Group, recipe_of
-from convtl.study.materials import Materials, Start
-from convtl.study.materials.target_data import TargetData
-from convtl.study.measurements.similarity import DISTANCES, ESTIMATORS
+from convtl.study.materials import Materials
 from convtl.study.rows import COLUMNS
+from convtl.study.similarity import DISTANCES, ESTIMATORS
+from convtl.study.source_nets import Start
+from convtl.study.targets import TargetData
 from convtl.training.checkpoints import Checkpoints
 
 

@@ -48,7 +48,7 @@ def test_a_saved_net_has_the_accuracy_of_its_row(out: Path) -> None:
     images = data.splits["test"].images[data.draw.test]
     _, labels = data.examples("test")
 
-    assert (net.predict(images) == labels).mean() == pytest.approx(
+    assert (net.logits(images).argmax(1) == labels).mean() == pytest.approx(
         float(row["test_accuracy"]), abs=1e-12
     )
     assert net.classes == tuple(data.domain.class_names[index] for index in data.draw.classes)
@@ -61,7 +61,7 @@ def test_brackets_and_spaces_in_the_paths_of_a_study(tmp_path: Path) -> None:
     assert run.main([*tiny.WORDS, *places, "save=best"]) == 0
     (path,) = (tmp_path / "b[1] of {2}" / "o [*]" / "nets").iterdir()
     net = load_net(path)
-    assert net.predict(np.zeros((2, 16, 16, 1), np.uint8)).shape == (2,)
+    assert net.logits(np.zeros((2, 16, 16, 1), np.uint8)).shape == (2, 4)
     assert list((tmp_path / "c [0:1]" / "sources").iterdir())
 
 
@@ -70,7 +70,7 @@ def test_images_of_another_shape_are_refused(out: Path) -> None:
     with pytest.raises(
         UserError, match=r"images: got shape \(2, 30, 30, 1\); accepted: \(n, 28, 28, 1\)"
     ):
-        load_net(path).predict(np.zeros((2, 30, 30, 1), np.uint8))
+        load_net(path).logits(np.zeros((2, 30, 30, 1), np.uint8))
 
 
 def test_a_source_net_of_the_cache_is_no_tuned_net(tmp_path: Path) -> None:

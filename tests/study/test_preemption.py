@@ -17,8 +17,8 @@ from convtl.runtime.stopping import Stopped, on_signals
 from convtl.storage.cache import Cache, default_root
 from convtl.storage.checkpoint import digests
 from convtl.study.materials import Materials
-from convtl.study.store import CHECKPOINTS
 from convtl.training import pretrain
+from convtl.training.checkpoints import CHECKPOINTS
 from convtl.training.loop import Trainer
 from convtl.training.pretrain import ensure_sources
 

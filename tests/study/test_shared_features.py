@@ -14,9 +14,10 @@ from convtl.data.splits import Split
 from convtl.errors import UserError
 from convtl.models.lenet import LeNet5Config
 from convtl.storage.cache import Cache
-from convtl.study.materials import Start, shared_features
-from convtl.study.materials.shared_features import KIND, Prefix, SharedFeatures
-from convtl.study.materials.target_data import TargetData
+from convtl.study import materials
+from convtl.study.materials import KIND, Prefix, SharedFeatures
+from convtl.study.source_nets import Start
+from convtl.study.targets import TargetData
 from convtl.training.features import Forward
 
 NETWORK = LeNet5Config().build((16, 16, 3), 4)
@@ -81,7 +82,7 @@ def test_no_bit_depends_on_what_else_was_asked_for(tmp_path, said) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_disk_that_fills_up_is_one_line_and_no_signal(tmp_path, said, monkeypatch) -> None:
     shared = _features(tmp_path, said)
-    monkeypatch.setattr(shared_features, "_FILE", "/dev/full")
+    monkeypatch.setattr(materials, "_FILE", "/dev/full")
     with pytest.raises(UserError, match="No space left on device"):
         shared.rows(_prefix(), BOUNDARIES["fc3"], "train", np.arange(5))
 

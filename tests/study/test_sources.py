@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import Trial, expand
 from convtl.study.materials import Materials
 from convtl.training import pretrain
+from convtl.training.checkpoints import Checkpoints
 from convtl.training.pretrain import SourceRequest
 
 DIAL = (0, 0.25, 0.5, 0.75, 1)
@@ -262,7 +264,8 @@ def test_random_labels_keep_images_and_the_number_of_each_label(materials, conte
     random = request(materials, only(content, source="latin:random_labels"))
     assert plain.key != random.key
     epoch = 16 // plain.recipe.batch_size
-    program = pretrain._Program(pretrain.source_recipe(plain), Cache(default_root()), None)
+    checkpoints = Checkpoints(Path("nowhere"), None, print)
+    program = pretrain._Program(pretrain.source_recipe(plain), Cache(default_root()), checkpoints)
     (images, labels), (same, others) = (
         program._begin(own).batches(0, epoch) for own in (plain, random)
     )

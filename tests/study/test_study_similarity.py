@@ -13,8 +13,7 @@ from convtl.config.parsing import parse
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
-from convtl.study.materials.target_data import TargetData
-from convtl.study.measurements.similarity import (
+from convtl.study.similarity import (
     DISTANCES,
     ESTIMATORS,
     FILE,
@@ -22,6 +21,7 @@ from convtl.study.measurements.similarity import (
     measure_similarity,
     read_similarity,
 )
+from convtl.study.targets import TargetData
 
 WORDS = (
     "source=[latin,latin:shuffled,scratch]",

@@ -11,7 +11,7 @@ from convtl.measure.metrics import losses
 from convtl.storage.cache import Cache, default_root
 from convtl.study.group import Group, recipe_of, run_count
 from convtl.study.materials import Materials
-from convtl.study.materials.target_data import TargetData
+from convtl.study.targets import TargetData
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.features import Forward
 from convtl.training.loop import Trainer

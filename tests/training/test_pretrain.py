@@ -271,4 +271,4 @@ def test_parts_that_a_sources_batch_does_not_have_are_refused() -> None:
     with pytest.raises(
         UserError, match=r"pretrain\.optim\.accumulate: got 5; accepted: a divisor of batch_size, 8"
     ):
-        pretrain._recipe(request(recipe=recipe))
+        pretrain.source_recipe(request(recipe=recipe))

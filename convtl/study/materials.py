@@ -1,26 +1,96 @@
-"""What trials share: domains, target images, networks, nets to start from."""
+"""What trials share: domains, target images, networks, nets to start from, prefix features on disk.
+
+Imported weights are the same in every replicate, and so is what enters the boundary for an image. The features of a
+whole split are written to the cache; trials and processes map them into memory.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Literal
 
 import jax
 import numpy as np
 
+from convtl.data.inputs import LazyRows, normalised
 from convtl.data.shift import keeps_pixels
 from convtl.errors import UserError
-from convtl.keys import key
+from convtl.keys import digest, key
 from convtl.models.network import Network
 from convtl.models.registry import build_network
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
-from convtl.study.materials.shared_features import Prefix, SharedFeatures
-from convtl.study.materials.source_nets import ImportedRequest, Request, SourceNets, Start
-from convtl.study.materials.target_data import Targets
 from convtl.study.names import source_name
+from convtl.study.source_nets import ImportedRequest, Request, SourceNets, Start
+from convtl.study.targets import TargetData, Targets
+from convtl.training.features import Images, passes
 from convtl.transfer.graft import fresh_variables, graft
 
-__all__ = ["Materials", "Start"]
+KIND = "features"  # folder in the cache, of prefix features
+VERSION = 3  # raised whenever code changes the features
+_FILE = "rows.npy"
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The frozen part of a net (with its model's digest), and the fixed target whose images enter it."""
+
+    network: Network
+    start: Start
+    data: TargetData
+    model: str
+
+    def key(self, boundary: int, split: str) -> str:
+        """Digest of all that the features at a boundary depend on."""
+        names, how = self.network.names[:boundary], self.data.normalisation
+        weights = [digest(self.start.digests[name]) for name in names]
+        images = [self.data.domain.digest, split, how and repr(how)]
+        return digest([VERSION, self.model, names, weights, images])
+
+
+class SharedFeatures:
+    """Features by boundary, each computed at most once on this machine."""
+
+    def __init__(self, cache: Cache, say: Callable[[str], None]) -> None:
+        self._cache, self._say = cache, say
+        self._open: dict[str, np.ndarray] = {}
+
+    def rows(self, prefix: Prefix, boundary: int, split: str, positions: np.ndarray) -> LazyRows:
+        """What enters unit number `boundary` for the images at `positions` of the split."""
+        name = prefix.key(boundary, split)
+        if name not in self._open:
+            fill = partial(self._fill, prefix, boundary, split)
+            folder = self._cache.get_or_build(KIND, name, fill)
+            self._open[name] = np.load(folder / _FILE, mmap_mode="r")
+        rows = self._open[name]
+        return LazyRows(rows.__getitem__, positions, rows.shape[1:])
+
+    def _fill(self, prefix: Prefix, boundary: int, split: str, folder: Path) -> None:
+        """Compute features from those at the highest boundary below, or from the images.
+
+        The one gives the same bits as the other (`features.through_units`).
+        """
+        network, unit = prefix.network, prefix.network.names[boundary]
+        pixels = prefix.data.splits[split].images
+        count, shape = len(pixels), network.shape_before(boundary)
+        below = [i for i in range(1, boundary) if prefix.key(i, split) in self._open]
+        how = prefix.data.normalisation
+        inputs: Images = LazyRows(
+            lambda at: normalised(pixels[at], how), np.arange(count), pixels.shape[1:]
+        )
+        if below:
+            inputs = self._open[prefix.key(below[-1], split)]
+        done = 0
+        # As a file, not through a memory map: a full disk is then an error and not a signal.
+        with (folder / _FILE).open("wb") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)}
+            np.lib.format.write_array_header_1_0(file, header)
+            first = below[-1] if below else 0
+            for values in passes(network, prefix.start.variables, first, boundary, inputs):
+                file.write(np.ascontiguousarray(values, "<f4").tobytes())
+                done += len(values)
+                self._say(f"features before {unit} ({split}): {done} of {count} images")
 
 
 class Materials(Targets):
@@ -40,23 +110,17 @@ class Materials(Targets):
 
     def start(self, trial: Trial) -> Start:
         """The net that a trial starts from; its source net must have been prepared."""
-        settings, network, requests = (
-            trial.settings,
-            self.network(trial),
-            self.sources.requests(trial),
-        )
-        taken = [
-            name for name in network.names if settings.head_init == "source" or name != network.head
-        ]
+        settings, network = trial.settings, self.network(trial)
+        taken = network.names if settings.head_init == "source" else network.names[:-1]
         if settings.upper_init == "fresh":
             frozen = [name for name in network.weighted if name not in trial.trained_units]
             n = settings.n_transferred
-            taken = list(network.weighted[:n]) if n else frozen
+            taken = network.weighted[:n] if n else tuple(frozen)
         # A fresh net has no head of its own to keep.
         head: Literal["zeros", "model"] = "model" if settings.head_init == "model" else "zeros"
-        variant = source_name(trial.source).variant
         stream = (settings.seed, "init", trial.replicate)
-        return self._starts(network, requests, variant, frozenset(taken), stream, head)
+        origin = self.sources.requests(trial), source_name(trial.source).variant
+        return self._starts(network, *origin, frozenset(taken), stream, head)
 
     def _start(
         self,
@@ -87,24 +151,23 @@ class Materials(Targets):
         """Raise a UserError for trials whose images, classes or weights do not suffice."""
         for trial in trials:
             settings, base = trial.settings, source_name(trial.source).base
-            most = len(self.domain(settings, trial.target).class_names)
+            data, n, ragged = (
+                self.target_data(trial),
+                trial.n_per_class,
+                settings.class_balance == "at_most",
+            )
+            most, pool = len(data.domain.class_names), data.draw.train.shape[1]
             if (trial.axes.get("classes") or 0) > most:
                 raise UserError(
                     f"axes.classes: got {settings.classes}; accepted: 2 to {most}, as many as target "
                     f"'{trial.target}' has"
                 )
-            pool, ragged = (
-                self.target_data(trial).draw.train.shape[1],
-                settings.class_balance == "at_most",
-            )
-            n = trial.n_per_class
             if n > pool and not ragged:  # else a class gives what it has
                 raise UserError(
-                    f"n_per_class: got {n}; accepted: 1 to {pool}, the train images a "
-                    f"class of target '{trial.target}'"
+                    f"n_per_class: got {n}; accepted: 1 to {pool}, the train images a class of target '{trial.target}'"
                 )
             if settings.validation == "within":
-                if self.target_data(trial).folds(n).max() < 1:
+                if data.folds(n).max() < 1:
                     raise UserError(
                         f"n_per_class: got {n} with validation=within; accepted: at least 2, for its folds"
                     )
@@ -131,6 +194,5 @@ class Materials(Targets):
         units = len(self.network(trial).weighted)
         if settings.n_transferred is not None and settings.n_transferred >= units:
             raise UserError(
-                f"n_transferred: got {settings.n_transferred}; accepted: 1 to {units - 1} units of "
-                f"'{trial.model}'"
+                f"n_transferred: got {settings.n_transferred}; accepted: 1 to {units - 1} units of '{trial.model}'"
             )

@@ -22,7 +22,7 @@ from convtl.models.network import Network, Variables
 from convtl.storage.files import written
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
-from convtl.study.measurements.similarity import PER_CLASS
+from convtl.study.similarity import PER_CLASS
 from convtl.study.store import accessible
 from convtl.training.features import chunks, rows_at_once
 
@@ -69,7 +69,7 @@ def moved(
     """
     old, new = outputs
     steps = weight_displacement(*({unit: net[unit] for unit in old} for net in variables))
-    with threadpool_limits(1):  # as in `convtl.study.measurements.similarity`
+    with threadpool_limits(1):  # as in `convtl.study.similarity`
         pairs = {unit: (steps[unit], linear_cka(old[unit], new[unit])) for unit in old}
     return {u: [x if np.isfinite(x) else None for x in pair] for u, pair in pairs.items()}
 

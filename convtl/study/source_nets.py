@@ -18,8 +18,8 @@ from convtl.models.weights import check, imported, imported_key, network_of
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
-from convtl.study.materials.target_data import Targets
 from convtl.study.names import SourceName, mixture_of, source_name
+from convtl.study.targets import Targets
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.features import CHUNK
 from convtl.training.pretrain import SourceNet, SourceRequest, ensure_sources
