@@ -13,6 +13,7 @@ import pandas as pd
 
 from convtl.analysis.conditions import SCRATCH, Conditions, MissingCondition
 from convtl.analysis.frame import axis_text
+from convtl.analysis.gradients import MEASURES
 from convtl.analysis.statistics import slope_per_replicate
 from convtl.config.claims import ClaimConfig, PartConfig, TermConfig
 from convtl.config.schema import Config
@@ -46,7 +47,6 @@ class Contrast:
     """One mean of a claim: a part, or one point of a part that lists several.
 
     Attributes:
-      place: number of the part.
       point: which of its points it is, if the part lists several and is no slope.
       table: replicates x targets.
       points: the mean in percentage points of accuracy; None where it is not one of accuracies.
@@ -56,7 +56,6 @@ class Contrast:
     """
 
     part: PartConfig
-    place: int
     point: str
     formula: str
     table: pd.DataFrame
@@ -108,11 +107,11 @@ def contrasts_of(claim: ClaimConfig, conditions: Conditions) -> list[Contrast]:
     if claim.parts[0].test == "same_sign":
         raise MissingCondition("the first part needs a test of its own")
     contrasts = []
-    for place, part in enumerate(claim.parts):
+    for part in claim.parts:
         points = _points(part)
         lines = [points] if part.slope_over is not None else [[point] for point in points]
         targets = part.targets or claim.targets or conditions.targets
-        contrasts += [_contrast(part, place, line, targets, conditions) for line in lines]
+        contrasts += [_contrast(part, line, targets, conditions) for line in lines]
     return contrasts
 
 
@@ -145,11 +144,7 @@ def _point_name(part: PartConfig, line: Sequence[_Point]) -> str:
 
 
 def _contrast(
-    part: PartConfig,
-    place: int,
-    line: Sequence[_Point],
-    targets: Sequence[str],
-    conditions: Conditions,
+    part: PartConfig, line: Sequence[_Point], targets: Sequence[str], conditions: Conditions
 ) -> Contrast:
     x, gradients = _places(part, len(line)), {term.measure for term in part.terms} == {"gradient"}
     by_target = {
@@ -164,9 +159,14 @@ def _contrast(
         raise MissingCondition(f"{part.name}: no replicate has every condition and target")
     points = [point for line in by_target.values() for point in line]
     seen, marks, lower_bound = _examined(points, conditions)
+    over_flat = [
+        where
+        for point in points
+        for term, where in point
+        if (term.measure, term.scratch_updates) == ("transfer_gain", "flat")
+    ]
     return Contrast(
         part=part,
-        place=place,
         point=_point_name(part, line),
         formula=_formula(part, line),
         table=table,
@@ -174,7 +174,7 @@ def _contrast(
         seen=seen,
         marks=marks,
         lower_bound=lower_bound,
-        speed=any(_is_speed(term, where, conditions) for point in points for term, where in point),
+        speed=not all(conditions.scratch_flat(**where)[1] for where in over_flat),
     )
 
 
@@ -215,6 +215,8 @@ def _value(term: TermConfig, where: _Where, conditions: Conditions, column: str)
     if term.measure == "gradient":
         return conditions.gradient(str(term.name), **term.where)
     if term.measure == "chosen_depth":
+        if not term.depths:
+            raise MissingCondition("chosen_depth: depths are needed, from which to choose")
         return conditions.chosen_depth(term.depths, column=column, **where)
     arms = _arms(term, where, conditions)
     values = [weight * conditions.values(column, **arm) for weight, arm in arms]
@@ -254,12 +256,6 @@ def _near(where: _Where, changes: _Where, conditions: Conditions) -> _Where:
     near = {**where, **changes}
     same = {**near, "config": conditions.summary(**where)["config"]}
     return same if not conditions.has(**near) and conditions.has(**same) else near
-
-
-def _is_speed(term: TermConfig, where: _Where, conditions: Conditions) -> bool:
-    if term.measure != "transfer_gain" or term.scratch_updates != "flat":
-        return False
-    return not conditions.scratch_flat(**where)[1]
 
 
 # --- what stands against judging --------------------------------------------------------------------
@@ -352,4 +348,6 @@ class PlannedConditions(Conditions):
     def gradient(self, name: str, **where: Any) -> pd.Series:
         if not self._fresh:
             raise MissingCondition("no table of gradients (measure=gradients makes one)")
+        if name not in MEASURES:
+            raise MissingCondition(f"gradient: got {name}; accepted: {', '.join(MEASURES)}")
         return pd.Series(0.5, range(self._fresh))

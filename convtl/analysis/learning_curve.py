@@ -50,20 +50,15 @@ class LearningCurve:
 
     Attributes:
       images: sizes of the subsets, ascending; measured: test accuracies.
-      intercepts, slopes: of log error against log images, by replicate.
+      slopes: of log error against log images, by replicate.
       foretold: accuracy with all images, as the curve without them has it.
     """
 
     images: tuple[float, ...]
     measured: Float[np.ndarray, "replicates sizes"]
-    intercepts: Float[np.ndarray, "replicates"]
     slopes: Float[np.ndarray, "replicates"]
     foretold: float
     forecasts: tuple[Forecast, ...]
-
-    def at(self, images: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points"]:
-        """Accuracy on the fitted curve."""
-        return _accuracy(_line(self.intercepts, self.slopes, np.log(images)).mean(axis=0))
 
 
 def learning_curve(
@@ -105,9 +100,8 @@ def learning_curve(
     miss = abs(float(y[:, -1].mean() - foretold)) / float(x[-1] - x[-2])
     lines = _fit(x, y)
     forecasts = tuple(_forecast(x, y, lines, miss, n_test, factor, level) for factor in factors)
-    return LearningCurve(
-        tuple(map(float, sizes)), table, *lines, float(_accuracy(np.array(foretold))), forecasts
-    )
+    accuracy_before = float(_accuracy(np.array(foretold)))
+    return LearningCurve(tuple(map(float, sizes)), table, lines[1], accuracy_before, forecasts)
 
 
 def _fit(

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from convtl.analysis.conditions import COORDINATES
-from convtl.analysis.frame import axes_of, logit_accuracy, read_rows
+from convtl.analysis.frame import axes_of, read_rows
+from convtl.analysis.statistics import logit_accuracy
 from convtl.errors import UserError
 from convtl.study.learning_rates import Score, choose_rate
 from convtl.study.store import RowStore

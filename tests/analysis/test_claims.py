@@ -400,6 +400,17 @@ def checked(words=(), scorecard=None, whole=True, **claims):
             "claims.x: no table of gradients (measure=gradients makes one); without claims: scorecard=[]",
         ),
         (
+            ["measure=gradients"],
+            {"x": {"terms": {"measure": "gradient", "name": "arrival"}}},
+            "claims.x: gradient: got arrival; accepted: decades_lost, decades_lost_at_first, arrival_slope, "
+            "freezing_slope; without claims: scorecard=[]",
+        ),
+        (
+            [],
+            {"x": {"terms": of_latin("chosen_depth", 4)}},
+            "claims.x: chosen_depth: depths are needed, from which to choose; without claims: scorecard=[]",
+        ),
+        (
             [],
             {"x": {"terms": of_latin("depth_benefit", [2, 4]), "slope_over": "depth"}},
             "claims.x: effect: slope_over needs a number for each of 2 points; without claims: scorecard=[]",
