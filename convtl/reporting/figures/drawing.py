@@ -166,7 +166,7 @@ def lines(
     chosen = looks(names)
     for axis, (title, part) in zip(axes, parts.items(), strict=True):
         places = every if across else _places([part])
-        _lay_out(axis, places, across)
+        _lay_out(axis, places, across, 66 // min(columns, len(parts)))
         width = min(0.25 if across else 0.1, 0.5 / len(part))
         for index, (name, line) in enumerate(part.items()):
             step = (index - (len(part) - 1) / 2) * width
@@ -266,14 +266,15 @@ def _places(parts: Iterable[dict[str, Line]]) -> list[Any]:
     return sorted(known) if all(isinstance(p, Real) for p in known) else named_first
 
 
-def _lay_out(axis: Axes, places: list[Any], across: bool) -> None:
-    """Give every place of a panel a name on the axis."""
+def _lay_out(axis: Axes, places: list[Any], across: bool, letters: int) -> None:
+    """Name every place of a panel on its axis, which has room for so many letters in a line."""
     names = list(map(_label, places))
     if across:
         named(axis.yaxis, names)
         axis.set_ylim(len(names) - 0.5, -0.5)
         return
-    crowded = max(map(len, names)) * len(names) > 36
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    crowded = longest * len(names) > letters
     named(axis.xaxis, [name.replace("\n", " ") for name in names] if crowded else names)
     axis.tick_params(axis="x", labelrotation=50 if crowded else 0)
     axis.set_xlim(-0.5, len(names) - 0.5)
