@@ -100,7 +100,7 @@ def _arrays(
 
 
 def _draw_rows(rows: Rows) -> mpl.Figure:
-    drawing, axes = canvas(len(rows), 1, 0.9)
+    drawing, axes = canvas(len(rows), 1, 0.9 if any(len(labels) for *_, labels in rows) else 0.6)
     for axis, (name, pictures, labels) in zip(axes, rows, strict=True):
         tall, wide = pictures.shape[1:3]
         gap = max(1, wide // 14)
@@ -156,10 +156,11 @@ def _smoothed(image: np.ndarray) -> np.ndarray:
 )
 def feature_maps(report: Any) -> Rows:
     rows: Rows = []
-    table = moves(report.conditions)[["source", "trial"]].drop_duplicates()
-    for source, trial in table.itertuples(index=False):
-        maps = None if ":" in source else report.samples.maps(trial)
-        if maps is None or any(source in name for name, *_ in rows):
+    table = moves(report.conditions)
+    table = table[~table["source"].str.contains(":")].sort_values("replicate", kind="stable")
+    first = table.drop_duplicates("source")[["source", "trial"]]
+    for source, trial in first.itertuples(index=False, name=None):
+        if (maps := report.samples.maps(trial)) is None:
             continue
         pairs = {name: [np.moveaxis(x[0], -1, 0) for x in pair] for name, pair in maps.maps.items()}
         pairs = ({"filters": list(maps.kernels)} if maps.kernels else {}) | pairs

@@ -17,7 +17,8 @@ from convtl.config.claims import ClaimConfig, PartConfig, TermConfig
 from convtl.config.domains import Jitter, TypedScriptConfig
 from convtl.reporting.figures.drawing import looks, save
 from convtl.reporting.figures.registry import FIGURES
-from convtl.reporting.samples import Samples
+from convtl.reporting.figures.series import shift_name
+from convtl.reporting.samples import Samples, lacks_samples
 from tests.made_rows import UNITS, Row, frame_of, made_gradients, made_rows
 
 MAPS = "feature_maps"
@@ -254,3 +255,31 @@ def test_looks_are_told_apart_without_colour() -> None:
     shown = [chosen[name] for name in ("last layer trained", "all layers trained", *"abcdef")]
     assert len({colour for colour, *_ in shown}) == len({marker for _, marker, _ in shown}) == 8
     assert looks(["scratch"])["scratch"] == looks(["a", "scratch"])["scratch"]
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({}, ""),
+        ({"upper_init": "fresh", "shift.inversion": False, "shift.noise": 0.0}, ""),
+        ({"shift.inversion": True, "shift.noise": 0.3}, "inversion, noise 0.3"),
+        (
+            {"shift.inversion": "True", "shift.rotation": "60", "shift.blur": "0"},
+            "inversion, rotation 60",
+        ),
+    ],
+)
+def test_shifts_are_named_alike_from_trials_and_tables(values: Row, name: str) -> None:
+    assert shift_name(values) == name
+
+
+def test_samples_lack_what_a_trial_sees_otherwise(folder: Path) -> None:
+    def lacks(**fields: Any) -> bool:
+        trial = SimpleNamespace(**{"target": "cyrillic", "source": "scratch", "axes": {}} | fields)
+        return lacks_samples(folder, [trial], {"cats": 0, "dogs": 0})  # type: ignore[list-item]
+
+    assert not lacks()
+    assert not lacks(source="cats")
+    assert lacks(source="dogs")
+    assert lacks(axes={"shift.inversion": True})
+    assert not lacks(source="imagenet")  # its pictures are not at hand
