@@ -290,8 +290,8 @@ def _outcome(tested: _Tested, p: float, family: int) -> tuple[Outcome, str, int 
             means = ", ".join(f"{target} {mean:+.2f}" for target, mean in _by_target(one).items())
             return "inconclusive", f"targets disagree on {one.name}: {means}", None
     speed = any(one.speed for one in contrasts)
-    qualified = "; scratch gains ever more by training longer: a gain of speed" if speed else ""
-    why = f"{deciding.name} {deciding.effect:+.2f}{qualified}"
+    qualified = "; scratch was not trained until it levelled off, so it may be a gain of speed"
+    why = f"{deciding.name} {deciding.effect:+.2f}{qualified * speed}"
     return ("supported" if holds else "contradicted"), why, None
 
 

@@ -52,7 +52,7 @@ class Contrast:
       points: the mean in percentage points of accuracy; None where it is not one of accuracies.
       seen, marks: conditions that were looked up; those of them that may enter no claim, with the reason.
       lower_bound: whether scratch alone is at floor, so that a gain is at least this.
-      speed: whether scratch still gains with the longest schedule, so that a gain is one of speed.
+      speed: whether a gain is over scratch that has not levelled off, so that it may be one of speed.
     """
 
     part: PartConfig
@@ -159,12 +159,6 @@ def _contrast(
         raise MissingCondition(f"{part.name}: no replicate has every condition and target")
     points = [point for line in by_target.values() for point in line]
     seen, marks, lower_bound = _examined(points, conditions)
-    over_flat = [
-        where
-        for point in points
-        for term, where in point
-        if (term.measure, term.scratch_updates) == ("transfer_gain", "flat")
-    ]
     return Contrast(
         part=part,
         point=_point_name(part, line),
@@ -174,7 +168,7 @@ def _contrast(
         seen=seen,
         marks=marks,
         lower_bound=lower_bound,
-        speed=not all(conditions.scratch_flat(**where)[1] for where in over_flat),
+        speed=any(_is_speed(term, where, conditions) for point in points for term, where in point),
     )
 
 
@@ -256,6 +250,14 @@ def _near(where: _Where, changes: _Where, conditions: Conditions) -> _Where:
     near = {**where, **changes}
     same = {**near, "config": conditions.summary(**where)["config"]}
     return same if not conditions.has(**near) and conditions.has(**same) else near
+
+
+def _is_speed(term: TermConfig, where: _Where, conditions: Conditions) -> bool:
+    """Whether the scratch of a gain was not trained until four times the updates gain it nothing."""
+    if term.measure != "transfer_gain":
+        return False
+    updates, is_flat = conditions.scratch_flat(**where)
+    return not is_flat or _scratch(term, {"depth": "all", **where}, conditions)["updates"] < updates
 
 
 # --- what stands against judging --------------------------------------------------------------------

@@ -276,7 +276,20 @@ def test_a_gain_is_one_over_scratch_trained_long_enough(updates, effect) -> None
     conditions = made_conditions(sd=0.0, replicates=6)
     result = judged(conditions, x=gain(scratch_updates=updates))[0]
     assert result.parts[0].effect == pytest.approx(effect, abs=0.01)
-    assert ("gain of speed" in result.why) == (updates == "flat")
+    assert "gain of speed" in result.why
+
+
+@pytest.mark.parametrize(("updates", "is_speed"), [("same", True), ("flat", False), (1200, False)])
+def test_a_gain_over_scratch_that_has_levelled_off_is_none_of_speed(updates, is_speed) -> None:
+    """Scratch gains half a logit up to 1200 updates, and then nothing."""
+
+    def logit(source, n, depth, schedule, similarity):
+        return 1.0 * (source != "scratch") + 0.5 * (schedule > 300)
+
+    conditions = made_conditions(logit, schedules=[300, 1200, 4800], sd=0.01)
+    [result] = judged(conditions, x=gain(scratch_updates=updates, updates=300))
+    assert ("gain of speed" in result.why) == is_speed
+    assert result.parts[0].effect == pytest.approx(1.0 if is_speed else 0.5, abs=0.02)
 
 
 # --- measures ---------------------------------------------------------------------------------------
