@@ -11,7 +11,6 @@ A source is `NAME` or `NAME:VARIANT`. Names beside those of domains:
 Variants turn a pretrained net into a control (`convtl.transfer.graft`; Maennel et al. 2020).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,19 +169,3 @@ def domain_content(settings: Config, name: str, target: str = "") -> dict[str, A
         return identity(domain)
     except UserError as error:
         raise UserError(f"domains.{name}.{error}") from None
-
-
-def accepts(settings: Config, row: Mapping[str, Any]) -> bool:
-    """Return whether a row's names stand for what they stand for in a study, so that both compare."""
-    varied = {key.split(".")[0] for key in row.get("axes", {})}  # inside a registry
-    target, similarity = str(row.get("target")), row.get("similarity")
-    for axis in (axis for axis, registry in _REGISTRY.items() if registry not in varied):
-        try:
-            right = content_of(settings, axis, str(row.get(axis)), target, similarity)
-        except KeyError:
-            return False
-        except UserError:  # its data are not at hand
-            continue
-        if row.get("contents", {}).get(axis) != right:
-            return False
-    return True

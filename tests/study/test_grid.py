@@ -1,6 +1,5 @@
 """Axes -> trials: what there is to run, and what a trial is known by."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from convtl.config.parsing import parse
 from convtl.errors import UserError
 from convtl.study import grid
 from convtl.study.grid import apply_limits, expand
-from convtl.study.names import accepts
 
 BASE = compose([])
 SMALL = BASE | {"depth": [1], "n_per_class": [10], "replicates": 1}
@@ -476,67 +474,6 @@ def test_a_smoke_run_shares_neither_name_nor_trials_with_the_study() -> None:
     smoke, cut = expand(parse(compose([*words, "debug=smoke"])))
     assert smoke.study != config.study
     assert not {trial.id for trial in cut} & {trial.id for trial in trials}
-
-
-# --- accepts ----------------------------------------------------------------------------------------
-
-
-def row_of(trial: grid.Trial) -> dict[str, Any]:
-    names = ("model", "source", "target", "regime", "contents", "axes")
-    return {name: getattr(trial, name) for name in names}
-
-
-def test_a_row_is_accepted_while_its_names_mean_the_same() -> None:
-    config, (trial,) = expand(parse(SMALL))
-    assert accepts(config, row_of(trial))
-    other = parse(changed(SMALL, source="greek", depth=5, domains__greek__size=14))
-    assert accepts(other, row_of(trial))
-    for key, value in (
-        ("domains.latin.jitter.noise", 0.0),
-        ("domains.cyrillic.size", 14),
-        ("models.lenet5.activation", "relu"),
-        ("regimes.fine_tune.kind", "lp_ft"),
-    ):
-        assert not accepts(parse(put(SMALL, key, value)), row_of(trial))
-
-
-def test_a_row_of_something_unknown_is_not_accepted() -> None:
-    config, (trial,) = expand(parse(SMALL))
-    assert not accepts(config, row_of(trial) | {"source": "klingon"})
-    assert not accepts(config, row_of(trial) | {"contents": {}})
-    assert not accepts(config, {})
-
-
-def test_scratch_and_random_are_accepted() -> None:
-    config, trials = expand(parse(changed(SMALL, source=["scratch", "random"])))
-    assert all(accepts(config, row_of(trial)) for trial in trials)
-    assert not accepts(config, row_of(replace(trials[0], source="random")))
-
-
-def test_rows_of_what_a_slice_leaves_out_are_accepted() -> None:
-    """What `own` and a mixture stand for depends on the target and on the share of near classes."""
-    content = changed(
-        SMALL, source=["mixture", "scratch"], similarity=[0, 0.5, 1], target=["cyrillic", "greek"]
-    )
-    slices = [
-        changed(SMALL, source="mixture", similarity=1, target="cyrillic"),
-        changed(SMALL, source="own", target="cyrillic"),
-    ]
-    rows = [row_of(trial) | {"similarity": trial.similarity} for trial in expand(parse(content))[1]]
-    rows += [
-        row_of(trial)
-        for trial in expand(parse(changed(SMALL, source="own:shuffled", target="greek")))[1]
-    ]
-    for part in slices:
-        config, _ = expand(parse(part))
-        assert all(accepts(config, row) for row in rows)
-    other = parse(put(slices[0], "domains.noise.jitter.noise", 0.1))
-    assert [row["similarity"] for row in rows if not accepts(other, row)] == [0, 0.5, 0, 0.5]
-
-
-def test_what_an_axis_varies_is_not_compared() -> None:
-    config, trials = expand(parse(SMALL | {"axes": {"models.lenet5.activation": ["tanh", "relu"]}}))
-    assert all(accepts(config, row_of(trial)) for trial in trials)
 
 
 def test_the_tiny_study_is_one_trial() -> None:
