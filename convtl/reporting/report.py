@@ -98,12 +98,14 @@ class Report:
     def predict(self, advice: Advice) -> str:
         """The command that uses the net of an advice on pictures; empty if no net was kept."""
         net = net_of(self.folder / "nets", advice.trial)
+        if net is None:
+            return ""
         pictures = getattr(self.config.domains.get(advice.target), "path", None)
-        words = [
-            f"net={os.path.relpath(net or '')}",
+        words = (
+            f"net={os.path.relpath(net)}",
             f"images={self.config.path or pictures or 'PICTURES'}",
-        ]
-        return shlex.join(["python", "-m", "convtl.predict", *words]) if net else ""
+        )
+        return shlex.join(["python", "-m", "convtl.predict", *words])
 
     def figure(self, name: str) -> matplotlib.figure.Figure:
         """Draw a figure of the registry."""

@@ -248,8 +248,6 @@ def effects(verdict: Verdict) -> str:
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
     claim, parts, kind = verdict.claim, verdict.parts, verdict.verdict
-    why = [verdict.why] if verdict.why else []
-    why += [f"about {verdict.m_needed} replicates would decide"] if verdict.m_needed else []
     by_target = parts[0].by_target.items() if parts else ()
     p = f"{p_value(verdict.p)} ({p_value(verdict.p_adjusted)})" if parts else NONE
     mark, rank = " ‡" * bool(claim.history), " (primary)" * (claim.rank == "primary")
@@ -258,7 +256,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "taken to mean here": Cell(claim.means + rank, "text"),
         "effect, logit": Cell(effects(verdict), "", parts[0].effect if parts else ""),
         "p (Holm)": Cell(p, "number", verdict.p),
-        "verdict": Cell(f"**{outcome(kind)}** {'; '.join(why)}", f"verdict {kind}"),
+        "verdict": Cell(f"**{outcome(kind)}** {verdict.why}", f"verdict {kind}"),
         "m": max((part.m for part in parts), default=NONE),
         "per target": ", ".join(f"{name} {signed(value)}" for name, value in by_target) or NONE,
     }
