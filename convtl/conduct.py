@@ -112,7 +112,7 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
     with tracking_errors(tracker):
         if scope.reports:
             with locked("out", store.out, "report"):
-                report = build(store.out, config, record, wall if outcome.ran else None)
+                report = build(store.out, config, record)
             print(report.lines())
         trials = distinct(scope.of(study.trials) if scope.works else study.trials)
         every = store.read() if tracker is not None or not scope.works else {}

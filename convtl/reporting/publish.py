@@ -7,7 +7,6 @@ them again: `published` reads such a folder back.
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
@@ -28,19 +27,11 @@ PAGE = "page.md.j2"
 _MARK = "# Written by convtl.report publish=; README.md and report.md are made of this and of the tables.\n"
 _GIVEN = (PAGE, "rows")
 """What may lie in a folder before anything was published to it."""
-_DROPPED = ("study", "trained_units", "moved", "subset_digest", "commit")
+_SECOND = "replication"
+"""Folder, in the published one, of the tables of another seed."""
+_DROPPED = ["study", "trained_units", "moved", "subset_digest", "commit"]
 _LONG = re.compile(r"-?\d+\.\d{5,}(e-?\d+)?")
 """A number with more digits than a table needs."""
-_KEPT = (
-    "results_version",
-    "command",
-    "commit",
-    "device",
-    "versions",
-    "made_by",
-    "seconds",
-    "left_out",
-)
 
 
 def check_folder(out: Path, target: Path) -> list[Path]:
@@ -55,25 +46,21 @@ def check_folder(out: Path, target: Path) -> list[Path]:
     with accessible(target, "read"):
         if not target.exists() or all(path.name in _GIVEN for path in target.iterdir()):
             return []
-        names = _figures(target)
-        if names is None:
-            raise UserError(f"publish: got '{target}', which holds other files; {accepted}")
+        names = _published_figures(target)
+    if names is None:
+        raise UserError(f"publish: got '{target}', which holds other files; {accepted}")
     return [path for name in names if (path := target / "figures" / f"{name}.png").is_file()]
 
 
-def _figures(target: Path) -> list[str] | None:
+def _published_figures(target: Path) -> list[str] | None:
     """Names of the figures that were published to a folder; None if nothing was."""
-    record, page = target / RECORD, target / "README.md"
-    if record.is_file():
-        text = record.read_text(encoding="utf-8")
-        return list(yaml.safe_load(text)["figures"]) if text.startswith(_MARK) else None
-    tables = [
-        path for name in ("results", "gradients") if (path := target / f"{name}.csv").is_file()
-    ]
-    heads = [path.read_text(encoding="utf-8")[:6] for path in tables]
-    if not page.is_file() or not any(head in ("trial,", "probe,") for head in heads):
-        return None  # the first version left these, and no record
-    return re.findall(r"\(figures/([\w.-]+)\.png\)", page.read_text(encoding="utf-8"))
+    paths = (target / name for name in (RECORD, "README.md", "results.csv", "gradients.csv"))
+    record, page, *tables = (path.read_text("utf-8") if path.is_file() else "" for path in paths)
+    if record:
+        return list(yaml.safe_load(record)["figures"]) if record.startswith(_MARK) else None
+    if page and any(text.startswith(("trial,", "probe,")) for text in tables):  # the first version
+        return re.findall(r"\(figures/([\w.-]+)\.png\)", page)
+    return None
 
 
 def publish(report: Report, target: Path) -> Path:
@@ -90,11 +77,13 @@ def publish(report: Report, target: Path) -> Path:
             again = published(part)
             write_text(part / "report.md", render(again, "report.md.j2"))
             write_text(part / "README.md", page_of(again, target))
-            (target / "figures").mkdir(exist_ok=True)
+            (part / "figures").mkdir()
             for name in report.drawn:
-                shutil.copyfile(report.folder / "figures" / f"{name}.png", part / f"{name}.png")
-            for path in part.iterdir():
-                path.replace(target / ("figures" if path.suffix == ".png" else "") / path.name)
+                shutil.copy(report.folder / "figures" / f"{name}.png", part / "figures")
+            for path in [path for path in part.rglob("*") if path.is_file()]:
+                place = target / path.relative_to(part)
+                place.parent.mkdir(exist_ok=True)
+                path.replace(place)
         for path in outdated:
             if path.stem not in report.drawn:
                 path.unlink()
@@ -113,61 +102,38 @@ def published(folder: Path) -> Report:
     Raises:
       UserError: no study of this version was published to it.
     """
+    if not (folder / RECORD).is_file():
+        raise UserError(f"publish: '{folder}' has no {RECORD}; accepted: a published folder")
     with accessible(folder, "read"):
-        try:
-            text = (folder / RECORD).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise UserError(
-                f"publish: '{folder}' has no {RECORD}; accepted: a published folder"
-            ) from None
-        record = yaml.safe_load(text)
-        second = record.pop("replication", None)
-        if second:
-            second = _read(folder, second, "replication.csv", "replication_gradients.csv")
-        return _read(folder, record, "results.csv", "gradients.csv", replication=second)
-
-
-def _read(folder: Path, record: dict[str, Any], results: str, probes: str, **others: Any) -> Report:
-    gradients = pd.read_csv(folder / probes) if (folder / probes).exists() else None
-    return make_report(
-        read_results(folder / results),
-        apply_limits(parse(record["config"])),
-        record,
-        folder,
-        gradients,
-        drawn=tuple(record["figures"]),
-        **others,
-    )
+        record = yaml.safe_load((folder / RECORD).read_text(encoding="utf-8"))
+        probes, second = folder / "gradients.csv", folder / _SECOND
+        return make_report(
+            read_results(folder / "results.csv"),
+            apply_limits(parse(record["config"])),
+            record,
+            folder,
+            pd.read_csv(probes) if probes.exists() else None,
+            replication=published(second) if (second / RECORD).exists() else None,
+            drawn=tuple(record["figures"]),
+        )
 
 
 def _write_tables(report: Report, folder: Path) -> None:
-    record = _record(report)
-    if report.replication is not None:  # first: every table is first written as results.csv
-        _table(report.replication, folder, "replication.csv", "replication_gradients.csv")
-        record["replication"] = _record(report.replication)
-    _table(report, folder, "results.csv", "gradients.csv")
-    text = yaml.safe_dump(redact(record), sort_keys=False, allow_unicode=True, width=110)
-    (folder / RECORD).write_text(_MARK + text, encoding="utf-8")
-
-
-def _record(report: Report) -> dict[str, Any]:
-    """What of a study's record its pages need."""
+    """Write rows without what only says how they were run, numbers of four digits, and the record."""
+    path = write_results(folder, report.conditions.frame)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False).drop(columns=_DROPPED)
+    for name in table:
+        table[name] = [f"{float(t):.4g}" if _LONG.fullmatch(t) else t for t in table[name]]
+    table.to_csv(path, index=False)
+    if report.conditions.gradients is not None:
+        path = folder / "gradients.csv"
+        report.conditions.gradients.to_csv(path, index=False, float_format="%.5g")
     content = {**report.record["config"], "out": None, "cache": None, "worker": None}
     content["claims"] = {name: content["claims"][name] for name in report.config.scorecard}
-    facts = {key: report.record[key] for key in _KEPT if key in report.record}
-    facts["command"] = report.command
-    return facts | {"figures": list(report.drawn), "config": content}
-
-
-def _table(report: Report, folder: Path, results: str, probes: str) -> None:
-    """Write rows without what only says how they were run, and with numbers of four digits."""
-    path = write_results(folder, report.conditions.frame)
-    table = pd.read_csv(path, dtype=str, keep_default_na=False).drop(columns=list(_DROPPED))
-    path.unlink()
-    for name in table:
-        table[name] = [
-            f"{float(text):.4g}" if _LONG.fullmatch(text) else text for text in table[name]
-        ]
-    table.to_csv(folder / results, index=False)
-    if report.conditions.gradients is not None:
-        report.conditions.gradients.to_csv(folder / probes, index=False, float_format="%.5g")
+    record = {key: value for key, value in report.record.items() if key != "points"}
+    record |= {"command": report.command, "figures": list(report.drawn), "config": content}
+    text = yaml.safe_dump(redact(record), sort_keys=False, allow_unicode=True, width=110)
+    (folder / RECORD).write_text(_MARK + text, encoding="utf-8")
+    if report.replication is not None:
+        (folder / _SECOND).mkdir()
+        _write_tables(report.replication, folder / _SECOND)

@@ -35,10 +35,12 @@ from convtl.study.grid import apply_limits
 from convtl.study.nets import net_of
 from convtl.study.rows import short
 from convtl.study.store import accessible
-from convtl.training.devices import peak_memory_gib
 from convtl.training.probes import TABLE, read_gradients
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_FIGURE = """<figure><img alt="{title}" src="data:image/png;base64,{content}">
+<figcaption><strong>{title}.</strong> {caption}</figcaption></figure>
+"""
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,8 @@ class Report:
         net = net_of(self.folder / "nets", advice.trial)
         if net is None:
             return ""
-        pictures = getattr(self.config.domains.get(advice.target), "path", None)
-        words = (
-            f"net={os.path.relpath(net)}",
-            f"images={self.config.path or pictures or 'PICTURES'}",
-        )
+        pictures = getattr(self.config.domains.get(advice.target), "path", None) or "PICTURES"
+        words = f"net={os.path.relpath(net)}", f"images={self.config.path or pictures}"
         return shlex.join(["python", "-m", "convtl.predict", *words])
 
     def figure(self, name: str) -> matplotlib.figure.Figure:
@@ -114,22 +113,17 @@ class Report:
     def lines(self) -> str:
         """The answer, the verdicts and the advice for a terminal."""
         lines = [tables.answer(self).plain()] if self.answers else []
-        for verdict in self.verdicts:
-            effect, p = tables.effects(verdict), tables.p_value(verdict.p_adjusted)
-            lines.append(
-                f"{tables.outcome(verdict.verdict)}: {tables.title(verdict)}, {effect}, p {p}"
-            )
-        for one in self.advice:
-            depth = tables.layers(one.now.depth, self.deepest)
-            accuracy = tables.percent(one.now.accuracies[one.now.depth])
-            lines.append(
-                f"advice: with {one.now.images:,} images train {depth} of {one.source}: {accuracy} right"
-            )
-            lines.append(self.predict(one))
-        return (
-            "\n".join(filter(None, lines))
-            or "nothing to report: no source has two depths that are done"
-        )
+        for one in self.verdicts:
+            name, p = tables.title(one), tables.p_value(one.p_adjusted)
+            lines += [f"{tables.outcome(one.verdict)}: {name}, {tables.effects(one)}, p {p}"]
+        for advice in self.advice:
+            now, layers = advice.now, tables.layers(advice.now.depth, self.deepest)
+            right = tables.percent(now.accuracies[now.depth])
+            lines += [
+                f"advice: with {now.images:,} images train {layers} of {advice.source}: {right} right"
+            ]
+            lines += [self.predict(advice)]
+        return "\n".join(filter(None, lines))
 
 
 def _figure(name: str) -> Figure:
@@ -166,44 +160,29 @@ def read_replication(out: Path, config: Config) -> Report:
     """Make the report of the same study under another seed.
 
     Raises:
-      UserError: `out` holds no rows, another study or the same seed, or the study has no claims.
+      UserError: `out` holds another study or the same seed, or the study has no claims.
     """
-    accepted = (
-        f"a folder of study '{config.study}' with claims, run with another seed than {config.seed}"
-    )
+    accepted = f"'{config.study}' with claims, run with another seed than {config.seed}"
     try:
         record = newest_record(out)
         other = apply_limits(parse(record["config"]))
-        report = report_of(out, other, record)
+        if other.study != config.study or other.seed == config.seed or not config.scorecard:
+            raise UserError(f"study '{other.study}' with seed {other.seed}")
+        return report_of(out, other, record)
     except UserError as error:
         raise UserError(f"replication: got '{out}' ({error}); accepted: {accepted}") from None
-    same = other.study == config.study and other.seed != config.seed
-    if not same or not config.scorecard or report.conditions.frame.empty:
-        held = f"study '{other.study}', seed {other.seed}, {len(report.conditions.frame)} rows"
-        raise UserError(f"replication: got '{out}' with {held}; accepted: {accepted}")
-    return report
 
 
 def build(
-    out: Path,
-    config: Config,
-    record: Mapping[str, Any],
-    wall: float | None = None,
-    replication: Report | None = None,
+    out: Path, config: Config, record: Mapping[str, Any], replication: Report | None = None
 ) -> Report:
     """Write results.csv, figures, report.md and report.html of a study's folder; its data are not needed.
 
     Args:
       record: what `convtl.study.store` keeps of the invocation.
-      wall: seconds that the run took; None where only the report is made anew.
       replication: of the same study under another seed, to be set beside this one.
     """
-    run = (
-        {}
-        if wall is None
-        else {"run": f"{tables.duration(wall)}, {peak_memory_gib():.1f} GiB of memory"}
-    )
-    report = report_of(out, config, {**record, **run}, replication=replication)
+    report = report_of(out, config, record, replication=replication)
     with accessible(out):
         figures = [figure for figure in FIGURES if figure.needs(report)]
         for figure in figures:
@@ -236,10 +215,8 @@ def html_page(report: Report) -> str:
     """Return report.html: a page that needs no other file."""
     text = render(report, "report.md.j2", html=True)
     body = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
-    return (
-        _environment(True).get_template("report.html.j2").render(report=report, body=Markup(body))
-        + "\n"
-    )
+    page = _environment(html=True).get_template("report.html.j2")
+    return page.render(report=report, body=Markup(body)) + "\n"
 
 
 def _environment(html: bool) -> SandboxedEnvironment:
@@ -259,12 +236,13 @@ class TemplateFunctions:
     html: bool
 
     def all(self) -> dict[str, Any]:
-        names = ("table", "figure", "accuracy", "value", "effect", "verdict", "code")
-        named = {name: getattr(self, name) for name in names}
-        return named | {
-            "mean_z2": mean_z2,
-            "layers": partial(tables.layers, deepest=self.report.deepest),
-        }
+        functions = (self.table, self.figure, self.accuracy, self.value, self.code)
+        by_name = {verdict.name: verdict for verdict in self.report.verdicts}
+        named: dict[str, Any] = {function.__name__: function for function in functions}
+        named["effect"] = lambda name: tables.effects(by_name[name])
+        named["verdict"] = lambda name: tables.outcome(by_name[name].verdict)
+        named["layers"] = partial(tables.layers, deepest=self.report.deepest)
+        return named | {"mean_z2": mean_z2}
 
     def table(self, name: str, words: Mapping[str, str] | None = None) -> str:
         """A table of `tables.TABLES`, empty if nothing is in it; `words` are tooltips of headings."""
@@ -281,16 +259,9 @@ class TemplateFunctions:
         caption = " ".join(figure.caption_for(self.report).split())
         if not self.html:
             return f"![{figure.title}](figures/{name}.png)\n\n**{figure.title}.** {caption}\n"
-        content = base64.b64encode(
-            (self.report.folder / "figures" / f"{name}.png").read_bytes()
-        ).decode()
-        image = Markup('<img alt="{}" src="data:image/png;base64,{}">').format(
-            figure.title, content
-        )
-        text = Markup("<figcaption><strong>{}.</strong> {}</figcaption>").format(
-            figure.title, caption
-        )
-        return Markup("<figure>{}{}</figure>\n").format(image, text)
+        image = (self.report.folder / "figures" / f"{name}.png").read_bytes()
+        content = base64.b64encode(image).decode()
+        return Markup(_FIGURE).format(title=figure.title, caption=caption, content=content)
 
     def accuracy(self, digits: int = 1, **where: Any) -> str:
         """Mean test accuracy of one condition, over main targets unless one is named: `61.3%`."""
@@ -300,24 +271,13 @@ class TemplateFunctions:
         """Mean of a measure of `Conditions` (transfer_gain, ...) or of a column, signed: `+0.42`."""
         return tables.signed(self._mean(measure, where), digits)
 
-    def _mean(self, measure: str, where: dict[str, Any]) -> float:
-        conditions, means = self.report.conditions, []
-        for target in [where.pop("target")] if "target" in where else conditions.targets:
-            is_column = measure in conditions.frame
-            look_up = (conditions.values, measure) if is_column else (getattr(conditions, measure),)
-            means.append(look_up[0](*look_up[1:], target=target, **where).mean())
-        return float(sum(means) / len(means))
-
-    def effect(self, name: str) -> str:
-        """Effects of a claim with their intervals, in its unit and in points."""
-        return tables.effects(self._verdict(name))
-
-    def verdict(self, name: str) -> str:
-        """The verdict on a claim: `supported`."""
-        return tables.outcome(self._verdict(name).verdict)
-
-    def _verdict(self, name: str) -> Verdict:
-        return next(verdict for verdict in self.report.verdicts if verdict.name == name)
+    def _mean(self, measure: str, where: Mapping[str, Any]) -> float:
+        conditions = self.report.conditions
+        values = getattr(conditions, measure, None) or partial(conditions.values, measure)
+        places = (
+            [where] if "target" in where else [{**where, "target": t} for t in conditions.targets]
+        )
+        return sum(float(values(**place).mean()) for place in places) / len(places)
 
     def code(self, text: str) -> str:
         """A block of code."""

@@ -330,7 +330,7 @@ def conditions(report: "Report") -> Table:
     return Table(frame[["source", *varied, *numbers]])
 
 
-def costs(report: "Report") -> Table:
+def cost(report: "Report") -> Table:
     """Weights, operations and chosen learning rates of each source and depth."""
     rows = report.conditions.frame[report.conditions.frame["usable"]]
     return table(
@@ -355,6 +355,6 @@ FILTERS += (listed, plural, outcome, effects, title)
 """What templates may apply to values."""
 _MAKERS = (answer, other_answers, statistics, verdicts, short_verdicts, sensitivity, replication)
 TABLES: Mapping[str, Callable[["Report"], Table]] = {
-    make.__name__: make for make in (*_MAKERS, conditions, costs)
+    make.__name__: make for make in (*_MAKERS, conditions, cost)
 }
 """What `table("NAME")` of a template makes."""

@@ -97,7 +97,7 @@ def test_build_writes_everything_and_prints_a_few_lines(tmp_path: Path) -> None:
     record = made_out(
         tmp_path, made_rows(targets=("cyrillic",), schedules=(300,)), "target=cyrillic"
     )
-    report = build(tmp_path, parse(record["config"]), record, wall=12)
+    report = build(tmp_path, parse(record["config"]), record)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"rows", "results.csv", "report.md", "report.html", "figures"}
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == set(report.drawn)
@@ -121,7 +121,5 @@ def test_another_seed_stands_beside_it(tmp_path: Path, report) -> None:
 
 
 def test_a_replication_is_the_same_study_under_another_seed(tmp_path: Path, report) -> None:
-    with pytest.raises(
-        UserError, match=r"replication: got .*accepted: a folder of study 'made' with claims"
-    ):
+    with pytest.raises(UserError, match=r"replication: got .*accepted: 'made' with claims"):
         read_replication(tmp_path, report.config)

@@ -20,9 +20,9 @@ def report(tmp_path_factory) -> Report:
     out = tmp_path_factory.mktemp("made")
     made = made_report(out, made_rows(targets=("cyrillic",), schedules=(300,)), "target=cyrillic")
     (out / "figures").mkdir()
-    for name in ("accuracy_by_depth", "cost"):
+    for name in ("accuracy_by_depth", "depth_benefit"):
         (out / "figures" / f"{name}.png").write_bytes(b"png")
-    return replace(made, drawn=("accuracy_by_depth", "cost"))
+    return replace(made, drawn=("accuracy_by_depth", "depth_benefit"))
 
 
 def files(folder: Path) -> set[str]:
@@ -44,7 +44,7 @@ def test_what_is_published_makes_the_same_pages_again(report, tmp_path: Path) ->
     page = publish(report, tmp_path / "kept")
     assert files(page.parent) == {
         *("README.md", "report.md", "results.csv", RECORD),
-        *("figures/accuracy_by_depth.png", "figures/cost.png"),
+        *("figures/accuracy_by_depth.png", "figures/depth_benefit.png"),
     }
     again = published(page.parent)
     assert page_of(again, page.parent) == page.read_text(encoding="utf-8")
@@ -87,9 +87,9 @@ def test_pages_with_faults_are_errors_and_leave_the_folder_alone(
 def test_publishing_again_removes_its_own_figures_only(report, tmp_path: Path) -> None:
     publish(report, tmp_path)
     (tmp_path / "figures" / "drawn by hand.png").write_bytes(b"mine")
-    publish(replace(report, drawn=("cost",)), tmp_path)
+    publish(replace(report, drawn=("depth_benefit",)), tmp_path)
     assert {name for name in files(tmp_path) if name.startswith("figures/")} == {
-        *("figures/cost.png", "figures/drawn by hand.png"),
+        *("figures/depth_benefit.png", "figures/drawn by hand.png"),
     }
 
 
