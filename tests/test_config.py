@@ -134,7 +134,11 @@ def test_a_config_cannot_be_changed() -> None:
         ("distances", True, "distances: unknown key. It is now measure=distances"),
         ("gradients", 1, "gradients: unknown key. It is now measure=gradients, and replicates=..."),
         ("kept", 2, "kept: unknown key. It is now n_transferred=..."),
-        ("validation.per_class", 3, "validation: unknown key. It is now validation_per_class=..."),
+        (
+            "validation",
+            {"per_class": 3},
+            "validation: got {'per_class': 3}; accepted: 'beside' or 'within'",
+        ),
         ("protocol", "bit_hyperrule", "protocol: unknown key. It is now recipe=..."),
         (
             "measure",

@@ -18,7 +18,6 @@ RENAMED = {
     "distances": "measure=distances",
     "gradients": "measure=gradients, and replicates=...",
     "kept": "n_transferred=...",
-    "validation": "validation_per_class=...",
     "protocol": "recipe=...",
     "shards": "-m worker=0,1,...",
     "shard": "-m worker=0,1,...",
