@@ -1,6 +1,7 @@
 """The Hydra boundary: words of a command line -> one `Invocation` of plain data, or one clear line.
 
-Nothing but this file knows Hydra. It composes; what keys and values are accepted, `convtl.config` knows.
+Nothing but this file knows Hydra. It composes; what keys and values are accepted, `convtl.config` knows. Words that
+cannot be parsed or composed, and launchers that are not there, are a `UserError`.
 """
 
 import os
@@ -62,11 +63,7 @@ class Invocation:
 
 
 def read(argv: Sequence[str]) -> Invocation:
-    """Compose everything that a command line asks for.
-
-    Raises:
-      UserError: the words cannot be composed, or a launcher is not there.
-    """
+    """Compose everything that a command line asks for."""
     words = [word for word in argv if word not in ("-m", "--multirun")]
     multirun, launcher = len(words) < len(argv), "basic"
     for word in filter(_for_hydra, words):
@@ -110,11 +107,7 @@ def _for_hydra(word: str) -> bool:
 
 
 def points(words: Sequence[str]) -> list[list[str]]:
-    """Return the words of every point of a `-m` sweep, in Hydra's order.
-
-    Raises:
-      UserError: an override cannot be parsed, or stands for no finite list of points.
-    """
+    """Return the words of every point of a `-m` sweep, in Hydra's order."""
     overrides = [_override(word, sweep=True) for word in words]
     try:
         choices = [
@@ -136,9 +129,6 @@ def _override(word: str, sweep: bool = False) -> str:
 
     Args:
       sweep: whether several values after one another stand for several points (`-m`).
-
-    Raises:
-      UserError: the word is no `key=value`, or names a file that conf/ does not have.
     """
     match = _OVERRIDE.match(word)
     if match is None or (match["value"] is None and match["prefix"] != "~"):
@@ -190,11 +180,7 @@ def _quoted(text: str) -> str:
 
 
 def compose(words: Sequence[str]) -> dict[str, Any]:
-    """Compose the config of one study as plain data; words for Hydra's launchers are left out.
-
-    Raises:
-      UserError: the words cannot be composed.
-    """
+    """Compose the config of one study as plain data; words for Hydra's launchers are left out."""
     folders = conf_folders()
     nodes = {
         name: {
@@ -218,11 +204,7 @@ def compose(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _load(path: Path) -> Any:
-    """The content of a YAML file; empty where there is none.
-
-    Raises:
-      UserError: it cannot be read, holds no keys with values, or sets something of Hydra's.
-    """
+    """The content of a YAML file; empty where there is none."""
     try:
         text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
@@ -260,9 +242,6 @@ def launch(invocation: Invocation, task: Callable[[dict[str, Any]], Any], out: P
 
     Returns:
       What `task` returned, in the order of the points.
-
-    Raises:
-      UserError: the launcher's own keys are not understood.
     """
     contents, common = invocation.contents, invocation.contents[0]
     # Where jobs are pickled each holds all contents: what is equal in them is there once.

@@ -307,7 +307,7 @@ def test_it_is_gone_in_another_directory(own_conf, tmp_path_factory, monkeypatch
 def test_a_users_domain_with_a_wrong_key_is_one_line(own_conf, commands) -> None:
     (own_conf / "conf" / "domains" / "odd.yaml").write_text("kind: digits\nsise: 3\n")
     assert commands.run("dry_run=true").line.startswith(
-        "domains.odd.sise: unknown key; accepted: kind, size."
+        "domains.odd.sise: unknown key; accepted: size, per_class, jitter, channels, kind."
     )
 
 

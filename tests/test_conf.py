@@ -159,7 +159,12 @@ def one_done(tmp_path, words) -> None:
 
 # Of the others `test_describe` sees that they can be built, and `models/` that they train, made narrow.
 @pytest.mark.parametrize(
-    "name", ["lenet5", "plain", pytest.param("resnet20", marks=pytest.mark.long)]
+    "name",
+    [
+        "lenet5",
+        pytest.param("plain", marks=pytest.mark.slow),
+        pytest.param("resnet20", marks=pytest.mark.long),
+    ],
 )
 def test_every_small_model_runs(name, tmp_path) -> None:
     one_done(tmp_path, [*tiny.WORDS, f"model={name}", "lr=1e-3"])
@@ -222,7 +227,9 @@ def run_whole(out: Path, values: int, *words: str) -> None:
     assert {(row["status"], row["frozen_ok"]) for row in rows} == {("done", "True")}
 
 
-@pytest.mark.parametrize("name", ["finetune_depth", "finetune_options"])
+@pytest.mark.parametrize(
+    "name", ["finetune_depth", pytest.param("finetune_options", marks=pytest.mark.slow)]
+)
 def test_every_block_of_an_experiment_runs(name, tmp_path) -> None:
     run_whole(tmp_path, 1, f"+experiment={name}")
 

@@ -58,9 +58,7 @@ def python(threads: int, *words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(
-    jax.__version_info__ < (0, 11), reason="JAX 0.10 adds up in parts that depend on the threads"
-)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "config", "shape"), [("lenet", "LeNet5Config", (28, 28, 1))], ids=["lenet5"]
 )

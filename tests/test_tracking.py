@@ -231,6 +231,7 @@ def test_a_failed_study_says_why(tmp_path: Path) -> None:
     assert [record.exit.exit_code for record in records if record.HasField("exit")] == [1]
 
 
+@pytest.mark.slow
 def test_failed_trials_fail_the_run_with_their_reasons(tmp_path: Path) -> None:
     done = _python(TOLD, str(tmp_path / "out"), "failures", "offline", HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -247,7 +248,7 @@ def _run_ids(out: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("requeue", [False, True])
+@pytest.mark.parametrize("requeue", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_signal_marks_a_run_as_preempted_only_where_that_is_asked_for(
     tmp_path: Path, requeue: bool
 ) -> None:
@@ -259,6 +260,7 @@ def test_a_signal_marks_a_run_as_preempted_only_where_that_is_asked_for(
     assert [record.exit.exit_code for record in records if record.HasField("exit")] == [255]
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_in_the_same_run(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for ending in ("stop", "fail"):
@@ -284,6 +286,7 @@ tracker.fail("over")
 """
 
 
+@pytest.mark.slow
 def test_beside_a_live_process_of_the_same_command_a_new_run_is_begun(tmp_path: Path) -> None:
     code = SIDE_BY_SIDE.replace("sys.stdin.read()", repr(SIDE_BY_SIDE))
     done = _python(code, str(tmp_path / "out"), HOME=str(tmp_path))
@@ -345,7 +348,7 @@ def test_online_a_folder_does_not_choose_the_server(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("netrc", [".netrc", "elsewhere"])
+@pytest.mark.parametrize("netrc", [".netrc", pytest.param("elsewhere", marks=pytest.mark.slow)])
 def test_online_a_login_in_netrc_counts(server: Server, tmp_path: Path, netrc: str) -> None:
     (tmp_path / netrc).write_text(f"machine {server.url[7:]} login user password {KEY}\n")
     (tmp_path / netrc).chmod(0o600)

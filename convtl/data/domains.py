@@ -1,6 +1,6 @@
-"""Domains: what a name in the config stands for, one file for each kind.
+"""Domains: what a name in the config stands for.
 
-A kind is a module with `identity(config)`, all that determines its images, and `load(config, store)`.
+A kind has a module with `identity(config)`, all that determines its images, and `load(config, store)`.
 """
 
 from collections.abc import Callable, Mapping

@@ -31,7 +31,6 @@ CONTRAST = 0.3
 _BLOCK = 20
 """Pictures of a class and split that are made together, from one stream."""
 
-
 Ink = Float[np.ndarray, "count size size"]
 
 

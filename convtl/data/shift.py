@@ -17,11 +17,6 @@ _BORDER = "reflect"
 """Beyond its border an image goes on as in a mirror: no dark corners, and noise stays noise."""
 
 
-def keeps_pixels(shift: ShiftConfig) -> bool:
-    """Return whether images stay as they are, bit for bit."""
-    return shift == ShiftConfig()
-
-
 def shifted(
     split: Split, indices: Indices, shift: ShiftConfig, stream: tuple[str | int, ...]
 ) -> Images:
@@ -30,7 +25,7 @@ def shifted(
     `stream` names the target and its split, such as (digest of the domain, "train").
     """
     indices = np.asarray(indices, np.int64)
-    if keeps_pixels(shift) or not len(indices):
+    if shift == ShiftConfig() or not len(indices):
         return np.array(split.images[indices])
     grey = split.images[indices].astype(np.float32) / 255
     if shift.rotation:

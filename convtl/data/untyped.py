@@ -198,7 +198,7 @@ def _scans() -> tuple[Float[np.ndarray, "n rows columns"], Integer[np.ndarray, "
 
 def _fields(drawn: made.Together) -> made.Ink:
     """Return random fields, each for a picture of its own."""
-    spectrum = amplitude(drawn.size, *CLASSES[drawn.name])
+    spectrum = amplitude(drawn.size, *CLASSES[drawn.name]).astype(np.float32)
     shape = (len(drawn.variants), len(spectrum), len(spectrum))
     white = drawn.rng.standard_normal(shape, dtype=np.float32)
     fields = np.fft.irfft2(np.fft.rfft2(white) * spectrum, s=shape[1:])

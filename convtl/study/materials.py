@@ -13,8 +13,8 @@ from typing import Literal
 import jax
 import numpy as np
 
+from convtl.config.training import ShiftConfig
 from convtl.data.inputs import LazyRows, normalised
-from convtl.data.shift import keeps_pixels
 from convtl.errors import UserError
 from convtl.keys import digest, key
 from convtl.models.network import Network
@@ -143,7 +143,7 @@ class Materials(Targets):
         requests, data = self.sources.requests(trial), self.target_data(trial)
         imports = bool(requests) and isinstance(requests[0], ImportedRequest)
         changed = source_name(trial.source).variant or trial.settings.upper_init == "fresh"
-        if not imports or changed or data.domain.made or not keeps_pixels(data.shift):
+        if not imports or changed or data.domain.made or data.shift != ShiftConfig():
             return None
         return Prefix(self.network(trial), self.start(trial), data, trial.contents["model"])
 

@@ -122,19 +122,15 @@ def test_errors_of_many_maps_are_those_of_float32(form: str) -> None:
         assert off <= 3 * normal
 
 
-@settings(max_examples=2, deadline=None)
-@given(st.tuples(st.integers(1, 3), st.integers(4, 9), st.integers(4, 9)), st.integers(0, 2))
 @pytest.mark.parametrize("form", ["canonical", "patches", "winograd"])
-def test_bfloat16_is_as_near_as_its_digits_allow(
-    form: str, images: tuple[int, ...], padding: int
-) -> None:
+def test_bfloat16_is_as_near_as_its_digits_allow(form: str) -> None:
     """Values and both gradients are bfloat16."""
-    sides = ((padding, padding), (padding, padding))
     x, kernel = (
-        jnp.asarray(y, jnp.bfloat16) for y in (_normal(11, *images, 16), _normal(12, 3, 3, 16, 16))
+        jnp.asarray(y, jnp.bfloat16) for y in (_normal(11, 2, 7, 6, 16), _normal(12, 3, 3, 16, 16))
     )
-    outcome = _both_ways(_form(form, 1, sides), x, kernel)
-    expected = _both_ways(_plain(1, sides), x.astype(jnp.float32), kernel.astype(jnp.float32))
+    outcome = jax.jit(partial(_both_ways, _form(form, 1, ONE)))(x, kernel)
+    plain = jax.jit(partial(_both_ways, _plain(1, ONE)))
+    expected = plain(x.astype(jnp.float32), kernel.astype(jnp.float32))
     for low, exact in zip(outcome, expected, strict=True):
         assert low.dtype == jnp.bfloat16
         largest = float(jnp.abs(exact).max())

@@ -1,6 +1,7 @@
 """Depthwise convolution: both forms are the convolution, under everything that training does to them."""
 
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import jax
@@ -55,7 +56,7 @@ def test_lanes_and_scans_change_nothing() -> None:
 
     together = jax.jit(jax.vmap(looped))(x, kernel)
     for lane in range(2):
-        alone = _outcome(x[lane], kernel[lane], **given)
+        alone = jax.jit(partial(_outcome, **given))(x[lane], kernel[lane])
         for one, other in zip(alone, together, strict=True):
             np.testing.assert_allclose(other[lane, 0], one, rtol=1e-5, atol=1e-5)
 
@@ -64,11 +65,11 @@ def test_reduced_precision_stays_reduced_and_close() -> None:
     x, kernel = _normal(1, 2, 8, 8, 4), _normal(2, 3, 3, 1, 4)
     low = [jnp.asarray(part, jnp.bfloat16) for part in (x, kernel)]
     padding = ((1, 1), (1, 1))
-    for rounded, exact in zip(
-        _outcome(*low, padding=padding),
-        _outcome(x, kernel, padding=padding, plain=True),
-        strict=True,
-    ):
+    both = (
+        jax.jit(partial(_outcome, padding=padding, plain=plain))(*parts)
+        for plain, parts in ((False, low), (True, (x, kernel)))
+    )
+    for rounded, exact in zip(*both, strict=True):
         assert rounded.dtype == jnp.bfloat16
         scale = np.abs(exact).max()
         np.testing.assert_allclose(rounded.astype(np.float32) / scale, exact / scale, atol=0.03)
@@ -94,9 +95,10 @@ def test_padding_is_zeros_on_the_sides(padding: Any, size: int, pads: tuple[int,
     """Of a stride of 2 on an even size; `same` has as many outputs as strides fit, as TensorFlow."""
     x = _normal(3, 1, 8, 8, 2)
     padded, plain = (Conv(3, size, padding, stride=2, use_bias=False) for padding in (padding, 0))
-    variables = padded.init(jax.random.key(0), x)
-    expected = plain.apply(variables, jnp.pad(x, ((0, 0), pads, pads, (0, 0))))
-    np.testing.assert_allclose(padded.apply(variables, x), expected, rtol=1e-5, atol=1e-5)
+    variables = {"params": {"kernel": _normal(4, size, size, 2, 3)}}
+    expected = jax.jit(plain.apply)(variables, np.pad(x, ((0, 0), pads, pads, (0, 0))))
+    outcome = jax.jit(padded.apply)(variables, x)
+    np.testing.assert_allclose(outcome, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_layers_have_the_kernels_of_convolutions() -> None:

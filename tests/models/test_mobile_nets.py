@@ -55,10 +55,13 @@ def _images(side: int, count: int = 4) -> np.ndarray:
     [
         (MOBILE, 3_504_872, 300.8),
         (LITE, 4_652_008, 385.2),
-        (replace(LITE, variant=1), 5_416_680, 600.2),
-        (replace(LITE, variant=2), 6_092_072, 859.7),
-        (replace(LITE, variant=3), 8_197_096, 1_383.3),
-        (replace(LITE, variant=4), 13_006_568, 2_553.0),
+        *(
+            pytest.param(replace(LITE, variant=variant), *sizes, marks=pytest.mark.slow)
+            for variant, sizes in enumerate(
+                [(5_416_680, 600.2), (6_092_072, 859.7), (8_197_096, 1_383.3), (13_006_568, 2_553)],
+                1,
+            )
+        ),
         (NEXT, 28_589_128, 4_455.5),
     ],
     ids=["mobilenet_v2", *[f"lite{variant}" for variant in range(5)], "convnext_tiny"],
@@ -72,7 +75,11 @@ def test_sizes_are_the_published_ones(config: ModelConfig, weights: int, million
 
 @pytest.mark.parametrize(
     ("config", "blocks", "top"),
-    [(MOBILE, 17, 1280), (LITE, 16, 1280), (replace(LITE, variant=4), 30, 1280)],
+    [
+        (MOBILE, 17, 1280),
+        (LITE, 16, 1280),
+        pytest.param(replace(LITE, variant=4), 30, 1280, marks=pytest.mark.slow),
+    ],
     ids=["mobilenet_v2", "lite0", "lite4"],
 )
 def test_units_of_inverted_residuals(config: ModelConfig, blocks: int, top: int) -> None:

@@ -69,7 +69,9 @@ def test_the_net_that_is_handed_out_is_the_one_that_was_tested(materials) -> Non
     data = materials.target_data(trial)
     images, labels = data.examples("test")
     logits = materials.network(trial).apply(net, images)[0]
-    assert np.mean(np.argmax(logits, 1) == labels) == pytest.approx(row["test_accuracy"], abs=1e-9)
+    assert np.mean(np.asarray(logits).argmax(1) == labels) == pytest.approx(
+        row["test_accuracy"], abs=1e-9
+    )
 
 
 def test_the_choice_is_made_before_the_test_labels_are_read(materials, monkeypatch) -> None:

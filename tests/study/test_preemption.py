@@ -79,7 +79,9 @@ def _term(at: int) -> Happens:
     return lambda count: os.kill(os.getpid(), signal.SIGTERM) if count == at else None
 
 
-@pytest.mark.parametrize("at", [3, 6, 9])
+@pytest.mark.parametrize(
+    "at", [pytest.param(at, marks=pytest.mark.slow) if at > 3 else at for at in (3, 6, 9)]
+)
 def test_after_a_signal_runs_go_on_where_they_were(tmp_path, at_batches, unbroken, at: int) -> None:
     """In the first batch, at its end, in the second."""
     asked = at_batches(_term(at))

@@ -9,8 +9,9 @@ import tiny
 from convtl.errors import UserError
 from convtl.measure.metrics import losses
 from convtl.storage.cache import Cache, default_root
-from convtl.study.group import Group, recipe_of, run_count
+from convtl.study.group import Group, recipe_of, run_count, update_flops
 from convtl.study.materials import Materials
+from convtl.study.study import Study
 from convtl.study.targets import TargetData
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.features import Forward
@@ -135,3 +136,15 @@ def test_runs_are_counted_before_they_are_trained(words, runs, expected) -> None
     (trial,) = tiny.trials(*words)
     assert run_count(trial) == runs
     assert run_count(trial, further=0.5) == expected
+
+
+def test_a_plan_counts_folds_further_rates_and_pretraining(tmp_path) -> None:
+    trials = tiny.trials("validation=within", "depth=5")
+    study = Study(trials[0].settings, trials, tmp_path / "out", Cache(tmp_path / "cache"))
+    _, programs, nets, cost, _ = study.plan()
+    assert programs == "1 compiled programs, 7 training runs at least"
+    assert nets == "1 source nets: 0 cached, 1 to train"
+    update = update_flops(recipe_of(study.materials, trials[0]))
+    # 3 rates and half a further one, 2 folds each, and a run on all labels; the source net, of as many units, in one
+    expected = f"{8 * 6 * update:.3g} floating-point operations in training, {6 * update:.3g} in pretraining"
+    assert cost == expected

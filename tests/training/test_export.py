@@ -52,7 +52,7 @@ def assert_lowers(function: Callable[..., Any], *arguments: Any, convolutions: b
         ("lenet5", 1, False, True),
         ("efficientnet_lite0", 1, True, False),
         ("efficientnet_lite0", "block16", False, True),
-        ("efficientnet_lite0", "all", True, True),
+        pytest.param("efficientnet_lite0", "all", True, True, marks=pytest.mark.slow),
     ],
 )
 def test_training_lowers(model: str, depth: int | str, cached: bool, convolutions: bool) -> None:

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from small_nets import CLASSES, LENET, Head, Normalised, drawn, same_bits
 
-from convtl.config.models import ModelConfig
 from convtl.data.inputs import LazyRows
 from convtl.models import lowering
+from convtl.models.layers import ConvUnit, DenseUnit, GlobalAveragePool
 from convtl.models.mobilenet import EfficientNetLiteConfig
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
@@ -119,21 +119,40 @@ def test_images_are_made_chunk_by_chunk() -> None:
     np.testing.assert_allclose(whole, BIG.apply(variables, images)[0], rtol=1e-4, atol=1e-4)
 
 
+FORMS = Network(
+    (
+        ("banded", ConvUnit(8, 3, padding=1)),
+        ("canonical", ConvUnit(64, 3, stride=2, padding=1)),
+        ("winograd", ConvUnit(128, 3)),
+        ("patches", ConvUnit(16, 7, stride=2)),
+        ("gap", GlobalAveragePool()),
+        ("head", DenseUnit(5)),
+    ),
+    (36, 36, 3),
+)
+
+
 @pytest.mark.parametrize(
-    ("model", "side"),
+    "network",
     [
-        (ResNetConfig(layers=18), 56),
-        pytest.param(EfficientNetLiteConfig(variant=0), 48, marks=pytest.mark.long),
+        FORMS,
+        pytest.param(
+            build_network(ResNetConfig(layers=18), (56, 56, 3), 5), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            build_network(EfficientNetLiteConfig(), (48, 48, 3), 5), marks=pytest.mark.long
+        ),
     ],
+    ids=["all forms", "resnet18", "efficientnet_lite0"],
 )
 def test_wherever_a_net_is_cut_its_features_have_the_same_bits(
-    model: ModelConfig, side: int, monkeypatch: pytest.MonkeyPatch
+    network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In pieces of the input, and with convolutions of all forms."""
+    side = network.input_shape[0]
     monkeypatch.setattr(lowering, "_INFERRED_PIXELS", 3 * side * side)
-    network = build_network(model, (side, side, 3), 5)
     assert network.inferred_at_a_time(6) == 3
-    variables = network.init(jax.random.key(0))
+    variables = jax.jit(network.init)(jax.random.key(0))
     images = np.random.default_rng(0).normal(size=(6, side, side, 3)).astype(np.float32)
     stop = len(network.units) - 1
     whole = np.asarray(through_units(network, 0, stop, variables, images))

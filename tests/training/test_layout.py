@@ -56,7 +56,9 @@ def _close(one: RunResult, other: RunResult, start: Any) -> None:
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, marks=pytest.mark.slow) if case in ("augmented", "in parts") else case
+        case
+        if case in ("statistics of the batch", "maps")
+        else pytest.param(case, marks=pytest.mark.slow)
         for case in CASES
     ],
 )

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from convtl.storage.cache import Cache
 from convtl.training import pretrain
 from convtl.training.features import Forward
 from convtl.training.loop import Trainer
-from convtl.training.pretrain import KIND, SourceRequest, ensure_sources
+from convtl.training.pretrain import KIND, SourceNet, SourceRequest, ensure_sources
 from convtl.training.runs import Run
 
 UPDATES: list[dict[str, Any]] = [
@@ -172,7 +173,7 @@ def test_nets_that_another_process_trains_are_waited_for(
         if not blocking:
             return contextlib.nullcontext(False)
         blocked.append(key)
-        save = lambda folder: pretrain._save(elsewhere.variables, elsewhere.metadata, folder)  # noqa: E731
+        save = partial(_save_net, elsewhere)
         self.publish(kind, key, save)
         return lock(self, kind, key, blocking)
 
@@ -180,6 +181,10 @@ def test_nets_that_another_process_trains_are_waited_for(
     sources = ensure_sources([own, other], cache)
     assert set(sources) == {own.key, other.key}
     assert (trained, blocked) == ([1], [other.key])
+
+
+def _save_net(net: SourceNet, folder: Path) -> None:
+    checkpoint.save(folder / "net", *net)
 
 
 def _taken(cache: Cache, requests: list[SourceRequest]) -> list[int]:
@@ -205,7 +210,7 @@ def test_no_more_nets_are_taken_than_are_trained_at_once(
         taken.append(_taken(cache, requests))
         assert len(taken[-1]) == len(lanes) <= self.width
         if len(taken) == 1:
-            save = lambda folder: pretrain._save(elsewhere.variables, elsewhere.metadata, folder)  # noqa: E731
+            save = partial(_save_net, elsewhere)
             Cache(cache.root).publish(KIND, requests[2].key, save)
         return train(self, lanes, *given)
 

@@ -7,10 +7,24 @@ import tiny
 
 from convtl.config.parsing import parse
 from convtl.errors import UserError
+from convtl.models.lenet import PlainConfig
 from convtl.storage.cache import Cache, default_root
-from convtl.training.probes import COLUMNS, TABLE, probes, read_gradients, run_gradients
+from convtl.training.probes import COLUMNS, TABLE, Probe, probes, read_gradients, run_gradients
 
 CUT = ("replicates=2", "limits={values_per_axis: 1,updates: 4}")
+NET = PlainConfig(hidden=2, width=8)
+SMALL = [
+    Probe("profile", NET, "sgd"),
+    Probe("convergence", NET, "sgd"),
+    Probe("freezing", NET, "adam"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_probes():
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("convtl.training.probes.probes", lambda most: iter(SMALL))
+        yield
 
 
 def run(out, *words):
@@ -33,9 +47,16 @@ def test_the_whole_study_has_57_probes():
 
 def test_every_probe_is_run_once(done):
     out, lines = done
-    assert len(lines) == 4
-    assert lines[0] == "probe 1 of 4: profile, plain, sigmoid, normal_0.01, 5, sgd"
+    assert len(lines) == 3
+    assert lines[0] == "probe 1 of 3: profile, plain, tanh, lecun_normal, 2, sgd"
     assert run(out) == []
+
+
+@pytest.mark.slow
+def test_every_kind_of_probe_of_the_study_runs(monkeypatch, tmp_path):
+    monkeypatch.setattr("convtl.training.probes.probes", probes)
+    assert len(run(tmp_path)) == 4
+    assert set(read_gradients(tmp_path)["model"]) == {"plain", "lenet5"}
 
 
 def test_the_table_is_tidy(done):
@@ -44,11 +65,11 @@ def test_the_table_is_tidy(done):
     assert set(frame["probe"]) == {"profile", "convergence", "freezing"}
     assert set(frame["replicate"]) == {0, 1}
     assert not frame.duplicated(list(COLUMNS[:-1])).any()
-    chains = frame[(frame["model"] == "plain") & (frame["quantity"] == "relative_gradient")]
-    assert len(chains) == 2 * 2 * 5  # replicates, updates, hidden units
-    assert (chains[chains["position"] == 5]["value"] == 0).all()
+    chains = frame[(frame["probe"] == "profile") & (frame["quantity"] == "relative_gradient")]
+    assert len(chains) == 2 * 2 * 2  # replicates, updates, hidden units
+    assert (chains[chains["position"] == 2]["value"] == 0).all()
     frozen = frame[(frame["probe"] == "freezing") & (frame["quantity"] == "test_accuracy")]
-    assert len(frozen) == 2 * (2 * 5 + 1)
+    assert len(frozen) == 2 * (2 * 3 + 1)
     assert frame[frame["quantity"] == "test_accuracy"]["value"].between(0, 1).all()
     aligned = frame[(frame["quantity"] == "cka_with_final") & (frame["update"] == 4)]
     assert aligned["value"].tolist() == pytest.approx([1] * len(aligned), abs=1e-5)
@@ -60,7 +81,7 @@ def test_a_run_goes_on_where_it_stopped_and_comes_to_the_same(done):
     [lost] = (out / "probes").glob("freezing-*.csv")
     lost.unlink()
     (out / TABLE).unlink()
-    assert run(out) == ["probe 4 of 4: freezing, lenet5, sigmoid, lecun_normal, adam"]
+    assert run(out) == ["probe 3 of 3: freezing, plain, tanh, lecun_normal, 2, adam"]
     assert (out / TABLE).read_bytes() == before
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
 
@@ -69,8 +90,8 @@ def test_a_run_goes_on_where_it_stopped_and_comes_to_the_same(done):
     ("words", "missing"),
     [
         (["n_per_class=3", "batch_size=8"], 0),
-        pytest.param(["seed=1"], 4, marks=pytest.mark.slow),
-        pytest.param(["limits.updates=3"], 4, marks=pytest.mark.slow),
+        pytest.param(["seed=1"], 3, marks=pytest.mark.slow),
+        pytest.param(["limits.updates=3"], 3, marks=pytest.mark.slow),
     ],
 )
 def test_other_settings_are_other_parts(done, words, missing, tmp_path):
