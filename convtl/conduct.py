@@ -19,8 +19,13 @@ from convtl.keys import digest
 from convtl.reporting.progress import Progress
 from convtl.reporting.report import build
 from convtl.reporting.samples import lacks_samples, save_samples
-from convtl.runtime.backend import prepare_jax
-from convtl.runtime.processes import broadcast_from_primary, is_distributed, is_primary, join
+from convtl.runtime.backend import (
+    broadcast_from_primary,
+    is_distributed,
+    is_primary,
+    join,
+    prepare_jax,
+)
 from convtl.runtime.stopping import held_back, on_signals
 from convtl.storage.cache import Cache, default_root
 from convtl.storage.files import locked, storage_errors

@@ -8,10 +8,9 @@ from convtl.cli import compose
 from convtl.config.parsing import parse
 from convtl.entry import command
 from convtl.errors import unknown_name
-from convtl.models.network import Network, weight_count
+from convtl.models.network import Network, multiply_adds, weight_count
 from convtl.models.registry import build_network
 from convtl.runtime.backend import prepare_jax
-from convtl.training.cost import multiply_adds
 
 
 def main(words: list[str]) -> int:

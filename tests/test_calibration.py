@@ -105,7 +105,7 @@ def test_noise_of_validation_pictures_is_not_taken_for_curves(tmp_path):
 
 
 def test_what_is_counted_is_what_is_promised(drawn):
-    pool = checks.Pool.of(CLAIMS, drawn.assign(lr_at_edge=False), ["cyrillic"])
+    pool = checks.Population.of(CLAIMS, drawn.assign(lr_at_edge=False), ["cyrillic"])
     assert pool.judged == {"more"}
     studies = checks.studies_of(pool, 12, 400, np.random.default_rng(0))
     assert all(len(set(study)) == 12 for study in studies)
@@ -124,6 +124,6 @@ def test_what_is_counted_is_what_is_promised(drawn):
 def test_a_choice_shared_by_a_study_shows_in_its_seeds(read):
     """What the first plan of analysis did: intervals over replicates cannot see it."""
     shared = curves.draw(read, 1200, np.random.default_rng(3), together=12)
-    pool = checks.Pool.of(CLAIMS, shared.assign(lr_at_edge=False), ["cyrillic"])
+    pool = checks.Population.of(CLAIMS, shared.assign(lr_at_edge=False), ["cyrillic"])
     studies = np.arange(1200).reshape(-1, 12)
     assert checks.squared_differences(pool, pool.judged, studies).mean() > 1.5

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from convtl.cli import compose
 from convtl.config.parsing import parse
-from convtl.config.roles import Neutral, Role, content, dump
 from convtl.config.schema import AXES, PER_STUDY, RECIPE, REGISTRIES, ROLES, VARIABLE, Config
+from convtl.config.values import Neutral, Role, content, dump
 from convtl.errors import UserError, nearest, unknown_name
 
 BASE = compose([])

@@ -6,7 +6,6 @@ import importlib
 import pytest
 
 MODULES = (
-    "convtl.analysis.statistics.ranking",
     "convtl.keys",
     "convtl.measure.distance",
     "convtl.measure.metrics",

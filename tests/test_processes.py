@@ -15,7 +15,7 @@ import launched
 import pytest
 import tiny
 
-from convtl.runtime.processes import any_process, broadcast_from_primary, is_distributed, is_primary
+from convtl.runtime.backend import any_process, broadcast_from_primary, is_distributed, is_primary
 from convtl.storage.cache import default_root
 from convtl.study.similarity import read_similarity
 from convtl.study.store import RowStore

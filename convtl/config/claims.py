@@ -6,8 +6,17 @@ from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from convtl.config.roles import dump
-from convtl.config.values import STRICT, Count, Fraction, ListOf, Name, Positive, Several, Text
+from convtl.config.values import (
+    STRICT,
+    Count,
+    Fraction,
+    ListOf,
+    Name,
+    Positive,
+    Several,
+    Text,
+    dump,
+)
 from convtl.keys import digest
 
 Layers = Count | Literal["all"]

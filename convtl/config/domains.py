@@ -5,8 +5,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from convtl.config.roles import Neutral
-from convtl.config.values import STRICT, Count, Flag, Fraction, Names, NonNegative, Share, Text
+from convtl.config.values import (
+    STRICT,
+    Count,
+    Flag,
+    Fraction,
+    Names,
+    Neutral,
+    NonNegative,
+    Share,
+    Text,
+)
 
 
 @dataclass(frozen=True, config=STRICT)

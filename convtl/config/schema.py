@@ -10,8 +10,21 @@ from convtl.config import training, values
 from convtl.config.claims import Claims
 from convtl.config.domains import DomainConfig
 from convtl.config.models import Model, WeightsConfig
-from convtl.config.roles import Neutral, Role, dump, roles
-from convtl.config.values import STRICT, Count, Flag, ListOf, Name, Names, Natural, Several, Text
+from convtl.config.values import (
+    STRICT,
+    Count,
+    Flag,
+    ListOf,
+    Name,
+    Names,
+    Natural,
+    Neutral,
+    Role,
+    Several,
+    Text,
+    dump,
+    roles,
+)
 from convtl.keys import digest
 
 RESULTS_VERSION = 5

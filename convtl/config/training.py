@@ -8,8 +8,17 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from convtl.config import values
-from convtl.config.roles import Neutral, Role
-from convtl.config.values import STRICT, Count, Flag, Fraction, NonNegative, OpenShare, Share
+from convtl.config.values import (
+    STRICT,
+    Count,
+    Flag,
+    Fraction,
+    Neutral,
+    NonNegative,
+    OpenShare,
+    Role,
+    Share,
+)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from convtl import keys
 from convtl.config.domains import ImageFolderConfig
-from convtl.config.roles import content
+from convtl.config.values import content
 from convtl.data import pictures
 from convtl.data.images import Pool, SplitBuilder
 from convtl.data.splits import Domain, Store, listed

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from convtl import keys
 from convtl.config.domains import Jitter, Made
-from convtl.config.roles import dump
+from convtl.config.values import dump
 from convtl.data.inputs import LazyRows
 from convtl.data.splits import Domain, Indices, Split, Store, named
 

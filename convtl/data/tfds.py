@@ -20,7 +20,7 @@ from PIL import Image
 
 from convtl import keys
 from convtl.config.domains import TfdsConfig
-from convtl.config.roles import content
+from convtl.config.values import content
 from convtl.data.images import Pool, SplitBuilder
 from convtl.data.pictures import Fit
 from convtl.data.splits import SPLITS, Domain, Indices, Labels, Store

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from convtl.config.domains import TypedScriptConfig
-from convtl.config.roles import content
+from convtl.config.values import content
 from convtl.data import made
 from convtl.data.splits import Domain, Store
 from convtl.errors import UserError, unknown_name

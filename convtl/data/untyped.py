@@ -28,7 +28,7 @@ from PIL import Image
 
 from convtl import keys
 from convtl.config.domains import DigitsConfig, NoiseConfig, PatchesConfig
-from convtl.config.roles import content, dump
+from convtl.config.values import content, dump
 from convtl.data import made
 from convtl.data.splits import SPLITS, Domain, Indices, Store, stratified_parts
 from convtl.errors import UserError

@@ -4,16 +4,18 @@ Freezing, grafting, feature caching, cost and feature maps are slices of the cha
 residual block is one unit.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.errors import InvalidRngError
+from jax.extend import core as jex_core
 from jaxtyping import Array, Float
 
 from convtl.models.lowering import inferred_at_a_time, plain_forms
@@ -209,3 +211,46 @@ def _with_running_statistics(
 def weight_count(variables: Mapping[str, Any]) -> int:
     """Number of weights (the leaves of `params`) in one unit's variables."""
     return sum(int(leaf.size) for leaf in jax.tree.leaves(variables.get("params", {})))
+
+
+# --- cost ----------------------------------------------------------------------------------
+
+
+@lru_cache(32)  # tracing takes long, and plans are many more than nets
+def multiply_adds(network: Network) -> dict[str, int]:
+    """Unit name -> multiply-adds of its forward pass on one image.
+
+    Counted in the traced program. Build the network with `plain=True`: other forms of convolution do more
+    arithmetic than the algorithm.
+    """
+    counts = {}
+    for index, name in enumerate(network.names):
+        x = jax.ShapeDtypeStruct((1, *network.shape_before(index)), jnp.float32)
+        traced = jax.make_jaxpr(lambda v, x, i=index: network.apply(v, x, start=i, stop=i + 1)[0])(
+            network.abstract_variables, x
+        )
+        counts[name] = sum(map(_of_equation, _equations(traced.jaxpr)))
+    return counts
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    """Equations of a program and of all programs inside it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(list(equation.params.values())):
+            if isinstance(value, jex_core.ClosedJaxpr | jex_core.Jaxpr):
+                yield from _equations(getattr(value, "jaxpr", value))
+
+
+def _of_equation(equation: Any) -> int:
+    """Multiply-adds: outputs times the products that make one of them."""
+    if equation.primitive.name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        per_output = np.prod([equation.invars[0].aval.shape[axis] for axis in contracted])
+    elif equation.primitive.name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        out_axis = equation.params["dimension_numbers"].rhs_spec[0]
+        per_output = np.prod(kernel) // kernel[out_axis]
+    else:
+        return 0
+    return int(np.prod(equation.outvars[0].aval.shape) * per_output)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from convtl.config.roles import dump
+from convtl.config.values import dump
 from convtl.keys import digest
 from convtl.models.network import Variables, weight_count
 from convtl.study.grid import Trial

@@ -11,7 +11,6 @@ from typing import Any
 
 from convtl.config.domains import MadeConfig
 from convtl.config.parsing import parse
-from convtl.config.roles import content, dump
 from convtl.config.schema import (
     AXES,
     PER_STUDY,
@@ -22,6 +21,7 @@ from convtl.config.schema import (
     Config,
     LimitsConfig,
 )
+from convtl.config.values import content, dump
 from convtl.data.domains import largest_class
 from convtl.errors import UserError
 from convtl.keys import digest

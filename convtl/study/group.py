@@ -17,7 +17,7 @@ from convtl.keys import seed_of
 from convtl.measure.metrics import accuracy, correct, expected_calibration_error, losses, nll
 from convtl.models.network import Variables
 from convtl.runtime import stopping
-from convtl.runtime.processes import broadcast_from_primary, is_primary, obey_together
+from convtl.runtime.backend import broadcast_from_primary, is_primary, obey_together
 from convtl.study.active import ActiveTrial
 from convtl.study.grid import Trial
 from convtl.study.learning_rates import FOLDS, RunKey
@@ -26,10 +26,9 @@ from convtl.study.source_nets import Start
 from convtl.study.targets import TargetData
 from convtl.tracking import CurvePoint, Watcher
 from convtl.training.checkpoints import Checkpoints, Content
-from convtl.training.cost import flops_per_update
 from convtl.training.features import Forward, Images
 from convtl.training.loop import Trainer
-from convtl.training.runs import Recipe, Run, RunResult, TrainState
+from convtl.training.runs import Recipe, Run, RunResult, TrainState, flops_per_update
 
 Member = tuple[ActiveTrial, RunKey]
 Finished = tuple[Trial, dict[str, Any], Variables | None]  # a trial, its row and its tuned net
@@ -57,7 +56,7 @@ def recipe_of(materials: Materials, trial: Trial) -> Recipe:
 
 @lru_cache(maxsize=512)
 def update_flops(recipe: Recipe) -> int:
-    """Algorithmic cost of one update (`convtl.training.cost`)."""
+    """Algorithmic cost of one update (`convtl.training.runs`)."""
     network = replace(recipe.network, plain=True)  # whose convolutions do no more than they must
     return flops_per_update(network, recipe.plan, recipe.batch_size, recipe.start)
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from convtl.config.domains import MixtureConfig
-from convtl.config.roles import content
 from convtl.config.schema import Config
+from convtl.config.values import content
 from convtl.data.domains import identity
 from convtl.data.inputs import Normalisation
 from convtl.errors import UserError, shown, unknown_name
@@ -26,7 +26,7 @@ from convtl.models.weights import origin_identity
 FRESH_SOURCES = ("scratch", "random")
 RELATIVE_SOURCES = ("own", "same_classes", "self")
 """Sources that are defined by the target."""
-VARIANTS = ("shuffled", "statistics", "random_labels", "random_labels_rescaled")
+VARIANTS = ("shuffled", "statistics", "random_labels")
 _REGISTRY = {"model": "models", "source": "domains", "target": "domains", "regime": "regimes"}
 """Axis -> the registry in which its values are looked up."""
 

@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from convtl.config.models import Model, ModelConfig
-from convtl.config.roles import dump
+from convtl.config.values import dump
 from convtl.data.folder import files_below
 from convtl.data.inputs import LazyRows, Normalisation, normalised
 from convtl.data.pictures import Fit

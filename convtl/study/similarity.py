@@ -22,7 +22,7 @@ from convtl.measure import distance, transferability
 from convtl.measure.distance import pixel_space
 from convtl.measure.metrics import log_softmax
 from convtl.models.network import Network, Variables
-from convtl.runtime.processes import broadcast_from_primary, is_primary
+from convtl.runtime.backend import broadcast_from_primary, is_primary
 from convtl.storage.files import written
 from convtl.study.active import describe
 from convtl.study.grid import Trial

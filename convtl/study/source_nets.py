@@ -9,7 +9,6 @@ from convtl.config.domains import MixtureConfig
 from convtl.config.models import ModelConfig, WeightsConfig
 from convtl.config.training import ShiftConfig
 from convtl.data.domains import Domain, eligible_classes
-from convtl.data.inputs import standardise
 from convtl.data.subsets import SourceDraw, draw_source
 from convtl.errors import UserError
 from convtl.keys import generator
@@ -21,7 +20,6 @@ from convtl.study.grid import Trial
 from convtl.study.names import SourceName, mixture_of, source_name
 from convtl.study.targets import Targets
 from convtl.training.checkpoints import Checkpoints
-from convtl.training.features import CHUNK
 from convtl.training.pretrain import SourceNet, SourceRequest, ensure_sources
 from convtl.transfer import graft
 
@@ -132,12 +130,7 @@ class SourceNets:
             runs_per_device=settings.runs_per_device,
             steps_per_call=settings.steps_per_call,
         )
-        permuted = replace(request, random_labels=True)
-        variants: dict[str, tuple[Request, ...]] = {
-            "random_labels": (permuted,),
-            "random_labels_rescaled": (permuted, request),
-        }
-        return variants.get(name.variant, (request,))
+        return (replace(request, random_labels=name.variant == "random_labels"),)
 
     def _unlike_target(self, trial: Trial, name: str) -> Part:
         """Draw classes of a domain that neither are nor look like one of the target's."""
@@ -236,14 +229,6 @@ class SourceNets:
             return graft.shuffled(weights, rng)
         if variant == "statistics":
             return graft.statistics_matched(weights, rng)
-        if variant == "random_labels_rescaled":
-            labelled = requests[1]
-            assert isinstance(labelled, SourceRequest)
-            reference = self._nets[labelled.key].variables
-            images = labelled.images("train")[0]
-            spread = images[:: max(1, len(images) // CHUNK)][:CHUNK]  # images lie class by class
-            network = requests[0].network()
-            return graft.rescaled(network, weights, reference, standardise(spread))
         return weights
 
 

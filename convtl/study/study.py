@@ -12,7 +12,7 @@ from typing import Any
 from convtl.config.schema import Config
 from convtl.errors import UserError
 from convtl.models.network import Variables
-from convtl.runtime.processes import (
+from convtl.runtime.backend import (
     broadcast_from_primary,
     is_distributed,
     is_primary,

@@ -9,7 +9,7 @@ from typing import Any
 
 from convtl.errors import UserError
 from convtl.runtime import stopping
-from convtl.runtime.processes import any_process, broadcast_from_primary, is_primary
+from convtl.runtime.backend import any_process, broadcast_from_primary, is_primary
 from convtl.storage import checkpoint
 
 CHECKPOINTS = "checkpoints"

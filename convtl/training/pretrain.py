@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 from convtl.config.models import ModelConfig
-from convtl.config.roles import content
 from convtl.config.schema import RESULTS_VERSION
 from convtl.config.training import PretrainConfig, RegimeConfig
+from convtl.config.values import content
 from convtl.data.domains import Domain
 from convtl.data.inputs import batch_indices, standardise
 from convtl.data.subsets import SourceDraw, relabel
@@ -23,7 +23,7 @@ from convtl.keys import digest, digest_arrays, generator, key, seed_of
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
 from convtl.runtime import stopping
-from convtl.runtime.processes import broadcast_from_primary, is_primary, obey_together
+from convtl.runtime.backend import broadcast_from_primary, is_primary, obey_together
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
 from convtl.training.checkpoints import CHECKPOINTS, Checkpoints, Content

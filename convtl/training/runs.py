@@ -11,10 +11,9 @@ from jaxtyping import Float
 from convtl.config.training import UpdateConfig
 from convtl.errors import UserError
 from convtl.models.lowering import on_cpu
-from convtl.models.network import Network, Variables
-from convtl.training.cost import flops_per_update
+from convtl.models.network import Network, Variables, multiply_adds
 from convtl.transfer.optim import averages
-from convtl.transfer.plan import Plan
+from convtl.transfer.plan import Phase, Plan
 
 _BYTES_PER_CALL = 2**26
 """Of one run's images in one call: fewer updates than `steps_per_call` where images are big."""
@@ -168,6 +167,23 @@ class TrainState:
 def numbered(opt_state: Any) -> dict[str, Any]:
     """Leaves of an optimiser's state by number ("000", "001", ...), as a checkpoint has them."""
     return {f"{place:03}": leaf for place, leaf in enumerate(jax.tree.leaves(opt_state))}
+
+
+def flops_per_update(network: Network, plan: Plan, batch_size: int, start: int) -> int:
+    """Floating-point operations of one update, averaged over a plan's phases.
+
+    Forward from unit `start` on (a cached prefix is not counted); backward through every unit above the
+    lowest trained one; and the weight gradients of trained units. Augmentation and averages are not counted.
+    """
+    counts = multiply_adds(network)
+
+    def cost(phase: Phase) -> int:
+        lowest = min(network.index(unit) for unit in phase.trained)
+        forward, through = network.names[start:], network.names[lowest + 1 :]
+        return sum(counts[name] for name in (*forward, *through, *phase.trained))
+
+    total = sum(cost(phase) * (phase.stop - phase.first) for phase in plan.phases)
+    return round(2 * batch_size * total / plan.updates)
 
 
 Callback = Callable[[TrainState], None]

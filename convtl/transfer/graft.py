@@ -4,8 +4,6 @@ A control is a pretrained net without one of its properties:
 
 - `shuffled`: every array keeps its values but not their places: every moment of the weights, nothing else learned.
 - `statistics`: fresh Gaussian weights with each array's mean and standard deviation (Raghu et al. 2019).
-- `rescaled`: another net whose units are scaled until their outputs are as large as the source's, so that saturation
-  alone does not tell them apart (Maennel et al. 2020).
 """
 
 from collections.abc import Callable, Collection
@@ -15,7 +13,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from convtl.models.network import Network, Variables
 
@@ -73,52 +70,3 @@ def _each_weight(variables: Variables, change: Callable[[np.ndarray], np.ndarray
         params = jax.tree.map(lambda w: change(np.asarray(w)), kinds.get("params", {}))
         changed[unit] = kinds | ({"params": params} if "params" in kinds else {})
     return changed
-
-
-def rescaled(
-    network: Network, variables: Variables, reference: Variables, images: Float[np.ndarray, "n ..."]
-) -> Variables:
-    """Scale each unit's weights by one factor, from the first unit upwards, to match a reference.
-
-    Matched is the root mean square of the unit's output; the head is replaced anyway. A factor lies between 2^-10 and
-    2^10; where an activation saturates below the reference's size, or normalisation undoes the scaling, the nearest.
-
-    Args:
-      images: standardised.
-    """
-    x, target = jnp.asarray(images), jnp.asarray(images)
-    result: Variables = {}
-    for index, name in enumerate(network.names):
-        target = network.apply(reference, target, start=index, stop=index + 1)[0]
-        unit = variables[name]
-        if "params" in unit and name != network.head:
-            unit = unit | {"params": _scaled(network, index, unit, x, float(_rms(target)))}
-        result[name] = unit
-        x = network.apply(result, x, start=index, stop=index + 1)[0]
-    return jax.tree.map(np.asarray, result)
-
-
-def _scaled(
-    network: Network, index: int, unit: dict[str, Any], x: jax.Array, target_rms: float
-) -> Any:
-    """The unit's weights, scaled by bisection of the factor's logarithm."""
-
-    @jax.jit
-    def size(factor: jax.Array) -> jax.Array:
-        changed = unit | {"params": jax.tree.map(lambda leaf: leaf * factor, unit["params"])}
-        applied = network.apply({network.names[index]: changed}, x, start=index, stop=index + 1)
-        return _rms(applied[0])
-
-    low, high = 2.0**-10, 2.0**10
-    for _ in range(40):
-        middle = float(np.sqrt(low * high))
-        if float(size(jnp.float32(middle))) < target_rms:
-            low = middle
-        else:
-            high = middle
-    factor = np.float32(np.sqrt(low * high))
-    return jax.tree.map(lambda leaf: np.asarray(leaf) * factor, unit["params"])
-
-
-def _rms(x: Float[Array, "..."]) -> Float[Array, ""]:
-    return jnp.sqrt(jnp.mean(jnp.square(x)))

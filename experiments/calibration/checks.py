@@ -19,7 +19,7 @@ Measured = dict[str, list[Contrast]]
 
 
 @dataclass(frozen=True)
-class Pool:
+class Population:
     """Many drawn replicates: of each claim its contrasts, one number a replicate.
 
     Attributes:
@@ -35,7 +35,7 @@ class Pool:
     @classmethod
     def of(
         cls, claims: Mapping[str, ClaimConfig], frame: pd.DataFrame, targets: Sequence[str]
-    ) -> "Pool":
+    ) -> "Population":
         conditions, contrasts = Conditions(frame, main_targets=targets), {}
         for name, claim in claims.items():
             try:
@@ -54,7 +54,7 @@ class Pool:
         return ((name, one) for name, each in self.contrasts.items() for one in each)
 
 
-def studies_of(pool: Pool, m: int, count: int, draws: np.random.Generator) -> np.ndarray:
+def studies_of(pool: Population, m: int, count: int, draws: np.random.Generator) -> np.ndarray:
     """Replicates of so many studies (studies x m), none twice in a study."""
     rounds = -(-count * m // (len(pool) // m * m))
     orders = [
@@ -72,7 +72,7 @@ def line(
     return {**place, "value": hits, "low": low, "high": high, "expected": expected}
 
 
-def parts(pool: Pool, studies: np.ndarray) -> Iterator[dict[str, object]]:
+def parts(pool: Population, studies: np.ndarray) -> Iterator[dict[str, object]]:
     """False positives, coverage and errors of equivalence of every contrast.
 
     False positives are those of a mean that is just what the test asks against; an error of equivalence is to call
@@ -101,7 +101,7 @@ def parts(pool: Pool, studies: np.ndarray) -> Iterator[dict[str, object]]:
         yield line("equivalence errors", claim, one.name, m, same, of, "at most 0.05")
 
 
-def verdicts(pool: Pool, studies: np.ndarray) -> Iterator[dict[str, object]]:
+def verdicts(pool: Population, studies: np.ndarray) -> Iterator[dict[str, object]]:
     """Power: each verdict's share at the effects of the rows; and errors where every mean is at its margin."""
     of, m = studies.shape
     judged = {name: pool.claims[name] for name in pool.claims if name in pool.judged}
@@ -138,7 +138,9 @@ def _outcomes(
     return {name: verdict.verdict for name, verdict in decide(claims, drawn).items()}
 
 
-def squared_differences(pool: Pool, judged: Collection[str], studies: np.ndarray) -> np.ndarray:
+def squared_differences(
+    pool: Population, judged: Collection[str], studies: np.ndarray
+) -> np.ndarray:
     """Mean z2 of the differences between two studies that follow one another, as of `claims.mean_z2`."""
     squares = []
     for one in (one for name, one in pool.all() if name in judged):
@@ -149,7 +151,7 @@ def squared_differences(pool: Pool, judged: Collection[str], studies: np.ndarray
 
 
 def envelope(
-    check: str, pool: Pool, judged: Collection[str], studies: np.ndarray
+    check: str, pool: Population, judged: Collection[str], studies: np.ndarray
 ) -> dict[str, object]:
     """A line of the table: mean z2 over the parts of these claims, with the interval that holds 95 % of it."""
     z2 = squared_differences(pool, judged, studies)

@@ -11,12 +11,10 @@ import pytest
 from convtl.config.models import ModelConfig
 from convtl.config.training import OptimConfig, RegimeConfig
 from convtl.errors import UserError
-from convtl.models.alexnet import AlexNetConfig
-from convtl.models.network import Network, Variables, weight_count
+from convtl.models.classic import AlexNetConfig, VggConfig
+from convtl.models.network import Network, Variables, multiply_adds, weight_count
 from convtl.models.registry import build_network
 from convtl.models.resnet import CifarResNetConfig, ResNetConfig
-from convtl.models.vgg import VggConfig
-from convtl.training.cost import multiply_adds
 from convtl.training.runs import Recipe
 from convtl.training.step import Batch, Step
 from convtl.transfer.plan import make_plan, resolve_depth

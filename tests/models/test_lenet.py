@@ -9,9 +9,8 @@ import pytest
 
 from convtl.errors import UserError
 from convtl.models.lenet import ACTIVATIONS, INITIALISERS, LeNet5Config
-from convtl.models.network import Network, weight_count
+from convtl.models.network import Network, multiply_adds, weight_count
 from convtl.models.registry import build_network
-from convtl.training.cost import multiply_adds
 
 PLAIN = LeNet5Config()
 UNITS = ("conv1", "pool1", "conv2", "pool2", "fc3", "fc4", "fc5")

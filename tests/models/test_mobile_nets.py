@@ -14,9 +14,8 @@ from convtl.config.training import RegimeConfig
 from convtl.errors import UserError
 from convtl.models.convnext import ConvNeXtConfig
 from convtl.models.mobilenet import EfficientNetLiteConfig, InvertedResidual, MobileNetV2Config
-from convtl.models.network import Network, Variables, weight_count
+from convtl.models.network import Network, Variables, multiply_adds, weight_count
 from convtl.models.registry import build_network
-from convtl.training.cost import multiply_adds
 from convtl.training.runs import Recipe
 from convtl.training.step import Batch, Step
 from convtl.transfer.plan import make_plan

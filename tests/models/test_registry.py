@@ -10,7 +10,7 @@ from convtl.cli import compose
 from convtl.config import models
 from convtl.config.models import model_kinds
 from convtl.config.parsing import parse
-from convtl.config.roles import dump
+from convtl.config.values import dump
 from convtl.errors import UserError
 from convtl.models.registry import build_network
 

@@ -14,10 +14,9 @@ from convtl.cli import compose
 from convtl.config.models import FileWeights
 from convtl.config.parsing import parse
 from convtl.errors import UserError
-from convtl.models.alexnet import AlexNetConfig
+from convtl.models.classic import AlexNetConfig, VggConfig
 from convtl.models.registry import build_network
 from convtl.models.resnet import ResNetConfig
-from convtl.models.vgg import VggConfig
 from convtl.models.weights import (
     check,
     import_weights,

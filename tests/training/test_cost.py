@@ -5,9 +5,9 @@ import pytest
 
 from convtl.config.training import RegimeConfig
 from convtl.models.lenet import LeNet5Config
-from convtl.models.network import Network
+from convtl.models.network import Network, multiply_adds
 from convtl.models.registry import build_network
-from convtl.training.cost import flops_per_update, multiply_adds
+from convtl.training.runs import flops_per_update
 from convtl.transfer.plan import Plan, make_plan
 
 NETWORK = build_network(LeNet5Config(), (28, 28, 1), 10, plain=True)

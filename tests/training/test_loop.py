@@ -10,11 +10,10 @@ from small_nets import CHAIN, LENET, batches, drawn, recipe, run, same_bits
 
 from convtl.config.training import OptimConfig, RegimeConfig, ScheduleConfig
 from convtl.training import runs as runs_module
-from convtl.training.cost import flops_per_update
 from convtl.training.devices import Layout
 from convtl.training.features import Forward
 from convtl.training.loop import Trainer
-from convtl.training.runs import Run, RunResult
+from convtl.training.runs import Run, RunResult, flops_per_update
 from convtl.training.step import Step
 from convtl.transfer.plan import Phase, Plan
 

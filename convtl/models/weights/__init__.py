@@ -14,7 +14,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from convtl.config.models import ModelConfig, WeightsConfig
-from convtl.config.roles import content
+from convtl.config.values import content
 from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.models.network import Network, Variables
