@@ -143,7 +143,7 @@ def mean_of(rows: Iterable[dict[str, str]]) -> float:
 def report_of(out: Path) -> list[str]:
     """Its lines, without what they cost and how they were asked for."""
     text = (out / "report.md").read_text(encoding="utf-8")
-    left_out = ("(s) |", "(GiB) |", "python -m convtl.run")
+    left_out = ("| device |", "python -m convtl.run")
     return [line for line in text.splitlines() if not any(part in line for part in left_out)]
 
 

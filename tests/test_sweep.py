@@ -157,7 +157,7 @@ def test_points_in_a_protocol_key_are_an_axis_of_the_table(commands) -> None:
     done = commands.run("-m", *tiny.WORDS, *words, "validation_per_class=2,3")
     assert done.code == 0, done.err
     assert [line["validation_per_class"] for line in table("o")] == ["2", "3"]
-    assert "rows of another protocol" not in Path("o/report.md").read_text(encoding="utf-8")
+    assert "rows of other studies" not in Path("o/report.md").read_text(encoding="utf-8")
 
 
 def test_points_that_are_no_one_study_are_studies_of_their_own(commands) -> None:

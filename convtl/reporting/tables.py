@@ -17,6 +17,8 @@ from convtl.reporting.facts import Difference, Line
 if TYPE_CHECKING:
     from convtl.reporting.report import Report
 
+_MOST = 1000
+"""Conditions that are listed; all are in results.csv."""
 NONE = "–"
 """What stands in a cell without a number."""
 
@@ -327,7 +329,7 @@ def conditions(report: "Report") -> Table:
         frame[name] = [_number(value, text) for value in frame[name]]
     varied = [name for name in names if frame[name].nunique(dropna=False) > 1]
     numbers = ["n", "depth", "m", "accuracy", "logit", "sd", "validation images", "at_edge", "flaw"]
-    return Table(frame[["source", *varied, *numbers]])
+    return Table(frame[["source", *varied, *numbers]].head(_MOST))
 
 
 def cost(report: "Report") -> Table:
