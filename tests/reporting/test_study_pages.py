@@ -12,6 +12,7 @@ from made_rows import frame_of, logit, made_gradients, row_of
 from convtl.analysis.frame import of_study
 from convtl.cli import compose
 from convtl.config.parsing import parse
+from convtl.entry import options
 from convtl.reporting.publish import page_of
 from convtl.reporting.report import Report, make_report
 from convtl.reporting.tables import outcome
@@ -19,7 +20,9 @@ from convtl.study.grid import Trial, distinct, expand
 from convtl.study.store import planned
 
 EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
-PAGES = sorted(path.parent.name for path in EXPERIMENTS.glob("*/page.md.j2"))
+PAGES = sorted(
+    {path.parent.name for path in EXPERIMENTS.glob("*/page.md.j2")} & set(options("experiment"))
+)
 
 
 def made_row(trial: Trial, rng: np.random.Generator, effect: float) -> dict[str, Any]:
@@ -67,9 +70,6 @@ def scorecard_of(name: str) -> tuple[str, ...]:
 
 
 def test_every_study_of_letters_has_a_page() -> None:
-    studies = {
-        path.stem
-        for path in (EXPERIMENTS.parent / "conf/experiment").glob("*.yaml")
-        if not path.stem.startswith(("imagenet_", "my_"))
-    }
-    assert set(PAGES) == studies
+    of_photographs = ("imagenet_", "my_")
+    studies = [name for name in options("experiment") if not name.startswith(of_photographs)]
+    assert sorted(studies) == PAGES
