@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from made_rows import made_rows, write_rows
 
 from convtl.cli import compose
@@ -48,7 +47,7 @@ def made_out(
         "device": "2 x cpu",
         "versions": {"jax": "0.12"},
         "config": content,
-        "points": pd.DataFrame(points),
+        "points": points,
     }
 
 

@@ -34,7 +34,7 @@ from convtl.storage.files import written
 from convtl.study.grid import apply_limits
 from convtl.study.nets import net_of
 from convtl.study.rows import short
-from convtl.study.store import accessible
+from convtl.study.store import POINT, accessible
 from convtl.training.probes import TABLE, read_gradients
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -148,7 +148,7 @@ def report_of(out: Path, config: Config, record: Mapping[str, Any], **others: An
     """Read the rows of a folder, write its results.csv, and make the report of one study in it."""
     everything = read_rows(out)
     write_results(out, everything)
-    frame, left_out = of_study(everything, pd.DataFrame(record["points"]))
+    frame, left_out = of_study(everything, pd.DataFrame(record["points"], columns=list(POINT)))
     gradients = read_gradients(out) if (out / TABLE).exists() else None
     distinct = frame.drop_duplicates("trial")
     made_by = distinct["commit"].map(short).value_counts().to_dict()

@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_rows import made_rows
+from made_rows import made_gradients, made_rows
 from made_study import made_out, made_report
 
 from convtl.config.parsing import parse
 from convtl.errors import UserError
 from convtl.reporting.report import build, html_page, read_replication, render
+from convtl.training.probes import TABLE
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +87,16 @@ def test_limits_name_what_is_left_out(tmp_path: Path) -> None:
     assert "2 + 20, 10 + 20, 50 + 20 a class" in limits
 
 
-@pytest.mark.parametrize("rows", [[], made_rows(depths=(5,))], ids=["no rows", "one depth"])
-def test_studies_without_an_answer_have_a_report(rows, tmp_path: Path) -> None:
-    report = made_report(tmp_path, rows or made_rows(change=lambda row: {"status": "failed"}))
+@pytest.mark.parametrize(
+    "rows",
+    [[], made_rows(change=lambda row: {"status": "failed"}), made_rows(depths=(5,))],
+    ids=["no trials", "no finished trials", "one depth"],
+)
+def test_studies_without_an_answer_have_pages(rows, tmp_path: Path) -> None:
+    made_gradients().to_csv(tmp_path / TABLE, index=False)
+    report = made_report(tmp_path, rows)
     assert "# made" in render(report, "report.md.j2")
+    assert "# made" in render(report, "page.md.j2")
     assert "</html>" in html_page(report)
 
 
