@@ -10,7 +10,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 import pandas as pd
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
@@ -106,8 +105,8 @@ class Report:
         words = f"net={os.path.relpath(net)}", f"images={self.config.path or pictures}"
         return shlex.join(["python", "-m", "convtl.predict", *words])
 
-    def figure(self, name: str) -> matplotlib.figure.Figure:
-        """Draw a figure of the registry."""
+    def figure(self, name: str) -> Any:
+        """Draw a figure of the registry; return Matplotlib's."""
         return _figure(name).draw(self)
 
     def lines(self) -> str:

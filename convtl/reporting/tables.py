@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from markupsafe import Markup, escape
@@ -13,9 +13,6 @@ from convtl.analysis.claims import Verdict
 from convtl.analysis.frame import axes_of
 from convtl.analysis.statistics import Interval
 from convtl.reporting.facts import Difference, Line
-
-if TYPE_CHECKING:
-    from convtl.reporting.report import Report
 
 _MOST = 1000
 """Conditions that are listed; all are in results.csv."""
@@ -187,13 +184,13 @@ def _line(line: Line, deepest: int) -> dict[str, Any]:
     }
 
 
-def answer(report: "Report") -> Table:
+def answer(report: Any) -> Table:
     """What each source gives with each number of labels, for the first target."""
     lines = [line for one in report.answers[:1] for line in one.lines if not line.is_control]
     return table(_line(line, report.deepest) for line in lines)
 
 
-def other_answers(report: "Report") -> Table:
+def other_answers(report: Any) -> Table:
     """The same for controls and mixtures, and for the other main targets."""
     return table(
         {"target": one.setting["target"], **_line(line, report.deepest)}
@@ -210,7 +207,7 @@ def _statistics(difference: Difference | None) -> str:
     return f"{signed(logits.effect)} {span(logits.interval)}, {p_value(logits.p)} ({adjusted})"
 
 
-def statistics(report: "Report") -> Table:
+def statistics(report: Any) -> Table:
     """Logits and p values behind the answer, and how often each depth suffices."""
     return table(
         {"target": one.setting["target"], "source": line.source, "n": line.n, "m": line.m}
@@ -264,18 +261,18 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def verdicts(report: "Report") -> Table:
+def verdicts(report: Any) -> Table:
     """Every claim with its effect, p, verdict and number of replicates."""
     return table(map(_verdict, report.verdicts))
 
 
-def short_verdicts(report: "Report") -> Table:
+def short_verdicts(report: Any) -> Table:
     """Claim, effect and verdict, for a front page."""
     short = ["claim", "effect, logit", "p (Holm)", "verdict"]
     return table({name: _verdict(verdict)[name] for name in short} for verdict in report.verdicts)
 
 
-def sensitivity(report: "Report") -> Table:
+def sensitivity(report: Any) -> Table:
     """How verdicts change with the smallest effect of interest."""
     return table(
         {"claim": title(verdict), "verdict": outcome(verdict.verdict)}
@@ -290,7 +287,7 @@ def sensitivity(report: "Report") -> Table:
     )
 
 
-def replication(report: "Report") -> Table:
+def replication(report: Any) -> Table:
     """Every effect under both seeds, and whether the second shows the first again."""
     return table(
         {
@@ -308,7 +305,7 @@ def replication(report: "Report") -> Table:
 # --- details ------------------------------------------------------------------------------------------
 
 
-def conditions(report: "Report") -> Table:
+def conditions(report: Any) -> Table:
     """Every condition: coordinates, replicates, accuracy, validation images, edges."""
     frame = report.conditions.table()
     names = [
@@ -332,7 +329,7 @@ def conditions(report: "Report") -> Table:
     return Table(frame[["source", *varied, *numbers]].head(_MOST))
 
 
-def cost(report: "Report") -> Table:
+def cost(report: Any) -> Table:
     """Weights, operations and chosen learning rates of each source and depth."""
     rows = report.conditions.frame[report.conditions.frame["usable"]]
     return table(
@@ -356,7 +353,7 @@ FILTERS: tuple[Callable[..., str], ...] = (signed, percent, points, p_value, spa
 FILTERS += (listed, plural, outcome, effects, title)
 """What templates may apply to values."""
 _MAKERS = (answer, other_answers, statistics, verdicts, short_verdicts, sensitivity, replication)
-TABLES: Mapping[str, Callable[["Report"], Table]] = {
+TABLES: Mapping[str, Callable[[Any], Table]] = {
     make.__name__: make for make in (*_MAKERS, conditions, cost)
 }
 """What `table("NAME")` of a template makes."""
