@@ -23,7 +23,7 @@ from convtl.runtime.stopping import on_signals
 def main(words: list[str]) -> int:
     """Run a study, or a sweep of studies."""
     with on_signals():
-        from convtl.command import conduct  # Hydra and JAX: not for --help
+        from convtl.conduct import conduct  # Hydra and JAX: not for --help
 
         return conduct(words)
 

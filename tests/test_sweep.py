@@ -11,7 +11,7 @@ import yaml
 from commands import Commands
 
 from convtl.cli import read
-from convtl.command import whole_of
+from convtl.conduct import whole_of
 from convtl.config.parsing import parse
 from convtl.study.grid import expand
 

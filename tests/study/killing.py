@@ -19,7 +19,7 @@ from pathlib import Path
 
 import tiny
 
-import convtl.command
+import convtl.conduct
 from convtl.entry import guarded
 
 _AT_FIRST, _AT_LAST = 0.15, 0.25
@@ -39,7 +39,7 @@ def _start(log: Path, words: list[str]) -> int:
         sys.argv = ["convtl", *words]
         cache = next(word for word in words if word.startswith("cache="))
         os.environ["CONVTL_CACHE"] = cache.removeprefix("cache=")  # compiled programs too
-        code = guarded(convtl.command.conduct)  # type: ignore[arg-type]
+        code = guarded(convtl.conduct.conduct)  # type: ignore[arg-type]
         sys.stdout.flush()
     finally:
         os._exit(code)
