@@ -51,10 +51,15 @@ DOORS = {
     "torch": ("models/weights/files",),
     "safetensors": ("models/weights/files",),
     "huggingface_hub": ("models/weights/files",),
-    "matplotlib": ("reporting/figures/", "reporting/samples", "data/typed_script"),
+    "matplotlib": (
+        "reporting/figures/",
+        "reporting/report",
+        "reporting/samples",
+        "data/typed_script",
+    ),
 }
 
-MOST_LINES = 520  # 400 once analysis and reporting are rebuilt
+MOST_LINES = 410
 
 
 @cache
@@ -124,9 +129,21 @@ def _check_imports(file: str) -> None:
         )
 
 
+def _of_types(file: str) -> set[int]:
+    """Lines that only type checkers read."""
+    tree = ast.parse((PACKAGE / f"{file}.py").read_text(encoding="utf-8"))
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+    typing = [node for node in blocks if ast.unparse(node.test) == "TYPE_CHECKING"]
+    return {inner.lineno for node in typing for inner in node.body}
+
+
 def test_no_two_files_import_each_other() -> None:
     graph = {
-        file: {other for _, module in _imports(file) if (other := _own(module))}
+        file: {
+            other
+            for line, module in _imports(file)
+            if (other := _own(module)) and line not in _of_types(file)
+        }
         for file in _files()
     }
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, with the cycle
