@@ -1,6 +1,6 @@
 import pytest
 
-from convtl.runtime import cores
+from convtl.runtime import backend as cores
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,6 @@ class OptimConfig:
     momentum: Fraction = 0.9  # sgd only
     weight_decay: NonNegative = 0.0  # adamw only: decoupled, on trained weights, not on biases
     clip: values.Positive | None = None  # largest global norm of the trained units' gradients
-    accumulate: Annotated[Count, Neutral()] = 1
-    """equal parts of a batch whose gradients are computed in turn and averaged: less memory"""
     ema: Annotated[OpenShare | None, Neutral()] = None
     """decay of a moving average over updates of what is trained; the average is then what is evaluated and saved"""
 

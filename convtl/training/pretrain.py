@@ -142,19 +142,15 @@ def ensure_sources(
 def source_recipe(request: SourceRequest) -> Recipe:
     """Return the recipe of a source net's program."""
     network, pretrain = request.network(), request.recipe
-    try:
-        return Recipe.of(
-            pretrain,
-            network=network,
-            start=0,
-            plan=make_plan(
-                network, RegimeConfig("fine_tune"), len(network.weighted), pretrain.updates
-            ),
-            runs_per_device=request.runs_per_device,
-            steps_per_call=request.steps_per_call,
-        )
-    except UserError as error:  # a recipe does not know that it is a source's
-        raise UserError(f"pretrain.{error}") from None
+    everything = len(network.weighted)
+    return Recipe.of(
+        pretrain,
+        network=network,
+        start=0,
+        plan=make_plan(network, RegimeConfig("fine_tune"), everything, pretrain.updates),
+        runs_per_device=request.runs_per_device,
+        steps_per_call=request.steps_per_call,
+    )
 
 
 class _Program:

@@ -35,7 +35,6 @@ from convtl.training.probe_nets import (
     draw_images,
     replicate_layout,
 )
-from convtl.training.step import params_of
 
 Number = tuple[int, str | None, str, np.ndarray]
 """(update, unit, quantity, one number a replicate)."""
@@ -125,26 +124,23 @@ def _up_to(most: int | None, moments: Sequence[int]) -> list[int]:
 
 
 def profile(nets: Replicates, most: int | None) -> list[Number]:
-    """Gradients at some numbers of updates, and scores at the last of them."""
+    """Gradients after some numbers of updates."""
     states = nets.train(_up_to(most, PROFILE_UPDATES[nets.net.kind]))
-    numbers = [one for state in states.items() for one in gradients(nets, *state)]
-    return numbers + _scores(nets, states[max(states)], max(states))
+    return [one for state in states.items() for one in gradients(nets, *state)]
 
 
 def convergence(nets: Replicates, most: int | None) -> list[Number]:
-    """CKA with the final outputs, arrivals, and gradients at the beginning and the end."""
+    """CKA with the final outputs, arrivals, and scores at the end."""
     moments, (images, _) = _up_to(most, CONVERGENCE_UPDATES), nets.images.splits["validation"]
     states, last = nets.train(moments), moments[-1]
-    numbers = [*gradients(nets, 0, states[0]), *gradients(nets, last, states[last])]
-    numbers += _scores(nets, states[last], last)
+    numbers = _scores(nets, states[last], last)
     products = [nets.measure(grams, variables, images) for variables in states.values()]
     for unit in nets.network.weighted:
         alignment = cka([product[unit] for product in products])
         for moment, values in zip(moments, alignment, strict=True):
             numbers.append((moment, unit, "cka_with_final", values))
-        arrivals = np.transpose([arrival(moments, of_one) for of_one in alignment.T])
-        for quantity, values in zip(("arrival", "moved"), arrivals, strict=True):
-            numbers.append((last, unit, quantity, values))
+        arrivals = np.array([arrival(moments, of_one) for of_one in alignment.T])
+        numbers.append((last, unit, "arrival", arrivals))
     chance = np.full(nets.images.replicates, 1 / nets.images.classes)
     return [*numbers, (last, None, "chance", chance)]
 
@@ -163,41 +159,35 @@ def freezing(nets: Replicates, most: int | None) -> list[Number]:
 def _scores(
     nets: Replicates, variables: Variables, update: int, unit: str | None = None
 ) -> list[Number]:
-    """Accuracy, logit of accuracy and loss (nats) on the test images."""
+    """Accuracy on the test images, and its logit."""
     images, labels = nets.images.splits["test"]
-    right, loss = nets.measure(score, variables, images, labels)
-    n = images.shape[1]
+    right, n = nets.measure(accuracy, variables, images, labels), images.shape[1]
     logit = np.log(right * n + 0.5) - np.log(n - right * n + 0.5)  # finite for none and for all
-    values = {"test_accuracy": right, "test_logit": logit, "test_loss": loss}
-    return [(update, unit, quantity, value) for quantity, value in values.items()]
+    return [(update, unit, "test_accuracy", right), (update, unit, "test_logit", logit)]
 
 
 def gradients(nets: Replicates, update: int, variables: Variables) -> list[Number]:
-    """`relative_gradient` of hidden units (R in decades) and `weight_gradient`.
+    """`relative_gradient` of hidden units: R in decades.
 
     R is the median over images of log10 |dL_i/dh| - log10 |dL_i/dh_last|: a few images of which a ReLU net passes
     nothing on do not change it. It is nan where half of them or more are such, or a net has diverged.
     """
     images, units = nets.images.splits["validation"], nets.network.weighted
-    by_output, by_weights = nets.measure(gradient_profile, variables, *images)
-    last = by_output[units[-2]]
-    relative = {unit: relative_gradient(by_output[unit], last) for unit in units[:-1]}
+    norms = nets.measure(gradient_profile, variables, *images)
     return [
-        *((update, unit, "relative_gradient", relative[unit]) for unit in units[:-1]),
-        *((update, unit, "weight_gradient", by_weights[unit]) for unit in units),
+        (update, unit, "relative_gradient", relative_gradient(norms[unit], norms[units[-2]]))
+        for unit in units[:-1]
     ]
 
 
 # --- measures of one net, unit by unit ----------------------------------------------------
 
 
-def score(
+def accuracy(
     network: Network, variables: Variables, images: Float[Array, "n ..."], labels: Int[Array, "n"]
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Accuracy and mean cross-entropy (nats)."""
-    logits, _, _ = network.apply(variables, images)
-    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)
-    return (logits.argmax(-1) == labels).mean(), -chosen.mean()
+) -> Float[Array, ""]:
+    """Share of images that are classified correctly."""
+    return (network.apply(variables, images)[0].argmax(-1) == labels).mean()
 
 
 def relative_gradient(gradient: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -209,43 +199,31 @@ def relative_gradient(gradient: np.ndarray, last: np.ndarray) -> np.ndarray:
 
 def gradient_profile(
     network: Network, variables: Variables, images: Float[Array, "n ..."], labels: Int[Array, "n"]
-) -> tuple[dict[str, Float[Array, "n"]], dict[str, Float[Array, ""]]]:
-    """Size of the cross-entropy's gradient at every weighted unit, for one net, as log10.
-
-    Returns:
-      The norm of dL_i/dh, L_i the loss of image i and h the unit's output; |dL/dW| / |W|, L the mean loss.
-    """
-    params = params_of(variables)
+) -> dict[str, Float[Array, "n"]]:
+    """log10 of |dL_i/dh| for every weighted unit: L_i is the cross-entropy of image i, h the unit's output."""
     shifts = {
         name: jnp.zeros((len(images), *shape))
         for name, shape in zip(network.names, network.output_shapes, strict=True)
         if name in network.weighted
     }
 
-    def loss_of(shifts: Mapping[str, Array], params: Mapping[str, Any]) -> Array:
+    def loss_of(shifts: Mapping[str, Array]) -> Array:
         x = images
         for index, name in enumerate(network.names):
-            unit = {name: variables[name] | ({"params": params[name]} if name in params else {})}
-            x, _, _ = network.apply(unit, x, start=index, stop=index + 1)
+            x, _, _ = network.apply(variables, x, start=index, stop=index + 1)
             x = x + shifts[name] if name in shifts else x
         chosen = jnp.take_along_axis(jax.nn.log_softmax(x), labels[:, None], axis=1)
         return -_SCALE * chosen.sum()
 
-    by_output, by_weights = jax.grad(loss_of, argnums=(0, 1))(shifts, params)
     each = jax.vmap(lambda leaf: _log_norm(leaf) - np.log10(_SCALE))
-    total = np.log10(_SCALE) + np.log10(len(images))
-    return {name: each(by_output[name]) for name in shifts}, {
-        name: _log_norm(by_weights[name]) - total - _log_norm(params[name])
-        for name in network.weighted
-    }
+    return {name: each(gradient) for name, gradient in jax.grad(loss_of)(shifts).items()}
 
 
-def _log_norm(tree: Any) -> Float[Array, ""]:
-    """log10 of the Euclidean norm over all leaves, safe against underflow."""
-    leaves = jax.tree.leaves(tree)
-    largest = jnp.max(jnp.stack([jnp.abs(leaf).max() for leaf in leaves]))
+def _log_norm(x: Float[Array, "..."]) -> Float[Array, ""]:
+    """log10 of the Euclidean norm, safe against underflow."""
+    largest = jnp.abs(x).max()
     safe = jnp.where(largest > 0, largest, 1.0)
-    squares = sum((jnp.square(leaf / safe).sum() for leaf in leaves), start=jnp.float32(0))
+    squares = jnp.square(x / safe).sum()
     return jnp.where(largest > 0, jnp.log10(safe) + 0.5 * jnp.log10(squares), -jnp.inf)
 
 
@@ -273,10 +251,10 @@ def cka(products: Sequence[np.ndarray]) -> Float[np.ndarray, "times replicates"]
     return np.stack([np.einsum("rij,rij->r", one, last, dtype=np.float64) for one in products])
 
 
-def arrival(updates: Sequence[int], alignment: Float[np.ndarray, "times"]) -> tuple[float, float]:
-    """First update with (CKA_t - CKA_0) / (1 - CKA_0) >= 0.9; and 1 - CKA_0.
+def arrival(updates: Sequence[int], alignment: Float[np.ndarray, "times"]) -> float:
+    """First update with (CKA_t - CKA_0) / (1 - CKA_0) >= 0.9.
 
-    It is nan where the unit did not move, 1 - CKA_0 < 0.05, and where the net diverged.
+    Nan where the unit did not move, 1 - CKA_0 < 0.05, and where the net diverged.
 
     Args:
       updates: when the unit was measured, from 0 to the end.
@@ -284,13 +262,13 @@ def arrival(updates: Sequence[int], alignment: Float[np.ndarray, "times"]) -> tu
     """
     start = float(alignment[0])
     if not np.isfinite(alignment).all() or 1 - start < _MOVED or alignment[-1] < _SAME:
-        return float("nan"), 1 - start
+        return float("nan")
     share = (np.asarray(alignment, float) - start) / (1 - start)
     share[-1] = 1.0
     after = int(np.argmax(share >= _ARRIVED))
     before = after - 1  # share[0] is 0, so there is one
     part = (_ARRIVED - share[before]) / (share[after] - share[before])
-    return updates[before] + part * (updates[after] - updates[before]), 1 - start
+    return float(updates[before] + part * (updates[after] - updates[before]))
 
 
 # --- the table ----------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float
 
 from convtl.config.training import UpdateConfig
-from convtl.errors import UserError
 from convtl.models.lowering import on_cpu
 from convtl.models.network import Network, Variables, multiply_adds
 from convtl.transfer.optim import averages
@@ -48,12 +47,6 @@ class Recipe(UpdateConfig):
         """Return the recipe of a study's updates, or of its pretraining's."""
         update = {key.name: getattr(config, key.name) for key in fields(UpdateConfig)}
         return cls(**update, **program)
-
-    def __post_init__(self) -> None:
-        if self.batch_size % self.optim.accumulate:
-            raise UserError(
-                f"optim.accumulate: got {self.optim.accumulate}; accepted: a divisor of batch_size, {self.batch_size}"
-            )
 
     @property
     def sequential(self) -> bool:

@@ -19,8 +19,8 @@ from convtl.transfer.plan import Phase
 
 Params = dict[str, Any]
 
-_AUGMENT, _PART = 10_000, 20_000
-"""Folded into an update's key for augmentation and for parts of a batch; units fold in their index."""
+_AUGMENT = 10_000
+"""Folded into an update's key for augmentation; units fold in their index."""
 
 
 class Batch(NamedTuple):
@@ -108,7 +108,6 @@ class Step:
     def rows_at_once(self, rows: int) -> int:
         """Number of images of a batch of `rows` that are differentiated together."""
         network = self.recipe.network
-        rows //= self.recipe.optim.accumulate
         maps = network.has_maps(self.recipe.start)
         if not maps or network.mixes_batch(self.phase.trained, held=self._held):
             return rows
@@ -161,21 +160,18 @@ def _gradients(
     key: jax.Array | None,
     parts: int,
 ) -> tuple[Float[Array, ""], Variables, Params]:
-    """Loss, statistics (from part to part) and gradients of a batch in equal parts, one by one."""
+    """Loss, statistics and gradients of a batch; in equal parts where nothing looks at it as a whole."""
     with_gradients = jax.value_and_grad(loss_of, has_aux=True)
     if parts == 1:
         (loss, statistics), gradients = with_gradients(trained, statistics, batch, key)
         return loss, statistics, gradients
 
-    def body(carry: Any, step: Any) -> tuple[Any, None]:
-        total, before, sums = carry
-        number, part = step
-        part_key = None if key is None else jax.random.fold_in(key, _PART + number)
-        (loss, after), gradients = with_gradients(trained, before, part, part_key)
-        return (total + loss, after, jax.tree.map(jnp.add, sums, gradients)), None
+    def body(carry: Any, part: Batch) -> tuple[Any, None]:
+        total, sums = carry
+        (loss, _), gradients = with_gradients(trained, statistics, part, key)
+        return (total + loss, jax.tree.map(jnp.add, sums, gradients)), None
 
     pieces = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
     zero = jnp.zeros_like(batch.labels[0], jnp.float32)  # on the same devices as the losses will be
-    carry = (zero, statistics, jax.tree.map(jnp.zeros_like, trained))
-    (total, statistics, sums), _ = jax.lax.scan(body, carry, (jnp.arange(parts), pieces))
+    (total, sums), _ = jax.lax.scan(body, (zero, jax.tree.map(jnp.zeros_like, trained)), pieces)
     return total / parts, statistics, jax.tree.map(lambda leaf: leaf / parts, sums)

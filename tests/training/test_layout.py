@@ -23,7 +23,6 @@ CASES: dict[str, Recipe] = {
         recipe(LENET, 5, updates=6, optim=OptimConfig(ema=0.9)),
         augment=AugmentConfig(crop=(0.5, 1.0), flip=True, colour=0.2, mixup=0.2),
     ),
-    "in parts": recipe(LENET, 3, updates=6, optim=OptimConfig(accumulate=2)),
 }
 
 

@@ -32,7 +32,6 @@ from convtl.config.training import (
     RegimeConfig,
     ScheduleConfig,
 )
-from convtl.errors import UserError
 from convtl.keys import digest_arrays
 from convtl.models import lowering
 from convtl.models.network import Network, Variables
@@ -237,17 +236,6 @@ class Pooled(nn.Module):
         return x.reshape(len(x), 11, 6, 11, 6, -1).mean((2, 4))
 
 
-@pytest.mark.parametrize("parts", [4])
-def test_parts_of_a_batch_are_the_batch(parts: int) -> None:
-    """Where nothing looks at the batch as a whole."""
-    given = recipe(LENET, 3, optim=OptimConfig(kind="sgd"), runs_per_device=1)
-    split = recipe(LENET, 3, optim=OptimConfig(kind="sgd", accumulate=parts), runs_per_device=1)
-    own = run(LENET, 0)
-    (whole,), (found,) = trained(given, own), trained(split, own)
-    np.testing.assert_allclose(found.losses, whole.losses, atol=1e-6)
-    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), found.variables, whole.variables)
-
-
 @pytest.mark.parametrize("held", [True, False])
 def test_big_images_go_a_few_at_a_time_where_nothing_looks_at_their_batch(
     held: bool, monkeypatch: pytest.MonkeyPatch
@@ -270,25 +258,9 @@ def test_big_images_go_a_few_at_a_time_where_nothing_looks_at_their_batch(
     assert held or same_bits(found.variables, wanted.variables)
 
 
-def test_statistics_go_from_part_to_part() -> None:
-    own = run(CHAIN, 1)
-    images, labels = (array[0] for array in own.batches(0, 1))
-    (phase,) = make_plan(CHAIN, RegimeConfig("fine_tune"), 3, 10).phases
-    config = OptimConfig(kind="sgd", momentum=0.0, accumulate=2)
-    step = step_of(CHAIN, phase, config)
-    state = step.init(own.variables)
-    after, _, loss = jitted(step, own.variables, state, 0.0, Batch(images, labels))
-    variables, losses = own.variables, []
-    for part in (slice(0, 4), slice(4, 8)):
-        logits, variables, _ = CHAIN.apply(variables, images[part], train=CHAIN.names)
-        losses.append(optax.softmax_cross_entropy_with_integer_labels(logits, labels[part]).mean())
-    jax.tree.map(close, after, variables)
-    close(loss, np.mean(losses))
-
-
 @pytest.mark.slow
 def test_everything_at_once_runs_in_runs() -> None:
-    optim = OptimConfig(kind="adamw", weight_decay=0.1, clip=1.0, accumulate=2, ema=0.9)
+    optim = OptimConfig(kind="adamw", weight_decay=0.1, clip=1.0, ema=0.9)
     given = recipe(CHAIN, 3, regime=RegimeConfig("lp_ft"), optim=optim)
     colour = AugmentConfig(flip=True, colour=0.3)
     given = dataclasses.replace(given, norm_mode="frozen", augment=colour, precision="bfloat16")
@@ -297,11 +269,6 @@ def test_everything_at_once_runs_in_runs() -> None:
     assert all(result.finite for result in together)
     assert same_bits(trained(given, *runs[::-1])[3].variables, together[0].variables)
     assert statistics(together[0].variables, "a") == statistics(runs[0].variables, "a")
-
-
-def test_a_batch_that_has_no_such_parts_is_refused() -> None:
-    with pytest.raises(UserError, match="accumulate: got 3; accepted: a divisor of batch_size, 8"):
-        recipe(CHAIN, 1, optim=OptimConfig(accumulate=3))
 
 
 # --- averages of weights ----------------------------------------------------------------------------

@@ -20,7 +20,6 @@ CASES = {
         CHAIN, 3, updates=8, optim=OptimConfig(kind="adamw", weight_decay=0.1, clip=1.0)
     ),
     "an average": recipe(CHAIN, 3, updates=8, optim=EMA),
-    "accumulation": recipe(CHAIN, 3, updates=8, optim=OptimConfig(accumulate=2)),
     "head first": recipe(CHAIN, 3, updates=8, regime=RegimeConfig("lp_ft"), optim=EMA),
     "unit by unit": recipe(CHAIN, 3, updates=12, regime=RegimeConfig("gradual"), optim=EMA),
     "pulled to the source": recipe(CHAIN, 3, updates=8, regime=RegimeConfig("l2_sp")),

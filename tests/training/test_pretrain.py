@@ -14,11 +14,9 @@ from source_requests import RECIPE, request, stripes
 
 from convtl.config.training import AugmentConfig, OptimConfig, ScheduleConfig
 from convtl.data.inputs import standardise
-from convtl.errors import UserError
 from convtl.models.lenet import LeNet5Config
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
-from convtl.training import pretrain
 from convtl.training.features import Forward
 from convtl.training.loop import Trainer
 from convtl.training.pretrain import KIND, SourceNet, SourceRequest, ensure_sources
@@ -269,11 +267,3 @@ def test_two_processes_share_the_work(tmp_path: Path) -> None:
     assert [int(ready) for _, ready in said] == [4, 4]
     assert sum(int(lanes) for lanes, _ in said) == 4
     assert len(list((tmp_path / "cache" / KIND).iterdir())) == 4
-
-
-def test_parts_that_a_sources_batch_does_not_have_are_refused() -> None:
-    recipe = replace(RECIPE, optim=OptimConfig(accumulate=5))
-    with pytest.raises(
-        UserError, match=r"pretrain\.optim\.accumulate: got 5; accepted: a divisor of batch_size, 8"
-    ):
-        pretrain.source_recipe(request(recipe=recipe))

@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import tiny
 from hypothesis import given, strategies
@@ -18,15 +17,14 @@ from convtl.models.lenet import PlainConfig
 from convtl.storage.cache import default_root
 from convtl.training.probe_nets import ProbeImages, Replicates, draw_images
 from convtl.training.probes import (
+    accuracy,
     arrival,
     cka,
     gradient_profile,
     gradients,
     grams,
     relative_gradient,
-    score,
 )
-from convtl.training.step import params_of
 
 CLASSES = 3
 
@@ -70,11 +68,13 @@ def test_states_are_those_of_shorter_runs() -> None:
 def test_nets_learn_and_replicates_differ() -> None:
     own = nets(images(3))
     before, after = (
-        own.measure(score, variables, *own.images.splits["train"])[1]
+        own.measure(accuracy, variables, *own.images.splits["train"])
         for variables in own.train([0, 60]).values()
     )
-    assert (after < before / 2).all()
-    assert len(set(after.tolist())) == 3
+    assert (after > before).all()
+    assert not same_bits(
+        *(jax.tree.map(lambda leaf, at=at: leaf[at], own.variables) for at in (0, 1))
+    )
 
 
 def test_a_unit_is_frozen_from_an_update_on() -> None:
@@ -134,7 +134,7 @@ def test_images_are_drawn_as_a_targets_are(letters: Domain) -> None:
 def test_gradients_of_outputs_follow_the_chain_rule() -> None:
     own = nets(hidden=2)
     variables, pixels, labels = first_net(own)
-    by_output, _ = gradient_profile(own.network, variables, pixels, labels)
+    by_output = gradient_profile(own.network, variables, pixels, labels)
     logits, _, taps = own.network.apply(variables, pixels, taps=("fc2",))
     at_logits = jax.nn.softmax(logits) - jax.nn.one_hot(labels, CLASSES)
     kernel = {unit: variables[unit]["params"]["dense"]["kernel"] for unit in own.network.names}
@@ -143,22 +143,6 @@ def test_gradients_of_outputs_follow_the_chain_rule() -> None:
     for unit, expected in {"out": at_logits, "fc2": at_second, "fc1": at_first}.items():
         norms = np.log10(np.linalg.norm(expected, axis=1))
         np.testing.assert_allclose(by_output[unit], norms, rtol=1e-4, atol=1e-4)
-
-
-def test_gradients_of_weights_are_those_of_the_mean_loss() -> None:
-    own = nets()
-    variables, pixels, labels = first_net(own)
-    _, by_weights = gradient_profile(own.network, variables, pixels, labels)
-
-    def loss(params: Any) -> Any:
-        merged = {unit: {"params": weights} for unit, weights in params.items()}
-        logits = own.network.apply(merged, pixels)[0]
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-    params = params_of(variables)
-    for unit, gradient in jax.grad(loss)(params).items():
-        expected = np.log10(optax.tree.norm(gradient) / optax.tree.norm(params[unit]))
-        assert float(by_weights[unit]) == pytest.approx(float(expected), abs=1e-4)
 
 
 def test_the_smallest_gradients_are_not_flushed_to_zero() -> None:
@@ -172,24 +156,20 @@ def test_the_smallest_gradients_are_not_flushed_to_zero() -> None:
     assert (profile[0] < -30).all()
     assert (np.diff(profile, axis=0) > 1).all()
     np.testing.assert_array_equal(profile[-1], 0)
-    assert all(np.isfinite(rows[unit, "weight_gradient"]).all() for unit in own.network.names)
 
 
 def test_a_head_of_zeros_would_make_every_gradient_below_it_zero() -> None:
     own = nets()
     variables, pixels, labels = first_net(own)
     variables["out"] = jax.tree.map(jnp.zeros_like, variables["out"])
-    by_output, _ = gradient_profile(own.network, variables, pixels, labels)
+    by_output = gradient_profile(own.network, variables, pixels, labels)
     assert all(np.isneginf(np.asarray(by_output[unit])).all() for unit in own.network.names[:-1])
 
 
 def test_the_head_has_no_relative_gradient() -> None:
     own = nets()
-    units: dict[str, list[str | None]] = {"relative_gradient": [], "weight_gradient": []}
-    for _, unit, quantity, _ in gradients(own, 0, own.variables):
-        units[quantity].append(unit)
-    assert units["relative_gradient"] == ["fc1", "fc2", "fc3"]
-    assert units["weight_gradient"] == ["fc1", "fc2", "fc3", "out"]
+    units = [unit for _, unit, _, _ in gradients(own, 0, own.variables)]
+    assert units == ["fc1", "fc2", "fc3"]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +213,7 @@ def test_a_unit_with_one_output_for_every_image_has_nothing_in_common() -> None:
     pixels = own.images.splits["validation"][0]
     start, end = (own.measure(grams, variables, pixels) for variables in (own.variables, silent))
     assert np.isfinite(end["fc2"]).all()
-    assert np.isnan(arrival([0, 9], cka([start["out"], end["out"]])[:, 0])[0])
+    assert np.isnan(arrival([0, 9], cka([start["out"], end["out"]])[:, 0]))
 
 
 @pytest.mark.parametrize(
@@ -249,13 +229,11 @@ def test_a_unit_with_one_output_for_every_image_has_nothing_in_common() -> None:
     ],
 )
 def test_arrivals(alignment: list[float], expected: float) -> None:
-    update, _ = arrival([0, 10, 20, 30], np.array(alignment))
+    update = arrival([0, 10, 20, 30], np.array(alignment))
     assert update == pytest.approx(expected, nan_ok=True)
 
 
 @given(strategies.lists(strategies.floats(-0.5, 1), min_size=1, max_size=8))
 def test_a_unit_arrives_between_the_beginning_and_the_end(between: list[float]) -> None:
     updates = list(range(len(between) + 2))
-    update, moved = arrival(updates, np.array([0.2, *between, 1.0]))
-    assert 0 < update <= updates[-1]
-    assert moved == pytest.approx(0.8)
+    assert 0 < arrival(updates, np.array([0.2, *between, 1.0])) <= updates[-1]
