@@ -6,17 +6,8 @@ from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from convtl.config.values import (
-    STRICT,
-    Count,
-    Fraction,
-    ListOf,
-    Name,
-    Positive,
-    Several,
-    Text,
-    dump,
-)
+from convtl.config import values
+from convtl.config.values import STRICT, Count, Fraction, ListOf, Name, Several, Text, dump
 from convtl.keys import digest
 
 Layers = Count | Literal["all"]
@@ -71,7 +62,7 @@ class ClaimConfig:
     ground: Literal["letters", "photographs"] = "letters"
     rank: Literal["primary", "secondary"] = "secondary"
     unit: Text = "logit"
-    smallest_effect: Positive = 0.2
+    smallest_effect: values.Positive = 0.2
     targets: ListOf[Text] = ()
     papers: ListOf[dict[Literal["cite", "finds", "says"], Text]] = ()
     history: ListOf[dict[Literal["commit", "was", "gave", "why"], Text]] = ()

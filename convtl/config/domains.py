@@ -5,17 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from convtl.config.values import (
-    STRICT,
-    Count,
-    Flag,
-    Fraction,
-    Names,
-    Neutral,
-    NonNegative,
-    Share,
-    Text,
-)
+from convtl.config import values
+from convtl.config.values import STRICT, Count, Flag, Fraction, Names, Neutral, NonNegative, Text
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -61,8 +52,7 @@ class TypedScriptConfig(MadeConfig):
     faces: Names = tuple(
         f"DejaVu Sans{style}" for style in ("", " Bold", " Oblique", " Bold Oblique")
     )
-    lookalike: Fraction = 0.8
-    """of letters whose glyphs correlate at least this much only the first is a class"""
+    lookalike: Fraction = 0.8  # letters whose glyphs correlate so much are one class
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -92,8 +82,7 @@ class MixtureConfig:
     """A source of which a share of the classes, `similarity`, comes from `near` and the rest from `far`."""
 
     kind: Literal["mixture"] = "mixture"
-    near: Text
-    """`own` (the target's domain, but none of the target's classes) or a name in `domains`"""
+    near: Text  # `own` (the target's domain, without its classes) or a name in `domains`
     far: Text  # a name in `domains`
 
 
@@ -110,7 +99,7 @@ class Caps:
 class PicturesConfig:
     """Base of domains whose pictures are read."""
 
-    crop: Annotated[Share, Neutral()] = 1.0
+    crop: Annotated[values.Share, Neutral()] = 1.0
     """share of the short side that the centre crop takes: the short side is resized to size / crop"""
     interpolation: Annotated[Literal["bilinear", "bicubic"], Neutral()] = "bilinear"
     per_class: Annotated[Caps, Neutral()] = Caps()
@@ -118,21 +107,16 @@ class PicturesConfig:
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class TfdsConfig(PicturesConfig):
-    """Any classification data set of TensorFlow Datasets that is prepared as array_record.
-
-    `image_key` and `label_key` name the features that hold image and class.
-    """
+    """Any classification data set of TensorFlow Datasets that is prepared as array_record."""
 
     kind: Literal["tfds"] = "tfds"
     name: Text
     data_dir: Text | None = None
-    size: Count | None = None
-    """square side to resize to; null keeps the images as they are (all must then be of one size)"""
+    size: Count | None = None  # square side; null keeps images as they are, all of one size
     grey: Flag = False
-    image_key: Text = "image"
+    image_key: Text = "image"  # feature that holds the image
     label_key: Text = "label"
-    classes: Annotated[Names | None, Neutral()] = None
-    """only these classes of the data set, in its own order; null takes all"""
+    classes: Annotated[Names | None, Neutral()] = None  # null takes all
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

@@ -1,12 +1,11 @@
 """Models, and pretrained weights for them that others have published.
 
-A file of `convtl.models` holds a model's dataclass, which builds its net, and registers it here. Of weights it is said
-where they are, how they are named, and which images they expect.
+A file of `convtl.models` holds a model's dataclass, which builds its net.
 """
 
 from functools import lru_cache
 from importlib import import_module
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -20,8 +19,7 @@ class ModelConfig:
 
     kind: str = ""
     smallest_side: ClassVar[int] = 1  # fewest rows and columns of images that the model takes
-    usual_images: ClassVar[tuple[int, int, int]] = (224, 224, 3)
-    """height, width and channels of the images that the model was made for"""
+    usual_images: ClassVar[tuple[int, int, int]] = (224, 224, 3)  # that it was made for
     usual_classes: ClassVar[int] = 1000  # classes that the model was made for
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Any:
@@ -29,22 +27,10 @@ class ModelConfig:
         raise NotImplementedError
 
 
-_Class = TypeVar("_Class", bound=type)
-_KINDS: dict[str, type[ModelConfig]] = {}
-
-
-def register(model: _Class) -> _Class:
-    """Class decorator: make a model known by the default of its `kind`."""
-    kind: str = model.kind  # type: ignore[attr-defined]
-    if _KINDS.setdefault(kind, model) is not model:
-        raise ValueError(f"two models of kind '{kind}'")
-    return model
-
-
 def model_kinds() -> dict[str, type[ModelConfig]]:
     """Kind -> dataclass of all models."""
     import_module("convtl.models.registry")  # by name, since that room is above this one
-    return dict(_KINDS)
+    return {model.kind: model for model in ModelConfig.__subclasses__()}
 
 
 @lru_cache
@@ -64,24 +50,20 @@ Model = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(_of_its_kind)]
 # --- weights -------------------------------------------------------------------------------
 
 GreyLevel = Annotated[float, Field(ge=0, le=255, allow_inf_nan=False)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class _Weights:
-    """Keys of weights of any origin. The defaults are torchvision's for ImageNet."""
+    """Keys of weights of any origin. The defaults are torchvision's; nets see (image - mean) / std, in grey levels."""
 
     model: Text  # a name in `models`: the net that the weights are for
     naming: Literal["torchvision", "timm", "efficientnet_lite_pytorch"]
-    """package whose names the tensors have"""
-    sha256: Sha256 | None = None  # of the file; null takes any
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # null takes any file
     size: Count = 224  # pixels: side of the images
     crop: Share = 0.875  # side of the centre crop as a share of the picture's short side
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    mean: tuple[GreyLevel, GreyLevel, GreyLevel] = (123.675, 116.28, 103.53)
-    """red, green and blue, in grey levels 0..255"""
-    std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
-    """as `mean`: the net sees (image - mean) / std"""
+    mean: tuple[GreyLevel, GreyLevel, GreyLevel] = (123.675, 116.28, 103.53)  # red, green, blue
+    std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)  # of the same
     classes: Count = 1000  # outputs of the head; a file without a head gives one of zeros
 
 
@@ -92,8 +74,7 @@ class PackageWeights(_Weights):
     package: Text  # name of the distribution, as pip spells it
     file: Text  # path from the folder into which packages are installed
     kind: Literal["package"] = "package"
-    install: Text | None = None
-    """how to get the package, for the error message; null takes `pip install PACKAGE`"""
+    install: Text | None = None  # how to get it, for the error message; null: pip install PACKAGE
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

@@ -10,46 +10,32 @@ from convtl.config import training, values
 from convtl.config.claims import Claims
 from convtl.config.domains import DomainConfig
 from convtl.config.models import Model, WeightsConfig
-from convtl.config.values import (
-    STRICT,
-    Count,
-    Flag,
-    ListOf,
-    Name,
-    Names,
-    Natural,
-    Neutral,
-    Role,
-    Several,
-    Text,
-    dump,
-    roles,
-)
+from convtl.config.values import Axis, Identity, Neutral, Registry, Role, Runtime, Several, Text
 from convtl.keys import digest
 
 RESULTS_VERSION = 5
 """Raised whenever code or a default changes the numbers of a trial; part of every trial's identity."""
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=values.STRICT)
 class DataConfig:
     """What reading pictures may cost; changes no image."""
 
     memory_gb: values.Positive = 4.0  # that decoding may take, 10^9 bytes
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=values.STRICT)
 class TrackingConfig:
     mode: Literal["disabled", "offline", "online"] = "disabled"
     project: Text = "convtl"
-    requeue: Flag = False  # queue again what a signal stops under an agent, also if W&B sent it
+    requeue: values.Flag = False  # queue again what a signal stops under an agent
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=values.STRICT)
 class DevicesConfig:
     """On what runs are trained; changes numbers in their last bits at most, and no trial's identity."""
 
-    count: Count | None = None  # null: all there are, on a CPU one for each core
+    count: values.Count | None = None  # null: all there are, on a CPU one for each core
     split: Literal["trials", "batch"] = "trials"
     """trials: each device trains its share of the runs; batch: all train each run together, for nets too big for one"""
 
@@ -61,115 +47,103 @@ def _devices(value: Any) -> Any:
     return {"split": value} if isinstance(value, str) else value
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=values.STRICT)
 class DistributedConfig:
     """Several processes that train every run together, on all their devices (`jax.distributed`)."""
 
     coordinator: Text  # host:port of process 0
-    processes: Count
-    process: Natural  # the number of this one, from 0
+    processes: values.Count
+    process: values.Natural  # the number of this one, from 0
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=values.STRICT)
 class LimitsConfig:
     """What `debug=` cuts, after everything else is composed; null cuts nothing."""
 
-    suffix: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""
-    """appended to the study's name, so that cut results never mix with real ones"""
-    replicates: Count | None = None
-    values_per_axis: Count | None = None
-    updates: Count | None = None
-    pretrain_updates: Count | None = None
-    images_per_class: Count | None = None  # of each split, in domains that are made on demand
+    suffix: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""  # appended to the study's name
+    replicates: values.Count | None = None
+    values_per_axis: values.Count | None = None
+    updates: values.Count | None = None
+    pretrain_updates: values.Count | None = None
+    images_per_class: values.Count | None = None  # of each split, in domains that are made
 
 
-@dataclass(frozen=True, config=STRICT, kw_only=True)
+@dataclass(frozen=True, config=values.STRICT, kw_only=True)
 class Config(training.UpdateConfig):
     """One study, resolved. Hashable by content, so that it can be the key of a cache."""
 
     # axes
-    model: Annotated[Names, Role.AXIS]
-    source: Annotated[Names, Role.AXIS]
-    target: Annotated[Names, Role.AXIS]
-    regime: Annotated[Names, Role.AXIS]
-    depth: Annotated[Several[Annotated[int, Strict()] | Text], Role.AXIS]
-    """number, name or stage of the lowest trained unit, or `all`: the network says which there are"""
-    n_per_class: Annotated[Several[Count | Literal["all"]], Role.AXIS]
-    """labelled training images a class; all: as many as the largest class of a folder of pictures has"""
-    updates: Annotated[Several[Count], Role.AXIS]
-    similarity: Annotated[Several[values.Fraction] | None, Role.AXIS] = None
-    """share of near classes, for sources of kind mixture only"""
-    replicate: Annotated[Several[Natural] | None, Role.AXIS] = None  # null: 0 to `replicates` - 1
-    replicates: Annotated[Count, Role.BLOCK] = 6
-    axes: Annotated[dict[str, ListOf[Any]], Role.RUNTIME]
-    """additional axes: dotted key -> values, such as 'axes={models.lenet5.activation:[tanh,relu]}'"""
-    blocks: Annotated[dict[str, dict[str, Any]] | None, Role.RUNTIME] = None
-    """parts of the study by name, each a product of its own: what differs from the keys beside it"""
+    model: Axis[values.Names]
+    source: Axis[values.Names]
+    target: Axis[values.Names]
+    regime: Axis[values.Names]
+    depth: Axis[Several[Annotated[int, Strict()] | Text]]  # number, unit, stage or `all`
+    n_per_class: Axis[Several[values.Count | Literal["all"]]]  # labelled training images a class
+    updates: Axis[Several[values.Count]]
+    similarity: Axis[Several[values.Fraction] | None] = None  # of mixtures: share of near classes
+    replicate: Axis[Several[values.Natural] | None] = None  # null: 0 to `replicates` - 1
+    replicates: Annotated[values.Count, Role.BLOCK] = 6
+    axes: Runtime[dict[str, values.ListOf[Any]]]  # additional ones: dotted key -> values
+    blocks: Runtime[dict[str, dict[str, Any]] | None] = None  # parts: what differs in each
     # registries
-    models: Annotated[dict[Name, Model], Role.REGISTRY]
-    domains: Annotated[dict[Name, DomainConfig], Role.REGISTRY]
-    regimes: Annotated[dict[Name, training.RegimeConfig], Role.REGISTRY]
-    weights: Annotated[dict[Name, WeightsConfig], Role.REGISTRY]
-    claims: Annotated[Claims, Role.REGISTRY]
+    models: Registry[dict[values.Name, Model]]
+    domains: Registry[dict[values.Name, DomainConfig]]
+    regimes: Registry[dict[values.Name, training.RegimeConfig]]
+    weights: Registry[dict[values.Name, WeightsConfig]]
+    claims: Registry[Claims]
     # recipe
-    seed: Annotated[Natural, Role.SEED] = 0
-    classes: Annotated[Annotated[Count, Field(ge=2, le=100_000)] | None, Role.IDENTITY] = 12
+    seed: Annotated[values.Natural, Role.SEED] = 0
+    classes: Identity[Annotated[values.Count, Field(ge=2, le=100_000)] | None] = 12
     """classes drawn a replicate from every domain with more; null takes all"""
-    lr: Annotated[Several[values.Positive], Role.IDENTITY] = (1e-3, 3.1623e-3, 1e-2)
-    """one rate, used as it is, or the grid from which each trial chooses on validation"""
-    lr_extend: Annotated[Natural, Role.IDENTITY] = 2
-    """steps by which a trial may extend its grid on a side while its chosen rate is at the edge"""
+    lr: Identity[Several[values.Positive]] = (1e-3, 3.1623e-3, 1e-2)  # one, or those to choose from
+    lr_extend: Identity[values.Natural] = 2  # steps by which a grid grows at an edge
     validation: Annotated[Literal["beside", "within"], Role.IDENTITY, Neutral()] = "beside"
     """pictures that a rate is chosen by. beside: validation_per_class more; within: no more, the n_per_class labels are
     cross-validated, and the net is trained on all of them at the chosen rate"""
     class_balance: Annotated[Literal["equal", "at_most"], Role.IDENTITY, Neutral()] = "equal"
     """equal: every class gives n_per_class images; at_most: a class that has fewer gives all it has"""
-    class_draw: Annotated[Literal["random", "disjoint"], Role.IDENTITY] = "random"
+    class_draw: Identity[Literal["random", "disjoint"]] = "random"
     """disjoint: replicates share no class of the target, as long as there are enough"""
-    head_init: Annotated[Literal["zeros", "model", "source"], Role.IDENTITY] = "zeros"
-    """source: the source's head is kept, where its classes are the target's"""
-    upper_init: Annotated[Literal["source", "fresh"], Role.IDENTITY] = "source"
-    """fresh: trained units start anew, as in Yosinski et al. (2014)"""
-    n_transferred: Annotated[Count | None, Role.IDENTITY] = None
+    head_init: Identity[Literal["zeros", "model", "source"]] = "zeros"  # source: the head is kept
+    upper_init: Identity[Literal["source", "fresh"]] = "source"  # fresh: trained units start anew
+    n_transferred: Identity[values.Count | None] = None
     """with upper_init fresh: this many of the lowest weighted units come from the source, trained or not"""
-    shift: Annotated[training.ShiftConfig, Role.IDENTITY] = training.ShiftConfig()
-    validation_per_class: Annotated[Count, Role.IDENTITY] = 20
-    test_per_class: Annotated[Count, Role.IDENTITY] = 100
-    pretrain: Annotated[training.PretrainConfig, Role.IDENTITY] = training.PretrainConfig()
-    cache_prefix: Annotated[Flag, Role.IDENTITY] = True
-    runs_per_device: Annotated[Count, Field(le=1_024), Role.IDENTITY] = 4  # trained together
-    steps_per_call: Annotated[Count, Role.IDENTITY] = 50  # updates in one call of a program
+    shift: Identity[training.ShiftConfig] = training.ShiftConfig()
+    validation_per_class: Identity[values.Count] = 20
+    test_per_class: Identity[values.Count] = 100
+    pretrain: Identity[training.PretrainConfig] = training.PretrainConfig()
+    cache_prefix: Identity[values.Flag] = True
+    runs_per_device: Annotated[values.Count, Field(le=1_024), Role.IDENTITY] = 4  # trained together
+    steps_per_call: Identity[values.Count] = 50  # updates in one call of a program
     # around the trials
-    study: Annotated[Name | None, Role.RUNTIME] = None
-    question: Annotated[Text | None, Role.RUNTIME] = None  # that the study asks, for its report
-    scorecard: Annotated[ListOf[Text], Role.RUNTIME] = ()  # names of the claims that are judged
-    measure: Annotated[ListOf[Literal["movement", "distances", "gradients"]], Role.BLOCK] = ()
+    study: Runtime[values.Name | None] = None
+    question: Runtime[Text | None] = None  # that the study asks, for its report
+    scorecard: Runtime[values.ListOf[Text]] = ()  # names of the claims that are judged
+    measure: Annotated[
+        values.ListOf[Literal["movement", "distances", "gradients"]], Role.BLOCK
+    ] = ()
     """beside accuracy: of every trial `movement` (how far each unit moved); of the study `distances` (of each source
     from each target, and how well its net should transfer) and `gradients` (of fresh nets, unit by unit)"""
-    advice: Annotated[Flag, Role.RUNTIME] = False
-    """say in the report, if it has no scorecard, how deep to fine-tune and what more images would bring"""
-    save: Annotated[Literal["none", "best"], Role.RUNTIME] = "none"
-    worker: Annotated[Natural | None, Role.RUNTIME] = None
-    """one of several processes that share the work by their locks; with -m a job for each of its values"""
-    out: Annotated[Text | None, Role.RUNTIME] = None  # null: outputs/<study>, or outputs/trials
-    cache: Annotated[Text | None, Role.RUNTIME] = None  # null: the user's cache folder
-    path: Annotated[Text | None, Role.RUNTIME] = None  # a folder of the user's own pictures
-    data: Annotated[DataConfig, Role.RUNTIME] = DataConfig()
+    advice: Runtime[values.Flag] = False  # report how deep to fine-tune and what more images bring
+    save: Runtime[Literal["none", "best"]] = "none"
+    worker: Runtime[values.Natural | None] = None  # one of several processes that share the work
+    out: Runtime[Text | None] = None  # null: outputs/<study>, or outputs/trials
+    cache: Runtime[Text | None] = None  # null: the user's cache folder
+    path: Runtime[Text | None] = None  # a folder of the user's own pictures
+    data: Runtime[DataConfig] = DataConfig()
     devices: Annotated[DevicesConfig, BeforeValidator(_devices), Role.RUNTIME] = DevicesConfig()
-    """a number, `trials`, `batch`, or both as count and split"""
-    distributed: Annotated[Literal["auto"] | DistributedConfig | None, Role.RUNTIME] = None
+    distributed: Runtime[Literal["auto"] | DistributedConfig | None] = None
     """several processes on every run, with devices=batch; auto: SLURM, Open MPI, Kubernetes or a TPU pod says where"""
-    checkpoint_minutes: Annotated[values.NonNegative | None, Role.RUNTIME] = 5.0
-    """of training, after which runs in flight are kept on disk; null: only when the process is asked to stop"""
-    dry_run: Annotated[Flag, Role.RUNTIME] = False
-    tracking: Annotated[TrackingConfig, Role.RUNTIME] = TrackingConfig()
-    limits: Annotated[LimitsConfig, Role.RUNTIME] = LimitsConfig()
+    checkpoint_minutes: Runtime[values.NonNegative | None] = 5.0  # null: only on a request to stop
+    dry_run: Runtime[values.Flag] = False
+    tracking: Runtime[TrackingConfig] = TrackingConfig()
+    limits: Runtime[LimitsConfig] = LimitsConfig()
 
     def __hash__(self) -> int:
-        return int(digest(dump(self)), 16)
+        return int(digest(values.dump(self)), 16)
 
 
-ROLES = roles(Config)
+ROLES = values.roles(Config)
 AXES = tuple(key for key, role in ROLES.items() if role is Role.AXIS)
 REGISTRIES = tuple(key for key, role in ROLES.items() if role is Role.REGISTRY)
 RECIPE = tuple(key for key, role in ROLES.items() if role in (Role.IDENTITY, Role.SEED))
@@ -178,5 +152,7 @@ PER_STUDY = tuple(key for key, role in ROLES.items() if role in (Role.SEED, Role
 """Keys that hold for a whole study: no block may set them."""
 VARIABLE = tuple(key for key, role in ROLES.items() if role in (Role.REGISTRY, Role.IDENTITY))
 """Keys that `axes` may vary."""
-DEFAULTS = {item.name: dump(item.default) for item in fields(Config) if item.default is not MISSING}
+DEFAULTS = {
+    item.name: values.dump(item.default) for item in fields(Config) if item.default is not MISSING
+}
 """Key -> plain default, for those that have one; what is under the YAML files."""

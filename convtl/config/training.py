@@ -8,17 +8,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from convtl.config import values
-from convtl.config.values import (
-    STRICT,
-    Count,
-    Flag,
-    Fraction,
-    Neutral,
-    NonNegative,
-    OpenShare,
-    Role,
-    Share,
-)
+from convtl.config.values import STRICT, Count, Flag, Fraction, Identity, Neutral, NonNegative, Role
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -27,14 +17,10 @@ class RegimeConfig:
 
     kind: Literal["fine_tune", "lp_ft", "gradual", "discriminative", "surgical", "l2_sp"]
     # Keys of one kind only, which is named beside their type:
-    probe_share: Annotated[OpenShare, "lp_ft", Neutral()] = 0.5
-    """share of the updates given to the head alone"""
-    rate_factor: Annotated[values.Factor, "discriminative", Neutral()] = 2.6
-    """a unit's rate is that of the unit above divided by this"""
-    units: Annotated[values.ListOf[values.Text], "surgical", Neutral()] = ()
-    """names of units with weights; `first` is the lowest of any network"""
-    head: Annotated[Flag, "surgical", Neutral()] = True
-    """whether the head is trained too; else it must be the source's (`head_init: source`)"""
+    probe_share: Annotated[values.OpenShare, "lp_ft", Neutral()] = 0.5  # of updates, for the head
+    rate_factor: Annotated[values.Factor, "discriminative", Neutral()] = 2.6  # from unit to unit
+    units: Annotated[values.ListOf[values.Text], "surgical", Neutral()] = ()  # names, or `first`
+    head: Annotated[Flag, "surgical", Neutral()] = True  # trained too; else the source's is kept
     alpha: Annotated[NonNegative, "l2_sp", Neutral()] = 0.01
     """alpha/2 ||w - w0||^2 of trained units below the head is added; 0.1 costs LeNet-5 6 points"""
     beta: Annotated[NonNegative, "l2_sp", Neutral()] = 0.01  # and beta/2 ||w||^2 of the head
@@ -46,23 +32,15 @@ class RegimeConfig:
                 raise PydanticCustomError("key", f"no {item.name}, which is for kind {kind}")
 
 
-NormMode = Literal["train", "frozen"]
-"""Whose statistics batch normalisation of trained units uses: the batch's, or the source's, as in frozen units."""
-
-Precision = Literal["float32", "bfloat16"]
-"""Of weights and activations in an update; weights are kept, statistics, loss and optimiser computed in float32."""
-
-
 @dataclass(frozen=True, config=STRICT)
 class AugmentConfig:
     """What is done to every training image anew in each update, in this order; nothing to other images."""
 
-    crop: tuple[Share, Share] | None = None
+    crop: tuple[values.Share, values.Share] | None = None
     """smallest and largest share of the area of a random part, which is resized (Szegedy et al. 2015)"""
     flip: Flag = False  # left and right exchanged in half of the images; not for letters
     colour: Fraction = 0.0  # strength of random brightness, contrast and saturation
-    mixup: NonNegative = 0.0
-    """alpha of MixUp (Zhang et al. 2018): images and labels blended in pairs; 0 blends none"""
+    mixup: NonNegative = 0.0  # alpha of MixUp (Zhang et al. 2018); 0 blends no images
 
     def __post_init__(self) -> None:
         if self.crop and self.crop[0] > self.crop[1]:
@@ -75,7 +53,7 @@ class OptimConfig:
     momentum: Fraction = 0.9  # sgd only
     weight_decay: NonNegative = 0.0  # adamw only: decoupled, on trained weights, not on biases
     clip: values.Positive | None = None  # largest global norm of the trained units' gradients
-    ema: Annotated[OpenShare | None, Neutral()] = None
+    ema: Annotated[values.OpenShare | None, Neutral()] = None
     """decay of a moving average over updates of what is trained; the average is then what is evaluated and saved"""
 
 
@@ -91,20 +69,21 @@ class UpdateConfig:
     """What an update is: keys of a study and of its pretraining, which reach the training step as they are."""
 
     batch_size: Annotated[Count, Field(le=65_536), Role.IDENTITY] = 32
-    optim: Annotated[OptimConfig, Role.IDENTITY] = OptimConfig()
-    schedule: Annotated[ScheduleConfig, Role.IDENTITY] = ScheduleConfig()
-    norm_mode: Annotated[NormMode, Role.IDENTITY, Neutral()] = "train"
+    optim: Identity[OptimConfig] = OptimConfig()
+    schedule: Identity[ScheduleConfig] = ScheduleConfig()
+    norm_mode: Annotated[Literal["train", "frozen"], Role.IDENTITY, Neutral()] = "train"
+    """whose statistics batch normalisation of trained units uses: the batch's, or the source's, as in frozen units"""
     augment: Annotated[AugmentConfig | None, Role.IDENTITY, Neutral()] = None
     """only where no features are cached: cache_prefix=false, or everything is trained"""
-    precision: Annotated[Precision, Role.IDENTITY, Neutral()] = "float32"
+    precision: Annotated[Literal["float32", "bfloat16"], Role.IDENTITY, Neutral()] = "float32"
+    """of weights and activations in an update; weights are kept, statistics, loss and optimiser computed in float32"""
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class PretrainConfig(UpdateConfig):
     """The recipe of every source net: the same for all sources, and apart from how nets are fine-tuned."""
 
-    classes: Annotated[Count, Field(ge=2)] | None = None
-    """null: as many as the target has (`classes`)"""
+    classes: Annotated[Count, Field(ge=2)] | None = None  # null: as many as the target has
     images_per_class: Count = 300
     updates: Count = 900
     lr: values.Positive = 3e-3

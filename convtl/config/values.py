@@ -43,9 +43,6 @@ ListOf = Annotated[tuple[T, ...], BeforeValidator(listed)]
 Several = Annotated[tuple[T, ...], BeforeValidator(listed), Field(min_length=1)]
 """As `ListOf`, of at least one."""
 Names = Several[Text]
-
-# --- roles ---------------------------------------------------------------------------------
-
 dump = to_jsonable_python
 """Return the JSON-like content of a config dataclass."""
 
@@ -59,6 +56,12 @@ class Role(Enum):
     SEED = "part of every identity, and the same for a whole study"
     BLOCK = "changes no number of any trial, but may differ between the blocks of a study"
     RUNTIME = "changes no number of any trial, and is the same for a whole study"
+
+
+Axis = Annotated[T, Role.AXIS]
+Registry = Annotated[T, Role.REGISTRY]
+Identity = Annotated[T, Role.IDENTITY]
+Runtime = Annotated[T, Role.RUNTIME]
 
 
 class Neutral:

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import flax.linen as nn
 from pydantic.dataclasses import dataclass
 
-from convtl.config.models import ModelConfig, register
+from convtl.config.models import ModelConfig
 from convtl.config.values import STRICT, Count, Fraction
 from convtl.models.layers import HE_FAN_IN, ConvUnit, DenseUnit, MaxPoolUnit
 from convtl.models.network import Network
@@ -24,7 +24,6 @@ _CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
 _WIDTHS = (1, 2, 4, 8, 8)  # in units of the first stage's
 
 
-@register
 @dataclass(frozen=True, config=STRICT)
 class AlexNetConfig(ModelConfig):
     """AlexNet for images of any size from 63x63: other sizes than 224x224 are averaged to 6x6 at `pool5`."""
@@ -54,7 +53,6 @@ class AlexNetConfig(ModelConfig):
         return Network(units, input_shape)
 
 
-@register
 @dataclass(frozen=True, config=STRICT)
 class VggConfig(ModelConfig):
     """VGG for images of any size from 32x32: other sizes than 224x224 are averaged to 7x7 at `pool5`."""

@@ -11,7 +11,7 @@ import flax.linen as nn
 from jaxtyping import Array
 from pydantic.dataclasses import dataclass
 
-from convtl.config.models import ModelConfig, register
+from convtl.config.models import ModelConfig
 from convtl.config.values import STRICT
 from convtl.models.layers import (
     Conv,
@@ -66,7 +66,6 @@ class ConvNeXtHead(nn.Module):
         return nn.Dense(self.classes, kernel_init=_INIT, name="dense")(_normalised(x))
 
 
-@register
 @dataclass(frozen=True, config=STRICT)
 class ConvNeXtConfig(ModelConfig):
     """ConvNeXt-Tiny, as torchvision's, for images of any size from 32x32.

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import flax.linen as nn
 from pydantic.dataclasses import dataclass
 
-from convtl.config.models import ModelConfig, register
+from convtl.config.models import ModelConfig
 from convtl.config.values import STRICT, Count, Depth
 from convtl.models.layers import Activation, ConvUnit, DenseUnit, Initializer, PoolUnit
 from convtl.models.network import Network
@@ -30,7 +30,6 @@ INITIALISERS: dict[str, Initializer] = {
 }
 
 
-@register
 @dataclass(frozen=True, config=STRICT)
 class LeNet5Config(ModelConfig):
     """LeNet-5, for images of any size from 12x12."""
@@ -61,7 +60,6 @@ class LeNet5Config(ModelConfig):
         return Network(units, input_shape)
 
 
-@register
 @dataclass(frozen=True, config=STRICT)
 class PlainConfig(ModelConfig):
     """Units `fc1` ... `fcN`, each `width` wide, then the head `out`; without pooling."""

@@ -29,7 +29,7 @@ import flax.linen as nn
 from jaxtyping import Array
 from pydantic.dataclasses import dataclass
 
-from convtl.config.models import ModelConfig, register
+from convtl.config.models import ModelConfig
 from convtl.config.values import STRICT
 from convtl.models.layers import (
     HE_FAN_IN,
@@ -128,7 +128,6 @@ def _chain(
     return Network(units, input_shape)
 
 
-@register
 @dataclass(frozen=True, config=STRICT)
 class MobileNetV2Config(ModelConfig):
     """MobileNetV2 at width 1, as torchvision's, for images of any size from 8x8."""
@@ -145,7 +144,6 @@ class MobileNetV2Config(ModelConfig):
         return _chain(blocks, input_shape, classes, nn.initializers.normal(0.01))
 
 
-@register
 @dataclass(frozen=True, config=STRICT)
 class EfficientNetLiteConfig(ModelConfig):
     """EfficientNet-Lite0 to 4, as TensorFlow's, for images of any size from 8x8."""

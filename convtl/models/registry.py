@@ -1,4 +1,4 @@
-"""Models by kind: every file of this folder registers its own."""
+"""Models by kind: every file of this folder is imported, so that its models are known."""
 
 from dataclasses import replace
 from functools import lru_cache

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 from pydantic.dataclasses import dataclass
 
-from convtl.config.models import ModelConfig, register
+from convtl.config.models import ModelConfig
 from convtl.config.values import STRICT, Count
 from convtl.models.layers import (
     Conv,
@@ -106,7 +106,6 @@ def _chain(
     return Network(tuple(units), input_shape)
 
 
-@register
 @dataclass(frozen=True, config=STRICT)
 class ResNetConfig(ModelConfig):
     """ResNet for images of about 224x224, as torchvision's; of any size from 8x8."""
@@ -125,7 +124,6 @@ class ResNetConfig(ModelConfig):
         return _chain(lowest, block, self.width, _BLOCKS[self.layers], input_shape, classes)
 
 
-@register
 @dataclass(frozen=True, config=STRICT)
 class CifarResNetConfig(ModelConfig):
     """ResNet for images of about 32x32 (section 4.2), shortcuts without weights; of any size from 8x8."""

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from convtl.cli import compose
-from convtl.config import models
-from convtl.config.models import model_kinds
 from convtl.config.parsing import parse
 from convtl.config.values import dump
 from convtl.errors import UserError
@@ -17,12 +15,11 @@ from convtl.models.registry import build_network
 MODEL = """
 from typing import Literal
 from pydantic.dataclasses import dataclass
-from convtl.config.models import ModelConfig, register
+from convtl.config.models import ModelConfig
 from convtl.config.values import STRICT, Count
 from convtl.models.layers import DenseUnit
 from convtl.models.network import Network
 
-@register
 @dataclass(frozen=True, config=STRICT)
 class TinyConfig(ModelConfig):
     kind: Literal["tiny"] = "tiny"
@@ -39,8 +36,6 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "conf" / "models").mkdir(parents=True)
     (tmp_path / "conf" / "models" / "tiny5.yaml").write_text("kind: tiny\nwidth: 5\n")
     monkeypatch.chdir(tmp_path)
-    model_kinds()
-    monkeypatch.setattr(models, "_KINDS", dict(models._KINDS))
     spec = importlib.util.spec_from_file_location("tiny", tmp_path / "tiny.py")
     assert spec is not None
     assert spec.loader is not None
@@ -76,9 +71,3 @@ def test_mistakes_in_a_node_are_one_line(tiny: None, word: str, message: str) ->
 def test_whole_config_holds_the_keys_of_its_models() -> None:
     config = parse(compose(["models.lenet5.pooling=max"]))
     assert dump(config)["models"]["lenet5"]["pooling"] == "max"
-
-
-def test_two_models_of_one_kind_are_an_error() -> None:
-    model = model_kinds()["lenet5"]
-    with pytest.raises(ValueError, match="two models of kind 'lenet5'"):
-        models.register(type("Other", (model,), {}))
