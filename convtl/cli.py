@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from convtl.config.schema import AXES, DEFAULTS, REGISTRIES
 from convtl.entry import GROUPS, conf_folders, options
 from convtl.errors import UserError, unknown_name
-from convtl.runtime.cores import LIMIT, core_count
+from convtl.runtime.backend import LIMIT, core_count
 from convtl.study.grid import refuse_hidden
 
 _FAULTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError)

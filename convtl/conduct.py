@@ -20,7 +20,7 @@ from convtl.cli import Invocation, is_slice, launch, read
 from convtl.config.parsing import parse
 from convtl.config.schema import AXES, VARIABLE, Config
 from convtl.entry import folder, lenient_output
-from convtl.errors import StorageError, UserError
+from convtl.errors import StorageError, UserError, redact, redacted
 from convtl.keys import digest
 from convtl.reporting.progress import Progress
 from convtl.reporting.report import build
@@ -33,7 +33,6 @@ from convtl.runtime.backend import (
     prepare_jax,
 )
 from convtl.runtime.stopping import Stopped, held_back, obey, on_signals, stopping_jobs
-from convtl.secrets import redact, redacted
 from convtl.storage.cache import Cache, default_root
 from convtl.storage.files import locked, storage_errors
 from convtl.study.grid import Trial, distinct, expand

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from convtl.errors import UserError
+from convtl.errors import UserError, redacted
 from convtl.runtime.stopping import Stopped
-from convtl.secrets import redacted
 
 GROUPS = ("experiment", "debug", "optim", "recipe")
 """Folders of conf/ of which one file is chosen by name."""

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple, Protocol
 from filelock import BaseFileLock
 
 from convtl.config.schema import TrackingConfig
-from convtl.errors import UserError
+from convtl.errors import UserError, redact, redacted
 from convtl.keys import digest
-from convtl.secrets import redact, redacted
 from convtl.storage.files import take_lock
 
 _MAX_ROWS = 10_000

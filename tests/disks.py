@@ -18,7 +18,7 @@ import jax
 import tiny
 from jax.experimental.compilation_cache import compilation_cache
 
-from convtl import command, conduct
+from convtl import conduct
 from convtl.analysis.frame import read_rows, write_results
 from convtl.entry import guarded
 from convtl.study.store import RowStore
@@ -64,7 +64,7 @@ def run(out: Path, cache: Path, *words: str, report: bool = False) -> dict[str, 
     try:
         with said.open("wb") as file:
             os.dup2(file.fileno(), 2)
-            code = guarded(command.conduct)  # type: ignore[arg-type]
+            code = guarded(conduct.conduct)  # type: ignore[arg-type]
             sys.stderr.flush()
     finally:
         os.dup2(before, 2)

@@ -19,7 +19,6 @@ FLOORS = {
     "entry": 3,
     "keys": 0,
     "config": 1,
-    "secrets": 0,
     "storage": 1,
     "runtime": 2,
     "models": 3,

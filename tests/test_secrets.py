@@ -7,7 +7,7 @@ from commands import Commands
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.secrets import redact, redacted
+from convtl.errors import redact, redacted
 
 LETTERS = "aB3dE6gH9jK2mN5pQ8rS1tU4vW7xY0zA"
 SECRETS = {

@@ -25,7 +25,7 @@ from convtl.config.domains import Caps
 from convtl.data.pictures import NO_PICTURE, Fit, name_fault
 from convtl.data.splits import LEVELS, SPLITS, Labels, Store, listed, save_split, stratified_parts
 from convtl.errors import UserError
-from convtl.runtime.cores import core_count
+from convtl.runtime.backend import core_count
 
 _BLOCK = 256
 """Pictures handed to the threads together."""

@@ -13,9 +13,8 @@ import yaml
 
 from convtl.analysis.frame import read_results, write_results
 from convtl.config.parsing import parse
-from convtl.errors import UserError
+from convtl.errors import UserError, redact
 from convtl.reporting.report import Report, make_report, render, write_text
-from convtl.secrets import redact
 from convtl.storage.files import temporary_folder
 from convtl.study.grid import apply_limits
 from convtl.study.store import accessible

@@ -23,12 +23,11 @@ from convtl.analysis.frame import of_study, read_rows, write_results
 from convtl.analysis.record import newest_record, without_paths
 from convtl.config.parsing import parse
 from convtl.config.schema import Config
-from convtl.errors import UserError
+from convtl.errors import UserError, redacted
 from convtl.reporting import facts, tables
 from convtl.reporting.figures.drawing import Figure, save
 from convtl.reporting.figures.registry import FIGURES
 from convtl.reporting.samples import Samples
-from convtl.secrets import redacted
 from convtl.storage.files import written
 from convtl.study.grid import apply_limits
 from convtl.study.nets import net_of

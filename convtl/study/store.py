@@ -27,9 +27,8 @@ import filelock
 import yaml
 
 from convtl.config.schema import RESULTS_VERSION
-from convtl.errors import StorageError, UserError
+from convtl.errors import StorageError, UserError, redact
 from convtl.keys import digest
-from convtl.secrets import redact
 from convtl.storage.files import storage_errors, sweep, take_lock, temporary_folder, written
 from convtl.study.grid import Trial
 from convtl.study.rows import FINAL, OtherVersionError, Row, commit, line_of, parse_line

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from convtl.config.schema import Config
-from convtl.errors import UserError
+from convtl.errors import UserError, redacted
 from convtl.models.network import Variables
 from convtl.runtime.backend import (
     broadcast_from_primary,
@@ -19,7 +19,6 @@ from convtl.runtime.backend import (
     obey_together,
 )
 from convtl.runtime.stopping import Stopped
-from convtl.secrets import redacted
 from convtl.storage.cache import Cache
 from convtl.study.active import describe
 from convtl.study.grid import Trial, distinct

@@ -16,8 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from convtl.config.schema import DevicesConfig
 from convtl.errors import UserError
 from convtl.models.lowering import plain_forms
-from convtl.runtime.backend import prepare_jax
-from convtl.runtime.cores import core_count, visible_cores
+from convtl.runtime.backend import core_count, prepare_jax, visible_cores
 
 _config = DevicesConfig()
 

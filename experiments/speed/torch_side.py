@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from comparing import seconds
 from torch import nn
 
-from convtl.runtime.cores import core_count
+from convtl.runtime.backend import core_count
 
 UNITS = ("conv1", "conv2", "fc3", "fc4", "fc5")
 
