@@ -1,8 +1,8 @@
 """Advice for one's own pictures: how deep to fine-tune with so many labels, and what more of them would bring.
 
-The depth with the best mean accuracy is advised, unless fewer layers are shown to lose at most `LOSS`: the one-sided
-95 % bound of what they lose, in means over the numbers of labels that have both depths (Student's t over replicates,
-which are few here), lies below it. Where nothing is shown, nothing is saved.
+The depth with the best mean accuracy is advised, unless fewer layers lose at most `LOSS` in their mean and are shown to
+lose no more: the one-sided 95 % bound of what they lose, in means over the numbers of labels that have both depths
+(Student's t over replicates, which are few here), lies below it. Where nothing is shown, nothing is saved.
 """
 
 from collections.abc import Mapping
@@ -113,7 +113,7 @@ def _choice(n: int, images: int, tables: Mapping[int, pd.DataFrame]) -> Choice:
     }
     best = max(means, key=lambda depth: (means[depth], -depth))
     depth, loss = best, None
-    for fewer in sorted(depth for depth in means if depth < best):
+    for fewer in sorted(d for d in means if d < best and means[best] - means[d] <= LOSS):
         pooled = _pooled_loss(tables, fewer, best)
         if len(pooled) > 1 and student_interval(pooled, 0.9).high < LOSS:
             depth, loss = fewer, student_interval(pooled, 0.9)

@@ -36,6 +36,12 @@ def test_few_noisy_replicates_are_no_reason_to_train_fewer_layers():
     assert all(choice.depth == choice.best for choice in advice.choices)
 
 
+def test_what_depth_gains_at_one_size_is_not_averaged_away():
+    effect = lambda source, n, depth, updates, similarity: depth * (0.05 if n == 50 else -0.1)  # noqa: E731
+    [advice] = advise(made_conditions(effect, sd=0.005, replicates=6, **AXES))
+    assert [choice.depth for choice in advice.choices] == [1, 1, 5]
+
+
 def test_one_replicate_gives_its_best_depth_and_no_curve():
     [advice] = advise(made_conditions(rising(0.1), sd=0.0, replicates=1, **AXES))
     assert advice.now.depth == advice.now.best == 5

@@ -64,9 +64,9 @@ def test_one_value_stands_for_a_list_of_one() -> None:
     assert ids(one) == ids(one | listed | {"lr": [1e-3], "depth": 1, "n_per_class": 10})
 
 
-def test_the_default_study_has_its_288_trials() -> None:
+def test_the_default_study_has_its_198_trials() -> None:
     _, trials = expand(parse(compose(["+experiment=finetune_depth"])))
-    assert len(trials) == 288
+    assert len(trials) == 198
     assert sum(trial.source == "scratch" for trial in trials) == 18
 
 
