@@ -49,9 +49,6 @@ def weight_displacement(
 ) -> dict[str, float]:
     """|w - w0| / |w0| of each unit with weights, over all leaves of its `params` (Euclidean norms).
 
-    Args:
-      before, after: unit -> collections (`convtl.models.network.Variables`), the weights w0 and w.
-
     Returns:
       Unit -> displacement, in the order of `before`: 0.0 where nothing moved, nan where zeros did.
 

@@ -109,6 +109,7 @@ def linear_probe_accuracy(features: ArrayLike, labels: ArrayLike) -> float:
     class.
     """
     from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
     features, target = _checked(features, labels)
     if target.sum(0).min() < 2 or target.shape[1] < 2:
@@ -120,13 +121,9 @@ def linear_probe_accuracy(features: ArrayLike, labels: ArrayLike) -> float:
     scaled = (features - features.mean(0)) / features.std(0)
     classes = target.argmax(1)
     fold = ((np.cumsum(target, axis=0) - 1)[np.arange(len(classes)), classes]).astype(int) % _FOLDS
-    right = 0
-    for held_out in (fold == number for number in np.unique(fold)):
-        probe = LogisticRegression(C=1.0, max_iter=1000, tol=1e-3).fit(
-            scaled[~held_out], classes[~held_out]
-        )
-        right += int((probe.predict(scaled[held_out]) == classes[held_out]).sum())
-    return right / len(classes)
+    probe = LogisticRegression(C=1.0, max_iter=1000, tol=1e-3)
+    predicted = cross_val_predict(probe, scaled, classes, cv=PredefinedSplit(fold))
+    return float(np.mean(predicted == classes))
 
 
 def _checked(features: ArrayLike, labels: ArrayLike) -> tuple[Features, OneHot]:

@@ -30,8 +30,7 @@ class AlexNetConfig(ModelConfig):
 
     smallest_side: ClassVar = 63  # so that three poolings leave a pixel
     kind: Literal["alexnet"] = "alexnet"
-    width: Count = 64
-    """maps of the first convolution; all other widths are in proportion"""
+    width: Count = 64  # maps of the first convolution; all other widths are in proportion
     dropout: Fraction = 0.5
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
@@ -60,9 +59,8 @@ class VggConfig(ModelConfig):
     smallest_side: ClassVar = 32  # so that five poolings leave a pixel
     kind: Literal["vgg"] = "vgg"
     layers: Literal[11, 16] = 16
-    norm: Literal["none", "batch", "group"] = "none"
-    width: Count = 64
-    """maps of the first stage; all other widths are in proportion"""
+    norm: Literal["none", "batch"] = "none"
+    width: Count = 64  # maps of the first stage; all other widths are in proportion
     dropout: Fraction = 0.5
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Network:

@@ -38,8 +38,7 @@ TORCH_DENSE = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 def pool2d(x: Maps, kind: Literal["average", "max"]) -> Maps:
     """2x2 pooling with stride 2; an odd last row or column is left out, as in `VALID` padding.
 
-    Averages are of pairs of rows, then of columns, side by side in memory: on CPU faster than a reduction over
-    reshaped axes, and than XLA's windowed reduction.
+    Averages are of pairs of rows, then of columns, side by side in memory: faster on CPU than XLA's reductions.
     """
     batch, height, width, channels = x.shape
     rows, columns = height // 2, width // 2

@@ -67,8 +67,7 @@ class PlainConfig(ModelConfig):
     usual_images: ClassVar = (28, 28, 1)
     usual_classes: ClassVar = 10
     kind: Literal["plain"] = "plain"
-    hidden: Depth = 10
-    """hidden units of the chain, beside the head"""
+    hidden: Depth = 10  # units of the chain, beside the head
     width: Count = 64
     activation: ActivationName = "tanh"
     initialiser: InitialiserName = "lecun_normal"

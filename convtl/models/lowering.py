@@ -70,12 +70,7 @@ def plain_forms() -> Iterator[None]:
 def convolution_form(
     padded: tuple[int, int, int], kernel: tuple[int, ...], stride: int
 ) -> ConvolutionForm:
-    """Form of a convolution whose kernel overlaps.
-
-    Args:
-      padded: images, and their rows and columns with the padding.
-      kernel: its shape, (kh, kw, in, out).
-    """
+    """Form of a convolution whose kernel (kh, kw, in, out) overlaps; `padded` are images, rows and columns."""
     if not on_cpu():
         return "lax"
     images, height, width = padded
@@ -110,7 +105,6 @@ def inferred_at_a_time(
 
     Args:
       entering: shape of one image's input to that part.
-      input_shape: shape of an image for the whole net.
       weights: number of weights below the head.
     """
     if not on_cpu() or len(entering) != 3 or entering[0] * entering[1] <= _INFERRED_ABOVE:
@@ -120,10 +114,7 @@ def inferred_at_a_time(
 
 
 def trained_at_a_time(rows: int, input_shape: tuple[int, ...]) -> int:
-    """Images of a batch that are differentiated together: all, or a divisor of `rows`.
-
-    For nets with maps, in whose training no image depends on the others of its batch.
-    """
+    """Images of a batch that are differentiated together: all, or a divisor of `rows`."""
     if not on_cpu():
         return rows
     most = _TRAINED_PIXELS // (input_shape[0] * input_shape[1])

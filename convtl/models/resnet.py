@@ -108,14 +108,13 @@ def _chain(
 
 @dataclass(frozen=True, config=STRICT)
 class ResNetConfig(ModelConfig):
-    """ResNet for images of about 224x224, as torchvision's; of any size from 8x8."""
+    """ResNet as torchvision's."""
 
     smallest_side: ClassVar = 8  # of smaller images convolutions see hardly more than padding
     kind: Literal["resnet"] = "resnet"
     layers: Literal[18, 34, 50] = 50
     norm: Literal["batch", "group"] = "batch"
-    width: Count = 64
-    """maps of the first stage; all other widths are in proportion"""
+    width: Count = 64  # maps of the first stage; all other widths are in proportion
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
         stem = ConvUnit(self.width, 7, stride=2, padding=3, norm=self.norm, use_bias=False)
@@ -126,19 +125,17 @@ class ResNetConfig(ModelConfig):
 
 @dataclass(frozen=True, config=STRICT)
 class CifarResNetConfig(ModelConfig):
-    """ResNet for images of about 32x32 (section 4.2), shortcuts without weights; of any size from 8x8."""
+    """ResNet of section 4.2, shortcuts without weights."""
 
     smallest_side: ClassVar = 8
     usual_images: ClassVar = (32, 32, 3)
     usual_classes: ClassVar = 10
     kind: Literal["cifar_resnet"] = "cifar_resnet"
-    layers: Literal[20, 32, 44, 56, 110] = 20
-    norm: Literal["batch", "group"] = "batch"
-    width: Count = 16
-    """maps of the first stage; all other widths are in proportion"""
+    layers: Literal[20, 56] = 20
+    width: Count = 16  # maps of the first stage; all other widths are in proportion
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
-        stem = ConvUnit(self.width, 3, padding=1, norm=self.norm, use_bias=False)
-        block = partial(ResidualBlock, norm=self.norm, shortcut="padding")
+        stem = ConvUnit(self.width, 3, padding=1, norm="batch", use_bias=False)
+        block = partial(ResidualBlock, shortcut="padding")
         blocks = [(self.layers - 2) // 6] * 3
         return _chain((("stem", stem),), block, self.width, blocks, input_shape, classes)

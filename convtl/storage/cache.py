@@ -45,12 +45,7 @@ def default_root() -> Path:
 
 
 class Cache:
-    """Entries `root/kind/key/`: files, and a manifest of their sizes and SHA-256.
-
-    Args:
-      root: folder of the cache; made when something is published.
-      say: takes one line for the user, when an entry is damaged.
-    """
+    """Entries `root/kind/key/`: files, and a manifest of their sizes and SHA-256; `say` takes lines for the user."""
 
     def __init__(self, root: Path, say: Callable[[str], None] | None = None) -> None:
         self.root = Path(root)
@@ -82,10 +77,7 @@ class Cache:
             return self.get(kind, key) or self.publish(kind, key, build)
 
     def publish(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
-        """Publish an entry: `build` fills a temporary folder, which is renamed to its place.
-
-        If another process has published the entry first, that one stays and is returned.
-        """
+        """Let `build` fill a temporary folder, and rename it; an entry that is there by then stays."""
         entry = self.path(kind, key)
         sweep([entry.parent])
         with self._writable():

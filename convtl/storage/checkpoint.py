@@ -84,8 +84,7 @@ def load(
     """Read a checkpoint and verify every file; return nested dictionaries of NumPy arrays, and the metadata.
 
     Args:
-      expected: nested dictionaries whose leaves have `shape` and `dtype`, which the checkpoint must declare
-        before any array is read.
+      expected: leaves with `shape` and `dtype`, which the checkpoint must declare before any array is read.
 
     Raises:
       UserError: it is missing, damaged, incomplete, something else, or not as expected.

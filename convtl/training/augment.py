@@ -42,11 +42,10 @@ def augment(
 def blend(
     key: jax.Array, images: Float[Array, "batch ..."], labels: Int[Array, "batch"], alpha: float
 ) -> tuple[Float[Array, "batch ..."], Int[Array, "batch"], Float[Array, ""]]:
-    """MixUp (Zhang et al. 2018): blend each image with another of its batch.
+    """MixUp (Zhang et al. 2018): share x image + (1 - share) x partner, of one batch.
 
     Returns:
-      share x image + (1 - share) x partner; the partners' labels; the share, from a Beta(alpha, alpha). The
-      loss is to be blended by the same share.
+      These; the partners' labels; the share, from a Beta(alpha, alpha), by which the loss is to be blended, too.
     """
     sharing, pairing = jax.random.split(key)
     share = jax.random.beta(sharing, alpha, alpha)

@@ -39,21 +39,18 @@ KIND = "sources"
 
 @dataclass(frozen=True)
 class SourceRequest:
-    """One source net: everything that its weights, to the last bit, depend on.
-
-    Attributes:
-      parts: what it is trained on; the classes of the parts follow one another (a mixture has two).
-      random_labels: whether the training labels are permuted once, so that only the images are learned.
-    """
+    """One source net: everything that its weights, to the last bit, depend on."""
 
     model: ModelConfig
-    parts: tuple[tuple[Domain, SourceDraw], ...]
+    parts: tuple[
+        tuple[Domain, SourceDraw], ...
+    ]  # a mixture has two, whose classes follow one another
     recipe: PretrainConfig
     seed: int
     replicate: int
     runs_per_device: int
     steps_per_call: int
-    random_labels: bool = False
+    random_labels: bool = False  # permuted once, so that only the images are learned
 
     def content(self) -> dict[str, Any]:
         """The same, as plain data: its digest is the net's key in the cache."""

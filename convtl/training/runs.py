@@ -68,14 +68,10 @@ class Recipe(UpdateConfig):
 
 
 class RunState(NamedTuple):
-    """A run between two calls, as NumPy arrays: continues with the same bits.
-
-    Attributes:
-      state: leaves of the optimiser's state, see `numbered`.
-    """
+    """A run between two calls, as NumPy arrays: continues with the same bits."""
 
     variables: Variables
-    state: dict[str, np.ndarray]
+    state: dict[str, np.ndarray]  # leaves of the optimiser's state, see `numbered`
     losses: Float[np.ndarray, "done"]
 
     @property

@@ -38,11 +38,7 @@ def params_of(variables: Variables) -> Params:
 
 @dataclass(frozen=True)
 class Step:
-    """A gradient step on the mean cross-entropy of a batch.
-
-    Attributes:
-      phase: which units are trained, and their rates relative to the learning rate.
-    """
+    """A gradient step on the mean cross-entropy of a batch, in which a phase's units are trained."""
 
     recipe: Recipe
     phase: Phase

@@ -19,8 +19,7 @@ FROZEN = "frozen"
 FIRST = "first"
 """In `units` of a surgical regime: the lowest unit with weights, whatever its name."""
 
-Strengths = tuple[tuple[str, float], ...]
-"""(unit, strength of its penalty)"""
+Strengths = tuple[tuple[str, float], ...]  # (unit, strength of its penalty)
 
 
 @dataclass(frozen=True)
@@ -108,8 +107,7 @@ def make_plan(network: Network, regime: RegimeConfig, depth: int, updates: int) 
     over the whole run a unit that joins last would hardly move.
 
     Raises:
-      UserError: `surgical` names no unit, an unknown one, or the head although it is kept; `lp_ft` or `gradual`
-        has too few updates.
+      UserError: `surgical` names no unit, an unknown one, or the head although it is kept; too few updates.
       ValueError: `depth` is not what `resolve_depth` gives.
     """
     if regime.kind == "surgical":

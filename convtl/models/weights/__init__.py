@@ -53,11 +53,7 @@ class Imported:
 
 
 def import_weights(config: WeightsConfig, network: Network, key: str = "weights") -> Imported:
-    """Read a file's weights into the variables of a net; a head that the file lacks is zero.
-
-    Args:
-      network: of the config's model, for its images and classes.
-    """
+    """Read a file's weights into the variables of a net; a head that the file lacks is zero."""
     arrays, origins, file_digest = _read(config, network, key)
     leaves: dict[str, np.ndarray] = {}
     for leaf, shape in leaf_shapes(network.abstract_variables).items():
@@ -91,9 +87,6 @@ def match_leaves(
 
     Names may share a prefix, as wrappers give them (`module.`, `backbone.`); then leaves without it, which belong
     to other modules, are left out.
-
-    Args:
-      given: leaf of the file -> shape.
     """
     names = names_in_file(config.naming, network, key)
     prefix = _prefix(next(iter(names.values())), given, key)
@@ -176,11 +169,7 @@ def imported_key(config: WeightsConfig, model: ModelConfig, key: str = "weights"
 def imported(
     config: WeightsConfig, model: ModelConfig, cache: Cache, key: str = "weights"
 ) -> Imported:
-    """The net of a config, from the cache if it has been imported before.
-
-    Args:
-      model: of which `config.model` is the name; the net is built for the weights' own images and classes.
-    """
+    """The net of a config, built for the weights' own images and classes; from the cache if it is there."""
     network = network_of(config, model)
 
     def build(folder: Path) -> None:

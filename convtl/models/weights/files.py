@@ -102,11 +102,7 @@ def _from_hub(config: HubWeights, key: str) -> Path:
 
 
 def read(path: Path, key: str = "weights") -> Arrays:
-    """Read all tensors of a file, by their names in it, as float32.
-
-    Args:
-      path: a safetensors file, or what `torch.save` wrote (a state dict, also inside a checkpoint).
-    """
+    """Read all tensors of a file, by their names in it, as float32."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
