@@ -21,8 +21,7 @@ from convtl.errors import UserError, redact, redacted
 from convtl.keys import digest
 from convtl.storage.files import take_lock
 
-_MAX_ROWS = 10_000
-"""Rows of the table that a finished study sends, as many as `wandb.Table` shows."""
+_MAX_ROWS = 10_000  # Rows of the table that a finished study sends, as many as `wandb.Table` shows.
 
 _FAILED, _STOPPED = 1, 255
 """Exit codes for W&B, which calls a run that ends with 255 killed."""
@@ -41,8 +40,7 @@ class CurvePoint(NamedTuple):
     rate: float
     update: int
     updates: int
-    loss: float
-    """of the training images, at this update"""
+    loss: float  # of the training images, at this update
     val_accuracy: float
 
 

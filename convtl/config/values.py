@@ -43,8 +43,7 @@ ListOf = Annotated[tuple[T, ...], BeforeValidator(listed)]
 Several = Annotated[tuple[T, ...], BeforeValidator(listed), Field(min_length=1)]
 """As `ListOf`, of at least one."""
 Names = Several[Text]
-dump = to_jsonable_python
-"""Return the JSON-like content of a config dataclass."""
+dump = to_jsonable_python  # Return the JSON-like content of a config dataclass.
 
 
 class Role(Enum):

@@ -14,8 +14,7 @@ from jaxtyping import Float, Integer
 from numpy.typing import ArrayLike
 
 Features = Float[np.ndarray, "n d"]
-SIDE = 28
-"""Pixels on a side at which every image is described, whatever its size."""
+SIDE = 28  # Pixels on a side at which every image is described, whatever its size.
 PIXELS, CELLS, ORIENTATIONS = 7, 4, 8
 """Areas of grey and cells of edges on a side; directions of edges in [0, 180) degrees."""
 

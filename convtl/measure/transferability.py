@@ -17,8 +17,7 @@ from scipy.optimize import minimize_scalar
 Features = Float[np.ndarray, "n d"]
 OneHot = Float[np.ndarray, "n classes"]
 
-_FOLDS = 4
-"""Of the linear probe's cross-validation."""
+_FOLDS = 4  # Of the linear probe's cross-validation.
 
 
 def leep(source_probabilities: ArrayLike, labels: ArrayLike) -> float:

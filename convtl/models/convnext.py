@@ -23,8 +23,7 @@ from convtl.models.layers import (
 )
 from convtl.models.network import Network
 
-_STAGES = ((3, 96), (3, 192), (9, 384), (3, 768))
-"""(blocks, features) of each stage."""
+_STAGES = ((3, 96), (3, 192), (9, 384), (3, 768))  # (blocks, features) of each stage.
 _EPSILON = 1e-6
 _INIT = nn.initializers.truncated_normal(0.02)
 

@@ -16,10 +16,8 @@ from jaxtyping import Array, Float
 from convtl.models.forms.convolution import conv2d
 from convtl.models.forms.depthwise import depthwise_conv2d
 
-Maps = Float[Array, "batch _ _ _"]
-"""Feature maps: (batch, height, width, channels)."""
-Vectors = Float[Array, "batch _"]
-"""Feature vectors: (batch, features)."""
+Maps = Float[Array, "batch _ _ _"]  # Feature maps: (batch, height, width, channels).
+Vectors = Float[Array, "batch _"]  # Feature vectors: (batch, features).
 Activation = Callable[[Array], Array]
 Initializer = Callable[..., Any]
 Norm = Literal["batch", "group", "layer"]

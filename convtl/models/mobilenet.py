@@ -145,8 +145,7 @@ class EfficientNetLiteConfig(ModelConfig):
     smallest_side: ClassVar = 8
     kind: Literal["efficientnet_lite"] = "efficientnet_lite"
     variant: Literal[0, 1, 2, 3, 4] = 0
-    padding: PaddingRule = "same"
-    """of strided convolutions: as TensorFlow or as PyTorch"""
+    padding: PaddingRule = "same"  # of strided convolutions: as TensorFlow or as PyTorch
 
     @property
     def usual_images(self) -> tuple[int, int, int]:  # type: ignore[override]

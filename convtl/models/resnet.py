@@ -36,8 +36,7 @@ from convtl.models.layers import (
 )
 from convtl.models.network import Network
 
-_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
-"""Layers -> blocks of each stage."""
+_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}  # Layers -> blocks of each stage.
 
 
 class ResidualBlock(nn.Module):
@@ -46,8 +45,7 @@ class ResidualBlock(nn.Module):
     The shortcut is the identity, if need be through a 1x1 convolution `down_conv` with `down_norm`.
     """
 
-    features: int
-    """of the first convolution; a bottleneck has four times as many outputs"""
+    features: int  # of the first convolution; a bottleneck has four times as many outputs
     stride: int = 1
     bottleneck: bool = False
     norm: Norm = "batch"

@@ -12,8 +12,7 @@ from convtl.runtime import stopping
 from convtl.runtime.backend import any_process, broadcast_from_primary, is_primary
 from convtl.storage import checkpoint
 
-CHECKPOINTS = "checkpoints"
-"""Folder of the runs in flight, in `out` and in the cache."""
+CHECKPOINTS = "checkpoints"  # Folder of the runs in flight, in `out` and in the cache.
 
 Content = tuple[dict[str, Any], dict[str, Any]]
 """Nested dictionaries of NumPy arrays, and metadata."""

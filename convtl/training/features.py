@@ -18,8 +18,7 @@ from convtl.training.devices import devices
 CHUNK = 256
 """Small images in one forward pass; part of what makes results comparable (`RESULTS_VERSION`)."""
 
-Images = Float[np.ndarray, "n ..."] | LazyRows
-"""Images or features, in memory or made when sliced."""
+Images = Float[np.ndarray, "n ..."] | LazyRows  # Images or features, in memory or made when sliced.
 
 
 def rows_at_once(input_shape: Sequence[int]) -> int:

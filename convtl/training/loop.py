@@ -21,8 +21,7 @@ from convtl.training.step import Batch, Step
 from convtl.transfer.optim import carry_state, schedule_values
 from convtl.transfer.plan import Phase
 
-_CALLS_AHEAD = 1
-"""Calls that may be queued while one is computed; a signal waits for them too."""
+_CALLS_AHEAD = 1  # Calls that may be queued while one is computed; a signal waits for them too.
 
 
 class Trainer:

@@ -33,8 +33,7 @@ from convtl.training.runs import Recipe, Run, RunResult, RunState, TrainState
 from convtl.transfer.graft import fresh_variables
 from convtl.transfer.plan import make_plan
 
-KIND = "sources"
-"""Folder of source nets in the cache."""
+KIND = "sources"  # Folder of source nets in the cache.
 
 
 @dataclass(frozen=True)

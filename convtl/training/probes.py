@@ -39,8 +39,7 @@ from convtl.training.probe_nets import (
 Number = tuple[int, str | None, str, np.ndarray]
 """(update, unit, quantity, one number a replicate)."""
 
-VERSION = 2
-"""Raised whenever code or constants change the numbers of a probe."""
+VERSION = 2  # Raised whenever code or constants change the numbers of a probe.
 
 TABLE = "gradients.csv"
 COLUMNS = (

@@ -19,8 +19,7 @@ from convtl.transfer.plan import Phase
 
 Params = dict[str, Any]
 
-_AUGMENT = 10_000
-"""Folded into an update's key for augmentation; units fold in their index."""
+_AUGMENT = 10_000  # Folded into an update's key for augmentation; units fold in their index.
 
 
 class Batch(NamedTuple):

@@ -16,8 +16,7 @@ from convtl.errors import UserError, nearest
 from convtl.models.network import Network
 
 FROZEN = "frozen"
-FIRST = "first"
-"""In `units` of a surgical regime: the lowest unit with weights, whatever its name."""
+FIRST = "first"  # In `units` of a surgical regime: the lowest unit with weights, whatever its name.
 
 Strengths = tuple[tuple[str, float], ...]  # (unit, strength of its penalty)
 

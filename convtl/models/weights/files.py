@@ -30,8 +30,7 @@ _TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x0
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts keep the weights beside other things."""
 _INSTEAD = "save the weights alone: torch.save(model.state_dict(), PATH)"
-_PATIENCE = 5.0
-"""seconds after which there is no network"""
+_PATIENCE = 5.0  # seconds after which there is no network
 
 
 def find(config: WeightsConfig, key: str = "weights") -> Path:
