@@ -40,18 +40,12 @@ _OVERRIDE = re.compile(r"^(?P<prefix>\+\+|\+|~)?(?P<key>[\w./@:-]+)(=(?P<value>.
 
 @dataclass(frozen=True)
 class Invocation:
-    """A command line: one study, or with `-m` the points of a sweep.
+    """A command line: one study, or with `-m` the points of a sweep."""
 
-    Attributes:
-      words: overrides as typed.
-      contents: the composed config of each point, as plain data.
-      launcher: name of what starts the jobs; `basic` runs them here.
-    """
-
-    words: tuple[str, ...]
-    contents: tuple[dict[str, Any], ...]
+    words: tuple[str, ...]  # overrides as typed
+    contents: tuple[dict[str, Any], ...]  # the composed config of each point, as plain data
     multirun: bool
-    launcher: str
+    launcher: str  # name of what starts the jobs; `basic` runs them here
 
     @property
     def command(self) -> str:

@@ -140,20 +140,15 @@ def _varied(
 
 @dataclass(frozen=True)
 class _Job:
-    """A point of a sweep as launchers call it, here or in a process of its own.
+    """A point of a sweep as launchers call it, here or in a process of its own."""
 
-    Attributes:
-      whole: the config of the study that all points are parts of; None where they are studies of their own.
-      folder: where the sweep was started; relative paths are meant from there.
-      sweep: the process that waits for the jobs, and runs them itself where no launcher does.
-      stop: a file that stops this job once it is there; None where the launcher is asked instead.
-    """
-
-    whole: dict[str, Any] | None
+    whole: (
+        dict[str, Any] | None
+    )  # config of the study that all points are parts of, if there is one
     command: str
-    folder: str
-    sweep: int
-    stop: Path | None
+    folder: str  # where the sweep was started; relative paths are meant from there
+    sweep: int  # the process that waits for the jobs, and runs them itself where no launcher does
+    stop: Path | None  # stops this job once it is there; None where the launcher is asked instead
 
     def __call__(self, content: dict[str, Any]) -> tuple[int, str]:
         """Return the exit code, and a line where the job could not be done; exceptions may not travel."""

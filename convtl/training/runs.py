@@ -26,21 +26,14 @@ Batches = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Recipe(UpdateConfig):
-    """Identity of the compiled programs of training runs.
-
-    Attributes:
-      start: index of the unit that the batches enter: the plan's boundary when features are cached.
-      steps_per_call: updates in one call of a program, at most.
-      vectorised: whether a device takes its runs side by side also where one after another is faster.
-      augment: of images, not of features.
-    """
+    """Identity of the compiled programs of training runs."""
 
     network: Network
-    start: int
+    start: int  # index of the unit that batches enter: the plan's boundary when features are cached
     plan: Plan
     runs_per_device: int
-    steps_per_call: int
-    vectorised: bool = False
+    steps_per_call: int  # at most
+    vectorised: bool = False  # runs side by side also where one after another is faster
 
     @classmethod
     def of(cls, config: UpdateConfig, **program: Any) -> "Recipe":
@@ -82,19 +75,13 @@ class RunState(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """One net to be trained at one learning rate.
+    """One net to be trained at one learning rate."""
 
-    Attributes:
-      variables: of the units from `recipe.start` on.
-      seed: of augmentation and dropout, 0 to 2^32 - 1; runs of one seed share what each update draws.
-      state: where it continues; None starts from `variables`.
-    """
-
-    variables: Variables
+    variables: Variables  # of the units from `recipe.start` on
     rate: float
     batches: Batches
-    seed: int = 0
-    state: RunState | None = None
+    seed: int = 0  # of augmentation and dropout, which runs of one seed share; below 2^32
+    state: RunState | None = None  # where it continues; None starts from `variables`
 
 
 @dataclass(frozen=True)
@@ -116,20 +103,16 @@ class RunResult:
 
 @dataclass
 class TrainState:
-    """All runs of a program between two calls, on the devices.
-
-    Attributes:
-      count: runs that are no padding; these come first.
-      losses: of each call, and how many of them are those of updates.
-      update: number of updates done.
-    """
+    """All runs of a program between two calls, on the devices."""
 
     recipe: Recipe
-    count: int
+    count: int  # of runs that are no padding; these come first
     variables: Any
     opt_state: Any = None
-    losses: list[tuple[Any, int]] = field(default_factory=list)
-    update: int = 0
+    losses: list[tuple[Any, int]] = field(
+        default_factory=list
+    )  # of a call; how many are of updates
+    update: int = 0  # number of updates done
 
     def states(self) -> list[RunState]:
         """Copy the state of each run; waits for the devices."""

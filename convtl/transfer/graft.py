@@ -31,12 +31,7 @@ def fresh_variables(
 def graft(
     network: Network, source: Variables, fresh: Variables, taken: Collection[str]
 ) -> Variables:
-    """The target net at the start of fine-tuning.
-
-    Args:
-      source: variables of the pretrained net, of the same model.
-      fresh: variables of the target net.
-      taken: names of the units that come from the source.
+    """The target net at the start of fine-tuning: the units `taken` of the source, and fresh ones.
 
     Raises:
       ValueError: a unit of the source is missing or of another shape; nothing is loaded partially.

@@ -106,10 +106,6 @@ def l2_sp(to_start: Strengths, to_zero: Strengths) -> optax.GradientTransformati
     the parameters given to `init`, and beta/2 ||w||^2 over those of each unit in `to_zero`. It belongs to the
     loss, as in the paper: it is not decoupled, and Adam rescales it with the rest.
 
-    Args:
-      to_start: (unit, alpha) pairs.
-      to_zero: (unit, beta) pairs.
-
     >>> penalty = l2_sp(to_start=(("fc", 0.5),), to_zero=())
     >>> state = penalty.init({"fc": jnp.array([1.0])})
     >>> penalty.update({"fc": jnp.array([0.0])}, state, {"fc": jnp.array([3.0])})[0]
@@ -174,10 +170,6 @@ def carry_state(old: Any, new: Any, phase: Phase) -> Any:
     """The state at a phase's start: units that stay keep theirs, those that join start fresh.
 
     Averages are kept even when the optimiser starts afresh.
-
-    Args:
-      old: state at the end of the phase before.
-      new: fresh state of `phase`.
     """
     if isinstance(new, Averaged):
         return Averaged(carry_state(old.optimiser, new.optimiser, phase), new.totals | old.totals)

@@ -23,23 +23,14 @@ Strengths = tuple[tuple[str, float], ...]  # (unit, strength of its penalty)
 
 @dataclass(frozen=True)
 class Phase:
-    """Consecutive updates in which the same units are trained.
-
-    Attributes:
-      first: number of the phase's first update.
-      stop: number of the first update after it.
-      rate_factors: (unit, factor on the learning rate) for every trained unit; all others are frozen.
-      restart: whether the optimiser starts afresh; otherwise the states of units that stay are kept.
-      to_start: (unit, alpha) for units whose loss is raised by alpha/2 ||w - w0||^2, w0 where they started.
-      to_zero: (unit, beta) for units whose loss is raised by beta/2 ||w||^2.
-    """
+    """Consecutive updates, `first` to `stop` - 1, in which the same units are trained."""
 
     first: int
     stop: int
-    rate_factors: tuple[tuple[str, float], ...]
-    restart: bool = False
-    to_start: Strengths = ()
-    to_zero: Strengths = ()
+    rate_factors: tuple[tuple[str, float], ...]  # on the rate, of trained units; others are frozen
+    restart: bool = False  # of the optimiser; else units that stay keep their state
+    to_start: Strengths = ()  # alpha/2 ||w - w0||^2 is added to the loss, w0 where the unit started
+    to_zero: Strengths = ()  # and beta/2 ||w||^2
 
     @property
     def trained(self) -> tuple[str, ...]:

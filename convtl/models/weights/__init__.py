@@ -7,8 +7,8 @@ it `key` is the config key that messages name.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from flax.traverse_util import unflatten_dict
@@ -39,14 +39,8 @@ _UNUSED = re.compile(r"(^|\.)num_batches_tracked$|^(aux_classifier\.|AuxLogits\.
 """Leaves of files that no net needs: counts of training batches, auxiliary heads of training."""
 
 
-@dataclass(frozen=True)
-class Imported:
-    """A net's variables from a foreign file.
-
-    Attributes:
-      variables: NumPy arrays in the structure of `Network.init`, float32.
-      digest: SHA-256 of the file.
-    """
+class Imported(NamedTuple):
+    """A net from a foreign file: NumPy arrays, float32, and the file's SHA-256."""
 
     variables: Variables
     digest: str
