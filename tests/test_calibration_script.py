@@ -1,6 +1,7 @@
 """Studies drawn from rows: as the rows are, with the choice of rates inside; and what is counted on them."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,22 @@ def test_noise_of_validation_pictures_is_not_taken_for_curves(tmp_path):
     assert np.mean(spread) < 0.01
 
 
+def test_cross_validated_rows_have_the_pictures_of_training(tmp_path):
+    made = {"schedules": (300,), "targets": ("cyrillic",), "sizes": (2,), "sources": ("latin",)}
+
+    def read(n_val):
+        def change(row):
+            return scores(row) | {"n_val": n_val, "n_train": 40}
+
+        out = tmp_path / str(n_val)
+        write_rows(out, made_rows(replicates=5, change=change, **made))
+        return curves.read_curves(out, GRID, 0)
+
+    for one, other in zip(read(40), read(0), strict=True):
+        np.testing.assert_array_equal(one.logit, other.logit)
+        np.testing.assert_array_equal(one.ahead, other.ahead)
+
+
 def test_what_is_counted_is_what_is_promised(drawn):
     pool = checks.Population.of(CLAIMS, drawn.assign(lr_at_edge=False), ["cyrillic"])
     assert pool.judged == {"more"}
@@ -119,6 +136,33 @@ def test_what_is_counted_is_what_is_promised(drawn):
     z2 = checks.envelope("mean z2", pool, pool.judged, studies)
     assert z2["value"] == pytest.approx(1.1, abs=0.3)
     assert z2["low"] < 0.1 < 3 < z2["high"]
+
+
+def test_z2_leaves_out_an_odd_study_and_other_units(drawn):
+    claims = CLAIMS | {"decades": replace(CLAIMS["more"], unit="decade")}
+    pool = checks.Population.of(claims, drawn, ["cyrillic"])
+    studies = checks.studies_of(pool, 12, 41, np.random.default_rng(0))
+    z2 = checks.squared_differences(pool, set(claims), studies)
+    assert len(z2) == 20
+    np.testing.assert_array_equal(z2, checks.squared_differences(pool, {"more"}, studies[:40]))
+
+
+def test_claims_that_cannot_be_judged_stay_in_the_family_of_holm(drawn):
+    drawn = drawn.assign(lr_at_edge=False)
+    alone = checks.Population.of(CLAIMS, drawn, ["cyrillic"])
+    absent = {"n_per_class": (50,), "source": ("absent",)}
+    (part,) = CLAIMS["more"].parts
+    other = replace(part, terms=(replace(part.terms[0], **absent),))
+    others = {f"other{i}": replace(CLAIMS["more"], parts=(other,)) for i in range(3)}
+    family = checks.Population.of(CLAIMS | others, drawn, ["cyrillic"])
+    assert family.judged == alone.judged == {"more"}
+    studies = checks.studies_of(alone, 6, 10, np.random.default_rng(0))
+    with_alone, with_family = (
+        {line["check"]: line["value"] for line in checks.verdicts(pool, studies)}
+        for pool in (alone, family)
+    )
+    assert with_alone["supported"] == 1.0
+    assert with_family["supported"] == 0.0  # 4 x 2/64 > .05
 
 
 def test_a_choice_shared_by_a_study_shows_in_its_seeds(read):

@@ -105,12 +105,13 @@ def verdicts(pool: Population, studies: np.ndarray) -> Iterator[dict[str, object
     """Power: each verdict's share at the effects of the rows; and errors where every mean is at its margin."""
     of, m = studies.shape
     judged = {name: pool.claims[name] for name in pool.claims if name in pool.judged}
+    measured = {name: pool.contrasts[name] for name in judged}
     at_margin = {
-        name: [_moved(one, claim) for one in pool.contrasts[name]] for name, claim in judged.items()
+        name: [_moved(one, judged[name]) for one in each] for name, each in measured.items()
     }
     true, null = (
-        [_outcomes(judged, contrasts, rows) for rows in studies]
-        for contrasts in (pool.contrasts, at_margin)
+        [_outcomes(pool.claims, contrasts, rows) for rows in studies]
+        for contrasts in (measured, at_margin)
     )
     for name in judged:
         for outcome in OUTCOMES:
@@ -132,8 +133,8 @@ def _outcomes(
     claims: Mapping[str, ClaimConfig], contrasts: Measured, rows: np.ndarray
 ) -> dict[str, str]:
     drawn = {
-        name: [replace(one, table=one.table.iloc[rows]) for one in contrasts[name]]
-        for name in claims
+        name: [replace(one, table=one.table.iloc[rows]) for one in each]
+        for name, each in contrasts.items()
     }
     return {name: verdict.verdict for name, verdict in decide(claims, drawn).items()}
 
@@ -141,9 +142,11 @@ def _outcomes(
 def squared_differences(
     pool: Population, judged: Collection[str], studies: np.ndarray
 ) -> np.ndarray:
-    """Mean z2 of the differences between two studies that follow one another, as of `claims.mean_z2`."""
+    """Mean z2 of two studies that follow one another, over parts in logits, as of `claims.mean_z2`."""
     squares = []
-    for one in (one for name, one in pool.all() if name in judged):
+    studies = studies[: len(studies) // 2 * 2]
+    names = {name for name in judged if pool.claims[name].unit == "logit"}
+    for one in (one for name, one in pool.all() if name in names):
         drawn = one.values.to_numpy()[studies]
         means, variances = drawn.mean(axis=1), drawn.var(axis=1, ddof=1) / studies.shape[1]
         squares.append((means[::2] - means[1::2]) ** 2 / (variances[::2] + variances[1::2]))

@@ -105,7 +105,7 @@ def curves_of(rows: pd.DataFrame, grid: Sequence[float], extend: int) -> Curves:
         nll=(usual + own).to_numpy(),
         noise=noise.to_numpy(),
         logit=rows["logit_accuracy"].to_numpy()[:, None] + gain - at_chosen[:, None],
-        ahead=(_logit(rows["val_accuracy"], rows["n_val"]) - rows["logit_accuracy"]).to_numpy(),
+        ahead=(_logit(rows["val_accuracy"], _validated(rows)) - rows["logit_accuracy"]).to_numpy(),
     )
 
 
@@ -113,11 +113,16 @@ def _by_rate(rows: pd.DataFrame) -> list[pd.DataFrame]:
     """Replicates x rates: logit of validation accuracy, validation loss, and its standard error."""
     lines = [(number, *score) for number, scores in rows["scores"].items() for score in scores]
     long = pd.DataFrame(lines, columns=["replicate", "rate", "accuracy", "nll", "se"]).dropna()
-    long["accuracy"] = _logit(long["accuracy"], long["replicate"].map(rows["n_val"]))
+    long["accuracy"] = _logit(long["accuracy"], long["replicate"].map(_validated(rows)))
     return [
         long.pivot(index="replicate", columns="rate", values=name).reindex(rows.index)
         for name in ("accuracy", "nll", "se")
     ]
+
+
+def _validated(rows: pd.DataFrame) -> pd.Series:
+    """Number of pictures behind a validation accuracy; cross-validation has no others than those of training."""
+    return rows["n_val"].where(rows["n_val"] > 0, rows["n_train"])
 
 
 def _logit(accuracy: pd.Series, pictures: pd.Series) -> pd.Series:
