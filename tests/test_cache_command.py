@@ -31,6 +31,13 @@ def test_list_counts_entries_of_each_kind(store: Cache, capsys: pytest.CaptureFi
     assert [line.split()[:2] for line in lines] == [["features", "1"], ["nets", "2"], ["all", "3"]]
 
 
+def test_verify_names_a_damaged_entry(store: Cache, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(store, "verify") == 0
+    (store.path("nets", "b") / "data.bin").write_bytes(b"y" * 1000)
+    assert run(store, "verify") == 1
+    assert "nets/b: its files are not those of its manifest" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "left"),
     [

@@ -128,11 +128,18 @@ def test_a_config_cannot_be_changed() -> None:
         ),
         ("optim", None, "optim: got null; accepted: keys with values"),
         ("nosuchkey", 1, "nosuchkey: unknown key."),
+        ("lanes", 4, "lanes: unknown key. It is now runs_per_device=..."),
+        ("chunk", 50, "chunk: unknown key. It is now steps_per_call=..."),
+        ("movement", True, "movement: unknown key. It is now measure=movement"),
+        ("distances", True, "distances: unknown key. It is now measure=distances"),
+        ("gradients", 1, "gradients: unknown key. It is now measure=gradients, and replicates=..."),
+        ("kept", 2, "kept: unknown key. It is now n_transferred=..."),
         (
             "validation",
             {"per_class": 3},
             "validation: got {'per_class': 3}; accepted: 'beside' or 'within'",
         ),
+        ("protocol", "bit_hyperrule", "protocol: unknown key. It is now recipe=..."),
         (
             "measure",
             "time",

@@ -91,7 +91,7 @@ def test_the_recorded_command_is_that_of_the_whole_study() -> None:
     [
         ("worker=0,1", "worker: got '0,1'; accepted: one value or a list, such as"),
         ("-m worker=0,x", "worker: got 'x'; accepted: a whole number"),
-        ("shards=2", "shards: unknown key."),
+        ("shards=2", "shards: unknown key. It is now -m worker=0,1,..."),
         (
             "-m hydra/launcher=slrm",
             "hydra/launcher: unknown name 'slrm'; known: basic, processes, ray_tasks, slurm, "

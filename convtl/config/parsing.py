@@ -11,6 +11,18 @@ from convtl.config.models import ModelConfig, model_kinds
 from convtl.config.schema import Config
 from convtl.errors import UserError, accepted_by, nearest, printable, shown
 
+RENAMED = {
+    "lanes": "runs_per_device=...",
+    "chunk": "steps_per_call=...",
+    "movement": "measure=movement",
+    "distances": "measure=distances",
+    "gradients": "measure=gradients, and replicates=...",
+    "kept": "n_transferred=...",
+    "protocol": "recipe=...",
+    "shards": "-m worker=0,1,...",
+    "shard": "-m worker=0,1,...",
+}
+"""Keys of the first version -> how they are given now."""
 _CONFIG = TypeAdapter(Config)
 _UNKNOWN = "unexpected_keyword_argument"
 
@@ -27,6 +39,13 @@ def parse(content: Mapping[str, Any]) -> Config:
         raise UserError(printable(_line(error, content))) from None
 
 
+def refused_key(where: str, key: str, known: Iterable[str]) -> str:
+    """Return the line for an unknown key: what it is called now, or the nearest names."""
+    first = key.partition(".")[0]
+    hint = f" It is now {RENAMED[first]}" if first in RENAMED else nearest(first, known)
+    return f"{where}.{hint}"
+
+
 def _line(error: ValidationError, content: Mapping[str, Any]) -> str:
     """One line for the first of pydantic's findings."""
     findings = error.errors(include_url=False)
@@ -39,7 +58,7 @@ def _line(error: ValidationError, content: Mapping[str, Any]) -> str:
         *parents, key = first["loc"]
         siblings = _keys_at(parents)
         listed = f"; accepted: {', '.join(siblings)}" if parents else ""
-        return f"{path}: unknown key{listed}.{nearest(str(key), siblings)}"
+        return refused_key(f"{path}: unknown key{listed}", str(key), siblings)
     if first["type"] == "union_tag_invalid":
         tag, kinds = first["ctx"]["tag"], first["ctx"]["expected_tags"].replace("'", "")
         return f"{path}.kind: got {tag!r}; accepted: {kinds}.{nearest(tag, kinds.split(', '))}"

@@ -36,6 +36,17 @@ def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
     return float(right.mean()) if right.size else float("nan")
 
 
+def balanced_accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
+    """Mean over the classes that occur of the share of their images classified correctly, in [0, 1].
+
+    >>> balanced_accuracy([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]], [0, 0, 1])
+    0.25
+    """
+    right, classes = correct(logits, labels), np.asarray(labels)
+    shares = [right[classes == label].mean() for label in np.unique(classes)]
+    return float(np.mean(shares)) if shares else float("nan")
+
+
 def losses(logits: ArrayLike, labels: ArrayLike) -> Float[np.ndarray, " n"]:
     """Negative log-likelihood of each image's label, in nats (float64)."""
     scores, classes = _checked(logits, labels)

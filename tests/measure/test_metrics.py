@@ -21,6 +21,8 @@ def _random(seed: int, n: int = 60, classes: int = 5) -> tuple[np.ndarray, np.nd
 
 def test_known_answers() -> None:
     assert metrics.accuracy(LOGITS, LABELS) == 0.75
+    # class 0: 1 of 1, class 1: 1 of 1, class 2: 1 of 2
+    assert metrics.balanced_accuracy(LOGITS, LABELS) == pytest.approx(2.5 / 3)
     expected = -np.mean(np.log([0.7, 0.6, 0.2, 0.6]))
     assert metrics.nll(LOGITS, LABELS) == pytest.approx(expected, abs=1e-7)
 
@@ -39,6 +41,9 @@ def test_agrees_with_scikit_learn(seed: int) -> None:
     assert metrics.accuracy(logits, labels) == pytest.approx(
         reference.accuracy_score(labels, guess)
     )
+    if np.isin(guess, labels).all():  # scikit-learn warns about classes that are only predicted
+        balanced = reference.balanced_accuracy_score(labels, guess)
+        assert metrics.balanced_accuracy(logits, labels) == pytest.approx(balanced)
     probabilities = np.exp(metrics.log_softmax(logits))
     assert metrics.nll(logits, labels) == pytest.approx(
         reference.log_loss(labels, probabilities, labels=np.arange(5))
@@ -69,6 +74,7 @@ def test_rows_that_are_not_finite_are_wrong_and_void_the_likelihood(value: float
 def test_without_images_the_result_is_nan() -> None:
     for measure in (
         metrics.accuracy,
+        metrics.balanced_accuracy,
         metrics.nll,
         metrics.expected_calibration_error,
     ):

@@ -108,19 +108,9 @@ def report(folder: Path) -> SimpleNamespace:
         (frame["source"] == "latin") & (frame["depth"] == 5) & (frame["n_per_class"] == 50)
     ]
     pair = np.ones((2, 1, 8, 8, 6))
-    kept = {
-        "images": np.zeros((1, 28, 28, 1), np.uint8),
-        "classes": ["a"],
-        "units": UNITS,
-        "shares": np.ones((2, 5)),
-    }
     for trial in tuned["trial"]:
-        arrays = {
-            "kernels": np.ones((2, 6, 5, 5)),
-            "maps/conv1": pair,
-            "means/fc3": np.ones((2, 2, 1, 9)),
-        }
-        np.savez(folder / MAPS / f"{trial}.npz", **kept, **arrays)
+        arrays = {"kernels": np.ones((2, 6, 5, 5)), "maps/conv1": pair}
+        np.savez(folder / MAPS / f"{trial}.npz", **arrays)
     verdicts = [
         verdict("deeper", {"effect": 0.5}, "supported"),
         verdict("two", {"a": 0.1, "b": -1.0}, "mixed"),

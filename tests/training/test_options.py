@@ -26,9 +26,7 @@ from small_nets import (
 
 from convtl.config.training import (
     AugmentConfig,
-    NormMode,
     OptimConfig,
-    Precision,
     RegimeConfig,
     ScheduleConfig,
 )
@@ -61,7 +59,7 @@ def statistics(variables: Variables, unit: str) -> str:
 
 
 @pytest.mark.parametrize("mode", ["train", "frozen"])
-def test_statistics_obey_their_units_label(mode: NormMode) -> None:
+def test_statistics_obey_their_units_label(mode: str) -> None:
     """Frozen units keep theirs in every mode, trained ones in all but `train`; scale and bias are trained."""
     start = drawn(CHAIN, 0)
     own = run(CHAIN, 0)
@@ -214,7 +212,7 @@ def test_gradients_in_half_precision_are_near_those_in_full() -> None:
     (phase,) = make_plan(CHAIN, RegimeConfig("fine_tune"), 3, 10).phases
     config = OptimConfig(kind="sgd", momentum=0.0)
 
-    def step(precision: Precision) -> Any:
+    def step(precision: str) -> Any:
         step = step_of(CHAIN, phase, config, precision=precision)
         state = step.init(own.variables)
         after = jitted(step, own.variables, state, 1.0, Batch(images, labels))[0]
@@ -326,7 +324,7 @@ def test_the_average_of_one_update_is_that_update() -> None:
 
 
 @pytest.mark.parametrize("mode", ["train", "frozen"])
-def test_what_does_not_move_is_not_averaged(mode: NormMode) -> None:
+def test_what_does_not_move_is_not_averaged(mode: str) -> None:
     own = run(CHAIN, 0)
     given = dataclasses.replace(recipe(CHAIN, 2, optim=OptimConfig(ema=0.9)), norm_mode=mode)
     (after,) = trained(given, own)
