@@ -247,6 +247,8 @@ class Conditions:
             value = axis_text(value)
             key = key if key in self._coordinates else f"axes.{key}"  # a row's column has its name
             if key not in self._coordinates:
+                if set(self._rows.get(key[5:], ())) == {value}:  # no axis, but all rows have it
+                    return left
                 raise MissingCondition(f"{_listed(where)}: no trials differ in {key[5:]}")
         column = self._coordinates[key]
         whole = self._coordinates["whole"] if (key, value) == ("depth", "all") else None

@@ -334,7 +334,8 @@ class PlannedConditions(Conditions):
         networks = {name: build_network(model, (64, 64, 1), 10) for name, model in models.items()}
         rows = [
             {name: getattr(trial, name) for name in _OF_TRIALS}
-            | {"trial": trial.id, "n_units": len(networks[trial.model].weighted)}
+            | {"trial": trial.id, "validation": trial.settings.validation}
+            | {"n_units": len(networks[trial.model].weighted)}
             | {
                 f"axes.{key}" if key in COLUMNS else key: axis_text(v)
                 for key, v in trial.axes.items()
