@@ -1,8 +1,9 @@
 """Advice for one's own pictures: how deep to fine-tune with so many labels, and what more of them would bring.
 
-The depth with the best mean accuracy is advised, unless fewer layers lose at most `LOSS` in their mean and are shown to
-lose no more: the one-sided 95 % bound of what they lose, in means over the numbers of labels that have both depths
-(Student's t over replicates, which are few here), lies below it. Where nothing is shown, nothing is saved.
+Validation images choose; test images only say how good the choice is. The depth with the best mean accuracy is advised,
+unless fewer layers lose at most `LOSS` in their mean and are shown to lose no more: the one-sided 95 % bound of what
+they lose, in means over the numbers of labels that have both depths (Student's t over replicates, which are few here),
+lies below it. Where nothing is shown, nothing is saved.
 """
 
 from collections.abc import Mapping
@@ -26,9 +27,10 @@ class Choice:
     Attributes:
       images: training images in all.
       accuracies: depth -> mean test accuracy over replicates.
-      best: the depth with the best mean; depth: the advised one.
-      loss: what the advised depth loses against the best one, pooled over numbers of labels; None where it is the best.
-      interval: of the accuracy at the advised depth; None for one replicate.
+      best: the depth with the best mean on validation images; depth: the advised one.
+      loss: what the advised depth loses there against the best one, pooled over numbers of labels; None where it is the
+        best.
+      interval: of the test accuracy at the advised depth; None for one replicate.
     """
 
     n_per_class: int
@@ -68,36 +70,49 @@ def advise(conditions: Conditions) -> list[Advice]:
     """Advice for every pretrained source and target."""
     advice = []
     for source, target in product(conditions.sources, conditions.targets):
-        tables = {n: _table(conditions, source, target, n) for n in conditions.sizes}
-        tables = {n: table for n, table in tables.items() if len(table)}
-        if source != SCRATCH and tables:
-            advice.append(_advice(conditions, source, target, tables))
+        tested, seen = (
+            _tables(conditions, source, target, column)
+            for column in ("test_accuracy", "val_accuracy")
+        )
+        if source != SCRATCH and tested:
+            advice.append(_advice(conditions, source, target, tested, seen))
     return advice
 
 
-def _table(conditions: Conditions, source: str, target: str, n: int) -> pd.DataFrame:
-    """Test accuracy, replicates x depths, of the replicates that have all."""
-    place = {"source": source, "target": target, "n_per_class": n}
-    depths = [depth for depth in conditions.depths if conditions.has(**place, depth=depth)]
-    columns = {depth: conditions.values("test_accuracy", **place, depth=depth) for depth in depths}
-    return pd.DataFrame(columns).dropna()
+def _tables(
+    conditions: Conditions, source: str, target: str, column: str
+) -> dict[int, pd.DataFrame]:
+    """A column as replicates x depths by labels a class, of the replicates that have all depths."""
+    tables = {}
+    for n in conditions.sizes:
+        place = {"source": source, "target": target, "n_per_class": n}
+        depths = [depth for depth in conditions.depths if conditions.has(**place, depth=depth)]
+        columns = {depth: conditions.values(column, **place, depth=depth) for depth in depths}
+        if len(table := pd.DataFrame(columns).dropna()):
+            tables[n] = table
+    return tables
 
 
 def _advice(
-    conditions: Conditions, source: str, target: str, tables: Mapping[int, pd.DataFrame]
+    conditions: Conditions,
+    source: str,
+    target: str,
+    tested: Mapping[int, pd.DataFrame],
+    seen: Mapping[int, pd.DataFrame],
 ) -> Advice:
+    """The advice from accuracies on test images, which are reported, and on validation images, which choose."""
     place = {"source": source, "target": target}
     images = {
         n: int(
             conditions.values("n_train", **place, n_per_class=n, depth=table.columns[0]).median()
         )
-        for n, table in tables.items()
+        for n, table in tested.items()
     }
-    choices = tuple(_choice(n, images[n], tables) for n in sorted(tables))
+    choices = tuple(_choice(n, images[n], tested[n], seen) for n in sorted(tested))
     n, depth = choices[-1].n_per_class, choices[-1].depth
     where = {**place, "n_per_class": n, "depth": depth}
     n_test = float(conditions.values("n_test", **where).median())
-    curve_depth, curve = _curve(tables, images, depth, n_test)
+    curve_depth, curve = _curve(tested, images, depth, n_test)
     validation = conditions.values("val_accuracy", **where)
     rows = conditions.frame[conditions.frame["replicate"] == validation.idxmax()]
     for key, value in where.items():
@@ -105,22 +120,22 @@ def _advice(
     return Advice(source, target, choices, curve, curve_depth, str(rows["trial"].iloc[0]))
 
 
-def _choice(n: int, images: int, tables: Mapping[int, pd.DataFrame]) -> Choice:
-    table = tables[n]
-    means = {
-        int(depth): float(mean)
-        for depth, mean in zip(table.columns.tolist(), table.mean(), strict=True)
-    }
+def _choice(n: int, images: int, tested: pd.DataFrame, seen: Mapping[int, pd.DataFrame]) -> Choice:
+    means = _means(seen[n])
     best = max(means, key=lambda depth: (means[depth], -depth))
     depth, loss = best, None
     for fewer in sorted(d for d in means if d < best and means[best] - means[d] <= LOSS):
-        pooled = _pooled_loss(tables, fewer, best)
+        pooled = _pooled_loss(seen, fewer, best)
         if len(pooled) > 1 and student_interval(pooled, 0.9).high < LOSS:
             depth, loss = fewer, student_interval(pooled, 0.9)
             break
-    values = table[depth]
+    values = tested[depth]
     interval = student_interval(values) if len(values) > 1 else None
-    return Choice(n, images, means, best, depth, loss, interval, len(values))
+    return Choice(n, images, _means(tested), best, depth, loss, interval, len(values))
+
+
+def _means(table: pd.DataFrame) -> dict[int, float]:
+    return {int(str(depth)): float(column.mean()) for depth, column in table.items()}
 
 
 def _pooled_loss(tables: Mapping[int, pd.DataFrame], fewer: int, best: int) -> pd.Series:

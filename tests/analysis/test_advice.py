@@ -27,7 +27,6 @@ def test_the_depth_that_is_advised(step, depth, best):
     for choice in advice.choices:
         assert choice.depth == depth
         assert best in (None, choice.best)
-        assert choice.accuracies[choice.best] == max(choice.accuracies.values())
         assert (choice.loss is None) == (choice.depth == choice.best)
 
 
@@ -40,6 +39,16 @@ def test_what_depth_gains_at_one_size_is_not_averaged_away():
     effect = lambda source, n, depth, updates, similarity: depth * (0.05 if n == 50 else -0.1)  # noqa: E731
     [advice] = advise(made_conditions(effect, sd=0.005, replicates=6, **AXES))
     assert [choice.depth for choice in advice.choices] == [1, 1, 5]
+
+
+def test_validation_images_choose_and_test_images_report():
+    """On validation images the last layer alone is best, on test images all layers."""
+    seen = lambda row: {"val_accuracy": 0.9 - 0.05 * row["depth"]}  # noqa: E731
+    [advice] = advise(made_conditions(rising(0.1), sd=0.0, change=seen, **AXES))
+    assert [choice.depth for choice in advice.choices] == [1, 1, 1]
+    accuracies = advice.now.accuracies
+    assert list(accuracies) == [1, 2, 3, 4, 5] == sorted(accuracies, key=accuracies.get)
+    assert advice.now.interval.low < accuracies[1] < advice.now.interval.high
 
 
 def test_one_replicate_gives_its_best_depth_and_no_curve():

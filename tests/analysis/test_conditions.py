@@ -133,6 +133,11 @@ def test_left_out_what_most_rows_have_is_meant() -> None:
     assert mean(whole.depth_benefit(**NEAR)) == pytest.approx(mean(part.depth_benefit(**NEAR)))
     assert mean(whole.values("updates", **NEAR, depth=5)) == 300
     assert mean(whole.values("test_accuracy", **NEAR, depth=5, validation="within")) == 0.25
+    assert part.values(**NEAR, depth=5, **BESIDE).equals(part.values(**NEAR, depth=5))
+    no_axis = made_conditions(**EXACT, schedules=(300,))
+    assert len(no_axis.values(**NEAR, depth=5, **BESIDE)) == 3  # no axis, but all rows are so
+    with pytest.raises(MissingCondition, match="no trials differ in validation"):
+        no_axis.values(**NEAR, depth=5, validation="within")
 
 
 BESIDE = {"validation": "beside"}

@@ -61,6 +61,9 @@ def test_a_page_says_what_came_out_of_each_claim(name: str, effect: float) -> No
     probed = () if name == "vanishing_gradients" else scorecard_of("vanishing_gradients")
     judged = [one for one in report.verdicts if one.name not in probed]  # these have their own page
     assert sorted(findings) == sorted(outcome(one.verdict) for one in judged)
+    settled = [one for one in report.verdicts if one.verdict in ("supported", "contradicted")]
+    against = [p for one in settled for p in one.claim.papers if p["finds"] != one.verdict]
+    assert page.count("this study differs from it") == len(against)
     assert f"+experiment={name}" in page
     assert not re.search(r"\bNone\b|\bnan\b|\{\{|\}\}", page)
 
