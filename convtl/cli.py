@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -200,12 +201,16 @@ def compose(words: Sequence[str]) -> dict[str, Any]:
 def _load(path: Path) -> Any:
     """The content of a YAML file; empty where there is none."""
     try:
-        text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise UserError(f"configuration: {path}: has aliases, which could grow to any size")
-        node: Any = OmegaConf.create(text)
+        return _parsed(path, path.read_text(encoding="utf-8-sig") if path.exists() else "")
     except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"configuration: {path}: {' '.join(str(error).split())[:300]}") from None
+
+
+@cache  # parsing takes half of the time of composing, and Hydra copies what it is given
+def _parsed(path: Path, text: str) -> Any:
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+        raise UserError(f"configuration: {path}: has aliases, which could grow to any size")
+    node: Any = OmegaConf.create(text)
     if not OmegaConf.is_dict(node):
         raise UserError(f"configuration: {path}: holds a list; accepted: keys with values")
     if "hydra" in node or "/hydra" in str(node.get("defaults")):
