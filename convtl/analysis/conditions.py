@@ -174,7 +174,7 @@ class Conditions:
         return self._table
 
     @cached_property
-    def _usual(self) -> dict[str, Any]:
+    def usual(self) -> dict[str, Any]:
         """Of the schedule and of additional axes: the value that more than half of all rows have."""
         counts = {
             name: self._rows[name].value_counts() for name in ("updates", *axes_of(self.frame))
@@ -222,7 +222,7 @@ class Conditions:
         left: Sequence[int] = range(len(self._table))
         for key in sorted(where, key=[*self._keys, *where].index):
             left = self._narrowed(left, where, key)
-        preferred = {"regime": "fine_tune", **self._usual, **near}
+        preferred = {"regime": "fine_tune", **self.usual, **near}
         for key, column in self._coordinates.items():
             present = {column[code] for code in left}
             if key not in where and len(present) > 1:

@@ -6,13 +6,14 @@ Differences are taken within replicates, and targets are averaged inside a repli
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from convtl.analysis.conditions import SCRATCH, Conditions, MissingCondition
-from convtl.analysis.frame import axis_text
+from convtl.analysis.frame import axes_of, axis_text
 from convtl.analysis.gradients import MEASURES
 from convtl.analysis.statistics import slope_per_replicate
 from convtl.config.claims import ClaimConfig, PartConfig, TermConfig
@@ -53,6 +54,7 @@ class Contrast:
       seen, marks: conditions that were looked up; those of them that may enter no claim, with the reason.
       lower_bound: whether scratch alone is at floor, so that a gain is at least this.
       speed: whether a gain is over scratch that has not levelled off, so that it may be one of speed.
+      left_out: replicates that some of its conditions have and others lack.
     """
 
     part: PartConfig
@@ -64,6 +66,7 @@ class Contrast:
     marks: dict[str, str]
     lower_bound: bool
     speed: bool
+    left_out: int = 0
 
     @cached_property
     def values(self) -> pd.Series:
@@ -169,7 +172,14 @@ def _contrast(
         marks=marks,
         lower_bound=lower_bound,
         speed=any(_is_speed(term, where, conditions) for point in points for term, where in point),
+        left_out=max(0, len(_replicates_of(points, conditions)) - len(table)),
     )
+
+
+def _replicates_of(points: Sequence[_Point], conditions: Conditions) -> set[Any]:
+    """Replicates that any condition of some points has."""
+    cells = (cell for point in points for cell in _cells(point, conditions))
+    return {name for cell in cells for arm in cell for name in conditions.values(**arm).index}
 
 
 # --- numbers ----------------------------------------------------------------------------------------
@@ -270,8 +280,10 @@ def _examined(
     seen: set[str] = set()
     marks: dict[str, str] = {}
     lower_bound = False
+    usual = {axis: conditions.usual.get(axis) for axis in axes_of(conditions.frame)}
     for cell in (cell for point in points for cell in _cells(point, conditions)):
-        lines = {_described(line): line for line in (conditions.summary(**arm) for arm in cell)}
+        summaries = [conditions.summary(**arm) for arm in cell]
+        lines = {_described(line, usual): line for line in summaries}
         seen |= lines.keys()
         edges = [name for name, line in lines.items() if line["at_edge"] > MOST_AT_EDGE]
         marks |= dict.fromkeys(edges, "at the edge of its learning rates")
@@ -297,12 +309,18 @@ def _cells(point: _Point, conditions: Conditions) -> Iterator[list[_Where]]:
         yield others
 
 
-def _described(line: dict[str, Any]) -> str:
+def _described(line: dict[str, Any], usual: dict[str, Any]) -> str:
+    """A condition in words; of additional axes those with a value that is not the usual one."""
     similarity = "" if pd.isna(line["similarity"]) else f"@{line['similarity']:g}"
     regime = "" if line["regime"] == "fine_tune" else f" by {line['regime']}"
+    others = "".join(
+        f", {axis.removeprefix('axes.')} {line[axis]}"
+        for axis, value in usual.items()
+        if line[axis] not in ("", value)
+    )
     return (
         f"{line['source']}{similarity} to {line['target']}, n={line['n_per_class']}, "
-        f"depth {line['depth']}{regime}, {line['updates']} updates"
+        f"depth {line['depth']}{regime}, {line['updates']} updates{others}"
     )
 
 
@@ -353,4 +371,8 @@ class PlannedConditions(Conditions):
             raise MissingCondition("no table of gradients (measure=gradients makes one)")
         if name not in MEASURES:
             raise MissingCondition(f"gradient: got {name}; accepted: {', '.join(MEASURES)}")
+        try:
+            signature(MEASURES[name]).bind(self.frame, **where)
+        except TypeError as error:
+            raise MissingCondition(f"gradient: {name}: {error}") from None
         return pd.Series(0.5, range(self._fresh))

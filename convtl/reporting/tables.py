@@ -256,7 +256,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "effect, logit": Cell(effects(verdict), "", parts[0].effect if parts else ""),
         "p (Holm)": Cell(p, "number", verdict.p),
         "verdict": Cell(f"**{outcome(kind)}** {verdict.why}", f"verdict {kind}"),
-        "m": max((part.m for part in parts), default=NONE),
+        "m": min((part.m for part in parts), default=NONE),
         "per target": ", ".join(f"{name} {signed(value)}" for name, value in by_target) or NONE,
     }
 
