@@ -203,6 +203,8 @@ def decide(
         outcome, why, needed = _outcome(one, adjusted[name], _family(claims[name], claims))
         pairs = zip(one.contrasts, one.ps, strict=True)
         parts = tuple(_result(contrast, p, one.delta) for contrast, p in pairs)
+        if left_out := max(contrast.left_out for contrast in one.contrasts):
+            why += f"; replicates left out, as one of their conditions is missing: {left_out}"
         verdicts[name] = Verdict(
             name, claims[name], outcome, why, one.p, adjusted[name], parts, needed
         )
@@ -217,6 +219,7 @@ class _Tested:
       ps: of each contrast, to be shown: that it holds or that it fails, whichever its mean points to.
       holds: p that it holds; 0 or 1 where its sign alone counts.
       fails: p that it fails, adjusted for that any contrast may fail (max-T); 1 where it has no test.
+      sides: whether it points to its holding.
     """
 
     contrasts: Sequence[Contrast]
@@ -224,6 +227,7 @@ class _Tested:
     ps: np.ndarray
     holds: np.ndarray
     fails: np.ndarray
+    sides: list[bool]
 
     @property
     def points_to_support(self) -> bool:
@@ -238,9 +242,12 @@ def _test(contrasts: Sequence[Contrast], delta: float) -> _Tested:
     """Test every contrast against its margin, both ways.
 
     A margin that no effect at all would meet is one side of an equivalence, so that it is tested one-sidedly, as an
-    equivalence is; anything else is tested two-sidedly.
+    equivalence is; anything else is tested two-sidedly. What is at least so large may hold only if it has to be above a
+    margin, and fail only if it has to be below one.
     """
     sign, count = np.sign(contrasts[0].effect), len(contrasts)
+    first = -1 if contrasts[0].part.test == "below" else 1
+    sides = [bool(first * one.effect > 0) for one in contrasts]
     ps, holds, fails = np.ones(count), np.ones(count), np.ones(count)
     beyond: list[tuple[int, pd.Series]] = []  # numbers that are positive where a contrast fails
     for i, one in enumerate(contrasts):
@@ -250,36 +257,42 @@ def _test(contrasts: Sequence[Contrast], delta: float) -> _Tested:
             continue
         if one.part.test == "within":
             holds[i] = equivalence_p(x, margin)
-            beyond += [(i, x - margin), (i, -x - margin)]
+            beyond += [(i, x - margin)] if one.lower_bound else [(i, x - margin), (i, -x - margin)]
         else:
             right: Direction = "positive" if one.part.test == "above" else "negative"
             holds[i] = (one_sided_p if one.tolerant else shifted_p)(x, margin, right)
-            beyond.append((i, margin - x if right == "positive" else x - margin))
+            if not (one.lower_bound and right == "positive"):
+                beyond.append((i, margin - x if right == "positive" else x - margin))
         if one.lower_bound and one.part.test != "above":
             holds[i] = 1.0
-        failing = [shifted_p(y, 0.0, "positive") for j, y in beyond if j == i]
-        ps[i] = min(holds[i], *failing)
-    jointly = max_t(pd.concat([y for _, y in beyond], axis=1).to_numpy().T)
+        failing = min([1.0, *(shifted_p(y, 0.0, "positive") for j, y in beyond if j == i)])
+        ps[i], sides[i] = min(holds[i], failing), bool(holds[i] <= failing)
+    jointly = (
+        max_t(pd.concat([y for _, y in beyond], axis=1).to_numpy().T) if beyond else np.ones(0)
+    )
     for (i, y), p in zip(beyond, jointly, strict=True):
         fails[i] = min(fails[i], p if y.mean() > 0 else 1.0)
     if any(one.part.test == "same_sign" and holds[i] for i, one in enumerate(contrasts)):
         fails[:] = 1.0  # parts of unlike signs say nothing together
-    return _Tested(contrasts, delta, ps, holds, fails)
+    return _Tested(contrasts, delta, ps, holds, fails, sides)
 
 
 def _outcome(tested: _Tested, p: float, family: int) -> tuple[Outcome, str, int | None]:
     """The verdict at an adjusted p, why, and how many replicates would decide."""
     contrasts, delta = tested.contrasts, tested.delta
-    if opposite := _settled_apart(contrasts):
+    if opposite := _settled_apart(tested):
         return "mixed", f"settled on opposite sides: {opposite}", None
     if not all(one.tolerant or one.part.test == "same_sign" for one in contrasts) and all(
-        equivalent(one.values, delta) for one in contrasts
+        equivalent(one.values, delta) and not one.lower_bound for one in contrasts
     ):
         return "below", f"every 90 % interval lies within {delta:g}", None
     holds = tested.points_to_support
     deciding = contrasts[int(tested.holds.argmax() if holds else tested.fails.argmin())]
     needed = contrasts if holds else [deciding]
     if p > ALPHA:
+        for one in needed:
+            if one.lower_bound and one.effect <= one.margin(delta):
+                return "inconclusive", f"{one.name}: scratch is at floor, so it may be larger", None
         replicates = [_replicates(one, delta, ALPHA / family) for one in needed]
         if any(number is None for number in replicates):
             return "inconclusive", "how many replicates would decide cannot be foreseen", None
@@ -295,18 +308,19 @@ def _outcome(tested: _Tested, p: float, family: int) -> tuple[Outcome, str, int 
     return ("supported" if holds else "contradicted"), why, None
 
 
-def _settled_apart(contrasts: Sequence[Contrast]) -> str:
-    """Parts that ask for a direction and are settled (Holm over parts) on opposite sides; else nothing."""
-    first = -1 if contrasts[0].part.test == "below" else 1
-    directed = [one for one in contrasts if not one.tolerant]
-    settled = holm([sign_flip_p(one.values) for one in directed]) <= ALPHA
-    sides = {
-        one: {"above": 1, "below": -1}.get(one.part.test, first) * one.effect > 0
-        for one, is_settled in zip(directed, settled, strict=True)
-        if is_settled
-    }
-    apart = len(set(sides.values())) > 1
-    return ", ".join(f"{one.name} {one.effect:+.2f}" for one in sides) if apart else ""
+def _settled_apart(tested: _Tested) -> str:
+    """Parts of which one is settled to hold and one to fail (Holm over parts); else nothing.
+
+    Points of a part that no effect would meet are one statement: a point that fails refutes it, whatever others do.
+    """
+    of_each = list(zip(tested.contrasts, tested.sides, holm(tested.ps) <= ALPHA, strict=True))
+    holding, failing = (
+        [one for one, side, is_settled in of_each if is_settled and side is holds]
+        for holds in (True, False)
+    )
+    apart = any(a.part is not b.part or not a.tolerant for a in holding for b in failing)
+    settled = (f"{one.name} {one.effect:+.2f}" for one in (*holding, *failing))
+    return ", ".join(settled) if apart else ""
 
 
 def _by_target(contrast: Contrast) -> dict[str, float]:
@@ -368,16 +382,16 @@ class Replication:
 
 
 def replication(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[Replication]:
-    """Compare the parts of claims that were judged under both seeds.
+    """Compare the parts of claims in logits that were judged under both seeds; others have no limit of their own.
 
-    Replicated: on the same side of the margin (the same sign, where it is 0), and the interval of the difference
-    inside +-0.3. Not replicated: else, where that interval excludes 0.
+    Replicated: the same sign, and the interval of the difference inside +-0.3. Not replicated: else, where that
+    interval excludes 0.
     """
     others = {verdict.name: verdict for verdict in second}
     return [
         _replicated(verdict.name, one, other)
         for verdict in first
-        if verdict.name in others
+        if verdict.name in others and verdict.claim.unit == "logit"
         for one, other in zip(verdict.parts, others[verdict.name].parts, strict=False)
     ]
 
@@ -386,9 +400,9 @@ def _replicated(claim: str, one: PartResult, other: PartResult) -> Replication:
     welch = stats.ttest_ind(other.values, one.values, equal_var=False)
     low, high = welch.confidence_interval(0.95)
     interval = Interval(float(low), float(high), 0.95)
-    same_side = (one.effect > one.margin) == (other.effect > one.margin)
+    same_sign = one.effect * other.effect > 0
     outcome: Literal["replicated", "not replicated", "undecided"] = "undecided"
-    if same_side and low > -SAME and high < SAME:
+    if same_sign and low > -SAME and high < SAME:
         outcome = "replicated"
     elif interval.excludes_zero():
         outcome = "not replicated"

@@ -1,15 +1,17 @@
 """Verdicts on made-up replicates with known answers, and what is refused before anything is trained."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from made_rows import made_conditions, made_gradients
+from made_rows import frame_of, made_conditions, made_gradients, made_rows
 
-from convtl.analysis.claims import check, claims_of, judge, mean_z2, replication
+from convtl.analysis.claims import check, claims_of, decide, judge, mean_z2, replication
 from convtl.analysis.conditions import Conditions
+from convtl.analysis.contrasts import contrasts_of
 from convtl.cli import compose, is_slice
 from convtl.config.parsing import parse
 from convtl.config.schema import Config
@@ -115,8 +117,13 @@ SEVERAL = [
     # Opposite signs that the claim asks for are no contradiction in it.
     ([part("below", "a"), part("above", "b")], minus(CLEAR), CLEAR, "supported"),
     ([part("within", "a"), part("above", "b", "delta")], TIGHT, CLEAR, "supported"),
-    ([part("within", "a"), part("above", "b", "delta")], CLEAR, CLEAR, "contradicted"),
-    ([part("within", "a"), part("above", "b", "delta")], TIGHT, TIGHT, "below"),
+    # Each part has its own margin: one is settled to hold, the other to fail.
+    ([part("within", "a"), part("above", "b", "delta")], CLEAR, CLEAR, "mixed"),
+    ([part("within", "a"), part("above", "b", "delta")], TIGHT, TIGHT, "mixed"),
+    ([part("within", "a"), part("above", "b", "delta")], CLEAR, NOISY, "contradicted"),
+    ([part("above", "a", "-delta"), part("above", "b", "-delta")], CLEAR, minus(CLEAR), "mixed"),
+    ([part("above", "a", "-delta"), part("above", "b", "-delta")], CLEAR, TIGHT, "supported"),
+    ([part("above", "a", "delta"), part("above", "b", "delta")], TIGHT, SMALL, "below"),
     ([part("above", "a"), part("same_sign", "b")], CLEAR, SMALL, "supported"),
     ([part("above", "a"), part("same_sign", "b")], CLEAR, (0.02, 0.9), "supported"),
     ([part("above", "a"), part("same_sign", "b")], CLEAR, (-0.02, 0.9), "inconclusive"),
@@ -268,6 +275,66 @@ def test_scratch_at_floor_makes_a_gain_a_lower_bound() -> None:
     assert above.verdict == "supported"
     assert above.parts[0].lower_bound
     assert below.verdict == "inconclusive"  # it may be any larger
+    assert (below.m_needed, "it may be larger" in below.why) == (None, True)
+
+
+@pytest.mark.parametrize("test", ["above", "within", "below"])
+@pytest.mark.parametrize(
+    ("values", "decided"),
+    [
+        (CLEAR, {"above": "supported", "within": "contradicted", "below": "contradicted"}),
+        ((0.05, 0.01), {}),
+        (minus(CLEAR), {}),
+    ],
+)
+def test_a_lower_bound_is_never_small_and_never_too_low(test, values, decided) -> None:
+    """However small it is, the true effect may be any larger."""
+    claims = claims_of(config(x={"parts": [part(test, "a", "delta")]}))
+    [measured] = contrasts_of(claims["x"], numbers(a=values))
+    verdicts = decide(claims, {"x": [replace(measured, lower_bound=True)]})
+    assert verdicts["x"].verdict == decided.get(test, "inconclusive")
+
+
+def test_replicates_that_a_condition_lacks_are_counted() -> None:
+    def change(row):
+        return {"status": "failed"} if row["depth"] == 1 and row["replicate"] < 2 else {}
+
+    complete, lacking = (
+        judged(made_conditions(change=each, replicates=12), x=BENEFIT)[0]
+        for each in (lambda row: {}, change)
+    )
+    assert "left out" not in complete.why
+    assert lacking.why.endswith("replicates left out, as one of their conditions is missing: 2")
+    assert lacking.parts[0].m == 10
+
+
+def test_excluded_conditions_are_told_apart_by_their_axes() -> None:
+    def beside_and_within(validation):
+        return {"axes": {"validation": validation}, "validation": validation, "lr_at_edge": True}
+
+    rows = [
+        row
+        for validation in ("beside", "within")
+        for row in made_rows(
+            sources=["latin"],
+            schedules=[300],
+            depths=[1, 5] if validation == "within" else [1, 2, 3, 4, 5],
+            change=lambda row, validation=validation: beside_and_within(validation),
+        )
+    ]
+    terms = [of_latin("depth_benefit", where={"validation": v}) for v in ("within", "beside")]
+    [result] = judged(Conditions(frame_of(rows)), x={"terms": terms})
+    assert result.why.startswith("8 of 8 conditions, such as latin to cyrillic, n=10, depth 5, ")
+    assert ", validation within: at the edge" in result.why
+
+
+@pytest.mark.parametrize(
+    ("where", "has"), [({"validation": "beside"}, True), ({"validation": "within"}, False)]
+)
+def test_what_does_not_vary_is_a_coordinate_by_its_column(where, has) -> None:
+    [result] = judged(made_conditions(), x={"terms": of_latin("depth_benefit", where=where)})
+    assert (result.verdict != "not judged") == has
+    assert has or "no trials differ in validation" in result.why
 
 
 @pytest.mark.parametrize(("updates", "effect"), [("flat", 1.0), ("same", 1.2), (1200, 1.0)])
@@ -419,6 +486,26 @@ def checked(words=(), scorecard=None, whole=True, **claims):
             "freezing_slope; without claims: scorecard=[]",
         ),
         (
+            ["measure=gradients"],
+            {
+                "x": {
+                    "terms": {
+                        "measure": "gradient",
+                        "name": "arrival_slope",
+                        "where": {"activatoin": "tanh"},
+                    }
+                }
+            },
+            "claims.x: gradient: arrival_slope: missing a required argument: 'activation'; "
+            "without claims: scorecard=[]",
+        ),
+        (
+            [],
+            {"x": {"terms": of_latin("depth_benefit", 4, where={"validation": "within"})}},
+            "claims.x: source latin, n_per_class 4, validation within, target cyrillic, depth all: "
+            "no trials differ in validation; without claims: scorecard=[]",
+        ),
+        (
             [],
             {"x": {"terms": of_latin("chosen_depth", 4)}},
             "claims.x: chosen_depth: depths are needed, from which to choose; without claims: scorecard=[]",
@@ -453,6 +540,11 @@ def test_principles_of_the_first_version_are_no_claims() -> None:
 def test_a_study_that_has_all_says_what_it_can_find() -> None:
     line = "claim x: 6 replicates find an effect of 1.1 standard deviations of theirs four times in five"
     assert checked(x=DEEPER) == [line]
+    beside = {
+        **DEEPER,
+        "terms": [{**term, "where": {"validation": "beside"}} for term in DEEPER["terms"]],
+    }
+    assert checked(x=beside) == [line]
 
 
 def test_a_slice_and_a_cut_study_need_not_have_all() -> None:
@@ -498,7 +590,8 @@ def test_a_claim_of_ones_own_is_a_file_in_conf(tmp_path, monkeypatch) -> None:
         ((0.5, 0.2), (0.8, 0.2), 0.0, "not replicated"),  # it differs, by .3 or more or less
         ((0.1, 0.1), (-0.1, 0.1), 0.0, "not replicated"),
         ((0.02, 0.1), (-0.02, 0.1), 0.0, "undecided"),  # other signs, and no difference
-        ((0.02, 0.1), (-0.02, 0.1), "delta", "replicated"),  # both on one side of the margin
+        ((0.02, 0.1), (-0.02, 0.1), "delta", "undecided"),  # on whichever side of the margin
+        ((0.15, 0.1), (0.25, 0.1), "delta", "replicated"),
         ((0.5, 0.5), (0.6, 0.5), 0.0, "undecided"),
     ],
 )
@@ -512,3 +605,8 @@ def test_replication(first, second, margin, outcome) -> None:
     variance = sum(np.var(values[1] * PATTERN, ddof=1) / 12 for values in (first, second))
     assert result.z2 == pytest.approx(result.difference**2 / variance)
     assert mean_z2([result]) == pytest.approx(result.z2)
+
+
+def test_effects_in_other_units_have_no_limit_of_replication() -> None:
+    run = [verdict_of([part("above", "a")], numbers(a=CLEAR), unit="decades")]
+    assert replication(run, run) == []
