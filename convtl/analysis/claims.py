@@ -126,9 +126,9 @@ def check(config: Config, trials: Sequence[Trial], whole: bool = True) -> list[s
     conditions = PlannedConditions(config, trials)
     lines = []
     for name, claim in claims.items():
-        family = _family(claim, claims)
+        family = _family(claim, config.claims)
         if family > MOST_PRIMARY:
-            raise UserError(f"scorecard: got {family} primary claims on {claim.ground}; at most 4")
+            raise UserError(f"claims: got {family} primary claims on {claim.ground}; at most 4")
         try:
             m = min(len(contrast.table) for contrast in contrasts_of(claim, conditions))
             least = family * 2 / 2**m
@@ -150,7 +150,7 @@ def check(config: Config, trials: Sequence[Trial], whole: bool = True) -> list[s
 
 
 def _family(claim: ClaimConfig, claims: Mapping[str, ClaimConfig]) -> int:
-    """How many p values are adjusted together with a claim's."""
+    """How many p values are adjusted together with a claim's: those of all primary claims of its ground."""
     if claim.rank == "secondary":
         return 1
     return sum(one.rank == "primary" and one.ground == claim.ground for one in claims.values())
@@ -159,8 +159,16 @@ def _family(claim: ClaimConfig, claims: Mapping[str, ClaimConfig]) -> int:
 # --- verdicts ---------------------------------------------------------------------------------------
 
 
-def judge(claims: Mapping[str, ClaimConfig], conditions: Conditions) -> list[Verdict]:
-    """Judge claims; Holm runs over the primary ones of a ground, those that are not judged among them."""
+def judge(
+    claims: Mapping[str, ClaimConfig],
+    conditions: Conditions,
+    registry: Mapping[str, ClaimConfig] | None = None,
+) -> list[Verdict]:
+    """Judge claims; Holm runs over the primary ones of a ground, those that are not judged (p = 1) among them.
+
+    Args:
+      registry: every claim that there is, so that a verdict does not depend on which others a study judges.
+    """
     contrasts: dict[str, list[Contrast]] = {}
     verdicts: dict[str, Verdict] = {}
     for name, claim in claims.items():
@@ -177,7 +185,8 @@ def judge(claims: Mapping[str, ClaimConfig], conditions: Conditions) -> list[Ver
         first, reason = next(iter(marks.items()))
         why = f"{len(marks)} of {total} conditions, such as {first}: {reason}"
         verdicts[name] = Verdict(name, claim, "not judged", why, excluded=len(marks))
-    decided = {scale: decide(claims, contrasts, scale) for scale in (1.0, *SENSITIVITY)}
+    known = {**(registry or {}), **claims}
+    decided = {scale: decide(known, contrasts, scale) for scale in (1.0, *SENSITIVITY)}
     for name, verdict in decided[1.0].items():
         deltas = {scale: round(scale * claims[name].smallest_effect, 6) for scale in SENSITIVITY}
         others = {delta: decided[scale][name].verdict for scale, delta in deltas.items()}
@@ -188,7 +197,11 @@ def judge(claims: Mapping[str, ClaimConfig], conditions: Conditions) -> list[Ver
 def decide(
     claims: Mapping[str, ClaimConfig], contrasts: Mapping[str, list[Contrast]], scale: float = 1.0
 ) -> dict[str, Verdict]:
-    """Verdicts on the claims that can be judged, with so many times their smallest effects."""
+    """Verdicts on the claims that can be judged, with so many times their smallest effects.
+
+    Args:
+      claims: all of the families, judged or not.
+    """
     tested = {
         name: _test(measured, scale * claims[name].smallest_effect)
         for name, measured in contrasts.items()

@@ -138,7 +138,7 @@ def make_report(
 ) -> Report:
     """Look up, judge and advise: from the rows of a study to its report."""
     conditions = Conditions(frame, gradients, main_targets=config.target, order=config.source)
-    verdicts = tuple(judge(claims_of(config), conditions))
+    verdicts = tuple(judge(claims_of(config), conditions, config.claims))
     return Report(config, record, conditions, verdicts, folder, **others)
 
 

@@ -204,6 +204,15 @@ def test_holm_runs_over_the_primary_claims_of_a_ground() -> None:
     assert "no trials" in verdicts[4].why
 
 
+def test_a_verdict_does_not_depend_on_what_else_a_study_judges() -> None:
+    names, conditions = "abcd", numbers(7, a=CLEAR)
+    claims = {name: {"parts": [part("above", name)], "rank": "primary"} for name in names}
+    settings = config(scorecard=["a"], **claims)
+    [result] = judge(claims_of(settings), conditions, settings.claims)
+    assert (result.p_adjusted, result.verdict) == (4 * 2 / 2**7, "inconclusive")
+    assert judge(claims_of(settings), conditions)[0].verdict == "supported"
+
+
 def test_other_smallest_effects_move_the_margins_with_them() -> None:
     result = verdict_of([part("within", "a")], numbers(a=(0.15, 0.05)))
     assert (result.verdict, result.sensitivity) == (
@@ -472,7 +481,7 @@ def checked(words=(), scorecard=None, whole=True, **claims):
         (
             ["replicates=12"],
             {name: {**DEEPER, "rank": "primary"} for name in "vwxyz"},
-            "scorecard: got 5 primary claims on letters; at most 4",
+            "claims: got 5 primary claims on letters; at most 4",
         ),
         (
             [],
@@ -530,6 +539,12 @@ def checked(words=(), scorecard=None, whole=True, **claims):
 def test_a_claim_that_cannot_be_decided_is_refused(words, claims, line) -> None:
     with pytest.raises(UserError, match=f"^{re.escape(line)}$"):
         checked(words, **claims)
+
+
+def test_a_primary_claim_needs_replicates_for_its_whole_family() -> None:
+    claims = {name: {**DEEPER, "rank": "primary"} for name in "xyz"}
+    with pytest.raises(UserError, match=r"no p is below 0\.094; accepted: 7 or more"):
+        checked(scorecard=["x"], **claims)
 
 
 def test_principles_of_the_first_version_are_no_claims() -> None:
