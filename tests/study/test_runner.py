@@ -75,8 +75,9 @@ def wait_for_rows(process: subprocess.Popen, out: Path, count: int) -> None:
 # --- kill, share, resume ----------------------------------------------------------------------------
 
 
-def test_a_killed_study_ends_as_an_unbroken_one(tmp_path, unbroken) -> None:
-    for rows in (1, 4):
+@pytest.mark.parametrize("kills", [(3,), pytest.param((1, 4), marks=pytest.mark.slow)])
+def test_a_killed_study_ends_as_an_unbroken_one(tmp_path, unbroken, kills) -> None:
+    for rows in kills:
         process = child(tmp_path)
         wait_for_rows(process, tmp_path, rows)
         process.kill()

@@ -55,9 +55,7 @@ def _close(one: RunResult, other: RunResult, start: Any) -> None:
 @pytest.mark.parametrize(
     "case",
     [
-        case
-        if case in ("statistics of the batch", "maps")
-        else pytest.param(case, marks=pytest.mark.slow)
+        case if case == "statistics of the batch" else pytest.param(case, marks=pytest.mark.slow)
         for case in CASES
     ],
 )
