@@ -1,8 +1,12 @@
 """Numbers as text, and tables in their three forms."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from convtl.analysis.claims import Verdict
 from convtl.analysis.statistics import Interval
+from convtl.config.claims import ClaimConfig
 from convtl.reporting import tables
 from convtl.reporting.tables import Cell, table
 
@@ -75,3 +79,13 @@ def test_plain_lines_are_aligned(small) -> None:
 
 def test_a_table_without_rows_is_false() -> None:
     assert not table([])
+
+
+def test_replicates_of_a_claim_are_those_of_its_smallest_part() -> None:
+    parts = [SimpleNamespace(name=str(m), m=m, by_target={}, effect=0.5) for m in (12, 10)]
+    parts = [
+        SimpleNamespace(**vars(one), points=None, interval=Interval(0, 1, 0.95)) for one in parts
+    ]
+    claim = ClaimConfig(says="s", means="m", parts=[{"terms": {"source": "latin"}}])
+    verdict = Verdict("x", claim, "supported", "", 0.01, 0.04, tuple(parts))
+    assert tables.verdicts(SimpleNamespace(verdicts=[verdict])).frame["m"].tolist() == [10]
