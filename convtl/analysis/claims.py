@@ -23,7 +23,6 @@ from convtl.analysis.statistics import (
     holm,
     max_t,
     one_sided_p,
-    replicates_to_decide,
     shifted_p,
     sign_flip_interval,
     sign_flip_p,
@@ -306,14 +305,14 @@ def _outcome(tested: _Tested, p: float, family: int) -> tuple[Outcome, str, int 
         for one in needed:
             if one.lower_bound and one.effect <= one.margin(delta):
                 return "inconclusive", f"{one.name}: scratch is at floor, so it may be larger", None
-        replicates = [_replicates(one, delta, ALPHA / family) for one in needed]
+        replicates = [one.replicates_needed(delta, ALPHA / family) for one in needed]
         if any(number is None for number in replicates):
             return "inconclusive", "how many replicates would decide cannot be foreseen", None
         most = max(len(deciding.table) + 1, *filter(None, replicates))
         return "inconclusive", f"about {most} replicates would decide", most
     for one in needed:
-        if not _targets_agree(one, delta, holds, np.sign(contrasts[0].effect)):
-            means = ", ".join(f"{target} {mean:+.2f}" for target, mean in _by_target(one).items())
+        if not one.targets_agree(delta, holds, np.sign(contrasts[0].effect)):
+            means = ", ".join(f"{target} {mean:+.2f}" for target, mean in one.by_target.items())
             return "inconclusive", f"targets disagree on {one.name}: {means}", None
     speed = any(one.speed for one in contrasts)
     qualified = "; scratch was not trained until it levelled off, so it may be a gain of speed"
@@ -336,26 +335,6 @@ def _settled_apart(tested: _Tested) -> str:
     return ", ".join(settled) if apart else ""
 
 
-def _by_target(contrast: Contrast) -> dict[str, float]:
-    return {str(name): float(mean) for name, mean in contrast.table.mean().items()}
-
-
-def _targets_agree(contrast: Contrast, delta: float, holds: bool, sign: float) -> bool:
-    """Whether every target's mean is on the side of the verdict."""
-    means = list(_by_target(contrast).values())
-    if contrast.part.test == "within" and not holds and len(set(np.sign(means))) > 1:
-        return False
-    return all(contrast.holds(mean, delta, sign) == holds for mean in means)
-
-
-def _replicates(contrast: Contrast, delta: float, alpha: float) -> int | None:
-    """About how many replicates would tell a mean from its margin, or call it smaller than `delta`."""
-    margin = contrast.margin(delta)
-    if contrast.part.test == "within":
-        margin *= np.sign(contrast.effect)
-    return replicates_to_decide(contrast.values - margin, 0.0 if margin else delta, alpha=alpha)
-
-
 def _result(contrast: Contrast, p: float, delta: float) -> PartResult:
     return PartResult(
         name=contrast.name,
@@ -367,7 +346,7 @@ def _result(contrast: Contrast, p: float, delta: float) -> PartResult:
         points=contrast.points,
         interval=sign_flip_interval(contrast.values),
         p=float(p),
-        by_target=_by_target(contrast),
+        by_target=contrast.by_target,
         lower_bound=contrast.lower_bound,
     )
 

@@ -15,7 +15,7 @@ import pandas as pd
 from convtl.analysis.conditions import SCRATCH, Conditions, MissingCondition
 from convtl.analysis.frame import axes_of, axis_text
 from convtl.analysis.gradients import MEASURES
-from convtl.analysis.statistics import slope_per_replicate
+from convtl.analysis.statistics import replicates_to_decide, slope_per_replicate
 from convtl.config.claims import ClaimConfig, PartConfig, TermConfig
 from convtl.config.schema import Config
 from convtl.models.registry import build_network
@@ -99,6 +99,24 @@ class Contrast:
     def tolerant(self) -> bool:
         """Whether no effect at all would do, as on either side of an equivalence."""
         return self.part.test != "same_sign" and self.holds(0.0, 1e-9)
+
+    @property
+    def by_target(self) -> dict[str, float]:
+        return {str(name): float(mean) for name, mean in self.table.mean().items()}
+
+    def targets_agree(self, delta: float, holds: bool, sign: float) -> bool:
+        """Whether every target's mean is on the side of the verdict."""
+        means = list(self.by_target.values())
+        if self.part.test == "within" and not holds and len(set(np.sign(means))) > 1:
+            return False
+        return all(self.holds(mean, delta, sign) == holds for mean in means)
+
+    def replicates_needed(self, delta: float, alpha: float) -> int | None:
+        """About how many replicates would tell the mean from its margin, or call it smaller than `delta`."""
+        margin = self.margin(delta)
+        if self.part.test == "within":
+            margin *= np.sign(self.effect)
+        return replicates_to_decide(self.values - margin, 0.0 if margin else delta, alpha=alpha)
 
 
 def contrasts_of(claim: ClaimConfig, conditions: Conditions) -> list[Contrast]:
