@@ -34,6 +34,19 @@ class Done:
         return lines[0].removeprefix("convtl: ")
 
 
+def draw_no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a run leaves rows and their table, but draws no report: that takes longer than the study."""
+    from convtl import conduct
+    from convtl.analysis.frame import read_rows, write_results
+
+    def table(out: Path, *given: Any) -> SimpleNamespace:
+        write_results(out, read_rows(out))
+        return SimpleNamespace(page=out / "report.html", lines=lambda: "")
+
+    monkeypatch.setattr(conduct, "build", table)
+    monkeypatch.setattr(conduct, "save_samples", lambda *given: None)
+
+
 class Commands:
     """Calls an entry point with words, as `python -m convtl.NAME WORDS` would."""
 
@@ -52,16 +65,8 @@ class Commands:
         return Done(code, out, err)
 
     def without_reports(self) -> "Commands":
-        """From now on a run leaves rows and their table, but draws no report: that takes longer than the study."""
-        from convtl import conduct
-        from convtl.analysis.frame import read_rows, write_results
-
-        def table(out: Path, *given: Any) -> SimpleNamespace:
-            write_results(out, read_rows(out))
-            return SimpleNamespace(page=out / "report.html", lines=lambda: "")
-
-        self._monkeypatch.setattr(conduct, "build", table)
-        self._monkeypatch.setattr(conduct, "save_samples", lambda *given: None)
+        """See `draw_no_reports`."""
+        draw_no_reports(self._monkeypatch)
         return self
 
     def run(self, *words: str) -> Done:

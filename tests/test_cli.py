@@ -170,11 +170,11 @@ def test_text_that_is_not_hydras_grammar_is_text(text) -> None:
 
 def test_keys_need_no_plus_and_may_have_one() -> None:
     for prefix in ("", "+", "++"):
-        assert compose([f"{prefix}optim.clip=1.0"])["optim"]["clip"] == 1.0
-        assert compose([f"{prefix}domains.pets.kind=digits"])["domains"]["pets"] == {
-            "kind": "digits"
-        }
-        assert compose([f"{prefix}experiment=finetune_depth"])["study"] == "finetune_depth"
+        words = ("optim.clip=1.0", "domains.pets.kind=digits", "experiment=finetune_depth")
+        content = compose([f"{prefix}{word}" for word in words])
+        assert content["optim"]["clip"] == 1.0
+        assert content["domains"]["pets"] == {"kind": "digits"}
+        assert content["study"] == "finetune_depth"
 
 
 def test_an_experiment_changes_only_what_it_says_and_words_come_last() -> None:

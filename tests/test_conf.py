@@ -1,6 +1,7 @@
 """conf/: every file composes, and every named thing runs a trial from end to end."""
 
 import csv
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ from convtl.analysis.claims import check
 from convtl.cli import compose
 from convtl.conduct import run_study
 from convtl.config.parsing import parse
-from convtl.config.schema import DEFAULTS, REGISTRIES, ROLES
+from convtl.config.schema import DEFAULTS, REGISTRIES, ROLES, Config
 from convtl.config.values import listed
 from convtl.entry import GROUPS, conf_folders, options
-from convtl.study.grid import distinct, expand
+from convtl.study.grid import Trial, distinct, expand
 
 CONF = Path(__file__).parent.parent / "conf"
 FOLDERS = [*GROUPS, *REGISTRIES]
@@ -65,7 +66,7 @@ def test_every_key_has_its_default_in_one_place() -> None:
 
 @pytest.mark.parametrize("name", [name for name in options("experiment") if name not in PICTURES])
 def test_every_experiment_says_what_it_asks_and_can_decide_its_claims(name) -> None:
-    config, trials = expand(parse(compose([f"+experiment={name}"])))
+    config, trials = study_of(name)
     assert config.study == name
     assert config.question
     assert len(check(config, trials)) == len(config.scorecard)
@@ -79,17 +80,22 @@ def test_every_claim_is_judged_by_a_study_and_four_are_primary() -> None:
     assert len([claim for claim in claims.values() if claim.rank == "primary"]) == 4
 
 
-def scorecard_of(study: str) -> tuple[str, ...]:
-    return parse(compose([f"+experiment={study}", "path=somewhere"])).scorecard
+@cache
+def study_of(name: str) -> tuple[Config, list[Trial]]:
+    """An experiment as it is, and its trials."""
+    return expand(parse(compose([f"+experiment={name}"])))
+
+
+def scorecard_of(name: str) -> tuple[str, ...]:
+    if name in PICTURES:
+        return parse(compose([f"+experiment={name}", "path=somewhere"])).scorecard
+    return study_of(name)[0].scorecard
 
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_a_view_has_no_trial_of_its_own(name) -> None:
     """So rows of the study that it is a view of are all that it needs."""
-    view, whole = (
-        {trial.id for trial in expand(parse(compose([f"+experiment={study}"])))[1]}
-        for study in (name, "principles")
-    )
+    view, whole = ({trial.id for trial in study_of(study)[1]} for study in (name, "principles"))
     assert view < whole
     assert set(scorecard_of(name)) < set(scorecard_of("principles"))
 

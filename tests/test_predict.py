@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from commands import draw_no_reports
 from PIL import Image
 
 from convtl import entry, predict, run
@@ -77,7 +78,9 @@ def words(pictures: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def saved(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out")
-    assert run.main([*words, "save=best", f"out={out}"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        draw_no_reports(patch)
+        assert run.main([*words, "save=best", f"out={out}"]) == 0
     (path,) = (out / "nets").iterdir()
     return path
 

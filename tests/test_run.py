@@ -73,7 +73,7 @@ def test_a_study_leaves_rows_a_table_a_report_and_nothing_else(commands) -> None
     assert str(out / "report.html") in done.out
     assert "Why?" in (out / "report.md").read_text(encoding="utf-8")
 
-    again = commands.tiny(*words)
+    again = commands.without_reports().tiny(*words)
     assert again.code == 0
     assert "0 trials run, 6 were there" in again.out
     assert lines(out) == table
@@ -98,6 +98,7 @@ def test_pictures_are_of_the_whole_study_whoever_ran_its_parts(commands) -> None
 
 
 def test_without_out_the_results_are_named_after_the_study(commands) -> None:
+    commands.without_reports()
     done = commands.tiny("study=letters", "source=random", "lr=1e-2")
     assert done.code == 0, done.err
     assert here() == ["outputs"]
@@ -105,6 +106,7 @@ def test_without_out_the_results_are_named_after_the_study(commands) -> None:
 
 
 def test_home_is_understood_in_paths(commands, monkeypatch, tmp_path) -> None:
+    commands.without_reports()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert commands.tiny("out=~/res ults", "source=random", "lr=1e-2").code == 0
     assert len(lines(tmp_path / "home" / "res ults")) == 1
@@ -161,6 +163,7 @@ def test_a_disk_that_is_full_in_the_middle_is_one_line(commands, monkeypatch) ->
 
 
 def test_a_rate_that_explodes_is_a_row_and_no_failure(commands) -> None:
+    commands.without_reports()
     done = commands.tiny("out=o", "source=scratch", "axes={lr:[1e38,1e-3]}")
     assert done.code == 0, done.err
     assert sorted(line["status"] for line in lines(Path("o"))) == ["diverged", "done"]
@@ -172,6 +175,8 @@ def test_a_rate_that_explodes_is_a_row_and_no_failure(commands) -> None:
 
 
 def test_a_failure_is_told_and_is_the_exit_code(commands, monkeypatch) -> None:
+    commands.without_reports()
+
     def broken(self, *args, **keywords):
         raise RuntimeError("device lost")
 
@@ -190,6 +195,8 @@ def test_a_failure_is_told_and_is_the_exit_code(commands, monkeypatch) -> None:
 
 
 def test_control_c_keeps_what_is_done_and_says_how_to_go_on(commands, monkeypatch) -> None:
+    commands.without_reports()
+
     def stopped(self, *args, **keywords):
         raise KeyboardInterrupt
 
@@ -208,6 +215,7 @@ def test_control_c_keeps_what_is_done_and_says_how_to_go_on(commands, monkeypatc
 
 
 def test_dry_run_tells_and_writes_nothing(commands) -> None:
+    commands.without_reports()
     words = ("source=[latin,scratch]", "depth=[1,5]", "n_per_class=[2,4]")
     done = commands.tiny(*words, "dry_run=true", "out=o")
     assert done.code == 0, done.err
@@ -237,6 +245,7 @@ def test_help_names_what_there_is(commands) -> None:
 
 
 def test_tuned_nets_are_saved_on_request(commands) -> None:
+    commands.without_reports()
     from convtl.storage import checkpoint
 
     assert commands.tiny("out=o", "source=random", "lr=1e-2", "save=best").code == 0
