@@ -147,14 +147,15 @@ def test_z2_leaves_out_an_odd_study_and_other_units(drawn):
     np.testing.assert_array_equal(z2, checks.squared_differences(pool, {"more"}, studies[:40]))
 
 
-def test_claims_that_cannot_be_judged_stay_in_the_family_of_holm(drawn):
+@pytest.mark.parametrize("registered", [False, True])
+def test_claims_that_are_not_judged_stay_in_the_family_of_holm(drawn, registered):
     drawn = drawn.assign(lr_at_edge=False)
     alone = checks.Population.of(CLAIMS, drawn, ["cyrillic"])
-    absent = {"n_per_class": (50,), "source": ("absent",)}
     (part,) = CLAIMS["more"].parts
-    other = replace(part, terms=(replace(part.terms[0], **absent),))
+    other = replace(part, terms=(replace(part.terms[0], source=("absent",)),))
     others = {f"other{i}": replace(CLAIMS["more"], parts=(other,)) for i in range(3)}
-    family = checks.Population.of(CLAIMS | others, drawn, ["cyrillic"])
+    families = (CLAIMS, others) if registered else (CLAIMS | others, None)
+    family = checks.Population.of(families[0], drawn, ["cyrillic"], families[1])
     assert family.judged == alone.judged == {"more"}
     studies = checks.studies_of(alone, 6, 10, np.random.default_rng(0))
     with_alone, with_family = (

@@ -23,6 +23,7 @@ class Population:
     """Many drawn replicates: of each claim its contrasts, one number a replicate.
 
     Attributes:
+      claims: all of the families of Holm, drawn or not.
       judged: claims with no condition at an edge, at floor or at ceiling.
       edges: share of conditions and replicates whose rate is at the edge of those that were tried.
     """
@@ -34,8 +35,13 @@ class Population:
 
     @classmethod
     def of(
-        cls, claims: Mapping[str, ClaimConfig], frame: pd.DataFrame, targets: Sequence[str]
+        cls,
+        claims: Mapping[str, ClaimConfig],
+        frame: pd.DataFrame,
+        targets: Sequence[str],
+        registry: Mapping[str, ClaimConfig] | None = None,
     ) -> "Population":
+        """Measure claims; those of the registry that a study does not judge only count in the families."""
         conditions, contrasts = Conditions(frame, main_targets=targets), {}
         for name, claim in claims.items():
             try:
@@ -45,7 +51,9 @@ class Population:
         judged = frozenset(
             name for name, each in contrasts.items() if not any(one.marks for one in each)
         )
-        return cls(claims, contrasts, judged, float(frame["lr_at_edge"].mean()))
+        return cls(
+            {**(registry or {}), **claims}, contrasts, judged, float(frame["lr_at_edge"].mean())
+        )
 
     def __len__(self) -> int:
         return min(len(one.table) for each in self.contrasts.values() for one in each)

@@ -53,7 +53,8 @@ def tabulate(out: Path, count: int) -> pd.DataFrame:
         raise UserError(f"out: the study in '{out}' has no claims (scorecard)")
     curves = read_curves(out, config.lr, config.lr_extend)
     size = max(SIZES) * min(count, 250)
-    pool = Population.of(claims, draw(curves, size, draws), config.target)
+    every = config.claims
+    pool = Population.of(claims, draw(curves, size, draws), config.target, every)
     if not pool.judged:
         raise UserError(f"out: no claim of the study in '{out}' can be judged by its rows")
     lines = []
@@ -61,7 +62,8 @@ def tabulate(out: Path, count: int) -> pd.DataFrame:
         studies = studies_of(pool, m, count, draws)
         lines += [*parts(pool, studies), *verdicts(pool, studies[:VERDICTS])]
         lines.append(envelope("mean z2", pool, pool.judged, studies))
-        shared = Population.of(claims, draw(curves, size, draws, together=m), config.target)
+        drawn = draw(curves, size, draws, together=m)
+        shared = Population.of(claims, drawn, config.target, every)
         fixed = np.arange(size // m * m).reshape(-1, m)  # the replicates that share their rates
         check = "mean z2, rates chosen once a study"
         lines.append(envelope(check, shared, pool.judged, fixed))
