@@ -211,7 +211,7 @@ def test_a_config_cannot_be_changed() -> None:
         (
             "pretrain",
             {"norm_mode": "frozen"},
-            "pretrain: got {'norm_mode': 'frozen'}; accepted: norm_mode train: a fresh net has no statistics",
+            "pretrain.norm_mode: got 'frozen'; accepted: 'train'",
         ),
         (
             "limits.suffix",

@@ -7,8 +7,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from convtl.config import values
-from convtl.config.values import STRICT, Count, Fraction, ListOf, Name, Several, Text, dump
-from convtl.keys import digest
+from convtl.config.values import STRICT, Count, Fraction, ListOf, Name, Several, Text
 
 Layers = Count | Literal["all"]
 _DIFFERENCES = Literal["depth_benefit", "transfer_gain", "schedule_gain"]
@@ -67,9 +66,6 @@ class ClaimConfig:
     papers: ListOf[dict[Literal["cite", "finds", "says"], Text]] = ()
     history: ListOf[dict[Literal["commit", "was", "gave", "why"], Text]] = ()
     """every change of words, numbers or test after a result had been seen"""
-
-    def __hash__(self) -> int:
-        return int(digest(dump(self)), 16)
 
 
 def _nodes(value: Any) -> Any:

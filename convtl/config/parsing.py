@@ -39,13 +39,6 @@ def parse(content: Mapping[str, Any]) -> Config:
         raise UserError(printable(_line(error, content))) from None
 
 
-def refused_key(where: str, key: str, known: Iterable[str]) -> str:
-    """Return the line for an unknown key: what it is called now, or the nearest names."""
-    first = key.partition(".")[0]
-    hint = f" It is now {RENAMED[first]}" if first in RENAMED else nearest(first, known)
-    return f"{where}.{hint}"
-
-
 def _line(error: ValidationError, content: Mapping[str, Any]) -> str:
     """One line for the first of pydantic's findings."""
     findings = error.errors(include_url=False)
@@ -58,7 +51,8 @@ def _line(error: ValidationError, content: Mapping[str, Any]) -> str:
         *parents, key = first["loc"]
         siblings = _keys_at(parents)
         listed = f"; accepted: {', '.join(siblings)}" if parents else ""
-        return refused_key(f"{path}: unknown key{listed}", str(key), siblings)
+        hint = f" It is now {RENAMED[key]}" if key in RENAMED else nearest(str(key), siblings)
+        return f"{path}: unknown key{listed}.{hint}"
     if first["type"] == "union_tag_invalid":
         tag, kinds = first["ctx"]["tag"], first["ctx"]["expected_tags"].replace("'", "")
         return f"{path}.kind: got {tag!r}; accepted: {kinds}.{nearest(tag, kinds.split(', '))}"

@@ -87,10 +87,7 @@ class PretrainConfig(UpdateConfig):
     images_per_class: Count = 300
     updates: Count = 900
     lr: values.Positive = 3e-3
-
-    def __post_init__(self) -> None:
-        if self.norm_mode == "frozen":
-            raise PydanticCustomError("norm_mode", "norm_mode train: a fresh net has no statistics")
+    norm_mode: Annotated[Literal["train"], Role.IDENTITY, Neutral()] = "train"  # has no statistics
 
 
 @dataclass(frozen=True, config=STRICT)
