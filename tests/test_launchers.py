@@ -8,6 +8,8 @@ import launched
 import psutil
 import pytest
 
+from convtl.storage import checkpoint
+
 pytestmark = pytest.mark.slow
 LONG = pytest.mark.long
 
@@ -145,11 +147,11 @@ def test_a_signal_has_the_jobs_of_this_machine_keep_their_runs_and_end(tmp_path)
     assert "Traceback" not in said
     assert not any(psutil.pid_exists(job) for job in jobs)
     kept = [
-        json.loads(path.read_text())
+        checkpoint.load(path.parent)[0]["runs"]["0"]
         for path in (tmp_path / "o" / "checkpoints").glob("*/metadata.json")
     ]
     assert len(kept) == 2
-    assert all(one["metadata"]["runs"][0][1] > 0 for one in kept)
+    assert all(one["update"] > 0 for one in kept)
     lines = [
         line
         for path in (tmp_path / "o" / "rows").iterdir()

@@ -1,6 +1,5 @@
 """Two processes on every run, on this machine's loopback."""
 
-import json
 import os
 import signal
 import socket
@@ -15,7 +14,9 @@ import launched
 import pytest
 import tiny
 
+from convtl.errors import UserError
 from convtl.runtime.backend import any_process, broadcast_from_primary, is_distributed, is_primary
+from convtl.storage import checkpoint
 from convtl.storage.cache import default_root
 from convtl.study.similarity import read_similarity
 from convtl.study.store import RowStore
@@ -98,8 +99,8 @@ class Pair:
         for _ in range(900):
             for path in (self.out / "checkpoints").glob("*/metadata.json"):
                 try:
-                    return int(json.loads(path.read_text())["metadata"]["runs"][0][1])
-                except (OSError, ValueError):  # it is being replaced
+                    return int(checkpoint.load(path.parent)[0]["runs"]["0"]["update"])
+                except (UserError, OSError, KeyError):  # it is being replaced, or holds no run
                     pass
             time.sleep(0.2)
         raise AssertionError(self.said(0) + self.said(1))

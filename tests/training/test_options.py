@@ -257,6 +257,7 @@ def test_big_images_go_a_few_at_a_time_where_nothing_looks_at_their_batch(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("flax_promotes")
 def test_everything_at_once_runs_in_runs() -> None:
     optim = OptimConfig(kind="adamw", weight_decay=0.1, clip=1.0, ema=0.9)
     given = recipe(CHAIN, 3, regime=RegimeConfig("lp_ft"), optim=optim)
