@@ -99,7 +99,7 @@ class Pair:
         for _ in range(900):
             for path in (self.out / "checkpoints").glob("*/metadata.json"):
                 try:
-                    return int(checkpoint.load(path.parent)[0]["runs"]["0"]["update"])
+                    return len(checkpoint.load(path.parent)[0]["runs"]["0"]["losses"])
                 except (UserError, OSError, KeyError):  # it is being replaced, or holds no run
                     pass
             time.sleep(0.2)
