@@ -142,9 +142,7 @@ def _varied(
 class _Job:
     """A point of a sweep as launchers call it, here or in a process of its own."""
 
-    whole: (
-        dict[str, Any] | None
-    )  # config of the study that all points are parts of, if there is one
+    whole: dict[str, Any] | None  # config of the study that all points are parts of, if any
     command: str
     folder: str  # where the sweep was started; relative paths are meant from there
     sweep: int  # the process that waits for the jobs, and runs them itself where no launcher does
@@ -233,9 +231,10 @@ def run_study(content: Mapping[str, Any], command: str, scope: Scope = ALL) -> i
         with together, devices_as(whole.devices):
             prepare_jax()
             config, trials = expand(whole)
-            power = check(config, trials, whole=not is_slice(command))
-            if scope.reports and is_primary():
-                print(*power, sep="\n", end="\n" if power else "")
+            if scope.reports:  # else the sweep that this job is one of has checked them
+                power = check(config, trials, whole=not is_slice(command))
+                if is_primary():
+                    print(*power, sep="\n", end="\n" if power else "")
             study = Study(config, trials, out_folder(config), cache_of(config), scope)
             return _conduct(study, {**content, "worker": None}, command)
 
