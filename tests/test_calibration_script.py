@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_rows import made_rows, write_rows
+from made_study import CLAIM
 from pydantic import TypeAdapter
 
 from convtl.config.claims import Claims
@@ -17,19 +18,7 @@ import checks
 import curves
 
 GRID = (0.001, 0.003, 0.009)
-CLAIMS = TypeAdapter(Claims).validate_python(
-    {
-        "more": {
-            "says": "says",
-            "means": "means",
-            "rank": "primary",
-            "terms": [
-                {"measure": "depth_benefit", "source": "latin", "n_per_class": 50},
-                {"weight": -1, "measure": "depth_benefit", "source": "latin", "n_per_class": 2},
-            ],
-        }
-    }
-)
+CLAIMS = TypeAdapter(Claims).validate_python({"more": CLAIM})
 
 
 def scores(row):

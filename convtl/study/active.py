@@ -104,7 +104,8 @@ class ActiveTrial:
     @property
     def net(self) -> Variables | None:
         """Variables of the chosen rate's net, of the units that enter training."""
-        return None if self.rate is None else self.nets.get(self.rate)
+        rate = self.rate  # scored anew each time
+        return None if rate is None else self.nets.get(rate)
 
     def checkpoint(self) -> Content | None:
         """What a resumed process needs; None if nothing has been trained."""
