@@ -154,6 +154,7 @@ def made_gradients(
         rows.append(("freezing", *lenet, r, 50, unit, place, "test_logit", 2 - cost * (5 - place)))
     for r in range(replicates):
         rows.append(("freezing", *lenet, r, 300, None, None, "test_logit", 2.0))
+        rows.append(("freezing", *lenet, r, 300, None, None, "test_accuracy", 0.88))
         rows.append(("convergence", *lenet, r, 600, None, None, "test_accuracy", 0.8))
         rows.append(("convergence", *lenet, r, 600, None, None, "chance", 1 / 12))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -58,11 +58,7 @@ def arrivals(frame: pd.DataFrame, activation: str, optimiser: str = "sgd") -> pd
     """
     where = {"activation": activation, "optimiser": optimiser}
     table = _table(_rows(frame, "convergence", "arrival", **where))
-    accuracy, chance = (
-        _rows(frame, "convergence", quantity, **where).set_index("replicate")["value"]
-        for quantity in ("test_accuracy", "chance")
-    )
-    return table[(accuracy >= 2 * chance).reindex(table.index, fill_value=False)]
+    return table[_has_learned(frame, "convergence", where).reindex(table.index, fill_value=False)]
 
 
 def arrival_slope(frame: pd.DataFrame, activation: str, optimiser: str = "sgd") -> pd.Series:
@@ -78,6 +74,8 @@ def freezing_cost(
 ) -> pd.DataFrame:
     """Logits of test accuracy that freezing one unit costs, replicates x positions.
 
+    Nets that did not learn though nothing was frozen (test accuracy under twice chance) are left out.
+
     Args:
       optimiser: empty takes any (each activation was frozen under one).
       update: from which on it was frozen; None takes the last (how much a unit had still to learn), 0 asks whether
@@ -88,7 +86,8 @@ def freezing_cost(
     frozen = rows[rows["unit"].notna()]
     since = frozen["update"].max() if update is None else update
     whole = rows[rows["unit"].isna()].set_index("replicate")["value"]
-    return _table(frozen[frozen["update"] == since]).rsub(whole, axis=0).dropna()
+    costs = _table(frozen[frozen["update"] == since]).rsub(whole, axis=0).dropna()
+    return costs[_has_learned(frame, "freezing", where).reindex(costs.index, fill_value=False)]
 
 
 def freezing_slope(
@@ -116,6 +115,14 @@ def slopes(table: pd.DataFrame) -> pd.Series:
         if known.sum() >= 3:
             by_replicate[replicate] = float(np.polyfit(positions[known], values[known], 1)[0])
     return pd.Series(by_replicate, dtype=float, name="value").rename_axis("replicate")
+
+
+def _has_learned(frame: pd.DataFrame, probe: str, where: dict[str, str]) -> pd.Series:
+    """Whether the whole net of each replicate was right on at least twice as many test images as by chance."""
+    rows = _rows(frame, probe, "test_accuracy", **where)
+    accuracy = rows[rows["unit"].isna()].set_index("replicate")["value"]
+    chance = frame[frame["quantity"] == "chance"].groupby("replicate")["value"].first()
+    return accuracy >= 2 * chance.reindex(accuracy.index)
 
 
 def _rows(frame: pd.DataFrame, probe: str, quantity: str, **where: str) -> pd.DataFrame:

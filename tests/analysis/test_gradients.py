@@ -63,6 +63,7 @@ def test_nets_that_did_not_learn_and_units_that_did_not_move_do_not_count() -> N
     frame.loc[still, "value"] = np.nan
     assert list(arrivals(frame, "tanh").index) == [1, 2]
     assert list(arrival_slope(frame, "tanh").index) == [1]
+    assert list(freezing_cost(frame, "tanh").index) == [1, 2]
 
 
 def test_the_cost_of_freezing_is_paired_with_the_whole_net() -> None:
