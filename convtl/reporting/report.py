@@ -25,7 +25,7 @@ from convtl.config.parsing import parse
 from convtl.config.schema import Config
 from convtl.errors import UserError, redacted
 from convtl.reporting import facts, tables
-from convtl.reporting.figures.drawing import Figure, save
+from convtl.reporting.figures.drawing import save
 from convtl.reporting.figures.registry import FIGURES
 from convtl.reporting.samples import Samples
 from convtl.storage.files import written
@@ -104,10 +104,6 @@ class Report:
         words = f"net={os.path.relpath(net)}", f"images={self.config.path or pictures}"
         return shlex.join(["python", "-m", "convtl.predict", *words])
 
-    def figure(self, name: str) -> Any:
-        """Draw a figure of the registry; return Matplotlib's."""
-        return _figure(name).draw(self)
-
     def lines(self) -> str:
         """The answer, the verdicts and the advice for a terminal."""
         lines = [tables.answer(self).plain()] if self.answers else []
@@ -122,10 +118,6 @@ class Report:
             ]
             lines += [self.predict(advice)]
         return "\n".join(filter(None, lines))
-
-
-def _figure(name: str) -> Figure:
-    return next(figure for figure in FIGURES if figure.name == name)
 
 
 def make_report(
@@ -200,85 +192,57 @@ def write_text(path: Path, text: str) -> None:
 # --- templates ----------------------------------------------------------------------------------------
 
 
-def render(report: Report, template: str, html: bool = False) -> str:
-    """Fill a template (its name in this package, or its text) as Markdown, for an HTML page or by itself."""
-    environment = _environment(html)
+def render(report: Report, template: str, html: bool = False, **values: Any) -> str:
+    """Fill a template (its name in this package, or its text), as Markdown or for a page of HTML.
+
+    Templates may read values, and nothing else; for HTML every value is escaped.
+    """
+    environment = SandboxedEnvironment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=html, undefined=StrictUndefined
+    )
+    environment.filters |= {function.__name__: function for function in tables.FILTERS}
+    environment.globals |= {"report": report, "mean_z2": mean_z2}
+    environment.globals |= {
+        "layers": partial(tables.layers, deepest=report.deepest),
+        "table": partial(_table, report, html),
+        "figure": partial(_figure, report, html),
+        "code": partial(_code, html),
+    }
     is_name = template in environment.list_templates()
     made = environment.get_template(template) if is_name else environment.from_string(template)
-    text = made.render(report=report, **TemplateFunctions(report, html).all())
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return re.sub(r"\n{3,}", "\n\n", made.render(values)).strip() + "\n"
 
 
 def html_page(report: Report) -> str:
     """Return report.html: a page that needs no other file."""
     text = render(report, "report.md.j2", html=True)
     body = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
-    page = _environment(html=True).get_template("report.html.j2")
-    return page.render(report=report, body=Markup(body)) + "\n"
+    return render(report, "report.html.j2", html=True, body=Markup(body))
 
 
-def _environment(html: bool) -> SandboxedEnvironment:
-    """Templates may read values, and nothing else; for HTML every value is escaped."""
-    environment = SandboxedEnvironment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=html, undefined=StrictUndefined
-    )
-    environment.filters |= {function.__name__: function for function in tables.FILTERS}
-    return environment
+def _table(report: Report, html: bool, name: str, words: Mapping[str, str] | None = None) -> str:
+    """A table of `tables.TABLES`, empty if nothing is in it; `words` are tooltips of headings."""
+    made = tables.TABLES[name](report)
+    if not made:
+        return ""
+    return made.html(words or {}) if html else made.markdown()
 
 
-@dataclass(frozen=True)
-class TemplateFunctions:
-    """What templates call for numbers, tables and figures of a report, as Markdown or as HTML."""
+def _figure(report: Report, html: bool, name: str) -> str:
+    """A picture with its title and caption; empty where it is not drawn."""
+    if name not in report.drawn:
+        return ""
+    figure = next(figure for figure in FIGURES if figure.name == name)
+    caption = " ".join(figure.caption_for(report).split())
+    if not html:
+        return f"![{figure.title}](figures/{name}.png)\n\n**{figure.title}.** {caption}\n"
+    image = (report.folder / "figures" / f"{name}.png").read_bytes()
+    content = base64.b64encode(image).decode()
+    return Markup(_FIGURE).format(title=figure.title, caption=caption, content=content)
 
-    report: Report
-    html: bool
 
-    def all(self) -> dict[str, Any]:
-        functions = (self.table, self.figure, self.accuracy, self.value, self.code)
-        by_name = {verdict.name: verdict for verdict in self.report.verdicts}
-        named: dict[str, Any] = {function.__name__: function for function in functions}
-        named["effect"] = lambda name: tables.effects(by_name[name])
-        named["verdict"] = lambda name: tables.outcome(by_name[name].verdict)
-        named["layers"] = partial(tables.layers, deepest=self.report.deepest)
-        return named | {"mean_z2": mean_z2}
-
-    def table(self, name: str, words: Mapping[str, str] | None = None) -> str:
-        """A table of `tables.TABLES`, empty if nothing is in it; `words` are tooltips of headings."""
-        made = tables.TABLES[name](self.report)
-        if not made:
-            return ""
-        return made.html(words or {}) if self.html else made.markdown()
-
-    def figure(self, name: str) -> str:
-        """A picture with its title and caption; empty where it is not drawn."""
-        if name not in self.report.drawn:
-            return ""
-        figure = _figure(name)
-        caption = " ".join(figure.caption_for(self.report).split())
-        if not self.html:
-            return f"![{figure.title}](figures/{name}.png)\n\n**{figure.title}.** {caption}\n"
-        image = (self.report.folder / "figures" / f"{name}.png").read_bytes()
-        content = base64.b64encode(image).decode()
-        return Markup(_FIGURE).format(title=figure.title, caption=caption, content=content)
-
-    def accuracy(self, digits: int = 1, **where: Any) -> str:
-        """Mean test accuracy of one condition, over main targets unless one is named: `61.3%`."""
-        return tables.percent(self._mean("test_accuracy", where), digits)
-
-    def value(self, measure: str, digits: int = 2, **where: Any) -> str:
-        """Mean of a measure of `Conditions` (transfer_gain, ...) or of a column, signed: `+0.42`."""
-        return tables.signed(self._mean(measure, where), digits)
-
-    def _mean(self, measure: str, where: Mapping[str, Any]) -> float:
-        conditions = self.report.conditions
-        values = getattr(conditions, measure, None) or partial(conditions.values, measure)
-        places = (
-            [where] if "target" in where else [{**where, "target": t} for t in conditions.targets]
-        )
-        return sum(float(values(**place).mean()) for place in places) / len(places)
-
-    def code(self, text: str) -> str:
-        """A block of code."""
-        if self.html:
-            return Markup("<pre><code>{}</code></pre>\n").format(text)
-        return f"```bash\n{text.replace('```', '')}\n```\n"
+def _code(html: bool, text: str) -> str:
+    """A block of code."""
+    if html:
+        return Markup("<pre><code>{}</code></pre>\n").format(text)
+    return f"```bash\n{text.replace('```', '')}\n```\n"

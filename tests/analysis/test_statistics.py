@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from convtl.analysis import statistics as s
-from convtl.analysis.statistics.scores import half_splits
 from convtl.keys import generator
 
 values = st.lists(st.floats(-3, 3).map(lambda x: round(x, 3)), min_size=1, max_size=9)
@@ -185,40 +184,6 @@ def test_depth_distribution_is_a_distribution_that_finds_the_truth():
     assert 0 < torn[0] < 1
 
 
-@pytest.mark.parametrize(("m", "splits"), [(2, 2), (5, 10), (12, 924), (14, 3432), (16, 3432)])
-def test_half_splits(m, splits):
-    member = half_splits(m)
-    assert member.shape == (splits, m)
-    assert (member.sum(axis=1) == m // 2).all()
-    if m <= 14:
-        assert len({tuple(row) for row in member}) == math.comb(m, m // 2)
-
-
-@given(st.integers(2, 7), st.integers(0, 10**6))
-def test_regret_is_that_of_all_half_splits(m, seed):
-    z = generator(seed, "regret").normal(0, 1, (m, 3))
-    shortfall = [[] for _ in range(m)]
-    for half in itertools.combinations(range(m), m // 2):
-        best = z[list(half)].mean(axis=0).argmax()
-        for replicate in set(range(m)) - set(half):
-            shortfall[replicate].append(z[replicate, best] - z[replicate, 1])
-    assert s.regret_per_replicate(z, 1) == pytest.approx([np.mean(row) for row in shortfall])
-
-
-def test_regret_has_no_winners_curse():
-    """Among equal arms a choice in advance has no regret; the best of the same data would charge it with some."""
-    studies = generator(2, "curse").normal(0, 0.3, (400, 6, 5))
-    crossed = [s.regret_per_replicate(z, 0).mean() for z in studies]
-    assert np.mean(crossed) == pytest.approx(0, abs=0.03)
-    assert np.mean([z.mean(axis=0).max() - z[:, 0].mean() for z in studies]) > 0.1
-
-
-@pytest.mark.parametrize("chosen", [3, -1, [0, 1, 2, 5]])
-def test_an_arm_that_is_not_there_has_no_regret(chosen):
-    with pytest.raises(ValueError, match="accepted: 0 to 2"):
-        s.regret_per_replicate(np.zeros((4, 3)), chosen)
-
-
 # --- along an axis ----------------------------------------------------------------------------------
 
 
@@ -291,15 +256,6 @@ def test_data_equivalents(score, n, log2_ratio, censored):
 def test_a_curve_that_dips_is_pooled_and_a_plateau_counts_from_its_start():
     worth = s.data_equivalent(0.5, COUNTS, [0.2, 0.6, 0.4, 0.8], 2)
     assert (worth.log2_ratio, worth.censored) == (pytest.approx(2), "")
-
-
-def test_the_bootstrap_of_data_equivalents_takes_whole_replicates_of_both():
-    shift = np.array([-0.1, 0.0, 0.1])
-    low, high = s.data_equivalent_interval(0.5 + shift, COUNTS, np.array(CURVE) + shift[:, None], 8)
-    assert (low.log2_ratio, high.log2_ratio) == pytest.approx((1, 1))  # what both share cancels
-    low, high = s.data_equivalent_interval(0.75 + shift, COUNTS, np.array([CURVE] * 3), 8)
-    assert low.log2_ratio < high.log2_ratio == pytest.approx(4)
-    assert (low.censored, high.censored) == ("", "right")
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib import figure as mpl
 
 from convtl.analysis.conditions import SCRATCH
-from convtl.analysis.statistics import data_equivalent, regret_per_replicate
-from convtl.reporting.figures.drawing import INK, Parts, Points, figure, heat, lines
+from convtl.analysis.statistics import data_equivalent
+from convtl.reporting.figures.drawing import INK, Parts, Points, figure, lines
 from convtl.reporting.figures.series import (
     Arm,
     domains,
@@ -44,41 +43,19 @@ def accuracy_by_depth(report: Any) -> Points:
                 yield panel.title, arm.name, f"{depth}\n{unit}", values
 
 
-def _benefit_map(cells: pd.DataFrame) -> mpl.Figure:
-    signs = cells["benefit"].map("{:+.2f}".format).str.replace("-", "−")
-    cells = cells.assign(text=signs + cells["flawed"].map({True: "†", False: ""}))
-    benefits, texts = (
-        cells.pivot(index="source", columns="n", values=name).loc[cells["source"].unique()]
-        for name in ("benefit", "text")
-    )
-    scale = {"cmap": "PuOr", "vmin": -1, "vmax": 1}
-    return heat(benefits, texts.fillna(""), "labelled images a class", "", **scale)
-
-
 @figure(
     "Gain of training all layers over the last alone",
-    "Accuracy of all layers trained minus that of the last layer alone, in logits, by source and number "
-    "of images: purple where all layers are better, orange where the last alone is (darkest at 1 logit "
-    "and beyond). Means over at most {{ report.conditions.frame.replicate.nunique() }} replicates. †: at "
-    "floor or ceiling, so that no claim uses it.",
-    _benefit_map,
+    "Accuracy of all layers trained minus that of the last layer alone, in logits, by the number of "
+    "labelled images a class: above the line all layers are better, below it the last alone is. What is "
+    "at floor or ceiling (see limits) is drawn, too.",
+    partial(lines, x="labelled images a class", y="all − last layer, logits", zero=True),
+    fewest=2,
 )
-def depth_benefit(report: Any) -> pd.DataFrame:
-    conditions, cells = report.conditions, []
-    for panel in panels(conditions):
-        mixtures = [arm for arm in panel.arms if arm.similarity is not None]
-        for arm in [*domains(report, panel), *mixtures]:
-            values = panel.ask(conditions.depth_benefit, **arm.where)
-            if len(values):
-                flaws = [
-                    conditions.flaw(**panel.where, **arm.where, target=target, depth=depth)
-                    for target in panel.targets
-                    for depth in ENDS.values()
-                ]
-                name = arm.name.removeprefix("from ")
-                name += "" if panel.is_main else f" to {panel.targets[0]}"
-                cells.append((name, panel.n, float(values.mean()), any(flaws)))
-    return pd.DataFrame(cells, columns=["source", "n", "benefit", "flawed"])
+def depth_benefit(report: Any) -> Points:
+    for panel in panels(report.conditions):
+        for arm in [*domains(report, panel), *(a for a in panel.arms if a.similarity is not None)]:
+            benefit = panel.ask(report.conditions.depth_benefit, **arm.where)
+            yield ", ".join(panel.targets), arm.name, panel.n, benefit
 
 
 @figure(
@@ -140,31 +117,6 @@ def corruption(report: Any) -> Points:
             yield f"target with noise {target:g}, {panel.title}", name, noise, gain
 
 
-@figure(
-    "Rules for the depth",
-    "How much accuracy, in logits, a rule for the number of trained layers gives away against the best "
-    "depth of its row (a source and a number of images). The best depth is found on other replicates "
-    "than those that are scored, so a rule can be below 0. The lecture's rule takes the last layer where "
-    "the source is near or images are few, and all layers elsewhere.",
-    partial(lines, x="given away against the best depth, logits", across=True, zero=True),
-)
-def policies(report: Any) -> Points:
-    for panel in [panel for panel in panels(report.conditions) if panel.is_main]:
-        for arm in domains(report, panel):
-            depths = panel.depths(arm)
-            scores, seen = (
-                pd.DataFrame({d: panel.ask(column, depth=d, **arm.where) for d in depths}).dropna()
-                for column in ("logit_accuracy", "val_accuracy")
-            )
-            if len(scores) < 2 or len(depths) < 3:
-                continue
-            rules: dict[str, Any] = dict(zip(ENDS, (0, len(depths) - 1), strict=True))
-            rules["chosen on validation"] = seen.loc[scores.index].to_numpy().argmax(axis=1)
-            for name, chosen in rules.items():
-                regret = pd.Series(regret_per_replicate(scores.to_numpy(), chosen), scores.index)
-                yield "", name, f"{arm.source}, n={panel.n:,}", regret
-
-
 def _with_arrows(parts: Parts, **options: Any) -> mpl.Figure:
     """Learning curves, with arrows from the first source to where scratch gets as far."""
     drawing = lines(parts, **options)
@@ -218,28 +170,3 @@ def schedules(report: Any) -> Points:
             for updates in rows.loc[rows["source"] == arm.source, "updates"].unique():
                 where = {"depth": "all", "updates": updates, **arm.where}
                 yield panel.title, arm.name, updates, panel.ask("test_accuracy", **where)
-
-
-def _rate_map(shares: pd.DataFrame) -> mpl.Figure:
-    texts = shares.map(lambda share: f"{share:.0%}" if share > 0 else "")
-    scale = {"cmap": "Blues", "vmin": 0, "vmax": 1}
-    return heat(shares, texts, "learning rate", "trained layers", **scale)
-
-
-@figure(
-    "Which learning rates were chosen",
-    "Share of trials that chose a learning rate by their validation images, by the number of trained "
-    "layers. At the right: the share whose rate was the lowest or the highest that was tried, so that a "
-    "better one may lie beyond; of a condition with more than a quarter of these no claim is judged.",
-    _rate_map,
-)
-def learning_rates(report: Any) -> pd.DataFrame:
-    frame = report.conditions.frame
-    rows = frame[frame["usable"] & (frame["n_rates"] > 1)].drop_duplicates("trial")
-    depths = rows["depth"].astype(int).astype(str).str.rjust(3)
-    trained = depths.where(rows["source"] != SCRATCH, SCRATCH).rename("")
-    rates = ((2 * np.log10(rows["lr"])).round() / 2).rename("")  # the grid's half decades
-    shares = pd.crosstab(trained, rates, normalize="index")
-    shares = shares.rename(columns=lambda step: f"{10**step:.1g}")
-    edges = rows["lr_at_edge"].astype(float).groupby(trained).mean()
-    return shares.assign(**{"at edge": edges}) if len(shares) else shares

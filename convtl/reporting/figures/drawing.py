@@ -186,23 +186,6 @@ def lines(
     return drawing
 
 
-def heat(table: pd.DataFrame, texts: pd.DataFrame, x: str, y: str, **scale: Any) -> mpl.Figure:
-    """Draw a table of numbers as coloured cells with texts."""
-    drawing, [axis] = canvas(1, 1, max(0.36 * len(table) + 0.8, 1.5))
-    image = axis.imshow(np.ma.masked_invalid(table.to_numpy(float)), aspect="auto", **scale)
-    axis.set_facecolor("#F4F4F4")
-    axis.grid(False)
-    for row, column in np.argwhere((texts != "").to_numpy()):
-        dark = np.dot(image.to_rgba(table.iloc[row, column])[:3], (0.3, 0.6, 0.1)) < 0.5
-        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 10}
-        axis.text(column, row, texts.iloc[row, column], color="white" if dark else INK, **style)
-    named(axis.xaxis, list(map(_label, table.columns)))
-    named(axis.yaxis, list(map(_label, table.index)))
-    axis.set_xlabel(x)
-    axis.set_ylabel(y)
-    return drawing
-
-
 # --- pieces -------------------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
-"""The sign-flip test of means over replicates: its interval, tests against a margin, and of several at once.
+"""Tests and intervals: exact over paired replicates, wherever that can be counted out.
 
-One number a replicate goes in, and every flip is counted where that can be done. The test takes the numbers to be
-symmetric about what is tested; how it fares where they are not is simulated in experiments/calibration.
+Every function takes one number a replicate (or one row a replicate) and nothing else; values are in logits unless a
+function says so. The sign-flip test takes the numbers to be symmetric about what is tested; how it fares where they are
+not, and what the others attain on simulated studies: experiments/calibration.
 """
 
 import math
@@ -10,9 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from scipy import stats
+from scipy.interpolate import PchipInterpolator
+from scipy.optimize import brentq, isotonic_regression
 
 from convtl.keys import generator
 
@@ -20,6 +23,12 @@ EXACT = 20
 """Up to this many replicates all 2^m sign flips are counted; beyond it they are drawn."""
 DRAWS = 100_000
 """Sign flips (or subsets) drawn where they are not counted."""
+BOOTSTRAP = 2_000
+"""Bootstrap draws of whole replicates."""
+EPSILON = 0.2
+"""A depth suffices when it is within this many logits of the best."""
+Censored = Literal["", "left", "right"]
+"""`left`: at or below what is given; `right`: at or above it."""
 Direction = Literal["positive", "negative"]
 
 
@@ -45,10 +54,10 @@ class Estimate:
     m: int
 
 
-def estimate(values: ArrayLike, level: float = 0.95) -> Estimate:
-    """Mean, sign-flip interval and p of one contrast."""
+def estimate(values: ArrayLike) -> Estimate:
+    """Mean, sign-flip interval of 95 % and p of one contrast."""
     x = vector(values)
-    return Estimate(float(x.mean()), sign_flip_interval(x, level), sign_flip_p(x), len(x))
+    return Estimate(float(x.mean()), sign_flip_interval(x), sign_flip_p(x), len(x))
 
 
 def sign_flip_p(values: ArrayLike) -> float:
@@ -228,3 +237,146 @@ def sign_vectors(m: int, rows: int = 2**15) -> Iterator[np.ndarray]:
     for start in range(0, 2 ** (m - 1), rows):
         codes = np.arange(start, min(start + rows, 2 ** (m - 1)))
         yield 1.0 - 2.0 * (codes[:, None] >> np.arange(m) & 1)[:, ::-1]
+
+
+# --- scores of arms ----------------------------------------------------------------------------
+
+
+def logit_accuracy(accuracy: ArrayLike, n_test: ArrayLike) -> np.ndarray:
+    """logit((correct + 1/2) / (N + 1)) of an accuracy on N test images: finite for 0 and for N correct."""
+    total = np.asarray(n_test, float)
+    correct = np.asarray(accuracy, float) * total
+    return np.log(correct + 0.5) - np.log(total - correct + 0.5)
+
+
+def student_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Interval of the mean of m >= 2 values by Student's t, for the few replicates of one's own pictures.
+
+    Sign flips assume less, and settle nothing at .05 with fewer than six replicates; here errors are taken as normal.
+    """
+    x = vector(values)
+    if len(x) < 2:
+        raise ValueError(f"two or more replicates are needed, got {len(x)}")
+    half = float(stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    return Interval(float(x.mean()) - half, float(x.mean()) + half, level)
+
+
+# --- slopes -----------------------------------------------------------------------------------------
+
+
+def slope_per_replicate(
+    x: ArrayLike, table: Float[np.ndarray, "replicates points"]
+) -> Float[np.ndarray, "replicates"]:
+    """Least-squares slope of each replicate's row on x (for sizes: x = log2 n, logits a doubling)."""
+    place, rows = vector(x), np.asarray(table, float)
+    if rows.ndim != 2 or len(place) != rows.shape[1] or not np.ptp(place):
+        raise ValueError(f"x: one number per point, two of them different, is needed, got {place}")
+    centred = place - place.mean()
+    return rows @ centred / (centred @ centred)
+
+
+def slope_permutation(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
+    """Slope of y on x over data sets, with the p and the interval of permuting sets.
+
+    The sets are what is permuted, so a small p speaks of sets like these, and not only of further replicates of the
+    same ones. Statistic: |slope|, over `DRAWS` permutations, the observed one counted among them; the interval holds
+    the slopes b for which y - b x is not rejected.
+
+    Args:
+      x: one number a set, such as its distance from the source.
+      y: one number a set, its replicates averaged.
+    """
+    place, score = vector(x), vector(y)
+    effect = float(slope_per_replicate(place, score[None])[0])
+    centred = place - place.mean()
+    permuted = generator(0, "slope", len(place)).permuted(np.tile(centred, (DRAWS, 1)), axis=1)
+    of_score, of_place, scale = permuted @ score, permuted @ place, float(centred @ centred)
+
+    def p_of(slope: float) -> float:
+        observed = abs(effect - slope) * scale
+        return float(1 + (np.abs(of_score - slope * of_place) >= observed - 1e-9).sum()) / (
+            1 + DRAWS
+        )
+
+    def end(sign: int) -> float:
+        steps = sign * (np.ptp(score) or 1.0) / np.ptp(place) * 2.0 ** np.arange(10)
+        far = next((step for step in steps if p_of(effect + step) < 1 - level), None)
+        if far is None:  # so few sets that no slope is rejected
+            return sign * math.inf
+        return effect + float(brentq(lambda step: p_of(effect + step) - (1 - level), 0.0, far))
+
+    return Estimate(effect, Interval(end(-1), end(1), level), p_of(0.0), len(place))
+
+
+# --- data equivalents -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DataEquivalent:
+    """E = log2(n_scratch / n): 1 says that transfer is worth a doubling of the labels (Hernandez et al. 2021).
+
+    Attributes:
+      log2_ratio: E, or its bound where it is censored.
+      censored: `right` if scratch does not get there with its largest n (E is at least this), `left` if it is better
+        with its smallest n (E is at most this), else empty.
+    """
+
+    log2_ratio: float
+    censored: Censored
+
+
+def data_equivalent(
+    score: float, scratch_counts: ArrayLike, scratch_scores: ArrayLike, n: float
+) -> DataEquivalent:
+    """Invert scratch's learning curve at the score of a net that was fine-tuned on n labels a class.
+
+    The curve: isotonic fit of scratch's scores in n, joined by monotone cubic pieces (PCHIP) in log n; on a plateau
+    the smallest n that reaches the score counts. Nothing is extrapolated.
+
+    Args:
+      score: accuracy or logit at n labels a class, as scratch's.
+      scratch_counts: labels a class of scratch, ascending, at least two.
+    """
+    place, scores = np.log(vector(scratch_counts)), vector(scratch_scores)
+    if len(place) != len(scores) or len(place) < 2 or (np.diff(place) <= 0).any():
+        raise ValueError(
+            f"scratch_counts: two or more, ascending, one per score, got {scratch_counts!r}"
+        )
+    if not math.isfinite(score) or n <= 0:
+        raise ValueError(f"a finite score and a positive n are needed, got {score} at n={n}")
+    at, censored = _reached(score, place, isotonic_regression(scores).x)
+    return DataEquivalent((at - math.log(n)) / math.log(2), censored)
+
+
+def _reached(score: float, place: np.ndarray, fitted: np.ndarray) -> tuple[float, Censored]:
+    """log n at which the fitted curve first reaches a score."""
+    if score > fitted[-1]:
+        return float(place[-1]), "right"
+    if score < fitted[0]:
+        return float(place[0]), "left"
+    after = int(np.searchsorted(fitted, score, side="left"))
+    if fitted[after] == score:
+        return float(place[after]), ""
+    curve = PchipInterpolator(place, fitted)
+    return float(brentq(lambda x: float(curve(x)) - score, place[after - 1], place[after])), ""
+
+
+# --- choices ----------------------------------------------------------------------------------------
+
+
+def sufficient_depth(
+    z: Float[np.ndarray, "... depths"], eps: float = EPSILON
+) -> Int[np.ndarray, "..."]:
+    """Position of the smallest depth whose score is within eps of the best."""
+    z = np.asarray(z, float)
+    return np.argmax(z >= z.max(axis=-1, keepdims=True) - eps, axis=-1)
+
+
+def depth_distribution(
+    z: Float[np.ndarray, "replicates depths"], eps: float = EPSILON
+) -> Float[np.ndarray, "depths"]:
+    """Share of bootstrap draws of replicates in which each depth is the one that suffices."""
+    z = np.asarray(z, float)
+    draws = generator(0, "bootstrap", len(z)).integers(0, len(z), (BOOTSTRAP, len(z)))
+    chosen = sufficient_depth(z[draws].mean(axis=1), eps)
+    return np.bincount(chosen, minlength=z.shape[1]) / len(chosen)
