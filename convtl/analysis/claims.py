@@ -55,8 +55,6 @@ class PartResult:
     """
 
     name: str
-    formula: str
-    test: str
     margin: float
     values: tuple[float, ...]
     effect: float
@@ -338,8 +336,6 @@ def _settled_apart(tested: _Tested) -> str:
 def _result(contrast: Contrast, p: float, delta: float) -> PartResult:
     return PartResult(
         name=contrast.name,
-        formula=contrast.formula,
-        test=contrast.part.test,
         margin=contrast.margin(delta),
         values=tuple(map(float, contrast.values)),
         effect=contrast.effect,

@@ -21,6 +21,9 @@ COORDINATES = (
     "config",
 )
 """Of every condition; additional axes are coordinates, too."""
+DIFFERENCES = ("depth_benefit", "transfer_gain", "schedule_gain")
+"""Measures that take one condition from another: D (the whole net trained, and its head), G (a fine-tuned net, and
+scratch), L (after `high` updates, and after `low`)."""
 _NOT_OF_SCRATCH = ("depth", "regime", "similarity")
 _FEWEST_CLASSES = 3
 _FEWEST_WRONG = 30
@@ -91,7 +94,18 @@ class Conditions:
         Raises:
           MissingCondition: nothing matches, or several conditions do.
         """
-        return self._of(self._find(where), column)
+        return self.of(self._find(where), column)
+
+    def of(self, code: int, column: str = "logit_accuracy") -> pd.Series:
+        """`values` of the condition at a place of `table`."""
+        if column not in self._columns:
+            if column not in self._rows:
+                raise MissingCondition(f"no column {column}")
+            self._columns[column] = self._rows[column].to_numpy("float64", na_value=np.nan)
+        rows = self._positions[code]
+        index = pd.Index(self._columns["replicate"][rows], name="replicate")
+        values = pd.Series(self._columns[column][rows], index, name=column).dropna()
+        return values[~values.index.duplicated()]
 
     def has(self, **where: Any) -> bool:
         """Whether exactly one condition matches."""
@@ -111,37 +125,59 @@ class Conditions:
 
     # --- numbers of several conditions ----------------------------------------------------
 
-    def depth_benefit(self, **where: Any) -> pd.Series:
-        """D: logit accuracy of the whole net trained, minus that of its head."""
-        whole = self._find({**where, "depth": "all"})
-        return (self._of(whole) - self._of(self._near(whole, depth=1))).dropna()
+    def measured(self, measure: str, column: str = "logit_accuracy", **where: Any) -> pd.Series:
+        """One number a replicate of one of `DIFFERENCES`, of `chosen_depth`, or else of a column as it is.
 
-    def transfer_gain(self, scratch_updates: int | None = None, **where: Any) -> pd.Series:
-        """G: logit accuracy of a fine-tuned net (the whole unless depth says else) minus that of scratch.
+        `chosen_depth` is the column at the depth with a replicate's best validation accuracy; of equal ones the first.
 
         Args:
-          scratch_updates: of scratch; None takes those of the source.
+          where: coordinates, and what `compared` takes.
         """
+        codes = self.compared(measure, **where)
+        if measure == "chosen_depth":
+            seen = pd.concat([self.of(code, "val_accuracy") for code in codes], axis=1).dropna()
+            scores = pd.concat([self.of(code, column) for code in codes], axis=1).loc[seen.index]
+            best = seen.to_numpy().argmax(axis=1)
+            return pd.Series(scores.to_numpy()[np.arange(len(best)), best], seen.index).dropna()
+        first, *others = (self.of(code, column) for code in codes)
+        return (first - others[0]).dropna() if others else first
+
+    def compared(
+        self,
+        measure: str,
+        *,
+        depths: Sequence[int | str] = (),
+        low: int | None = None,
+        high: int | None = None,
+        scratch_updates: int | str = "same",
+        **where: Any,
+    ) -> list[int]:
+        """The conditions of a measure by their place in `table`: of a difference its two, of a choice all of them.
+
+        Args:
+          depths: of `chosen_depth`; low, high: updates of `schedule_gain`.
+          scratch_updates: of `transfer_gain`; `flat`: those of `scratch_flat`.
+        """
+        if measure == "chosen_depth":
+            if not depths:
+                raise MissingCondition("chosen_depth: depths are needed, from which to choose")
+            first = self._find({**where, "depth": depths[0]})
+            return [first, *(self._near(first, depth=depth) for depth in depths[1:])]
+        if measure == "depth_benefit":
+            whole = self._find({**where, "depth": "all"})
+            return [whole, self._near(whole, depth=1)]
+        if measure == "schedule_gain":
+            long = self._find({**where, "updates": high})
+            return [long, self._near(long, updates=low)]
+        if measure != "transfer_gain":
+            return [self._find(where)]
         tuned = self._find({"depth": "all", **where})
         place = {name: column[tuned] for name, column in self._coordinates.items()}
-        scratch = {**where, "source": SCRATCH, "updates": scratch_updates or place["updates"]}
-        return (self._of(tuned) - self._of(self._find(scratch, place))).dropna()
-
-    def schedule_gain(self, low: int, high: int, **where: Any) -> pd.Series:
-        """L: logit accuracy after `high` updates minus that after `low`."""
-        long = self._find({**where, "updates": high})
-        return (self._of(long) - self._of(self._near(long, updates=low))).dropna()
-
-    def chosen_depth(
-        self, depths: Sequence[int | str], column: str = "logit_accuracy", **where: Any
-    ) -> pd.Series:
-        """Logit accuracy at the depth with a replicate's best validation accuracy; of equal ones the first."""
-        first = self._find({**where, "depth": depths[0]})
-        places = [self._near(first, depth=depth) for depth in depths]
-        seen = pd.concat([self._of(place, "val_accuracy") for place in places], axis=1).dropna()
-        scores = pd.concat([self._of(place, column) for place in places], axis=1).loc[seen.index]
-        best = seen.to_numpy().argmax(axis=1)
-        return pd.Series(scores.to_numpy()[np.arange(len(best)), best], seen.index).dropna()
+        usual = {"same": place["updates"]}
+        if scratch_updates == "flat":
+            usual["flat"] = self.scratch_flat(**where)[0]
+        updates = usual.get(str(scratch_updates), scratch_updates)
+        return [tuned, self._find({**where, "source": SCRATCH, "updates": updates}, place)]
 
     def scratch_flat(self, **where: Any) -> tuple[int, bool]:
         """Schedule of scratch from which another four times as many updates gain under 0.05 logit; and True.
@@ -152,7 +188,10 @@ class Conditions:
         runs = [u for u in self.schedules if self.has(source=SCRATCH, updates=u, **where)]
         for low in runs:
             high = next((u for u in runs if u >= 4 * low), None)
-            if high and self.schedule_gain(low, high, source=SCRATCH, **where).mean() < _FLAT:
+            if high is None:
+                continue
+            fresh = {**where, "source": SCRATCH, "low": low, "high": high}
+            if self.measured("schedule_gain", **fresh).mean() < _FLAT:
                 return low, True
         if not runs:
             self.values(source=SCRATCH, **where)  # says what is missing
@@ -190,16 +229,6 @@ class Conditions:
         columns["similarity"] = [None if s != s else s for s in columns["similarity"]]
         columns["whole"] = (table["depth"] == table["n_units"]).tolist()
         return columns
-
-    def _of(self, code: int, column: str = "logit_accuracy") -> pd.Series:
-        if column not in self._columns:
-            if column not in self._rows:
-                raise MissingCondition(f"no column {column}")
-            self._columns[column] = self._rows[column].to_numpy("float64", na_value=np.nan)
-        rows = self._positions[code]
-        index = pd.Index(self._columns["replicate"][rows], name="replicate")
-        values = pd.Series(self._columns[column][rows], index, name=column).dropna()
-        return values[~values.index.duplicated()]
 
     def _near(self, code: int, **changes: Any) -> int:
         """The condition that is as another but for some coordinates, and from another recipe if need be."""

@@ -3,7 +3,7 @@
 Differences are taken within replicates, and targets are averaged inside a replicate.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from convtl.analysis.conditions import SCRATCH, Conditions, MissingCondition
+from convtl.analysis.conditions import DIFFERENCES, SCRATCH, Conditions, MissingCondition
 from convtl.analysis.frame import axes_of, axis_text
 from convtl.analysis.gradients import MEASURES
 from convtl.analysis.statistics import replicates_to_decide, slope_per_replicate
@@ -27,8 +27,6 @@ MOST_AT_EDGE = 0.25
 _COORDINATES = ("source", "n_per_class", "depth", "updates", "similarity", "regime", "model")
 _COUNTS = ("n_per_class", "updates")
 """Coordinates along which a slope is one on the log2."""
-_SYMBOLS = {"depth_benefit": "D", "transfer_gain": "G", "schedule_gain": "L"}
-_SHORT = {"source": "", "n_per_class": "n=", "depth": "depth ", "similarity": "similarity "}
 _OF_TRIALS = (
     *("source", "target", "model", "regime", "n_per_class", "updates", "depth", "depth_unit"),
     *("similarity", "replicate", "config"),
@@ -59,7 +57,6 @@ class Contrast:
 
     part: PartConfig
     point: str
-    formula: str
     table: pd.DataFrame
     points: float | None
     seen: frozenset[str]
@@ -79,8 +76,6 @@ class Contrast:
 
     @property
     def name(self) -> str:
-        if self.part.name == "effect":
-            return self.formula
         return f"{self.part.name}, {self.point}" if self.point else self.part.name
 
     def margin(self, delta: float) -> float:
@@ -156,7 +151,7 @@ def _coordinates(term: TermConfig, point: int) -> _Where:
 def _point_name(part: PartConfig, line: Sequence[_Point]) -> str:
     """The coordinate that tells one point of a part from the others: `depth 2`."""
     listed = (
-        f"{_SHORT.get(key, f'{key} ')}{where[key]}"
+        f"{key} {where[key]}"
         for term, where in line[0]
         for key in _COORDINATES
         if len(line) == 1 and len(getattr(term, key) or ()) > 1
@@ -179,25 +174,18 @@ def _contrast(
     if not len(table := logits.dropna()):
         raise MissingCondition(f"{part.name}: no replicate has every condition and target")
     points = [point for line in by_target.values() for point in line]
-    seen, marks, lower_bound = _examined(points, conditions)
+    seen, marks, lower_bound, replicates = _examined(points, conditions)
     return Contrast(
         part=part,
         point=_point_name(part, line),
-        formula=_formula(part, line),
         table=table,
         points=None if gradients else 100 * float(shares.dropna().to_numpy().mean()),
-        seen=seen,
+        seen=frozenset(seen),
         marks=marks,
         lower_bound=lower_bound,
         speed=any(_is_speed(term, where, conditions) for point in points for term, where in point),
-        left_out=max(0, len(_replicates_of(points, conditions)) - len(table)),
+        left_out=max(0, len(replicates) - len(table)),
     )
-
-
-def _replicates_of(points: Sequence[_Point], conditions: Conditions) -> set[Any]:
-    """Replicates that any condition of some points has."""
-    cells = (cell for point in points for cell in _cells(point, conditions))
-    return {name for cell in cells for arm in cell for name in conditions.values(**arm).index}
 
 
 # --- numbers ----------------------------------------------------------------------------------------
@@ -236,48 +224,11 @@ def _along(
 def _value(term: TermConfig, where: _Where, conditions: Conditions, column: str) -> pd.Series:
     if term.measure == "gradient":
         return conditions.gradient(str(term.name), **term.where)
-    if term.measure == "chosen_depth":
-        if not term.depths:
-            raise MissingCondition("chosen_depth: depths are needed, from which to choose")
-        return conditions.chosen_depth(term.depths, column=column, **where)
-    arms = _arms(term, where, conditions)
-    values = [weight * conditions.values(column, **arm) for weight, arm in arms]
-    return pd.concat(values, axis=1).dropna().sum(axis=1)
+    return conditions.measured(term.measure, column, **_options(term), **where)
 
 
-def _arms(term: TermConfig, where: _Where, conditions: Conditions) -> list[tuple[int, _Where]]:
-    """The conditions of a term with their signs (1 where validation chooses one of them)."""
-    if term.measure == "gradient":
-        return []
-    if term.measure == "chosen_depth":
-        return [(1, {**where, "depth": depth}) for depth in term.depths]
-    first = where
-    changes: _Where = {}
-    if term.measure == "depth_benefit":
-        first, changes = {**where, "depth": "all"}, {"depth": 1}
-    elif term.measure == "schedule_gain":
-        first, changes = {**where, "updates": term.high}, {"updates": term.low}
-    elif term.measure == "transfer_gain":
-        first = {"depth": "all", **where}
-        changes = _scratch(term, first, conditions)
-    return [(1, first)] + ([(-1, _near(first, changes, conditions))] if changes else [])
-
-
-def _scratch(term: TermConfig, tuned: _Where, conditions: Conditions) -> _Where:
-    """The coordinates in which scratch differs from the fine-tuned net that it is compared with."""
-    updates: Any = term.scratch_updates
-    if updates == "same":
-        updates = conditions.summary(**tuned)["updates"]
-    elif updates == "flat":
-        updates = conditions.scratch_flat(**tuned)[0]
-    return {"source": SCRATCH, "updates": updates}
-
-
-def _near(where: _Where, changes: _Where, conditions: Conditions) -> _Where:
-    """The condition as another but for some coordinates; of the same recipe, where that has to be said."""
-    near = {**where, **changes}
-    same = {**near, "config": conditions.summary(**where)["config"]}
-    return same if not conditions.has(**near) and conditions.has(**same) else near
+def _options(term: TermConfig) -> _Where:
+    return {name: getattr(term, name) for name in ("depths", "low", "high", "scratch_updates")}
 
 
 def _is_speed(term: TermConfig, where: _Where, conditions: Conditions) -> bool:
@@ -285,7 +236,8 @@ def _is_speed(term: TermConfig, where: _Where, conditions: Conditions) -> bool:
     if term.measure != "transfer_gain":
         return False
     updates, is_flat = conditions.scratch_flat(**where)
-    return not is_flat or _scratch(term, {"depth": "all", **where}, conditions)["updates"] < updates
+    scratch = conditions.compared(term.measure, **_options(term), **where)[1]
+    return not is_flat or conditions.table()["updates"][scratch] < updates
 
 
 # --- what stands against judging --------------------------------------------------------------------
@@ -293,41 +245,40 @@ def _is_speed(term: TermConfig, where: _Where, conditions: Conditions) -> bool:
 
 def _examined(
     points: Sequence[_Point], conditions: Conditions
-) -> tuple[frozenset[str], dict[str, str], bool]:
-    """The conditions of some points, those that may enter no claim, and whether scratch alone is at floor."""
+) -> tuple[set[str], dict[str, str], bool, set[int]]:
+    """The conditions of some points, those that may enter no claim, whether scratch alone is at floor, replicates."""
     seen: set[str] = set()
     marks: dict[str, str] = {}
     lower_bound = False
+    replicates: set[int] = set()
     usual = {axis: conditions.usual.get(axis) for axis in axes_of(conditions.frame)}
     for cell in (cell for point in points for cell in _cells(point, conditions)):
-        summaries = [conditions.summary(**arm) for arm in cell]
-        lines = {_described(line, usual): line for line in summaries}
+        table = conditions.table().iloc[cell].to_dict("records")
+        lines = {_described(line, usual): line for line in table}
+        replicates |= {replicate for code in cell for replicate in conditions.of(code).index}
         seen |= lines.keys()
         edges = [name for name, line in lines.items() if line["at_edge"] > MOST_AT_EDGE]
         marks |= dict.fromkeys(edges, "at the edge of its learning rates")
-        flaws = {line["flaw"] for line in lines.values()}
+        flaws = {line["flaw"] for line in table}
         if len(flaws) == 1 and "" not in flaws:
             marks |= dict.fromkeys(lines, f"at {flaws.pop()}, as is all that it is compared with")
-        lower_bound |= any(
-            line["source"] == SCRATCH and line["flaw"] == "floor" for line in lines.values()
-        )
-    return frozenset(seen), marks, lower_bound
+        lower_bound |= any((line["source"], line["flaw"]) == (SCRATCH, "floor") for line in table)
+    return seen, marks, lower_bound, replicates
 
 
-def _cells(point: _Point, conditions: Conditions) -> Iterator[list[_Where]]:
+def _cells(point: _Point, conditions: Conditions) -> Iterator[list[int]]:
     """Yield the conditions that are compared with one another: of a difference its two, of others all."""
-    others = []
+    others: list[int] = []
     for term, where in point:
-        arms = [arm for _, arm in _arms(term, where, conditions)]
-        if term.measure in _SYMBOLS:
-            yield arms
-        else:
-            others += arms
+        if term.measure in DIFFERENCES:
+            yield conditions.compared(term.measure, **_options(term), **where)
+        elif term.measure != "gradient":
+            others += conditions.compared(term.measure, **_options(term), **where)
     if others:
         yield others
 
 
-def _described(line: dict[str, Any], usual: dict[str, Any]) -> str:
+def _described(line: Mapping[Any, Any], usual: Mapping[str, Any]) -> str:
     """A condition in words; of additional axes those with a value that is not the usual one."""
     similarity = "" if pd.isna(line["similarity"]) else f"@{line['similarity']:g}"
     regime = "" if line["regime"] == "fine_tune" else f" by {line['regime']}"
@@ -340,23 +291,6 @@ def _described(line: dict[str, Any], usual: dict[str, Any]) -> str:
         f"{line['source']}{similarity} to {line['target']}, n={line['n_per_class']}, "
         f"depth {line['depth']}{regime}, {line['updates']} updates{others}"
     )
-
-
-def _formula(part: PartConfig, line: Sequence[_Point]) -> str:
-    """A part as a formula, such as `D(latin, n=50) - D(latin, n=2)`."""
-    text = ""
-    for (term, first), (_, last) in zip(line[0], line[-1], strict=True):
-        named = [
-            f"{_SHORT.get(key, f'{key} ')}{first[key]}{'' if first[key] == last[key] else f'..{last[key]}'}"
-            for key in first
-        ]
-        if term.measure == "schedule_gain":
-            named.append(f"{term.high} against {term.low} updates")
-        weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):g} "
-        symbol = term.name or _SYMBOLS.get(term.measure, "z")
-        text += f" {'-' if term.weight < 0 else '+'} {weight}{symbol}({', '.join(named)})"
-    over = "points" if isinstance(part.slope_over, tuple) else part.slope_over
-    return f"{f'slope over {over} of ' if over else ''}{text.removeprefix(' + ').strip()}"
 
 
 # --- before there are rows --------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import Any, Literal
 
 import pandas as pd
-from scipy.special import expit
 
 from convtl.analysis.conditions import SCRATCH, Conditions
 from convtl.analysis.frame import axes_of
@@ -154,18 +153,19 @@ def _line(conditions: Conditions, name: str, where: dict[str, Any]) -> Line | No
     depths = [depth for depth in conditions.depths if conditions.has(depth=depth, **where)]
     counts = {depth: len(conditions.values(depth=depth, **where)) for depth in depths}
     depths = [depth for depth in depths if counts[depth] == max(counts.values())]
-    z, share, images = (
+    z, share = (
         pd.DataFrame(
             {depth: conditions.values(column, depth=depth, **where) for depth in depths}
         ).dropna()
-        for column in ("logit_accuracy", "test_accuracy", "n_test")
+        for column in ("logit_accuracy", "test_accuracy")
     )
     if len(depths) < 2 or z.empty:
         return None
     first, last = depths[0], depths[-1]
-    chosen = conditions.chosen_depth(depths, **where)
-    total = images[first]
-    chosen_share = ((total + 1) * expit(chosen) - 0.5) / total  # the inverse of `logit_accuracy`
+    chosen, chosen_share = (
+        conditions.measured("chosen_depth", column, depths=depths, **where)
+        for column in ("logit_accuracy", "test_accuracy")
+    )
     suffices = depths[int(sufficient_depth(z.mean().to_numpy()))]
     scratch = _scratch(conditions, where)
     flaws = [conditions.flaw(depth=depth, **where) for depth in (first, last)]

@@ -147,7 +147,11 @@ def test_every_point_of_a_list_has_to_hold_and_one_refutes(b, expected) -> None:
     each = part("below", ["a", "b", "c"], "delta") | {"name": "each"}
     result = verdict_of(each, numbers(a=TIGHT, b=b, c=minus(CLEAR)))
     assert result.verdict == expected
-    assert [one.formula for one in result.parts] == ["z(a)", "z(b)", "z(c)"]
+    assert [one.name for one in result.parts] == [
+        "each, source a",
+        "each, source b",
+        "each, source c",
+    ]
 
 
 def test_points_of_a_direction_are_parts_of_their_own() -> None:
@@ -376,31 +380,21 @@ def of_latin(measure="logit_accuracy", n=10, **more):
 
 
 @pytest.mark.parametrize(
-    ("claim", "effect", "formula"),
+    ("claim", "effect"),
     [
-        ({"terms": of_latin("depth_benefit", 50)}, 0.2644, "D(latin, n=50)"),
-        (BENEFIT, 0.4644, "D(latin, n=10) - D(latin, n=2)"),
-        (
-            {"terms": of_latin("schedule_gain", 50, depth="all", low=300, high=1200)},
-            0.4322,
-            "L(latin, n=50, depth all, 1200 against 300 updates)",
-        ),
+        ({"terms": of_latin("depth_benefit", 50)}, 0.2644),
+        (BENEFIT, 0.4644),
+        ({"terms": of_latin("schedule_gain", 50, depth="all", low=300, high=1200)}, 0.4322),
         (
             {"terms": of_latin("depth_benefit", [2, 10, 50]), "slope_over": "n_per_class"},
             0.9288,
-            "slope over n_per_class of D(latin, n=2..50)",
         ),
         (
             {"terms": of_latin("depth_benefit", [2, 10, 50]), "slope_over": [0.0, 1.0, 2.0]},
             0.9288,
-            "slope over points of D(latin, n=2..50)",
         ),
-        (
-            {"terms": [of_latin(depth=3), of_latin(depth=1, weight=-0.5)]},
-            None,
-            "z(latin, n=10, depth 3) - 0.5 z(latin, n=10, depth 1)",
-        ),
-        ({"terms": of_latin("chosen_depth", 50, depths=[1, "all"])}, 2.36, "z(latin, n=50)"),
+        ({"terms": [of_latin(depth=3), of_latin(depth=1, weight=-0.5)]}, 0.6),
+        ({"terms": of_latin("chosen_depth", 50, depths=[1, "all"])}, 2.36),
         (
             {
                 "terms": {
@@ -411,16 +405,14 @@ def of_latin(measure="logit_accuracy", n=10, **more):
                 "unit": "decades",
             },
             0.1,
-            "arrival_slope(activation tanh)",
         ),
     ],
 )
-def test_measures_of_terms(claim, effect, formula) -> None:
+def test_measures_of_terms(claim, effect) -> None:
     rows = made_conditions(sd=0.0, shared_sd=0.0, replicates=6)
     conditions = Conditions(rows.frame, made_gradients(replicates=6))
     [result] = judged(conditions, x=claim)[0].parts
-    assert result.formula == formula
-    assert effect is None or result.effect == pytest.approx(effect, abs=0.01)
+    assert result.effect == pytest.approx(effect, abs=0.01)
     assert (result.points is None) == ("gradient" in str(claim))
 
 

@@ -130,7 +130,9 @@ def test_left_out_what_most_rows_have_is_meant() -> None:
     brief = made_rows(**latin, schedules=(75,), depths=(5,), change=lambda row: {"axes": BESIDE})
     budgeted = made_rows(**latin, schedules=(300,), depths=(1, 5), change=_budgeted)
     whole, part = of([*usual, *brief, *budgeted]), of(usual)
-    assert mean(whole.depth_benefit(**NEAR)) == pytest.approx(mean(part.depth_benefit(**NEAR)))
+    assert mean(whole.measured("depth_benefit", **NEAR)) == pytest.approx(
+        mean(part.measured("depth_benefit", **NEAR))
+    )
     assert mean(whole.values("updates", **NEAR, depth=5)) == 300
     assert mean(whole.values("test_accuracy", **NEAR, depth=5, validation="within")) == 0.25
     assert part.values(**NEAR, depth=5, **BESIDE).equals(part.values(**NEAR, depth=5))
@@ -152,11 +154,15 @@ def test_mixtures_are_told_apart_by_their_similarity() -> None:
         **EXACT, sources=["mixture", "scratch"], similarities=[0.0, 0.5, 1.0]
     )
     where = {**NEAR, "source": "mixture"}
-    benefits = [mean(conditions.depth_benefit(**where, similarity=s)) for s in (0, 0.5, 1)]
+    benefits = [
+        mean(conditions.measured("depth_benefit", **where, similarity=s)) for s in (0, 0.5, 1)
+    ]
     assert benefits == pytest.approx([0.6, 0.2, -0.2], abs=1e-6)
-    assert mean(conditions.transfer_gain(**where, similarity=0.5)) == pytest.approx(0.6, abs=1e-6)
+    assert mean(conditions.measured("transfer_gain", **where, similarity=0.5)) == pytest.approx(
+        0.6, abs=1e-6
+    )
     with pytest.raises(MissingCondition, match=r"similarity 0\.0, 0\.5, 1\.0"):
-        conditions.depth_benefit(**where)
+        conditions.measured("depth_benefit", **where)
 
 
 def test_rows_of_other_recipes_never_mix() -> None:
@@ -168,7 +174,7 @@ def test_rows_of_other_recipes_never_mix() -> None:
         conditions.values(**NEAR, depth=1)
     assert len(conditions.values(**NEAR, depth=1, config="c0ffee")) == 3
     assert set(conditions.values("n_train", **NEAR, depth=1, n_classes=2)) == {20}
-    gain = conditions.transfer_gain(**NEAR, n_classes=2)
+    gain = conditions.measured("transfer_gain", **NEAR, n_classes=2)
     assert mean(gain) == pytest.approx(1.2, abs=1e-6)
     assert set(gain.index) == {0, 1, 2}
 
@@ -199,20 +205,25 @@ def test_unfinished_diverged_and_thawed_trials_do_not_count() -> None:
 def test_known_effects_come_back(conditions) -> None:
     for n, u in ((2, np.log2(0.2)), (10, 0), (50, np.log2(5))):
         where = {**NEAR, "n_per_class": n}
-        assert mean(conditions.depth_benefit(**where)) == pytest.approx(-0.2 + 0.2 * u, abs=1e-6)
-        assert mean(conditions.transfer_gain(**where)) == pytest.approx(1.2, abs=1e-6)
-        assert mean(conditions.transfer_gain(**where, depth=1)) == pytest.approx(
+        assert mean(conditions.measured("depth_benefit", **where)) == pytest.approx(
+            -0.2 + 0.2 * u, abs=1e-6
+        )
+        assert mean(conditions.measured("transfer_gain", **where)) == pytest.approx(1.2, abs=1e-6)
+        assert mean(conditions.measured("transfer_gain", **where, depth=1)) == pytest.approx(
             1.4 - 0.2 * u, abs=1e-6
         )
-        assert mean(conditions.schedule_gain(300, 1200, **where, depth=3)) == pytest.approx(
-            0.2 + 0.1 * u, abs=1e-6
-        )
+        assert mean(
+            conditions.measured("schedule_gain", low=300, high=1200, **where, depth=3)
+        ) == pytest.approx(0.2 + 0.1 * u, abs=1e-6)
 
 
 def test_differences_are_taken_within_replicates() -> None:
     conditions = made_conditions(sd=0.01, shared_sd=3.0)
     assert conditions.values(**NEAR, depth=1).std() > 1
-    for values in (conditions.depth_benefit(**NEAR), conditions.transfer_gain(**NEAR)):
+    for values in (
+        conditions.measured("depth_benefit", **NEAR),
+        conditions.measured("transfer_gain", **NEAR),
+    ):
         assert values.std() < 0.05
         assert len(values) == 6
 
@@ -224,18 +235,20 @@ def test_both_sides_of_a_difference_have_the_same_schedule() -> None:
         if row["source"] == "scratch" or (row["depth"] == 5) == (row["updates"] == 1200)
     ]
     with pytest.raises(MissingCondition, match="no trials; there are depth 5"):
-        of(rows).depth_benefit(**NEAR)
+        of(rows).measured("depth_benefit", **NEAR)
 
 
 def test_scratch_may_have_a_schedule_of_its_own(conditions) -> None:
-    gain = conditions.transfer_gain(scratch_updates=1200, **NEAR, updates=300)
+    gain = conditions.measured("transfer_gain", scratch_updates=1200, **NEAR, updates=300)
     assert mean(gain) == pytest.approx(1.2 - 0.2, abs=1e-6)
 
 
 def test_scratch_is_found_whatever_depth_and_regime_are_asked_for() -> None:
     tuned = made_rows(**EXACT, sources=["latin"], change=lambda row: {"regime": "lp_ft"})
     conditions = of(tuned + made_rows(**EXACT, sources=["scratch"]))
-    assert mean(conditions.transfer_gain(**NEAR, regime="lp_ft")) == pytest.approx(1.2, abs=1e-6)
+    assert mean(conditions.measured("transfer_gain", **NEAR, regime="lp_ft")) == pytest.approx(
+        1.2, abs=1e-6
+    )
     scratch = conditions.values(**{**NEAR, "source": "scratch"}, depth=1, regime="lp_ft")
     assert len(scratch) == 3
 
@@ -247,11 +260,13 @@ def test_each_replicate_chooses_its_depth_on_its_own_validation() -> None:
         return {"val_accuracy": 0.9 if best[row["replicate"]] == row["depth"] else 0.5}
 
     conditions = of(made_rows(**EXACT, change=change))
-    chosen = conditions.chosen_depth([1, 2, 3, 4, "all"], **NEAR)
+    chosen = conditions.measured("chosen_depth", depths=[1, 2, 3, 4, "all"], **NEAR)
     expected = {r: conditions.values(**NEAR, depth=k)[r] for r, k in best.items()}
     assert chosen.to_dict() == pytest.approx(expected)
     equal = of(made_rows(**EXACT, change=lambda row: {"val_accuracy": 0.5}))
-    assert equal.chosen_depth([2, 3], **NEAR).equals(equal.values(**NEAR, depth=2).rename(None))
+    assert equal.measured("chosen_depth", depths=[2, 3], **NEAR).equals(
+        equal.values(**NEAR, depth=2).rename(None)
+    )
 
 
 # --- flaws --------------------------------------------------------------------------------

@@ -64,9 +64,7 @@ def verdict(name: str, effects: dict[str, float], outcome: Any) -> Verdict:
     for part, effect in effects.items():
         values = (effect - 0.1, effect, effect + 0.1)
         interval = sign_flip_interval(values)
-        parts.append(
-            PartResult(part, "z", "above", 0.0, values, effect, None, interval, 0.1, {}, False)
-        )
+        parts.append(PartResult(part, 0.0, values, effect, None, interval, 0.1, {}, False))
     return Verdict(name, claim, outcome, "", parts=tuple(parts))
 
 

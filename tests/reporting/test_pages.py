@@ -122,7 +122,7 @@ def test_another_seed_stands_beside_it(tmp_path: Path, report) -> None:
     text = render(replace(report, replication=other), "report.md.j2")
     assert "run again with seed 1" in text
     assert re.search(
-        r"\| deeper \| D\(latin.* \| \+0\.\d\d \| \+0\.\d\d \|.*\*\*(replicated|undecided)\*\* \|",
+        r"\| deeper \| effect \| \+0\.\d\d \| \+0\.\d\d \|.*\*\*(replicated|undecided)\*\* \|",
         text,
     )
 

@@ -54,7 +54,7 @@ def accuracy_by_depth(report: Any) -> Points:
 def depth_benefit(report: Any) -> Points:
     for panel in panels(report.conditions):
         for arm in [*domains(report, panel), *(a for a in panel.arms if a.similarity is not None)]:
-            benefit = panel.ask(report.conditions.depth_benefit, **arm.where)
+            benefit = panel.ask("depth_benefit", **arm.where)
             yield ", ".join(panel.targets), arm.name, panel.n, benefit
 
 
@@ -71,7 +71,7 @@ def gain_by_similarity(report: Any) -> Points:
     controls = [arm for arm in panel.arms if ":" in arm.source or arm.source in ("self", "random")]
     for arm in [*near, *controls]:
         for name, depth in ENDS.items():
-            gain = panel.ask(report.conditions.transfer_gain, depth=depth, **arm.where)
+            gain = panel.ask("transfer_gain", depth=depth, **arm.where)
             yield f"{panel.title} of {' and '.join(panel.targets)}", name, arm.source, gain
 
 
@@ -89,7 +89,7 @@ def depth_benefit_by_similarity(report: Any) -> Points:
     steps: list[tuple[str, Any, Arm]] = [("sources", arm.source, arm) for arm in ladder]
     steps += [("mixtures", a.similarity, a) for a in panel.arms if a.similarity is not None]
     for title, place, arm in steps:
-        benefit = panel.ask(report.conditions.depth_benefit, **arm.where)
+        benefit = panel.ask("depth_benefit", **arm.where)
         yield f"{title}: difference", "all − last layer", place, benefit
     for title, place, arm in steps:
         for name, depth in ENDS.items():
@@ -113,7 +113,7 @@ def corruption(report: Any) -> Points:
     for arm, noise in noise_levels(report).items():
         target = report.config.domains[panel.targets[0]].jitter.noise
         for name, depth in ENDS.items():
-            gain = panel.ask(report.conditions.transfer_gain, depth=depth, **arm.where)
+            gain = panel.ask("transfer_gain", depth=depth, **arm.where)
             yield f"target with noise {target:g}, {panel.title}", name, noise, gain
 
 

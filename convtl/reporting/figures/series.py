@@ -1,13 +1,13 @@
 """Which conditions of a study a figure shows, and their numbers: one a replicate, over targets."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from convtl.analysis.conditions import SCRATCH, Conditions, MissingCondition
+from convtl.analysis.conditions import DIFFERENCES, SCRATCH, Conditions, MissingCondition
 from convtl.analysis.frame import axes_of, axis_text
 from convtl.config.domains import MadeConfig
 
@@ -85,22 +85,18 @@ class Panel:
         """Depths at which a source was tuned."""
         return sorted(set(self.table.loc[self.table["source"] == arm.source, "depth"].astype(int)))
 
-    def ask(self, measure: Callable[..., pd.Series] | str, **where: Any) -> pd.Series:
+    def ask(self, measure: str, **where: Any) -> pd.Series:
         """Return one number a replicate, its mean over targets; empty if a target lacks the condition.
 
         Args:
-          measure: a method of `Conditions`, or a column.
+          measure: one of `DIFFERENCES`, or a column.
         """
-        columns = []
-        for target in self.targets:
-            place = {**self.where, "target": target, **where}
-            try:
-                if isinstance(measure, str):
-                    columns.append(self.conditions.values(measure, **place))
-                else:
-                    columns.append(measure(**place))
-            except MissingCondition:
-                return pd.Series(dtype=float)
+        column = "logit_accuracy" if measure in DIFFERENCES else measure
+        places = [{**self.where, "target": target, **where} for target in self.targets]
+        try:
+            columns = [self.conditions.measured(measure, column, **place) for place in places]
+        except MissingCondition:
+            return pd.Series(dtype=float)
         return pd.concat(columns, axis=1).dropna().mean(axis=1)
 
 
