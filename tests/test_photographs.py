@@ -14,7 +14,6 @@ from safetensors.numpy import save_file
 from convtl.cli import compose
 from convtl.conduct import run_study
 from convtl.config.parsing import parse
-from convtl.data.tfds import quiet
 from convtl.study.grid import expand
 from convtl.study.store import RowStore
 
@@ -63,8 +62,7 @@ def _prepare(name: str, root: Path) -> None:
     }
     with tfds.core.registered.skip_registration():
         builder = type(name, (tfds.core.GeneratorBasedBuilder,), content)
-    with quiet():
-        builder(data_dir=str(root), file_format="array_record").download_and_prepare()
+    builder(data_dir=str(root), file_format="array_record").download_and_prepare()
 
 
 @pytest.fixture(scope="module")

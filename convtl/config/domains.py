@@ -96,6 +96,7 @@ class Caps:
 class PicturesConfig:
     """Base of domains whose pictures are read."""
 
+    size: Count = 28  # side of the square images, pixels
     crop: Annotated[values.Share, Neutral()] = 1.0
     """share of the short side that the centre crop takes: the short side is resized to size / crop"""
     interpolation: Annotated[Literal["bilinear", "bicubic"], Neutral()] = "bilinear"
@@ -109,11 +110,9 @@ class TfdsConfig(PicturesConfig):
     kind: Literal["tfds"] = "tfds"
     name: Text
     data_dir: Text | None = None
-    size: Count | None = None  # square side; null keeps images as they are, all of one size
     grey: Flag = False
     image_key: Text = "image"  # feature that holds the image
     label_key: Text = "label"
-    classes: Annotated[Names | None, Neutral()] = None  # null takes all
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -122,7 +121,6 @@ class ImageFolderConfig(PicturesConfig):
 
     kind: Literal["image_folder"] = "image_folder"
     path: Text
-    size: Count = 28  # side of the square images, pixels
     grey: Flag = True
 
 

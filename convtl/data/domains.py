@@ -26,19 +26,15 @@ KINDS: Mapping[str, ModuleType] = {
 }
 
 
-def _kind(config: DomainConfig) -> ModuleType:
-    if config.kind not in KINDS:
-        raise UserError("kind: 'mixture' has classes only beside a target; accepted: as source")
-    return KINDS[config.kind]
-
-
 def identity(config: DomainConfig) -> dict[str, Any]:
     """Return plain content that determines a domain's images; it holds no path of this machine.
 
     Raises:
       UserError: the data cannot be found or used; the message names the key.
     """
-    content: dict[str, Any] = _kind(config).identity(config)
+    if config.kind not in KINDS:
+        raise UserError("kind: 'mixture' has classes only beside a target; accepted: as source")
+    content: dict[str, Any] = KINDS[config.kind].identity(config)
     return content
 
 
@@ -49,10 +45,7 @@ def load_domain(
     say: Callable[[str], None] | None = None,
     data: DataConfig | None = None,
 ) -> Domain:
-    """Return the domain called `name` in the registry.
-
-    Classes and counts are known at once. Pictures of a made kind are made whenever they are read; others are decoded
-    now, kept in the cache and memory-mapped from then on.
+    """Return the domain called `name` in the registry; made pictures are made when read, others decoded now.
 
     Args:
       say: takes a line now and then while pictures are decoded.
@@ -63,16 +56,15 @@ def load_domain(
     with named(name):
         digest = keys.digest(identity(config))
         store = Store(name, config, digest, cache, say or (lambda line: None), memory)
-        domain: Domain = _kind(config).load(config, store)
+        domain: Domain = KINDS[config.kind].load(config, store)
     return domain
 
 
 def eligible_classes(source: Domain, target: Domain) -> tuple[int, ...]:
     """Return the classes of a source that are and look like no class in the target's whole pool.
 
-    Typed scripts are compared by their letters (size-normalised glyphs, largest correlation over the faces),
-    pictures of one made kind by the names of classes (what is a test region of a photograph at one scale is in a
-    training region at another). Of any other source all classes are eligible. Deterministic; loads no image.
+    Typed scripts are compared by their letters, pictures of one made kind by the names of classes. Of any other
+    source all classes are eligible.
     """
     ours, theirs = source.config, target.config
     if isinstance(ours, TypedScriptConfig) and isinstance(theirs, TypedScriptConfig):

@@ -5,7 +5,6 @@ import hashlib
 import os
 import re
 import unicodedata
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from convtl import keys
 from convtl.config.domains import ImageFolderConfig
@@ -25,10 +24,6 @@ from convtl.errors import UserError
 
 VERSION = 2
 """Raised whenever code changes the images or who goes where."""
-_DEEP = 1
-"""As VERSION, of data sets with grey levels of more than 8 bits only."""
-_DRAW = 1
-"""In the key of the draw of splits, so that pictures stay where they were when VERSION is raised."""
 _NAMES = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "validate", "eval", "dev"),
@@ -52,56 +47,43 @@ def files_below(folder: Path) -> list[Path]:
     """Return the sorted paths of all files that are not hidden and lie in no hidden or system folder.
 
     Links are followed. What can be reached in several ways is listed once, under its own name rather than a
-    link's; so links that lead in circles end.
-
-    Raises:
-      UserError: a folder may not be read.
+    link's; so links that lead in circles end. A UserError where a folder may not be read.
     """
-    by_place: dict[str, Path] = {}
     visited: set[str] = set()
-    folders, linked_folders, linked_files = [folder], list[Path](), list[Path]()
-    while folders or linked_folders:
-        here = (folders or linked_folders).pop(0)
-        real = os.path.realpath(here)
-        if real in visited:
+    folders, linked, files = [folder], list[Path](), list[Path]()
+    while folders or linked:
+        here = (folders or linked).pop(0)
+        if (real := os.path.realpath(here)) in visited:
             continue
         visited.add(real)
-        for entry in _entries(here):
-            path = here / entry.name
-            if _is_folder(entry):
-                (linked_folders if entry.is_symlink() else folders).append(path)
-            elif entry.is_symlink() and path.is_file():
-                linked_files.append(path)
-            elif entry.is_file(follow_symlinks=False):
-                by_place[f"{real}{os.sep}{entry.name}"] = path
-    for path in linked_files:
+        for path in _entries(here):
+            if path.is_dir():
+                (linked if path.is_symlink() else folders).append(path)
+            elif path.is_file():
+                files.append(path)
+    by_place: dict[str, Path] = {}
+    for path in sorted(files, key=Path.is_symlink):
         by_place.setdefault(os.path.realpath(path), path)
     return sorted(by_place.values())
 
 
 def subfolders(folder: Path) -> list[Path]:
     """Return sorted folders, and links to folders, that are not hidden and not the system's."""
-    return [folder / entry.name for entry in _entries(folder) if _is_folder(entry)]
+    return [path for path in _entries(folder) if path.is_dir()]
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a folder or a link to one; links that lead in circles are none."""
-    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and Path(entry).is_dir())
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder that are not ignored, by name."""
+def _entries(folder: Path) -> list[Path]:
+    """Return what is in a folder and not ignored, by name."""
     try:
-        with os.scandir(folder) as entries:
-            shown = [e for e in entries if not e.name.startswith(".") and e.name not in _IGNORED]
+        paths = sorted(folder.iterdir())
     except PermissionError:
         given = f"'{folder}', which cannot be read (no permission)"
         raise _refused(given, "folders that may be read") from None
-    return sorted(shown, key=lambda entry: entry.name)
+    return [path for path in paths if path.name[0] != "." and path.name not in _IGNORED]
 
 
-def _examined(path: Path) -> tuple[str | None, bool]:
-    """Return the SHA-256 of a file, None if it cannot be read, and whether it holds deep grey levels.
+def _examined(path: Path) -> tuple[str | None, str | None]:
+    """Return the SHA-256 and Pillow's mode of a file, None where it cannot be read or is no picture.
 
     A file is read again only if its record has changed, of which programs cannot set the time (ctime).
     """
@@ -109,63 +91,52 @@ def _examined(path: Path) -> tuple[str | None, bool]:
         facts = path.stat()
         return _read(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
     except OSError:
-        return None, False
+        return None, None
 
 
 @functools.cache
-def _read(path: Path, *facts: int) -> tuple[str, bool]:
+def _read(path: Path, *facts: int) -> tuple[str, str | None]:
     del facts
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    deep = False
-    if pictures.suffix(path.name) not in pictures.NEVER_DEEP:
-        ignored = warnings.catch_warnings(action="ignore")
-        with suppress(Exception), ignored, Image.open(path) as picture:  # some are no pictures
-            deep = picture.mode in pictures.DEEP_MODES
-    return digest, deep
+    return digest, pictures.mode_of(path)
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The files of a folder of pictures, before any is opened.
-
-    Attributes:
-      files: split -> (file, class) in the order of their names; only train where the folder has no splits.
-      unused: what to say of pictures that are in no class folder.
-    """
+    """The files of a folder of pictures, before any is decoded."""
 
     config: ImageFolderConfig
     class_names: tuple[str, ...]
-    files: Mapping[str, Sequence[tuple[Path, int]]]
-    unused: Sequence[str] = ()
+    files: Mapping[str, Sequence[tuple[Path, int]]]  # split -> (file, class), by name
+    unused: Sequence[str]  # lines about pictures that are in no class folder
 
     @property
     def drawn(self) -> list[str]:
         """Splits that are drawn from the training pictures."""
         return [split for split in SHARES if split not in self.files]
 
-    def refuse_small_classes(self, labels: Iterable[int], needed: int) -> None:
-        """Raise a UserError for a class of which fewer than `needed` training pictures have its label."""
-        counts = np.bincount([*labels], minlength=len(self.class_names))
+    def readable(self) -> np.ndarray:
+        """Count the training pictures of each class, by their headers."""
+        labels = [label for path, label in self.files["train"] if _examined(path)[1] is not None]
+        return np.bincount(labels, minlength=len(self.class_names))
+
+    def refuse_small_classes(self, counts: np.ndarray, needed: int) -> None:
+        """Raise a UserError for a class with fewer than `needed` training pictures."""
         if counts.min() >= needed:
             return
-        name = self.class_names[int(np.argmin(counts))]
-        reason = (
+        drawn = (
             f", as {' and '.join(self.drawn)} pictures are drawn from them" if self.drawn else ""
         )
         raise _refused(
-            f"'{self.config.path}', whose class '{name}' has too few readable pictures in the folder for training",
-            f"at least {1 + len(self.drawn)} different JPEG or PNG pictures a class{reason}",
+            f"'{self.config.path}', whose class '{self.class_names[int(np.argmin(counts))]}' has too few readable "
+            "pictures in the folder for training",
+            f"at least {1 + len(self.drawn)} different JPEG or PNG pictures a class{drawn}",
         )
 
 
 def scan(config: ImageFolderConfig) -> Tree:
-    """List classes and files.
-
-    Raises:
-      UserError: there is no folder, it holds fewer than two classes or one of too few files, folders may or may
-        not be splits, or other splits have classes that train does not have.
-    """
+    """List classes and files; a UserError where the folder cannot be read as classes, or as splits of them."""
     root = Path(os.path.expanduser(config.path))  # noqa: PTH111  # leaves a user who is not there as typed
     if not root.is_dir():
         raise _refused(f"'{root}', where there is no folder", f"one with {_LAYOUTS}")
@@ -187,17 +158,10 @@ def scan(config: ImageFolderConfig) -> Tree:
         listing = [(path, i) for i, name in enumerate(names) for path in by_name.get(name, [])]
         if listing or split == "train":  # an empty folder is no split: it is drawn
             files[split] = listing
-        if loose := sum(
-            pictures.is_picture(entry.name) and Path(entry).is_file() for entry in _entries(folder)
-        ):
+        if loose := sum(pictures.mode_of(path) is not None for path in _entries(folder)):
             unused.append(f"{loose} pictures in '{folder}' are in no class folder and not used")
     tree = Tree(config, names, files, unused)
-    possible = [
-        label
-        for path, label in files["train"]
-        if pictures.name_fault(path.name) != pictures.NO_PICTURE
-    ]
-    tree.refuse_small_classes(possible, 1 + len(tree.drawn))
+    tree.refuse_small_classes(tree.readable(), 1 + len(tree.drawn))
     return tree
 
 
@@ -246,19 +210,15 @@ def identity(config: ImageFolderConfig) -> dict[str, Any]:
     written = {key: value for key, value in content(config).items() if key != "path"}
     paths = [path for files in tree.files.values() for path, _ in files]
     listing = [[path.relative_to(root).as_posix(), _examined(path)[0]] for path in paths]
-    if any(_examined(path)[1] for path in paths):
-        written["deep_grey"] = _DEEP
+    if any(_examined(path)[1] in pictures.DEEP_MODES for path in paths):
+        written["deep_grey"] = 1  # as VERSION, of such data sets only
     classes = keys.digest(list(tree.class_names))  # labels count them
     return {**written, "classes": classes, "files": keys.digest(listing), "version": VERSION}
 
 
 def load(config: ImageFolderConfig, store: Store) -> Domain:
-    """Return the domain; its pictures are decoded now where they are not in the cache.
-
-    Raises:
-      UserError: as `scan`, or a class of too few pictures that can be read.
-    """
-    tree, root, channels = scan(config), Path(config.path).expanduser(), 1 if config.grey else 3
+    """Return the domain; its pictures are decoded now where they are not in the cache; UserErrors as in `scan`."""
+    tree, root = scan(config), Path(config.path).expanduser()
     for line in tree.unused:
         store.say(f"{store.name}: {line}")
 
@@ -266,53 +226,48 @@ def load(config: ImageFolderConfig, store: Store) -> Domain:
         paths = (path for files in tree.files.values() for path, _ in files)
         levels = _levels(paths, store.memory)
         fit = pictures.Fit(config.size, config.grey, config.crop, config.interpolation, levels)
-        shape = (config.size, config.size, channels)
         pools = {split: _pool(files, root) for split, files in tree.files.items()}
-        rng = keys.generator(0, "folder", _DRAW)
+        rng = keys.generator(
+            0, "folder", 1
+        )  # not VERSION: pictures stay where they were when it is raised
         origin, caps = ("path", config.path), config.per_class
-        SplitBuilder(folder, store, caps, origin, pools, fit, shape, SHARES, rng).build()
+        SplitBuilder(folder, store, caps, origin, pools, fit, SHARES, rng).build()
 
     domain = store.decoded(tree.class_names, build)
-    tree.refuse_small_classes(domain.splits(0, 0)["train"].labels, 1)
+    trained = domain.splits(0, 0)["train"].labels
+    tree.refuse_small_classes(np.bincount(trained, minlength=len(tree.class_names)), 1)
     return domain
 
 
 def _pool(files: Sequence[tuple[Path, int]], root: Path) -> Pool:
-    def open_picture(index: int) -> Image.Image:
-        if pictures.suffix(paths[index].name) in pictures.RAW:
-            raise UnidentifiedImageError("raw data of a camera")
-        return Image.open(paths[index])
-
-    paths, names = (
-        [path for path, _ in files],
-        [path.relative_to(root).as_posix() for path, _ in files],
+    paths = [path for path, _ in files]
+    return Pool(
+        [path.relative_to(root).as_posix() for path in paths],
+        np.array([label for _, label in files], np.int32),
+        [_examined(path)[0] for path in paths],
+        lambda index: pictures.opened(paths[index]),
     )
-    labels = np.array([label for _, label in files], np.int32)
-    return Pool(names, labels, [_examined(path)[0] for path in paths], open_picture)
 
 
 def _levels(paths: Iterable[Path], memory: float) -> pictures.Levels | None:
-    """Return black and white of the deep grey pictures among the files; None where there are none.
-
-    Pictures that need more `memory` (bytes) are refused when they are decoded.
-    """
+    """Return black and white of the deep grey pictures among the files; None where there are none."""
     ranges = []
     for path in paths:
-        if _examined(path)[1]:
-            with suppress(Exception), Image.open(path) as picture:  # told when it is decoded
-                if pictures.Fit(None).memory(picture) < memory:
+        if _examined(path)[1] in pictures.DEEP_MODES:
+            with (
+                suppress(Exception),
+                Image.open(path) as picture,
+            ):  # faults are told when it is decoded
+                if pictures.Fit(1).memory(picture) < memory:
                     ranges.append(pictures.extremes(picture))
                 picture.close()  # frees its pixels
     return pictures.common_levels(ranges)
 
 
 def largest_class(config: ImageFolderConfig) -> int:
-    """Return how many training pictures the largest class has, by the names of the files."""
+    """Return how many training pictures the largest class has."""
     tree = scan(config)
-    readable = [
-        label for path, label in tree.files["train"] if pictures.name_fault(path.name) is None
-    ]
-    largest = left = int(np.max(np.bincount(readable, minlength=len(tree.class_names))))
+    largest = left = int(tree.readable().max())
     for split in tree.drawn:
         drawn, cap = max(1, round(SHARES[split] * largest)), getattr(config.per_class, split)
         left -= drawn if cap is None else min(drawn, cap)

@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from convtl.config.domains import Caps
-from convtl.data.pictures import NO_PICTURE, Fit, name_fault
+from convtl.data.pictures import NO_PICTURE, Fit
 from convtl.data.splits import LEVELS, SPLITS, Labels, Store, listed, save_split, stratified_parts
 from convtl.errors import UserError
 from convtl.runtime.backend import core_count
@@ -56,13 +56,12 @@ class SplitBuilder:
     """Decodes pools of pictures and writes splits into a folder of the cache.
 
     Splits without a pool are drawn from the first pool, class by class: from its readable pictures, or with
-    caps from all that are listed, so that only what is used is read. Copies of a file in a class stay in one
-    split. A cap takes the pictures of a class in the order of the digests of their names, so that a larger one
-    takes the same and more. What the caps of drawn splits leave is for training, after what is drawn for it.
+    caps from all that are listed, so that only what is used is read. Copies in a class stay in one split. A cap
+    takes pictures in the order of digests of names, so that a larger one takes the same and more; what it leaves
+    of drawn splits is for training.
 
     Attributes:
       origin: key and value of the config that say where the data lie, for messages.
-      shape: of every image (height, width, channels).
       shares: split -> its share of each class of the first pool, where it has no pool of its own.
       rng: draws the members of the splits.
     """
@@ -73,7 +72,6 @@ class SplitBuilder:
     origin: tuple[str, str]
     pools: Mapping[str, Pool]
     fit: Fit
-    shape: tuple[int, int, int]
     shares: Mapping[str, float]
     rng: np.random.Generator
     _faults: dict[str, str] = field(default_factory=dict)
@@ -153,7 +151,7 @@ class SplitBuilder:
         """Append the images of pictures to a file, in order; return why others were left out."""
         quarter, last = self.store.memory / 4, time.monotonic()
         workers = max(1, min(core_count(), int(quarter / _THREAD_BYTES)))
-        at_once = int(max(1, min(_BLOCK, quarter / prod(self.shape))))
+        at_once = int(max(1, min(_BLOCK, quarter / prod(self.fit.shape))))
         decode = partial(self._image, pool, quarter / workers)
         faults: dict[int, str] = {}
         with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(workers) as threads:
@@ -193,22 +191,23 @@ class SplitBuilder:
         except Image.DecompressionBombError:
             return "too large"
         except UnidentifiedImageError:
-            return name_fault(name) or NO_PICTURE
+            return NO_PICTURE
         except Exception as error:  # decoders of damaged files raise nearly anything
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             return f"broken ({' '.join(reason.partition('(')[0].split())[:80]})"
-        return np.ascontiguousarray(image) if image.shape == self.shape else "of another shape"
+        return np.ascontiguousarray(image)
 
     def _write(self, split: str, pool: Pool, rows: Mapping[int, int], pictures: list[int]) -> None:
         """Write decoded pictures, in this order, as a split."""
+        size = prod(self.fit.shape)
 
         def images() -> Iterator[np.ndarray]:
             with (self.folder / _RAW).open("rb") as decoded:
                 for picture in pictures:
-                    decoded.seek(rows[picture] * prod(self.shape))
-                    yield np.frombuffer(decoded.read(prod(self.shape)), np.uint8)
+                    decoded.seek(rows[picture] * size)
+                    yield np.frombuffer(decoded.read(size), np.uint8)
 
-        save_split(self.folder, split, images(), self.shape, pool.labels[pictures])
+        save_split(self.folder, split, images(), self.fit.shape, pool.labels[pictures])
         self._members += [(split, pool, picture) for picture in pictures]
 
     def _report(self) -> None:

@@ -18,7 +18,7 @@ def standardise(
 ) -> Float32[np.ndarray, "*n height width channels"]:
     """Shift each image to mean 0 and scale it to standard deviation 1, over its pixels and channels.
 
-    Polarity and contrast would otherwise harm far sources mechanically. A constant image becomes zeros.
+    A constant image becomes zeros.
     """
     axes = (-3, -2, -1)
     mean = images.mean(axis=axes, keepdims=True, dtype=np.float64)

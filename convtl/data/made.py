@@ -1,11 +1,8 @@
 """Pictures that are made on demand: letters, patches of photographs, random fields, digits.
 
-A kind says how much ink lies where; the rest is one and the same for all of them: affine jitter, white noise, the grey
-levels of paper and ink. What has neither paper nor ink (photographs, fields) gets the contrast of letters. So two
-sources differ in what their pictures show, and in nothing that was done to these.
-
-Every seed and replicate has pictures of its own. One is a function of seed, replicate, class, split and its number in
-them, whatever else is made; it is made when it is first read.
+A kind says where ink lies. Jitter, noise, paper and ink are the same for all of them, and what has no ink (photographs,
+fields) gets the contrast of letters: sources differ in what they show and in nothing else. A picture is a function of
+seed, replicate, class, split and its number there, whatever else is made; it is made when it is first read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +51,6 @@ class Placement(NamedTuple):
         return cls(inverse, (jitter.shift * signed[:, 3:5]).astype(np.float32))
 
     def at(self, chosen: Any) -> "Placement":
-        """Return the placements of some of the pictures."""
         return Placement(self.inverse[chosen], self.shift[chosen])
 
     def read(
@@ -68,9 +64,9 @@ class Placement(NamedTuple):
         """Read square pictures from one before jitter, linearly between its pixels.
 
         Args:
-          scale: pixels of the picture before in one of those after.
-          centre: row and column, in the picture before, of what comes to lie in the middle; of each, or of all.
-          mode: how it goes on beyond its border, as in `scipy.ndimage`.
+          scale: pixels before in one after.
+          centre: row and column before of what comes to lie in the middle; of each picture, or of all.
+          mode: of `scipy.ndimage`, beyond the border.
         """
         at = np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)
         x = (at - self.shift[:, :1])[:, None, :]
@@ -109,7 +105,7 @@ class Together(NamedTuple):
 
 
 def contrasted(pictures: Ink) -> Ink:
-    """Scale pictures that have no ink, each by itself, to the contrast of letters, about the middle grey."""
+    """Scale each picture without ink to the contrast of letters, about the middle grey."""
     centred = pictures - pictures.mean(axis=(1, 2), keepdims=True)
     scaled: np.ndarray = centred * (CONTRAST / centred.std(axis=(1, 2), keepdims=True))
     return np.float32(0.5) + scaled
@@ -121,8 +117,8 @@ class Kind:
 
     Attributes:
       names: of the classes.
-      variants: returns how many things (fonts, places, ...) the pictures of a class and split show in turn.
-      ink: returns the ink of pictures, 0 for paper and 1 for full.
+      variants: number of things (fonts, places, ...) that the pictures of a class and split show in turn.
+      ink: ink of pictures, 0 for paper and 1 for full.
     """
 
     names: tuple[str, ...]

@@ -1,28 +1,27 @@
 """Pictures of any size to images of one size.
 
-Pillow resizes, with antialiasing, as torchvision and timm do with pictures from files; so `crop` and
-`interpolation` of a net that was trained with them give the images that it was trained on.
+Pillow resizes, with antialiasing, as torchvision and timm do: `crop` and `interpolation` of a net that was trained with
+them give the images that it was trained on.
 """
 
 import math
 import struct
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 """Modes of Pillow for grey levels of more than 8 bits."""
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _WHITES = (255.0, 4095.0, 65535.0)
 """The largest numbers of 8, 12 and 16 bits."""
-_WIDENED = 257
-"""What a level of 8 bits is multiplied by where it is written with 16."""
 _LONGEST = 64
 """Times the short side that a picture may be long; the rest is farther from the centre than any crop."""
 _BYTES_A_PIXEL, _MORE_BYTES = 10, 16
@@ -34,45 +33,24 @@ Levels = tuple[float, float]
 """Grey levels of black and white."""
 Extremes = tuple[float, float, bool, bool]
 """Lowest and highest grey level; whether all are 8 bits written with 16; whether they are floats."""
-NO_PICTURE = "no picture that can be read"
+NO_PICTURE = "no picture that can be read, convert to JPEG or PNG"
+_RAW = "3fr arw cr2 cr3 crw dcr dng erf kdc mef mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
+"""Suffixes of raw data of cameras; Pillow takes some of it for TIFF and would show the thumbnail in it."""
 
 
-def _suffixes(words: str) -> frozenset[str]:
-    return frozenset(f".{word}" for word in words.split())
+def opened(path: Path) -> Image.Image:
+    """Open a picture, not decoded yet; an UnidentifiedImageError where Pillow or we cannot read it."""
+    if path.suffix[1:].lower() in _RAW.split():
+        raise UnidentifiedImageError("raw data of a camera")
+    return Image.open(path)
 
 
-_SOMETIMES_READ = _suffixes("avif avifs heic heif hif jxl")
-"""Pictures that only some builds of Pillow read; with a wrong suffix others, so they are tried."""
-RAW = _suffixes(
-    "3fr arw cr2 cr3 crw dcr dng erf kdc mef mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
-)
-"""Raw data of cameras; Pillow takes some of it for TIFF and would show the thumbnail in it."""
-_NO_PICTURES = _suffixes(
-    "7z aae avi bz2 csv db doc docx gz htm html ini ipynb json jsonl lnk log m4a m4v md mkv mov mp3 mp4 npy npz pdf "
-    "pkl ppt pptx py rar rtf sh tar toml tsv txt url wav xls xlsx xml xmp yaml yml zip"
-)
-"""What often lies beside pictures. A file with a suffix that nobody knows, or with none, may be one."""
-NEVER_DEEP = _suffixes("jpg jpeg jpe jfif gif webp bmp") | RAW | _NO_PICTURES
-"""Formats that hold no grey levels of more than 8 bits, by name."""
-
-
-def suffix(name: str) -> str:
-    """Return the suffix of a file's name, in small letters."""
-    return PurePath(name).suffix.lower()
-
-
-def is_picture(name: str) -> bool:
-    """Return whether the name is that of a picture in a format that Pillow reads."""
-    Image.init()
-    return Image.registered_extensions().get(suffix(name)) in Image.OPEN
-
-
-def name_fault(name: str) -> str | None:
-    """Return why a file cannot be read, as far as its name says; None where it may be a picture."""
-    form = suffix(name)
-    if form in RAW or (form in _SOMETIMES_READ and not is_picture(name)):
-        return f"{form} files cannot be read, convert to JPEG or PNG"
-    return NO_PICTURE if form in _NO_PICTURES else None
+def mode_of(path: Path) -> str | None:
+    """Return Pillow's mode of a picture, by its header; None where the file is no picture that can be read."""
+    ignored = warnings.catch_warnings(action="ignore")
+    with suppress(Exception), ignored, opened(path) as picture:
+        return picture.mode
+    return None
 
 
 @dataclass(frozen=True)
@@ -83,13 +61,13 @@ class Fit:
     `CenterCrop(size)`, bit for bit; the plain default rounds the long side instead of cutting it off.
 
     Attributes:
-      size: side of the image; None leaves a picture as large as it is.
+      size: side of the image, pixels.
       grey: one channel; else three (RGB). Transparent parts lie on white; of an animation the first frame is taken.
       levels: what grey levels of more than 8 bits are scaled from, and clipped to (`common_levels`); without them
         from 0 to 65535, floats from 0 to 1.
     """
 
-    size: int | None
+    size: int
     grey: bool = False
     crop: float = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
@@ -102,30 +80,29 @@ class Fit:
         with suppress(*damaged):  # metadata that cannot be read lose no pixels
             ImageOps.exif_transpose(picture, in_place=True)
         picture = _coloured(_not_too_long(picture), self.grey, self.levels)
-        if (size := self.size) is not None:
-            plain = self.crop == 1 and self.interpolation == "bilinear"
-            extent = _extent(picture.size, size, self.crop, plain)
-            picture = picture.resize(extent, _FILTERS[self.interpolation])
-            spare = [side - size for side in extent]
-            left, top = (margin // 2 if plain else round(margin / 2) for margin in spare)
-            picture = picture.crop((left, top, left + size, top + size))
-        return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, -1)
+        size, plain = self.size, self.crop == 1 and self.interpolation == "bilinear"
+        if plain:
+            extent = [max(size, round(side * (size / min(picture.size)))) for side in picture.size]
+        else:
+            short = math.floor(size / self.crop)
+            extent = [int(short * side / min(picture.size)) for side in picture.size]
+        picture = picture.resize(extent, _FILTERS[self.interpolation])
+        spare = [side - size for side in extent]
+        left, top = (margin // 2 if plain else round(margin / 2) for margin in spare)
+        picture = picture.crop((left, top, left + size, top + size))
+        return np.asarray(picture, np.uint8).reshape(self.shape)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the image."""
+        return self.size, self.size, 1 if self.grey else 3
 
     def memory(self, picture: Image.Image) -> float:
         """Return the bytes that making the image takes at most."""
         short, long = sorted(picture.size)
-        resized = (self.size or 0) ** 2 / self.crop**2 * min(long / short, _LONGEST)
+        resized = self.size**2 / self.crop**2 * min(long / short, _LONGEST)
         costly = picture.mode in DEEP_MODES or picture.has_transparency_data
         return (_MORE_BYTES if costly else _BYTES_A_PIXEL) * max(short * long, resized)
-
-
-def _extent(before: tuple[int, int], size: int, crop: float, plain: bool) -> list[int]:
-    """Return width and height after resizing."""
-    if plain:
-        factor = size / min(before)
-        return [max(size, round(side * factor)) for side in before]
-    short = math.floor(size / crop)
-    return [int(short * side / min(before)) for side in before]
 
 
 def _not_too_long(picture: Image.Image) -> Image.Image:
@@ -163,7 +140,7 @@ def _eight_bits(picture: Image.Image, levels: Levels) -> Image.Image:
 def extremes(picture: Image.Image) -> Extremes:
     """Return the range of a deep picture's grey levels; a ValueError where they are no numbers."""
     values, floats = _numbers(picture), picture.mode == "F"
-    widened = not floats and not (values % _WIDENED).any()
+    widened = not floats and not (values % 257).any()  # 8 bits written with 16
     return float(values.min()), float(values.max()), widened, floats
 
 
@@ -178,8 +155,8 @@ def common_levels(ranges: Sequence[Extremes]) -> Levels | None:
     """Return black and white of all deep pictures of a data set; None where it has none.
 
     White is the largest number of the fewest bits, of 8, 12 and 16, that hold every picture (12-bit cameras
-    write files of 16 bits); where all numbers are multiples of 257 they are 8 bits widened to 16. Floats between
-    0 and 1 have white at 1. Other numbers are spread between the darkest and brightest level of all.
+    write files of 16 bits), 65535 where all are 8 bits widened to 16, and 1 of floats between 0 and 1. Other
+    numbers are spread between the darkest and brightest level of all.
     """
     if not ranges:
         return None

@@ -46,9 +46,8 @@ class Domain:
     Attributes:
       image_shape: height, width, channels.
       counts: split -> smallest number of images of any class.
-      splits: returns all splits as a seed and a replicate have them.
-      made: whether every seed and replicate has pictures of its own, made on demand, in random order; the splits of a
-        fixed set are always the same.
+      splits: all splits as a seed and a replicate have them.
+      made: whether every seed and replicate has pictures of its own, made on demand, in random order.
       levels: black and white of its pictures with more than 8 bits, where it has such.
     """
 
@@ -73,9 +72,9 @@ def stratified_parts(
 
     Args:
       shares: part -> its number of images a class (int) or its share of each class (float, rounded, at
-        least 1). The first part takes what the others leave, so its own value is not read.
-      first_copies: for each example the first one of the same content, itself where it is that; all of them
-        go to one part, and shares count the first ones. None divides every example by itself.
+        least 1); the first part takes what the others leave.
+      first_copies: for each example the first of the same content; copies go to one part, and shares count
+        the first ones.
 
     Returns:
       Part -> sorted indices into the examples; the parts are disjoint and cover all.
@@ -105,10 +104,9 @@ def save_split(
     shape: tuple[int, ...],
     labels: Labels,
 ) -> None:
-    """Write a split as `.npy` files.
+    """Write a split as `.npy` files; images, each of `shape`, come one or several at a time.
 
-    Images, each of `shape`, come one or several at a time, and only these are in memory. They are written as
-    a file, not through a memory map: a full disk is then an OSError, not a signal.
+    They are written as a file, not through a memory map: a full disk is then an OSError, not a signal.
     """
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *shape)}
     with (folder / f"{split}_images.npy").open("wb") as file:
@@ -136,10 +134,9 @@ class Store:
     memory: float
 
     def decoded(self, names: tuple[str, ...], build: Callable[[Path], None]) -> Domain:
-        """Return a domain of classes that is built now, to know its counts; say what it holds.
+        """Return a domain of memory-mapped images, and say what it holds.
 
-        Images are memory-mapped and read-only; `build` writes every split into a folder (`save_split`), where the
-        cache does not hold them intact.
+        `build` writes every split into a folder (`save_split`), where the cache does not hold them intact.
         """
         folder, counts, sizes = self.cache.get_or_build("images", self.digest, build), {}, []
         splits = {

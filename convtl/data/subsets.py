@@ -1,6 +1,6 @@
 """Classes and images of a replicate: balanced, nested, disjoint, reproducible."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,17 +16,11 @@ SOURCE_VALIDATION = 80
 
 @dataclass(frozen=True, eq=False)
 class TargetDraw:
-    """What one replicate draws from a target: indices into its class names and splits.
+    """What one replicate draws from a target: indices into its class names and splits."""
 
-    Attributes:
-      classes: the label of a class is its position here.
-      train: the first n columns are the subset of n images a class; -1 where a class has no more.
-      validation, test: class by class.
-    """
-
-    classes: tuple[int, ...]
-    train: Int64[np.ndarray, "classes pool"]
-    validation: Indices
+    classes: tuple[int, ...]  # a class's label is its place here
+    train: Int64[np.ndarray, "classes pool"]  # of n images a class the first n columns; -1: no more
+    validation: Indices  # class by class
     test: Indices
 
     def subset(self, n_per_class: int) -> Indices:
@@ -64,16 +58,11 @@ def draw_target(
     disjoint: bool = False,
     ragged: bool = False,
 ) -> TargetDraw:
-    """Draw classes and images of a replicate; depends on nothing but its arguments.
+    """Draw classes (None: all) and images of a replicate; a UserError where a class has too few images.
 
     Args:
-      classes: how many to draw; None takes all.
-      n_validation, n_test: images a class.
       disjoint: whether replicates share no class, until the pool is used up and begins again.
       ragged: whether a class with too few images gives all it has.
-
-    Raises:
-      UserError: a class has too few images.
     """
     stream, pool = ("target", _stream(domain), replicate), range(len(domain.class_names))
     drawn = draw_classes(pool, classes, keys.generator(seed, *stream, "classes"))
@@ -81,16 +70,13 @@ def draw_target(
         rng = keys.generator(seed, "target", _stream(domain), "disjoint classes")
         first = replicate % (len(pool) // classes) * classes
         drawn = draw_classes(rng.permutation(len(pool))[first : first + classes], None, rng)
-    splits = domain.splits(seed, replicate)
+    parts = (
+        ("train", None, "n_per_class"),
+        ("validation", n_validation, "validation_per_class"),
+        ("test", n_test, "test_per_class"),
+    )
     train, validation, test = (
-        _ordered(
-            domain, splits, name, drawn, count, key, keys.generator(seed, *stream, name), ragged
-        )
-        for name, count, key in (
-            ("train", None, "n_per_class"),
-            ("validation", n_validation, "validation_per_class"),
-            ("test", n_test, "test_per_class"),
-        )
+        _ordered(domain, (seed, *stream), drawn, *part, ragged=ragged) for part in parts
     )
     return TargetDraw(drawn, train, validation[validation >= 0], test[test >= 0])
 
@@ -104,21 +90,15 @@ def draw_source(
     classes: int | None,
     images_per_class: int,
 ) -> SourceDraw:
-    """Draw classes (of the eligible ones) and images that a replicate's source net is trained on.
-
-    Raises:
-      UserError: fewer than two classes are eligible, or a class has too few images.
-    """
+    """Draw classes (of the eligible ones) and images that a replicate's source net is trained on; as `draw_target`."""
     if len(eligible) < 2:
         given = f"'{domain.name}', of which {len(eligible)} classes are unlike all of the target's"
         raise UserError(f"source: got {given}; accepted: a source with at least 2")
-    stream, splits = ("source", _stream(domain), replicate), domain.splits(seed, replicate)
+    stream = ("source", _stream(domain), replicate)
     drawn = draw_classes(eligible, classes, keys.generator(seed, *stream, "classes"))
     held_out, key = min(SOURCE_VALIDATION, domain.counts["validation"]), "pretrain.images_per_class"
     train, validation = (
-        _ordered(
-            domain, splits, name, drawn, count, key, keys.generator(seed, *stream, name)
-        ).ravel()
+        _ordered(domain, (seed, *stream), drawn, name, count, key).ravel()
         for name, count in (("train", images_per_class), ("validation", held_out))
     )
     return SourceDraw(drawn, train, validation)
@@ -130,10 +110,7 @@ def relabel(labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:
 
 
 def first_of_each(labels: np.ndarray, per_class: int, most: int | None = None) -> Indices:
-    """Return the places of the first `per_class` images of each class, at most `most`.
-
-    The first of every class come before any second, so classes stay balanced to within one image.
-    """
+    """Return the places of the first `per_class` images of each class, in turn, at most `most`."""
     labels = np.asarray(labels)
     by_class = np.argsort(labels, kind="stable")
     ordered = labels[by_class]
@@ -171,19 +148,20 @@ def _stream(domain: Domain) -> str:
 
 def _ordered(
     domain: Domain,
-    splits: Mapping[str, Split],
-    name: str,
+    stream: tuple[int, str, str, int],
     classes: tuple[int, ...],
+    name: str,
     count: int | None,
     key: str,
-    rng: np.random.Generator,
     ragged: bool = False,
 ) -> Int64[np.ndarray, "classes images"]:
     """Return for every class its images in random order, cut to `count`, else to the smallest class.
 
-    `ragged` cuts to the largest class, with -1 where a class has fewer.
+    `stream` ends with the replicate; `ragged` cuts to the largest class, with -1 where a class has fewer.
     """
-    members = [np.flatnonzero(splits[name].labels == label) for label in classes]
+    labels = domain.splits(stream[0], stream[-1])[name].labels
+    members = [np.flatnonzero(labels == label) for label in classes]
+    rng = keys.generator(*stream, name)
     sizes = list(map(len, members))
     if not ragged and min(sizes) < (count or 1):
         smallest = domain.class_names[classes[int(np.argmin(sizes))]]

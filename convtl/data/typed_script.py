@@ -23,16 +23,10 @@ from convtl.errors import UserError, unknown_name
 
 VERSION = 2
 """Raised whenever code changes the pixels."""
-_CAPITAL_SHARE = 0.5
-"""Height of the face's capital H as a share of the image's side."""
-_LARGEST_SHARE = 0.82
-"""No glyph extends further than this share of the side; the few larger ones are drawn smaller."""
 OVERSAMPLING = 4
 """Reference pixels in one image pixel, along each axis."""
 _COMPARED = 32
 """Side of the square on which glyphs are compared."""
-_FINE = 480.0
-"""Pixels an em at which they are drawn for that: fine, so that no position is rounded noticeably."""
 
 
 def _spans(*spans: tuple[int, int]) -> str:
@@ -54,17 +48,12 @@ SCRIPTS: dict[str, str] = {
     "lisu": _spans((0xA4D0, 0xA4F7)),
     "old_italic": _spans((0x10300, 0x1031E)),
 }
-"""Script -> its letters, each in one form: small ones where there are capitals, no accented ones, no ligatures, none
-that are only written at the end of a word. Code points without a glyph are skipped."""
+"""Script -> its letters, each in one form: no capitals, accents, ligatures or final forms."""
 
 
 @functools.cache
 def letters_of(config: TypedScriptConfig) -> tuple[str, ...]:
-    """Return the class names: letters that every face has, of which no two look alike.
-
-    Raises:
-      UserError: a face or script is unknown, or fewer than two letters remain.
-    """
+    """Return the class names: letters that every face has, of which no two look alike; a UserError below two."""
     if config.script not in SCRIPTS:
         raise unknown_name("script", config.script, SCRIPTS)
     faces = config.faces
@@ -80,10 +69,7 @@ def letters_of(config: TypedScriptConfig) -> tuple[str, ...]:
 
 
 def unlike_letters(source: TypedScriptConfig, target: TypedScriptConfig) -> tuple[int, ...]:
-    """Return the indices of the source's letters that look like no letter of the target.
-
-    They are compared in the faces of both, with the stricter of their thresholds.
-    """
+    """Return the indices of the source's letters that look like no letter of the target, in the faces of both."""
     faces = dict.fromkeys((*source.faces, *target.faces))
     similar = similarity(letters_of(source), letters_of(target), faces)
     threshold = min(source.lookalike, target.lookalike)
@@ -95,7 +81,10 @@ def identity(config: TypedScriptConfig) -> dict[str, Any]:
     return {
         **content(config),
         "letters": list(letters_of(config)),
-        "fonts": [face_digest(face) for face in config.faces],
+        "fonts": [
+            hashlib.sha256(face_files()[face].read_bytes()).hexdigest()[:16]
+            for face in config.faces
+        ],
         "version": [VERSION, made.VERSION],
     }
 
@@ -122,7 +111,7 @@ def _letters(faces: Sequence[str], drawn: made.Together) -> made.Ink:
 
 @functools.cache
 def face_files() -> dict[str, Path]:
-    """Return name of each usable bundled face -> its font file ("DejaVu Sans", "DejaVu Sans Bold", ...)."""
+    """Return name of each usable face ("DejaVu Sans Bold", ...) -> its font file."""
     import matplotlib  # heavy, and only used where letters are drawn
 
     files: dict[str, Path] = {}
@@ -142,23 +131,11 @@ def _font(path: Path):  # type: ignore[no-untyped-def]  # FT2Font is typed only 
 
 
 @functools.cache
-def face_digest(face: str) -> str:
-    """Return the hex digest of a face's font file."""
-    return hashlib.sha256(face_files()[face].read_bytes()).hexdigest()[:16]
-
-
-@functools.cache
 def coverage(face: str) -> frozenset[int]:
     """Return the code points for which a face holds a glyph; a UserError where there is no such face."""
     if face not in face_files():
         raise unknown_name("faces", face, face_files())
     return frozenset(_font(face_files()[face]).get_charmap())
-
-
-@functools.cache
-def _capital_height(face: str) -> float:
-    """Return the height of H in pixels when the font is set at 1 pixel an em."""
-    return _bitmap("H", face, 1000.0).shape[0] / 1000.0
 
 
 def _bitmap(letter: str, face: str, pixels: float) -> UInt8[np.ndarray, "height width"]:
@@ -189,14 +166,14 @@ def _centred(ink: UInt8[np.ndarray, "height width"], side: int) -> UInt8[np.ndar
 
 @functools.lru_cache(maxsize=1024)  # 58 kB each at 28 pixels
 def reference(letter: str, face: str, size: int) -> Float[np.ndarray, "side side"]:
-    """Return a letter at `OVERSAMPLING` times the resolution of a `size` x `size` image, ready to be sampled.
+    """Return the ink (0 to 1) of a letter at `OVERSAMPLING` times the resolution, averaged over an image pixel.
 
-    All letters of a face keep their sizes relative to its capitals; each is centred by its bounding box. A value is
-    the ink (0 to 1) averaged over one image pixel around it: area-correct antialiasing. The border is empty.
+    Letters keep their sizes relative to the face's capitals; each is centred by its bounding box in an empty border.
     """
-    pixels = _CAPITAL_SHARE * size * OVERSAMPLING / _capital_height(face)
+    capital = _bitmap("H", face, 1000.0).shape[0] / 1000.0  # at 1 pixel an em
+    pixels = 0.5 * size * OVERSAMPLING / capital  # H has half of the image's height
     ink = _bitmap(letter, face, pixels)
-    largest = _LARGEST_SHARE * size * OVERSAMPLING
+    largest = 0.82 * size * OVERSAMPLING  # the few larger glyphs are drawn smaller
     if max(ink.shape) > largest:
         ink = _bitmap(letter, face, pixels * largest / (max(ink.shape) + 1))
     canvas = _centred(ink, (size + 2) * OVERSAMPLING).astype(np.float32)
@@ -206,14 +183,13 @@ def reference(letter: str, face: str, size: int) -> Float[np.ndarray, "side side
 
 @functools.cache
 def shape_vector(letter: str, face: str) -> Float[np.ndarray, "pixels"]:
-    """Return a letter's shape whatever its size, as a vector of mean 0 and norm 1; zeros where it has none.
+    """Return a glyph, its longer side scaled to a common square, as a vector of mean 0 and norm 1.
 
-    The bounding box is scaled, keeping its proportions, until its longer side fills a common square. The
-    product of two such vectors is the Pearson correlation of the size-normalised glyphs.
+    The product of two is the Pearson correlation of size-normalised glyphs. Zeros where there is no shape.
     """
     if ord(letter) not in coverage(face):
         return np.zeros(_COMPARED**2, np.float32)
-    ink = _bitmap(letter, face, _FINE)
+    ink = _bitmap(letter, face, 480.0)  # fine: no position is rounded noticeably
     square = Image.fromarray(_centred(ink, max(ink.shape)))
     reduced = square.resize((_COMPARED, _COMPARED), Image.Resampling.BOX)
     shape = np.asarray(reduced, np.float32).ravel()
@@ -225,10 +201,7 @@ def shape_vector(letter: str, face: str) -> Float[np.ndarray, "pixels"]:
 def similarity(
     letters: Sequence[str], others: Sequence[str], faces: Iterable[str]
 ) -> Float[np.ndarray, "letters others"]:
-    """Return the size-normalised correlation of glyphs, the largest over the faces, at least 0.
-
-    Letters are compared in one and the same face, so that fonts do not hide that two letters are alike.
-    """
+    """Return the correlation of glyphs in the same face, the largest over the faces, at least 0."""
     best = np.zeros((len(letters), len(others)), np.float32)
     for face in faces:
         rows, columns = (

@@ -1,24 +1,20 @@
 """Kinds `patches`, `digits` and `noise`: made pictures of anything but typed letters; nothing is downloaded.
 
-A class of patches is one of the photographs inside scikit-image's wheel, grey, its short side at most 512 pixels:
-texture without objects. They are all but letters and numerals (`text`, `page`, `logo`, `clock_motion`), drawings,
-charts, stacks, and a second picture of a scene (`motorcycle_*`, `microaneurysms`). A photograph is divided into cells,
-spread over all of it and a patch apart; each cell belongs to one split, and a patch, however it is turned, reads no
-pixel outside its cell. Patches with hardly any contrast are drawn again: scaled to the contrast of letters, they would
-be amplified compression noise.
+A class of patches is one of the photographs in scikit-image's wheel, grey, its short side at most 512 pixels: texture
+without objects, letters or drawings. A photograph is divided into cells, a patch apart; each cell belongs to one split,
+and a patch, however it is turned, reads no pixel outside its cell. Patches with hardly any contrast are drawn again:
+scaled to the contrast of letters, they would be amplified compression noise.
 
 Digits are the 1,797 handwritten ones of scikit-learn, 8x8 pixels, drawn as large as a tall letter. Their splits are
 fixed; which of them a replicate takes, and their jitter and noise, are its own.
 
-A class of noise is a spectrum, a bump at one wavelength and orientation. An image is a stationary Gaussian field of
-that spectrum, without letter, object or edge: all phases are random. How wide the bumps are, and how far apart, was set
-on development draws (`seed=1`) so that source nets know their own classes as well as nets of letters do: 86 % (4 nets),
-Latin 87 %, other Cyrillic letters 85 %.
+A class of noise is a bump in the spectrum at one wavelength and orientation, an image a stationary Gaussian field of
+that spectrum. The width and distance of bumps were set on development draws (`seed=1`) so that source nets know their
+own classes as well as nets of letters do: 86 % (4 nets), Latin 87 %, other Cyrillic letters 85 %.
 """
 
 import functools
 import itertools
-from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -47,10 +43,6 @@ _PATCHES_ALONG = 8
 """Patches along a side that has room for three cells and the gaps between them."""
 _CONTRAST = 4.0
 """Smallest standard deviation of a patch, in grey levels (of 255)."""
-_ATTEMPTS = 400
-"""Draws of a patch until it has contrast."""
-_DIGIT_SHARE = 0.7
-"""Side of the square that a digit fills, as a share of the image's."""
 _DIGITS = 174
 """Fewest of a class."""
 CLASSES = {
@@ -72,12 +64,7 @@ def identity(config: PatchesConfig | DigitsConfig | NoiseConfig) -> dict[str, An
 
 
 def load(config: PatchesConfig | DigitsConfig | NoiseConfig, store: Store) -> Domain:
-    """Return the domain.
-
-    Raises:
-      UserError: more digits are asked for than there are; or, when a picture is first read, patches of this size do
-        not fit into the cells, or too few of them have any contrast.
-    """
+    """Return the domain; a UserError for more digits than there are, or when patches that do not fit are first read."""
     if isinstance(config, NoiseConfig):
         kind = made.Kind(tuple(CLASSES), lambda name, split: 1, _fields)
     elif isinstance(config, PatchesConfig):
@@ -86,8 +73,16 @@ def load(config: PatchesConfig | DigitsConfig | NoiseConfig, store: Store) -> Do
             tuple(PHOTOGRAPHS), lambda name, split: len(_places(name, split, size)), _patches
         )
     else:
-        digits = _Digits(dump(config.per_class))
-        kind = made.Kind(tuple("0123456789"), digits.variants, digits.ink)
+        if sum((counts := dump(config.per_class)).values()) > _DIGITS:
+            raise UserError(
+                f"per_class: got {counts}; accepted: at most {_DIGITS} digits a class in all"
+            )
+        shares = tuple({**counts, "train": 0}.items())  # it takes the rest
+        kind = made.Kind(
+            tuple("0123456789"),
+            lambda name, split: len(_scans_of(name, split, shares)),
+            functools.partial(_digits, shares),
+        )
     return made.load(store, config, kind)
 
 
@@ -113,14 +108,14 @@ def _places(name: str, split: str, size: int) -> Integer[np.ndarray, "cells 4"]:
 
 
 def _patches(drawn: made.Together) -> made.Ink:
-    """Return patches: the first draws show cells in turn, what has no contrast is drawn from any of them."""
+    """Return patches: of the cells in turn, and again of any cell where one has no contrast."""
     size, places = drawn.size, _places(drawn.name, drawn.split, drawn.size)
     # Where a patch lies is drawn from all of its cell: a shift on top would add nothing.
     placement = drawn.placement._replace(shift=np.zeros_like(drawn.placement.shift))
     reach = np.abs(placement.inverse).sum(-1)[:, ::-1] * ((size - 1) / 2)  # rows, columns
     images = np.empty((len(reach), size, size), np.float32)
     cell, left = places[drawn.variants], np.arange(len(reach))
-    for _ in range(_ATTEMPTS):
+    for _ in range(400):  # until all have contrast
         low, high = cell[:, [0, 2]] + reach[left], cell[:, [1, 3]] - 1 - reach[left]
         if (low > high).any():
             raise UserError(
@@ -140,10 +135,7 @@ def _patches(drawn: made.Together) -> made.Ink:
 
 
 def cells(shape: tuple[int, ...], size: int) -> dict[str, list[tuple[int, int, int, int]]]:
-    """Return the cells of each split: first row, last row, first column, last column (last ones exclusive).
-
-    A cell is at least two patches wide and high; between two cells there is at least a patch.
-    """
+    """Return (first row, end, first column, end) of each split's cells, two patches wide and high, a patch apart."""
     rows, columns = (_cuts(extent, size) for extent in shape)
     by_split: dict[str, list[tuple[int, int, int, int]]] = {split: [] for split in SPLITS}
     for i, row in enumerate(rows):
@@ -159,31 +151,19 @@ def _cuts(extent: int, size: int) -> list[tuple[int, int]]:
     return [(first, following - size) for first, following in itertools.pairwise(starts)]
 
 
-class _Digits:
-    """Pictures show the scans of their class and split in turn."""
+def _digits(shares: tuple[tuple[str, int], ...], drawn: made.Together) -> made.Ink:
+    """Return pictures of the scans of their class and split, in turn."""
+    scans = _scans()[0][_scans_of(drawn.name, drawn.split, shares)[drawn.variants]]
+    scale = 8 / (0.7 * drawn.size)  # a digit's square has 0.7 of the image's side
+    return drawn.placement.read_each(scans, drawn.size, scale=scale)
 
-    def __init__(self, per_class: Mapping[str, int]) -> None:
-        if sum(per_class.values()) > _DIGITS:
-            raise UserError(
-                f"per_class: got {per_class}; accepted: at most {_DIGITS} digits a class in all"
-            )
-        self._shares = {**per_class, "train": 0}  # takes the rest
 
-    @functools.cached_property
-    def _parts(self) -> dict[str, Indices]:
-        return stratified_parts(_scans()[1], self._shares, keys.generator(0, "digits", 1))
-
-    def _members(self, name: str, split: str) -> Indices:
-        part = self._parts[split]
-        return part[_scans()[1][part] == int(name)]
-
-    def variants(self, name: str, split: str) -> int:
-        return len(self._members(name, split))
-
-    def ink(self, drawn: made.Together) -> made.Ink:
-        scans = _scans()[0][self._members(drawn.name, drawn.split)[drawn.variants]]
-        scale = 8 / (_DIGIT_SHARE * drawn.size)
-        return drawn.placement.read_each(scans, drawn.size, scale=scale)
+@functools.cache
+def _scans_of(name: str, split: str, shares: tuple[tuple[str, int], ...]) -> Indices:
+    """Return the scans of a digit that belong to a split."""
+    labels = _scans()[1]
+    part = stratified_parts(labels, dict(shares), keys.generator(0, "digits", 1))[split]
+    return part[labels[part] == int(name)]
 
 
 @functools.cache
@@ -206,10 +186,7 @@ def _fields(drawn: made.Together) -> made.Ink:
 
 
 def amplitude(size: int, wavelength: float, angle: float) -> Float[np.ndarray, "rows half"]:
-    """Return the filter that turns white noise into a field of variance 1.
-
-    It has the layout of `numpy.fft.rfft2`, of a square `_MARGIN` times as wide and high as the images.
-    """
+    """Return the filter, as of `numpy.fft.rfft2`, that turns white noise into a field of variance 1."""
     side = _MARGIN * size
     y, x = np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij")
     peak = 1 / wavelength

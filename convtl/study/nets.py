@@ -84,9 +84,8 @@ def save_net(
     """Write a tuned net with all that its use needs; a kill leaves all or nothing."""
     path, settings = folder / net_name(trial), trial.settings
     domain = materials.domain(settings, trial.target)
-    height, width, channels = domain.image_shape
+    size, _, channels = domain.image_shape
     chosen = {n: getattr(domain.config, n, getattr(Fit, n)) for n in ("crop", "interpolation")}
-    size = height if height == width else None
     metadata = {
         "model": dump(settings.models[trial.model]),
         "input_shape": list(domain.image_shape),

@@ -47,8 +47,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory that holds a small prepared data set with splits train and validation."""
     import tensorflow_datasets as tfds
 
-    from convtl.data.tfds import quiet
-
     class ConvtlShapes(tfds.core.GeneratorBasedBuilder):
         """Coloured noise of two sizes."""
 
@@ -76,8 +74,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 yield index, {"image": picture, "label": index % 2, "weight": index}
 
     root = tmp_path_factory.mktemp("tfds")
-    with quiet():
-        ConvtlShapes(data_dir=root, file_format="array_record").download_and_prepare()
+    ConvtlShapes(data_dir=root, file_format="array_record").download_and_prepare()
     return root
 
 
@@ -101,14 +98,12 @@ def test_tfds(prepared: Path, tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"name": "convtl_shapez"}, "domains.x.name: got 'convtl_shapez', which is not prepared"),
-        ({"name": "mnits"}, r"domains.x.name: got 'mnits', .*Did you mean mnist"),
         (
             {"name": "mnist"},
             r"name: got 'mnist', which is not prepared in .*: what `tfds build mnist --file_format=array_record "
             r"--data_dir=.*tensorflow'\)$",
         ),
         ({"name": "no name at all"}, "domains.x.name: got 'no name at all', which is not prepared"),
-        ({"size": None}, "domains.x.size: got null; accepted: pixels"),
         (
             {"image_key": "picture"},
             "image_key: got 'picture' for 'convtl_shapes'; accepted: image$",
@@ -221,10 +216,12 @@ def test_a_file_that_cannot_be_read_has_an_identity_too(
     pets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = ImageFolderConfig(path=str(pets))
-    before = identity(config)
+    before, read = identity(config), folder._read
 
-    def refused(path: Path, *facts: int) -> str:
-        raise PermissionError(13, "Permission denied", str(path))
+    def refused(path: Path, *facts: int) -> tuple[str, str | None]:
+        if path.stem == "picture 00":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, *facts)
 
     monkeypatch.setattr(folder, "_read", refused)
     assert identity(config) != before

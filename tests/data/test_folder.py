@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from convtl.config.domains import Caps, ImageFolderConfig
 from convtl.config.schema import DataConfig
 from convtl.data.domains import Domain, identity, largest_class, load_domain
 from convtl.data.folder import files_below
+from convtl.data.pictures import NO_PICTURE
 from convtl.data.splits import SPLITS
 from convtl.errors import UserError
 
@@ -60,7 +62,7 @@ def test_a_folder_with_odd_pictures_is_read(odd: Path) -> None:
     assert line == (
         f"pets: 4 of 200 files in {odd} left out "
         "(broken (image file is truncated): cat/cut off.JPG; "
-        "no picture that can be read: cat/empty.png, dog/garbled.jpeg; too large: dog/huge.png)"
+        f"{NO_PICTURE}: cat/empty.png, dog/garbled.jpeg; too large: dog/huge.png)"
     )
     everything = set[bytes]().union(*(_images(domain, split) for split in SPLITS))
     frame, printed = (
@@ -84,9 +86,7 @@ def test_many_broken_files_are_counted_and_three_are_named(tmp_path: Path) -> No
     said: list[str] = []
     _load(tmp_path / "pets", said)
     (line,) = (line for line in said if "left out" in line)
-    assert line.endswith(
-        "left out (no picture that can be read: a/x0.jpg, a/x1.jpg, a/x2.jpg and 5 more)"
-    )
+    assert line.endswith(f"left out ({NO_PICTURE}: a/x0.jpg, a/x1.jpg, a/x2.jpg and 5 more)")
 
 
 def test_files_that_are_no_pictures_are_no_error(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_files_that_are_no_pictures_are_no_error(tmp_path: Path) -> None:
     assert sum(len(domain.splits(0, 0)[split].labels) for split in SPLITS) == 16
     (line,) = (line for line in said if "left out" in line)
     assert line == (
-        f"pets: 6 of 22 files in {root} left out (no picture that can be read: "
+        f"pets: 6 of 22 files in {root} left out ({NO_PICTURE}: "
         "Ωmega/README, Ωmega/Thumbs.db, Ωmega/notes.txt and 3 more)"
     )
 
@@ -155,14 +155,14 @@ def test_a_link_to_itself_is_no_folder(tmp_path: Path) -> None:
 def test_unreadable_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cats" / "more").mkdir(parents=True)
     (tmp_path / "cats" / "one.png").touch()
-    scandir = os.scandir
+    iterdir = Path.iterdir
 
-    def refused(path: Path):
-        if Path(path).name == "more":
+    def refused(path: Path) -> Iterator[Path]:
+        if path.name == "more":
             raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
+        return iterdir(path)
 
-    monkeypatch.setattr(os, "scandir", refused)
+    monkeypatch.setattr(Path, "iterdir", refused)
     with pytest.raises(UserError, match=r"path: got .*more.*no permission"):
         files_below(tmp_path)
 
@@ -334,7 +334,7 @@ def test_later_keys_leave_identities_alone(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / "pets" / name).mkdir(parents=True)
         for index in range(4):
-            (tmp_path / "pets" / name / f"{index}.png").write_bytes(bytes([index]))
+            Image.new("L", (1, 1), index).save(tmp_path / "pets" / name / f"{index}.png")
     config = ImageFolderConfig(path=str(tmp_path / "pets"))
     content = identity(config)
     assert set(content) == {"kind", "size", "grey", "classes", "files", "version"}

@@ -254,10 +254,10 @@ def test_flat_patches_are_drawn_again() -> None:
 
 
 def test_digits_are_divided_once_and_drawn_by_replicate() -> None:
-    kind = untyped._Digits(dataclasses.asdict(DigitsConfig().per_class))
-    members = [kind._members(name, split) for name in "0123456789" for split in SPLITS]
+    shares = (("train", 0), ("validation", 24), ("test", 100))
+    members = [untyped._scans_of(name, split, shares) for name in "0123456789" for split in SPLITS]
     assert sorted(np.concatenate(members)) == list(range(1797))
-    assert [kind.variants("3", split) for split in ("validation", "test")] == [24, 100]
+    assert [len(untyped._scans_of("3", split, shares)) for split in SPLITS[1:]] == [24, 100]
     still = DigitsConfig(jitter=STILL)
     one, other = (pictures(still, replicate=replicate)[0] for replicate in (0, 1))
     shared = {image.tobytes() for image in one} & {image.tobytes() for image in other}

@@ -130,13 +130,6 @@ def test_any_picture_fits(
     np.testing.assert_array_equal(image, np.full((size, size, 3), (10, 20, 30)))
 
 
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
-def test_pictures_that_keep_their_size(channels: int, mode: str) -> None:
-    picture = noise(1).convert(mode)
-    found = Fit(None, channels == 1)(picture)
-    np.testing.assert_array_equal(found, np.asarray(picture).reshape(12, 16, channels))
-
-
 @given(st.integers(0, 2**32), st.integers(1, 256), st.sampled_from(["PNG", "TIFF", "PPM"]))
 def test_grey_levels_of_16_bits_are_those_of_the_copy_with_8(
     seed: int, levels: int, form: str

@@ -20,8 +20,6 @@ from convtl.data import images
 from convtl.data.domains import Domain, identity, load_domain
 from convtl.data.pictures import Fit
 from convtl.data.splits import SPLITS
-from convtl.data.tfds import quiet
-from convtl.errors import UserError
 
 
 def _jpeg(picture: Image.Image) -> bytes:
@@ -101,9 +99,8 @@ class ConvtlDamaged(ConvtlPets):
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tfds")
-    with quiet():
-        for builder in (ConvtlPets, ConvtlOnlyTest, ConvtlDamaged):
-            builder(data_dir=root, file_format="array_record").download_and_prepare()
+    for builder in (ConvtlPets, ConvtlOnlyTest, ConvtlDamaged):
+        builder(data_dir=root, file_format="array_record").download_and_prepare()
     return root
 
 
@@ -189,7 +186,7 @@ def test_only_caps_of_held_out_splits_change_the_draw(data_dir: Path) -> None:
 
 
 def test_splits_are_drawn_from_the_first_that_has_labels(data_dir: Path, tmp_path: Path) -> None:
-    domain = _load("convtl_only_test", data_dir, tmp_path)
+    domain = _load("convtl_only_test", data_dir, tmp_path, size=6)
     assert domain.class_names == ("0", "1", "2")
     assert domain.image_shape == (6, 6, 1)
     assert domain.counts == {"train": 7, "validation": 1, "test": 2}
@@ -203,13 +200,8 @@ def test_records_that_cannot_be_read(data_dir: Path, tmp_path: Path) -> None:
     assert sum(len(domain.splits(0, 0)[split].labels) for split in SPLITS) == 19
     (line,) = (line for line in said if "left out" in line)
     assert line.startswith(
-        "x: 1 of 20 files in convtl_damaged left out (no picture that can be read: train/"
+        "x: 1 of 20 files in convtl_damaged left out (no picture that can be read, convert to JPEG or PNG: train/"
     )
-
-
-def test_a_crop_needs_a_size(data_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^domains\.x\.size: got null; accepted: pixels"):
-        _load("convtl_pets", data_dir, tmp_path, crop=0.9)
 
 
 def test_later_keys_leave_identities_alone(data_dir: Path) -> None:
@@ -227,24 +219,3 @@ def test_later_keys_leave_identities_alone(data_dir: Path) -> None:
     }
     other = replace(config, crop=0.875)
     assert keys.digest(identity(other)) != keys.digest(identity(config))
-
-
-def test_only_some_classes(data_dir: Path, tmp_path: Path) -> None:
-    whole = _load("convtl_only_test", data_dir, tmp_path)
-    some = _load("convtl_only_test", data_dir, tmp_path, classes=["2", "0"])
-    assert some.class_names == ("0", "2")
-    assert some.digest != whole.digest
-
-    def of(domain: Domain, name: str) -> set[bytes]:
-        label = domain.class_names.index(name)
-        splits = [domain.splits(0, 0)[split] for split in SPLITS]
-        return {image.tobytes() for own in splits for image in own.images[own.labels == label]}
-
-    for name in some.class_names:
-        assert of(some, name) == of(whole, name)
-    with pytest.raises(
-        UserError, match=r"^domains\.x\.classes: got .*; accepted: at least two of 0, 1, 2$"
-    ):
-        _load("convtl_only_test", data_dir, tmp_path, classes=["0", "7"])
-    with pytest.raises(UserError, match=r"^domains\.x\.classes: got .*; accepted: at least two"):
-        _load("convtl_only_test", data_dir, tmp_path, classes=["0"])
