@@ -21,7 +21,7 @@ def main(words: list[str]) -> int:
         if name not in config.models:
             raise unknown_name("model", name, config.models)
         model = config.models[name]
-        network = build_network(model, model.usual_images, model.usual_classes, plain=True)
+        network = build_network(model, model.usual_images, model.usual_classes)
         print(f"{name}, input {_shape(network.input_shape)}", *_table(network), "", sep="\n")
     return 0
 

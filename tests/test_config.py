@@ -161,7 +161,7 @@ def test_a_config_cannot_be_changed() -> None:
         (
             "models.lenet5.activation",
             "gelu",
-            "models.lenet5.activation: got 'gelu'; accepted: 'tanh', 'relu' or 'sigmoid'",
+            "models.lenet5.activation: got 'gelu'; accepted: 'sigmoid', 'tanh' or 'relu'",
         ),
         (
             "models.lenet5.activatio",

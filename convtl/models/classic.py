@@ -1,12 +1,10 @@
 """Nets without shortcuts: AlexNet and VGG, as torchvision builds them, whose weights fit.
 
-`alexnet`, the one-tower variant (Krizhevsky 2014, "One weird trick for parallelizing convolutional networks"): no local
-response normalisation, and 64-192-384-256-256 maps; the net of Krizhevsky, Sutskever & Hinton (2012) has two towers of
-96-256-384-384-256 maps in all. 61,100,840 weights for 1000 classes and images of 224x224x3 (`alexnet-owt-7be5be79`).
+`alexnet`, the one-tower variant (Krizhevsky 2014, "One weird trick for parallelizing convolutional networks"), has
+61,100,840 weights for 1000 classes and images of 224x224x3 (`alexnet-owt-7be5be79`).
 
-`vgg` (Simonyan & Zisserman 2015): 3x3 convolutions in five stages, each ended by 2x2 pooling; `vgg11` (configuration A)
-and `vgg16` (D), without and with batch normalisation after each convolution (which then keeps its bias). Weights for
-1000 classes: 132,863,336 and 138,357,544; with normalisation 132,868,840 and 138,365,992.
+`vgg` (Simonyan & Zisserman 2015), configurations A (`vgg11`) and D (`vgg16`): 132,863,336 and 138,357,544 weights for
+1000 classes; with batch normalisation after each convolution (which keeps its bias) 132,868,840 and 138,365,992.
 """
 
 from typing import ClassVar, Literal
@@ -16,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from convtl.config.models import ModelConfig
 from convtl.config.values import STRICT, Count, Fraction
-from convtl.models.layers import HE_FAN_IN, ConvUnit, DenseUnit, MaxPoolUnit
+from convtl.models.layers import HE_FAN_IN, ConvUnit, DenseUnit, PoolUnit
 from convtl.models.network import Network
 
 _CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
@@ -38,13 +36,13 @@ class AlexNetConfig(ModelConfig):
         hidden = DenseUnit(64 * width, nn.relu, HE_FAN_IN, self.dropout)
         units: tuple[tuple[str, nn.Module], ...] = (
             ("conv1", ConvUnit(width, 11, stride=4, padding=2)),
-            ("pool1", MaxPoolUnit(3)),
+            ("pool1", PoolUnit("max", 3)),
             ("conv2", ConvUnit(3 * width, 5, padding=2)),
-            ("pool2", MaxPoolUnit(3)),
+            ("pool2", PoolUnit("max", 3)),
             ("conv3", ConvUnit(6 * width, 3, padding=1)),
             ("conv4", ConvUnit(4 * width, 3, padding=1)),
             ("conv5", ConvUnit(4 * width, 3, padding=1)),
-            ("pool5", MaxPoolUnit(3, adapt_to=6)),
+            ("pool5", PoolUnit("max", 3, adapt_to=6)),
             ("fc6", hidden),
             ("fc7", hidden),
             ("fc8", DenseUnit(classes)),
@@ -71,7 +69,7 @@ class VggConfig(ModelConfig):
             unit = ConvUnit(width * self.width, 3, padding=1, norm=norm)
             units += [(f"conv{stage}_{place}", unit) for place in range(1, count + 1)]
             adapt_to = 7 if stage == len(_WIDTHS) else None
-            units.append((f"pool{stage}", MaxPoolUnit(2, adapt_to=adapt_to)))
+            units.append((f"pool{stage}", PoolUnit("max", adapt_to=adapt_to)))
         hidden = DenseUnit(64 * self.width, nn.relu, HE_FAN_IN, self.dropout, "output")
         units += [("fc6", hidden), ("fc7", hidden), ("fc8", DenseUnit(classes))]
         return Network(tuple(units), input_shape)

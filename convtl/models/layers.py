@@ -22,8 +22,7 @@ Activation = Callable[[Array], Array]
 Initializer = Callable[..., Any]
 Norm = Literal["batch", "group", "layer"]
 Padding = int | Literal["same", "symmetric"]
-"""Zeros on every side, `symmetric` as many as half the kernel; or `same`, as in TensorFlow, for ceil(size / stride)
-outputs, an odd one at the bottom and right."""
+"""Zeros on every side, `symmetric` as many as half the kernel; `same` as in TensorFlow: an odd one below and right."""
 
 HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """He et al. (2015), by the backward pass: of convolutions, as torchvision draws them."""
@@ -34,10 +33,7 @@ TORCH_DENSE = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def pool2d(x: Maps, kind: Literal["average", "max"]) -> Maps:
-    """2x2 pooling with stride 2; an odd last row or column is left out, as in `VALID` padding.
-
-    Averages are of pairs of rows, then of columns, side by side in memory: faster on CPU than XLA's reductions.
-    """
+    """2x2 pooling with stride 2, without an odd last row or column; means by rows first, fast on a CPU."""
     batch, height, width, channels = x.shape
     rows, columns = height // 2, width // 2
     x = x[:, : 2 * rows, : 2 * columns]
@@ -49,13 +45,10 @@ def pool2d(x: Maps, kind: Literal["average", "max"]) -> Maps:
 
 
 def max_pool2d(x: Maps, size: int = 3, stride: int = 2, padding: int = 0) -> Maps:
-    """Largest value of each window, as PyTorch's `max_pool2d`: padding is -inf.
+    """Largest value of each window, as PyTorch's `max_pool2d`; equal largest values share the gradient.
 
     The maximum of shifted slices, rows first: XLA's windowed reduction is slow on CPU, and its gradient more so.
-    Equal largest values of a window share the gradient.
     """
-    if (size, stride, padding) == (2, 2, 0):
-        return pool2d(x, "max")
     if padding:
         edges = ((0, 0), (padding, padding), (padding, padding), (0, 0))
         x = jnp.pad(x, edges, constant_values=-jnp.inf)
@@ -70,13 +63,12 @@ def max_pool2d(x: Maps, size: int = 3, stride: int = 2, padding: int = 0) -> Map
     return x
 
 
-def adaptive_average_pool2d(x: Maps, rows: int, columns: int) -> Maps:
-    """Means over windows that tile the image as evenly as whole pixels allow.
+def adaptive_average_pool2d(x: Maps, count: int) -> Maps:
+    """Means over count x count windows as even as whole pixels allow, as PyTorch's `adaptive_avg_pool2d`.
 
-    As PyTorch's `adaptive_avg_pool2d`: window i of n covers pixels floor(i s / n) up to, not including,
-    ceil((i + 1) s / n) of s; windows overlap where s is no multiple of n, and repeat pixels where s < n.
+    Window i of n covers pixels floor(i s / n) up to, not including, ceil((i + 1) s / n) of s.
     """
-    for axis, count in ((1, rows), (2, columns)):
+    for axis in (1, 2):
         side = x.shape[axis]
         if side != count:
             windows = [(i * side // count, -(-(i + 1) * side // count)) for i in range(count)]
@@ -121,11 +113,9 @@ def norm_layer(
 ) -> nn.Module:
     """Normalisation with `scale` and `bias`, over `channels` maps.
 
-    - `batch` (Ioffe & Szegedy 2015): in training each batch is normalised by its own statistics, and the running
-      ones, `mean` and `var`, move by a tenth towards them (PyTorch's momentum 0.1; but Flax's running variance is
-      that of the batch itself, PyTorch's the unbiased estimate).
-    - `group` (Wu & He 2018): no statistics, so images do not affect each other. 32 groups; fewer in narrow layers,
-      so that a group has two channels or more.
+    - `batch` (Ioffe & Szegedy 2015): momentum 0.1 in PyTorch's sense; the running variance is that of the batch
+      itself, PyTorch's the unbiased estimate.
+    - `group` (Wu & He 2018): 32 groups, fewer in narrow layers, of two channels or more.
     - `layer` (Ba et al. 2016): over the channels of each pixel.
     """
     if kind == "layer":
@@ -160,27 +150,20 @@ class ConvUnit(nn.Module):
 
 
 class PoolUnit(nn.Module):
-    """2x2 pooling; no weights."""
+    """2x2 average, or max pooling; then, with `adapt_to` rows and columns, adaptive average pooling. No weights."""
 
     kind: Literal["average", "max"]
-
-    def __call__(self, x: Maps, train: bool) -> Maps:
-        return pool2d(x, self.kind)
-
-
-class MaxPoolUnit(nn.Module):
-    """Max pooling; then, with `adapt_to` rows and columns, adaptive average pooling. No weights."""
-
-    size: int
-    stride: int = 2
+    size: int = 2
     padding: int = 0
     adapt_to: int | None = None
 
     def __call__(self, x: Maps, train: bool) -> Maps:
-        x = max_pool2d(x, self.size, self.stride, self.padding)
-        if self.adapt_to is not None:
-            x = adaptive_average_pool2d(x, self.adapt_to, self.adapt_to)
-        return x
+        x = (
+            pool2d(x, self.kind)
+            if self.size == 2
+            else max_pool2d(x, self.size, padding=self.padding)
+        )
+        return x if self.adapt_to is None else adaptive_average_pool2d(x, self.adapt_to)
 
 
 class GlobalAveragePool(nn.Module):
@@ -191,10 +174,7 @@ class GlobalAveragePool(nn.Module):
 
 
 class DenseUnit(nn.Module):
-    """Flatten (in the order height, width, channels), dense layer `dense`, activation if any.
-
-    Dropout, in training only, acts on what enters or on the output.
-    """
+    """Flatten (height, width, channels), dense layer `dense`, activation if any; dropout of what enters or leaves."""
 
     features: int
     activation: Activation | None = None

@@ -4,9 +4,8 @@
 convolution see all 6 maps below, pooling has no weights, and the input is 28x28 with 2 pixels of padding:
 156 + 2,416 + 48,120 + 10,164 + 850 = 61,706 weights for 10 classes.
 
-`plain`, a chain of dense units of equal width, for gradients by depth: only the distance from the output differs
-between units. A convolutional net would confound the size of a gradient with pooling, with the number of places that
-share a weight, and with units of different sizes.
+`plain`, a chain of dense units of equal width, for gradients by depth: units differ in their distance from the output
+alone, not in pooling, shared weights or sizes.
 """
 
 from typing import ClassVar, Literal
@@ -19,8 +18,8 @@ from convtl.config.values import STRICT, Count, Depth
 from convtl.models.layers import Activation, ConvUnit, DenseUnit, Initializer, PoolUnit
 from convtl.models.network import Network
 
-ActivationName = Literal["tanh", "relu", "sigmoid"]
-InitialiserName = Literal["lecun_normal", "glorot_uniform", "he_normal", "normal_0.01"]
+ActivationName = Literal["sigmoid", "tanh", "relu"]
+InitialiserName = Literal["normal_0.01", "lecun_normal", "glorot_uniform", "he_normal"]
 ACTIVATIONS: dict[str, Activation] = {"tanh": nn.tanh, "relu": nn.relu, "sigmoid": nn.sigmoid}
 INITIALISERS: dict[str, Initializer] = {
     "lecun_normal": nn.initializers.lecun_normal(),

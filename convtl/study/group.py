@@ -57,8 +57,7 @@ def recipe_of(materials: Materials, trial: Trial) -> Recipe:
 @lru_cache(maxsize=512)
 def update_flops(recipe: Recipe) -> int:
     """Algorithmic cost of one update (`convtl.training.runs`)."""
-    network = replace(recipe.network, plain=True)  # whose convolutions do no more than they must
-    return flops_per_update(network, recipe.plan, recipe.batch_size, recipe.start)
+    return flops_per_update(recipe.network, recipe.plan, recipe.batch_size, recipe.start)
 
 
 def grouped(materials: Materials, trials: Iterable[Trial]) -> dict[Recipe, list[Trial]]:

@@ -12,6 +12,7 @@ from convtl.config.models import ModelConfig
 from convtl.config.training import OptimConfig, RegimeConfig
 from convtl.errors import UserError
 from convtl.models.classic import AlexNetConfig, VggConfig
+from convtl.models.lowering import plain_forms
 from convtl.models.network import Network, Variables, multiply_adds, weight_count
 from convtl.models.registry import build_network
 from convtl.models.resnet import CifarResNetConfig, ResNetConfig
@@ -43,7 +44,7 @@ SMALL: dict[str, tuple[ModelConfig, int]] = {
 
 
 def _usual(config: ModelConfig) -> Network:
-    return build_network(config, config.usual_images, config.usual_classes, plain=True)
+    return build_network(config, config.usual_images, config.usual_classes)
 
 
 def _leaves(variables: Any, kind: str) -> int:
@@ -271,21 +272,23 @@ def test_shortcuts_without_weights_keep_every_second_pixel_between_maps_of_zeros
 def test_convolutions_of_all_forms_compute_the_same() -> None:
     """Of many maps, as ResNet-18 has them: values and gradients are those of XLA's own convolutions."""
     config = ResNetConfig(layers=18)
-    network, plain = (build_network(config, (48, 48, 3), 5, plain=plain) for plain in (False, True))
+    network = build_network(config, (48, 48, 3), 5)
     variables = network.init(jax.random.key(0))
     images = np.random.default_rng(3).normal(size=(6, 48, 48, 3)).astype(np.float32)
     pull = jnp.cos(jnp.arange(30.0)).reshape(6, 5)
 
-    def outcome(net: Network, variables: Variables) -> Any:
+    def outcome(variables: Variables) -> Any:
         def pulled(params: Any) -> Any:
             own = {name: variables[name] | {"params": params[name]} for name in params}
-            y = net.apply(variables | own, images)[0]
+            y = network.apply(variables | own, images)[0]
             return jnp.vdot(y, pull), y
 
         params = {name: own["params"] for name, own in variables.items() if "params" in own}
         (_, y), gradients = jax.value_and_grad(pulled, has_aux=True)(params)
         return y, gradients
 
-    found, expected = jax.jit(lambda v: [outcome(net, v) for net in (network, plain)])(variables)
+    found = jax.jit(outcome)(variables)
+    with plain_forms():
+        expected = jax.jit(lambda v: outcome(v))(variables)
     for own, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-3, atol=1e-3 * float(jnp.abs(other).max()))

@@ -76,7 +76,7 @@ def test_max_pooling_is_flax_pooling(
 def test_adaptive_pooling_averages_windows_that_tile(height: int, width: int) -> None:
     """As PyTorch documents it: window i of n is from floor(i s / n) to ceil((i + 1) s / n)."""
     x = _normal(7, 2, height, width, 3)
-    found = layers.adaptive_average_pool2d(jnp.asarray(x), 6, 6)
+    found = layers.adaptive_average_pool2d(jnp.asarray(x), 6)
     assert found.shape == (2, 6, 6, 3)
     for i in range(6):
         rows = slice(int(np.floor(i * height / 6)), int(np.ceil((i + 1) * height / 6)))

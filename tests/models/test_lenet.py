@@ -25,7 +25,7 @@ def _weights(network: Network) -> list[int]:
 
 
 def test_is_the_net_of_the_lecture() -> None:
-    network = build_network(PLAIN, (28, 28, 1), 10, plain=True)
+    network = build_network(PLAIN, (28, 28, 1), 10)
     assert network.names == UNITS
     assert network.weighted == ("conv1", "conv2", "fc3", "fc4", "fc5")
     assert network.head == "fc5"

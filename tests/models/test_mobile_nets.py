@@ -13,6 +13,7 @@ from convtl.config.models import ModelConfig
 from convtl.config.training import RegimeConfig
 from convtl.errors import UserError
 from convtl.models.convnext import ConvNeXtConfig
+from convtl.models.lowering import plain_forms
 from convtl.models.mobilenet import EfficientNetLiteConfig, InvertedResidual, MobileNetV2Config
 from convtl.models.network import Network, Variables, multiply_adds, weight_count
 from convtl.models.registry import build_network
@@ -66,7 +67,7 @@ def _images(side: int, count: int = 4) -> np.ndarray:
     ids=["mobilenet_v2", *[f"lite{variant}" for variant in range(5)], "convnext_tiny"],
 )
 def test_sizes_are_the_published_ones(config: ModelConfig, weights: int, million: float) -> None:
-    network = build_network(config, config.usual_images, 1000, plain=True)
+    network = build_network(config, config.usual_images, 1000)
     assert _weights(network) == weights
     assert sum(multiply_adds(network).values()) / 1e6 == pytest.approx(million, abs=0.05)
     assert network.output_shapes[-1] == (1000,)
@@ -168,10 +169,10 @@ def test_the_input_is_added_only_where_its_shape_stays(stride: int, features: in
 def test_lowerings_compute_the_same(config: ModelConfig) -> None:
     """Of an odd size, so that `same` and `symmetric` padding part; the first units have all kinds of layers."""
     network = build_network(config, (33, 33, 3), 5)
-    plain = build_network(config, (33, 33, 3), 5, plain=True)
-    variables, images = _drawn(network), _images(33, 2)
-    both = jax.jit(lambda v, x: [net.apply(v, x, stop=5)[0] for net in (network, plain)])
-    found, expected = both(variables, images)
+    given = _drawn(network), _images(33, 2)
+    found = jax.jit(lambda v, x: network.apply(v, x, stop=5)[0])(*given)
+    with plain_forms():
+        expected = jax.jit(lambda v, x: network.apply(v, x, stop=5)[0])(*given)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 

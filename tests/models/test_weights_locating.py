@@ -1,9 +1,7 @@
 """Where files of weights are found, and what is said where they are not."""
 
 import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -79,7 +77,7 @@ FILE = {"repo_id": HUB.repo, "filename": "model.safetensors", "revision": "abc"}
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path: Path):
-    """A stand-in for the hub's client, at an address where nothing listens."""
+    """A stand-in for the hub's client."""
 
     def fetch(**request):
         client.requests.append(request)
@@ -94,20 +92,7 @@ def hub(monkeypatch, tmp_path: Path):
         hf_hub_download=fetch,
     )
     monkeypatch.setitem(sys.modules, "huggingface_hub", client)
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     return client
-
-
-@pytest.fixture
-def reachable(hub, monkeypatch):
-    """Its address, where a server answers (with an error: it knows no such method)."""
-    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        yield hub
-        server.shutdown()
 
 
 def test_what_the_hub_has_on_this_machine_needs_no_network(hub, tmp_path: Path) -> None:
@@ -117,23 +102,15 @@ def test_what_the_hub_has_on_this_machine_needs_no_network(hub, tmp_path: Path) 
     assert not hub.requests
 
 
-def test_with_a_network_the_file_is_fetched_once_and_faults_are_one_line(
-    reachable, tmp_path: Path
-) -> None:
+def test_a_file_is_fetched_once_and_faults_are_one_line(hub, tmp_path: Path) -> None:
     assert files.find(HUB) == tmp_path / "fetched.safetensors"
-    assert reachable.requests == [FILE | {"etag_timeout": 5.0}]
-    reachable.fault = RuntimeError("404 Client Error.\n\nRepository not found")
-    assert line(HUB).endswith("(404 Client Error. Repository not found)")
-    assert len(reachable.requests) == 2
-
-
-def test_without_a_network_the_hubs_client_is_not_called(hub) -> None:
-    name = (
-        f"{KEY}: model.safetensors of hub repository timm/resnet18.tv_in1k is not on this machine"
+    assert hub.requests == [FILE | {"etag_timeout": 5.0}]
+    hub.fault = RuntimeError("404 Client Error.\n\nRepository not found")
+    assert line(HUB) == (
+        f"{KEY}: model.safetensors of hub repository timm/resnet18.tv_in1k is not on this machine and cannot be "
+        "fetched (404 Client Error. Repository not found)"
     )
-    assert line(HUB).startswith(f"{name} and cannot be fetched from http://127.0.0.1:9 (")
-    assert "refused" in line(HUB)
-    assert not hub.requests
+    assert len(hub.requests) == 2
 
 
 def test_without_the_hubs_client_the_line_says_what_to_install(monkeypatch) -> None:

@@ -121,8 +121,12 @@ def test_other_formats_are_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_what_is_no_file_of_weights_is_refused(tmp_path: Path) -> None:
-    assert "cannot be read (no such file" in line(tmp_path / "gone.safetensors")
-    assert "cannot be read (is a directory" in line(tmp_path)
+    for path, reason in (
+        (tmp_path / "gone.safetensors", "no such file"),
+        (tmp_path, "is a directory"),
+    ):
+        with pytest.raises(UserError, match=rf"^{KEY}: .* cannot be read \({reason}"):
+            sha256(path, KEY)
     save_file({}, tmp_path / "none.safetensors")
     assert "holds no weights" in line(tmp_path / "none.safetensors")
     save_file({"a": np.asarray([1.0, np.nan], np.float32)}, tmp_path / "nan.safetensors")

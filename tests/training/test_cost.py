@@ -10,7 +10,7 @@ from convtl.models.registry import build_network
 from convtl.training.runs import flops_per_update
 from convtl.transfer.plan import Plan, make_plan
 
-NETWORK = build_network(LeNet5Config(), (28, 28, 1), 10, plain=True)
+NETWORK = build_network(LeNet5Config(), (28, 28, 1), 10)
 CONV1, CONV2, FC3, FC4, FC5 = 117_600, 240_000, 48_000, 10_080, 840
 WHOLE = CONV1 + CONV2 + FC3 + FC4 + FC5
 
@@ -86,8 +86,6 @@ def test_any_unit_is_counted() -> None:
     assert multiply_adds(network) == {"odd": grouped + 16 * 8 * 8 + 64 * 3}
 
 
-def test_the_plain_lowering_is_what_counts() -> None:
-    """A banded convolution does more arithmetic than the algorithm."""
-    banded = LeNet5Config().build((28, 28, 1), 10)
+def test_the_algorithm_is_counted_whatever_the_form() -> None:
+    """LeNet-5's convolutions are banded on a CPU, which does more arithmetic."""
     assert sum(multiply_adds(NETWORK).values()) == WHOLE
-    assert sum(multiply_adds(banded).values()) > 1.3 * WHOLE

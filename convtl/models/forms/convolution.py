@@ -1,8 +1,7 @@
 """Convolution in the form that is fast on the platform; `convtl.models.lowering` has the choice and its timings.
 
-On CPU, XLA hands a convolution to Eigen only if its axes are in one order (images NHWC, kernel HWIO), and puts
-them in that order only outside loops. The two convolutions of a backward pass have other orders; inside a scan,
-where all training is, they fall back to plain loops, many times slower.
+On CPU, XLA hands a convolution to Eigen only if its axes are in one order (images NHWC, kernel HWIO). The two of a
+backward pass have other orders; inside a scan, where all training is, they fall back to plain loops.
 """
 
 from collections.abc import Callable
@@ -149,8 +148,7 @@ def _banded(x: Array, kernel: Array, stride: int, sides: Sides) -> Array:
     """One matrix product for all tiles, a few neighbouring output pixels of a row in all maps; stride 1.
 
     A tile is a linear map of a patch of kh input rows and as many columns as its pixels see: its (kh * columns *
-    in) values times a matrix in which the kernel is shifted along the tile. Wider tiles multiply more zeros,
-    narrower ones repeat more input and have matrices too thin for the machine.
+    in) values times a matrix in which the kernel is shifted along the tile.
     """
     x = jnp.pad(x, ((0, 0), *sides, (0, 0)))
     batch, height, width, channels = x.shape

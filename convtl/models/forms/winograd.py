@@ -5,8 +5,8 @@ inputs (neighbours share two rows or columns), g the kernel and y its 2x2 output
 each of the 16 places the products of all tiles, summed over input maps, are one matrix product. Exact in real numbers;
 in float32 its errors are of the size of XLA's own.
 
-The backward pass is written out: the images' cotangent is a convolution of the same kind, the kernel's the products
-of the same tiles with A y A'. Differentiated line by line, it would take longer than XLA's convolutions.
+In the backward pass the images' cotangent is a convolution of the same kind, the kernel's the products of the same
+tiles with A y A'; differentiated line by line, it would take longer than XLA's convolutions.
 """
 
 from collections.abc import Sequence

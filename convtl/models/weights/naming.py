@@ -106,8 +106,8 @@ def conversion(target: Shape, given: Shape, before: Shape) -> Convert | None:
     """Reshapes by which a PyTorch array becomes a leaf, or None where the shapes do not fit.
 
     PyTorch keeps kernels as (out, in, height, width); here they are (height, width, in, out), depthwise ones with
-    in = 1. Dense weights, (out, in) there, are 1x1 kernels; after a feature map they are kernels of its size, since it
-    is flattened as (channels, height, width) there and as (height, width, channels) here.
+    in = 1. Dense weights, (out, in) there, are kernels of the size of the map before them, which is flattened in
+    another order there, or 1x1.
 
     Args:
       target: shape of the net's leaf.
