@@ -1,8 +1,7 @@
 """Accuracy, negative log-likelihood and calibration of predictions, from logits.
 
-Everywhere: `logits` (n, classes); `labels` (n,) integers in 0..classes - 1. Without images the result is nan. A row
-with a logit that is not finite is a wrong prediction, and makes likelihood and calibration of the whole set nan. All
-raise ValueError where shapes disagree or a label is not a class.
+Everywhere: `logits` (n, classes); `labels` (n,) integers in 0..classes - 1, else ValueError. Without images the result
+is nan. A row with a logit that is not finite is wrong, and makes likelihood and calibration of the whole set nan.
 """
 
 import numpy as np
@@ -60,10 +59,10 @@ def nll(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def expected_calibration_error(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over equal bins of confidence, by number of images.
+    """sum_b |B_b| / N * |accuracy(B_b) - confidence(B_b)| over equal bins of confidence, in [0, 1].
 
-    sum_b |B_b| / N * |accuracy(B_b) - confidence(B_b)|, with B_b the images whose largest probability is
-    in ((b - 1) / bins, b / bins]; in [0, 1]. Guo et al. 2017, "On Calibration of Modern Neural Networks".
+    B_b: images whose largest probability is in ((b - 1) / bins, b / bins]. Guo et al. 2017, "On Calibration of
+    Modern Neural Networks".
     """
     right = correct(logits, labels)
     if not right.size:

@@ -15,11 +15,7 @@ def linear_cka(x: ArrayLike, y: ArrayLike) -> float:
     |Y'X|_F^2 / (|X'X|_F |Y'Y|_F) on centred features; all axes but the first are flattened. 1 for
     representations that differ by an orthogonal map, a shift and a factor. Kornblith et al. 2019, "Similarity
     of Neural Network Representations Revisited". Biased towards 1 where n is not above the number of features,
-    and easily moved by a few outliers (Davari et al. 2023): print `weight_displacement` beside it.
-    Nan if one of them does not vary.
-
-    Raises:
-      ValueError: not the same number of images, or none.
+    and easily moved by a few outliers (Davari et al. 2023). Nan if one of them does not vary.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if not x.ndim or not y.ndim or len(x) != len(y) or not len(x):

@@ -3,10 +3,8 @@
 Everywhere: `features` (n, d), what enters the source net's head; `labels` (n,) integers of the target;
 `source_probabilities` (n, source classes), the source head's, rows summing to 1. Larger is better. All but
 `knn_accuracy` and `linear_probe_accuracy` look at the very images that they score, so compare at equal n only. All
-raise ValueError where shapes disagree or values are not finite.
-
-They predict how far tuning the head alone gets, and must not test claims about similarity: a linear probe
-*is* about the accuracy of that condition (on the same images, exactly so).
+raise ValueError where shapes disagree or values are not finite. They must not test claims about similarity: a linear
+probe *is* about the accuracy of tuning the head alone.
 """
 
 import numpy as np
@@ -24,8 +22,7 @@ def leep(source_probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Log expected empirical prediction: mean_i log sum_z P(y_i | z) theta(x_i)_z, in [-H(Y), 0].
 
     P(y, z) = mean_i [y_i = y] theta(x_i)_z, the joint of target labels and source classes. Nguyen et al. 2020,
-    "LEEP: A New Measure to Evaluate Transferability of Learned Representations" (the figures in the LogME paper
-    had source and target labels exchanged: thuml/LogME, issue 14).
+    "LEEP: A New Measure to Evaluate Transferability of Learned Representations".
 
     >>> round(leep([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], [0, 1, 1]), 6)
     -0.27031
@@ -83,8 +80,7 @@ def logme(features: ArrayLike, labels: ArrayLike) -> float:
 def knn_accuracy(features: ArrayLike, labels: ArrayLike, k: int = 5) -> float:
     """Leave-one-out accuracy of the k nearest neighbours (Euclidean), in [0, 1].
 
-    Of classes with equally many neighbours the one with the nearer ones (least sum of ranks) wins. About the
-    best estimator in the comparison of Sorkhei et al. 2025. Takes more than k images.
+    Of classes with equally many neighbours the one with the least sum of ranks wins. Takes more than k images.
     """
     features, target = _checked(features, labels)
     if not 1 <= k < len(features):

@@ -18,9 +18,8 @@ def augment(
 ) -> Float[Array, "batch height width channels"]:
     """Crops, flips and colours images, in this order; a pure function of the key.
 
-    - A crop [a, b] (Szegedy et al. 2015): a part whose share of the area is uniform in [a, b], and whose ratio of
-      sides is log-uniform in [3/4, 4/3], at a random place, resized bilinearly; a side that would be longer than
-      the image's is as long as that.
+    - A crop [a, b] (Szegedy et al. 2015): a part with a share of the area uniform in [a, b] and a ratio of sides
+      log-uniform in [3/4, 4/3], no side longer than the image's, at a random place, resized bilinearly.
     - A flip: left and right are exchanged with probability 1/2.
     - Colour of strength s, with u, v, w uniform in [-1, 1]: brightness adds s u standard deviations of the image;
       contrast multiplies distances from the image's mean by 1 + s v, saturation those from a pixel's mean by 1 + s w.

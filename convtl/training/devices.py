@@ -87,9 +87,8 @@ class Layout:
     """Arrays of runs on devices: the first axis is the runs, the third of batches their images.
 
     - `trials`: each device has runs of its own, and devices exchange nothing.
-    - `batch`: each device has all runs, and its share of the images of every batch. XLA joins gradients and the
-      statistics of batch normalisation over devices (GSPMD, Xu et al. 2021): an update is that of one device but
-      for the order of sums. Several processes, which all have the same arrays, give their devices what is theirs.
+    - `batch`: each device has all runs, and its share of the images of every batch; XLA joins gradients and batch
+      statistics (GSPMD, Xu et al. 2021). Processes, which all have the same arrays, give their devices what is theirs.
     """
 
     devices: tuple[jax.Device, ...]

@@ -27,10 +27,7 @@ def rows_at_once(input_shape: Sequence[int]) -> int:
 
 
 def chunks(images: Images, at_once: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Chunks in order: `at_once` rows, and how many of them are images.
-
-    The last chunk is filled up with zeros: all have one shape, so that one program serves them.
-    """
+    """Chunks in order: `at_once` rows, the last ones filled up with zeros, and how many of them are images."""
     for begin in range(0, len(images), at_once):
         piece = np.asarray(images[begin : begin + at_once])
         empty = np.zeros((at_once - len(piece), *piece.shape[1:]), piece.dtype)
@@ -41,10 +38,7 @@ def chunks(images: Images, at_once: int) -> Iterator[tuple[np.ndarray, int]]:
 def through_units(
     network: Network, start: int, stop: int, variables: Variables, x: jax.Array
 ) -> jax.Array:
-    """Apply units `start` up to `stop`, with the same bits wherever they are cut.
-
-    Barriers keep XLA from joining units, and how many images go at a time depends on the net below its head alone.
-    """
+    """Apply units `start` up to `stop`; barriers between them give the same bits wherever they are cut."""
 
     def through(some: jax.Array) -> jax.Array:
         for index in range(start, stop):
@@ -56,10 +50,7 @@ def through_units(
 
 
 class Forward:
-    """Units `start` up to `stop` of a network in inference mode, compiled once.
-
-    Chunks of big images go round the devices; those of small ones are too short for that to pay.
-    """
+    """Units `start` up to `stop` of a network in inference mode, compiled once; big images go round the devices."""
 
     def __init__(self, network: Network, start: int, stop: int | None = None) -> None:
         self.network, self.start = network, start

@@ -41,9 +41,7 @@ class SourceRequest:
     """One source net: everything that its weights, to the last bit, depend on."""
 
     model: ModelConfig
-    parts: tuple[
-        tuple[Domain, SourceDraw], ...
-    ]  # a mixture has two, whose classes follow one another
+    parts: tuple[tuple[Domain, SourceDraw], ...]  # of a mixture two: classes follow one another
     recipe: PretrainConfig
     seed: int
     replicate: int
@@ -103,8 +101,8 @@ def ensure_sources(
 ) -> dict[str, SourceNet]:
     """Source nets by key, trained now where the cache does not have them.
 
-    Several processes share the work: each takes as many nets at a time as its program has runs, leaves those alone
-    that another is training, and waits for them at last; a net whose trainer died is trained by whoever waited.
+    Several processes share the work: each takes as many nets at a time as its program has runs, and waits for
+    those that another is training; a net whose trainer died is trained by whoever waited.
 
     Args:
       on_trained: takes how many nets are ready, after each batch of them.

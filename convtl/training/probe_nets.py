@@ -61,10 +61,7 @@ def draw_images(domain: Domain, seed: int, classes: int | None, replicates: int)
 
 
 class Replicates:
-    """Untrained nets, one for each replicate, and their training at one rate.
-
-    Variables are NumPy, the replicates as first axis. Nets that differ in their initialiser only share programs.
-    """
+    """Untrained nets, one for each replicate (the first axis of their variables), and their training at one rate."""
 
     def __init__(
         self, images: ProbeImages, net: FreshNet, optimiser: Optimiser, rate: float
@@ -72,7 +69,7 @@ class Replicates:
         self.net, self.images, self._rate = net, images, rate
         self._optim, self._layout = OptimConfig(kind=optimiser), replicate_layout(images.replicates)
         shape = images.splits["train"][0].shape[2:]
-        shared = replace(net, initialiser="lecun_normal")
+        shared = replace(net, initialiser="lecun_normal")  # so that others share its programs
         self.network = build_network(shared, shape, images.classes)
         keys = [key(images.seed, "probe-init", number) for number in range(images.replicates)]
         # Without `jit`: a deep chain takes longer to compile than one operation a shape.

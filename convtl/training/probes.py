@@ -1,7 +1,6 @@
 """Probes of fresh nets (`measure=gradients`): trained by `Trainer`, and measured unit by unit.
 
-- Profile: how large the gradient is at each unit (Glorot & Bengio 2010; Hochreiter 1991), of plain chains and LeNet-5
-  under SGD: Adam divides each gradient by its own size and so hides what is asked.
+- Profile: the size of the gradient at each unit (Glorot & Bengio 2010; Hochreiter 1991), under SGD.
 - Convergence: when each unit becomes what it will be, by linear CKA with its final outputs (Kornblith et al. 2019).
 - Freezing: what it costs to leave one unit as it is from some update on.
 """
@@ -11,7 +10,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -48,26 +47,22 @@ COLUMNS = (
 )
 """Of gradients.csv: one line a number. What does not apply, or is not defined, is empty."""
 
-ACTIVATIONS: tuple[ActivationName, ...] = ("sigmoid", "tanh", "relu")
-INITIALISERS: tuple[InitialiserName, ...] = (
-    *("normal_0.01", "lecun_normal", "glorot_uniform", "he_normal"),
-)
+ACTIVATIONS: tuple[ActivationName, ...] = get_args(ActivationName)
+INITIALISERS: tuple[InitialiserName, ...] = get_args(InitialiserName)
 """Of every unit, the head included: a head of zeros would make every gradient below it exactly 0."""
-OPTIMISERS: tuple[Optimiser, ...] = ("sgd", "adam")
 PROFILE_UPDATES = {"plain": (0, 10, 100, 1000), "lenet5": (0, 10, 100)}
 CONVERGENCE_UPDATES = (
     *(0, 1, 2, 4, 7, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 500, 600),
 )
 RATES = {"sgd": 0.03, "adam": 0.003}
-"""Of convergence and freezing, set once on development draws (`seed=1`): nets that learn at all do at these. A sigmoid
-LeNet-5 under SGD stays at chance at this and at 0.1, 0.3 and 1; it is frozen under Adam."""
+"""Of convergence and freezing, set once on development draws (`seed=1`). A sigmoid LeNet-5 under SGD stays at chance at
+this and at 0.1, 0.3 and 1; it is frozen under Adam."""
+OPTIMISERS: tuple[Optimiser, ...] = get_args(Optimiser)
 FREEZING_OPTIMISERS: dict[str, Optimiser] = {"sigmoid": "adam", "tanh": "sgd", "relu": "sgd"}
 
 _SCALE = 1e12
 """The loss is multiplied by it for the backward pass, so that small gradients are not flushed to 0."""
 _ARRIVED, _MOVED = 0.9, 0.05
-_SAME = 0.999
-"""Least CKA of a representation with itself; it is 0 where all outputs of the unit are the same."""
 
 # --- what is measured ---------------------------------------------------------------------
 
@@ -136,8 +131,8 @@ def convergence(nets: Replicates, most: int | None) -> list[Number]:
     products = [nets.measure(grams, variables, images) for variables in states.values()]
     for unit in nets.network.weighted:
         alignment = cka([product[unit] for product in products])
-        for moment, values in zip(moments, alignment, strict=True):
-            numbers.append((moment, unit, "cka_with_final", values))
+        aligned = zip(moments, alignment, strict=True)
+        numbers += [(moment, unit, "cka_with_final", values) for moment, values in aligned]
         arrivals = np.array([arrival(moments, of_one) for of_one in alignment.T])
         numbers.append((last, unit, "arrival", arrivals))
     chance = np.full(nets.images.replicates, 1 / nets.images.classes)
@@ -166,17 +161,14 @@ def _scores(
 
 
 def gradients(nets: Replicates, update: int, variables: Variables) -> list[Number]:
-    """`relative_gradient` of hidden units: R in decades.
+    """`relative_gradient` of hidden units: median over images of log10 |dL_i/dh| - log10 |dL_i/dh_last|.
 
-    R is the median over images of log10 |dL_i/dh| - log10 |dL_i/dh_last|: a few images of which a ReLU net passes
-    nothing on do not change it. It is nan where half of them or more are such, or a net has diverged.
+    Nan where half of the images or more pass nothing on (ReLU), or a net has diverged.
     """
     images, units = nets.images.splits["validation"], nets.network.weighted
     norms = nets.measure(gradient_profile, variables, *images)
-    return [
-        (update, unit, "relative_gradient", relative_gradient(norms[unit], norms[units[-2]]))
-        for unit in units[:-1]
-    ]
+    distances = ((unit, relative_gradient(norms[unit], norms[units[-2]])) for unit in units[:-1])
+    return [(update, unit, "relative_gradient", values) for unit, values in distances]
 
 
 # --- measures of one net, unit by unit ----------------------------------------------------
@@ -235,7 +227,7 @@ def grams(
     for unit in network.weighted:
         flat = taps[unit].reshape(len(images), -1)
         centred = flat - flat.mean(0, keepdims=True)
-        # Scaled before it is squared: neither the smallest nor the largest outputs then leave float32.
+        # Scaled before it is squared, to stay within float32.
         size = jnp.abs(centred).max()
         scaled = centred / jnp.where(size > 0, size, 1.0)
         product = scaled @ scaled.T
@@ -251,16 +243,12 @@ def cka(products: Sequence[np.ndarray]) -> Float[np.ndarray, "times replicates"]
 
 
 def arrival(updates: Sequence[int], alignment: Float[np.ndarray, "times"]) -> float:
-    """First update with (CKA_t - CKA_0) / (1 - CKA_0) >= 0.9.
+    """First update with (CKA_t - CKA_0) / (1 - CKA_0) >= 0.9, from linear CKA with the end at these updates.
 
-    Nan where the unit did not move, 1 - CKA_0 < 0.05, and where the net diverged.
-
-    Args:
-      updates: when the unit was measured, from 0 to the end.
-      alignment: linear CKA with its final self at these times; the last is 1.
+    Nan where the unit did not move, 1 - CKA_0 < 0.05, ended with equal outputs, or the net diverged.
     """
     start = float(alignment[0])
-    if not np.isfinite(alignment).all() or 1 - start < _MOVED or alignment[-1] < _SAME:
+    if not np.isfinite(alignment).all() or 1 - start < _MOVED or alignment[-1] < 0.999:
         return float("nan")
     share = (np.asarray(alignment, float) - start) / (1 - start)
     share[-1] = 1.0
@@ -276,7 +264,7 @@ def arrival(updates: Sequence[int], alignment: Float[np.ndarray, "times"]) -> fl
 def run_gradients(config: Config, out: Path, cache: Cache, say: Callable[[str], None]) -> None:
     """Run the probes that `out` does not have, on the study's (first) target; write gradients.csv.
 
-    The lines of each probe are a file of their own, out/probes/<kind>-<digest>.csv, by which a killed run continues.
+    A killed run continues by the files of finished probes, out/probes/<kind>-<digest>.csv.
     """
     name, limits = config.target[0], config.limits
     if name not in config.domains:

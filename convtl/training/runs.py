@@ -46,7 +46,7 @@ class Recipe(UpdateConfig):
         """Whether a device takes its runs one after another: on a CPU maps of several leave a core's cache.
 
         LeNet-5, batch 32, 4 runs on each of 2 cores, side by side and one after another: all layers 50 and 36 us
-        an image, the last three on cached features 3.1 and 3.6, the last 0.3 and 0.4.
+        an image, the last three on cached features 3.1 and 3.6.
         """
         return not self.vectorised and on_cpu() and self.network.has_maps(self.start)
 
@@ -86,10 +86,7 @@ class Run:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Variables of a trained run (NumPy), and the loss before each update (nats).
-
-    With a moving average (`optim.ema`) the variables are the averages.
-    """
+    """Variables of a trained run (NumPy; with `optim.ema` averages), and the loss before each update (nats)."""
 
     variables: Variables
     losses: Float[np.ndarray, "updates"]
@@ -109,9 +106,7 @@ class TrainState:
     count: int  # of runs that are no padding; these come first
     variables: Any
     opt_state: Any = None
-    losses: list[tuple[Any, int]] = field(
-        default_factory=list
-    )  # of a call; how many are of updates
+    losses: list[tuple[Any, int]] = field(default_factory=list)  # of calls, with their updates
     update: int = 0  # number of updates done
 
     def states(self) -> list[RunState]:
@@ -144,8 +139,8 @@ def numbered(opt_state: Any) -> dict[str, Any]:
 def flops_per_update(network: Network, plan: Plan, batch_size: int, start: int) -> int:
     """Floating-point operations of one update, averaged over a plan's phases.
 
-    Forward from unit `start` on (a cached prefix is not counted); backward through every unit above the
-    lowest trained one; and the weight gradients of trained units. Augmentation and averages are not counted.
+    Forward from unit `start` on; backward through every unit above the lowest trained one; and the weight
+    gradients of trained units. Augmentation and averages are not counted.
     """
     counts = multiply_adds(network)
 

@@ -61,8 +61,7 @@ class Step:
     ) -> tuple[Variables, Any, Float[Array, ""]]:
         """Variables and optimiser state after the step, and the loss before it (nats).
 
-        Gradients are taken with respect to the trained units only, so nothing is computed for frozen ones but
-        their forward pass; frozen variables are returned as the very arrays that came in.
+        Gradients are taken with respect to the trained units only; frozen variables are returned as they came in.
 
         Args:
           variables: of the units from the recipe's `start` on.

@@ -24,8 +24,6 @@ def make_transform(
     """The optimiser of one phase over the `params` of a slice of units.
 
     In order: the penalties' gradients are added, the trained units' gradients clipped, each unit's step made.
-    Clipping looks at the gradients of trained units only: a norm over all of them would bring the whole
-    backward pass back and make the clipping depend on what is frozen.
     """
     transforms: dict[str, optax.GradientTransformation] = {
         unit: optax.chain(_direction(config), optax.scale(-rate * factor))
