@@ -77,13 +77,7 @@ class ConvNeXtConfig(ModelConfig):
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Network:
         stem = ConvUnit(
-            _STAGES[0][1],
-            4,
-            stride=4,
-            norm="layer",
-            activation=None,
-            kernel_init=_INIT,
-            epsilon=_EPSILON,
+            _STAGES[0][1], 4, 4, norm="layer", activation=None, kernel_init=_INIT, epsilon=_EPSILON
         )
         units: list[tuple[str, nn.Module]] = [("stem", stem)]
         for stage, (count, features) in enumerate(_STAGES, 1):

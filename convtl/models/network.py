@@ -146,11 +146,8 @@ class Network:
         stop = len(self.units) if stop is None else stop
         if start == stop:
             return x
-        return in_pieces(
-            lambda piece: self.apply(variables, piece, start=start, stop=stop)[0],
-            x,
-            self.inferred_at_a_time(len(x), start),
-        )
+        apply = partial(self.apply, variables, start=start, stop=stop)
+        return in_pieces(lambda piece: apply(piece)[0], x, self.inferred_at_a_time(len(x), start))
 
     def inferred_at_a_time(self, rows: int, start: int = 0) -> int:
         """Number of images of a batch that pass units from `start` on together; independent of the head."""
