@@ -76,7 +76,8 @@ def draw_target(
         ("test", n_test, "test_per_class"),
     )
     train, validation, test = (
-        _ordered(domain, (seed, *stream), drawn, *part, ragged=ragged) for part in parts
+        _ordered(domain, (seed, *stream), drawn, name, count, key, ragged)
+        for name, count, key in parts
     )
     return TargetDraw(drawn, train, validation[validation >= 0], test[test >= 0])
 
@@ -171,7 +172,7 @@ def _ordered(
         )
     most = max(sizes) if ragged else min(sizes)
     orders = np.full((len(members), min(count or most, most)), -1, np.int64)
-    for row, images, stream in zip(orders, members, rng.spawn(len(members)), strict=True):
-        order = images if domain.made else images[stream.permutation(len(images))]
+    for row, images, drawing in zip(orders, members, rng.spawn(len(members)), strict=True):
+        order = images if domain.made else images[drawing.permutation(len(images))]
         row[: len(order)] = order[: len(row)]
     return orders
