@@ -29,7 +29,7 @@ class ModelConfig:
 
 def model_kinds() -> dict[str, type[ModelConfig]]:
     """Kind -> dataclass of all models."""
-    import_module("convtl.models.registry")  # by name, since that room is above this one
+    import_module("convtl.models.registry")  # by name: models/ imports this room
     return {model.kind: model for model in ModelConfig.__subclasses__()}
 
 

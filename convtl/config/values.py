@@ -64,7 +64,7 @@ Runtime = Annotated[T, Role.RUNTIME]
 
 
 class Neutral:
-    """Mark beside a role: at its default the key is in no identity, so that older trials keep theirs."""
+    """Mark on a field: at its default it is left out of trial ids, so that adding it changes no old one."""
 
 
 def roles(kind: Any) -> dict[str, Role]:

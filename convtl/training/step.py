@@ -1,4 +1,4 @@
-"""One update of one net, as a pure function: what training is here."""
+"""One update of one net, as a pure function."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
