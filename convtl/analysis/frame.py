@@ -185,7 +185,7 @@ def _with_similarity(
         line |= {name: json.loads(line[name]) for name in ("contents", "axes")}
         taken.append(measures.get(place_of(line), {}))
     table = pd.DataFrame(taken, dtype="float64").reindex(codes)
-    return frame.assign(**{str(name): table[name].to_numpy() for name in table})
+    return frame.assign(**{name: table[name].to_numpy() for name in COLUMNS if name in table})
 
 
 def _finished(frame: pd.DataFrame) -> pd.DataFrame:

@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 from convtl.data.inputs import normalised, standardise
 from convtl.data.subsets import first_of_each
 from convtl.keys import digest
-from convtl.measure import distance, transferability
-from convtl.measure.distance import pixel_space
+from convtl.measure import transferability
+from convtl.measure.distance import mmd2_unbiased, pixel_space
 from convtl.measure.metrics import log_softmax
 from convtl.models.network import Network, Variables
 from convtl.runtime.backend import broadcast_from_primary, is_primary
@@ -34,39 +34,32 @@ from convtl.training.pretrain import SourceRequest
 
 FILE = "similarity.json"
 PER_CLASS = 20  # images, at most: 240 for 12 classes, which one chunk of a forward pass holds
-MOST = 600  # images of a side; exact transport takes about n^3
-
-DISTANCES = ("mmd2", "otdd")
-ESTIMATORS = ("leep", "logme", "knn", "linear_probe")
+MOST = 600  # images of a side
 _PLACE = ("model", "source", "similarity", "target", "replicate")
 
 
-def data_distances(
+def data_distance(
     source_images: UInt8[np.ndarray, "n height width channels"],
     source_labels: Integer[np.ndarray, " n"],
     target_images: UInt8[np.ndarray, "m rows columns depth"],
     target_labels: Integer[np.ndarray, " m"],
-) -> dict[str, float]:
-    """Distances between two data sets in a fixed space; larger is farther, 0 the same.
+) -> float:
+    """Squared MMD between two data sets in a fixed space, without bias; larger is farther.
 
-    From either side the first `PER_CLASS` images of each class, at most `MOST`, and equally many from both
-    (the bias of `otdd` depends on it), standardised one by one. Both are squared, in units of a feature of
-    root mean square 1; `mmd2` is the primary one: without bias, so perhaps a little below 0.
+    From either side the first `PER_CLASS` images of each class, at most `MOST`, and equally many from both,
+    standardised one by one. In units of a feature of root mean square 1.
 
     Raises:
       ValueError: shapes that do not go together, or fewer than two images of a side.
     """
     sides = [(source_images, source_labels), (target_images, target_labels)]
-    count = min(MOST, *(len(first_of_each(labels, PER_CLASS)) for _, labels in sides))
-    chosen = [first_of_each(labels, PER_CLASS, count) for _, labels in sides]
-    images = [standardise(side[0][rows]) for side, rows in zip(sides, chosen, strict=True)]
-    labels = [np.asarray(side[1])[rows] for side, rows in zip(sides, chosen, strict=True)]
+    chosen = [first_of_each(labels, PER_CLASS, MOST) for _, labels in sides]
+    count = min(map(len, chosen))
+    source, target = (
+        standardise(images[rows[:count]]) for (images, _), rows in zip(sides, chosen, strict=True)
+    )
     with threadpool_limits(1):  # more take up to 100 times as long here, and change the last bits
-        source, target = map(pixel_space, images)
-        return {
-            "mmd2": distance.mmd2_unbiased(source, target),
-            "otdd": distance.otdd(source, labels[0], target, labels[1]),
-        }
+        return mmd2_unbiased(pixel_space(source), pixel_space(target))
 
 
 def transferability_of(
@@ -126,7 +119,7 @@ def measure_similarity(
 
 
 def _measures(trial: Trial, materials: Materials, n_used: int) -> dict[str, float]:
-    """Distances, and estimators if trials that use `n_used` images a class leave enough."""
+    """The distance, and estimators if trials that use `n_used` images a class leave enough."""
     measures: dict[str, float] = {}
     data, name = materials.target_data(trial), source_name(trial.source)
     pool, positions = data.draw.train.shape[1], data.draw.train[:, -PER_CLASS:]
@@ -140,7 +133,7 @@ def _measures(trial: Trial, materials: Materials, n_used: int) -> dict[str, floa
     request = materials.sources.requests(trial)[0]
     # A control has the images of its source; those that imported weights were trained on are not at hand.
     if not name.variant and isinstance(request, SourceRequest):
-        measures |= data_distances(*request.images("train"), pixels, labels)
+        measures["mmd2"] = data_distance(*request.images("train"), pixels, labels)
     if unused:
         net, inputs = materials.sources.net(trial), normalised(pixels, data.normalisation)
         measures |= transferability_of(request.network(), net, inputs, labels)

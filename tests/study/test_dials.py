@@ -13,7 +13,7 @@ from convtl.data.domains import Domain, load_domain
 from convtl.data.shift import shifted
 from convtl.keys import generator
 from convtl.storage.cache import default_root
-from convtl.study.similarity import data_distances
+from convtl.study.similarity import data_distance
 
 COUNTS = PerClass(train=80, validation=4, test=4)
 LETTERS = TypedScriptConfig(
@@ -38,7 +38,7 @@ def _distance(shift: ShiftConfig) -> float:
     still, moved = _halves(domain)
     pixels = shifted(split, moved, shift, (0, "test"))
     labels = split.labels
-    return data_distances(split.images[still], labels[still], pixels, labels[moved])["mmd2"]
+    return data_distance(split.images[still], labels[still], pixels, labels[moved])
 
 
 @pytest.mark.parametrize(
