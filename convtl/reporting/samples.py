@@ -65,15 +65,12 @@ def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> No
             labels = data.splits["train"].labels[positions]
             images = data.pixels("train", positions)
             arrays |= _arrays(_seen_as(trial), images, data.domain, labels)
-        requests = () if f"{trial.source}/images" in arrays else materials.sources.requests(trial)
-        # Pictures that imported weights were trained on are not at hand.
-        if (
-            requests
-            and isinstance(requests[0], SourceRequest)
-            and not source_name(trial.source).variant
-        ):
-            domain, draw = requests[0].parts[0]
-            split = domain.splits(requests[0].seed, trial.replicate)["train"]
+        if f"{trial.source}/images" in arrays or source_name(trial.source).variant:
+            continue
+        request = materials.sources.request(trial)
+        if isinstance(request, SourceRequest):  # what imported weights have seen is not at hand
+            domain, draw = request.parts[0]
+            split = domain.splits(request.seed, trial.replicate)["train"]
             classes = np.asarray(draw.classes)[:_PICTURES]
             first = [int(np.argmax(split.labels == label)) for label in classes]
             arrays |= _arrays(trial.source, split.images[first], domain, classes)

@@ -4,7 +4,7 @@ Imported weights are the same in every replicate, and so is what enters the boun
 whole split are written to the cache; trials and processes map them into memory.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -119,13 +119,13 @@ class Materials(Targets):
         # A fresh net has no head of its own to keep.
         head: Literal["zeros", "model"] = "model" if settings.head_init == "model" else "zeros"
         stream = (settings.seed, "init", trial.replicate)
-        origin = self.sources.requests(trial), source_name(trial.source).variant
+        origin = self.sources.request(trial), source_name(trial.source).variant
         return self._starts(network, *origin, frozenset(taken), stream, head)
 
     def _start(
         self,
         network: Network,
-        requests: Sequence[Request],
+        request: Request | None,
         variant: str,
         taken: frozenset[str],
         stream: tuple[int, str, int],
@@ -133,15 +133,15 @@ class Materials(Targets):
     ) -> Start:
         """Graft the units `taken` from a source net, where there is one, on a fresh net."""
         variables = fresh_variables(network, key(*stream), head)
-        if requests:
-            source = self.sources.variables(requests, variant)
+        if request is not None:
+            source = self.sources.variables(request, variant)
             variables = graft(network, source, variables, taken)
         return Start(jax.tree.map(np.asarray, variables))
 
     def prefix(self, trial: Trial) -> Prefix | None:
         """The frozen part of the trial's net if all replicates share it and its images."""
-        requests, data = self.sources.requests(trial), self.target_data(trial)
-        imports = bool(requests) and isinstance(requests[0], ImportedRequest)
+        imports = isinstance(self.sources.request(trial), ImportedRequest)
+        data = self.target_data(trial)
         changed = source_name(trial.source).variant or trial.settings.upper_init == "fresh"
         if not imports or changed or data.domain.made or data.shift != ShiftConfig():
             return None
@@ -181,12 +181,12 @@ class Materials(Targets):
             self._check_source(trial)
 
     def _check_source(self, trial: Trial) -> None:
-        settings, requests = trial.settings, self.sources.requests(trial)
-        for request in requests:
-            if isinstance(request, ImportedRequest):
-                request.check(self.cache)
-        keeps_head = requests and settings.head_init == "source"
-        if keeps_head and requests[0].classes != self.target_data(trial).class_names:
+        settings, request = trial.settings, self.sources.request(trial)
+        if isinstance(request, ImportedRequest):
+            request.check(self.cache)
+        classes = self.target_data(trial).class_names
+        keeps_head = settings.head_init == "source"
+        if request is not None and keeps_head and request.classes != classes:
             raise UserError(
                 f"head_init: got 'source' with source '{trial.source}', whose classes are not the "
                 "target's; accepted: with source same_classes or self"

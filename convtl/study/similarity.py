@@ -130,12 +130,14 @@ def _measures(trial: Trial, materials: Materials, n_used: int) -> dict[str, floa
         return measures
     pixels = data.pixels("train", positions.ravel())
     labels = np.repeat(np.arange(len(positions)), positions.shape[1])
-    request = materials.sources.requests(trial)[0]
+    request = materials.sources.request(trial)
+    assert request is not None
     # A control has the images of its source; those that imported weights were trained on are not at hand.
     if not name.variant and isinstance(request, SourceRequest):
         measures["mmd2"] = data_distance(*request.images("train"), pixels, labels)
     if unused:
-        net, inputs = materials.sources.net(trial), normalised(pixels, data.normalisation)
+        net = materials.sources.variables(request, name.variant)
+        inputs = normalised(pixels, data.normalisation)
         measures |= transferability_of(request.network(), net, inputs, labels)
     return measures
 

@@ -1,7 +1,7 @@
 """From a trial's source to what is pretrained, and to its weights."""
 
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -79,15 +79,15 @@ class SourceNets:
 
     def __init__(self, targets: Targets) -> None:
         self._targets = targets
-        self._requests: dict[Hashable, tuple[Request, ...]] = {}
+        self._requests: dict[Hashable, Request] = {}
         self._nets: dict[str, SourceNet] = {}
-        self.variables = lru_cache(maxsize=64)(self._weights_or_control)
+        self.variables = lru_cache(maxsize=64)(self._variables)
 
-    def requests(self, trial: Trial) -> tuple[Request, ...]:
-        """Nets that a trial's start is made of, the source first; UserError if they cannot be."""
+    def request(self, trial: Trial) -> Request | None:
+        """Return the request for a trial's source net, None for a fresh one; UserError if it cannot be made."""
         name, settings = source_name(trial.source), trial.settings
         if name.fresh:
-            return ()
+            return None
         of_trial_size = name.base in ("self", "same_classes")
         key = (
             *(trial.source, trial.contents["source"], trial.similarity),
@@ -101,7 +101,7 @@ class SourceNets:
             self._requests[key] = make(trial, name)
         return self._requests[key]
 
-    def _imported(self, trial: Trial, name: SourceName) -> tuple[Request, ...]:
+    def _imported(self, trial: Trial, name: SourceName) -> Request:
         settings, weights = trial.settings, trial.settings.weights[name.base]
         channels = self._targets.domain(settings, trial.target).image_shape[2]
         if (trial.model, channels) != (weights.model, 3):
@@ -110,9 +110,9 @@ class SourceNets:
                 f"accepted: model={weights.model} and 3 channels (domains.NAME.grey=false)"
             )
         model = settings.models[trial.model]
-        return (ImportedRequest(name.base, weights, model, settings.seed, trial.replicate),)
+        return ImportedRequest(name.base, weights, model, settings.seed, trial.replicate)
 
-    def _pretrained(self, trial: Trial, name: SourceName) -> tuple[Request, ...]:
+    def _pretrained(self, trial: Trial, name: SourceName) -> Request:
         settings = trial.settings
         mixture = mixture_of(settings, name)
         if mixture is not None:
@@ -121,7 +121,7 @@ class SourceNets:
             parts = (self._of_target(trial, name.base),)
         else:
             parts = (self._unlike_target(trial, name.domain(trial.target)),)
-        request = SourceRequest(
+        return SourceRequest(
             model=settings.models[trial.model],
             parts=parts,
             recipe=settings.pretrain,
@@ -129,8 +129,8 @@ class SourceNets:
             replicate=trial.replicate,
             runs_per_device=settings.runs_per_device,
             steps_per_call=settings.steps_per_call,
+            random_labels=name.variant == "random_labels",
         )
-        return (replace(request, random_labels=name.variant == "random_labels"),)
 
     def _unlike_target(self, trial: Trial, name: str) -> Part:
         """Draw classes of a domain that neither are nor look like one of the target's."""
@@ -198,7 +198,7 @@ class SourceNets:
     def prepare(self, trials: Iterable[Trial], checkpoints: Checkpoints | None = None) -> None:
         """Load every source net of `trials`; pretrain those that the cache does not have."""
         cache = self._targets.cache
-        requests = {r.key: r for trial in trials for r in self.requests(trial)}
+        requests = {r.key: r for trial in trials if (r := self.request(trial))}
         missing = [request for name, request in requests.items() if name not in self._nets]
         trained = [request for request in missing if isinstance(request, SourceRequest)]
         self._nets |= {r.key: r.load(cache) for r in missing if isinstance(r, ImportedRequest)}
@@ -211,20 +211,17 @@ class SourceNets:
 
     def metadata(self, trial: Trial) -> dict[str, Any]:
         """What is known of the trial's source net; empty for a fresh one."""
-        requests = self.requests(trial)
-        if not requests:
+        request = self.request(trial)
+        if request is None:
             return {}
-        about = self._nets[requests[0].key].metadata
+        about = self._nets[request.key].metadata
         untrained = source_name(trial.source).variant in ("shuffled", "statistics")
         return about | {"accuracy": None, "accuracy_by_part": []} if untrained else about
 
-    def net(self, trial: Trial) -> Variables:
-        """Weights of the source net, or of the control made of it, with its own head."""
-        return self.variables(self.requests(trial), source_name(trial.source).variant)
-
-    def _weights_or_control(self, requests: Sequence[Request], variant: str) -> Variables:
-        weights = self._nets[requests[0].key].variables
-        rng = generator(requests[0].seed, "control", variant, requests[0].replicate)
+    def _variables(self, request: Request, variant: str) -> Variables:
+        """Weights of a source net, or of the control made of it, with its own head."""
+        weights = self._nets[request.key].variables
+        rng = generator(request.seed, "control", variant, request.replicate)
         if variant == "shuffled":
             return graft.shuffled(weights, rng)
         if variant == "statistics":

@@ -144,7 +144,7 @@ class Study:
         groups = grouped(self.materials, missing)
         for recipe in groups:
             chosen_layout().check(recipe.batch_size)
-        requests = [r for trial in missing for r in self.materials.sources.requests(trial)]
+        requests = map(self.materials.sources.request, missing)
         nets = {request.key: request for request in requests if isinstance(request, SourceRequest)}
         new = [net for key, net in nets.items() if not self.cache.path(KIND, key).exists()]
         before = sum(update_flops(source_recipe(net)) * net.recipe.updates for net in new)

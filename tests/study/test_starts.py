@@ -15,6 +15,7 @@ from convtl.models.network import Variables
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import Trial, expand
 from convtl.study.materials import Materials
+from convtl.study.names import source_name
 from convtl.transfer.graft import fresh_variables
 
 UNITS = ("conv1", "conv2", "fc3", "fc4", "fc5")
@@ -53,10 +54,16 @@ def same(one: Any, other: Any) -> bool:
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
+def source(materials: Materials, trial: Trial) -> Variables:
+    request = materials.sources.request(trial)
+    assert request is not None
+    return materials.sources.variables(request, source_name(trial.source).variant)
+
+
 def taken(materials: Materials, trial: Trial) -> set[str]:
     """Units that are the source's; all others are fresh."""
     begun, anew = start(materials, trial), fresh(materials, trial)
-    theirs = materials.sources.net(trial)
+    theirs = source(materials, trial)
     found = {unit for unit in UNITS if same(begun[unit], theirs[unit])}
     assert all(same(begun[unit], anew[unit]) for unit in UNITS if unit not in found)
     return found
@@ -184,7 +191,7 @@ def test_a_control_is_the_same_whoever_makes_it_and_another_in_each_replicate(
         own = Materials(Cache(default_root()), lambda what: None)
         trial = only(content, source=f"latin:{variant}", replicate=replicate)
         own.sources.prepare([trial])
-        return own.sources.net(trial)
+        return source(own, trial)
 
     one, again, other = control(0), control(0), control(1)
     assert same(one, again)
