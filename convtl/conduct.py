@@ -39,7 +39,7 @@ from convtl.study.grid import Trial, distinct, expand
 from convtl.study.materials import Materials
 from convtl.study.rows import FINAL
 from convtl.study.store import RowStore, make_record, write_record
-from convtl.study.study import ALL, REPORT_ONLY, Outcome, Scope, Study, unfinished
+from convtl.study.study import Runner, Study, unfinished
 from convtl.tracking import open_tracker, tracking_errors
 from convtl.training.devices import (
     device_line,
@@ -95,7 +95,7 @@ def _sweep(invocation: Invocation) -> int:
     Materials(cache_of(config), lambda line: None).check(missing)
     codes = _launch(invocation, whole, out_folder(config))
     if whole is not None and any(code != 2 for code in codes):
-        codes.append(run_study(whole, command, REPORT_ONLY))
+        codes.append(run_study(whole, command, frozenset()))
     return max(codes)
 
 
@@ -171,8 +171,8 @@ class _Job:
         if self.whole is None:
             return run_study(content, self.command)
         use_all_cores()  # before `expand` touches JAX
-        scope = frozenset(trial.id for trial in expand(parse(content))[1])
-        return run_study(self.whole, self.command, Scope(scope, reports=False))
+        part = frozenset(trial.id for trial in expand(parse(content))[1])
+        return run_study(self.whole, self.command, part)
 
 
 def _launch(invocation: Invocation, whole: dict[str, Any] | None, out: Path) -> list[int]:
@@ -213,11 +213,11 @@ def cache_of(config: Config) -> Cache:
     return Cache(folder("cache", config.cache) if config.cache else default_root())
 
 
-def run_study(content: Mapping[str, Any], command: str, scope: Scope = ALL) -> int:
+def run_study(content: Mapping[str, Any], command: str, part: frozenset[str] | None = None) -> int:
     """Run one composed study, or a part of it; return the exit code (1 if trials failed).
 
     Args:
-      scope: what this process does of it.
+      part: what this process does of it (`Study.part`).
 
     Raises:
       UserError: something that was asked for cannot be done; nothing was trained.
@@ -231,11 +231,11 @@ def run_study(content: Mapping[str, Any], command: str, scope: Scope = ALL) -> i
         with together, devices_as(whole.devices):
             prepare_jax()
             config, trials = expand(whole)
-            if scope.reports:  # else the sweep that this job is one of has checked them
+            if not part:  # else the sweep that this job is one of has checked them
                 power = check(config, trials, whole=not is_slice(command))
                 if is_primary():
                     print(*power, sep="\n", end="\n" if power else "")
-            study = Study(config, trials, out_folder(config), cache_of(config), scope)
+            study = Study(config, trials, out_folder(config), cache_of(config), part)
             return _conduct(study, {**content, "worker": None}, command)
 
 
@@ -257,14 +257,14 @@ def _conduct(study: Study, content: dict[str, Any], command: str) -> int:
 
 def _count(study: Study) -> tuple[int, int]:
     """Return how many of this process's trials are done, and how many there are."""
-    total = len(distinct(study.scope.of(study.trials)))
+    total = len(study.scope)
     return total - len(study.unfinished()), total
 
 
 def _run(study: Study, content: dict[str, Any], command: str) -> int:
     """Train what is missing, report it and mirror it to W&B; return the exit code."""
     began = time.perf_counter()
-    config, store, scope = study.config, study.store, study.scope
+    config, store = study.config, study.store
     done, total = _count(study)
     progress = Progress(total, done)
     with closing(progress):
@@ -274,24 +274,24 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
             with storage_errors("cache", study.cache.root):
                 study.cache.root.mkdir(parents=True, exist_ok=True)
         store.prepare()
-        # Each scope is tracked by a run of its own.
-        part = {"part": digest(sorted(scope.trials))} if scope.trials else {}
+        # Each part is tracked by a run of its own.
+        part = {"part": digest(sorted(study.part))} if study.part else {}
         tracker = open_tracker(config.tracking, config.study or "trials", content | part, store.out)
         progress.tracker = tracker
         with tracking_errors(tracker):
-            outcome, record = _train(study, content, command, progress)
-    wall, failed, report = time.perf_counter() - began, list(outcome.failed), None
+            runner, record = _train(study, content, command, progress)
+    wall, failed, report = time.perf_counter() - began, list(runner.failed), None
     with tracking_errors(tracker):
-        if scope.reports:
+        if not study.part:
             with locked("out", store.out, "report"):
                 report = build(store.out, config, record)
             print(report.lines())
-        trials = distinct(scope.of(study.trials) if scope.works else study.trials)
-        every = store.read() if tracker is not None or not scope.works else {}
+        every = store.read() if tracker is not None or not study.scope else {}
+        trials = study.scope or distinct(study.trials)
         rows = [every[trial.id] for trial in trials if trial.id in every]
-        if scope.works:
+        if study.scope:
             memory = f"peak memory {peak_memory_gib():.1f} GiB"
-            print(f"\n{outcome.ran} trials run, {done} were there; {wall:.0f} s, {memory}")
+            print(f"\n{runner.ran} trials run, {done} were there; {wall:.0f} s, {memory}")
         else:  # other processes ran them
             failed += [str(row["reason"]) for row in rows if row["status"] == "failed"]
             print(f"\n{sum(row['status'] in FINAL for row in rows)} trials are there")
@@ -308,26 +308,26 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
 
 def _train(
     study: Study, content: dict[str, Any], command: str, progress: Progress
-) -> tuple[Outcome, dict[str, Any]]:
-    """Train what is missing; return the outcome and the study's record."""
+) -> tuple[Runner, dict[str, Any]]:
+    """Train what is missing; return what was run and the study's record."""
     store, trials = study.store, study.trials
     broadcast_from_primary(lambda: "ready")  # what other processes read is written
     record = make_record(content, trials, command, device_line())
-    record |= {} if study.scope.works else run_on(store.out, record)
+    record |= {} if study.scope else run_on(store.out, record)
     write_record(store.out, record)
     if progress.tracker is not None:
-        ids = {trial.id for trial in study.scope.of(trials)}
+        ids = {trial.id for trial in study.scope}
         rows = [row for id, row in store.read().items() if id in ids and row["status"] in FINAL]
         progress.tracker.begin(rows)
     try:
-        outcome = study.run(progress)
+        runner = study.run(progress)
     except BaseException:
         with suppress(StorageError):  # then there is something else to be said
             write_results(store.out, read_rows(store.out))
         raise
-    if study.scope.works:
+    if study.scope:
         with locked("out", store.out, "around"):  # the first process does it for the others
-            if outcome.ran or lacks_samples(store.out, trials, study.config.domains):
+            if runner.ran or lacks_samples(store.out, trials, study.config.domains):
                 save_samples(store.out, trials, study.materials)
             study.measure()
-    return outcome, record
+    return runner, record

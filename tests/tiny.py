@@ -14,7 +14,7 @@ from convtl.entry import options
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import Trial, expand
 from convtl.study.store import Row, RowStore
-from convtl.study.study import Outcome, Study
+from convtl.study.study import Runner, Study
 from convtl.tracking import CurvePoint
 
 _IMAGES = "{train: 16,validation: 4,test: 8}"
@@ -105,7 +105,7 @@ class Witness:
 
 def run(
     out: Path, wanted: Iterable[Trial], watcher: Witness | None = None, nets: bool = False
-) -> Outcome:
+) -> Runner:
     """Runs trials into `out`, with the cache that all tests share; keeps their nets if asked to."""
     points = list(wanted)
     study = Study(points[0].settings, points, out, Cache(default_root()))

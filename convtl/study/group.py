@@ -68,17 +68,16 @@ def grouped(materials: Materials, trials: Iterable[Trial]) -> dict[Recipe, list[
     return dict(sorted(groups.items(), key=lambda group: group[0].start))
 
 
-def run_count(trial: Trial, further: float = 0) -> float:
-    """Number of a trial's runs if it tries `further` rates beyond its grid."""
-    settings, grid = trial.settings, len(set(trial.settings.lr))
-    rates = grid + further * (grid > 1)
-    within = settings.validation == "within"
+def run_count(trial: Trial) -> int:
+    """Number of a trial's runs if it tries no rate beyond its grid."""
+    rates = len(set(trial.settings.lr))
+    within = trial.settings.validation == "within"
     return rates * min(FOLDS, trial.n_per_class) + 1 if within else rates
 
 
-def trial_flops(trial: Trial, recipe: Recipe, further: float = 0) -> float:
-    """Algorithmic cost of a trial's updates if it tries `further` rates beyond its grid."""
-    return update_flops(recipe) * trial.updates * run_count(trial, further)
+def trial_flops(trial: Trial, recipe: Recipe) -> int:
+    """Algorithmic cost of a trial's updates if it tries no rate beyond its grid."""
+    return update_flops(recipe) * trial.updates * run_count(trial)
 
 
 class Group:

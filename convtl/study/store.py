@@ -81,16 +81,15 @@ def _report_damage(path: Path) -> None:
 
 
 class RowStore:
-    """The rows of one `out` folder; `diverged` is as of the last call of `finished`."""
+    """The rows of one `out` folder."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self.folder = out / "rows"
         self.prepared = False
-        self.diverged: set[str] = set()
         self._file: Path | None = None
         self._read_until: dict[str, int] = {}
-        self._finished: set[str] = set()
+        self._finished: dict[str, str] = {}
 
     def prepare(self) -> None:
         """Make the folder, or raise a StorageError where it cannot be written to."""
@@ -133,8 +132,11 @@ class RowStore:
                         rows[row["trial"]] = row
         return rows
 
-    def finished(self) -> set[str]:
-        """Ids of the trials with a final row, of any process; reads only what is new since the last call."""
+    def finished(self) -> dict[str, str]:
+        """Id of each trial with a final row -> its status, or "moved" if the row has that measurement.
+
+        Reads only what is new since the last call.
+        """
         with accessible(self.out, "read"):
             for path in self.paths():
                 begin, size = self._read_until.get(path.name, 0), path.stat().st_size
@@ -144,10 +146,10 @@ class RowStore:
                 whole = size if path.suffix == ".gz" else begin + sum(map(len, lines))
                 self._read_until[path.name] = whole
                 for row in intact(path, lines):
-                    if row["status"] in FINAL:
-                        self._finished.add(row["trial"])
-                    if row["status"] == "diverged":
-                        self.diverged.add(row["trial"])
+                    if row.get("moved"):
+                        self._finished[row["trial"]] = "moved"
+                    elif row["status"] in FINAL:
+                        self._finished.setdefault(row["trial"], row["status"])
         return self._finished
 
     def paths(self) -> list[Path]:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -35,62 +34,46 @@ from convtl.training.pretrain import KIND, SourceRequest, source_recipe
 from convtl.training.probes import run_gradients
 from convtl.training.runs import Recipe
 
-_ASSUMED_FLOPS = 3e10
+_ASSUMED_FLOPS = 2.5e10
 """A second, where no row tells: LeNet-5 on 2 cores ran at 2 to 5e10 (batch 32, 8 runs)."""
-_ASSUMED_FURTHER = 0.5  # rates that a trial tries beyond its grid, where no row tells
-
-
-@dataclass
-class Outcome:
-    """Number of trials that were run, and a reason for each that failed."""
-
-    ran: int = 0
-    failed: list[str] = field(default_factory=list)
 
 
 def unfinished(points: Sequence[Trial], store: RowStore, nets: Path | None = None) -> list[Trial]:
     """Trials without a final row, or that lack a measurement or a net; each once."""
     finished = store.finished()
-    rows = store.read() if any("movement" in trial.settings.measure for trial in points) else {}
 
     def complete(trial: Trial) -> bool:
-        if trial.id not in finished or trial.id in store.diverged:
-            return trial.id in finished
-        if "movement" in trial.settings.measure and not rows[trial.id].get("moved"):
+        status = finished.get(trial.id)
+        if "movement" in trial.settings.measure and status == "done":
             return False
-        return nets is None or (nets / net_name(trial)).exists()
+        return status == "diverged" or (
+            status is not None and (nets is None or (nets / net_name(trial)).exists())
+        )
 
     return [trial for trial in distinct(points) if not complete(trial)]
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What a process does of a study: trials to run, by id (None: all), whether it trains, measures and reports."""
-
-    trials: frozenset[str] | None = None
-    works: bool = True
-    reports: bool = True
-
-    def of(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Those of a study's trials that this process runs."""
-        return [trial for trial in trials if self.trials is None or trial.id in self.trials]
-
-
-ALL, REPORT_ONLY = Scope(), Scope(frozenset(), works=False)
 
 
 class Study:
     """A set of trials, as `convtl.study.grid.expand` returns them, in one folder.
 
     Attributes:
+      part: ids of the trials that this process runs, as a job that leaves the report to others; empty: it runs none,
+        and reports; None: it runs all, and reports.
+      scope: the trials that this process runs, each once.
       say: takes a line about slow work; silent until it is set.
       nets: folder of tuned nets; None where none are saved.
     """
 
     def __init__(
-        self, config: Config, trials: Sequence[Trial], out: Path, cache: Cache, scope: Scope = ALL
+        self,
+        config: Config,
+        trials: Sequence[Trial],
+        out: Path,
+        cache: Cache,
+        part: frozenset[str] | None = None,
     ) -> None:
-        self.config, self.trials, self.scope, self.cache = config, list(trials), scope, cache
+        self.config, self.trials, self.part, self.cache = config, list(trials), part, cache
+        self.scope = distinct([t for t in trials if part is None or t.id in part])
         self.store = RowStore(out)
         self.nets = out / "nets" if config.save == "best" else None
         self.say: Callable[[str], None] = lambda line: None
@@ -98,19 +81,19 @@ class Study:
 
     def unfinished(self) -> list[Trial]:
         """Trials of this process's scope that are still to be run, each once."""
-        return unfinished(self.scope.of(self.trials), self.store, self.nets)
+        return unfinished(self.scope, self.store, self.nets)
 
     def check(self) -> None:
         """Raise a UserError for trials whose data do not suffice, before anything is trained."""
         self.materials.check(self.unfinished())
 
-    def run(self, watcher: Watcher) -> Outcome:
+    def run(self, watcher: Watcher) -> "Runner":
         """Run the trials of this process's scope that no process has finished yet."""
         self.say = watcher.working_on
-        runner = _Runner(self, watcher)
-        missing = runner.open(self.scope.of(self.trials))
+        runner = Runner(self, watcher)
+        missing = runner.open(self.scope)
         if not missing:
-            return runner.outcome
+            return runner
         minutes, materials = missing[0].settings.checkpoint_minutes, self.materials
         self.say("preparing images")
         with closing(Checkpoints(self.cache.root / CHECKPOINTS, minutes, watcher.say)) as of_nets:
@@ -125,7 +108,7 @@ class Study:
             if is_primary():
                 runner.checkpoints.sweep(self.store.finished())
             runner.run(groups)
-        return runner.outcome
+        return runner
 
     def measure(self) -> None:
         """Take the measurements of the study as a whole that the folder does not hold yet.
@@ -140,7 +123,7 @@ class Study:
     def plan(self) -> list[str]:
         """Describe trials, programs, cost, what is done or cached, and expected time."""
         self.check()
-        missing, total = self.unfinished(), len(distinct(self.scope.of(self.trials)))
+        missing, total = self.unfinished(), len(self.scope)
         groups = grouped(self.materials, missing)
         for recipe in groups:
             chosen_layout().check(recipe.batch_size)
@@ -148,43 +131,35 @@ class Study:
         nets = {request.key: request for request in requests if isinstance(request, SourceRequest)}
         new = [net for key, net in nets.items() if not self.cache.path(KIND, key).exists()]
         before = sum(update_flops(source_recipe(net)) * net.recipe.updates for net in new)
-        speed, further, origin = self._measured()
-        flops = sum(trial_flops(t, recipe, further) for recipe in groups for t in groups[recipe])
-        runs, minutes = sum(map(run_count, missing)), (flops + before) / speed / 60
+        flops = sum(trial_flops(t, recipe) for recipe in groups for t in groups[recipe])
+        rows = self.store.read()
+        timed = [(t, rows[t.id]) for t in self.trials if "seconds" in rows.get(t.id, {})]
+        seconds = sum(row["seconds"] for _, row in timed)
+        done = sum(row["flops_per_update"] * t.updates * run_count(t) for t, row in timed)
+        # Rates that grids were extended by make the measured speed lower.
+        speed, origin = (
+            (done / seconds, "measured here") if seconds else (_ASSUMED_FLOPS, "assumed")
+        )
+        minutes = (flops + before) / speed / 60
         duration = f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} hours"
         return [
             f"{total} trials: {total - len(missing)} done, {len(missing)} to run, in {self.store.out}",
-            f"{len(groups)} compiled programs, {runs:.0f} training runs at least",
+            f"{len(groups)} compiled programs, {sum(map(run_count, missing))} training runs at least",
             f"{len(nets)} source nets: {len(nets) - len(new)} cached, {len(new)} to train",
             f"{flops:.3g} floating-point operations in training, {before:.3g} in pretraining",
-            f"about {duration} at {speed:.2g} a second and {further:.1f} rates a trial beyond its grid ({origin})",
+            f"about {duration} at {speed:.2g} a second ({origin})",
         ]
 
-    def _measured(self) -> tuple[float, float, str]:
-        """Operations a second, rates that a trial tries beyond its grid, and where these are from."""
-        rows = self.store.read()
-        ended = [t for t in distinct(self.trials) if t.id in rows]
-        done = [(t, rows[t.id]) for t in ended if rows[t.id].get("seconds")]
-        if not done:
-            return _ASSUMED_FLOPS, _ASSUMED_FURTHER, "assumed"
-        work, further = 0.0, []
-        for trial, row in done:
-            more = row["n_rates"] - len(set(trial.settings.lr))
-            work += row["flops_per_update"] * trial.updates * run_count(trial, more)
-            further += [more] * (len(trial.settings.lr) > 1)
-        seconds = sum(row["seconds"] for _, row in done)
-        return work / seconds, sum(further) / max(1, len(further)), "measured in this folder's rows"
 
-
-class _Runner:
-    """Runs groups of a study's trials, and writes their rows."""
+class Runner:
+    """The running of a study's trials: how many were `ran`, and a reason for each that `failed`."""
 
     checkpoints: Checkpoints
     locks: TrialLocks
 
     def __init__(self, study: Study, watcher: Watcher) -> None:
         self._study, self._store, self._watcher = study, study.store, watcher
-        self.outcome = Outcome()
+        self.ran, self.failed = 0, list[str]()
         self._given_up: set[str] = set()
         self._in_flight: dict[str, Trial] = {}  # locked, and without a row
 
@@ -199,10 +174,10 @@ class _Runner:
     def run(self, groups: Mapping[Recipe, Sequence[Trial]]) -> None:
         """Pass over the groups until every trial is finished, here or by another process."""
         while any(self.open(trials) for trials in groups.values()):
-            before = self.outcome.ran + len(self.outcome.failed)
+            before = self.ran + len(self.failed)
             for recipe, trials in groups.items():
                 self._run_group(recipe, trials)
-            if self.outcome.ran + len(self.outcome.failed) == before:
+            if self.ran + len(self.failed) == before:
                 self._watcher.working_on("waiting for trials that other processes are running")
                 time.sleep(0.5)
                 obey_together()
@@ -210,18 +185,12 @@ class _Runner:
     def _locked(self, trials: Sequence[Trial]) -> Iterator[Trial]:
         """Lock the open trials one by one, each when it is asked for."""
         for trial in self.open(trials):
-            if broadcast_from_primary(partial(self._lock, trial)):
-                self._in_flight[trial.id] = trial
-                yield trial
-
-    def _lock(self, trial: Trial) -> bool:
-        if not self.locks.take(trial.id):
-            return False
-        # Another process may have finished it between the look and the lock.
-        if unfinished([trial], self._store, self._study.nets):
-            return True
-        self.locks.release([trial.id])
-        return False
+            if broadcast_from_primary(partial(self.locks.take, trial.id)):
+                if self.open([trial]):
+                    self._in_flight[trial.id] = trial
+                    yield trial
+                else:  # another process has finished it since
+                    self.locks.release([trial.id])
 
     def _run_group(self, recipe: Recipe, trials: Sequence[Trial]) -> None:
         """Run trials of one recipe; of a batch that fails each alone, to give up no other."""
@@ -232,7 +201,12 @@ class _Runner:
         self._watcher.working_on(f"{first.model}, depth {first.depth} ({first.depth_unit})")
         try:
             group = Group(recipe, self._study.materials, self.checkpoints, self._watcher)
-            self._train(group, chain([first], locked))
+            try:
+                for finished in group.run(chain([first], locked)):
+                    self._write(*finished, trial_flops(finished[0], recipe))
+            except (KeyboardInterrupt, SystemExit):
+                group.save()
+                raise
         except (KeyboardInterrupt, SystemExit) as error:
             signal = f" ({error})" if isinstance(error, Stopped) else ""
             self._give_up("interrupted", f"stopped from outside{signal}")
@@ -250,18 +224,10 @@ class _Runner:
                 for trial in self._released():
                     self._run_group(recipe, [trial])
 
-    def _train(self, group: Group, trials: Iterator[Trial]) -> None:
-        try:
-            for finished in group.run(trials):
-                self._write(*finished, trial_flops(finished[0], group.recipe))
-        except (KeyboardInterrupt, SystemExit):
-            group.save()
-            raise
-
     def _write(
         self, trial: Trial, row: dict[str, Any], net: Variables | None, flops: float
     ) -> None:
-        self.outcome.ran += 1
+        self.ran += 1
         if is_primary():
             if net is not None and "movement" in trial.settings.measure:
                 row["moved"] = measure_movement(self._store.out, trial, self._study.materials, net)
@@ -280,7 +246,7 @@ class _Runner:
             if is_primary():
                 self._store.append(describe(trial) | {"status": status, "reason": reason})
             self._given_up.add(trial.id)
-            self.outcome.failed.append(reason)
+            self.failed.append(reason)
         self._released()
 
     def _released(self) -> list[Trial]:

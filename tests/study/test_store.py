@@ -38,7 +38,7 @@ def test_rows_come_back_as_they_were(tmp_path) -> None:
         store.append(one)
     made_by = {"commit": commit(), "version": RESULTS_VERSION}
     assert RowStore(store.out).read() == {one["trial"]: one | made_by for one in rows}
-    assert store.finished() == {"a"}
+    assert store.finished().keys() == {"a"}
     assert not list(store.out.glob(".probe*"))
 
 
@@ -53,7 +53,7 @@ def test_a_line_torn_at_any_byte_is_skipped_and_the_others_stay(tmp_path) -> Non
     for end in range(start, len(whole)):
         path.write_bytes(whole[:end])
         fresh = RowStore(tmp_path)
-        assert set(fresh.read()) == {"first"} == fresh.finished(), end
+        assert set(fresh.read()) == {"first"} == fresh.finished().keys(), end
     path.write_bytes(whole)
     assert set(RowStore(tmp_path).read()) == {"first", "second"}
 
@@ -62,14 +62,14 @@ def test_who_watches_sees_a_line_as_soon_as_it_is_whole(tmp_path) -> None:
     store = files(tmp_path, a=[row("one")])
     path = tmp_path / "rows" / "a.jsonl"
     line = line_of(row("two"))
-    assert store.finished() == {"one"}
+    assert store.finished().keys() == {"one"}
     with path.open("ab") as file:
         for piece in (line[:5], line[5:-1]):
             file.write(piece)
             file.flush()
-            assert store.finished() == {"one"}
+            assert store.finished().keys() == {"one"}
         file.write(line[-1:])
-    assert store.finished() == {"one", "two"}
+    assert store.finished().keys() == {"one", "two"}
 
 
 def test_the_first_final_row_by_file_and_line_counts(tmp_path) -> None:
@@ -80,8 +80,8 @@ def test_the_first_final_row_by_file_and_line_counts(tmp_path) -> None:
         c=[row("y", "diverged", depth=6), row("y", depth=8), row("z", "interrupted", depth=9)],
     )
     assert {name: one["depth"] for name, one in store.read().items()} == {"x": 2, "y": 6, "z": 9}
-    assert store.finished() == {"x", "y"}
-    assert store.diverged == {"y"}
+    assert store.finished().keys() == {"x", "y"}
+    assert store.finished()["y"] == "diverged"
 
 
 @given(
@@ -108,11 +108,11 @@ def test_compressed_rows_seed_a_folder_that_goes_on(tmp_path) -> None:
     store = files(tmp_path, b=[row("x", depth=2), row("z")])
     packed = tmp_path / "rows" / "a.jsonl.gz"
     packed.write_bytes(gzip.compress(b"".join(map(line_of, [row("x", depth=1), row("y")]))))
-    assert store.finished() == {"x", "y", "z"}
+    assert store.finished().keys() == {"x", "y", "z"}
     assert store.read()["x"]["depth"] == 1  # of the first file by name
     before = packed.read_bytes()
     store.append(row("new"))
-    assert store.finished() == {"x", "y", "z", "new"}
+    assert store.finished().keys() == {"x", "y", "z", "new"}
     assert packed.read_bytes() == before
 
 
@@ -128,15 +128,15 @@ def test_a_damaged_compressed_file_is_reported_and_left_out(tmp_path, damage, ca
     store = files(tmp_path, b=[row("z")])
     content = gzip.compress(b"".join(map(line_of, [row("x"), row("y")])))
     (tmp_path / "rows" / "a.jsonl.gz").write_bytes(damage(content))
-    assert store.finished() >= {"z"}
-    assert store.read().keys() == store.finished()
+    assert store.finished().keys() >= {"z"}
+    assert store.read().keys() == store.finished().keys()
     assert capsys.readouterr().err.count("damaged rows left out of") == 1
 
 
 def test_an_empty_folder_has_no_rows(tmp_path) -> None:
     store = RowStore(tmp_path / "nowhere")
     assert store.read() == {}
-    assert store.finished() == set()
+    assert store.finished().keys() == set()
 
 
 # --- what the file system refuses -------------------------------------------------------------------
