@@ -7,14 +7,14 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from convtl.config import values
-from convtl.config.values import STRICT, Count, Fraction, ListOf, Name, Several, Text
+from convtl.config.values import STRICT, Count, Fraction, ListOf, Name, Node, Several, Text
 
 Layers = Count | Literal["all"]
 _DIFFERENCES = Literal["depth_benefit", "transfer_gain", "schedule_gain"]
 
 
 @dataclass(frozen=True, config=STRICT)
-class TermConfig:
+class TermConfig(Node):
     """One number a replicate. A list in a coordinate stands for several points: of a slope, or each to be tested."""
 
     measure: Literal["logit_accuracy", "chosen_depth", "gradient"] | _DIFFERENCES = "logit_accuracy"
@@ -37,7 +37,7 @@ class TermConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class PartConfig:
+class PartConfig(Node):
     """A statement about a weighted sum of terms, or about its slope over points, from end to end."""
 
     terms: Several[TermConfig]
@@ -52,7 +52,7 @@ class PartConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class ClaimConfig:
+class ClaimConfig(Node):
     """All parts must hold. Targets are averaged inside a replicate; empty: those of the study."""
 
     says: Text

@@ -6,11 +6,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from convtl.config import values
-from convtl.config.values import STRICT, Count, Flag, Fraction, Names, Neutral, NonNegative, Text
+from convtl.config.values import STRICT, Count, Flag, Fraction, Neutral, Node, NonNegative, Text
 
 
 @dataclass(frozen=True, config=STRICT)
-class PerClass:
+class PerClass(Node):
     """Images a class in each split of a domain that is made on demand."""
 
     train: Count = 400
@@ -19,7 +19,7 @@ class PerClass:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Jitter:
+class Jitter(Node):
     """How pictures that are made are disturbed; amounts are half-widths of uniform draws."""
 
     rotation: NonNegative = 15.0  # degrees
@@ -31,7 +31,7 @@ class Jitter:
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class MadeConfig:
+class MadeConfig(Node):
     """Base of domains whose images are made on demand."""
 
     size: Count = 28  # side of the square images, pixels
@@ -46,7 +46,7 @@ class TypedScriptConfig(MadeConfig):
 
     kind: Literal["typed_script"] = "typed_script"
     script: Text
-    faces: Names = tuple(
+    faces: values.Names = tuple(
         f"DejaVu Sans{style}" for style in ("", " Bold", " Oblique", " Bold Oblique")
     )
     lookalike: Fraction = 0.8  # letters whose glyphs correlate so much are one class
@@ -75,7 +75,7 @@ class NoiseConfig(MadeConfig):
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class MixtureConfig:
+class MixtureConfig(Node):
     """A source of which a share of the classes, `similarity`, comes from `near` and the rest from `far`."""
 
     kind: Literal["mixture"] = "mixture"
@@ -84,7 +84,7 @@ class MixtureConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Caps:
+class Caps(Node):
     """Most pictures a class in each split; null takes all, or a share of the training pictures where it is missing."""
 
     train: Count | None = None
@@ -93,7 +93,7 @@ class Caps:
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class PicturesConfig:
+class PicturesConfig(Node):
     """Base of domains whose pictures are read."""
 
     size: Count = 28  # side of the square images, pixels

@@ -10,11 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal, Union
 from pydantic import BeforeValidator, Field, SerializeAsAny, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from convtl.config.values import STRICT, Count, Positive, Share, Text
+from convtl.config.values import STRICT, Count, Node, Positive, Share, Text
 
 
 @dataclass(frozen=True, config=STRICT)
-class ModelConfig:
+class ModelConfig(Node):
     """Base of all models. A subclass has the keys of its nodes in `models`, `kind` with a literal as default."""
 
     kind: str = ""
@@ -27,12 +27,6 @@ class ModelConfig:
         raise NotImplementedError
 
 
-def model_kinds() -> dict[str, type[ModelConfig]]:
-    """Kind -> dataclass of all models."""
-    import_module("convtl.models.registry")  # by name: models/ imports this room
-    return {model.kind: model for model in ModelConfig.__subclasses__()}
-
-
 @lru_cache
 def _adapter(models: tuple[type[ModelConfig], ...]) -> TypeAdapter[ModelConfig]:
     union: Any = Union[models]  # noqa: UP007  # of a tuple
@@ -40,7 +34,8 @@ def _adapter(models: tuple[type[ModelConfig], ...]) -> TypeAdapter[ModelConfig]:
 
 
 def _of_its_kind(value: Any) -> ModelConfig:
-    return _adapter(tuple(model_kinds().values())).validate_python(value)
+    import_module("convtl.models.registry")  # by name: models/ imports this room
+    return _adapter(tuple(ModelConfig.__subclasses__())).validate_python(value)
 
 
 Model = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(_of_its_kind)]
@@ -53,7 +48,7 @@ GreyLevel = Annotated[float, Field(ge=0, le=255, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class _Weights:
+class _Weights(Node):
     """Keys of weights of any origin. The defaults are torchvision's; nets see (image - mean) / std, in grey levels."""
 
     model: Text  # a name in `models`: the net that the weights are for

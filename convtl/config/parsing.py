@@ -1,13 +1,10 @@
 """Plain data -> `Config`, or one line that says what was wrong: the key, what was given, what is accepted."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from convtl.config.models import ModelConfig, model_kinds
 from convtl.config.schema import Config
 from convtl.errors import UserError, accepted_by, nearest, printable, shown
 
@@ -24,7 +21,6 @@ RENAMED = {
 }
 """Keys of the first version -> how they are given now."""
 _CONFIG = TypeAdapter(Config)
-_UNKNOWN = "unexpected_keyword_argument"
 
 
 def parse(content: Mapping[str, Any]) -> Config:
@@ -44,13 +40,13 @@ def _line(error: ValidationError, content: Mapping[str, Any]) -> str:
     findings = error.errors(include_url=False)
     # A union reports every arm that failed: the deepest location is the one the user meant.
     first = max(
-        findings, key=lambda item: (item["type"] in (_UNKNOWN, "missing"), len(item["loc"]))
+        findings, key=lambda item: (item["type"] in ("unknown", "missing"), len(item["loc"]))
     )
     path, given = _path(first["loc"], content), first["input"]
-    if first["type"] == _UNKNOWN:
-        *parents, key = first["loc"]
-        siblings = _keys_at(parents)
-        listed = f"; accepted: {', '.join(siblings)}" if parents else ""
+    if first["type"] == "unknown":
+        key, siblings = first["ctx"].values()
+        path = _path((*first["loc"], key), content)
+        listed = f"; accepted: {', '.join(siblings)}" if first["loc"] else ""
         hint = f" It is now {RENAMED[key]}" if key in RENAMED else nearest(str(key), siblings)
         return f"{path}: unknown key{listed}.{hint}"
     if first["type"] == "union_tag_invalid":
@@ -76,28 +72,3 @@ def _path(location: tuple[int | str, ...], content: Any) -> str:
             path += f".{step}" if path else str(step)
             content = content.get(step)
     return path
-
-
-def _keys_at(location: Iterable[int | str]) -> list[str]:
-    """Keys of the dataclass at a location, in which the arm of each union is named."""
-    kinds: list[Any] = [Config]
-    for step in location:
-        if kinds == [ModelConfig]:
-            kinds = list(model_kinds().values())
-        if len(kinds) > 1 or getattr(kinds[0], "kind", None) == step:
-            kinds = [kind for kind in kinds if getattr(kind, "kind", None) == step] or kinds
-        elif is_dataclass(kinds[0]):
-            kinds = _arms(next(item.type for item in fields(kinds[0]) if item.name == step))
-        else:
-            arguments = get_args(kinds[0])  # of a dict or a tuple
-            kinds = _arms(arguments[-1] if get_origin(kinds[0]) is dict else arguments[0])
-    return [item.name for kind in kinds if is_dataclass(kind) for item in fields(kind)]
-
-
-def _arms(kind: Any) -> list[Any]:
-    """Types of which a value may be, without annotations and null."""
-    if get_origin(kind) is Annotated:
-        return _arms(get_args(kind)[0])
-    if get_origin(kind) in (Union, UnionType):
-        return [arm for part in get_args(kind) if part is not type(None) for arm in _arms(part)]
-    return [kind]

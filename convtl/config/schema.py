@@ -18,21 +18,21 @@ RESULTS_VERSION = 5
 
 
 @dataclass(frozen=True, config=values.STRICT)
-class DataConfig:
+class DataConfig(values.Node):
     """What reading pictures may cost; changes no image."""
 
     memory_gb: values.Positive = 4.0  # that decoding may take, 10^9 bytes
 
 
 @dataclass(frozen=True, config=values.STRICT)
-class TrackingConfig:
+class TrackingConfig(values.Node):
     mode: Literal["disabled", "offline", "online"] = "disabled"
     project: Text = "convtl"
     requeue: values.Flag = False  # queue again what a signal stops under an agent
 
 
 @dataclass(frozen=True, config=values.STRICT)
-class DevicesConfig:
+class DevicesConfig(values.Node):
     """On what runs are trained; changes numbers in their last bits at most, and no trial's identity."""
 
     count: values.Count | None = None  # null: all there are, on a CPU one for each core
@@ -48,7 +48,7 @@ def _devices(value: Any) -> Any:
 
 
 @dataclass(frozen=True, config=values.STRICT)
-class DistributedConfig:
+class DistributedConfig(values.Node):
     """Several processes that train every run together, on all their devices (`jax.distributed`)."""
 
     coordinator: Text  # host:port of process 0
@@ -57,7 +57,7 @@ class DistributedConfig:
 
 
 @dataclass(frozen=True, config=values.STRICT)
-class LimitsConfig:
+class LimitsConfig(values.Node):
     """What `debug=` cuts, after everything else is composed; null cuts nothing."""
 
     suffix: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""  # appended to the study's name

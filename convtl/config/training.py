@@ -8,11 +8,11 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from convtl.config import values
-from convtl.config.values import STRICT, Count, Flag, Fraction, Identity, Neutral, NonNegative, Role
+from convtl.config.values import STRICT, Flag, Fraction, Identity, Neutral, Node, NonNegative, Role
 
 
 @dataclass(frozen=True, config=STRICT)
-class RegimeConfig:
+class RegimeConfig(Node):
     """How the trained part is trained: what each kind does is told by `transfer.plan.make_plan`."""
 
     kind: Literal["fine_tune", "lp_ft", "gradual", "discriminative", "surgical", "l2_sp"]
@@ -33,7 +33,7 @@ class RegimeConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class AugmentConfig:
+class AugmentConfig(Node):
     """What is done to every training image anew in each update, in this order; nothing to other images."""
 
     crop: tuple[values.Share, values.Share] | None = None
@@ -48,7 +48,7 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class OptimConfig:
+class OptimConfig(Node):
     kind: Literal["adam", "adamw", "sgd"] = "adam"
     momentum: Fraction = 0.9  # sgd only
     weight_decay: NonNegative = 0.0  # adamw only: decoupled, on trained weights, not on biases
@@ -58,17 +58,17 @@ class OptimConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class ScheduleConfig:
+class ScheduleConfig(Node):
     kind: Literal["warmup_cosine", "constant", "staircase"] = "warmup_cosine"
     """staircase: divided by 10 after 30, 60 and 90 % of a phase's updates (Kolesnikov et al. 2020)"""
     warmup: Fraction = 0.1  # share of a phase's updates in which the rate rises; not with constant
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class UpdateConfig:
+class UpdateConfig(Node):
     """What an update is: keys of a study and of its pretraining, which reach the training step as they are."""
 
-    batch_size: Annotated[Count, Field(le=65_536), Role.IDENTITY] = 32
+    batch_size: Annotated[values.Count, Field(le=65_536), Role.IDENTITY] = 32
     optim: Identity[OptimConfig] = OptimConfig()
     schedule: Identity[ScheduleConfig] = ScheduleConfig()
     norm_mode: Annotated[Literal["train", "frozen"], Role.IDENTITY, Neutral()] = "train"
@@ -83,15 +83,15 @@ class UpdateConfig:
 class PretrainConfig(UpdateConfig):
     """The recipe of every source net: the same for all sources, and apart from how nets are fine-tuned."""
 
-    classes: Annotated[Count, Field(ge=2)] | None = None  # null: as many as the target has
-    images_per_class: Count = 300
-    updates: Count = 900
+    classes: Annotated[values.Count, Field(ge=2)] | None = None  # null: as many as the target has
+    images_per_class: values.Count = 300
+    updates: values.Count = 900
     lr: values.Positive = 3e-3
     norm_mode: Annotated[Literal["train"], Role.IDENTITY, Neutral()] = "train"  # has no statistics
 
 
 @dataclass(frozen=True, config=STRICT)
-class ShiftConfig:
+class ShiftConfig(Node):
     """What is done to every image of the target, in this order, before standardisation; never to a source."""
 
     rotation: Annotated[float, Strict(), Field(ge=-180, le=180)] = 0.0  # degrees, for every image

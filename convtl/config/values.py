@@ -6,11 +6,28 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError, to_jsonable_python
 
 T = TypeVar("T")
 STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=STRICT)
+class Node:
+    """Base of what a config is made of; its error for a key that it does not have names those that it has."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has(cls, value: Any) -> Any:
+        accepted = [item.name for item in fields(cls)]
+        for key in value if isinstance(value, dict) else ():
+            if key not in accepted:
+                raise PydanticCustomError("unknown", "{key}", {"key": key, "accepted": accepted})
+        return value
+
+
 _NAME = re.compile(r"\w[\w.+=@ -]{0,199}")
 
 
