@@ -3,13 +3,11 @@
 A study is made of products: what `blocks` and `axes` set, after what `debug=` cuts.
 """
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
-from convtl.config.domains import MadeConfig
 from convtl.config.parsing import parse
 from convtl.config.schema import (
     AXES,
@@ -272,56 +270,48 @@ def refuse_hidden(keys: Sequence[str], content: Mapping[str, Any]) -> None:
 
 def apply_limits(config: Config) -> Config:
     """Return the config cut as its `limits` say: the last word, whatever an experiment sets."""
-    whole, limits = config, config.limits
+    limits = config.limits
     if limits == LimitsConfig():
         return config
 
     def least(number: int, limit: int | None) -> int:
         return number if limit is None else min(number, limit)
 
-    if limits.values_per_axis is not None:
-        config = _with_fewer_values(config, limits.values_per_axis)
     if limits.images_per_class is not None:
-        config = _with_fewer_images(config, whole, limits.images_per_class)
-    recipe = config.pretrain
+        config = _with_fewer_images(config, limits.images_per_class)
+    if (most := limits.values_per_axis) is not None:
+        # Of every axis the first values and the last one.
+        axes = {axis: getattr(config, axis) for axis in AXES if axis != "replicate"} | config.axes
+        cut: dict[str, Any] = {
+            key: (*values[: most - 1], values[-1]) if len(values) > most else tuple(values)
+            for key, values in axes.items()
+            if values is not None
+        }
+        more = {key: cut.pop(key) for key in config.axes}
+        config = replace(config, **cut, axes=more)
     return replace(
         config,
         study=f"{config.study or 'trials'}{limits.suffix}" if limits.suffix else config.study,
         replicates=least(config.replicates, limits.replicates),
         replicate=config.replicate and config.replicate[: limits.replicates],
         updates=tuple(dict.fromkeys(least(number, limits.updates) for number in config.updates)),
-        pretrain=replace(recipe, updates=least(recipe.updates, limits.pretrain_updates)),
+        pretrain=replace(
+            config.pretrain, updates=least(config.pretrain.updates, limits.pretrain_updates)
+        ),
     )
 
 
-def _with_fewer_values(config: Config, most: int) -> Config:
-    """At most `most` values of every axis, the first and the last among them."""
-
-    def ends(values: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(values) if len(values) <= most else (*values[: most - 1], values[-1])
-
-    axes = [axis for axis in AXES if axis != "replicate" and getattr(config, axis) is not None]
-    values: dict[str, Any] = {axis: ends(getattr(config, axis)) for axis in axes}
-    return replace(config, **values, axes={key: ends(more) for key, more in config.axes.items()})
-
-
-def _with_fewer_images(config: Config, whole: Config, most: int) -> Config:
-    """At most so many images a class, for labels and sources too; `whole` has all its axes' values."""
-    sources = {source_name(source).base for source in whole.source}
+def _with_fewer_images(config: Config, most: int) -> Config:
+    """At most so many images a class, for labels and sources too."""
     labelled = images = most
-    if "same_classes" in sources:  # it takes its images from the pool of the labels
-        labelled, images = most - most // 2, most // 2
+    if any(source_name(source).base == "same_classes" for source in config.source):
+        labelled, images = most - most // 2, most // 2  # they take their images from one pool
     domains: dict[str, Any] = dict(config.domains)
     for name, domain in domains.items():
         if caps := getattr(domain, "per_class", None):
             fewer = {split: min(cap or most, most) for split, cap in asdict(caps).items()}
             domains[name] = replace(domain, per_class=replace(caps, **fewer))
-    targets = (config.domains.get(name) for name in config.target)
-    pool = min((d.per_class.train for d in targets if isinstance(d, MadeConfig)), default=math.inf)
-    # What the domains lack is refused later, as it is without limits.
-    labels = (
-        labelled if n == "all" else n if n > pool else min(n, labelled) for n in config.n_per_class
-    )
+    labels = (labelled if n == "all" else min(n, labelled) for n in config.n_per_class)
     images = min(config.pretrain.images_per_class, images)
     return replace(
         config,

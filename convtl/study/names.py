@@ -27,8 +27,6 @@ FRESH_SOURCES = ("scratch", "random")
 RELATIVE_SOURCES = ("own", "same_classes", "self")
 """Sources that are defined by the target."""
 VARIANTS = ("shuffled", "statistics", "random_labels")
-_REGISTRY = {"model": "models", "source": "domains", "target": "domains", "regime": "regimes"}
-"""Axis -> the registry in which its values are looked up."""
 
 
 @dataclass(frozen=True)
@@ -92,20 +90,19 @@ def similarities(settings: Config, source: str) -> tuple[float | None, ...]:
 def check_names(settings: Config) -> None:
     """Refuse names that no registry holds, and names of domains or weights that are taken."""
     reserved = (*FRESH_SOURCES, *RELATIVE_SOURCES)
-    taken = {"domains": reserved, "weights": (*settings.domains, *reserved)}
-    for registry, others in taken.items():
-        if both := [name for name in getattr(settings, registry) if name in others]:
-            raise UserError(
-                f"{registry}.{both[0]}: this name is taken by another source; choose another"
-            )
-    for name in settings.source:
-        check_source(settings, name)
+    for registry, others in (("domains", reserved), ("weights", (*settings.domains, *reserved))):
+        for name in getattr(settings, registry):
+            if name in others:
+                line = "this name is taken by another source; choose another"
+                raise UserError(f"{registry}.{name}: {line}")
     mixtures = {key: d for key, d in settings.domains.items() if isinstance(d, MixtureConfig)}
     images = [name for name in settings.domains if name not in mixtures]
+    sources = [*settings.domains, *settings.weights, *reserved]
     names = [
-        *(("model", name, settings.models) for name in settings.model),
+        *(("source", source_name(text).base, sources) for text in settings.source),
+        *(("model", name, [*settings.models]) for name in settings.model),
         *(("target", name, images) for name in settings.target),
-        *(("regime", name, settings.regimes) for name in settings.regime),
+        *(("regime", name, [*settings.regimes]) for name in settings.regime),
     ]
     for key, mixture in mixtures.items():
         names.append((f"domains.{key}.near", mixture.near, ["own", *images]))
@@ -113,17 +110,12 @@ def check_names(settings: Config) -> None:
     for key, name, known in names:
         if name not in known:
             raise unknown_name(key, name, known)
-
-
-def check_source(settings: Config, text: str, key: str = "source") -> None:
-    """Refuse a source that does not exist, or cannot have its variant."""
-    name = source_name(text)
-    known = [*settings.domains, *settings.weights, *FRESH_SOURCES, *RELATIVE_SOURCES]
-    if name.base not in known:
-        raise unknown_name(key, name.base, known)
-    variants = () if name.fresh else VARIANTS[:2] if name.base in settings.weights else VARIANTS
-    if ":" in text and name.variant not in variants:
-        raise unknown_name(f"{key}, variant of '{name.base}'", name.variant, variants)
+    for text in settings.source:
+        source = source_name(text)
+        variants = VARIANTS[:2] if source.base in settings.weights else VARIANTS
+        if ":" in text and (source.fresh or source.variant not in variants):
+            known = [] if source.fresh else [*variants]
+            raise unknown_name(f"source, variant of '{source.base}'", source.variant, known)
 
 
 def content_of(
@@ -134,7 +126,7 @@ def content_of(
         return _source_content(settings, equivalent_source(settings, name, similarity), target)
     if axis == "target":
         return digest(domain_content(settings, name))
-    return digest(content(getattr(settings, _REGISTRY[axis])[name]))
+    return digest(content(getattr(settings, f"{axis}s")[name]))
 
 
 def equivalent_source(settings: Config, source: str, similarity: float | None) -> str:
