@@ -138,7 +138,9 @@ class Study:
         done = sum(row["flops_per_update"] * t.updates * run_count(t) for t, row in timed)
         # Rates that grids were extended by make the measured speed lower.
         speed, origin = (
-            (done / seconds, "measured here") if seconds else (_ASSUMED_FLOPS, "assumed")
+            (done / seconds, "measured in this folder's rows")
+            if seconds
+            else (_ASSUMED_FLOPS, "assumed")
         )
         minutes = (flops + before) / speed / 60
         duration = f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} hours"
