@@ -193,8 +193,8 @@ def test_a_config_cannot_be_changed() -> None:
         (
             "domains.pets",
             {"kind": "image_folder", "path": "x", "sise": 1},
-            "domains.pets.sise: unknown key; accepted: crop, interpolation, per_class, "
-            "kind, path, size, grey. Did you mean size?",
+            "domains.pets.sise: unknown key; accepted: size, crop, interpolation, "
+            "per_class, kind, path, grey. Did you mean size?",
         ),
         (
             "regimes.lp_ft.rate_facto",
