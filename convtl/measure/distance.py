@@ -45,19 +45,13 @@ def mmd2_unbiased(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def pixel_space(images: ArrayLike) -> Float[np.ndarray, "n d"]:
-    """Coarse pixels and directions of edges by place: 177 features, float64.
+    """Coarse pixels and directions of edges of standardised images (n, height, width, channels): 177 features.
 
     Nothing is fitted: distances that test a hypothesis about sources must not depend on source nets or on other
     domains. Each image is averaged over channels and areas to 28x28, then described by its means over areas and
     by a histogram of oriented gradients (Dalal and Triggs 2005, "Histograms of Oriented Gradients for Human
-    Detection"; one block). Either part is scaled to squared norm = its number of features, so contrast and
-    polarity hardly matter, and x.x / d = 1. A part of a constant image is zeros.
-
-    Args:
-      images: standardised, (n, height, width, channels).
-
-    Raises:
-      ValueError: the images are no such batch.
+    Detection"; one block). Either part is scaled to squared norm = its number of features, so that x.x / d = 1;
+    of a constant image it is zeros.
     """
     batch = np.asarray(images)
     if batch.ndim != 4:

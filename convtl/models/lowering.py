@@ -14,8 +14,7 @@ the trainer and the feature passes themselves: medians of the ratio of processor
 | `shifted` | depthwise | EfficientNet-Lite0, features, 64 px | `lax` | 13 |
 
 The bounds between forms, and the sizes of pieces, are from JAX 0.10 on the same cores, in `lax.scan`. Gradients are
-taken in pieces only where a batch is no more than its images: with batch statistics held (`norm_mode`) or none in the
-net, and no dropout.
+taken in pieces only where a batch is no more than its images: without batch statistics or dropout.
 """
 
 from collections.abc import Iterator
@@ -39,8 +38,8 @@ _WINOGRAD_MIN_MAPS, _WINOGRAD_TILES = 64, (96, 2048)
 _PATCHES_MIN_MAPS, _PATCHES_MAX_PIXELS = 128, 64
 
 # Pixels that are inferred at a time, as maps of a whole batch leave the cache: 224 px, images/s, 32 and 2 at a time:
-# EfficientNet-Lite0 98, 144; MobileNetV2 119, 203; 64 px, 32 and 16: Lite0 1,197, 1,378. Images of at most 32x32 gain
-# nothing. Where weights outweigh maps they are read less often: AlexNet, 2 and 8 at a time 69, 108.
+# EfficientNet-Lite0 98, 144. Images of at most 32x32 gain nothing. Where weights outweigh maps: AlexNet, 2 and 8: 69,
+# 108.
 _INFERRED_PIXELS, _INFERRED_ABOVE = 2 * 224 * 224, 32 * 32
 _HEAVY, _HEAVY_AT_A_TIME = 32_000_000, 8
 # Pixels and images that are differentiated at a time: 224 px, images/s, 32 and 4 at a time: Lite0 14, 25; ResNet-18 12,

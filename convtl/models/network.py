@@ -150,7 +150,7 @@ class Network:
         return in_pieces(lambda piece: apply(piece)[0], x, self.inferred_at_a_time(len(x), start))
 
     def inferred_at_a_time(self, rows: int, start: int = 0) -> int:
-        """Number of images of a batch that pass units from `start` on together; independent of the head."""
+        """Images of a batch that pass units from `start` on together, whatever the head."""
         weights = sum(weight_count(self.abstract_variables[name]) for name in self.names[:-1])
         return inferred_at_a_time(rows, self.shape_before(start), self.input_shape, weights)
 

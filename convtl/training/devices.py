@@ -45,10 +45,7 @@ def devices_as(config: DevicesConfig) -> Iterator[None]:
     """Choose on which devices, and how, this process trains while this lasts."""
     global _config
     if jax.distributed.is_initialized() and config.split != "batch":
-        raise UserError(
-            f"devices: got '{config.split}' with distributed; accepted: batch (for a study of many trials start "
-            "each process by itself)"
-        )
+        raise UserError(f"devices: got '{config.split}' with distributed; accepted: batch")
     if config.count is not None:
         _cpu_devices(config.count)
         prepare_jax()

@@ -1,7 +1,7 @@
 """Many training runs in one program, in calls with callbacks between them.
 
-A program has a constant number of runs on each device; missing runs are padded with copies. A run's numbers depend
-neither on the others nor on where calls end (tested bit for bit).
+A program has a constant number of runs on each device; missing ones are copies. A run's numbers depend neither on the
+others nor on where calls end.
 """
 
 from collections.abc import Sequence

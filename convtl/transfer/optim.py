@@ -101,8 +101,7 @@ def l2_sp(to_start: Strengths, to_zero: Strengths) -> optax.GradientTransformati
     """L2-SP (Li, Grandvalet & Davoine 2018): adds the gradient of a penalty to that of the loss.
 
     The penalty is alpha/2 ||w - w0||^2 over the weights and biases of each unit in `to_start`, whose w0 are
-    the parameters given to `init`, and beta/2 ||w||^2 over those of each unit in `to_zero`. It belongs to the
-    loss, as in the paper: it is not decoupled, and Adam rescales it with the rest.
+    given to `init`, and beta/2 ||w||^2 over those in `to_zero`. It is not decoupled: Adam rescales it.
 
     >>> penalty = l2_sp(to_start=(("fc", 0.5),), to_zero=())
     >>> state = penalty.init({"fc": jnp.array([1.0])})
@@ -165,10 +164,7 @@ def add_to_averages(
 
 
 def carry_state(old: Any, new: Any, phase: Phase) -> Any:
-    """The state at a phase's start: units that stay keep theirs, those that join start fresh.
-
-    Averages are kept even when the optimiser starts afresh.
-    """
+    """The state at a phase's start: units that stay keep theirs, those that join start fresh; averages are kept."""
     if isinstance(new, Averaged):
         return Averaged(carry_state(old.optimiser, new.optimiser, phase), new.totals | old.totals)
     if phase.restart:

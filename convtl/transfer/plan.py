@@ -86,15 +86,13 @@ def make_plan(network: Network, regime: RegimeConfig, depth: int, updates: int) 
 
     - `fine_tune` trains them at one rate.
     - `lp_ft` trains first the head alone, then all of them, with a fresh optimiser (Kumar et al. 2022).
-    - `gradual` trains the head alone, then one more unit in each of `depth` equal phases, in the last all of
-      them (Howard & Ruder 2018). Units that stay keep their optimiser state, those that join start fresh.
+    - `gradual` trains the head alone, then one more unit in each of `depth` equal phases (Howard & Ruder 2018).
+      Units that stay keep their optimiser state, those that join start fresh.
     - `discriminative` divides the rate by `rate_factor` for each unit further down (Howard & Ruder 2018).
     - `l2_sp` pulls each of them towards where it starts, and the head towards 0 (Li et al. 2018).
-    - `surgical` trains, whatever `depth` says, the named units (Lee et al. 2022) and, unless told otherwise,
-      the head.
+    - `surgical` trains, whatever `depth` says, the named units (Lee et al. 2022) and, with `head`, the head.
 
-    Every phase has its own schedule (`optim.schedule_values`), as in ULMFiT's published code: under one schedule
-    over the whole run a unit that joins last would hardly move.
+    Every phase has its own schedule (`optim.schedule_values`), as in ULMFiT's published code.
 
     Raises:
       UserError: `surgical` names no unit, an unknown one, or the head although it is kept; too few updates.

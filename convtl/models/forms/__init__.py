@@ -23,9 +23,8 @@ def sum_of_outer_products(
 ) -> Float[Array, "*places in out"]:
     """Return `rows.T @ others` for each place.
 
-    XLA on CPU hands a product of a transpose to Eigen, which cuts a long sum into as many parts as the process has
-    threads. Products of matrices as they lie in memory take another way, without such cuts. So the narrower operand
-    is transposed in memory; the barriers keep XLA from folding that into the product (JAX 0.12).
+    XLA on CPU hands a product of a transpose to Eigen, which cuts a long sum into as many parts as there are threads.
+    So the narrower operand is transposed in memory; barriers keep XLA from folding that into the product (JAX 0.12).
     """
     narrow, wide = (others, rows) if others.shape[-1] <= rows.shape[-1] else (rows, others)
     in_memory = jax.lax.optimization_barrier(narrow.swapaxes(-1, -2))

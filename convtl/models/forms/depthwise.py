@@ -90,8 +90,7 @@ def _kernel_gradient(
 ) -> Array:
     """Cotangent of the kernel: for each of its rows, sums over an image row's columns, then over all rows.
 
-    The first sum is elementwise over (image, row, kernel column, channel), the second a product with ones: XLA's
-    own reduction of shifted products is 2 to 8 times slower on CPU.
+    The second sum is a product with ones: XLA's own reduction of shifted products is 2 to 8 times slower on CPU.
     """
     kh, kw = kernel.shape[:2]
     x = _padded(x, padding)

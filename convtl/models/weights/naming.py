@@ -73,10 +73,10 @@ def leaf_shapes(variables: Mapping[str, Any]) -> dict[str, Shape]:
 def placeholders(network: Network) -> dict[str, dict[str, int]]:
     """Numbers of each unit that names in files hold.
 
-    - `stage` from 1, `stage0` from 0, and `odd` and `even`, the places in `features`, of a stage that units are named
-      after; of a chain of inverted residuals `stage` from 0, a new one where the channels change.
-    - `block` from 0 in a stage; `number` from 1 and `number0` from 0 in a chain of inverted residuals.
-    - `feature`, `norm`: of a convolution and its normalisation, where each layer without weights has a number too.
+    - `stage` from 1, `stage0` from 0, and `odd` and `even`, the places in `features`, of units named after a stage.
+    - `block` from 0 in a stage; in a chain of inverted residuals `number` from 1, `number0` from 0, and `stage` from 0,
+      a new one where the channels change.
+    - `feature`, `norm`: of a convolution and its normalisation, where layers without weights are counted too.
     """
     numbers: dict[str, dict[str, int]] = {}
     feature, stage, block, channels = 0, -1, 0, 0
