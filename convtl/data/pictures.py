@@ -39,14 +39,14 @@ _RAW = "3fr arw cr2 cr3 crw dcr dng erf kdc mef mrw nef nrw orf pef raf raw rw2 
 
 
 def opened(path: Path) -> Image.Image:
-    """Open a picture, not decoded yet; an UnidentifiedImageError where Pillow or we cannot read it."""
+    """Open a picture, not decoded yet; an UnidentifiedImageError where it cannot be read."""
     if path.suffix[1:].lower() in _RAW.split():
         raise UnidentifiedImageError("raw data of a camera")
     return Image.open(path)
 
 
 def mode_of(path: Path) -> str | None:
-    """Return Pillow's mode of a picture, by its header; None where the file is no picture that can be read."""
+    """Return Pillow's mode of a picture, by its header; None where it cannot be read."""
     ignored = warnings.catch_warnings(action="ignore")
     with suppress(Exception), ignored, opened(path) as picture:
         return picture.mode

@@ -36,7 +36,6 @@ _NAMES = "astronaut brick camera cell chelsea coffee coins grass gravel hubble_d
 PHOTOGRAPHS = {name: f"{name}.{'jpg' if name in _JPEG else 'png'}" for name in _NAMES.split()}
 """Class name -> file in scikit-image's data folder."""
 
-_SHORT_SIDE = 512
 _PATTERN = ("train", "validation", "train", "test", "test")
 """Split of the cell in row i and column j: number (2 i + j) modulo 5, so that neighbours differ."""
 _PATCHES_ALONG = 8
@@ -88,12 +87,12 @@ def load(config: PatchesConfig | DigitsConfig | NoiseConfig, store: Store) -> Do
 
 @functools.cache
 def _photographs() -> dict[str, Float[np.ndarray, "rows columns"]]:
-    """Return the photographs, grey, reduced (never enlarged) to their short side."""
+    """Return the photographs, grey, reduced to a short side of 512 pixels."""
     greys = {}
     for name, file in PHOTOGRAPHS.items():
         with (resources.files("skimage.data") / file).open("rb") as encoded:
             picture = Image.open(encoded).convert("L")
-        factor = min(1.0, _SHORT_SIDE / min(picture.size))
+        factor = min(1.0, 512 / min(picture.size))
         extent = (round(picture.width * factor), round(picture.height * factor))
         greys[name] = np.asarray(picture.resize(extent, Image.Resampling.LANCZOS), np.float32)
     return greys

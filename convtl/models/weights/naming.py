@@ -84,13 +84,8 @@ def placeholders(network: Network) -> dict[str, dict[str, int]]:
         digits = [int(text) for text in re.findall(r"\d+", unit)]
         if unit.startswith("block"):
             stage, block = (stage, block + 1) if shape[-1] == channels else (stage + 1, 0)
-            number, channels = digits[0], shape[-1]
-            numbers[unit] = {
-                "stage": stage,
-                "block": block,
-                "number": number,
-                "number0": number - 1,
-            }
+            at, channels = digits[0], shape[-1]
+            numbers[unit] = {"stage": stage, "block": block, "number": at, "number0": at - 1}
         elif unit.startswith(("stage", "down")):
             at = digits[0]
             numbers[unit] = {"stage": at, "stage0": at - 1, "odd": 2 * at - 1, "even": 2 * at - 2}
