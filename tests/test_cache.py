@@ -157,13 +157,6 @@ def test_what_cannot_be_read_now_is_left_as_it_is(
     assert cache.get_or_build("images", "abc", _never) == entry
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", ".locks", "a\nb", "ä"])
-def test_names_cannot_leave_their_place(name: str, cache: Cache) -> None:
-    for kind, key in ((name, "abc"), ("images", name)):
-        with pytest.raises(ValueError, match="not a name"):
-            cache.path(kind, key)
-
-
 def test_the_default_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CONVTL_CACHE", str(tmp_path / "here"))
     assert default_root() == tmp_path / "here"

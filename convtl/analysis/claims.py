@@ -109,7 +109,7 @@ def claims_of(config: Config) -> dict[str, ClaimConfig]:
 
 
 def check(config: Config, trials: Sequence[Trial], whole: bool = True) -> list[str]:
-    """Check that a study can decide its claims; return a line a claim on its power.
+    """Check that a study can decide its claims; return lines on what they will find.
 
     Args:
       whole: False for a slice of a study, which need not be able to. One that is cut by `limits` need not either.
@@ -121,7 +121,8 @@ def check(config: Config, trials: Sequence[Trial], whole: bool = True) -> list[s
     if not claims or config.limits != LimitsConfig():
         return []
     conditions = PlannedConditions(config, trials)
-    lines = []
+    lines: list[str] = []
+    effects: dict[int, dict[str, float]] = {}
     for name, claim in claims.items():
         family = _family(claim, config.claims)
         if family > MOST_PRIMARY:
@@ -135,14 +136,18 @@ def check(config: Config, trials: Sequence[Trial], whole: bool = True) -> list[s
             least, problem = 1.0, str(missing)
         if least <= ALPHA:
             power = stats.norm.ppf(1 - ALPHA / family / 2) + stats.norm.ppf(0.8)
-            lines.append(
-                f"claim {name}: {m} replicates find an effect of {power / sqrt(m):.1f} standard deviations of theirs "
-                "four times in five"
-            )
+            effects.setdefault(m, {})[name] = power / sqrt(m)
         elif whole:
             raise UserError(f"claims.{name}: {problem}; without claims: scorecard=[]")
         else:
             lines.append(f"claim {name} is not judged: {problem}")
+    for m, by_claim in effects.items():
+        some = f"{len(by_claim)} claims" if len(by_claim) > 1 else f"claim {min(by_claim)}"
+        sizes = dict.fromkeys(f"{size:.1f}" for size in sorted(by_claim.values()))
+        power = (
+            f"{m} replicates find an effect of {' or '.join(sizes)} standard deviations of theirs"
+        )
+        lines.append(f"{some}: {power} four times in five")
     return lines
 
 

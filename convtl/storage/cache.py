@@ -6,7 +6,6 @@ by one rename, complete, and checked against its manifest on every read; an entr
 
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +26,6 @@ from convtl.storage.files import (
 )
 
 MANIFEST = "manifest.json"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _UNREADABLE = "it cannot be read now"  # which may pass, so that nothing is removed for it
 
 
@@ -52,10 +50,7 @@ class Cache:
         self._say = say or partial(print, file=sys.stderr, flush=True)
 
     def path(self, kind: str, key: str) -> Path:
-        """Return the folder of an entry, whether it exists or not; both names are plain."""
-        for name in (kind, key):
-            if not _NAME.fullmatch(name):
-                raise ValueError(f"not a name for a cache entry: {name!r}")
+        """Return the folder of an entry, whether it exists or not."""
         return self.root / kind / key
 
     def get(self, kind: str, key: str) -> Path | None:
@@ -83,7 +78,11 @@ class Cache:
         with self._writable():
             self.root.mkdir(parents=True, exist_ok=True)
         with self._writable(), temporary_folder(entry) as folder:
-            build(folder)
+            try:
+                build(folder)
+            except StorageError as error:  # of a checkpoint, which knows the temporary name only
+                line = str(error).replace(f"checkpoint {folder}", f"cache: {entry}")
+                raise StorageError(line) from None
             manifest = json.dumps(_manifest(folder, kind, key), indent=1)
             (folder / MANIFEST).write_text(manifest, encoding="utf-8")
             for path in (*folder.rglob("*"), folder):

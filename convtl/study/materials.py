@@ -150,49 +150,37 @@ class Materials(Targets):
     def check(self, trials: Iterable[Trial]) -> None:
         """Raise a UserError for trials whose images, classes or weights do not suffice."""
         for trial in trials:
-            settings, base = trial.settings, source_name(trial.source).base
-            data, n, ragged = (
-                self.target_data(trial),
-                trial.n_per_class,
-                settings.class_balance == "at_most",
-            )
+            settings, base, n = trial.settings, source_name(trial.source).base, trial.n_per_class
+            data, units = self.target_data(trial), len(self.network(trial).weighted)
             most, pool = len(data.domain.class_names), data.draw.train.shape[1]
-            if (trial.axes.get("classes") or 0) > most:
+            ragged = settings.class_balance == "at_most"  # a class gives what it has
+            within = settings.validation == "within"
+            uses = f"source={base}, measure={'+'.join(settings.measure)}"
+            refusals = {
+                f"axes.classes: got {settings.classes}; accepted: 2 to {most}, as many as target "
+                f"'{trial.target}' has": (trial.axes.get("classes") or 0) > most,
+                f"n_per_class: got {n}; accepted: 1 to {pool}, the train images a class of target "
+                f"'{trial.target}'": n > pool and not ragged,
+                f"class_balance: got 'at_most' with {uses}; accepted: 'equal'": ragged
+                and ("distances" in settings.measure or base in ("self", "same_classes")),
+                f"n_transferred: got {settings.n_transferred}; accepted: 1 to {units - 1} units of "
+                f"'{trial.model}'": (settings.n_transferred or 0) >= units,
+                # The net of `self` has seen what the folds leave out.
+                "source: got 'self' with validation=within; accepted: any other source": within
+                and base == "self",
+            }
+            for line, refused in refusals.items():
+                if refused:
+                    raise UserError(line)
+            if within and data.folds(n).max() < 1:
                 raise UserError(
-                    f"axes.classes: got {settings.classes}; accepted: 2 to {most}, as many as target "
-                    f"'{trial.target}' has"
+                    f"n_per_class: got {n} with validation=within; accepted: at least 2, for its folds"
                 )
-            if n > pool and not ragged:  # else a class gives what it has
+            request = self.sources.request(trial)
+            if isinstance(request, ImportedRequest):
+                request.check(self.cache)
+            if request and settings.head_init == "source" and request.classes != data.class_names:
                 raise UserError(
-                    f"n_per_class: got {n}; accepted: 1 to {pool}, the train images a class of target '{trial.target}'"
+                    f"head_init: got 'source' with source '{trial.source}', whose classes are not the "
+                    "target's; accepted: with source same_classes or self"
                 )
-            if settings.validation == "within":
-                if data.folds(n).max() < 1:
-                    raise UserError(
-                        f"n_per_class: got {n} with validation=within; accepted: at least 2, for its folds"
-                    )
-                if base == "self":  # it has seen what the folds leave out
-                    raise UserError(
-                        "source: got 'self' with validation=within; accepted: any other source"
-                    )
-            if ragged and ("distances" in settings.measure or base in ("self", "same_classes")):
-                given = f"source={base}, measure={'+'.join(settings.measure)}"
-                raise UserError(f"class_balance: got 'at_most' with {given}; accepted: 'equal'")
-            self._check_source(trial)
-
-    def _check_source(self, trial: Trial) -> None:
-        settings, request = trial.settings, self.sources.request(trial)
-        if isinstance(request, ImportedRequest):
-            request.check(self.cache)
-        classes = self.target_data(trial).class_names
-        keeps_head = settings.head_init == "source"
-        if request is not None and keeps_head and request.classes != classes:
-            raise UserError(
-                f"head_init: got 'source' with source '{trial.source}', whose classes are not the "
-                "target's; accepted: with source same_classes or self"
-            )
-        units = len(self.network(trial).weighted)
-        if settings.n_transferred is not None and settings.n_transferred >= units:
-            raise UserError(
-                f"n_transferred: got {settings.n_transferred}; accepted: 1 to {units - 1} units of '{trial.model}'"
-            )

@@ -219,12 +219,13 @@ def make_record(
 
 def planned(points: Sequence[Trial]) -> list[dict[str, Any]]:
     """Return the place of each trial in the study, its axes as JSON: enough to report it without its data."""
-    axes = (json.dumps(dict(point.axes), ensure_ascii=False) for point in points)
-    places = (
-        (point.id, point.config, text, point.source, point.similarity)
-        for point, text in zip(points, axes, strict=True)
-    )
-    return [dict(zip(POINT, place, strict=True)) for place in places]
+    return [
+        {
+            **{name: getattr(point, name) for name in ("config", "source", "similarity")},
+            **{"trial": point.id, "axes": json.dumps(dict(point.axes), ensure_ascii=False)},
+        }
+        for point in points
+    ]
 
 
 def record_path(out: Path, config: Mapping[str, Any]) -> Path:

@@ -552,6 +552,7 @@ def test_a_study_that_has_all_says_what_it_can_find() -> None:
         "terms": [{**term, "where": {"validation": "beside"}} for term in DEEPER["terms"]],
     }
     assert checked(x=beside) == [line]
+    assert checked(x=DEEPER, y=beside) == [line.replace("claim x", "2 claims")]
 
 
 def test_a_slice_and_a_cut_study_need_not_have_all() -> None:
