@@ -165,7 +165,7 @@ def test_a_finished_study_is_measured_with_all_processes(pair, tmp_path) -> None
         both = pair("o", *words, f"measure={measure}")
         assert both.wait(300) == [0, 0], both.said(0) + both.said(1)
     (measures,) = read_similarity(tmp_path / "o").values()
-    assert {"mmd2", "leep"} <= measures.keys()
+    assert {"mmd2", "logme"} <= measures.keys()
 
 
 @pytest.mark.parametrize(

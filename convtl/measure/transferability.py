@@ -1,10 +1,9 @@
 """How well a source net should transfer, judged from its features of labelled target images.
 
-Everywhere: `features` (n, d), what enters the source net's head; `labels` (n,) integers of the target;
-`source_probabilities` (n, source classes), the source head's, rows summing to 1. Larger is better. All but
-`knn_accuracy` and `linear_probe_accuracy` look at the very images that they score, so compare at equal n only. All
-raise ValueError where shapes disagree or values are not finite. They must not test claims about similarity: a linear
-probe *is* about the accuracy of tuning the head alone.
+Everywhere: `features` (n, d), what enters the source net's head; `labels` (n,) integers of the target. Larger is
+better. `logme` looks at the very images that it scores, so compare at equal n only. All raise ValueError where shapes
+disagree or values are not finite. They must not test claims about similarity: a linear probe *is* about the accuracy
+of tuning the head alone.
 """
 
 import numpy as np
@@ -16,25 +15,6 @@ Features = Float[np.ndarray, "n d"]
 OneHot = Float[np.ndarray, "n classes"]
 
 _FOLDS = 4  # Of the linear probe's cross-validation.
-
-
-def leep(source_probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Log expected empirical prediction: mean_i log sum_z P(y_i | z) theta(x_i)_z, in [-H(Y), 0].
-
-    P(y, z) = mean_i [y_i = y] theta(x_i)_z, the joint of target labels and source classes. Nguyen et al. 2020,
-    "LEEP: A New Measure to Evaluate Transferability of Learned Representations".
-
-    >>> round(leep([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], [0, 1, 1]), 6)
-    -0.27031
-    """
-    theta = np.asarray(source_probabilities, np.float64)
-    target = _one_hot(labels, len(theta) if theta.ndim == 2 else -1)
-    if theta.ndim != 2 or not (theta >= 0).all() or not np.allclose(theta.sum(1), 1, atol=1e-4):
-        raise ValueError("source_probabilities must be (n, source classes), each row probabilities")
-    joint = target.T @ theta
-    total = joint.sum(0)
-    given = joint / np.where(total > 0, total, 1)
-    return float(np.log((theta @ given.T)[target.astype(bool)]).mean())
 
 
 def logme(features: ArrayLike, labels: ArrayLike) -> float:
@@ -123,14 +103,10 @@ def linear_probe_accuracy(features: ArrayLike, labels: ArrayLike) -> float:
 
 def _checked(features: ArrayLike, labels: ArrayLike) -> tuple[Features, OneHot]:
     """Features in float64, and labels one-hot over the classes that occur."""
-    features = np.asarray(features, np.float64)
+    features, labels = np.asarray(features, np.float64), np.asarray(labels)
     if features.ndim != 2 or not len(features) or not np.isfinite(features).all():
         raise ValueError(f"features must be (n, d), n > 0, all finite; got {features.shape}")
-    return features, _one_hot(labels, len(features))
-
-
-def _one_hot(labels: ArrayLike, n: int) -> OneHot:
-    labels = np.asarray(labels)
+    n = len(features)
     if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be {n} integers, got {labels.dtype} {labels.shape}")
-    return np.eye(len(np.unique(labels)))[np.unique(labels, return_inverse=True)[1]]
+    return features, np.eye(len(np.unique(labels)))[np.unique(labels, return_inverse=True)[1]]

@@ -42,16 +42,20 @@ def measure_movement(
     """Return how far a trial's net moved (`moved`), on validation images; write its feature maps."""
     network, data = materials.network(trial), materials.target_data(trial)
     images, labels = data.examples("validation")
-    rows = first_of_each(labels, PER_CLASS, IMAGES)
-    variables = (materials.start(trial).variables, tuned)
-    before, after = (unit_outputs(network, net, images[rows]) for net in variables)
+    rows = first_of_each(labels, PER_CLASS, IMAGES)  # one of each class is first
+    nets = (materials.start(trial).variables, tuned)
+    before, after = (unit_outputs(network, net, images[rows]) for net in nets)
     if trial.replicate == min(trial.settings.replicate or (0,)):
-        arrays: dict[str, Any] = _arrays(network, variables, (before, after))
+        pairs = {"kernels": [_kernels(net[network.weighted[0]]) for net in nets]}
+        for unit, outputs in before.items():
+            if outputs.ndim == 4:
+                pairs[f"maps/{unit}"] = [_thinned(outputs), _thinned(after[unit])]
+        arrays: dict[str, Any] = {n: np.asarray(pair, np.float16) for n, pair in pairs.items()}
         with accessible(out):
             (out / FOLDER).mkdir(exist_ok=True)
             with written(out / FOLDER / f"{trial.id}.npz") as file:
                 np.savez_compressed(file, **arrays)
-    return moved(variables, (before, after))
+    return moved(nets, (before, after))
 
 
 def moved(
@@ -102,17 +106,6 @@ class FeatureMaps:
 
     kernels: Pair | None
     maps: dict[str, Pair]
-
-
-def _arrays(
-    network: Network, variables: tuple[Variables, Variables], outputs: tuple[Outputs, Outputs]
-) -> dict[str, Float[np.ndarray, "2 ..."]]:
-    """Return the arrays of a trial's `FeatureMaps`, of outputs for images of which one of each class is first."""
-    pairs = {"kernels": [_kernels(net[network.weighted[0]]) for net in variables]}
-    for unit in network.weighted:
-        if outputs[0][unit].ndim == 4:
-            pairs[f"maps/{unit}"] = [_thinned(net[unit]) for net in outputs]
-    return {name: np.asarray(pair, np.float16) for name, pair in pairs.items()}
 
 
 def read_maps(out: Path, trial: str) -> FeatureMaps | None:

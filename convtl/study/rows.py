@@ -66,7 +66,6 @@ class Columns(TypedDict, total=False):
     moved: dict[str, list[Finite | None]]
     subset_digest: Text
     mmd2: Finite
-    leep: Finite
     logme: Finite
     knn: Finite
     linear_probe: Finite

@@ -20,7 +20,6 @@ from convtl.data.subsets import first_of_each
 from convtl.keys import digest
 from convtl.measure import transferability
 from convtl.measure.distance import mmd2_unbiased, pixel_space
-from convtl.measure.metrics import log_softmax
 from convtl.models.network import Network, Variables
 from convtl.runtime.backend import broadcast_from_primary, is_primary
 from convtl.storage.files import written
@@ -70,21 +69,17 @@ def transferability_of(
 ) -> dict[str, float]:
     """Estimators of how well a source net transfers to target images; larger is better.
 
-    Features are what enters the head, source probabilities the softmax of the source's own head. Of the
-    images, as the net takes them, the first `PER_CLASS` of each class, at most `MOST`.
+    Features are what enters the head. Of the images, as the net takes them, the first `PER_CLASS` of each class,
+    at most `MOST`.
 
     Raises:
       ValueError: shapes that do not go together, or too few images.
     """
     rows = first_of_each(labels, PER_CLASS, MOST)
     labels = np.asarray(labels)[rows]
-    body, head = _body_and_head(network)
-    inner = body(variables, np.asarray(images)[rows])
-    features = inner.reshape(len(inner), -1)
-    probabilities = np.exp(log_softmax(head(variables, inner)))
+    features = _body(network)(variables, np.asarray(images)[rows]).reshape(len(rows), -1)
     with threadpool_limits(1):
         return {
-            "leep": transferability.leep(probabilities, labels),
             "logme": transferability.logme(features, labels),
             "knn": transferability.knn_accuracy(features, labels),
             "linear_probe": transferability.linear_probe_accuracy(features, labels),
@@ -92,10 +87,9 @@ def transferability_of(
 
 
 @lru_cache(maxsize=16)
-def _body_and_head(network: Network) -> tuple[Forward, Forward]:
-    """The network up to its head, and the head; each compiles once."""
-    last = len(network.units) - 1
-    return Forward(network, 0, last), Forward(network, last)
+def _body(network: Network) -> Forward:
+    """The network up to its head, which compiles once."""
+    return Forward(network, 0, len(network.units) - 1)
 
 
 def measure_similarity(

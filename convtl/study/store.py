@@ -221,8 +221,11 @@ def planned(points: Sequence[Trial]) -> list[dict[str, Any]]:
     """Return the place of each trial in the study, its axes as JSON: enough to report it without its data."""
     return [
         {
-            **{name: getattr(point, name) for name in ("config", "source", "similarity")},
-            **{"trial": point.id, "axes": json.dumps(dict(point.axes), ensure_ascii=False)},
+            "trial": point.id,
+            "config": point.config,
+            "axes": json.dumps(dict(point.axes), ensure_ascii=False),
+            "source": point.source,
+            "similarity": point.similarity,
         }
         for point in points
     ]

@@ -144,12 +144,12 @@ def test_a_folder_without_rows_has_an_empty_frame(tmp_path) -> None:
 
 def test_measured_similarity_stands_in_the_rows_of_its_source_and_target(tmp_path) -> None:
     rows = [row("a"), row("b", depth=2), row("c", replicate=1), row("d", axes={"k": 1})]
-    measures = {place_of(rows[0]): {"mmd2": 0.5, "leep": -1.0}, place_of(rows[3]): {"mmd2": 0.75}}
+    measures = {place_of(rows[0]): {"mmd2": 0.5, "logme": -1.0}, place_of(rows[3]): {"mmd2": 0.75}}
     write_rows(tmp_path, rows)
     (tmp_path / FILE).write_text(json.dumps(measures))
     frame = read_rows(tmp_path)
     assert frame["mmd2"].tolist() == pytest.approx([0.5, 0.5, np.nan, 0.75], nan_ok=True)
-    assert frame["leep"].tolist() == pytest.approx([-1, -1, np.nan, np.nan], nan_ok=True)
+    assert frame["logme"].tolist() == pytest.approx([-1, -1, np.nan, np.nan], nan_ok=True)
 
 
 # --- the trials of a study ----------------------------------------------------------------
@@ -318,6 +318,7 @@ def test_the_published_tables_of_earlier_versions_can_be_read() -> None:
     path = Path(__file__).parents[2] / "experiments" / "finetune_depth" / "results.csv"
     frame = read_results(path)
     assert frame["usable"].sum() > 100
+    assert not axes_of(read_results(path.parents[1] / "principle1_similarity" / "results.csv"))
 
 
 def test_a_made_up_study_comes_back_from_its_table(tmp_path) -> None:

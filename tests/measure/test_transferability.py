@@ -4,14 +4,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import scipy.optimize
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
 from convtl.measure import transferability as measure
-
-THETA = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7], [0.1, 0.9]])
-LABELS = np.array([0, 0, 1, 0])
 
 
 def _clusters(
@@ -20,54 +15,6 @@ def _clusters(
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % classes
     return rng.normal(size=(classes, d))[labels] * apart + rng.normal(size=(n, d)), labels
-
-
-def _entropy(labels: np.ndarray) -> float:
-    shares = np.bincount(labels) / len(labels)
-    return float(-sum(share * math.log(share) for share in shares if share))
-
-
-# --- from the source head ---------------------------------------------------------------------------
-
-
-def test_leep_by_hand() -> None:
-    # P(y, z) * 4: y=0: (1.5, 1.5), y=1: (0.3, 0.7); P(z) * 4 = (1.8, 2.2)
-    given_z = np.array([[1.5 / 1.8, 1.5 / 2.2], [0.3 / 1.8, 0.7 / 2.2]])
-    expected = np.mean([math.log(THETA[i] @ given_z[y]) for i, y in enumerate(LABELS)])
-    assert measure.leep(THETA, LABELS) == pytest.approx(expected)
-
-
-def test_a_source_class_that_is_the_label_tells_all_and_one_that_never_occurs_nothing() -> None:
-    labels = np.array([2, 0, 1, 1])
-    theta = np.eye(5)[labels]
-    assert measure.leep(theta, labels) == pytest.approx(0)
-
-
-@given(st.integers(0, 10_000), st.integers(2, 6), st.floats(0.1, 10))
-def test_leep_lies_between_telling_nothing_and_telling_all(
-    seed: int, z: int, sharpness: float
-) -> None:
-    """-H(Y) is a step of expectation maximisation below it, and it is a log-likelihood."""
-    rng = np.random.default_rng(seed)
-    theta, labels = rng.dirichlet(np.full(z, 1 / sharpness), 30), rng.integers(0, 4, 30)
-    assert -_entropy(labels) - 1e-9 <= measure.leep(theta, labels) <= 1e-9
-    assert measure.leep(np.full((30, z), 1 / z), labels) == pytest.approx(-_entropy(labels))
-    # the best classifier on top of the head's probabilities bounds it: P(y | z) fitted to the end
-    given_z = np.full((4, z), 1 / 4)
-    for _ in range(50):
-        joint = given_z[labels] * theta
-        parts = np.eye(4)[labels].T @ (joint / joint.sum(1, keepdims=True))
-        given_z = parts / parts.sum(0)
-    fitted = np.log((given_z[labels] * theta).sum(1)).mean()
-    assert measure.leep(theta, labels) <= fitted + 1e-9
-
-
-def test_what_is_no_probability_is_refused() -> None:
-    for wrong in (THETA * 2, -THETA, THETA[0]):
-        with pytest.raises(ValueError, match=r"source_probabilities|labels"):
-            measure.leep(wrong, LABELS)
-    with pytest.raises(ValueError, match="labels must be 4 integers"):
-        measure.leep(THETA, LABELS[:3])
 
 
 # --- evidence ---------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def test_measures_are_taken_once_and_are_columns_of_the_table(commands) -> None:
     assert len(read_similarity(Path("o"))) == 2, "of each source and target draw, none for scratch"
     by_source: dict[str, set[tuple[str, ...]]] = {}
     for line in lines():
-        measures = tuple(line[key] for key in ("mmd2", "leep", "logme", "knn", "linear_probe"))
+        measures = tuple(line[key] for key in ("mmd2", "logme", "knn", "linear_probe"))
         by_source.setdefault(line["source"], set()).add(measures)
     assert {source: len(found) for source, found in by_source.items()} == dict.fromkeys(
         by_source, 1
