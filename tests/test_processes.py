@@ -18,7 +18,7 @@ from convtl.errors import UserError
 from convtl.runtime.backend import any_process, broadcast_from_primary, is_distributed, is_primary
 from convtl.storage import checkpoint
 from convtl.storage.cache import default_root
-from convtl.study.similarity import read_similarity
+from convtl.study.measurements import read_similarity
 from convtl.study.store import RowStore
 
 STUDY = (

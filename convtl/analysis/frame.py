@@ -23,8 +23,8 @@ from convtl.analysis.statistics import logit_accuracy
 from convtl.config.schema import RESULTS_VERSION
 from convtl.errors import UserError
 from convtl.storage.files import written
+from convtl.study.measurements import place_of, read_similarity
 from convtl.study.rows import COLUMNS, FINAL, Columns, has_checksum
-from convtl.study.similarity import place_of, read_similarity
 from convtl.study.store import RowStore, accessible, intact, lines_of, other_version
 
 PARTS = ("near", "far")

@@ -17,7 +17,7 @@ from convtl.reporting.figures.series import moves, shift_name
 from convtl.storage.files import written
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
-from convtl.study.movement import FeatureMaps, read_maps
+from convtl.study.measurements import FeatureMaps, read_maps
 from convtl.study.names import source_name
 from convtl.study.store import accessible
 from convtl.training.pretrain import SourceRequest

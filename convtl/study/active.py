@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from convtl.config.values import dump
+from convtl.data.subsets import subset_digest
 from convtl.keys import digest
 from convtl.models.network import Variables, weight_count
 from convtl.study.grid import Trial
@@ -138,9 +139,10 @@ class ActiveTrial:
     def summary(self, recipe: Recipe, source: Mapping[str, Any], flops: int) -> dict[str, Any]:
         """Fields of a row, given the source net's metadata and the cost of an update."""
         trial, data, scores = self.trial, self.data, self.scores()
+        labelled = data.positions("train", trial.n_per_class)
         weights = recipe.network.abstract_variables
         row = describe(trial) | {
-            "n_train": len(data.positions("train", trial.n_per_class)),
+            "n_train": len(labelled),
             "lr": self.rate,
             "lr_at_edge": at_edge(scores, self.rate),
             "n_rates": len(scores),
@@ -152,7 +154,7 @@ class ActiveTrial:
             "source_images": source.get("images"),
             "trained_weights": sum(weight_count(weights[unit]) for unit in recipe.plan.trained),
             "flops_per_update": flops,
-            "subset_digest": data.subset_digest(trial.n_per_class),
+            "subset_digest": subset_digest(data.splits["train"], labelled),
             "classes": list(data.class_names),
             "source_accuracy_by_part": source.get("accuracy_by_part", []),
             "seconds": self.seconds,

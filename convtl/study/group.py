@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from convtl.data.inputs import MOST_AT_ONCE, LazyRows
+from convtl.data.inputs import MOST_AT_ONCE, LazyRows, batch_indices
 from convtl.errors import UserError
 from convtl.keys import seed_of
 from convtl.measure.metrics import accuracy, correct, expected_calibration_error, losses, nll
@@ -181,7 +181,7 @@ class Group:
         """Prepare, once, what the runs of a trial share that leave out the same fold: all but their rates."""
         if fold in active.shared:
             return active.shared[fold]
-        recipe, trial, data = self.recipe, active.trial, active.data
+        recipe, trial = self.recipe, active.trial
         inputs, labels = self._examples(active, "train")
         places = np.arange(len(labels))
         if active.folds is not None and fold is not None:
@@ -189,11 +189,13 @@ class Group:
         trained_on = recipe.network.names[recipe.start :]
         variables = {name: active.start.variables[name] for name in trained_on}
 
-        def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-            rows = places[data.batch_positions(len(places), recipe.batch_size, first, stop)]
-            return inputs[rows], labels[rows]
+        # The order of images, and the seed of augmentation and dropout, are shared by all arms of a replicate.
+        stream, size = ("order", trial.replicate), recipe.batch_size
 
-        # The seed of augmentation and dropout is shared by all arms of a replicate.
+        def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+            order = batch_indices(trial.settings.seed, stream, len(places), size, first, stop)
+            return inputs[places[order]], labels[places[order]]
+
         seed = seed_of(trial.settings.seed, "updates", trial.replicate)
         active.shared[fold] = Run(variables, 0.0, batches, seed)
         return active.shared[fold]

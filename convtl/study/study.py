@@ -23,9 +23,8 @@ from convtl.study.active import describe
 from convtl.study.grid import Trial, distinct
 from convtl.study.group import Group, grouped, run_count, trial_flops, update_flops
 from convtl.study.materials import Materials
-from convtl.study.movement import measure_movement
+from convtl.study.measurements import measure_movement, measure_similarity
 from convtl.study.nets import net_name, save_net
-from convtl.study.similarity import measure_similarity
 from convtl.study.store import RowStore, TrialLocks
 from convtl.tracking import Watcher
 from convtl.training.checkpoints import CHECKPOINTS, Checkpoints

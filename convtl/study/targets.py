@@ -12,10 +12,10 @@ from convtl.config.domains import DomainConfig
 from convtl.config.schema import Config
 from convtl.config.training import ShiftConfig
 from convtl.data.domains import Domain, load_domain
-from convtl.data.inputs import MOST_AT_ONCE, LazyRows, Normalisation, batch_indices, normalised
+from convtl.data.inputs import MOST_AT_ONCE, LazyRows, Normalisation, normalised
 from convtl.data.shift import shifted
 from convtl.data.splits import Split
-from convtl.data.subsets import TargetDraw, assign_folds, draw_target, relabel, subset_digest
+from convtl.data.subsets import TargetDraw, assign_folds, draw_target, relabel
 from convtl.keys import generator
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
@@ -88,15 +88,6 @@ class TargetData:
         """Images of the domain's split, shifted as the target is."""
         stream = (self.seed, "shift", self.replicate, split)
         return shifted(self.splits[split], positions, self.shift, stream)
-
-    def batch_positions(
-        self, n: int, batch_size: int, first: int, stop: int
-    ) -> Int[np.ndarray, "updates batch"]:
-        """Order of images; shared by all arms of a replicate with n images."""
-        return batch_indices(self.seed, ("order", self.replicate), n, batch_size, first, stop)
-
-    def subset_digest(self, n_per_class: int) -> str:
-        return subset_digest(self.splits["train"], self.draw.subset(n_per_class))
 
 
 class Targets:

@@ -25,8 +25,8 @@ from convtl.analysis.frame import (
     write_results,
 )
 from convtl.errors import UserError
+from convtl.study.measurements import FILE, place_of
 from convtl.study.rows import COLUMNS, line_of
-from convtl.study.similarity import FILE, place_of
 from convtl.study.store import RowStore
 
 ROWS = [

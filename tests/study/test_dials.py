@@ -13,7 +13,7 @@ from convtl.data.domains import Domain, load_domain
 from convtl.data.shift import shifted
 from convtl.keys import generator
 from convtl.storage.cache import default_root
-from convtl.study.similarity import data_distance
+from convtl.study.measurements import data_distance
 
 COUNTS = PerClass(train=80, validation=4, test=4)
 LETTERS = TypedScriptConfig(

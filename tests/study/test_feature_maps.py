@@ -6,7 +6,7 @@ import tiny
 
 from convtl.storage.cache import Cache, default_root
 from convtl.study.materials import Materials
-from convtl.study.movement import (
+from convtl.study.measurements import (
     FOLDER,
     PICTURES,
     measure_movement,

@@ -6,7 +6,7 @@ import pytest
 import tiny
 
 from convtl.models.lenet import LeNet5Config
-from convtl.study.movement import moved, unit_outputs
+from convtl.study.measurements import moved, unit_outputs
 from convtl.training.features import CHUNK
 
 UNITS = ["conv1", "conv2", "fc3", "fc4", "fc5"]

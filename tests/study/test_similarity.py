@@ -6,7 +6,7 @@ import pytest
 from convtl.data.inputs import standardise
 from convtl.data.subsets import first_of_each
 from convtl.models.network import Network, Variables
-from convtl.study import similarity
+from convtl.study import measurements as similarity
 
 LABELS = np.arange(48) % 4
 

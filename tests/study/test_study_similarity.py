@@ -13,7 +13,7 @@ from convtl.config.parsing import parse
 from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
-from convtl.study.similarity import (
+from convtl.study.measurements import (
     FILE,
     PER_CLASS,
     measure_similarity,
