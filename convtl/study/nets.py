@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from convtl.config.models import Model, ModelConfig
 from convtl.config.values import dump
 from convtl.data.folder import files_below
-from convtl.data.inputs import LazyRows, Normalisation, normalised
+from convtl.data.inputs import Normalisation, normalised
 from convtl.data.pictures import Fit
 from convtl.errors import UserError, printable
 from convtl.models.network import Network, Variables
@@ -51,13 +51,10 @@ class SavedNet:
         self, images: UInt8[np.ndarray, "n height width channels"]
     ) -> Float[np.ndarray, "n classes"]:
         """Unnormalised log-probabilities of images as they are stored (uint8)."""
-        shape = self.network.input_shape
-        if images.shape[1:] != shape:
+        if images.shape[1:] != (shape := self.network.input_shape):
             accepted = ", ".join(map(str, shape))
             raise UserError(f"images: got shape {images.shape}; accepted: (n, {accepted})")
-        how = self.normalisation
-        inputs = LazyRows(lambda at: normalised(images[at], how), np.arange(len(images)), shape)
-        return self._forward(self.variables, inputs)
+        return self._forward(self.variables, normalised(images, self.normalisation))
 
     @cached_property
     def _forward(self) -> Forward:

@@ -163,17 +163,28 @@ class SourceNets:
         At similarity 0 and 1 it is the very draw from one side, in its own order.
         """
         settings = trial.settings
-        classes = settings.pretrain.classes or settings.classes
-        assert classes is not None
-        assert trial.similarity is not None
-        count = round(trial.similarity * classes)
+        classes = settings.pretrain.classes or settings.classes or 0  # as `similarities` has seen
+        count = round((trial.similarity or 0) * classes)
         near = trial.target if mixture.near == "own" else mixture.near
-        sides = (("near", near, count), ("far", mixture.far, classes - count))
-        return tuple(
-            _some_classes(trial, side, self._unlike_target(trial, name), n)
-            for side, name, n in sides
-            if n
-        )
+        parts = []
+        for side, name, n in (("near", near, count), ("far", mixture.far, classes - count)):
+            if not n:
+                continue
+            domain, draw = self._unlike_target(trial, name)
+            total = len(draw.classes)
+            if total < n:
+                raise UserError(
+                    f"source: '{domain.name}' has {total} classes for a mixture; accepted: a domain with "
+                    f"{n} that look like none of the target's"
+                )
+            rng = generator(settings.seed, "mixture", side, trial.replicate)
+            chosen = sorted(int(index) for index in rng.permutation(total)[:n])
+            train, validation = (
+                rows.reshape(total, -1)[chosen].ravel() for rows in (draw.train, draw.validation)
+            )
+            drawn = SourceDraw(tuple(draw.classes[i] for i in chosen), train, validation)
+            parts.append((domain, drawn))
+        return tuple(parts)
 
     def _of_target(self, trial: Trial, base: str) -> Part:
         """Take the trial's own training images (`self`), or the last of their classes' pool."""
@@ -227,20 +238,3 @@ class SourceNets:
         if variant == "statistics":
             return graft.statistics_matched(weights, rng)
         return weights
-
-
-def _some_classes(trial: Trial, side: str, part: Part, count: int) -> Part:
-    """Keep `count` classes of a draw, the first of a permutation."""
-    domain, draw = part
-    total = len(draw.classes)
-    if total < count:
-        raise UserError(
-            f"source: '{domain.name}' has {total} classes for a mixture; accepted: a domain with "
-            f"{count} that look like none of the target's"
-        )
-    rng = generator(trial.settings.seed, "mixture", side, trial.replicate)
-    chosen = sorted(int(index) for index in rng.permutation(total)[:count])
-    train, validation = (
-        rows.reshape(total, -1)[chosen].ravel() for rows in (draw.train, draw.validation)
-    )
-    return domain, SourceDraw(tuple(draw.classes[i] for i in chosen), train, validation)

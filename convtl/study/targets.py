@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from convtl.config.domains import DomainConfig
 from convtl.config.schema import Config
 from convtl.config.training import ShiftConfig
 from convtl.data.domains import Domain, load_domain
@@ -95,15 +94,13 @@ class Targets:
 
     def __init__(self, cache: Cache, say: Callable[[str], None]) -> None:
         self.cache, self.say = cache, say
-        self._domains: dict[tuple[str, DomainConfig], Domain] = {}
         self._targets = lru_cache(64)(TargetData)
+        self._load = lru_cache(None)(
+            lambda name, config, how: load_domain(name, config, cache.root, say, how)
+        )
 
     def domain(self, settings: Config, name: str) -> Domain:
-        config = settings.domains[name]
-        if (name, config) not in self._domains:
-            domain = load_domain(name, config, self.cache.root, self.say, settings.data)
-            self._domains[name, config] = domain
-        return self._domains[name, config]
+        return self._load(name, settings.domains[name], settings.data)
 
     def target_key(self, trial: Trial) -> tuple[Any, ...]:
         """All that a trial's images and labels depend on: the arguments of `TargetData`."""
