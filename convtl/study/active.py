@@ -20,7 +20,7 @@ from convtl.study.learning_rates import (
     next_rates,
     score_rates,
 )
-from convtl.study.materials import Prefix
+from convtl.study.materials import SharedFeatures
 from convtl.study.rows import Row
 from convtl.study.source_nets import Start
 from convtl.study.targets import TargetData
@@ -33,7 +33,7 @@ class ActiveTrial:
     """A trial in training.
 
     Attributes:
-      prefix: the frozen part, where its features are shared on disk.
+      features: of the frozen part, where they are shared on disk.
       shared: what runs that leave out the same fold share, by fold.
       outcomes: of the runs that have ended, on their validation pictures; None where one diverged.
       states: of runs that have begun.
@@ -45,7 +45,7 @@ class ActiveTrial:
     trial: Trial
     start: Start
     data: TargetData
-    prefix: Prefix | None = None
+    features: SharedFeatures | None = None
     shared: dict[int | None, Run] = field(default_factory=dict)
     outcomes: dict[RunKey, PerPicture | None] = field(default_factory=dict)
     states: dict[RunKey, RunState] = field(default_factory=dict)

@@ -123,8 +123,8 @@ class Group:
     def _enter(self, trial: Trial) -> ActiveTrial:
         """Begin a trial, or resume it from its checkpoint."""
         materials = self._materials
-        prefix = materials.prefix(trial) if self.recipe.start else None
-        active = ActiveTrial(trial, materials.start(trial), materials.target_data(trial), prefix)
+        features = materials.shared_features(trial) if self.recipe.start else None
+        active = ActiveTrial(trial, materials.start(trial), materials.target_data(trial), features)
         if (checkpoint := self._checkpoints.read(trial.id)) is not None:
             active.resume(checkpoint, self._trainer.resumes)
         resumed = [[*key, state.update] for key, state in active.states.items()]
@@ -204,10 +204,9 @@ class Group:
         """What enters the trained part (images, or features, computed once a target), and labels."""
         n = active.trial.n_per_class if split == "train" else None
         images, labels = active.data.examples(split, n)
-        if active.prefix is not None:
+        if active.features is not None:
             positions = active.data.positions(split, n)
-            shared = self._materials.shared
-            return shared.rows(active.prefix, self.recipe.start, split, positions), labels
+            return active.features.rows(self.recipe.start, split, positions), labels
         if self.recipe.start == 0:
             return images, labels
         return self._features(active.start, active.data, split, n), labels

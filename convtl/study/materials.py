@@ -33,64 +33,62 @@ _FILE = "rows.npy"
 
 
 @dataclass(frozen=True)
-class Prefix:
-    """The frozen part of a net (with its model's digest), and the fixed target whose images enter it."""
+class SharedFeatures:
+    """Features of a fixed target's images by boundary, each computed at most once on this machine.
 
+    Attributes:
+      opened: digest -> features, of all nets and targets of this process.
+      model: the model's digest.
+    """
+
+    cache: Cache
+    say: Callable[[str], None]
+    opened: dict[str, np.ndarray]
     network: Network
     start: Start
     data: TargetData
     model: str
 
-    def key(self, boundary: int, split: str) -> str:
+    def rows(self, boundary: int, split: str, positions: np.ndarray) -> LazyRows:
+        """What enters unit number `boundary` for the images at `positions` of the split."""
+        name = self._key(boundary, split)
+        if name not in self.opened:
+            folder = self.cache.get_or_build(KIND, name, partial(self._fill, boundary, split))
+            self.opened[name] = np.load(folder / _FILE, mmap_mode="r")
+        rows = self.opened[name]
+        return LazyRows(rows.__getitem__, positions, rows.shape[1:])
+
+    def _key(self, boundary: int, split: str) -> str:
         """Digest of all that the features at a boundary depend on."""
         names, how = self.network.names[:boundary], self.data.normalisation
         weights = [digest(self.start.digests[name]) for name in names]
         images = [self.data.domain.digest, split, how and repr(how)]
         return digest([VERSION, self.model, names, weights, images])
 
-
-class SharedFeatures:
-    """Features by boundary, each computed at most once on this machine."""
-
-    def __init__(self, cache: Cache, say: Callable[[str], None]) -> None:
-        self._cache, self._say = cache, say
-        self._open: dict[str, np.ndarray] = {}
-
-    def rows(self, prefix: Prefix, boundary: int, split: str, positions: np.ndarray) -> LazyRows:
-        """What enters unit number `boundary` for the images at `positions` of the split."""
-        name = prefix.key(boundary, split)
-        if name not in self._open:
-            fill = partial(self._fill, prefix, boundary, split)
-            folder = self._cache.get_or_build(KIND, name, fill)
-            self._open[name] = np.load(folder / _FILE, mmap_mode="r")
-        rows = self._open[name]
-        return LazyRows(rows.__getitem__, positions, rows.shape[1:])
-
-    def _fill(self, prefix: Prefix, boundary: int, split: str, folder: Path) -> None:
+    def _fill(self, boundary: int, split: str, folder: Path) -> None:
         """Compute features from those at the highest boundary below, or from the images.
 
         The one gives the same bits as the other (`features.through_units`).
         """
-        network, unit = prefix.network, prefix.network.names[boundary]
-        pixels = prefix.data.splits[split].images
+        network, how, done = self.network, self.data.normalisation, 0
+        pixels = self.data.splits[split].images
         count, shape = len(pixels), network.shape_before(boundary)
-        below = [i for i in range(1, boundary) if prefix.key(i, split) in self._open]
-        how = prefix.data.normalisation
+        below = [i for i in range(1, boundary) if self._key(i, split) in self.opened]
+        first = below[-1] if below else 0
         inputs: Images = LazyRows(
             lambda at: normalised(pixels[at], how), np.arange(count), pixels.shape[1:]
         )
         if below:
-            inputs = self._open[prefix.key(below[-1], split)]
-        done = 0
+            inputs = self.opened[self._key(first, split)]
         # As a file, not through a memory map: a full disk is then an error and not a signal.
         with (folder / _FILE).open("wb") as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)}
             np.lib.format.write_array_header_1_0(file, header)
-            first = below[-1] if below else 0
-            for values in passes(network, prefix.start.variables, first, boundary, inputs):
+            for values in passes(network, self.start.variables, first, boundary, inputs):
                 file.write(np.ascontiguousarray(values, "<f4").tobytes())
                 done += len(values)
-                self._say(f"features before {unit} ({split}): {done} of {count} images")
+                unit = network.names[boundary]
+                self.say(f"features before {unit} ({split}): {done} of {count} images")
 
 
 class Materials(Targets):
@@ -99,7 +97,7 @@ class Materials(Targets):
     def __init__(self, cache: Cache, say: Callable[[str], None]) -> None:
         super().__init__(cache, say)
         self._starts = lru_cache(64)(self._start)
-        self.shared = SharedFeatures(cache, say)
+        self._features: dict[str, np.ndarray] = {}
         self.sources = SourceNets(self)
 
     def network(self, trial: Trial) -> Network:
@@ -138,14 +136,15 @@ class Materials(Targets):
             variables = graft(network, source, variables, taken)
         return Start(jax.tree.map(np.asarray, variables))
 
-    def prefix(self, trial: Trial) -> Prefix | None:
-        """The frozen part of the trial's net if all replicates share it and its images."""
+    def shared_features(self, trial: Trial) -> SharedFeatures | None:
+        """Features on disk, if all replicates share the frozen part of the trial's net and its images."""
         imports = isinstance(self.sources.request(trial), ImportedRequest)
         data = self.target_data(trial)
         changed = source_name(trial.source).variant or trial.settings.upper_init == "fresh"
         if not imports or changed or data.domain.made or data.shift != ShiftConfig():
             return None
-        return Prefix(self.network(trial), self.start(trial), data, trial.contents["model"])
+        of_trial = self.network(trial), self.start(trial), data, trial.contents["model"]
+        return SharedFeatures(self.cache, self.say, self._features, *of_trial)
 
     def check(self, trials: Iterable[Trial]) -> None:
         """Raise a UserError for trials whose images, classes or weights do not suffice."""
