@@ -30,7 +30,6 @@ from convtl.study.grid import expand
 from convtl.study.materials import Materials
 from convtl.study.nets import load_net, net_name, net_of, save_net
 from convtl.training.features import Forward
-from convtl.transfer.graft import fresh_variables
 
 CLASSES = ("down", "left")
 
@@ -281,7 +280,7 @@ def test_a_net_keeps_what_the_weights_that_it_came_from_expect(words, tmp_path) 
     _, (trial,) = expand(parse(compose([*words, *own])))
     trial = replace(trial, source="far")
     network = build_network(trial.settings.models["lenet5"], (16, 16, 3), 2)
-    variables = fresh_variables(network, key(0, "test"), "model")
+    variables = network.init(key(0, "test"))
     materials = Materials(Cache(default_root()), lambda line: None)
     net = load_net(save_net(tmp_path, trial, materials, variables, {"classes": list(CLASSES)}))
     assert net.normalisation == Normalisation((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))

@@ -104,7 +104,7 @@ class Config(training.UpdateConfig):
     """equal: every class gives n_per_class images; at_most: a class that has fewer gives all it has"""
     class_draw: Identity[Literal["random", "disjoint"]] = "random"
     """disjoint: replicates share no class of the target, as long as there are enough"""
-    head_init: Identity[Literal["zeros", "model", "source"]] = "zeros"  # source: the head is kept
+    head_init: Identity[Literal["zeros", "source"]] = "zeros"  # source: the head is kept
     upper_init: Identity[Literal["source", "fresh"]] = "source"  # fresh: trained units start anew
     n_transferred: Identity[values.Count | None] = None
     """with upper_init fresh: this many of the lowest weighted units come from the source, trained or not"""

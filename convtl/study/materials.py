@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal
 
 import jax
 import numpy as np
@@ -114,11 +113,9 @@ class Materials(Targets):
             frozen = [name for name in network.weighted if name not in trial.trained_units]
             n = settings.n_transferred
             taken = network.weighted[:n] if n else tuple(frozen)
-        # A fresh net has no head of its own to keep.
-        head: Literal["zeros", "model"] = "model" if settings.head_init == "model" else "zeros"
         stream = (settings.seed, "init", trial.replicate)
         origin = self.sources.request(trial), source_name(trial.source).variant
-        return self._starts(network, *origin, frozenset(taken), stream, head)
+        return self._starts(network, *origin, frozenset(taken), stream)
 
     def _start(
         self,
@@ -127,10 +124,9 @@ class Materials(Targets):
         variant: str,
         taken: frozenset[str],
         stream: tuple[int, str, int],
-        head: Literal["zeros", "model"],
     ) -> Start:
         """Graft the units `taken` from a source net, where there is one, on a fresh net."""
-        variables = fresh_variables(network, key(*stream), head)
+        variables = fresh_variables(network, key(*stream))
         if request is not None:
             source = self.sources.variables(request, variant)
             variables = graft(network, source, variables, taken)

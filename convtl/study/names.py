@@ -26,7 +26,7 @@ from convtl.models.weights import origin_identity
 FRESH_SOURCES = ("scratch", "random")
 RELATIVE_SOURCES = ("own", "same_classes", "self")
 """Sources that are defined by the target."""
-VARIANTS = ("shuffled", "statistics", "random_labels")
+VARIANTS = ("shuffled", "random_labels")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def check_names(settings: Config) -> None:
             raise unknown_name(key, name, known)
     for text in settings.source:
         source = source_name(text)
-        variants = VARIANTS[:2] if source.base in settings.weights else VARIANTS
+        variants = VARIANTS[:1] if source.base in settings.weights else VARIANTS
         if ":" in text and (source.fresh or source.variant not in variants):
             known = [] if source.fresh else [*variants]
             raise unknown_name(f"source, variant of '{source.base}'", source.variant, known)

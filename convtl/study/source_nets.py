@@ -21,7 +21,7 @@ from convtl.study.names import SourceName, mixture_of, source_name
 from convtl.study.targets import Targets
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.pretrain import SourceNet, SourceRequest, ensure_sources
-from convtl.transfer import graft
+from convtl.transfer.graft import shuffled
 
 Part = tuple[Domain, SourceDraw]  # a domain, and what of it a source net is trained on
 
@@ -226,15 +226,12 @@ class SourceNets:
         if request is None:
             return {}
         about = self._nets[request.key].metadata
-        untrained = source_name(trial.source).variant in ("shuffled", "statistics")
+        untrained = source_name(trial.source).variant == "shuffled"
         return about | {"accuracy": None, "accuracy_by_part": []} if untrained else about
 
     def _variables(self, request: Request, variant: str) -> Variables:
         """Weights of a source net, or of the control made of it, with its own head."""
         weights = self._nets[request.key].variables
-        rng = generator(request.seed, "control", variant, request.replicate)
-        if variant == "shuffled":
-            return graft.shuffled(weights, rng)
-        if variant == "statistics":
-            return graft.statistics_matched(weights, rng)
-        return weights
+        if variant != "shuffled":
+            return weights
+        return shuffled(weights, generator(request.seed, "control", variant, request.replicate))

@@ -188,7 +188,7 @@ class _Program:
         images, seed, number = standardise(pixels), request.seed, request.replicate
         if request.random_labels:
             labels = generator(seed, "random-labels", number).permutation(labels)
-        variables = fresh_variables(request.network(), key(seed, "source-init", number), "zeros")
+        variables = fresh_variables(request.network(), key(seed, "source-init", number))
 
         def batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
             stream, size = ("source-order", number), request.recipe.batch_size

@@ -1,14 +1,8 @@
-"""Nets with which fine-tuning starts: fresh ones, source weights grafted onto them, and controls.
+"""Nets with which fine-tuning starts: fresh ones, source weights grafted onto them, and a control."""
 
-A control is a pretrained net without one of its properties:
-
-- `shuffled`: every array keeps its values but not their places: every moment of the weights, nothing else learned.
-- `statistics`: fresh Gaussian weights with each array's mean and standard deviation (Raghu et al. 2019).
-"""
-
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +11,11 @@ import numpy as np
 from convtl.models.network import Network, Variables
 
 
-@partial(jax.jit, static_argnums=(0, 2))  # else a net takes dozens of small programs
-def fresh_variables(
-    network: Network, key: jax.Array, head_init: Literal["zeros", "model"]
-) -> Variables:
-    """Variables of an untrained net; the head as `head_init` says (zeros: Kolesnikov et al. 2020)."""
-    variables = dict(network.init(key))
-    if head_init == "zeros":
-        variables[network.head] = jax.tree.map(jnp.zeros_like, variables[network.head])
-    return variables
+@partial(jax.jit, static_argnums=0)  # else a net takes dozens of small programs
+def fresh_variables(network: Network, key: jax.Array) -> Variables:
+    """Variables of an untrained net, with a head of zeros (Kolesnikov et al. 2020)."""
+    variables = network.init(key)
+    return {**variables, network.head: jax.tree.map(jnp.zeros_like, variables[network.head])}
 
 
 def graft(
@@ -48,20 +38,15 @@ def _shapes(variables: Any) -> Any:
 
 
 def shuffled(variables: Variables, rng: np.random.Generator) -> Variables:
-    """Each array of weights with its entries permuted; statistics (BatchNorm) are left as they are."""
-    return _each_weight(variables, lambda leaf: rng.permutation(leaf.ravel()).reshape(leaf.shape))
+    """A control with every moment of the weights, and nothing else learned: each array's entries are permuted.
 
-
-def statistics_matched(variables: Variables, rng: np.random.Generator) -> Variables:
-    """Each array of weights drawn anew from a normal distribution with its mean and deviation."""
-    return _each_weight(
-        variables, lambda leaf: rng.normal(leaf.mean(), leaf.std(), leaf.shape).astype(leaf.dtype)
-    )
-
-
-def _each_weight(variables: Variables, change: Callable[[np.ndarray], np.ndarray]) -> Variables:
+    Statistics (BatchNorm) are left as they are.
+    """
     changed = {}
     for unit, kinds in variables.items():  # in this order, which is that of the draws
-        params = jax.tree.map(lambda w: change(np.asarray(w)), kinds.get("params", {}))
+        params = jax.tree.map(
+            lambda w: rng.permutation(np.asarray(w).ravel()).reshape(w.shape),
+            kinds.get("params", {}),
+        )
         changed[unit] = kinds | ({"params": params} if "params" in kinds else {})
     return changed

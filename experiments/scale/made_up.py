@@ -18,7 +18,7 @@ from convtl.study.store import Row, RowStore
 
 _AXES = {
     "target": "cyrillic,greek,armenian,georgian,hebrew,lao,lisu,old_italic",
-    "source": "latin,textures,scratch,noise,digits,own,latin:shuffled,latin:statistics,random",
+    "source": "latin,textures,scratch,noise,digits,own,latin:shuffled,latin:random_labels,random",
     "regime": "fine_tune,lp_ft,l2_sp",
     "n_per_class": "1,2,5,10,20,50",
     "updates": "300,1200",

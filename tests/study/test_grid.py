@@ -178,7 +178,7 @@ NUMBERS = [
     ("batch_size", 16),
     ("lr", [1e-3, 1e-2]),
     ("lr_extend", 1),
-    ("head_init", "model"),
+    ("head_init", "source"),
     ("optim.kind", "sgd"),
     ("optim.clip", 1.0),
     ("optim.weight_decay", 0.1),

@@ -158,7 +158,7 @@ def test_a_value_on_the_dial_is_the_same_trial_whatever_other_values_there_are(c
     assert len({trial.id for trial in together}) == len(DIAL)
 
 
-@pytest.mark.parametrize("variant", ["", ":shuffled", ":statistics", ":random_labels"])
+@pytest.mark.parametrize("variant", ["", ":shuffled", ":random_labels"])
 def test_the_ends_of_the_dial_are_the_very_trials_of_the_rungs(materials, content, variant) -> None:
     far, near = trials(content, source=f"mixture{variant}", similarity=[0, 1])
     for end, name in ((far, "noise"), (near, "own")):

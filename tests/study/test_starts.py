@@ -44,9 +44,8 @@ def start(materials: Materials, trial: Trial) -> Variables:
 
 
 def fresh(materials: Materials, trial: Trial) -> Variables:
-    return fresh_variables(
-        materials.network(trial), key(trial.settings.seed, "init", trial.replicate), "zeros"
-    )
+    stream = trial.settings.seed, "init", trial.replicate
+    return fresh_variables(materials.network(trial), key(*stream))
 
 
 def same(one: Any, other: Any) -> bool:
@@ -161,7 +160,6 @@ def test_a_fresh_net_has_no_head_to_keep(materials, content) -> None:
     "keys",
     [
         {"source": "same_classes"},
-        {"source": "same_classes", "head_init": "model"},
         {"source": "random", "head_init": "source"},
     ],
 )
@@ -183,13 +181,10 @@ def test_a_kept_head_stays_as_it_is_where_the_regime_says_so(materials, content,
 # --- controls ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("variant", ["shuffled", "statistics"])
-def test_a_control_is_the_same_whoever_makes_it_and_another_in_each_replicate(
-    content, variant
-) -> None:
+def test_a_control_is_the_same_whoever_makes_it_and_another_in_each_replicate(content) -> None:
     def control(replicate: int) -> Variables:
         own = Materials(Cache(default_root()), lambda what: None)
-        trial = only(content, source=f"latin:{variant}", replicate=replicate)
+        trial = only(content, source="latin:shuffled", replicate=replicate)
         own.sources.prepare([trial])
         return source(own, trial)
 
