@@ -1,7 +1,7 @@
 """The whole vocabulary of a study: `Config`, and what happens around its trials."""
 
 from dataclasses import MISSING, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, Strict
 from pydantic.dataclasses import dataclass
@@ -143,7 +143,12 @@ class Config(training.UpdateConfig):
         return int(digest(values.dump(self)), 16)
 
 
-ROLES = values.roles(Config)
+ROLES = {
+    item.name: mark
+    for item in fields(Config)
+    for mark in get_args(item.type)
+    if isinstance(mark, Role)
+}
 AXES = tuple(key for key, role in ROLES.items() if role is Role.AXIS)
 REGISTRIES = tuple(key for key, role in ROLES.items() if role is Role.REGISTRY)
 RECIPE = tuple(key for key, role in ROLES.items() if role in (Role.IDENTITY, Role.SEED))

@@ -84,18 +84,8 @@ class Neutral:
     """Mark on a field: at its default it is left out of trial ids, so that adding it changes no old one."""
 
 
-def roles(kind: Any) -> dict[str, Role]:
-    """Key -> role, for the keys of a dataclass that have one."""
-    marks = {item.name: get_args(item.type) for item in fields(kind)}
-    return {key: mark for key in marks for mark in marks[key] if isinstance(mark, Role)}
-
-
 def content(value: Any, without: Container[str] = ()) -> Any:
-    """Return JSON-like content for identities: without `Neutral` keys that have their default.
-
-    Args:
-      without: keys of a dataclass that are left out.
-    """
+    """Return JSON-like content for identities: without some keys, and `Neutral` ones that have their default."""
     if isinstance(value, Mapping):
         return {key: content(inner) for key, inner in value.items()}
     if isinstance(value, tuple):

@@ -122,10 +122,7 @@ class Cache:
         return "its files are not those of its manifest"
 
     def prune(self, older_than: float | None = None) -> int:
-        """Remove damaged entries and leftovers of killed processes; return the number of entries.
-
-        With `older_than` also sound entries made more than so many seconds ago.
-        """
+        """Remove damaged entries, and those made more than `older_than` seconds ago; return their number."""
         removed = 0
         for name in self.entries():
             path = self.path(*name)

@@ -25,7 +25,6 @@ _KIND = "convtl checkpoint 2"
 _METADATA = "metadata.json"
 _ARRAYS = "arrays"
 _SILENT = logging.Filter("convtl")  # drops what other loggers say
-_BYTES_PER_LEAF = 16_384  # of the files around the numbers, at most
 
 
 def digests(variables: Mapping[str, Any]) -> dict[str, str]:
@@ -42,8 +41,7 @@ def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> 
     """Write nested dictionaries of arrays, and metadata; once read back, they replace an earlier checkpoint.
 
     Raises:
-      UserError: `path` holds something that is not a checkpoint.
-      StorageError: it cannot be written, or not so that it can be read.
+      UserError: `path` holds something else, or it cannot be written so that it can be read (StorageError).
       ValueError: a name is empty or has a `/`, a leaf is no array of numbers or has no elements.
     """
     path, leaves = Path(path).absolute(), _leaves(variables)
@@ -51,7 +49,8 @@ def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> 
     digest(record)  # refuses metadata that JSON cannot hold, before anything is written
     if os.path.lexists(path):
         _read_record(path)
-    size = sum(_BYTES_PER_LEAF + (0 if leaf is None else leaf.nbytes) for leaf in leaves.values())
+    # Of the files around the numbers of a leaf, 16 kB at most.
+    size = sum(16_384 + (0 if leaf is None else leaf.nbytes) for leaf in leaves.values())
     try:
         with temporary_folder(path) as folder:
             check_room(folder, size)  # else Orbax's threads print tracebacks of their own
@@ -96,8 +95,12 @@ def load(
             raise ValueError("its files are not those that were saved")
         with _checkpointer() as checkpointer:
             if expected is not None:
-                declared = checkpointer.metadata(path / _ARRAYS).item_metadata.tree
-                _refuse_others(path, _shapes(declared), _shapes(expected))
+                declared = _shapes(checkpointer.metadata(path / _ARRAYS).item_metadata.tree)
+                right = _shapes(expected)
+                for name in sorted(name for name, _ in right.items() ^ declared.items()):
+                    was, accepted = declared.get(name, "missing"), right.get(name, "none")
+                    line = f"weights {name} are {was}, expected {accepted}"
+                    raise UserError(f"checkpoint {path}: {line}")
             leaves = _leaves(checkpointer.restore(path / _ARRAYS))
     except UserError:
         raise
@@ -167,9 +170,3 @@ def _read_record(path: Path) -> dict[str, Any]:
 def _shapes(tree: Mapping[str, Any]) -> dict[str, str]:
     leaves = traverse_util.flatten_dict(dict(tree), sep="/")
     return {name: f"{leaf.dtype} {tuple(leaf.shape)}" for name, leaf in leaves.items()}
-
-
-def _refuse_others(path: Path, actual: dict[str, str], right: dict[str, str]) -> None:
-    for name in sorted(name for name, _ in right.items() ^ actual.items()):
-        was, accepted = actual.get(name, "missing"), right.get(name, "none")
-        raise UserError(f"checkpoint {path}: weights {name} are {was}, expected {accepted}")

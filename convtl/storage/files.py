@@ -134,10 +134,9 @@ def _machine() -> str:
 def take_lock(
     key: str, root: Path, name: str, blocking: bool = False
 ) -> filelock.BaseFileLock | None:
-    """Acquire a lock of a folder; None where another process holds it. The caller releases it.
+    """Acquire a lock of a folder, which the caller releases; None where another process holds it.
 
-    Where the file system has no locks, every process acquires every lock, and one line says so. A StorageError,
-    whose line begins with the folder's `key`, is raised where the lock's file cannot be made.
+    Where the file system has no locks, every process acquires every lock, and one line says so.
     """
     with storage_errors(key, root):
         (root / ".locks").mkdir(exist_ok=True)  # a folder that went away is not made anew

@@ -37,9 +37,7 @@ class ActiveTrial:
       shared: what runs that leave out the same fold share, by fold.
       outcomes: of the runs that have ended, on their validation pictures; None where one diverged.
       states: of runs that have begun.
-      outstanding: number of runs that are queued or in training.
       nets: variables, of the units that enter training, of nets that were trained on all labels, by rate.
-      seconds: of training, its share where runs were trained together.
     """
 
     trial: Trial
@@ -49,9 +47,9 @@ class ActiveTrial:
     shared: dict[int | None, Run] = field(default_factory=dict)
     outcomes: dict[RunKey, PerPicture | None] = field(default_factory=dict)
     states: dict[RunKey, RunState] = field(default_factory=dict)
-    outstanding: int = 0
+    outstanding: int = 0  # runs that are queued or in training
     nets: dict[float, Variables] = field(default_factory=dict)
-    seconds: float = 0.0
+    seconds: float = 0.0  # its share where runs were trained together
 
     def __post_init__(self) -> None:
         self.folds: np.ndarray | None = None

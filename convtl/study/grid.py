@@ -1,7 +1,4 @@
-"""Axes -> trials, each with an identity: what a study consists of, before anything is run.
-
-A study is made of products: what `blocks` and `axes` set, after what `debug=` cuts.
-"""
+"""Axes -> trials, each with an identity: what a study consists of, before anything is run."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -46,14 +43,11 @@ class Trial:
     Attributes:
       id: digest of all that can change the trial's numbers.
       config: digest of the recipe it shares with the rest of its study (no axis in it).
-      contents: digest of what each name stands for, by axis; two rows are comparable only if equal names
-        stand for equal contents.
+      contents: digest of what each name stands for, by axis.
       settings: the study's config, with the values of `blocks` and `axes` for this trial.
       depth, depth_unit: number of trained weighted units, and the lowest of them (`conv1+fc5` where the
         trained units are not simply the last ones).
-      n_units: number of weighted units of the net, which the depth `all` trains.
-      plan: what is trained when.
-      axes: values of the additional axes, by key.
+      n_units: number of weighted units of the net.
     """
 
     id: str

@@ -31,14 +31,7 @@ from convtl.training.features import Forward, rows_at_once
 
 @dataclass(frozen=True)
 class SavedNet:
-    """A tuned net.
-
-    Attributes:
-      classes: what output i stands for.
-      row: the trial's row, with its accuracies.
-      fit: how pictures become images, as those that the net was tuned on did.
-      normalisation: of images; None standardises each by itself.
-    """
+    """A tuned net, names of its outputs, and how pictures become its inputs."""
 
     network: Network
     variables: Variables
