@@ -67,7 +67,7 @@ def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> No
             arrays |= _arrays(_seen_as(trial), images, data.domain, labels)
         if f"{trial.source}/images" in arrays or source_name(trial.source).variant:
             continue
-        request = materials.sources.request(trial)
+        request = materials.request(trial)
         if isinstance(request, SourceRequest):  # what imported weights have seen is not at hand
             domain, draw = request.parts[0]
             split = domain.splits(request.seed, trial.replicate)["train"]

@@ -10,6 +10,7 @@ from convtl.config.values import dump
 from convtl.data.subsets import subset_digest
 from convtl.keys import digest
 from convtl.models.network import Variables, weight_count
+from convtl.study.draws import Start, TargetData
 from convtl.study.grid import Trial
 from convtl.study.learning_rates import (
     PerPicture,
@@ -22,8 +23,6 @@ from convtl.study.learning_rates import (
 )
 from convtl.study.materials import SharedFeatures
 from convtl.study.rows import Row
-from convtl.study.source_nets import Start
-from convtl.study.targets import TargetData
 from convtl.training.checkpoints import Content
 from convtl.training.runs import Recipe, Run, RunState
 

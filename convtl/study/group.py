@@ -19,11 +19,10 @@ from convtl.models.network import Variables
 from convtl.runtime import stopping
 from convtl.runtime.backend import broadcast_from_primary, is_primary, obey_together
 from convtl.study.active import ActiveTrial
+from convtl.study.draws import Start, TargetData
 from convtl.study.grid import Trial
 from convtl.study.learning_rates import FOLDS, RunKey
 from convtl.study.materials import Materials
-from convtl.study.source_nets import Start
-from convtl.study.targets import TargetData
 from convtl.tracking import CurvePoint, Watcher
 from convtl.training.checkpoints import Checkpoints, Content
 from convtl.training.features import Forward, Images
@@ -237,7 +236,7 @@ class Group:
 
     def _row(self, active: ActiveTrial) -> dict[str, Any]:
         """The row of a trial whose rate is chosen; only here test images are read."""
-        source = self._materials.sources.metadata(active.trial)
+        source = self._materials.source_metadata(active.trial)
         row = active.summary(self.recipe, source, update_flops(self.recipe))
         if (net := active.net) is None:
             reason = "loss or weights were not finite at any learning rate"

@@ -19,10 +19,9 @@ from convtl.keys import digest, key
 from convtl.models.network import Network
 from convtl.models.registry import build_network
 from convtl.storage.cache import Cache
+from convtl.study.draws import Draws, ImportedRequest, Request, Start, TargetData
 from convtl.study.grid import Trial
 from convtl.study.names import source_name
-from convtl.study.source_nets import ImportedRequest, Request, SourceNets, Start
-from convtl.study.targets import TargetData, Targets
 from convtl.training.features import Images, passes
 from convtl.transfer.graft import fresh_variables, graft
 
@@ -90,14 +89,13 @@ class SharedFeatures:
                 self.say(f"features before {unit} ({split}): {done} of {count} images")
 
 
-class Materials(Targets):
+class Materials(Draws):
     """Targets, networks and nets to start from; each is a pure function of the trial."""
 
     def __init__(self, cache: Cache, say: Callable[[str], None]) -> None:
         super().__init__(cache, say)
         self._starts = lru_cache(64)(self._start)
         self._features: dict[str, np.ndarray] = {}
-        self.sources = SourceNets(self)
 
     def network(self, trial: Trial) -> Network:
         settings, domain = trial.settings, self.domain(trial.settings, trial.target)
@@ -114,7 +112,7 @@ class Materials(Targets):
             n = settings.n_transferred
             taken = network.weighted[:n] if n else tuple(frozen)
         stream = (settings.seed, "init", trial.replicate)
-        origin = self.sources.request(trial), source_name(trial.source).variant
+        origin = self.request(trial), source_name(trial.source).variant
         return self._starts(network, *origin, frozenset(taken), stream)
 
     def _start(
@@ -128,13 +126,13 @@ class Materials(Targets):
         """Graft the units `taken` from a source net, where there is one, on a fresh net."""
         variables = fresh_variables(network, key(*stream))
         if request is not None:
-            source = self.sources.variables(request, variant)
+            source = self.source_variables(request, variant)
             variables = graft(network, source, variables, taken)
         return Start(jax.tree.map(np.asarray, variables))
 
     def shared_features(self, trial: Trial) -> SharedFeatures | None:
         """Features on disk, if all replicates share the frozen part of the trial's net and its images."""
-        imports = isinstance(self.sources.request(trial), ImportedRequest)
+        imports = isinstance(self.request(trial), ImportedRequest)
         data = self.target_data(trial)
         changed = source_name(trial.source).variant or trial.settings.upper_init == "fresh"
         if not imports or changed or data.domain.made or data.shift != ShiftConfig():
@@ -171,7 +169,7 @@ class Materials(Targets):
                 raise UserError(
                     f"n_per_class: got {n} with validation=within; accepted: at least 2, for its folds"
                 )
-            request = self.sources.request(trial)
+            request = self.request(trial)
             if isinstance(request, ImportedRequest):
                 request.check(self.cache)
             if request and settings.head_init == "source" and request.classes != data.class_names:

@@ -108,7 +108,7 @@ def measure_similarity(
     """
     places = {place_of(describe(t)): t for t in trials if not source_name(t.source).fresh}
     missing = broadcast_from_primary(lambda: sorted(places.keys() - read_similarity(out).keys()))
-    materials.sources.prepare([places[place] for place in missing])
+    materials.prepare([places[place] for place in missing])
     for number, place in enumerate(missing if is_primary() else ()):
         say(f"measuring similarity ({number} of {len(missing)} done)")
         trial = places[place]
@@ -131,13 +131,13 @@ def _measures(trial: Trial, materials: Materials, n_used: int) -> dict[str, floa
         return measures
     pixels = data.pixels("train", positions.ravel())
     labels = np.repeat(np.arange(len(positions)), positions.shape[1])
-    request = materials.sources.request(trial)
+    request = materials.request(trial)
     assert request is not None
     # A control has the images of its source; those that imported weights were trained on are not at hand.
     if not name.variant and isinstance(request, SourceRequest):
         measures["mmd2"] = data_distance(*request.images("train"), pixels, labels)
     if unused:
-        net = materials.sources.variables(request, name.variant)
+        net = materials.source_variables(request, name.variant)
         inputs = normalised(pixels, data.normalisation)
         measures |= transferability_of(request.network(), net, inputs, labels)
     return measures

@@ -96,7 +96,7 @@ class Study:
         minutes, materials = missing[0].settings.checkpoint_minutes, self.materials
         self.say("preparing images")
         with closing(Checkpoints(self.cache.root / CHECKPOINTS, minutes, watcher.say)) as of_nets:
-            materials.sources.prepare(missing, of_nets)
+            materials.prepare(missing, of_nets)
         groups = grouped(materials, missing)
         watcher.expect(sum(trial_flops(t, recipe) for recipe in groups for t in groups[recipe]))
         folder = self.store.out / CHECKPOINTS
@@ -126,7 +126,7 @@ class Study:
         groups = grouped(self.materials, missing)
         for recipe in groups:
             chosen_layout().check(recipe.batch_size)
-        requests = map(self.materials.sources.request, missing)
+        requests = map(self.materials.request, missing)
         nets = {request.key: request for request in requests if isinstance(request, SourceRequest)}
         new = [net for key, net in nets.items() if not self.cache.path(KIND, key).exists()]
         before = sum(update_flops(source_recipe(net)) * net.recipe.updates for net in new)

@@ -303,6 +303,6 @@ def test_a_study_of_the_same_photographs_as_source_and_target_is_refused_in_one_
     assert "\n" not in str(refused.value)
     (within,) = trials("source=textures", "target=textures", *words)
     materials.check([within])
-    request, target = materials.sources.request(within), materials.target_data(within)
+    request, target = materials.request(within), materials.target_data(within)
     ((_, drawn),) = request.parts
     assert not set(drawn.classes) & set(target.draw.classes)

@@ -5,6 +5,7 @@ import pytest
 import tiny
 
 from convtl.storage.cache import Cache, default_root
+from convtl.study.draws import TargetData
 from convtl.study.materials import Materials
 from convtl.study.measurements import (
     FOLDER,
@@ -14,7 +15,6 @@ from convtl.study.measurements import (
     unit_outputs,
 )
 from convtl.study.store import RowStore
-from convtl.study.targets import TargetData
 
 WORDS = ("measure=movement", "depth=5", "replicates=2")
 
@@ -29,7 +29,7 @@ def out(tmp_path_factory):
 @pytest.fixture(scope="module")
 def materials(out):
     made = Materials(Cache(default_root()), lambda line: None)
-    made.sources.prepare(tiny.trials(*WORDS))
+    made.prepare(tiny.trials(*WORDS))
     return made
 
 

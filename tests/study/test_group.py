@@ -9,11 +9,10 @@ import tiny
 from convtl.models.lenet import LeNet5Config
 from convtl.storage.cache import Cache, default_root
 from convtl.study.active import describe
+from convtl.study.draws import Start, TargetData
 from convtl.study.group import Group, recipe_of
 from convtl.study.materials import Materials
 from convtl.study.rows import COLUMNS
-from convtl.study.source_nets import Start
-from convtl.study.targets import TargetData
 from convtl.training.checkpoints import Checkpoints
 
 
@@ -25,7 +24,7 @@ def materials() -> Materials:
 def rows_of(materials, *words):
     """The rows of the tiny study with `words`, all of which share one program."""
     trials = tiny.trials(*words)
-    materials.sources.prepare(trials)
+    materials.prepare(trials)
     (recipe,) = {recipe_of(materials, trial) for trial in trials}
     checkpoints = Checkpoints(Path("nowhere"), None, print)
     found = list(Group(recipe, materials, checkpoints, tiny.Witness()).run(iter(trials)))

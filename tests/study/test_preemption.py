@@ -186,7 +186,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_nothing(tmp_path, unbroken) ->
 def test_source_nets_go_on_as_well(tmp_path, at_batches, monkeypatch) -> None:
     trials = tiny.trials("steps_per_call=2", "pretrain.updates=8")
     materials = Materials(Cache(default_root()), lambda what: None)
-    requests = [materials.sources.request(trial) for trial in trials]
+    requests = [materials.request(trial) for trial in trials]
     expected = ensure_sources(requests, Cache(tmp_path / "unbroken"))
     asked = at_batches(_term(2))
     cache = Cache(tmp_path / "cache")

@@ -15,9 +15,8 @@ from convtl.errors import UserError
 from convtl.models.lenet import LeNet5Config
 from convtl.storage.cache import Cache
 from convtl.study import materials
+from convtl.study.draws import Start, TargetData
 from convtl.study.materials import KIND, SharedFeatures
-from convtl.study.source_nets import Start
-from convtl.study.targets import TargetData
 from convtl.training.features import Forward
 
 NETWORK = LeNet5Config().build((16, 16, 3), 4)

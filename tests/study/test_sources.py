@@ -44,7 +44,7 @@ def only(content: dict[str, Any], **keys: Any) -> Trial:
 
 
 def request(materials: Materials, trial: Trial) -> SourceRequest:
-    return materials.sources.request(trial)
+    return materials.request(trial)
 
 
 def target_names(materials: Materials, trial: Trial) -> tuple[str, ...]:
@@ -164,7 +164,7 @@ def test_the_ends_of_the_dial_are_the_very_trials_of_the_rungs(materials, conten
     for end, name in ((far, "noise"), (near, "own")):
         rung = only(content, source=f"{name}{variant}")
         assert end.id == rung.id
-        request = materials.sources.request
+        request = materials.request
         assert request(end).key == request(rung).key
 
 
@@ -315,8 +315,7 @@ def test_a_shift_changes_images_of_the_target_and_no_source_net(materials, conte
         np.testing.assert_array_equal(labels, same)
     for name in ("latin", "own", "same_classes", "latin:shuffled", "noise"):
         keys = [
-            materials.sources.request(only(content, source=name, shift=given)).key
-            for given in ({}, shift)
+            materials.request(only(content, source=name, shift=given)).key for given in ({}, shift)
         ]
         assert keys[0] == keys[1]
 

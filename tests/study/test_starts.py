@@ -39,7 +39,7 @@ def only(content: dict[str, Any], **keys: Any) -> Trial:
 
 def start(materials: Materials, trial: Trial) -> Variables:
     materials.check([trial])
-    materials.sources.prepare([trial])
+    materials.prepare([trial])
     return materials.start(trial).variables
 
 
@@ -54,9 +54,9 @@ def same(one: Any, other: Any) -> bool:
 
 
 def source(materials: Materials, trial: Trial) -> Variables:
-    request = materials.sources.request(trial)
+    request = materials.request(trial)
     assert request is not None
-    return materials.sources.variables(request, source_name(trial.source).variant)
+    return materials.source_variables(request, source_name(trial.source).variant)
 
 
 def taken(materials: Materials, trial: Trial) -> set[str]:
@@ -185,7 +185,7 @@ def test_a_control_is_the_same_whoever_makes_it_and_another_in_each_replicate(co
     def control(replicate: int) -> Variables:
         own = Materials(Cache(default_root()), lambda what: None)
         trial = only(content, source="latin:shuffled", replicate=replicate)
-        own.sources.prepare([trial])
+        own.prepare([trial])
         return source(own, trial)
 
     one, again, other = control(0), control(0), control(1)

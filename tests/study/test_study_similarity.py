@@ -11,6 +11,7 @@ from commands import Commands
 
 from convtl.config.parsing import parse
 from convtl.storage.cache import Cache, default_root
+from convtl.study.draws import TargetData
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
 from convtl.study.measurements import (
@@ -19,7 +20,6 @@ from convtl.study.measurements import (
     measure_similarity,
     read_similarity,
 )
-from convtl.study.targets import TargetData
 
 WORDS = (
     "source=[latin,latin:shuffled,scratch]",
@@ -84,7 +84,7 @@ def measured(monkeypatch, out: Path, *words: str) -> tuple[list[int], Materials,
     """Positions of target images that were looked at."""
     trials = expand(parse(tiny.content(*WORDS, *words)))[1]
     materials = Materials(Cache(default_root()), lambda what: None)
-    materials.sources.prepare(trials)
+    materials.prepare(trials)
     seen: list[int] = []
     pixels = TargetData.pixels
 

@@ -9,10 +9,10 @@ import tiny
 from convtl.errors import UserError
 from convtl.measure.metrics import losses
 from convtl.storage.cache import Cache, default_root
+from convtl.study.draws import TargetData
 from convtl.study.group import Group, recipe_of, run_count, update_flops
 from convtl.study.materials import Materials
 from convtl.study.study import Study
-from convtl.study.targets import TargetData
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.features import Forward
 from convtl.training.loop import Trainer

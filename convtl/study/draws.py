@@ -1,15 +1,29 @@
-"""From a trial's source to what is pretrained, and to its weights."""
+"""What a trial draws: the images of its target as a net takes them, and the source net that it starts from."""
 
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
 from convtl.config.domains import MixtureConfig
 from convtl.config.models import ModelConfig, WeightsConfig
+from convtl.config.schema import Config
 from convtl.config.training import ShiftConfig
-from convtl.data.domains import Domain, eligible_classes
-from convtl.data.subsets import SourceDraw, draw_source
+from convtl.data.domains import Domain, eligible_classes, load_domain
+from convtl.data.inputs import MOST_AT_ONCE, LazyRows, Normalisation, normalised
+from convtl.data.shift import shifted
+from convtl.data.splits import Split
+from convtl.data.subsets import (
+    SourceDraw,
+    TargetDraw,
+    assign_folds,
+    draw_source,
+    draw_target,
+    relabel,
+)
 from convtl.errors import UserError
 from convtl.keys import generator
 from convtl.models.network import Network, Variables
@@ -17,11 +31,79 @@ from convtl.models.weights import check, imported, imported_key, network_of
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
-from convtl.study.names import SourceName, mixture_of, source_name
-from convtl.study.targets import Targets
+from convtl.study.learning_rates import FOLDS
+from convtl.study.names import SourceName, mixture_of, normalisation_of, source_name
 from convtl.training.checkpoints import Checkpoints
+from convtl.training.features import Images
 from convtl.training.pretrain import SourceNet, SourceRequest, ensure_sources
 from convtl.transfer.graft import shuffled
+
+
+@dataclass(eq=False)
+class TargetData:
+    """The images of one target and replicate; labels count from 0.
+
+    Training images are ordered so that the subset of n images a class is the first of them. Without a
+    `normalisation` each is standardised by itself; `options` are those of `data.subsets.draw_target`.
+    """
+
+    domain: Domain
+    normalisation: Normalisation | None
+    shift: ShiftConfig
+    seed: int
+    replicate: int
+    options: tuple[tuple[str, Any], ...]
+    draw: TargetDraw = field(init=False)
+    splits: Mapping[str, Split] = field(init=False)
+
+    def __post_init__(self) -> None:
+        options = dict(self.options)
+        self.draw = draw_target(self.domain, seed=self.seed, replicate=self.replicate, **options)
+        self.splits = self.domain.splits(self.seed, self.replicate)
+        self._images: dict[str, Float[np.ndarray, "n ..."]] = {}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, by label."""
+        return tuple(self.domain.class_names[index] for index in self.draw.classes)
+
+    def positions(self, split: str, n_per_class: int | None = None) -> Int[np.ndarray, " n"]:
+        """Positions in the domain's split; all training images without `n_per_class`."""
+        if split == "train":
+            return self.draw.subset(n_per_class or self.draw.train.shape[1])
+        return self.draw.validation if split == "validation" else self.draw.test
+
+    def examples(
+        self, split: str, n_per_class: int | None = None
+    ) -> tuple[Images, Int[np.ndarray, " n"]]:
+        """Images (float32, as a net takes them) and labels (int32) at `positions` of a split.
+
+        Big images are made when they are indexed.
+        """
+        positions, shape = self.positions(split, n_per_class), self.domain.image_shape
+        labels = relabel(self.splits[split].labels[positions], self.draw.classes)
+
+        def read(at: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n ..."]:
+            return normalised(self.pixels(split, at), self.normalisation)
+
+        if shape[0] * shape[1] > MOST_AT_ONCE:
+            return LazyRows(read, positions, shape), labels
+        images = self._images.get(split)
+        if images is None or len(images) < len(positions):
+            images = self._images[split] = read(positions)
+        return images[: len(positions)], labels
+
+    def folds(self, n_per_class: int) -> Int[np.ndarray, " n"]:
+        """The fold of each labelled image in cross-validation; shared by all arms of a replicate."""
+        positions = self.positions("train", n_per_class)
+        labels = relabel(self.splits["train"].labels[positions], self.draw.classes)
+        return assign_folds(labels, FOLDS, generator(self.seed, "folds", self.replicate))
+
+    def pixels(self, split: str, positions: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n ..."]:
+        """Images of the domain's split, shifted as the target is."""
+        stream = (self.seed, "shift", self.replicate, split)
+        return shifted(self.splits[split], positions, self.shift, stream)
+
 
 Part = tuple[Domain, SourceDraw]  # a domain, and what of it a source net is trained on
 
@@ -74,14 +156,38 @@ class Start:
         return all(checkpoint.digests(tuned[unit]) == self.digests[unit] for unit in frozen)
 
 
-class SourceNets:
-    """Requests and nets of all sources, each made once."""
+class Draws:
+    """Targets, requests and nets of sources, made on demand; each is a pure function of the trial."""
 
-    def __init__(self, targets: Targets) -> None:
-        self._targets = targets
+    def __init__(self, cache: Cache, say: Callable[[str], None]) -> None:
+        self.cache, self.say = cache, say
+        self._targets = lru_cache(64)(TargetData)
+        self._load = lru_cache(None)(
+            lambda name, config, how: load_domain(name, config, cache.root, say, how)
+        )
         self._requests: dict[Hashable, Request] = {}
         self._nets: dict[str, SourceNet] = {}
-        self.variables = lru_cache(maxsize=64)(self._variables)
+        self.source_variables = lru_cache(maxsize=64)(self._variables)
+
+    def domain(self, settings: Config, name: str) -> Domain:
+        return self._load(name, settings.domains[name], settings.data)
+
+    def target_key(self, trial: Trial) -> tuple[Any, ...]:
+        """All that a trial's images and labels depend on: the arguments of `TargetData`."""
+        settings = trial.settings
+        options = (
+            ("classes", settings.classes),
+            ("n_validation", settings.validation_per_class),
+            ("n_test", settings.test_per_class),
+            ("disjoint", settings.class_draw == "disjoint"),
+            ("ragged", settings.class_balance == "at_most"),
+        )
+        domain = self.domain(settings, trial.target)
+        normalisation = normalisation_of(settings, trial.source)
+        return domain, normalisation, settings.shift, settings.seed, trial.replicate, options
+
+    def target_data(self, trial: Trial) -> TargetData:
+        return self._targets(*self.target_key(trial))
 
     def request(self, trial: Trial) -> Request | None:
         """Return the request for a trial's source net, None for a fresh one; UserError if it cannot be made."""
@@ -93,7 +199,7 @@ class SourceNets:
             *(trial.source, trial.contents["source"], trial.similarity),
             *(trial.model, settings.models[trial.model], settings.pretrain),
             *(settings.runs_per_device, settings.steps_per_call),
-            *(self._targets.target_key(trial), trial.n_per_class if of_trial_size else None),
+            *(self.target_key(trial), trial.n_per_class if of_trial_size else None),
         )
         if key not in self._requests:
             imports = name.base in settings.weights
@@ -103,7 +209,7 @@ class SourceNets:
 
     def _imported(self, trial: Trial, name: SourceName) -> Request:
         settings, weights = trial.settings, trial.settings.weights[name.base]
-        channels = self._targets.domain(settings, trial.target).image_shape[2]
+        channels = self.domain(settings, trial.target).image_shape[2]
         if (trial.model, channels) != (weights.model, 3):
             raise UserError(
                 f"source: got '{trial.source}' with model={trial.model} and images of {channels} channels; "
@@ -135,7 +241,7 @@ class SourceNets:
     def _unlike_target(self, trial: Trial, name: str) -> Part:
         """Draw classes of a domain that neither are nor look like one of the target's."""
         settings, pretrain = trial.settings, trial.settings.pretrain
-        domain, data = self._targets.domain(settings, name), self._targets.target_data(trial)
+        domain, data = self.domain(settings, name), self.target_data(trial)
         if domain.image_shape != data.domain.image_shape:
             raise UserError(
                 f"source: got '{name}' with images of shape {domain.image_shape}; accepted: the shape "
@@ -188,7 +294,7 @@ class SourceNets:
 
     def _of_target(self, trial: Trial, base: str) -> Part:
         """Take the trial's own training images (`self`), or the last of their classes' pool."""
-        data, size = self._targets.target_data(trial), trial.settings.pretrain.images_per_class
+        data, size = self.target_data(trial), trial.settings.pretrain.images_per_class
         draw, pool = data.draw, data.draw.train.shape[1]
         if base == "self" and data.shift != ShiftConfig():
             raise UserError(
@@ -208,19 +314,18 @@ class SourceNets:
 
     def prepare(self, trials: Iterable[Trial], checkpoints: Checkpoints | None = None) -> None:
         """Load every source net of `trials`; pretrain those that the cache does not have."""
-        cache = self._targets.cache
         requests = {r.key: r for trial in trials if (r := self.request(trial))}
         missing = [request for name, request in requests.items() if name not in self._nets]
         trained = [request for request in missing if isinstance(request, SourceRequest)]
-        self._nets |= {r.key: r.load(cache) for r in missing if isinstance(r, ImportedRequest)}
+        self._nets |= {r.key: r.load(self.cache) for r in missing if isinstance(r, ImportedRequest)}
 
         def on_trained(ready: int) -> None:
-            self._targets.say(f"pretraining source nets ({ready} of {len(trained)} ready)")
+            self.say(f"pretraining source nets ({ready} of {len(trained)} ready)")
 
         if trained:
-            self._nets |= ensure_sources(trained, cache, on_trained, checkpoints)
+            self._nets |= ensure_sources(trained, self.cache, on_trained, checkpoints)
 
-    def metadata(self, trial: Trial) -> dict[str, Any]:
+    def source_metadata(self, trial: Trial) -> dict[str, Any]:
         """What is known of the trial's source net; empty for a fresh one."""
         request = self.request(trial)
         if request is None:
