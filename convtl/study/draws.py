@@ -27,7 +27,7 @@ from convtl.data.subsets import (
 from convtl.errors import UserError
 from convtl.keys import generator
 from convtl.models.network import Network, Variables
-from convtl.models.weights import check, imported, imported_key, network_of
+from convtl.models.weights import imported, imported_key, network_of
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
 from convtl.study.grid import Trial
@@ -129,10 +129,6 @@ class ImportedRequest:
 
     def network(self) -> Network:
         return network_of(self.weights, self.model)
-
-    def check(self, cache: Cache) -> None:
-        """Refuse weights that are not at hand, with what to do about it."""
-        check(self.weights, self.model, cache, f"weights.{self.name}")
 
     def load(self, cache: Cache) -> SourceNet:
         net = imported(self.weights, self.model, cache, f"weights.{self.name}")

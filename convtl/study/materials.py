@@ -1,8 +1,4 @@
-"""What trials share: domains, target images, networks, nets to start from, prefix features on disk.
-
-Imported weights are the same in every replicate, and so is what enters the boundary for an image. The features of a
-whole split are written to the cache; trials and processes map them into memory.
-"""
+"""What trials share: networks, nets to start from, and features on disk that replicates have in common."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,6 +14,7 @@ from convtl.errors import UserError
 from convtl.keys import digest, key
 from convtl.models.network import Network
 from convtl.models.registry import build_network
+from convtl.models.weights import check as check_weights
 from convtl.storage.cache import Cache
 from convtl.study.draws import Draws, ImportedRequest, Request, Start, TargetData
 from convtl.study.grid import Trial
@@ -33,6 +30,8 @@ _FILE = "rows.npy"
 @dataclass(frozen=True)
 class SharedFeatures:
     """Features of a fixed target's images by boundary, each computed at most once on this machine.
+
+    They are those of a whole split, written to the cache; trials and processes map them into memory.
 
     Attributes:
       opened: digest -> features, of all nets and targets of this process.
@@ -171,7 +170,8 @@ class Materials(Draws):
                 )
             request = self.request(trial)
             if isinstance(request, ImportedRequest):
-                request.check(self.cache)
+                name = f"weights.{request.name}"
+                check_weights(request.weights, request.model, self.cache, name)
             if request and settings.head_init == "source" and request.classes != data.class_names:
                 raise UserError(
                     f"head_init: got 'source' with source '{trial.source}', whose classes are not the "

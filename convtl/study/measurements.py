@@ -56,10 +56,9 @@ def data_distance(
     target_images: UInt8[np.ndarray, "m rows columns depth"],
     target_labels: Integer[np.ndarray, " m"],
 ) -> float:
-    """Squared MMD between two data sets in a fixed space, without bias; larger is farther.
+    """Unbiased squared MMD between two data sets in `pixel_space`; larger is farther.
 
-    From either side the first `PER_CLASS` images of each class, at most `MOST`, and equally many from both,
-    standardised one by one. In units of a feature of root mean square 1.
+    From either side the first `PER_CLASS` images of each class, and equally many from both, at most `MOST`.
     """
     sides = [(source_images, source_labels), (target_images, target_labels)]
     chosen = [first_of_each(labels, PER_CLASS, MOST) for _, labels in sides]
@@ -77,11 +76,7 @@ def transferability_of(
     images: Float[np.ndarray, "n height width channels"],
     labels: Integer[np.ndarray, " n"],
 ) -> dict[str, float]:
-    """Estimators of how well a source net transfers to target images; larger is better.
-
-    Features are what enters the head. Of the images, as the net takes them, the first `PER_CLASS` of each class,
-    at most `MOST`.
-    """
+    """Estimators of how well a source net transfers to target images, as it takes them, from what enters its head."""
     rows = first_of_each(labels, PER_CLASS, MOST)
     labels = np.asarray(labels)[rows]
     features = _body(network)(variables, np.asarray(images)[rows]).reshape(len(rows), -1)
@@ -102,10 +97,7 @@ def _body(network: Network) -> Forward:
 def measure_similarity(
     trials: Sequence[Trial], materials: Materials, out: Path, say: Callable[[str], None]
 ) -> None:
-    """Take the measures that `out` does not hold; a kill loses at most one.
-
-    Several processes load or pretrain source nets together: all of them must take part.
-    """
+    """Take the measures that `out` does not hold; of several processes all must take part."""
     places = {place_of(describe(t)): t for t in trials if not source_name(t.source).fresh}
     missing = broadcast_from_primary(lambda: sorted(places.keys() - read_similarity(out).keys()))
     materials.prepare([places[place] for place in missing])

@@ -1,4 +1,4 @@
-"""What the names of a study stand for: words behind `source=`, and digests of the content of names.
+"""What the names of a study stand for: words behind `source=`, and digests of their content.
 
 A source is `NAME` or `NAME:VARIANT`. Names beside those of domains:
 
@@ -8,7 +8,7 @@ A source is `NAME` or `NAME:VARIANT`. Names beside those of domains:
 - `same_classes`: pretrained on the target's very classes, without its `shift`, in other images;
 - `self`: pretrained on the trial's own labelled images, with a source's updates: what more updates do.
 
-Variants turn a pretrained net into a control (`convtl.transfer.graft`; Maennel et al. 2020).
+Variants are controls: `shuffled` (`convtl.transfer.graft`) and `random_labels` (Maennel et al. 2020).
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""Rows: the fields of a trial's record with their types and ranges, and the lines that hold them.
-
-This file is the one place of a field: from it derive the checks on reading and the columns of results.csv.
-"""
+"""Rows: the one place of their fields, with types and ranges, and the lines of JSON that hold them."""
 
 import hashlib
 import json

@@ -1,10 +1,8 @@
 """What a study keeps in `out`: rows, locks on the trials that are run, and the record of each invocation.
 
-Rows are in append-only files, one for each writing process.
-
-A line that a kill has torn is skipped, a damaged one is left out and reported; the trial of either is run again. Of
-two final rows of one trial the first by (file, line) counts, so that all readers see the same table. Files may be
-compressed (`*.jsonl.gz`): rows of an unfinished study that were kept elsewhere, and are only read.
+Rows are in append-only files, one for each writing process. A line that a kill has torn is skipped, a damaged one left
+out and reported; the trial of either is run again. Of two final rows of a trial the first by (file, line) counts.
+Compressed files (`*.jsonl.gz`), rows that were kept elsewhere, are only read.
 """
 
 import csv
@@ -133,10 +131,7 @@ class RowStore:
         return rows
 
     def finished(self) -> dict[str, str]:
-        """Id of each trial with a final row -> its status, or "moved" if the row has that measurement.
-
-        Reads only what is new since the last call.
-        """
+        """Id of each trial with a final row -> its status ("moved" if it has that); reads only what is new."""
         with accessible(self.out, "read"):
             for path in self.paths():
                 begin, size = self._read_until.get(path.name, 0), path.stat().st_size

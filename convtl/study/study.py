@@ -110,10 +110,7 @@ class Study:
         return runner
 
     def measure(self) -> None:
-        """Take the measurements of the study as a whole that the folder does not hold yet.
-
-        Several processes must all call it: source nets are loaded or pretrained together.
-        """
+        """Take the measurements of the whole study that the folder does not hold; all processes must call it."""
         if "gradients" in self.config.measure and is_primary():
             run_gradients(self.config, self.store.out, self.cache, self.say)
         if "distances" in self.config.measure:
