@@ -42,8 +42,6 @@ Model = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(_of_its_kind)]
 """A model in a config: plain data are validated by the dataclass of their `kind`."""
 
 
-# --- weights -------------------------------------------------------------------------------
-
 GreyLevel = Annotated[float, Field(ge=0, le=255, allow_inf_nan=False)]
 
 

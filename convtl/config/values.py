@@ -63,9 +63,7 @@ Names = Several[Text]
 dump = to_jsonable_python  # Return the JSON-like content of a config dataclass.
 
 
-class Role(Enum):
-    """What a key has to do with the identity of a trial."""
-
+class Role(Enum):  # what a key has to do with the identity of a trial
     AXIS = "a dimension of the product that a study is; an identity holds the trial's own value"
     REGISTRY = "nodes by name; an identity holds the content of those that the trial uses"
     IDENTITY = "can change the numbers of a trial: part of its identity"

@@ -1,7 +1,7 @@
 """A content-addressed cache on disk that many processes may share.
 
-An entry is a folder `root/kind/key`, where the key is a digest of all that the content depends on. It is published
-by one rename, complete, and checked against its manifest on every read; an entry that fails counts as missing.
+An entry is a folder `root/kind/key`; the key is a digest of all that its content depends on. It is published by one
+rename, and checked against its manifest on every read; an entry that fails counts as missing.
 """
 
 import json

@@ -4,6 +4,7 @@ A checkpoint is a folder: `arrays/` written by Orbax, and `metadata.json` with t
 a partial checkpoint without an error (google/orbax#2972); here every file is compared.
 """
 
+import errno
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from flax import traverse_util
 
 from convtl.errors import StorageError, UserError
 from convtl.keys import digest, digest_arrays
-from convtl.storage.files import check_room, contents, sync, temporary_folder
+from convtl.storage.files import contents, sync, temporary_folder
 
 _KIND = "convtl checkpoint 2"
 _METADATA = "metadata.json"
@@ -53,7 +54,9 @@ def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> 
     size = sum(16_384 + (0 if leaf is None else leaf.nbytes) for leaf in leaves.values())
     try:
         with temporary_folder(path) as folder:
-            check_room(folder, size)  # else Orbax's threads print tracebacks of their own
+            if size > (free := shutil.disk_usage(folder).free):  # else Orbax prints tracebacks
+                room = f"{size / 1e9:.1f} GB needed, {free / 1e9:.1f} free"
+                raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({room})")
             with _checkpointer() as checkpointer:
                 checkpointer.save(folder / _ARRAYS, _nested(leaves))
             record["files"] = contents(folder / _ARRAYS)

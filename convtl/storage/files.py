@@ -1,8 +1,7 @@
 """Atomic files and folders, and locks between processes.
 
-What is written has a temporary name beside its place and is then renamed. A temporary name holds the machine and the
-process, so that the parts of killed processes can be told and removed. A lock is a file (`filelock`) that the kernel
-releases when its process dies; locks only save work: no result depends on them.
+What is written has a temporary name beside its place, with machine and process in it, and is then renamed. A lock is a
+file (`filelock`) that the kernel releases when its process dies; locks only save work: no result depends on them.
 """
 
 import errno
@@ -45,13 +44,6 @@ def storage_errors(key: str, folder: Path, doing: str = "write in") -> Iterator[
 def is_full(error: OSError) -> bool:
     """Return whether the file system takes no more data; NumPy reports that without a number."""
     return error.errno in _FULL or (error.errno is None and "requested and" in str(error))
-
-
-def check_room(folder: Path, needed: int) -> None:
-    """Raise the `OSError` of a full disk where fewer than `needed` bytes are free."""
-    if needed > (free := shutil.disk_usage(folder).free):
-        line = f"{os.strerror(errno.ENOSPC)} ({needed / 1e9:.1f} GB needed, {free / 1e9:.1f} free)"
-        raise OSError(errno.ENOSPC, line)
 
 
 @contextmanager
