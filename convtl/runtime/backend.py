@@ -1,9 +1,7 @@
-"""JAX as all commands use it: set up the same, and on several processes where a run takes them.
+"""JAX as all commands use it, on several processes where a run takes them (`jax.distributed`).
 
-Numbers have 32 bits, compiled programs are kept on disk. With several processes (`jax.distributed`) all train, and
-process 0 decides and writes: all go through a study in the same order, and what depends on more than the config (what
-is done, which trial can be claimed, whether to stop) is decided by process 0 and broadcast. If a process is lost JAX
-ends the others.
+Then all train, in the same order; process 0 writes, and decides and broadcasts what depends on more than the config:
+what is done, which trial is free, whether to stop. If one is lost JAX ends the others.
 """
 
 import json
@@ -13,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import jax
 import numpy as np
@@ -32,38 +30,31 @@ LIMIT = "CONVTL_CORES"
 
 
 def prepare_jax() -> None:
-    """Start JAX's backend, with numbers of 32 bits whatever JAX_ENABLE_X64 says, and keep its programs.
+    """Start JAX's backend, with numbers of 32 bits whatever JAX_ENABLE_X64 says, and keep compiled programs.
+
+    JAX loads machine code unchecked: only from the user's default cache, and not if others may write there.
 
     Raises:
       UserError: the backend that the environment asks for is not there.
     """
     jax.config.update("jax_enable_x64", False)
-    _keep_programs()
-    try:
-        jax.devices()
-    except (RuntimeError, AssertionError) as error:
-        name, reason = jax.config.jax_platforms, str(error).partition("\n")[0]
-        line = f"JAX_PLATFORMS: got '{name}', which does not start here"
-        raise UserError(f"{line} ({reason})" if reason else line) from None
-
-
-def _keep_programs() -> None:
-    """Turn JAX's compilation cache on, in the folder `xla` of the user's default cache.
-
-    Compiled programs are machine code that JAX loads unchecked. So they are never read from a folder that a config
-    or a command names, nor from one that another user owns or may write to.
-    """
     with suppress(OSError, UserError):  # no folder: programs are compiled anew
         folder = default_root() / "xla"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.lstat()
         others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or others_write:
-            return
-        warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not others_write:
+            warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+            jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"JAX_PLATFORMS: got '{jax.config.jax_platforms}', which does not start here ({reason})"
+        ) from None
 
 
 # --- several processes ---------------------------------------------------------------------
@@ -79,20 +70,16 @@ def join(config: DistributedConfig | Literal["auto"] | None) -> None:
         return
     # JAX's own service would take SIGTERM from `convtl.runtime.stopping`.
     jax.config.update("jax_enable_preemption_service", False)
-    coordinator = processes = process = None
-    if config != "auto":
-        coordinator, processes, process = config.coordinator, config.processes, config.process
+    given = () if config == "auto" else (config.coordinator, config.processes, config.process)
     try:
         jax.distributed.initialize(
-            coordinator,
-            processes,
-            process,
-            cluster_detection_method="deactivate" if coordinator else None,
+            *given,
+            cluster_detection_method="deactivate" if given else None,
             initialization_timeout=120,
             heartbeat_timeout_seconds=30,  # until JAX ends those that are left when one is lost
         )
     except (RuntimeError, ValueError) as error:
-        reason = f"{coordinator or 'found by JAX'}: {error}".partition("\n")[0]
+        reason = f"{given[0] if given else 'found by JAX'}: {error}".partition("\n")[0]
         raise UserError(f"distributed: the processes do not come together ({reason})") from None
 
 
@@ -109,8 +96,7 @@ def broadcast_from_primary(decide: Callable[[], T]) -> T:
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     # Powers of two: few sizes, so that few programs are compiled.
     buffer = np.frombuffer(text.ljust(1 << (size - 1).bit_length()), np.uint8)
-    decided: T = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(buffer))))
-    return decided
+    return cast(T, json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(buffer)))))
 
 
 def any_process(flag: bool) -> bool:
@@ -129,12 +115,12 @@ def obey_together() -> None:
 
 
 def visible_cores() -> int:
-    """Those that the system lets this process run on."""
+    """Return on how many cores the system lets this process run."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def core_count() -> int:
-    """Its affinity, and what a container, a cluster or a launcher gives it where they say so; at least one."""
+    """Return how many of them a container, a cluster or a launcher gives it; at least one."""
     limits = [visible_cores()]
     with suppress(OSError, ValueError):  # no control groups, or no limit ("max")
         quota, period = _QUOTA.read_text().split()

@@ -31,7 +31,6 @@ class Stopped(KeyboardInterrupt):
 
 @dataclass
 class _State:
-    handling: bool = False
     holding: int = 0
     signal: int | None = None  # the first that came
     file: Path | None = None  # asks as a signal does, once it is there
@@ -46,18 +45,19 @@ def on_signals(file: Path | None = None) -> Iterator[None]:
     """Handle signals of the main thread in this block; from now on take `file`, once there, for one."""
     _state.file = file or _state.file
     main = threading.current_thread() is threading.main_thread()
-    if _state.handling or not main or "SUBMITIT_EXECUTOR" in os.environ:
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    if _handle in handlers.values() or not main or "SUBMITIT_EXECUTOR" in os.environ:
         yield
         return
-    numbers = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]  # nohup
-    _state.handling = True
-    before = [(number, signal.signal(number, _handle)) for number in numbers]
+    handlers = {n: old for n, old in handlers.items() if old is not signal.SIG_IGN}  # as by nohup
+    for number in handlers:
+        signal.signal(number, _handle)
     try:
         yield
     finally:
-        for number, handler in before:
-            signal.signal(number, handler or signal.SIG_DFL)
-        _state.handling, _state.signal = False, None
+        for number, old in handlers.items():
+            signal.signal(number, old or signal.SIG_DFL)
+        _state.signal = None
 
 
 def _handle(number: int, frame: object) -> None:
