@@ -12,7 +12,7 @@ from configparser import ConfigParser
 from configparser import Error as ConfigError
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from filelock import BaseFileLock
 
@@ -21,14 +21,8 @@ from convtl.errors import UserError, redact, redacted
 from convtl.keys import digest
 from convtl.storage.files import take_lock
 
-_MAX_ROWS = 10_000  # Rows of the table that a finished study sends, as many as `wandb.Table` shows.
-
 _FAILED, _STOPPED = 1, 255
 """Exit codes for W&B, which calls a run that ends with 255 killed."""
-
-_OFF = ("silent", "x_disable_stats", "disable_git", "disable_code")
-_SETTINGS: dict[str, Any] = dict.fromkeys(_OFF, True) | {"console": "off", "save_code": False}
-"""Wandb neither talks nor looks around."""
 
 Row = Mapping[str, Any]
 
@@ -44,8 +38,8 @@ class CurvePoint(NamedTuple):
     val_accuracy: float
 
 
-class Watcher(Protocol):
-    """Receiver of a study's progress: lines, costs in FLOPs, rows, points of learning curves."""
+class Watcher:
+    """Receiver of a study's progress: lines, costs in FLOPs, rows, learning curves; this one ignores all."""
 
     def say(self, line: str) -> None: ...
 
@@ -58,6 +52,7 @@ class Watcher(Protocol):
     @property
     def follows(self) -> bool:
         """Whether it wants `curve` at present."""
+        return False
 
     def curve(self, points: Sequence[CurvePoint]) -> None: ...
 
@@ -98,7 +93,10 @@ def open_tracker(
             dir=str(out),
             id=None if lock is None else name,  # W&B chooses one beside a live process
             resume="allow",
-            settings=_SETTINGS,
+            settings=dict.fromkeys(
+                ("silent", "x_disable_stats", "disable_git", "disable_code"), True
+            )
+            | {"console": "off", "save_code": False},  # it neither talks nor looks around
         )
     except (wandb.Error, ConfigError, OSError, ValueError) as error:
         reason = f"tracking.mode: {config.mode} does not work ({_first_line(error)})"
@@ -143,12 +141,18 @@ def tracking_errors(tracker: "Tracker | None") -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        stopped, kind = isinstance(error, KeyboardInterrupt | SystemExit), type(error).__name__
-        known = "" if isinstance(error, UserError) else f"{kind}: "
-        reason = redacted(f"{'stopped by ' if stopped else known}{error}")
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         if tracker is not None:
-            (tracker.stop if stopped else tracker.fail)(reason)
+            reason = redacted(f"{'stopped by ' if stopped else kind}{error}")
+            tracker.end(_STOPPED if stopped else _FAILED, reason)
         raise
+
+
+def _mean(name: str, values: Iterable[float]) -> dict[str, float]:
+    """Return the mean of the finite values under its name; nothing if there are none."""
+    finite = [float(value) for value in values if math.isfinite(value)]
+    return {name: math.fsum(finite) / len(finite)} if finite else {}
 
 
 class RunningAccuracy:
@@ -159,36 +163,29 @@ class RunningAccuracy:
     """
 
     def __init__(self) -> None:
-        self._finished: dict[str, float | None] = {}
+        self._finished: dict[str, float] = {}
         self._in_flight: dict[str, dict[float, float]] = {}
 
     def add_row(self, row: Row) -> None:
-        trial, accuracy = str(row.get("trial")), plain(row.get("val_accuracy"))
-        if row.get("status") == "diverged":
-            accuracy = None
-        elif not isinstance(accuracy, float | int) or not math.isfinite(accuracy):
-            return
-        self._finished[trial] = accuracy
-        self._in_flight.pop(trial, None)
+        if row["status"] in ("done", "diverged"):
+            done = row["status"] == "done"
+            self._finished[row["trial"]] = row["val_accuracy"] if done else math.nan
+            self._in_flight.pop(row["trial"], None)
 
     def add_points(self, points: Iterable[CurvePoint]) -> None:
         for point in points:
             if point.trial not in self._finished and math.isfinite(point.val_accuracy):
-                self._in_flight.setdefault(point.trial, {})[point.rate] = float(point.val_accuracy)
+                self._in_flight.setdefault(point.trial, {})[point.rate] = point.val_accuracy
 
     def values(self) -> dict[str, float]:
         """Return metrics by name."""
-        best = [accuracy for accuracy in self._finished.values() if accuracy is not None]
-        best += [max(rates.values()) for rates in self._in_flight.values()]
-        mean = {"study/mean_val_accuracy": math.fsum(best) / len(best)} if best else {}
-        return {"study/trials": len(self._finished), **mean}
+        best = [*self._finished.values(), *(max(r.values()) for r in self._in_flight.values())]
+        return {"study/trials": len(self._finished)} | _mean("study/mean_val_accuracy", best)
 
 
-def plain(value: Any) -> float | int | bool | str | None:
-    """Return a number or text as Python's own type; None for anything else."""
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        value = value.item()
-    return value if isinstance(value, float | int | bool | str) else None
+def _plain(row: Row) -> dict[str, Any]:
+    """Return the cells of a row that are a number or a text."""
+    return {name: cell for name, cell in row.items() if isinstance(cell, float | int | str)}
 
 
 class Tracker:
@@ -207,29 +204,20 @@ class Tracker:
 
     def curve(self, points: Sequence[CurvePoint]) -> None:
         """Take all runs in flight at one update, some times in a schedule."""
-        if not points:
-            return
         self._means.add_points(points)
-        values: dict[str, float] = self._means.values() | {
-            "curve/runs": len(points),
-            "curve/update": points[0].update,
-        }
-        for name in ("loss", "val_accuracy"):
-            finite = [value for p in points if math.isfinite(value := float(getattr(p, name)))]
-            if finite:
-                values[f"curve/{name}"] = math.fsum(finite) / len(finite)
+        values = self._means.values()
+        values |= {"curve/runs": len(points), "curve/update": points[0].update}
+        values |= _mean("curve/loss", (point.loss for point in points))
+        values |= _mean("curve/val_accuracy", (point.val_accuracy for point in points))
         self._try(lambda: self._run.log(values))
 
     def trial(self, row: Row) -> None:
         """Take the row of a trial that has ended."""
         self._trials += 1
         self._means.add_row(row)
-        cells = {name: plain(cell) for name, cell in row.items() if name not in ("study", "config")}
-        values = {
-            "trial/id" if name == "trial" else f"trial/{name}": cell
-            for name, cell in cells.items()
-            if cell is not None
-        }
+        cells = _plain(row) | {"id": row["trial"]}
+        left_out = ("study", "config", "trial")
+        values = {f"trial/{name}": cells[name] for name in cells if name not in left_out}
         values |= {"trials_done": self._trials, **self._means.values()}
         self._try(lambda: self._run.log(values))
 
@@ -238,27 +226,29 @@ class Tracker:
         self._means = RunningAccuracy()  # of all trials, whichever process ran them
         for row in rows:
             self._means.add_row(row)
-        self._try(lambda: self._run.log(self._results(rows[:_MAX_ROWS], out)))
+        self._try(lambda: self._run.log(self._results(rows, out)))
         self._try(lambda: self._run.summary.update(summary))
-        self._end(_FAILED if failure else 0, failure)
+        self.end(_FAILED if failure else 0, failure)
 
-    def fail(self, reason: str) -> None:
-        """End with an error."""
-        self._end(_FAILED, reason)
-
-    def stop(self, reason: str) -> None:
-        """End by a signal; the same command goes on later."""
-        if self._requeue:
+    def end(self, code: int, reason: str) -> None:
+        """End the run: of a failure and a signal with the reason; the same command goes on later."""
+        if code == _STOPPED and self._requeue:
             self._try(lambda: self._run.mark_preempting())
-        self._end(_STOPPED, reason)
+        if reason:
+            self._try(lambda: self._run.summary.update({"failure": reason}))
+        self._try(lambda: self._run.finish(exit_code=code))
+        self._broken = True
+        if self._lock is not None:
+            self._lock.release()
 
     def _results(self, rows: Sequence[Row], out: Path | None) -> dict[str, Any]:
         import wandb
 
         values: dict[str, Any] = {"trials_done": self._trials} | self._means.values()
         if rows:
-            columns: list[Any] = list(dict.fromkeys(name for row in rows for name in row))
-            cells: list[Any] = [[plain(row.get(name)) for name in columns] for row in rows]
+            table = [_plain(row) for row in rows[:10_000]]  # as many as `wandb.Table` shows
+            columns: list[Any] = list(dict.fromkeys(name for row in table for name in row))
+            cells: list[Any] = [[row.get(name) for name in columns] for row in table]
             values["results"] = wandb.Table(columns=columns, data=cells, allow_mixed_types=True)
         if out is not None:
             figures = sorted((out / "figures").glob("*.png"))
@@ -266,14 +256,6 @@ class Tracker:
             report = (out / "report.html").read_text(encoding="utf-8")
             values["report"] = wandb.Html(report, inject=False)
         return values
-
-    def _end(self, code: int, reason: str) -> None:
-        if reason:
-            self._try(lambda: self._run.summary.update({"failure": reason}))
-        self._try(lambda: self._run.finish(exit_code=code))
-        self._broken = True
-        if self._lock is not None:
-            self._lock.release()
 
     def _try(self, tell: Callable[[], Any]) -> None:
         if self._broken:

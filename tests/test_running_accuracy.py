@@ -3,12 +3,11 @@
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.tracking import CurvePoint, RunningAccuracy, plain
+from convtl.tracking import CurvePoint, RunningAccuracy
 
 MEAN = "study/mean_val_accuracy"
 
@@ -57,7 +56,8 @@ def test_diverged_trials_are_counted_and_left_out() -> None:
     means = RunningAccuracy()
     means.add_points([point("a", 1e-3, 0.9), point("b", 1e-3, math.nan)])
     means.add_row({"trial": "a", "status": "diverged"})
-    means.add_row(row("c", np.float32(0.25)))
+    means.add_row(row("c", 0.25))
+    means.add_row({"trial": "d", "status": "failed"})
     assert means.values() == {
         "study/trials": 2,
         MEAN: 0.25,
@@ -77,16 +77,3 @@ def test_the_end_does_not_depend_on_order_or_on_what_was_in_flight(
         told.add_row(row(trial, final[trial]))
         told.add_row(row(trial, final[trial]))
     assert told.values() == plain.values()
-
-
-def test_plain_values_are_pythons_own() -> None:
-    assert [plain(value) for value in (np.float32(0.5), np.int64(3), True, "x", None, [1], {})] == [
-        0.5,
-        3,
-        True,
-        "x",
-        None,
-        None,
-        None,
-    ]
-    assert type(plain(np.float32(0.5))) is float

@@ -1,7 +1,6 @@
 """What wandb is told, read from what it keeps."""
 
 import json
-import math
 import os
 import re
 import subprocess
@@ -58,7 +57,6 @@ def test_disabled_does_nothing_and_does_not_import_wandb(tmp_path: Path) -> None
 TOLD = """
 import sys
 from pathlib import Path
-import numpy as np
 from convtl.config.schema import TrackingConfig
 from convtl.tracking import CurvePoint, open_tracker
 
@@ -67,9 +65,9 @@ config = TrackingConfig(mode=mode, project="depths", requeue="requeue" in sys.ar
 tracker = open_tracker(config, "finetune_depth", {"depth": ["all"], "optim": {"kind": "adam"}}, out)
 rows = [
     {"study": "s", "trial": "t1", "depth": 1, "val_accuracy": 0.5, "test_accuracy": 0.4, "status": "done"},
-    {"study": "s", "trial": "t2", "depth": "all", "val_accuracy": np.float32(0.75), "test_accuracy": 0.6,
+    {"study": "s", "trial": "t2", "depth": "all", "val_accuracy": 0.75, "test_accuracy": 0.6,
      "lr": None, "frozen_ok": True, "status": "done"},
-    {"study": "s", "trial": "t3", "depth": 2, "val_accuracy": float("nan"), "status": "diverged"},
+    {"study": "s", "trial": "t3", "depth": 2, "status": "diverged"},
 ]
 tracker.begin([{"trial": "t0", "val_accuracy": 0.25, "status": "done"}])
 for accuracy in (0.25, 0.5):
@@ -81,9 +79,9 @@ if ending == "finish":
 elif ending == "failures":
     tracker.finish(rows, None, {}, "2 trials failed: no memory; 1 trials failed: no luck")
 elif ending == "stop":
-    tracker.stop("stopped by SIGTERM")
+    tracker.end(255, "stopped by SIGTERM")
 else:
-    tracker.fail("no luck")
+    tracker.end(1, "no luck")
 """
 
 
@@ -203,7 +201,6 @@ def test_offline_keeps_results_figures_report_and_summary(offline: tuple[Path, s
         "val_accuracy",
         "test_accuracy",
         "status",
-        "lr",
         "frozen_ok",
     ]
     assert [row[2] for row in table["data"]] == [1, "all", 2]
@@ -282,7 +279,7 @@ from convtl.tracking import open_tracker
 tracker = open_tracker(TrackingConfig(mode="offline"), "study", {}, Path(sys.argv[1]))
 if len(sys.argv) == 2:
     subprocess.run([sys.executable, "-c", sys.stdin.read(), sys.argv[1], "second"], check=True)
-tracker.fail("over")
+tracker.end(1, "over")
 """
 
 
@@ -471,11 +468,10 @@ def test_a_tracker_that_breaks_down_is_told_once_and_ends_nothing(capsys) -> Non
     run = _BrokenRun()
     tracker = Tracker(run)
     tracker.begin([])
-    tracker.curve([])
-    tracker.trial({"val_accuracy": math.nan})
-    tracker.trial({"val_accuracy": 0.5})
+    tracker.trial({"trial": "a", "status": "diverged"})
+    tracker.trial({"trial": "b", "status": "done", "val_accuracy": 0.5})
     tracker.finish([], None, {}, "")
-    tracker.fail("late")
+    tracker.end(1, "late")
     assert run.calls == 1
     assert capsys.readouterr().err == (
         "tracking: stopped (the service has gone); the study goes on, its rows are on disk\n"
@@ -485,20 +481,17 @@ def test_a_tracker_that_breaks_down_is_told_once_and_ends_nothing(capsys) -> Non
 @pytest.mark.parametrize(
     ("error", "end"),
     [
-        (KeyboardInterrupt("SIGTERM"), ("stop", "stopped by SIGTERM")),
-        (UserError("out: wrong"), ("fail", "out: wrong")),
-        (RuntimeError("no luck"), ("fail", "RuntimeError: no luck")),
+        (KeyboardInterrupt("SIGTERM"), (255, "stopped by SIGTERM")),
+        (UserError("out: wrong"), (1, "out: wrong")),
+        (RuntimeError("no luck"), (1, "RuntimeError: no luck")),
     ],
 )
-def test_whatever_ends_the_work_is_reported(error: BaseException, end: tuple[str, str]) -> None:
-    ends: list[tuple[str, str]] = []
+def test_whatever_ends_the_work_is_reported(error: BaseException, end: tuple[int, str]) -> None:
+    ends: list[tuple[int, str]] = []
 
     class Listener(Tracker):
-        def fail(self, reason: str) -> None:
-            ends.append(("fail", reason))
-
-        def stop(self, reason: str) -> None:
-            ends.append(("stop", reason))
+        def end(self, code: int, reason: str) -> None:
+            ends.append((code, reason))
 
     for tracker in (Listener(None), None):
         with pytest.raises(type(error)), tracking_errors(tracker):

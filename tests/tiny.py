@@ -15,7 +15,7 @@ from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import Trial, expand
 from convtl.study.store import Row, RowStore
 from convtl.study.study import Runner, Study
-from convtl.tracking import CurvePoint
+from convtl.tracking import CurvePoint, Watcher
 
 _IMAGES = "{train: 16,validation: 4,test: 8}"
 
@@ -78,8 +78,10 @@ def trials(*words: str) -> list[Trial]:
     return expand(parse(content(*words)))[1]
 
 
-class Witness:
+class Witness(Watcher):
     """A watcher that keeps what it is told of."""
+
+    follows = False
 
     def __init__(self, follows: bool = False) -> None:
         self.follows = follows
@@ -92,12 +94,6 @@ class Witness:
 
     def curve(self, points: Sequence[CurvePoint]) -> None:
         self.curves.append(points)
-
-    def working_on(self, what: str) -> None: ...
-
-    def updates(self, count: int) -> None: ...
-
-    def expect(self, flops: float) -> None: ...
 
     def trial(self, row: Row, flops: float) -> None:
         self.rows.append(row)

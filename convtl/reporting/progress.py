@@ -8,31 +8,30 @@ from typing import Any
 
 from tqdm import tqdm
 
-from convtl.tracking import CurvePoint, Tracker
+from convtl.tracking import CurvePoint, Tracker, Watcher
 
 _SECONDS_BETWEEN_LINES = 15.0
 
 
-class Progress:
+class Progress(Watcher):
     """Counts trials; says what is being done now.
 
     Args:
       total: trials of the study.
       done: trials finished before.
-      silent: says nothing, where another process does.
 
     Attributes:
       tracker: told of every trial, and of training while it follows, once there is one.
     """
 
-    def __init__(self, total: int, done: int, silent: bool = False) -> None:
+    def __init__(self, total: int, done: int) -> None:
         self.tracker: Tracker | None = None
-        self._total, self._done, self._silent = total, done, silent
+        self._total, self._done = total, done
         self._began = self._last = time.monotonic()
         self._expected, self._finished = 0.0, 0.0
         self._what = ""
         self._bar: Any = None
-        if sys.stderr.isatty() and not silent:
+        if sys.stderr.isatty():
             form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} trials, {elapsed} gone{postfix}"
             self._bar = tqdm(
                 total=total, initial=done, bar_format=form, leave=False, dynamic_ncols=True
@@ -41,7 +40,7 @@ class Progress:
     def say(self, line: str) -> None:
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
-        elif not self._silent:
+        else:
             print(line, file=sys.stderr, flush=True)
 
     def working_on(self, what: str) -> None:
@@ -93,8 +92,6 @@ class Progress:
 
     def _line(self) -> None:
         self._last = time.monotonic()
-        if self._silent:
-            return
         left = self._left()
         text = f"{self._done}/{self._total} trials, {self._what}" + (f", {left}" if left else "")
         print(text, file=sys.stderr, flush=True)
