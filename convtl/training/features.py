@@ -49,13 +49,20 @@ def through_units(
     return in_pieces(through, x, network.inferred_at_a_time(len(x)))
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _infer(
+    network: Network, start: int, stop: int, variables: Variables, x: jax.Array
+) -> jax.Array:
+    return network.infer(variables, x, start=start, stop=stop)
+
+
 class Forward:
     """Units `start` up to `stop` of a network in inference mode, compiled once; big images go round the devices."""
 
     def __init__(self, network: Network, start: int, stop: int | None = None) -> None:
         self.network, self.start = network, start
         self.stop = len(network.units) if stop is None else stop
-        self._infer = jax.jit(partial(network.infer, start=start, stop=self.stop))
+        self._infer = partial(_infer, network, start, self.stop)
 
     def __call__(self, variables: Variables, images: Images) -> Float[np.ndarray, "n ..."]:
         """Outputs for all images."""

@@ -5,7 +5,7 @@ others nor on where calls end.
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -24,6 +24,17 @@ from convtl.transfer.plan import Phase
 _CALLS_AHEAD = 1  # Calls that may be queued while one is computed; a signal waits for them too.
 
 
+@lru_cache(maxsize=8)
+def programs(recipe: Recipe, layout: Layout) -> tuple[dict[Phase, Any], dict[Phase, Any]]:
+    """Programs of each phase, compiled when they are first used: the optimiser's first state, and a call."""
+    steps = {phase: Step(recipe, phase) for phase in recipe.plan.phases}
+    sharding = NamedSharding(layout.mesh, layout.runs)
+    init = {
+        phase: jax.jit(jax.vmap(step.init), out_shardings=sharding) for phase, step in steps.items()
+    }
+    return init, {phase: layout.compile_call(partial(_call, step)) for phase, step in steps.items()}
+
+
 class Trainer:
     """The compiled programs of one recipe, one for each phase."""
 
@@ -35,15 +46,8 @@ class Trainer:
         copies = len(self.layout.devices) if self.layout.split == "trials" else 1
         self.width = recipe.runs_per_device * copies
         self._size = recipe.updates_per_call
-        steps = {phase: Step(recipe, phase) for phase in recipe.plan.phases}
-        self._programs = {
-            phase: self.layout.compile_call(partial(_call, step)) for phase, step in steps.items()
-        }
-        sharding = NamedSharding(self.layout.mesh, self.layout.runs)
-        self._init = {
-            phase: jax.jit(jax.vmap(step.init), out_shardings=sharding)
-            for phase, step in steps.items()
-        }
+        self._init, calls = programs(recipe, self.layout)
+        self._programs = dict(calls)
 
     def train(self, runs: Sequence[Run], callback: Callback | None = None) -> list[RunResult]:
         """Train up to `width` runs that have done as many updates; call back between calls."""

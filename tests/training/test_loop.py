@@ -12,7 +12,7 @@ from convtl.config.training import OptimConfig, RegimeConfig, ScheduleConfig
 from convtl.training import runs as runs_module
 from convtl.training.devices import Layout
 from convtl.training.features import Forward
-from convtl.training.loop import Trainer
+from convtl.training.loop import Trainer, programs
 from convtl.training.runs import Run, RunResult, flops_per_update
 from convtl.training.step import Step
 from convtl.transfer.plan import Phase, Plan
@@ -198,6 +198,7 @@ def test_runs_that_differ_in_rate_data_or_weights_share_a_program(
         return update(*given)
 
     monkeypatch.setattr(Step, "__call__", counted)
+    programs.cache_clear()
     trainer = Trainer(recipe(CHAIN, 2))
     trainer.train([run(CHAIN, 0)])
     once = len(traced)

@@ -35,7 +35,7 @@ from convtl.models import lowering
 from convtl.models.network import Network, Variables
 from convtl.training import step as step_module
 from convtl.training.augment import blend
-from convtl.training.loop import Trainer
+from convtl.training.loop import Trainer, programs
 from convtl.training.runs import Recipe, Run, RunResult
 from convtl.training.step import _AUGMENT, Batch, Step, params_of
 from convtl.transfer.plan import make_plan
@@ -239,6 +239,7 @@ def test_big_images_go_a_few_at_a_time_where_nothing_looks_at_their_batch(
     held: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lowering, "_TRAINED_PIXELS", 4 * 66 * 66)
+    programs.cache_clear()
     big = Network((("maps", Pooled()), *CHAIN.units), (66, 66, 1))
     given = recipe(big, 3, optim=OptimConfig(kind="sgd"), runs_per_device=1)
     given = dataclasses.replace(given, norm_mode="frozen" if held else "train")
@@ -248,6 +249,7 @@ def test_big_images_go_a_few_at_a_time_where_nothing_looks_at_their_batch(
     own = run(big, 0)
     (found,) = trained(given, own)
     monkeypatch.setattr(step_module, "trained_at_a_time", lambda rows, shape: rows)
+    programs.cache_clear()
     (wanted,) = trained(given, own)
     np.testing.assert_allclose(found.losses, wanted.losses, rtol=1e-4)
     jax.tree.map(
