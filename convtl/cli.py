@@ -1,25 +1,26 @@
 """The Hydra boundary: words of a command line -> one `Invocation` of plain data, or one clear line.
 
-Nothing but this file knows Hydra. It composes; what keys and values are accepted, `convtl.config` knows. Words that
-cannot be parsed or composed, and launchers that are not there, are a `UserError`.
+Nothing but this file knows Hydra. It chooses and joins files, reads values and starts launchers; what keys and values
+are accepted, `convtl.config` knows. Words that cannot be read, and launchers that are not there, are a `UserError`.
 """
 
 import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import hydra
 import yaml
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -32,28 +33,23 @@ from convtl.study.grid import refuse_hidden
 
 _FAULTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError)
 
-_APPENDED = ("experiment", "recipe")
-"""Groups that are not in the defaults list; their files hold differences, and later ones win."""
-
-_AS_TYPED = re.compile(r"^(out|cache|question|(.*\.)?(path|data_dir|letters))$")
-_OVERRIDE = re.compile(r"^(?P<prefix>\+\+|\+|~)?(?P<key>[\w./@:-]+)(=(?P<value>.*))?$", re.DOTALL)
+_AS_TYPED = re.compile(r"(out|cache|question|(.*\.)?(path|data_dir|letters))")
+_WORD = re.compile(r"\+{0,2}([\w./@:-]+)=(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Invocation:
     """A command line: one study, or with `-m` the points of a sweep."""
 
-    words: tuple[str, ...]  # overrides as typed
+    words: tuple[str, ...]  # as typed
     contents: tuple[dict[str, Any], ...]  # the composed config of each point, as plain data
     multirun: bool
-    launcher: str  # name of what starts the jobs; `basic` runs them here
+    launcher: str  # name of what starts the jobs; with `basic` there are none
 
     @property
     def command(self) -> str:
         """The command of the whole study: without workers, and without what is meant for Hydra."""
-        words = [
-            word for word in self.words if not word.lstrip("+").startswith(("worker=", "hydra"))
-        ]
+        words = [w for w in self.words if not w.lstrip("+").startswith(("worker=", "hydra"))]
         return shlex.join(["python", "-m", "convtl.run", *["-m"] * self.multirun, *words])
 
 
@@ -61,10 +57,12 @@ def read(argv: Sequence[str]) -> Invocation:
     """Compose everything that a command line asks for."""
     words = [word for word in argv if word not in ("-m", "--multirun")]
     multirun, launcher = len(words) < len(argv), "basic"
-    for word in filter(_for_hydra, words):
-        key, _, value = word.lstrip("+~").partition("=")
+    for key, value in map(split, words):
+        if not key.startswith("hydra"):
+            continue
         named = key == "hydra/launcher"
-        if not multirun or not (named or key.startswith("hydra.launcher.")) or "_target_" in word:
+        code = "_target_" in key + value or not (named or key.startswith("hydra.launcher."))
+        if code or not multirun:
             accepted = "-m with hydra/launcher=NAME and hydra.launcher.KEY=VALUE"
             raise UserError(f"{key}: got '{value}'; accepted: {accepted}, which names no code")
         launcher = value if named else launcher
@@ -83,13 +81,22 @@ def read(argv: Sequence[str]) -> Invocation:
     return Invocation(tuple(words), contents, multirun, launcher)
 
 
-# --- words -> Hydra's overrides ---------------------------------------------------------------------
+# --- words ------------------------------------------------------------------------------------------
+
+
+def split(word: str) -> tuple[str, str]:
+    """Return the key and the value of a word; a `+` before it says no more."""
+    match = _WORD.fullmatch(word)
+    if match is None:
+        raise UserError(
+            f"'{word}': not understood; accepted: key=value, such as depth=3 or 'n_per_class=[5,50]'"
+        )
+    return match[1], match[2]
 
 
 def typed_keys(words: Sequence[str]) -> list[str]:
     """Return the keys to which words give a value."""
-    matches = [_OVERRIDE.match(word) for word in words]
-    return [match["key"] for match in matches if match and match["prefix"] != "~"]
+    return [match[1] for match in map(_WORD.fullmatch, words) if match]
 
 
 def is_slice(command: str) -> bool:
@@ -97,78 +104,33 @@ def is_slice(command: str) -> bool:
     return not {*AXES, "blocks"}.isdisjoint(typed_keys(shlex.split(command)))
 
 
-def _for_hydra(word: str) -> bool:
-    return word.lstrip("+~").startswith("hydra")
-
-
 def points(words: Sequence[str]) -> list[list[str]]:
     """Return the words of every point of a `-m` sweep, in Hydra's order."""
-    overrides = [_override(word, sweep=True) for word in words]
-    try:
-        choices = [
-            [f"{item.get_key_element()}={value}" for value in item.sweep_string_iterator()]
-            if item.is_sweep_override()
-            else [str(item.input_line)]
-            for item in OverridesParser.create().parse_overrides(overrides)
-        ]
-    except HydraException as error:
-        raise _one_line(error) from None
+    choices = []
+    for key, value in map(split, words):
+        values = value.split(",") if key in GROUPS else [value]
+        override = None if key in GROUPS or key.startswith("hydra") else _override(key, value)
+        if override is not None and override.is_sweep_override():
+            try:
+                values = list(override.sweep_string_iterator())
+            except HydraException as error:
+                raise _one_line(error) from None
+        choices.append([f"{key}={one}" for one in values])
     return [list(point) for point in product(*choices)]
 
 
-def _override(word: str, sweep: bool = False) -> str:
-    """Return a word as typed as Hydra's override.
-
-    Paths are quoted, so that spaces and brackets in them are taken as they are. Keys need no `+` to be
-    added: whether a key exists is for `convtl.config` to say, in one line.
-
-    Args:
-      sweep: whether several values after one another stand for several points (`-m`).
-    """
-    match = _OVERRIDE.match(word)
-    if match is None or (match["value"] is None and match["prefix"] != "~"):
-        raise UserError(
-            f"'{word}': not understood; accepted: key=value, such as depth=3 or 'n_per_class=[5,50]'"
-        )
-    prefix, key, value = match["prefix"] or "", match["key"], match["value"]
-    if prefix == "~" or _for_hydra(word):
-        return word
-    if key in GROUPS:
-        names = [] if key == "debug" and value == "null" else value.split(",") if sweep else [value]
-        for name in names:
-            if name not in options(key):
-                raise unknown_name(key, name, options(key))
-            for folder in conf_folders():
-                _load(folder / key / f"{name}.yaml")  # its faults are named with the file
-        return f"{'+' if key in _APPENDED else ''}{key}={value}"
-    if key in REGISTRIES and not value.startswith("{"):
-        raise UserError(f"{key}: got '{value}'; accepted: {key}.NAME.KEY=VALUE, one key at a time")
-    return f"++{key}={_value(key, value, sweep)}"
-
-
-def _value(key: str, value: str, sweep: bool) -> str:
-    """Quote paths, prose, and what is not in Hydra's grammar."""
-    typed = bool(value) and value[0] not in "'\"" and value != "null"
-    if _AS_TYPED.match(key):
-        return _quoted(value) if typed else value
+def _override(key: str, value: str) -> Any:
+    """Read a value by Hydra's grammar; None for text, as which paths and prose are taken."""
+    if _AS_TYPED.fullmatch(key) and value != "null" and value[:1] not in ("'", '"'):
+        return None
     try:
-        parsed = OverridesParser.create().parse_override(f"++{key}={value}")
-    except HydraException:
-        if value[:1] in "[{'\"":
+        return OverridesParser.create().parse_override(f"{key}={value}")
+    except (HydraException, RecursionError):
+        if value.startswith(("[", "{", "'", '"')):
             raise UserError(
                 f"{key}: got {value}; not understood: are brackets and quotes closed?"
             ) from None
-        return _quoted(value)
-    if parsed.is_sweep_override() and not sweep:
-        raise UserError(
-            f"{key}: got '{value}'; accepted: one value or a list, such as '{key}=[{value}]'"
-        )
-    return value
-
-
-def _quoted(text: str) -> str:
-    """Text in Hydra's quotes, where backslashes are doubled only in front of a quote."""
-    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", text)) + "'"
+        return None
 
 
 # --- composing --------------------------------------------------------------------------------------
@@ -176,26 +138,63 @@ def _quoted(text: str) -> str:
 
 def compose(words: Sequence[str]) -> dict[str, Any]:
     """Compose the config of one study as plain data; words for Hydra's launchers are left out."""
-    folders = conf_folders()
+    folders, chosen, typed = conf_folders(), [], []
+    for key, value in map(split, words):
+        if key in GROUPS:
+            chosen.append(_choice(key, value))
+        elif key in REGISTRIES and not value.startswith("{"):
+            raise UserError(
+                f"{key}: got '{value}'; accepted: {key}.NAME.KEY=VALUE, one key at a time"
+            )
+        elif not key.startswith("hydra"):
+            override = _override(key, value)
+            if override is not None and override.is_sweep_override():
+                raise UserError(
+                    f"{key}: got '{value}'; accepted: one value or a list, such as '{key}=[{value}]'"
+                )
+            node = value if override is None else override.value()
+            for step in reversed(key.split(".")):
+                node = {step: node}
+            typed.append(node)
+    chosen += [f"hydra.searchpath=[{_quoted(f'file://{users}')}]" for users in folders[1:]]
     nodes = {
         name: {
-            path.stem: _load(path)
-            for folder in folders
-            for path in sorted((folder / name).glob("*.yaml"))
+            p.stem: _load(p) for folder in folders for p in sorted((folder / name).glob("*.yaml"))
         }
         for name in REGISTRIES
     }
-    ConfigStore.instance().store(name="convtl_defaults", node=DEFAULTS | nodes)
     GlobalHydra.instance().clear()
-    overrides = [_override(word) for word in words if not _for_hydra(word)]
-    overrides += [f"hydra.searchpath=[{_quoted(f'file://{users}')}]" for users in folders[1:]]
     try:
         with hydra.initialize_config_dir(str(folders[0]), version_base="1.3"):
-            config = hydra.compose("config", overrides=overrides)
-        content: Any = OmegaConf.to_container(config, resolve=True)
+            config = hydra.compose("config", overrides=chosen)
+        # Hydra would take four times as long to copy the nodes as to do all else.
+        content = reduce(_merged, [DEFAULTS | nodes, OmegaConf.to_container(config), *typed], {})
+        if "${" in str(content):
+            content = OmegaConf.to_container(OmegaConf.create(content), resolve=True)
     except _FAULTS as error:
         raise _one_line(error) from None
     return {str(key): value for key, value in content.items()}
+
+
+def _choice(group: str, name: str) -> str:
+    """Return Hydra's word for one file of a group; what is wrong with it is named with the file."""
+    if name != "null":
+        if name not in options(group):
+            raise unknown_name(group, name, options(group))
+        for folder in conf_folders():
+            _load(folder / group / f"{name}.yaml")
+    return f"{group}={name}"
+
+
+def _merged(content: Any, changes: Any) -> Any:
+    """Return content with changes in it: mappings are joined, whatever else is replaced."""
+    if not (isinstance(content, dict) and isinstance(changes, dict)):
+        return deepcopy(changes)
+    return content | {key: _merged(content.get(key), value) for key, value in changes.items()}
+
+
+def _quoted(text: str | Path) -> str:
+    return QuotedString(str(text), Quote.single).with_quotes()
 
 
 def _load(path: Path) -> Any:
@@ -206,12 +205,12 @@ def _load(path: Path) -> Any:
         raise UserError(f"configuration: {path}: {' '.join(str(error).split())[:300]}") from None
 
 
-@cache  # parsing takes half of the time of composing, and Hydra copies what it is given
+@cache  # parsing takes half of the time of composing
 def _parsed(path: Path, text: str) -> Any:
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
         raise UserError(f"configuration: {path}: has aliases, which could grow to any size")
-    node: Any = OmegaConf.create(text)
-    if not OmegaConf.is_dict(node):
+    node: Any = OmegaConf.to_container(OmegaConf.create(text))
+    if not isinstance(node, dict):
         raise UserError(f"configuration: {path}: holds a list; accepted: keys with values")
     if "hydra" in node or "/hydra" in str(node.get("defaults")):
         raise UserError(
@@ -231,29 +230,18 @@ def _one_line(error: Exception) -> UserError:
 
 
 def launch(invocation: Invocation, task: Callable[[dict[str, Any]], Any], out: Path) -> list[Any]:
-    """Hand every point of a sweep to Hydra's launcher; its own folders go under `out`.
+    """Hand every point of a sweep to Hydra's launcher; return what `task` returned of each composed config.
 
     Hydra composes no more than its launcher here, from the package's conf/ and typed words: nothing of a user's
-    conf/ is executed.
-
-    Args:
-      task: takes a composed config; pickled where a launcher starts processes.
-
-    Returns:
-      What `task` returned, in the order of the points.
+    conf/ is executed. Its folders go under `out`.
     """
     contents, common = invocation.contents, invocation.contents[0]
     # Where jobs are pickled each holds all contents: what is equal in them is there once.
     changes = [{key: one[key] for key in one if one[key] != common.get(key)} for one in contents]
-    typed = list(filter(_for_hydra, invocation.words))
-    fixed = [
-        f"+job={','.join(map(str, range(len(contents))))}",
-        f"hydra.sweep.dir={_quoted(str(out / 'launch'))}",
-        "hydra.output_subdir=null",
-        "hydra.job.chdir=false",
-        "hydra/job_logging=none",
-        "hydra/hydra_logging=none",
-    ]
+    typed = [word for word in invocation.words if word.lstrip("+").startswith("hydra")]
+    fixed = [f"+job={','.join(map(str, range(len(contents))))}"]
+    fixed += [f"hydra.sweep.dir={_quoted(out / 'launch')}", "hydra.output_subdir=null"]
+    fixed += ["hydra.job.chdir=false", "hydra/job_logging=none", "hydra/hydra_logging=none"]
 
     def run_job(config: Any) -> Any:
         launcher = HydraConfig.get().launcher

@@ -3,10 +3,9 @@
 import os
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from convtl.analysis.record import run_on
 from convtl.cli import Invocation, is_slice, launch, read
 from convtl.config.parsing import parse
 from convtl.config.schema import AXES, VARIABLE, Config
-from convtl.entry import folder, lenient_output
+from convtl.entry import folder, guarded, lenient_output
 from convtl.errors import StorageError, UserError, redact, redacted
 from convtl.keys import digest
 from convtl.reporting.progress import Progress
@@ -40,7 +39,7 @@ from convtl.study.materials import Materials
 from convtl.study.rows import FINAL
 from convtl.study.store import RowStore, make_record, write_record
 from convtl.study.study import Runner, Study, unfinished
-from convtl.tracking import open_tracker, tracking_errors
+from convtl.tracking import Watcher, open_tracker, tracking_errors
 from convtl.training.devices import (
     device_line,
     devices_as,
@@ -76,23 +75,23 @@ def conduct(words: Sequence[str]) -> int:
 
 
 def _sweep(invocation: Invocation) -> int:
-    """Check every point, launch the jobs, and report on all of them together."""
+    """Check every point; run the study that they are parts of, or launch each as a job and report on all."""
     prepare_jax()
     jobs, command = invocation.contents, invocation.command
     for job in jobs:
         parse(job)
-    studies = list(
-        {repr(study): study for study in ({**job, "worker": None} for job in jobs)}.values()
-    )
+    parts = [{**job, "worker": None} for job in jobs]
+    studies = list({repr(part): part for part in parts}.values())
     expanded = [expand(parse(study)) for study in studies]
     trials = [trial for _, points in expanded for trial in points]
     config = expanded[0][0]
     check(config, trials, whole=not is_slice(command))
     whole = whole_of(studies, trials)
-    if config.dry_run:
+    if not config.dry_run:
+        missing = unfinished(trials, RowStore(out_folder(config)))
+        Materials(cache_of(config), lambda line: None).check(missing)
+    if config.dry_run or invocation.launcher == "basic":
         return max(run_study(study, command) for study in ([whole] if whole else studies))
-    missing = unfinished(trials, RowStore(out_folder(config)))
-    Materials(cache_of(config), lambda line: None).check(missing)
     codes = _launch(invocation, whole, out_folder(config))
     if whole is not None and any(code != 2 for code in codes):
         codes.append(run_study(whole, command, frozenset()))
@@ -138,66 +137,49 @@ def _varied(
             yield f"{prefix}{key}", values
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A point of a sweep as launchers call it, here or in a process of its own."""
+def _run_job(
+    whole: dict[str, Any] | None, command: str, folder: Path, stop: Path | None, content: Any
+) -> int:
+    """Run one point of a sweep, as launchers call it in a process of its own; return the exit code.
 
-    whole: dict[str, Any] | None  # config of the study that all points are parts of, if any
-    command: str
-    folder: str  # where the sweep was started; relative paths are meant from there
-    sweep: int  # the process that waits for the jobs, and runs them itself where no launcher does
-    stop: Path | None  # stops this job once it is there; None where the launcher is asked instead
+    Args:
+      whole: config of the study that all points are parts of, if any.
+      folder: where the sweep was started; relative paths are meant from there.
+      stop: file that stops this job once it is there; None where the launcher is asked instead.
+    """
 
-    def __call__(self, content: dict[str, Any]) -> tuple[int, str]:
-        """Return the exit code, and a line where the job could not be done; exceptions may not travel."""
-        try:
-            if os.getpid() != self.sweep:
-                lenient_output()
-            os.chdir(self.folder)
-            with on_signals(self.stop):
-                obey()
-                return self._run(content), ""
-        except UserError as error:
-            return error.code, redacted(str(error))
-        except Stopped as error:
-            if os.getpid() == self.sweep:
-                raise
-            return error.code, f"jobs were stopped by {error}; the same command goes on"
-        except Exception as error:
-            print(redacted(traceback.format_exc()), file=sys.stderr)
-            return 1, redacted(f"{type(error).__name__}: {error}".splitlines()[0])
+    def work(_: list[str]) -> int:
+        os.chdir(folder)
+        with on_signals(stop):
+            obey()
+            if whole is None:
+                return run_study(content, command)
+            use_all_cores()  # before `expand` touches JAX
+            part = frozenset(trial.id for trial in expand(parse(content))[1])
+            return run_study(whole, command, part)
 
-    def _run(self, content: dict[str, Any]) -> int:
-        if self.whole is None:
-            return run_study(content, self.command)
-        use_all_cores()  # before `expand` touches JAX
-        part = frozenset(trial.id for trial in expand(parse(content))[1])
-        return run_study(self.whole, self.command, part)
+    lenient_output()
+    return guarded(work, [])
 
 
 def _launch(invocation: Invocation, whole: dict[str, Any] | None, out: Path) -> list[int]:
-    """Run every job; return the exit codes, after a line for each thing that went wrong."""
+    """Run every job; return the exit codes, after a line for what went wrong."""
     here = invocation.launcher in ("processes", "submitit")
     try:
         with stopping_jobs() if here else nullcontext() as stop:
-            try:
-                job = _Job(whole, invocation.command, str(Path.cwd()), os.getpid(), stop)
-                ended: list[tuple[int, str]] = launch(invocation, job, out)
-            except Exception:
-                obey()  # what a stopped launcher raises is no fault of its own
-                raise
+            job = partial(_run_job, whole, invocation.command, Path.cwd(), stop)
+            codes: list[int] = launch(invocation, job, out)
     except UserError:
         raise
-    except Stopped:
-        if invocation.launcher == "slurm":
-            print("convtl: jobs that are in the queue go on; `scancel` ends them", file=sys.stderr)
-        raise
     except Exception as error:  # a killed worker, a cluster that refuses: whatever launchers raise
+        obey()  # what a stopped launcher raises is no fault of its own
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        ended = [(1, redacted(f"hydra/launcher: {reason}"))]
-    for line in dict.fromkeys(line for _, line in ended if line):
-        print(f"convtl: {line}", file=sys.stderr)
-    return [code for code, _ in ended]
+        print(f"convtl: hydra/launcher: {redacted(reason)}", file=sys.stderr)
+        return [1]
+    if (worst := max(codes)) > 1:
+        line = f"jobs ended with exit code {worst}; their lines are above or in '{out / 'launch'}'"
+        print(f"convtl: hydra/launcher: {line}", file=sys.stderr)
+    return codes
 
 
 # --- one study -----------------------------------------------------------------------------
@@ -236,36 +218,23 @@ def run_study(content: Mapping[str, Any], command: str, part: frozenset[str] | N
                 if is_primary():
                     print(*power, sep="\n", end="\n" if power else "")
             study = Study(config, trials, out_folder(config), cache_of(config), part)
-            return _conduct(study, {**content, "worker": None}, command)
-
-
-def _conduct(study: Study, content: dict[str, Any], command: str) -> int:
-    if study.config.dry_run:
-        if is_primary():
-            print(*study.plan(), sep="\n")
-        return 0
-    if not is_primary():  # it trains with process 0, and writes nothing
-        study.check()
-        broadcast_from_primary(lambda: "ready")
-        failed = study.run(Progress(0, 0, silent=True)).failed
-        study.measure()
-        return 1 if failed else 0
-    code = _run(study, content, command)
-    study.store.sweep()  # what others left that were killed at the end
-    return code
-
-
-def _count(study: Study) -> tuple[int, int]:
-    """Return how many of this process's trials are done, and how many there are."""
-    total = len(study.scope)
-    return total - len(study.unfinished()), total
+            if config.dry_run:
+                print(*study.plan() if is_primary() else (), sep="\n")
+                return 0
+            if is_primary():
+                return _run(study, {**content, "worker": None}, command)
+            study.check()  # it trains with process 0, and writes nothing
+            broadcast_from_primary(lambda: "ready")
+            failed = study.run(Watcher()).failed
+            study.measure()
+            return 1 if failed else 0
 
 
 def _run(study: Study, content: dict[str, Any], command: str) -> int:
     """Train what is missing, report it and mirror it to W&B; return the exit code."""
     began = time.perf_counter()
-    config, store = study.config, study.store
-    done, total = _count(study)
+    config, store, total = study.config, study.store, len(study.scope)
+    done = total - len(study.unfinished())
     progress = Progress(total, done)
     with closing(progress):
         study.say = progress.working_on
@@ -286,15 +255,16 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
             with locked("out", store.out, "report"):
                 report = build(store.out, config, record)
             print(report.lines())
-        every = store.read() if tracker is not None or not study.scope else {}
-        trials = study.scope or distinct(study.trials)
+        others_ran = study.part == frozenset()
+        every = store.read() if tracker is not None or others_ran else {}
+        trials = distinct(study.trials) if others_ran else study.scope
         rows = [every[trial.id] for trial in trials if trial.id in every]
-        if study.scope:
-            memory = f"peak memory {peak_memory_gib():.1f} GiB"
-            print(f"\n{runner.ran} trials run, {done} were there; {wall:.0f} s, {memory}")
-        else:  # other processes ran them
+        if others_ran:
             failed += [str(row["reason"]) for row in rows if row["status"] == "failed"]
             print(f"\n{sum(row['status'] in FINAL for row in rows)} trials are there")
+        else:
+            memory = f"peak memory {peak_memory_gib():.1f} GiB"
+            print(f"\n{runner.ran} trials run, {done} were there; {wall:.0f} s, {memory}")
         if report is not None:
             print(f"rows: {store.out / 'results.csv'}\nreport: {report.page}")
         reasons = [f"{failed.count(one)} trials failed: {one}" for one in dict.fromkeys(failed)]
@@ -303,6 +273,7 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
             tracker.finish(rows, store.out if report else None, summary, "; ".join(reasons))
     for reason in reasons:
         print(f"convtl: {reason}", file=sys.stderr)
+    store.sweep()  # what others left that were killed at the end
     return 1 if failed else 0
 
 
@@ -310,10 +281,10 @@ def _train(
     study: Study, content: dict[str, Any], command: str, progress: Progress
 ) -> tuple[Runner, dict[str, Any]]:
     """Train what is missing; return what was run and the study's record."""
-    store, trials = study.store, study.trials
+    store, trials, others_ran = study.store, study.trials, study.part == frozenset()
     broadcast_from_primary(lambda: "ready")  # what other processes read is written
     record = make_record(content, trials, command, device_line())
-    record |= {} if study.scope else run_on(store.out, record)
+    record |= run_on(store.out, record) if others_ran else {}
     write_record(store.out, record)
     if progress.tracker is not None:
         ids = {trial.id for trial in study.scope}
@@ -325,7 +296,7 @@ def _train(
         with suppress(StorageError):  # then there is something else to be said
             write_results(store.out, read_rows(store.out))
         raise
-    if study.scope:
+    if not others_ran:
         with locked("out", store.out, "around"):  # the first process does it for the others
             if runner.ran or lacks_samples(store.out, trials, study.config.domains):
                 save_samples(store.out, trials, study.materials)

@@ -122,14 +122,14 @@ def command(main: Callable[[list[str]], int]) -> NoReturn:
     sys.exit(0)
 
 
-def guarded(main: Callable[[list[str]], int]) -> int:
-    """Run a command on the words typed; turn whatever ends it into one line and an exit code.
+def guarded(main: Callable[[list[str]], int], words: list[str] | None = None) -> int:
+    """Run a command on words, those typed if None; turn whatever ends it into one line and an exit code.
 
     The help of a command is the docstring of its module, with the names of conf/ filled in. A user's mistake, or a
     file system that does not do what is needed, is code 2; Ctrl-C 130, another signal 75: try again. Any other error
     is code 1, with its trace but without secrets.
     """
-    words = sys.argv[1:]
+    words = sys.argv[1:] if words is None else words
     try:
         if {"-h", "--help"} & set(words):
             groups = ("experiment", "domains", "models", "regimes")

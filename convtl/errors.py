@@ -40,12 +40,10 @@ def printable(text: str) -> str:
     )
 
 
-_SINGLETONS = {None: "null", True: "true", False: "false"}
-
-
 def shown(value: Any) -> str:
     """A value as YAML spells it."""
-    return _SINGLETONS[value] if value is None or isinstance(value, bool) else repr(value)
+    text = repr(value)
+    return {"None": "null", "True": "true", "False": "false"}.get(text, text)
 
 
 _ACCEPTED = {

@@ -174,7 +174,6 @@ def ladder() -> list[Trial]:
         ["target=cyrillic"],
         ["blocks.dial.similarity=0.5"],
         ["blocks.ladder.source=[own,scratch]", "blocks.long.source=latin"],
-        ["~blocks.ladder", "~blocks.dial", "depth=3"],
         ["replicate=0"],
     ],
 )
