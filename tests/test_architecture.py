@@ -128,6 +128,7 @@ def _check_imports(file: str) -> None:
         )
 
 
+@cache
 def _of_types(file: str) -> set[int]:
     """Lines that only type checkers read."""
     tree = ast.parse((PACKAGE / f"{file}.py").read_text(encoding="utf-8"))

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from commands import draw_no_reports
+from commands import Commands, draw_no_reports
 from PIL import Image
 
 from convtl import entry, predict, run
@@ -202,19 +201,9 @@ def test_what_cannot_be_done_is_one_line(saved, tmp_path, changed, message) -> N
         predict.main([f"{key}={value.format(tmp_path)}" for key, value in given.items()])
 
 
-def test_the_exit_code_of_bad_input_is_2() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "convtl.predict", "net=/nowhere", "images=/nowhere"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert (
-        done.stderr
-        == "convtl: net: got '/nowhere'; accepted: a folder in nets/ of a run with save=best\n"
-    )
+def test_the_exit_code_of_bad_input_is_2(monkeypatch, capfd) -> None:
+    done = Commands(monkeypatch, capfd)(predict.main, "net=/nowhere", "images=/nowhere")
+    assert done.line == "net: got '/nowhere'; accepted: a folder in nets/ of a run with save=best"
 
 
 def test_folders_are_listed_as_training_does(saved, tmp_path, capsys) -> None:

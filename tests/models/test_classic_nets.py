@@ -20,18 +20,19 @@ from convtl.training.runs import Recipe
 from convtl.training.step import Batch, Step
 from convtl.transfer.plan import make_plan, resolve_depth
 
-PUBLISHED: list[tuple[ModelConfig, int, float]] = [
+SLOW = pytest.mark.slow
+PUBLISHED: list[Any] = [
     (AlexNetConfig(), 61_100_840, 0.714),
     (VggConfig(layers=11), 132_863_336, 7.61),
-    (VggConfig(layers=16), 138_357_544, 15.47),
+    pytest.param(VggConfig(layers=16), 138_357_544, 15.47, marks=SLOW),
     (VggConfig(layers=11, norm="batch"), 132_868_840, 7.61),
-    (VggConfig(layers=16, norm="batch"), 138_365_992, 15.47),
+    pytest.param(VggConfig(layers=16, norm="batch"), 138_365_992, 15.47, marks=SLOW),
     (ResNetConfig(layers=18), 11_689_512, 1.814),
-    (ResNetConfig(layers=34), 21_797_672, 3.664),
+    pytest.param(ResNetConfig(layers=34), 21_797_672, 3.664, marks=SLOW),
     (ResNetConfig(layers=50), 25_557_032, 4.089),
-    (ResNetConfig(layers=50, norm="group"), 25_557_032, 4.089),
+    pytest.param(ResNetConfig(layers=50, norm="group"), 25_557_032, 4.089, marks=SLOW),
     (CifarResNetConfig(layers=20), 269_722, 0.04055),
-    (CifarResNetConfig(layers=56), 853_018, 0.1255),
+    pytest.param(CifarResNetConfig(layers=56), 853_018, 0.1255, marks=SLOW),
 ]
 SMALL: dict[str, tuple[ModelConfig, int]] = {
     "alexnet": (AlexNetConfig(width=4), 67),
@@ -103,10 +104,10 @@ def test_units_of_vgg() -> None:
     ("config", "blocks"),
     [
         (ResNetConfig(layers=18), (2, 2, 2, 2)),
-        (ResNetConfig(layers=34), (3, 4, 6, 3)),
+        pytest.param(ResNetConfig(layers=34), (3, 4, 6, 3), marks=SLOW),
         (ResNetConfig(layers=50), (3, 4, 6, 3)),
         (CifarResNetConfig(layers=20), (3, 3, 3)),
-        (CifarResNetConfig(layers=56), (9, 9, 9)),
+        pytest.param(CifarResNetConfig(layers=56), (9, 9, 9), marks=SLOW),
     ],
 )
 def test_units_of_residual_networks(config: ModelConfig, blocks: tuple[int, ...]) -> None:
@@ -139,7 +140,7 @@ def test_a_stage_is_a_depth_and_other_words_are_refused_in_a_line() -> None:
         resolve_depth(network, "stag3")
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ["alexnet", "vgg11_bn", "resnet18", "resnet20"])
 def test_unit_names_do_not_depend_on_the_images(name: str) -> None:
     """A study is laid out by names before any image is there."""
     config, side = SMALL[name]
@@ -194,10 +195,7 @@ def _drawn(network: Network) -> Variables:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if name.startswith("resnet50") else name
-        for name in SMALL
-    ],
+    [name if name in ("alexnet", "resnet20") else pytest.param(name, marks=SLOW) for name in SMALL],
 )
 def test_an_update_moves_what_is_trained_and_nothing_else(name: str) -> None:
     config, side = SMALL[name]

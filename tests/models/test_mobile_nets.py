@@ -191,7 +191,9 @@ def test_padding_matters_where_strides_meet_even_sizes() -> None:
 
 
 @pytest.mark.parametrize(
-    "config", FAMILIES[1:], ids=KINDS[1:]
+    "config",
+    [LITE, pytest.param(NEXT, marks=pytest.mark.slow)],
+    ids=KINDS[1:],
 )  # MobileNetV2 has the units of EfficientNet-Lite
 def test_a_step_of_training_leaves_the_frozen_units_alone(config: ModelConfig) -> None:
     network = build_network(config, (32, 32, 3), 4)

@@ -92,7 +92,17 @@ def test_the_choice_is_made_before_the_test_labels_are_read(materials, monkeypat
     assert any(row["test_nll"] != other[name][0]["test_nll"] for name, (row, _) in honest.items())
 
 
-def test_each_trial_reads_its_test_images_once_and_last(materials, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("words", "splits"),
+    [
+        ((), ["train", "validation", "test"]),
+        (("validation=within", "n_per_class=3", "source=random"), ["train", "test"]),
+    ],
+    ids=["beside", "within"],
+)
+def test_each_trial_reads_its_test_images_once_and_last(
+    materials, monkeypatch, words, splits
+) -> None:
     asked = []
     read = TargetData.pixels
 
@@ -101,8 +111,8 @@ def test_each_trial_reads_its_test_images_once_and_last(materials, monkeypatch) 
         return read(self, split, positions)
 
     monkeypatch.setattr(TargetData, "pixels", noted)
-    rows_of(Materials(materials.cache, lambda line: None))
-    assert asked == ["train", "validation", "test"]
+    rows_of(Materials(materials.cache, lambda line: None), *words)
+    assert asked == splits
 
 
 def test_which_lanes_travel_together_changes_no_bit(materials) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from commands import draw_no_reports
 
 from convtl import run
 from convtl.cli import compose
@@ -33,7 +34,9 @@ WORDS = [
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nets")
-    assert run.main([*WORDS, "save=best", f"out={folder}"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        draw_no_reports(patch)
+        assert run.main([*WORDS, "save=best", f"out={folder}"]) == 0
     return folder
 
 
@@ -55,8 +58,9 @@ def test_a_saved_net_has_the_accuracy_of_its_row(out: Path) -> None:
     assert net.row["trial"] == row["trial"]
 
 
-def test_brackets_and_spaces_in_the_paths_of_a_study(tmp_path: Path) -> None:
+def test_brackets_and_spaces_in_the_paths_of_a_study(tmp_path: Path, monkeypatch) -> None:
     """What libraries below take for patterns and slices, users take for names."""
+    draw_no_reports(monkeypatch)
     places = [f"out={tmp_path}/b[1] of {{2}}/o [*]", f"cache={tmp_path}/c [0:1]"]
     assert run.main([*tiny.WORDS, *places, "save=best"]) == 0
     (path,) = (tmp_path / "b[1] of {2}" / "o [*]" / "nets").iterdir()

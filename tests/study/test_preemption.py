@@ -128,7 +128,8 @@ def unbroken_within(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return tiny.table(out)
 
 
-@pytest.mark.parametrize("at", [(5, 12), pytest.param((2, 9), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [(5, 12), (2, 9)])
 def test_cross_validation_goes_on_where_it_was(
     tmp_path, at_batches, unbroken_within, at: tuple[int, ...]
 ) -> None:
@@ -250,6 +251,7 @@ def test_a_real_net_with_statistics_goes_on_bit_for_bit(tmp_path, at_batches) ->
     assert len(asked) == len(set(asked))
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_stops_the_command_is_told_to_try_again(tmp_path) -> None:
     """A real process, stopped by SIGTERM as soon as it trains."""
     words = [

@@ -49,7 +49,10 @@ def runs(monkeypatch):
     return pairs
 
 
-@pytest.mark.parametrize("words", [(), ("depth=5",), ("depth=5", "augment={flip: true}")])
+@pytest.mark.parametrize(
+    "words",
+    [(), ("depth=5",), pytest.param(("depth=5", "augment={flip: true}"), marks=pytest.mark.slow)],
+)
 def test_the_net_is_the_one_that_all_labels_give_at_the_chosen_rate(words, runs) -> None:
     row = row_of(*WORDS, *words)
     assert (row["n_val"], row["n_train"], row["validation"]) == (0, 3 * 4, "within")
@@ -80,19 +83,6 @@ def test_each_picture_is_left_out_once_and_judged_by_nets_that_never_saw_it(runs
     ((rate, accuracy, loss, error),) = row["scores"]
     assert (rate, accuracy, error) == (row["lr"], row["val_accuracy"], 0.0)
     assert loss == pytest.approx(each.mean(), rel=1e-6)
-
-
-def test_validation_pictures_are_not_read(monkeypatch) -> None:
-    splits = []
-    read = TargetData.pixels
-
-    def noted(self, split, positions):
-        splits.append(split)
-        return read(self, split, positions)
-
-    monkeypatch.setattr(TargetData, "pixels", noted)
-    row_of(*WORDS)
-    assert splits == ["train", "test"]
 
 
 def test_a_net_that_diverges_on_all_labels_leaves_the_next_best_rate(monkeypatch) -> None:

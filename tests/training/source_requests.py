@@ -7,7 +7,7 @@ from convtl.config.training import PretrainConfig
 from convtl.data.domains import Domain
 from convtl.data.splits import Split
 from convtl.data.subsets import draw_source
-from convtl.models.lenet import LeNet5Config
+from convtl.models.lenet import PlainConfig
 from convtl.training.pretrain import SourceRequest
 
 NAMES = ("north", "east", "south", "west")
@@ -49,7 +49,7 @@ def request(
         images_per_class=12,
     )
     given: dict[str, object] = {
-        "model": LeNet5Config(),
+        "model": PlainConfig(hidden=2, width=16),
         "parts": ((domain, draw),),
         "recipe": RECIPE,
         "seed": 0,

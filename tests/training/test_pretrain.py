@@ -68,7 +68,7 @@ def test_nets_are_trained_once_and_kept(cache: Cache, trained: list[int]) -> Non
         entry = cache.get(KIND, own.key)
         assert entry is not None
         assert same_bits(checkpoint.load(entry / "net")[0], first[own.key].variables)
-    one, other = (first[own.key].variables["conv1"] for own in requests[:2])
+    one, other = (first[own.key].variables["fc1"] for own in requests[:2])
     assert not same_bits(one, other)
 
 
@@ -109,7 +109,7 @@ def test_requests_of_different_shapes_are_different_programs(
     sources = ensure_sources(requests, cache)
     assert sorted(trained) == [1, 2]
     for own, classes in zip(requests, (3, 4, 3), strict=True):
-        assert sources[own.key].variables["fc5"]["params"]["dense"]["bias"].shape == (classes,)
+        assert sources[own.key].variables["out"]["params"]["dense"]["bias"].shape == (classes,)
 
 
 def test_a_net_that_diverges_is_kept_and_known(cache: Cache, trained: list[int]) -> None:
@@ -117,7 +117,7 @@ def test_a_net_that_diverges_is_kept_and_known(cache: Cache, trained: list[int])
     wild = request(recipe=replace(RECIPE, lr=1e38))
     sources = ensure_sources([wild], cache)
     assert sources[wild.key].metadata["diverged"]
-    assert not np.isfinite(sources[wild.key].variables["fc5"]["params"]["dense"]["kernel"]).all()
+    assert not np.isfinite(sources[wild.key].variables["out"]["params"]["dense"]["kernel"]).all()
     ensure_sources([wild], cache)
     assert trained == [1]
 

@@ -16,7 +16,7 @@ NET = PlainConfig(hidden=2, width=8)
 SMALL = [
     Probe("profile", NET, "sgd"),
     Probe("convergence", NET, "sgd"),
-    Probe("freezing", NET, "adam"),
+    Probe("freezing", NET, "sgd"),
 ]
 
 

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
+
+from convtl.runtime.backend import prepare_jax
 
 PROGRAM = """
 import warnings
@@ -35,14 +38,10 @@ def start(program: str, cache: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_program_is_kept(tmp_path) -> None:
+@pytest.mark.parametrize("size", [pytest.param(0, marks=pytest.mark.slow), 700])
+def test_a_program_is_kept_and_one_that_was_cut_short_is_compiled_again(tmp_path, size) -> None:
     assert run(tmp_path)[0] == "7.0 False"
     assert run(tmp_path)[0] == "7.0 True"
-
-
-@pytest.mark.parametrize("size", [0, 700])
-def test_a_program_that_was_cut_short_is_compiled_again(tmp_path, size) -> None:
-    run(tmp_path)
     for path in (tmp_path / "xla").iterdir():
         os.truncate(path, size)
     shown = start(PROGRAM.replace('"error"', '"default"'), tmp_path)
@@ -50,7 +49,13 @@ def test_a_program_that_was_cut_short_is_compiled_again(tmp_path, size) -> None:
     assert "Error reading persistent compilation cache entry" in shown.stderr
 
 
-@pytest.mark.parametrize("place", ["below a file", "of which nothing can be kept"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param("below a file", marks=pytest.mark.slow),
+        "of which nothing can be kept",
+    ],
+)
 def test_a_cache_that_takes_nothing_stops_no_program(tmp_path, place) -> None:
     if place == "below a file":
         (tmp_path / "cache").write_text("")
@@ -62,10 +67,16 @@ def test_a_cache_that_takes_nothing_stops_no_program(tmp_path, place) -> None:
     assert run(tmp_path / "cache") == ("7.0 False", "")
 
 
-@pytest.mark.parametrize("mode", [0o770, 0o707])
-def test_folders_that_others_may_write_to_are_not_used(tmp_path: Path, mode: int) -> None:
-    assert run(tmp_path)[0] == "7.0 False"
-    (tmp_path / "xla").chmod(mode)
-    assert run(tmp_path)[0] == "7.0 False"
-    (tmp_path / "xla").chmod(0o700)
-    assert run(tmp_path)[0] == "7.0 True"
+def test_folders_that_others_may_write_to_are_not_used(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("CONVTL_CACHE", str(tmp_path))
+    (tmp_path / "xla").mkdir()
+    used = []
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        for mode in (0o770, 0o707, 0o700):
+            (tmp_path / "xla").chmod(mode)
+            prepare_jax()
+            used.append(jax.config.jax_compilation_cache_dir)
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert used == [before, before, str(tmp_path / "xla")]

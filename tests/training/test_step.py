@@ -49,16 +49,22 @@ def _with_negative_zeros(variables: Variables) -> Variables:
 @pytest.mark.parametrize(
     ("regime", "depth", "trained", "clip"),
     [
-        (RegimeConfig("fine_tune"), 1, {"head"}, None),
+        pytest.param(RegimeConfig("fine_tune"), 1, {"head"}, None, marks=pytest.mark.slow),
         (RegimeConfig("fine_tune"), 2, {"b", "head"}, 0.1),
         (RegimeConfig("surgical", units=("a",)), 1, {"a", "head"}, 0.1),
         (RegimeConfig("surgical", units=("first",), head=False), 1, {"a"}, None),
-        (RegimeConfig("surgical", units=("b",), head=False), 3, {"b"}, 0.1),
+        pytest.param(
+            RegimeConfig("surgical", units=("b",), head=False),
+            3,
+            {"b"},
+            0.1,
+            marks=pytest.mark.slow,
+        ),
         (RegimeConfig("lp_ft"), 2, {"b", "head"}, None),
         (RegimeConfig("gradual"), 2, {"b", "head"}, None),
         (RegimeConfig("discriminative"), 2, {"b", "head"}, None),
         (RegimeConfig("l2_sp"), 2, {"b", "head"}, 0.1),
-        (RegimeConfig("l2_sp"), 1, {"head"}, None),
+        pytest.param(RegimeConfig("l2_sp"), 1, {"head"}, None, marks=pytest.mark.slow),
     ],
     # a set has another order in every process
     ids=lambda value: (
