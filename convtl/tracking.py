@@ -162,9 +162,11 @@ class RunningAccuracy:
     one that diverged, or was not evaluated yet, not at all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
         self._finished: dict[str, float] = {}
         self._in_flight: dict[str, dict[float, float]] = {}
+        for row in rows:
+            self.add_row(row)
 
     def add_row(self, row: Row) -> None:
         if row["status"] in ("done", "diverged"):
@@ -197,8 +199,7 @@ class Tracker:
 
     def begin(self, rows: Sequence[Row]) -> None:
         """Take the rows that are there already."""
-        for row in rows:
-            self._means.add_row(row)
+        self._means = RunningAccuracy(rows)
         if rows:
             self._try(lambda: self._run.log(self._means.values()))
 
@@ -223,9 +224,7 @@ class Tracker:
 
     def finish(self, rows: Sequence[Row], out: Path | None, summary: Row, failure: str) -> None:
         """End with all rows, the folder of a report, headline numbers, and why trials failed."""
-        self._means = RunningAccuracy()  # of all trials, whichever process ran them
-        for row in rows:
-            self._means.add_row(row)
+        self._means = RunningAccuracy(rows)  # of all trials, whichever process ran them
         self._try(lambda: self._run.log(self._results(rows, out)))
         self._try(lambda: self._run.summary.update(summary))
         self.end(_FAILED if failure else 0, failure)
