@@ -168,7 +168,8 @@ def compose(words: Sequence[str]) -> dict[str, Any]:
         with hydra.initialize_config_dir(str(folders[0]), version_base="1.3"):
             config = hydra.compose("config", overrides=chosen)
         # Hydra would take four times as long to copy the nodes as to do all else.
-        content = reduce(_merged, [DEFAULTS | nodes, OmegaConf.to_container(config), *typed], {})
+        layers: list[Any] = [{}, DEFAULTS | nodes, OmegaConf.to_container(config), *typed]
+        content = reduce(_merged, layers)
         if "${" in str(content):
             content = OmegaConf.to_container(OmegaConf.create(content), resolve=True)
     except _FAULTS as error:
@@ -258,8 +259,7 @@ def launch(invocation: Invocation, task: Callable[[dict[str, Any]], Any], out: P
         try:
             hydra.compose(overrides=typed, return_hydra_config=True)
         except _FAULTS as error:
-            extras = "launchers are extras: pip install -e '.[joblib,submitit,ray]'"
-            raise UserError(f"{_one_line(error)} ({extras})") from None
+            raise _one_line(error) from None
         app: Any = GlobalHydra.instance().hydra
         batches = app.multirun(None, task_function=run_job, overrides=[*typed, *fixed])
     return [job.return_value for batch in batches for job in batch]

@@ -146,8 +146,6 @@ def guarded(main: Callable[[list[str]], int], words: list[str] | None = None) ->
     except OSError as error:
         place = f"'{os.fsdecode(error.filename)}': " if error.filename else ""
         line, code = f"{place}{error.strerror or error}", 2
-        if not os.access(".", os.F_OK):
-            line = "the working directory is gone; accepted: one that exists"
     except Exception:
         print(redacted(traceback.format_exc()), file=sys.stderr)
         return 1

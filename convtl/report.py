@@ -15,17 +15,13 @@ def main(words: list[str]) -> int:
     typed = keywords(words, defaults, "out=DIR of a run, [publish=DIR] [replication=DIR]")
     from convtl.analysis.record import newest_record
     from convtl.config.parsing import parse
-    from convtl.errors import UserError
     from convtl.reporting.publish import check_folder, publish
     from convtl.reporting.report import build, read_replication
     from convtl.study.grid import apply_limits
 
     out = folder("out", typed["out"])
     record = newest_record(out)
-    try:
-        config = apply_limits(parse(record["config"]))
-    except UserError as error:
-        raise UserError(f"out: the study in '{out}' cannot be reported again: {error}") from None
+    config = apply_limits(parse(record["config"]))
     other, target = (
         folder(key, typed[key]) if typed[key] else None for key in ("replication", "publish")
     )

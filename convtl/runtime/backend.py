@@ -70,16 +70,18 @@ def join(config: DistributedConfig | Literal["auto"] | None) -> None:
         return
     # JAX's own service would take SIGTERM from `convtl.runtime.stopping`.
     jax.config.update("jax_enable_preemption_service", False)
-    given = () if config == "auto" else (config.coordinator, config.processes, config.process)
+    given: tuple[str | None, int | None, int | None] = (None, None, None)
+    if config != "auto":
+        given = (config.coordinator, config.processes, config.process)
     try:
         jax.distributed.initialize(
             *given,
-            cluster_detection_method="deactivate" if given else None,
+            cluster_detection_method="deactivate" if given[0] else None,
             initialization_timeout=120,
             heartbeat_timeout_seconds=30,  # until JAX ends those that are left when one is lost
         )
     except (RuntimeError, ValueError) as error:
-        reason = f"{given[0] if given else 'found by JAX'}: {error}".partition("\n")[0]
+        reason = f"{given[0] or 'found by JAX'}: {error}".partition("\n")[0]
         raise UserError(f"distributed: the processes do not come together ({reason})") from None
 
 
