@@ -107,7 +107,7 @@ def test_one_lane_at_a_time_gives_the_same_run() -> None:
         assert np.sum(guesses[0] != guesses[1]) <= 1
 
 
-@pytest.mark.parametrize("depth", [1, 4])
+@pytest.mark.parametrize("depth", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_a_cached_prefix_gives_the_same_run(depth: int) -> None:
     """The frozen part computed once, against computed anew in every update."""
     updates, size, count = 20, 8, 40
