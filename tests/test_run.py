@@ -11,6 +11,7 @@ from commands import Commands
 
 from convtl.errors import UserError
 from convtl.reporting.samples import Samples
+from convtl.study.group import Group
 from convtl.study.store import RowStore
 from convtl.training.loop import Trainer
 
@@ -270,16 +271,14 @@ def test_a_sweep_runs_all_points_into_one_folder(commands) -> None:
 
 
 def test_a_failing_point_is_the_exit_code_of_the_sweep(commands, monkeypatch) -> None:
-    calls = []
-    train = Trainer.train
+    row = Group._row
 
-    def broken(self, *args, **keywords):
-        calls.append(1)
-        if len(calls) == 1:
+    def broken(self, active):
+        if active.trial.n_per_class == 2:
             raise RuntimeError("device lost")
-        return train(self, *args, **keywords)
+        return row(self, active)
 
-    monkeypatch.setattr(Trainer, "train", broken)
+    monkeypatch.setattr(Group, "_row", broken)
     commands.without_reports()
     done = commands.run("-m", *tiny.WORDS, "source=random", "lr=1e-2", "n_per_class=2,4", "out=o")
     assert done.code == 1
