@@ -81,7 +81,7 @@ def test_a_run_goes_on_where_it_stopped_and_comes_to_the_same(done):
     [lost] = (out / "probes").glob("freezing-*.csv")
     lost.unlink()
     (out / TABLE).unlink()
-    assert run(out) == ["probe 3 of 3: freezing, plain, tanh, lecun_normal, 2, adam"]
+    assert run(out) == ["probe 3 of 3: freezing, plain, tanh, lecun_normal, 2, sgd"]
     assert (out / TABLE).read_bytes() == before
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
 
