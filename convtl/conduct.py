@@ -102,11 +102,7 @@ def whole_of(studies: Sequence[dict[str, Any]], trials: Sequence[Trial]) -> dict
     """Return the config of the study that all points of a sweep are parts of; None if there is none.
 
     Axes are merged to lists, any other key that may vary within a study becomes one of `axes`; the outcome counts
-    only if its trials are just those of the points.
-
-    Args:
-      studies: what the points are composed to, each once and without `worker`.
-      trials: those of all points.
+    only if its trials are just those of the points (`studies`, each once and without `worker`).
     """
     axes, others = {}, dict(studies[0]["axes"])
     for key, values in _varied(studies):
@@ -142,10 +138,7 @@ def _run_job(
 ) -> int:
     """Run one point of a sweep, as launchers call it in a process of its own; return the exit code.
 
-    Args:
-      whole: config of the study that all points are parts of, if any.
-      folder: where the sweep was started; relative paths are meant from there.
-      stop: file that stops this job once it is there; None where the launcher is asked instead.
+    Paths are meant from `folder`, where the sweep was started; the job stops once the file `stop` is there.
     """
 
     def work(_: list[str]) -> int:
@@ -196,10 +189,7 @@ def cache_of(config: Config) -> Cache:
 
 
 def run_study(content: Mapping[str, Any], command: str, part: frozenset[str] | None = None) -> int:
-    """Run one composed study, or a part of it; return the exit code (1 if trials failed).
-
-    Args:
-      part: what this process does of it (`Study.part`).
+    """Run one composed study, or a `part` of it (`Study.part`); return the exit code (1 if trials failed).
 
     Raises:
       UserError: something that was asked for cannot be done; nothing was trained.

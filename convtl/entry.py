@@ -106,8 +106,8 @@ def is_read() -> bool:
 def command(main: Callable[[list[str]], int]) -> NoReturn:
     """Run a command to its exit code.
 
-    After anything but success the process ends at once: threads of XLA may be at work, whose memory the
-    interpreter's way out would pull away, and of several processes it would wait for the others, who wait for this one.
+    After anything but success the process ends at once: the interpreter's way out would pull memory away from threads
+    of XLA, and of several processes it would wait for the others, who wait for this one.
     """
     lenient_output()
     code = guarded(main)

@@ -21,8 +21,9 @@ from convtl.errors import UserError, redact, redacted
 from convtl.keys import digest
 from convtl.storage.files import take_lock
 
-_FAILED, _STOPPED = 1, 255
-"""Exit codes for W&B, which calls a run that ends with 255 killed."""
+_OFF = ("silent", "x_disable_stats", "disable_git", "disable_code")
+_SETTINGS: dict[str, Any] = dict.fromkeys(_OFF, True) | {"console": "off", "save_code": False}
+_FAILED, _STOPPED = 1, 255  # exit codes for W&B, which calls a run that ends with 255 killed
 
 Row = Mapping[str, Any]
 
@@ -62,13 +63,8 @@ def open_tracker(
 ) -> "Tracker | None":
     """Begin the W&B run that `tracking.mode` asks for; None, without importing wandb, if that is `disabled`.
 
-    A W&B agent names the run. Elsewhere its id is the digest of `content` and `out`: the same command goes on in the
-    same run, unless another process holds it.
-
-    Args:
-      study: the group of the run.
-      content: the resolved config of this process's part of the study, shown beside the run.
-      out: folder of the study; wandb's files go under `out/wandb`.
+    A W&B agent names the run. Elsewhere its id is the digest of `content`, the config of this process's part of the
+    study, and `out`: the same command goes on in the same run, unless another process holds it.
 
     Raises:
       UserError: `online` without a login, a folder that names a server, or wandb refuses the run.
@@ -93,10 +89,7 @@ def open_tracker(
             dir=str(out),
             id=None if lock is None else name,  # W&B chooses one beside a live process
             resume="allow",
-            settings=dict.fromkeys(
-                ("silent", "x_disable_stats", "disable_git", "disable_code"), True
-            )
-            | {"console": "off", "save_code": False},  # it neither talks nor looks around
+            settings=_SETTINGS,
         )
     except (wandb.Error, ConfigError, OSError, ValueError) as error:
         reason = f"tracking.mode: {config.mode} does not work ({_first_line(error)})"
