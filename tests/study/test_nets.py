@@ -17,18 +17,7 @@ from convtl.study.grid import expand
 from convtl.study.materials import Materials
 from convtl.study.nets import load_net
 
-WORDS = [
-    "source=scratch",
-    "target=hebrew",
-    "n_per_class=2",
-    "replicates=1",
-    "lr=3e-3",
-    "updates=10",
-    "classes=4",
-    "test_per_class=8",
-    "validation_per_class=4",
-    "domains.hebrew.per_class={train:8,validation:4,test:8}",
-]
+WORDS = [*tiny.WORDS, "source=random", "lr=1e-2"]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +61,7 @@ def test_brackets_and_spaces_in_the_paths_of_a_study(tmp_path: Path, monkeypatch
 def test_images_of_another_shape_are_refused(out: Path) -> None:
     (path,) = (out / "nets").iterdir()
     with pytest.raises(
-        UserError, match=r"images: got shape \(2, 30, 30, 1\); accepted: \(n, 28, 28, 1\)"
+        UserError, match=r"images: got shape \(2, 30, 30, 1\); accepted: \(n, 16, 16, 1\)"
     ):
         load_net(path).logits(np.zeros((2, 30, 30, 1), np.uint8))
 

@@ -294,7 +294,9 @@ def _of_prefixes(regime: Any, updates: int, seed: int) -> list[Variables]:
 
 
 @pytest.mark.parametrize(
-    "regime", [RegimeConfig("gradual"), RegimeConfig("lp_ft")], ids=lambda regime: regime.kind
+    "regime",
+    [pytest.param(RegimeConfig("gradual"), marks=pytest.mark.slow), RegimeConfig("lp_ft")],
+    ids=lambda regime: regime.kind,
 )
 def test_an_average_is_numpys(regime: Any) -> None:
     """Each unit's over the updates since it joined, weights and statistics, through all phases."""
@@ -316,6 +318,7 @@ def test_an_average_is_numpys(regime: Any) -> None:
         )
 
 
+@pytest.mark.slow
 def test_the_average_of_one_update_is_that_update() -> None:
     own = run(CHAIN, 0)
     runs = [
