@@ -9,7 +9,6 @@ import tiny
 from convtl.errors import UserError
 from convtl.measure.metrics import losses
 from convtl.storage.cache import Cache, default_root
-from convtl.study.draws import TargetData
 from convtl.study.group import Group, recipe_of, run_count, update_flops
 from convtl.study.materials import Materials
 from convtl.study.study import Study
