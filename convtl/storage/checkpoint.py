@@ -1,7 +1,6 @@
-"""Weights on disk, verified when read. The only door to Orbax.
+"""Weights on disk, verified when read: arrays by Orbax, and digests of their files.
 
-A checkpoint is a folder: `arrays/` written by Orbax, and `metadata.json` with the digests of its files. Orbax restores
-a partial checkpoint without an error (google/orbax#2972); here every file is compared.
+Orbax restores a partial checkpoint without an error (google/orbax#2972); here every file is compared.
 """
 
 import errno

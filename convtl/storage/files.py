@@ -126,10 +126,7 @@ def _machine() -> str:
 def take_lock(
     key: str, root: Path, name: str, blocking: bool = False
 ) -> filelock.BaseFileLock | None:
-    """Acquire a lock of a folder, which the caller releases; None where another process holds it.
-
-    Where the file system has no locks, every process acquires every lock, and one line says so.
-    """
+    """Acquire a lock of a folder; None where another process holds it."""
     with storage_errors(key, root):
         (root / ".locks").mkdir(exist_ok=True)  # a folder that went away is not made anew
         lock = filelock.FileLock(root / ".locks" / name, fallback_to_soft=False)
@@ -140,7 +137,7 @@ def take_lock(
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            _warn(key, root)
+            _warn(key, root)  # every process acquires every lock there
     return lock
 
 

@@ -43,8 +43,8 @@ from convtl.transfer.graft import shuffled
 class TargetData:
     """The images of one target and replicate; labels count from 0.
 
-    Training images are ordered so that the subset of n images a class is the first of them. Without a
-    `normalisation` each is standardised by itself; `options` are those of `data.subsets.draw_target`.
+    The subset of n images a class is the first of the training images. Without a `normalisation` each is standardised
+    by itself; `options` are those of `data.subsets.draw_target`.
     """
 
     domain: Domain
@@ -76,10 +76,7 @@ class TargetData:
     def examples(
         self, split: str, n_per_class: int | None = None
     ) -> tuple[Images, Int[np.ndarray, " n"]]:
-        """Images (float32, as a net takes them) and labels (int32) at `positions` of a split.
-
-        Big images are made when they are indexed.
-        """
+        """Images (float32; big ones made when indexed) and labels (int32) of a split."""
         positions, shape = self.positions(split, n_per_class), self.domain.image_shape
         labels = relabel(self.splits[split].labels[positions], self.draw.classes)
 
@@ -260,10 +257,7 @@ class Draws:
         return domain, draw
 
     def _mixed(self, trial: Trial, mixture: MixtureConfig) -> tuple[Part, ...]:
-        """Draw the first classes of a permutation of each side of a mixture.
-
-        At similarity 0 and 1 it is the very draw from one side, in its own order.
-        """
+        """Draw the first classes of a permutation of each side of a mixture."""
         settings = trial.settings
         classes = settings.pretrain.classes or settings.classes or 0  # as `similarities` has seen
         count = round((trial.similarity or 0) * classes)

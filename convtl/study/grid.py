@@ -73,8 +73,8 @@ class Trial:
 def expand(study: Config) -> tuple[Config, list[Trial]]:
     """Return the study's config after its limits, and its points in a fixed order, each once.
 
-    Two points may be one trial (with one `id`) where what tells them apart does not concern it: scratch on
-    an axis of pretraining; a mixture of near classes only and the source that it equals.
+    Two points may be one trial where what tells them apart does not concern it, such as scratch on an axis of
+    pretraining.
     """
     limited = apply_limits(study)
     points: dict[tuple[str, ...], Trial] = {}

@@ -1,7 +1,4 @@
-"""Which learning rates a trial tries, and which it keeps: one rule for all arms.
-
-The rule sees nothing but the trial's own validation pictures, so slices, workers and resumed runs agree.
-"""
+"""Learning rates that a trial tries and keeps, by its own validation pictures alone."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -228,19 +228,14 @@ def _forward(network: Network) -> Any:
 
 @dataclass(frozen=True)
 class FeatureMaps:
-    """What is kept of one trial; every pair is (before, after).
+    """What is kept of one trial; every pair is (before, after)."""
 
-    Attributes:
-      kernels: filters of the first unit, each (filters, height, width), averaged over input channels.
-      maps: unit with maps -> its thinned outputs for the first pictures, each (k, height, width, channels).
-    """
-
-    kernels: Pair | None
-    maps: dict[str, Pair]
+    kernels: Pair | None  # (filters, height, width) of the first unit, averaged over input channels
+    maps: dict[str, Pair]  # by unit: thinned outputs (k, height, width, channels) of some pictures
 
 
 def read_maps(out: Path, trial: str) -> FeatureMaps | None:
-    """What is kept of a trial; None if there is nothing, or nothing that can be read."""
+    """What is kept of a trial; None if nothing can be read."""
     try:
         with (out / FOLDER / f"{trial}.npz").open("rb") as raw, np.load(raw) as file:
             pairs = {name: tuple(pair.astype(np.float32)) for name, pair in file.items()}

@@ -139,10 +139,7 @@ def _checksum(text: bytes) -> bytes:
 
 @cache
 def commit() -> str | None:
-    """Git commit of a checkout of convtl, as first read; None for an installed package.
-
-    `-dirty` follows where the package or its configs had been changed since that commit.
-    """
+    """Commit of a checkout, with `-dirty` where files differ; None if installed."""
     if not (_ROOT / ".git").exists():
         return None
     run = partial(subprocess.run, cwd=_ROOT, capture_output=True, text=True, timeout=10)

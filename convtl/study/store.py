@@ -131,7 +131,7 @@ class RowStore:
         return rows
 
     def finished(self) -> dict[str, str]:
-        """Id of each trial with a final row -> its status ("moved" if it has that); reads only what is new."""
+        """Trial id -> status of its final row, or "moved"; reads only what is new."""
         with accessible(self.out, "read"):
             for path in self.paths():
                 begin, size = self._read_until.get(path.name, 0), path.stat().st_size
