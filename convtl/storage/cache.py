@@ -104,7 +104,6 @@ class Cache:
         return locked("cache", self.root, name, blocking)
 
     def entries(self) -> list[tuple[str, str]]:
-        """Return (kind, key) of every published entry, sound or not, in order."""
         manifests = self.root.glob(f"[!.]*/[!.]*/{MANIFEST}")
         return sorted((path.parent.parent.name, path.parent.name) for path in manifests)
 

@@ -80,7 +80,6 @@ def sweep(folders: Iterable[Path]) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file or a folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -89,7 +88,7 @@ def sync(path: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return size and SHA-256 of every file below a folder, by name; ValueError if one is not plain."""
+    """Return size and SHA-256 of every plain file below a folder; ValueError for others."""
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):

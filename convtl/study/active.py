@@ -33,7 +33,7 @@ class ActiveTrial:
 
     Attributes:
       features: of the frozen part, where they are shared on disk.
-      shared: what runs that leave out the same fold share, by fold.
+      shared: what runs share that leave out the same fold.
       outcomes: of the runs that have ended, on their validation pictures; None where one diverged.
       states: of runs that have begun.
       nets: variables, of the units that enter training, of nets that were trained on all labels, by rate.

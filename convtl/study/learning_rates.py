@@ -66,8 +66,8 @@ def choose_rate(scores: Iterable[Score], grid: Sequence[float]) -> float | None:
 def next_rates(grid: Sequence[float], scores: Sequence[Score], extend: int) -> list[float]:
     """Return the learning rates to be tried next; none when the choice is made.
 
-    First the grid; then one more step on the side where the chosen rate is at the edge, up to `extend` steps
-    on each side. A grid of one rate is used as it is. If every rate diverged, lower ones are tried.
+    First the grid, then up to `extend` steps on each side where the chosen rate is at the edge. A grid of one rate is
+    used as it is. If every rate diverged, lower ones are tried.
     """
     grid, tried = sorted(set(grid)), sorted(score.rate for score in scores)
     missing = [rate for rate in grid if rate not in tried]

@@ -29,9 +29,7 @@ _FILE = "rows.npy"
 
 @dataclass(frozen=True)
 class SharedFeatures:
-    """Features of a fixed target's images by boundary, each computed at most once on this machine.
-
-    They are those of a whole split, written to the cache; trials and processes map them into memory.
+    """Features of a fixed target's images by boundary and split: in the cache, from where processes map them.
 
     Attributes:
       opened: digest -> features, of all nets and targets of this process.
@@ -63,10 +61,7 @@ class SharedFeatures:
         return digest([VERSION, self.model, names, weights, images])
 
     def _fill(self, boundary: int, split: str, folder: Path) -> None:
-        """Compute features from those at the highest boundary below, or from the images.
-
-        The one gives the same bits as the other (`features.through_units`).
-        """
+        """Compute features from those at the highest boundary below, or from the images: to the same bits."""
         network, how, done = self.network, self.data.normalisation, 0
         pixels = self.data.splits[split].images
         count, shape = len(pixels), network.shape_before(boundary)

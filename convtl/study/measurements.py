@@ -161,9 +161,6 @@ def read_similarity(out: Path) -> dict[str, dict[str, float]]:
         return {}
 
 
-# --- movement -----------------------------------------------------------------------------
-
-
 def measure_movement(
     out: Path, trial: Trial, materials: Materials, tuned: Variables
 ) -> dict[str, list[float | None]]:
@@ -192,10 +189,7 @@ def measure_movement(
 def moved(
     variables: tuple[Variables, Variables], outputs: tuple[Outputs, Outputs]
 ) -> dict[str, list[float | None]]:
-    """Unit -> [|w - w0| / |w0| over its weights, linear CKA of its outputs], before and after tuning.
-
-    None where there is no such number: a head of zeros has no size, and its outputs do not vary.
-    """
+    """Unit -> [|w - w0| / |w0|, linear CKA of its outputs] before and after; None of a head of zeros."""
     old, new = outputs
     steps = weight_displacement(*({unit: net[unit] for unit in old} for net in variables))
     with threadpool_limits(1):

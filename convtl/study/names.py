@@ -1,14 +1,7 @@
 """What the names of a study stand for: words behind `source=`, and digests of their content.
 
-A source is `NAME` or `NAME:VARIANT`. Names beside those of domains:
-
-- `scratch`: a fresh net that trains everything; `random`: a fresh net, frozen below the boundary;
-- a name in `weights`: a net whose weights come from elsewhere (ImageNet);
-- `own`: pretrained on other classes of the target's own domain;
-- `same_classes`: pretrained on the target's very classes, without its `shift`, in other images;
-- `self`: pretrained on the trial's own labelled images, with a source's updates: what more updates do.
-
-Variants are controls: `shuffled` (`convtl.transfer.graft`) and `random_labels` (Maennel et al. 2020).
+A source is `NAME` or `NAME:VARIANT`; conf/README.md says what names beside those of domains and weights stand for. A
+variant is a control (Maennel et al. 2020).
 """
 
 from dataclasses import dataclass

@@ -18,8 +18,7 @@ from convtl.config.values import Fraction, Natural, NonNegative, Text
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Status = Literal["done", "diverged", "failed", "interrupted"]
 
-FINAL = ("done", "diverged")
-"""Statuses that are not tried again."""
+FINAL = ("done", "diverged")  # statuses that are not tried again
 
 
 class Columns(TypedDict, total=False):
@@ -89,8 +88,7 @@ _OF_DONE = {"n_test", "lr", "n_rates", "val_accuracy", "test_accuracy", "frozen_
 _END = b', "checksum": "%s"}\n'
 _END_LENGTH = len(_END) - 2 + 16
 _ADAPTER = TypeAdapter(Row)
-DIRTY = "-dirty"
-"""Follows a commit whose files had been changed."""
+DIRTY = "-dirty"  # follows a commit whose files had been changed
 
 _ROOT = Path(__file__).parent.parent.parent
 

@@ -176,19 +176,16 @@ class TrialLocks:
         return True
 
     def release(self, trials: Iterable[str]) -> None:
-        """Unlock trials."""
         self._trials.difference_update(trials)
         in_use = {trial[:_PREFIX] for trial in self._trials}
         for prefix in self._files.keys() - in_use:
             self._files.pop(prefix).release()
 
     def close(self) -> None:
-        """Unlock all trials."""
         self.release(list(self._trials))
 
 
-POINT = ("trial", "config", "axes", "source", "similarity")
-"""Columns of the table of trials."""
+POINT = ("trial", "config", "axes", "source", "similarity")  # columns of the table of trials
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-image")
 
 
