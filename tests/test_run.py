@@ -10,7 +10,7 @@ import tiny
 from commands import Commands
 
 from convtl.errors import UserError
-from convtl.reporting.samples import Samples
+from convtl.reporting.samples import read_samples
 from convtl.study.group import Group
 from convtl.study.store import RowStore
 from convtl.training.loop import Trainer
@@ -95,7 +95,7 @@ def test_pictures_are_of_the_whole_study_whoever_ran_its_parts(commands) -> None
     for source in ("latin", "scratch"):
         assert commands.tiny(f"source={source}", "out=o").code == 0
     assert "0 trials run, 2 were there" in commands.tiny("source=[latin,scratch]", "out=o").out
-    assert Samples(Path("o")).pictures.keys() == {"latin", "cyrillic"}
+    assert read_samples(Path("o")).keys() == {"latin", "cyrillic"}
 
 
 def test_without_out_the_results_are_named_after_the_study(commands) -> None:

@@ -5,10 +5,9 @@ Columns are those of results.csv, additional axes by their dotted keys among the
 """
 
 import csv
-import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -38,8 +37,6 @@ _AT_ONCE = 32 * 2**20
 """Bytes of rows that are parsed together."""
 _LONGEST = 8 * 2**20
 """Bytes of a line at most."""
-_LINES = 20_000
-"""Lines of results.csv whose cells are made together."""
 _FORMULA = re.compile(r"(?!-[\d.]+(e[-+]?\d+)?$)'*[=+\-@\t\r]")
 """What a spreadsheet would run, or what looks as if it had been guarded; a negative number is neither."""
 _GUARDED = re.compile(r"'+[=+\-@\t\r]")
@@ -252,29 +249,18 @@ def write_results(out: Path, frame: pd.DataFrame) -> Path:
     keys = [
         pd.factorize(frame[name], sort=True)[0] for name in (*SORTED_BY, *axes_of(frame), "trial")
     ]
-    frame = frame.iloc[np.lexsort(keys[::-1])]
+    table = frame[names].iloc[np.lexsort(keys[::-1])].copy()
+    for name in names:
+        kind = KINDS.get(name, str)
+        if kind is int:
+            table[name] = table[name].astype("Int64")
+        elif kind is str:  # what a spreadsheet would take for a formula gets a quote before it
+            guarded = {text: f"'{text}" for text in table[name].unique() if _FORMULA.match(text)}
+            table[name] = table[name].replace(guarded) if guarded else table[name]
     path = out / "results.csv"
     with accessible(out), written(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-        writer = csv.writer(text)
-        writer.writerow(names)
-        for start in range(0, len(frame), _LINES):
-            part = frame.iloc[start : start + _LINES]
-            writer.writerows(zip(*(_cells(part[name]) for name in names), strict=True))
-        text.detach()
+        table.to_csv(file, mode="wb", index=False, lineterminator="\r\n")
     return path
-
-
-def _cells(column: pd.Series) -> Iterable[Any]:
-    """Values as they stand in cells; a text that a spreadsheet would take for a formula gets a quote before it."""
-    kind = KINDS.get(str(column.name))
-    if kind in (int, float):
-        as_kind = kind or float
-        return ["" if value != value else as_kind(value) for value in column.tolist()]
-    if kind is bool:
-        return ["" if value is pd.NA else value for value in column.tolist()]
-    guarded = {text: f"'{text}" if _FORMULA.match(text) else text for text in column.unique()}
-    return map(guarded.__getitem__, column.tolist())
 
 
 def read_results(path: Path) -> pd.DataFrame:

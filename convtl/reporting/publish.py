@@ -22,7 +22,7 @@ from convtl.study.store import accessible
 RECORD = "record.yaml"
 """What a published folder holds beside its tables, so that its pages can be made again."""
 PAGE = "page.md.j2"
-"""The template of the short page, in the published folder if the study has its own, else in this package."""
+"""The template of a short page of the study's own, in the published folder."""
 _MARK = "# Written by convtl.report publish=; README.md and report.md are made of this and of the tables.\n"
 _GIVEN = (PAGE, "rows")
 """What may lie in a folder before anything was published to it."""
@@ -91,8 +91,9 @@ def publish(report: Report, target: Path) -> Path:
 
 def page_of(report: Report, target: Path) -> str:
     """Return the short page, from the study's own template if its folder has one."""
-    own = target / PAGE
-    return render(report, own.read_text(encoding="utf-8") if own.is_file() else PAGE)
+    if (target / PAGE).is_file():
+        return render(report, (target / PAGE).read_text(encoding="utf-8"))
+    return render(report, "report.md.j2", short=True)
 
 
 def published(folder: Path) -> Report:

@@ -27,7 +27,6 @@ from convtl.errors import UserError, redacted
 from convtl.reporting import facts, tables
 from convtl.reporting.figures.drawing import save
 from convtl.reporting.figures.registry import FIGURES
-from convtl.reporting.samples import Samples
 from convtl.storage.files import written
 from convtl.study.grid import apply_limits
 from convtl.study.nets import net_of
@@ -63,10 +62,6 @@ class Report:
     @property
     def page(self) -> Path:
         return self.folder / "report.html"
-
-    @property
-    def samples(self) -> Samples:
-        return Samples(self.folder)
 
     @property
     def deepest(self) -> int:

@@ -1,8 +1,6 @@
 """Sample pictures of a study's domains, kept beside its rows so that reports need no data; and their figures."""
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from convtl.reporting.figures.series import moves, shift_name
 from convtl.storage.files import written
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
-from convtl.study.measurements import FeatureMaps, read_maps
+from convtl.study.measurements import read_maps
 from convtl.study.names import source_name
 from convtl.study.store import accessible
 from convtl.training.pretrain import SourceRequest
@@ -30,25 +28,13 @@ _NOISY = 0.12
 """Correlation of neighbouring pixels below which noise hides from the eye what is on a picture."""
 
 
-@dataclass(frozen=True)
-class Samples:
-    """What a folder of results keeps of pictures; empty where nothing was kept."""
-
-    out: Path
-
-    @cached_property
-    def pictures(self) -> dict[str, tuple[np.ndarray, list[str]]]:
-        """Domain -> uint8 images, (k, height, width, 1 or 3), and their labels."""
-        path = self.out / _FILE
-        if not path.exists():
-            return {}
-        with np.load(path, allow_pickle=False) as arrays:
-            names = dict.fromkeys(key.rpartition("/")[0] for key in arrays.files)
-            return {n: (arrays[f"{n}/images"], arrays[f"{n}/labels"].tolist()) for n in names}
-
-    def maps(self, trial: str) -> FeatureMaps | None:
-        """Return what the units of a trial's net computed, if it was kept (`measure=movement`)."""
-        return read_maps(self.out, trial)
+def read_samples(out: Path) -> dict[str, tuple[np.ndarray, list[str]]]:
+    """Return uint8 images, (k, height, width, 1 or 3), and their labels by domain; empty where nothing was kept."""
+    if not (out / _FILE).exists():
+        return {}
+    with np.load(out / _FILE, allow_pickle=False) as arrays:
+        names = dict.fromkeys(key.rpartition("/")[0] for key in arrays.files)
+        return {n: (arrays[f"{n}/images"], arrays[f"{n}/labels"].tolist()) for n in names}
 
 
 def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> None:
@@ -82,7 +68,7 @@ def lacks_samples(out: Path, trials: Sequence[Trial], domains: Container[str]) -
     """Return whether pictures are missing of a target, or of a source among `domains`."""
     needed = {_seen_as(trial) for trial in trials}
     needed |= {trial.source for trial in trials if trial.source in domains}
-    return not needed <= Samples(out).pictures.keys()
+    return not needed <= read_samples(out).keys()
 
 
 def _seen_as(trial: Trial) -> str:
@@ -122,7 +108,7 @@ def _draw_rows(rows: Rows) -> mpl.Figure:
 )
 def samples(report: Any) -> Rows:
     rows: Rows = []
-    for name, (images, labels) in report.samples.pictures.items():
+    for name, (images, labels) in read_samples(report.folder).items():
         shown = images[:_ACROSS] / 255
         if hidden := _hides_content(shown):
             shown = np.stack([_smoothed(image) for image in shown])
@@ -157,7 +143,7 @@ def feature_maps(report: Any) -> Rows:
     table = table[~table["source"].str.contains(":")].sort_values("replicate", kind="stable")
     first = table.drop_duplicates("source")[["source", "trial"]]
     for source, trial in first.itertuples(index=False, name=None):
-        if (maps := report.samples.maps(trial)) is None:
+        if (maps := read_maps(report.folder, trial)) is None:
             continue
         pairs = {name: [np.moveaxis(x[0], -1, 0) for x in pair] for name, pair in maps.maps.items()}
         pairs = ({"filters": list(maps.kernels)} if maps.kernels else {}) | pairs

@@ -266,12 +266,6 @@ def verdicts(report: Any) -> Table:
     return table(map(_verdict, report.verdicts))
 
 
-def short_verdicts(report: Any) -> Table:
-    """Claim, effect and verdict, for a front page."""
-    short = ["claim", "effect, logit", "p (Holm)", "verdict"]
-    return table({name: _verdict(verdict)[name] for name in short} for verdict in report.verdicts)
-
-
 def sensitivity(report: Any) -> Table:
     """How verdicts change with the smallest effect of interest."""
     return table(
@@ -308,21 +302,11 @@ def replication(report: Any) -> Table:
 def conditions(report: Any) -> Table:
     """Every condition: coordinates, replicates, accuracy, validation images, edges."""
     frame = report.conditions.table()
-    names = [
-        "target",
-        "model",
-        "regime",
-        "updates",
-        "similarity",
-        *axes_of(report.conditions.frame),
-    ]
+    names = ["target", "model", "regime", "updates", "similarity"]
+    names += axes_of(report.conditions.frame)
     frame = frame.rename(columns={"n_per_class": "n", "n_val": "validation images"})
-    for name, text in (
-        ("accuracy", "{:.1%}"),
-        ("logit", "{:.2f}"),
-        ("sd", "{:.2f}"),
-        ("at_edge", "{:.0%}"),
-    ):
+    texts = {"accuracy": "{:.1%}", "logit": "{:.2f}", "sd": "{:.2f}", "at_edge": "{:.0%}"}
+    for name, text in texts.items():
         frame[name] = [_number(value, text) for value in frame[name]]
     varied = [name for name in names if frame[name].nunique(dropna=False) > 1]
     numbers = ["n", "depth", "m", "accuracy", "logit", "sd", "validation images", "at_edge", "flaw"]
@@ -352,7 +336,7 @@ def cost(report: Any) -> Table:
 FILTERS: tuple[Callable[..., str], ...] = (signed, percent, points, p_value, span, duration)
 FILTERS += (listed, plural, outcome, effects, title)
 """What templates may apply to values."""
-_MAKERS = (answer, other_answers, statistics, verdicts, short_verdicts, sensitivity, replication)
+_MAKERS = (answer, other_answers, statistics, verdicts, sensitivity, replication)
 TABLES: Mapping[str, Callable[[Any], Table]] = {
     make.__name__: make for make in (*_MAKERS, conditions, cost)
 }

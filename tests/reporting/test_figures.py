@@ -18,7 +18,7 @@ from convtl.config.domains import Jitter, TypedScriptConfig
 from convtl.reporting.figures.drawing import looks, save
 from convtl.reporting.figures.registry import FIGURES
 from convtl.reporting.figures.series import shift_name
-from convtl.reporting.samples import Samples, lacks_samples
+from convtl.reporting.samples import lacks_samples
 from tests.made_rows import UNITS, Row, frame_of, made_gradients, made_rows
 
 MAPS = "feature_maps"
@@ -118,14 +118,14 @@ def report(folder: Path) -> SimpleNamespace:
         config=SimpleNamespace(domains=domains),
         conditions=conditions,
         verdicts=verdicts,
-        samples=Samples(folder),
+        folder=folder,
         replication=again,
     )
 
 
 def empty(report: SimpleNamespace) -> SimpleNamespace:
     conditions = Conditions(frame_of([]), main_targets=("cyrillic",))
-    nothing = {"verdicts": [], "replication": None, "samples": Samples(Path("nowhere"))}
+    nothing = {"verdicts": [], "replication": None, "folder": Path("nowhere")}
     return SimpleNamespace(**{**vars(report), "conditions": conditions, **nothing})
 
 

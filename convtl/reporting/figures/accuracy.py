@@ -2,6 +2,7 @@
 
 from collections import Counter
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from convtl.reporting.figures.series import (
     noise_levels,
     panels,
     richest,
-    usual,
 )
 
 ENDS: dict[str, int | str] = {"last layer trained": 1, "all layers trained": "all"}
@@ -101,12 +101,7 @@ def depth_benefit_by_similarity(report: Any) -> Points:
     "Gain over a fresh net, in logits, from one source whose pictures carry more or less noise; the "
     "target's have the noise that the title names. If nets only learned to see through noise, a source "
     "without it would be worth nothing.",
-    partial(
-        lines,
-        x="noise in the source's pictures, as a share of full ink",
-        y="gain over scratch, logits",
-        zero=True,
-    ),
+    partial(lines, x="noise in the source's pictures", y="gain over scratch, logits", zero=True),
 )
 def corruption(report: Any) -> Points:
     panel = richest(report.conditions)
@@ -163,10 +158,7 @@ def learning_curves(report: Any) -> Points:
     fewest=2,
 )
 def schedules(report: Any) -> Points:
-    table = usual(report.conditions)
     for panel in panels(report.conditions):
-        rows = table[table["target"].isin(panel.targets) & (table["n_per_class"] == panel.n)]
-        for arm in panel.arms:
-            for updates in rows.loc[rows["source"] == arm.source, "updates"].unique():
-                where = {"depth": "all", "updates": updates, **arm.where}
-                yield panel.title, arm.name, updates, panel.ask("test_accuracy", **where)
+        for arm, updates in product(panel.arms, report.conditions.schedules):
+            where = {**arm.where, "depth": "all", "updates": updates}
+            yield panel.title, arm.name, updates, panel.ask("test_accuracy", **where)

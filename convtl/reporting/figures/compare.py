@@ -69,13 +69,7 @@ def verdicts(report: Any) -> Judged:
     "Ways of fine-tuning",
     "Accuracy of other ways of fine-tuning minus that of plain fine-tuning of all layers with as many "
     "updates, in logits and within replicates: right of the line a way is better.",
-    partial(
-        lines,
-        x="against plain fine-tuning of all layers, logits",
-        columns=3,
-        across=True,
-        zero=True,
-    ),
+    partial(lines, x="against plain fine-tuning, logits", columns=3, across=True, zero=True),
 )
 def regimes(report: Any) -> Points:
     table = report.conditions.table()
