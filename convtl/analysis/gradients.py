@@ -12,39 +12,28 @@ USUAL = ("lecun_normal", "glorot_uniform", "he_normal")
 
 
 def relative_gradients(
-    frame: pd.DataFrame,
-    activation: str,
-    initialiser: str,
-    hidden: int | None = None,
-    update: int = 0,
+    frame: pd.DataFrame, activation: str, initialiser: str, hidden: int, update: int = 0
 ) -> pd.DataFrame:
-    """R in decades, replicates x positions of the hidden units (1 is the first).
-
-    Args:
-      hidden: number of hidden units of a plain chain; None takes LeNet-5.
-    """
-    rows = _rows(frame, "profile", "relative_gradient", activation=activation)
-    is_net = rows["hidden"].isna() if hidden is None else rows["hidden"] == hidden
-    return _table(rows[(rows["initialiser"] == initialiser) & (rows["update"] == update) & is_net])
+    """R in decades, replicates x positions of the hidden units (1 is the first) of a plain chain of so many."""
+    where = {"activation": activation, "initialiser": initialiser}
+    rows = _rows(frame, "profile", "relative_gradient", **where)
+    return _table(rows[(rows["update"] == update) & (rows["hidden"] == hidden)])
 
 
 def decades_lost(
     frame: pd.DataFrame,
     activation: str,
     initialisers: Sequence[str] = USUAL,
-    hidden: Sequence[int] = (),
-    update: int = 0,
     at_first: bool = False,
 ) -> pd.Series:
     """Decades that a gradient loses from unit to unit towards the input: mean over plain chains and initialisers.
 
     Args:
-      hidden: lengths of the chains; empty takes all, or the shortest with `at_first`.
-      at_first: instead, what it has lost at the first unit.
+      at_first: instead, what it has lost at the first unit of the shortest chain.
     """
     lengths = sorted(frame.loc[frame["model"] == "plain", "hidden"].dropna().astype(int).unique())
-    pairs = product(initialisers, hidden or lengths[: 1 if at_first else None])
-    profiles = (relative_gradients(frame, activation, *pair, update) for pair in pairs)
+    pairs = product(initialisers, lengths[: 1 if at_first else None])
+    profiles = (relative_gradients(frame, activation, *pair) for pair in pairs)
     measured = (profile for profile in profiles if len(profile))
     lost = [-each.iloc[:, 0].dropna() if at_first else slopes(each) for each in measured]
     return pd.concat(lost, axis=1).dropna().mean(axis=1) if lost else pd.Series(dtype=float)
@@ -90,11 +79,9 @@ def freezing_cost(
     return costs[_has_learned(frame, "freezing", where).reindex(costs.index, fill_value=False)]
 
 
-def freezing_slope(
-    frame: pd.DataFrame, activation: str, optimiser: str = "", update: int | None = None
-) -> pd.Series:
+def freezing_slope(frame: pd.DataFrame, activation: str) -> pd.Series:
     """Logits by which freezing a unit costs more than freezing the one above it, the head left out."""
-    return -slopes(freezing_cost(frame, activation, optimiser, update).iloc[:, :-1])
+    return -slopes(freezing_cost(frame, activation).iloc[:, :-1])
 
 
 MEASURES: dict[str, Callable[..., pd.Series]] = {

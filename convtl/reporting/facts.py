@@ -1,7 +1,7 @@
 """What a report states, as numbers and flags computed from conditions; templates put it into words."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from typing import Any, Literal
@@ -25,13 +25,13 @@ UNMATCHED = 0.05
 _SETTING = ("target", "model", "regime", "updates", "config")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Difference:
     """A difference between two conditions within replicates, in logits and as a share of test images.
 
     Attributes:
       small: whether a 90% interval lies within `EPSILON`.
-      adjusted: p over all differences of an answer (step-down max-T).
+      adjusted: p over all differences of an answer (step-down max-T), once these are known.
     """
 
     values: pd.Series
@@ -81,9 +81,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Answer:
-    """How many layers suffice in one setting: target, model, regime, updates and additional axes."""
+    """How many layers suffice for one target, in one setting: model, regime, updates and additional axes."""
 
-    setting: Mapping[str, Any]
+    target: str
     lines: Sequence[Line]
 
     @property
@@ -125,35 +125,34 @@ def answers(conditions: Conditions) -> list[Answer]:
     results = []
     for target in conditions.targets:
         sizes = rows[rows["target"] == target].groupby(keys, sort=False).size()
-        if len(sizes):
-            setting = dict(zip(keys, list(sizes.index)[int(sizes.argmax())], strict=True))
-            lines = [line for line in _lines(conditions, rows, setting) if line is not None]
-            results += [Answer(setting, _adjusted(lines))] if lines else []
+        if not len(sizes):
+            continue
+        setting = dict(zip(keys, list(sizes.index)[int(sizes.argmax())], strict=True))
+        alike = rows[(rows[keys] == pd.Series(setting)).all(axis=1)]
+        arms = alike[["source", "similarity", "n_per_class"]].drop_duplicates()
+        order = sorted(
+            arms.itertuples(index=False, name=None),
+            key=lambda arm: (conditions.sources.index(arm[0]), arm[2]),
+        )
+        lines = [_line(conditions, setting, *arm) for arm in order]
+        if sound := [line for line in lines if line is not None]:
+            _adjust(sound)
+            results.append(Answer(target, sound))
     return results
 
 
-def _lines(
-    conditions: Conditions, rows: pd.DataFrame, setting: dict[str, Any]
-) -> Iterator[Line | None]:
-    """A line for each source (of a mixture: for each share of near classes) and number of labels."""
-    rows = rows[(rows[list(setting)] == pd.Series(setting)).all(axis=1)]
-    arms = rows[["source", "similarity", "n_per_class"]].drop_duplicates()
-    arms = arms.sort_values("n_per_class", kind="stable")
-    arms = arms.sort_values(
-        "source", kind="stable", key=lambda names: names.map(conditions.sources.index)
-    )
-    for source, share, n in arms.itertuples(index=False, name=None):
-        where = {**setting, "source": source, "n_per_class": int(n)}
-        name = source if pd.isna(share) else f"{source}@{share:g}"
-        yield _line(conditions, name, where if pd.isna(share) else {**where, "similarity": share})
-
-
-def _line(conditions: Conditions, name: str, where: dict[str, Any]) -> Line | None:
+def _line(
+    conditions: Conditions, setting: Mapping[str, Any], source: str, share: float, n: int
+) -> Line | None:
     """None where fewer than two depths were run in the most replicates that any depth has."""
+    where = {**setting, "source": source, "n_per_class": int(n)}
+    name = source
+    if not pd.isna(share):
+        name, where["similarity"] = f"{source}@{share:g}", share
     depths = [depth for depth in conditions.depths if conditions.has(depth=depth, **where)]
     counts = {depth: len(conditions.values(depth=depth, **where)) for depth in depths}
     depths = [depth for depth in depths if counts[depth] == max(counts.values())]
-    z, share = (
+    z, accuracy = (
         pd.DataFrame(
             {depth: conditions.values(column, depth=depth, **where) for depth in depths}
         ).dropna()
@@ -175,10 +174,10 @@ def _line(conditions: Conditions, name: str, where: dict[str, Any]) -> Line | No
         m=len(z),
         distribution=dict(zip(depths, map(float, depth_distribution(z.to_numpy())), strict=True)),
         suffices=suffices,
-        enough=float(share[suffices].mean()),
+        enough=float(accuracy[suffices].mean()),
         chosen=float(chosen_share.mean()),
         scratch=None if scratch is None else float(scratch["test_accuracy"].mean()),
-        benefit=_difference(z[last] - z[first], share[last] - share[first]),
+        benefit=_difference(z[last] - z[first], accuracy[last] - accuracy[first]),
         gain=None
         if scratch is None
         else _difference(
@@ -207,20 +206,13 @@ def _difference(values: pd.Series, share: pd.Series) -> Difference | None:
     return Difference(values, estimate(values.to_numpy()), estimate(share.to_numpy()), small)
 
 
-def _adjusted(lines: list[Line]) -> list[Line]:
+def _adjust(lines: Sequence[Line]) -> None:
     """Adjust the p of all differences together, but for those at floor or at ceiling."""
-    known = {
-        (place, name): difference
-        for place, line in enumerate(lines)
-        for name in ("benefit", "gain")
-        if (difference := getattr(line, name)) is not None and not line.flaw
-    }
-    table = pd.DataFrame({place: difference.values for place, difference in known.items()}).T
-    for (place, name), p in zip(known, max_t(table.to_numpy(float)) if known else (), strict=True):
-        lines[place] = replace(
-            lines[place], **{name: replace(known[place, name], adjusted=float(p))}
-        )
-    return lines
+    pairs = [(line.benefit, line.gain) for line in lines if not line.flaw]
+    known = [difference for pair in pairs for difference in pair if difference is not None]
+    table = pd.DataFrame([difference.values.rename(i) for i, difference in enumerate(known)])
+    for difference, p in zip(known, max_t(table.to_numpy(float)) if known else (), strict=True):
+        difference.adjusted = float(p)
 
 
 # --- limits -------------------------------------------------------------------------------------------
@@ -240,7 +232,7 @@ def limits(conditions: Conditions) -> dict[str, Any]:
         "schedules": sorted(map(int, rows["updates"].unique())),
         "m": int(rows["replicate"].nunique()),
         "validation": list(zip(labels.index.astype(int).tolist(), labels.tolist(), strict=True)),
-        "budgeted": bool((rows["validation"] == "within").any()) if "validation" in rows else False,
+        "budgeted": bool((rows["validation"] == "within").any()),
         "conditions": len(table),
         "edges": int(rows["lr_at_edge"].sum()),
         "edge_conditions": int((table["at_edge"] > 0.25).sum()),

@@ -51,8 +51,8 @@ class Progress(Watcher):
         self._what = what
         if self._bar is not None:
             self._bar.set_description_str(what)
-        elif step or time.monotonic() - self._last > _SECONDS_BETWEEN_LINES:
-            self._line()
+        else:
+            self._show(at_once=step)
 
     def expect(self, flops: float) -> None:
         self._began, self._expected, self._finished = time.monotonic(), flops, 0.0
@@ -84,17 +84,15 @@ class Progress(Watcher):
         if self._bar is not None:
             self._bar.close()
 
-    def _show(self) -> None:
-        if self._bar is not None:
-            self._bar.set_postfix_str(self._left(), refresh=True)
-        elif time.monotonic() - self._last > _SECONDS_BETWEEN_LINES:
-            self._line()
-
-    def _line(self) -> None:
-        self._last = time.monotonic()
+    def _show(self, at_once: bool = False) -> None:
         left = self._left()
-        text = f"{self._done}/{self._total} trials, {self._what}" + (f", {left}" if left else "")
-        print(text, file=sys.stderr, flush=True)
+        if self._bar is not None:
+            self._bar.set_postfix_str(left, refresh=True)
+        elif at_once or time.monotonic() - self._last > _SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            self.say(
+                ", ".join(filter(None, (f"{self._done}/{self._total} trials", self._what, left)))
+            )
 
     def _left(self) -> str:
         """Time left, from the share of the arithmetic that is done."""

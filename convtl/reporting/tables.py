@@ -193,7 +193,7 @@ def answer(report: Any) -> Table:
 def other_answers(report: Any) -> Table:
     """The same for controls and mixtures, and for the other main targets."""
     return table(
-        {"target": one.setting["target"], **_line(line, report.deepest)}
+        {"target": one.target, **_line(line, report.deepest)}
         for place, one in enumerate(report.answers)
         for line in one.lines
         if place or line.is_control
@@ -210,7 +210,7 @@ def _statistics(difference: Difference | None) -> str:
 def statistics(report: Any) -> Table:
     """Logits and p values behind the answer, and how often each depth suffices."""
     return table(
-        {"target": one.setting["target"], "source": line.source, "n": line.n, "m": line.m}
+        {"target": one.target, "source": line.source, "n": line.n, "m": line.m}
         | {"D, p (adjusted)": _statistics(line.benefit), "G, p (adjusted)": _statistics(line.gain)}
         | {
             "depth suffices in": ", ".join(

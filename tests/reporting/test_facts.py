@@ -13,7 +13,7 @@ def made():
 
 def test_an_answer_a_target_in_the_shortest_common_setting(made) -> None:
     found = answers(made)
-    assert [one.setting["target"] for one in found] == ["cyrillic", "greek"]
+    assert [one.target for one in found] == ["cyrillic", "greek"]
     assert [(line.source, line.n) for line in found[0].lines] == [
         (source, n) for source in ("latin", "noise") for n in (2, 10, 50)
     ]

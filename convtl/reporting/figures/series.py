@@ -12,8 +12,6 @@ from convtl.analysis.frame import axes_of, axis_text
 from convtl.config.domains import MadeConfig
 
 FINE_TUNE = "fine_tune"
-_SHOWN_APART = {"upper_init": "fresh", "axes.validation": "within"}
-"""Values of axes that have figures of their own, or none."""
 
 
 @dataclass(frozen=True)
@@ -100,16 +98,6 @@ class Panel:
         return pd.concat(columns, axis=1).dropna().mean(axis=1)
 
 
-def usual(conditions: Conditions) -> pd.DataFrame:
-    """Return the conditions of plain fine-tuning: targets as they are, upper layers kept."""
-    table = conditions.table()
-    rows = (table["regime"] == FINE_TUNE) & (shift_names(table) == "")
-    for key, value in _SHOWN_APART.items():
-        if key in table:
-            rows &= table[key] != value
-    return table[rows]
-
-
 def shift_names(table: pd.DataFrame) -> pd.Series:
     """Return how pictures are changed in each condition; empty where they are not."""
     names = [shift_name(line) for line in table.filter(like="shift.").to_dict("records")]
@@ -130,9 +118,14 @@ def panels(conditions: Conditions, table: pd.DataFrame | None = None) -> list[Pa
     """Return a panel for each n of the main targets, and then of every other target.
 
     Args:
-      table: the conditions to be shown; those of plain fine-tuning by default.
+      table: the conditions to be shown; by default plain fine-tuning, targets as they are, upper layers kept.
     """
-    table = usual(conditions) if table is None else table
+    if table is None:
+        table = conditions.table()
+        table = table[(table["regime"] == FINE_TUNE) & (shift_names(table) == "")]
+        # what has figures of its own, or none
+        for key, value in {"upper_init": "fresh", "axes.validation": "within"}.items():
+            table = table[table[key] != value] if key in table else table
     main = tuple(conditions.targets)
     others = dict.fromkeys(table.loc[~table["target"].isin(main), "target"])
     chosen = []
