@@ -18,6 +18,8 @@ from convtl.analysis.statistics import Interval
 
 FACTORS = (2.0, 4.0)
 """Times the images of the largest subset."""
+LEVEL = 0.95
+"""Of the intervals of forecasts."""
 _FEWEST_SIZES = 3
 """Two give a line, a third says how far it can be trusted."""
 _FEWEST_WRONG = 1.0
@@ -49,13 +51,10 @@ class LearningCurve:
     """A power law for each replicate, fitted to its test errors at all sizes.
 
     Attributes:
-      images: sizes of the subsets, ascending; measured: test accuracies.
       slopes: of log error against log images, by replicate.
       foretold: accuracy with all images, as the curve without them has it.
     """
 
-    images: tuple[float, ...]
-    measured: Float[np.ndarray, "replicates sizes"]
     slopes: Float[np.ndarray, "replicates"]
     foretold: float
     forecasts: tuple[Forecast, ...]
@@ -66,7 +65,6 @@ def learning_curve(
     accuracy: Float[np.ndarray, "replicates sizes"],
     n_test: float,
     factors: Sequence[float] = FACTORS,
-    level: float = 0.95,
 ) -> LearningCurve:
     """Fit log error = a + b log n for each replicate by least squares, and extend the lines.
 
@@ -99,9 +97,8 @@ def learning_curve(
     foretold = float(_line(*_fit(x[:-1], y[:, :-1]), x[-1:]).mean())
     miss = abs(float(y[:, -1].mean() - foretold)) / float(x[-1] - x[-2])
     lines = _fit(x, y)
-    forecasts = tuple(_forecast(x, y, lines, miss, n_test, factor, level) for factor in factors)
-    accuracy_before = float(_accuracy(np.array(foretold)))
-    return LearningCurve(tuple(map(float, sizes)), table, lines[1], accuracy_before, forecasts)
+    forecasts = tuple(_forecast(x, y, lines, miss, n_test, factor) for factor in factors)
+    return LearningCurve(lines[1], float(_accuracy(np.array(foretold))), forecasts)
 
 
 def _fit(
@@ -128,12 +125,11 @@ def _forecast(
     miss: float,
     n_test: float,
     factor: float,
-    level: float,
 ) -> Forecast:
     """Extend the lines; `miss`: log error by which the curve misses the largest size, for each log of images."""
     m = len(y)
-    student = float(stats.t.ppf((1 + level) / 2, m - 1)) * math.sqrt(1 + 1 / m)
-    normal = float(stats.norm.ppf((1 + level) / 2))
+    student = float(stats.t.ppf((1 + LEVEL) / 2, m - 1)) * math.sqrt(1 + 1 / m)
+    normal = float(stats.norm.ppf((1 + LEVEL) / 2))
 
     def prediction(place: float) -> tuple[float, float]:
         """Log error of one further replicate, and half of its interval."""
@@ -148,5 +144,5 @@ def _forecast(
     half = max(half, miss * math.log(factor))
     worst = max(middle + half, float(y[:, -1].mean()) + prediction(x[-1])[1])
     low, accuracy, high = _accuracy(np.array([worst, middle, middle - half]))
-    interval = Interval(float(low), float(high), level)
+    interval = Interval(float(low), float(high), LEVEL)
     return Forecast(factor, factor * float(np.exp(x[-1])), float(accuracy), interval)

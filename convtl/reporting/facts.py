@@ -166,7 +166,13 @@ def _line(
         for column in ("logit_accuracy", "test_accuracy")
     )
     suffices = depths[int(sufficient_depth(z.mean().to_numpy()))]
-    scratch = _scratch(conditions, where)
+    usual = {key: where[key] for key in ("target", "n_per_class", "model", "updates")}
+    fresh = [{**each, "source": SCRATCH} for each in (where, usual)]  # axes may concern it, or not
+    fresh = [place for place in fresh if conditions.has(**place)]
+    fresh_z, fresh_accuracy = (
+        conditions.values(column, **fresh[0]) if fresh else pd.Series(dtype=float)
+        for column in ("logit_accuracy", "test_accuracy")
+    )
     flaws = [conditions.flaw(depth=depth, **where) for depth in (first, last)]
     return Line(
         source=name,
@@ -176,26 +182,11 @@ def _line(
         suffices=suffices,
         enough=float(accuracy[suffices].mean()),
         chosen=float(chosen_share.mean()),
-        scratch=None if scratch is None else float(scratch["test_accuracy"].mean()),
+        scratch=float(fresh_accuracy.mean()) if fresh else None,
         benefit=_difference(z[last] - z[first], accuracy[last] - accuracy[first]),
-        gain=None
-        if scratch is None
-        else _difference(
-            chosen - scratch["logit_accuracy"], chosen_share - scratch["test_accuracy"]
-        ),
+        gain=_difference(chosen - fresh_z, chosen_share - fresh_accuracy),
         flaw=flaws[0] if all(flaws) else None,
     )
-
-
-def _scratch(conditions: Conditions, where: Mapping[str, Any]) -> pd.DataFrame | None:
-    """Results of the net that is trained from scratch beside a condition."""
-    usual = {key: where[key] for key in ("target", "n_per_class", "model", "updates")}
-    for fresh in (where, usual):  # the first where axes concern scratch, too
-        place = {**fresh, "source": SCRATCH}
-        if conditions.has(**place):
-            columns = ("logit_accuracy", "test_accuracy")
-            return pd.DataFrame({name: conditions.values(name, **place) for name in columns})
-    return None
 
 
 def _difference(values: pd.Series, share: pd.Series) -> Difference | None:

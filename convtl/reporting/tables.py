@@ -14,8 +14,6 @@ from convtl.analysis.frame import axes_of
 from convtl.analysis.statistics import Interval
 from convtl.reporting.facts import Difference, Line
 
-_MOST = 1000
-"""Conditions that are listed; all are in results.csv."""
 NONE = "–"
 """What stands in a cell without a number."""
 
@@ -310,7 +308,7 @@ def conditions(report: Any) -> Table:
         frame[name] = [_number(value, text) for value in frame[name]]
     varied = [name for name in names if frame[name].nunique(dropna=False) > 1]
     numbers = ["n", "depth", "m", "accuracy", "logit", "sd", "validation images", "at_edge", "flaw"]
-    return Table(frame[["source", *varied, *numbers]].head(_MOST))
+    return Table(frame[["source", *varied, *numbers]].head(1000))  # all are in results.csv
 
 
 def cost(report: Any) -> Table:

@@ -6,63 +6,38 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import figure as mpl
 
 from convtl.analysis.conditions import SCRATCH
 from convtl.analysis.frame import axes_of
 from convtl.analysis.gradients import arrivals, freezing_cost, relative_gradients
-from convtl.reporting.figures.drawing import GREY, INK, NETS, Points, canvas, figure, lines, named
+from convtl.analysis.statistics import EPSILON
+from convtl.reporting.figures.drawing import NETS, Points, figure, lines
 from convtl.reporting.figures.series import FINE_TUNE, moves, panels, shift_names
 
-Judged = list[tuple[Any, Any, Any]]
-"""Verdict, one of its parts, and the same part under another seed (or None)."""
 _SIGNS = {"supported": "✔", "contradicted": "✘", "below": "≈", "mixed": "±"}
 _LINES = {"self": "the same classes", "own": "other classes"}
 
 
-def _forest(judged: Judged) -> mpl.Figure:
-    drawing, [axis] = canvas(1, 1, 0.3 * len(judged) + 0.6)
-    names = []
-    for place, (verdict, part, second) in enumerate(judged):
-        margin, primary = verdict.claim.smallest_effect, verdict.claim.rank == "primary"
-        band = [place - 0.5, place + 0.5]
-        axis.fill_betweenx(band, -margin, margin, color="#DDDDDD", linewidth=0)
-        looks = [(part, 0.0, "#0072B2" if primary else INK, None), (second, 0.28, GREY, "white")]
-        for one, step, colour, inside in looks:
-            if one is not None:
-                bars = np.abs([[one.effect - one.interval.low], [one.interval.high - one.effect]])
-                style: dict[str, Any] = {"fmt": "o", "capsize": 2, "ms": 5, "mfc": inside}
-                axis.errorbar(one.effect, place + step, xerr=bars, color=colour, **style)
-        name = verdict.name.replace("_", " ")
-        name += f": {part.name}" if len(verdict.parts) > 1 else ""
-        names.append(f"{name} {_SIGNS.get(verdict.verdict, '  ')}")
-    axis.axvline(0, color=GREY, linewidth=1)
-    named(axis.yaxis, names)
-    axis.tick_params(axis="y", labelsize=10)
-    axis.set_ylim(len(judged) - 0.4, -0.6)
-    axis.set_xlabel("effect, logits")
-    return drawing
-
-
 @figure(
     "All claims",
-    "Every part of every claim in logits: its effect with the 95% interval, blue if the claim is a "
-    "primary one. Inside the grey band an effect is smaller than what the claim calls of interest. "
-    "✔ supported, ✘ contradicted, ≈ too small to matter, ± its parts disagree; no sign: inconclusive, or "
-    "not judged.{% if report.replication %} Hollow: the same study under another seed.{% endif %}",
-    _forest,
+    "Every part of every claim in logits. Inside the grey band an effect is smaller than what claims call "
+    "of interest. ✔ supported, ✘ contradicted, ≈ too small to matter, ± its parts disagree; no sign: "
+    "inconclusive, or not judged.",
+    partial(lines, x="effect, logits", across=True, zero=True, band=EPSILON),
 )
-def verdicts(report: Any) -> Judged:
-    def parts_of(one: Any) -> list[tuple[Any, Any]]:
-        return [(verdict, part) for verdict in one.verdicts or () for part in verdict.parts]
-
-    again = parts_of(report.replication) if report.replication else []
-    seconds = {(verdict.name, part.name): part for verdict, part in again}
-    return [
-        (verdict, part, seconds.get((verdict.name, part.name)))
-        for verdict, part in parts_of(report)
-        if verdict.claim.unit == "logit" and np.isfinite(part.effect)
-    ]
+def verdicts(report: Any) -> Points:
+    names: dict[tuple[str, str], str] = {}
+    for verdict in report.verdicts:
+        for part in verdict.parts if verdict.claim.unit == "logit" else ():
+            name = verdict.name.replace("_", " ")
+            name += f": {part.name}" if len(verdict.parts) > 1 else ""
+            name += " (primary)" if verdict.claim.rank == "primary" else ""
+            names[verdict.name, part.name] = f"{name} {_SIGNS.get(verdict.verdict, '  ')}"
+    for seed, one in (("", report), ("another seed", report.replication)):
+        for verdict in one.verdicts if one else ():
+            for part in verdict.parts:
+                if (verdict.name, part.name) in names:
+                    yield "", seed, names[verdict.name, part.name], pd.Series(part.values)
 
 
 @figure(

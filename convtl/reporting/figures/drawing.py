@@ -64,16 +64,24 @@ class Figure:
     """One figure of the registry.
 
     Attributes:
-      needs: whether a report has what the figure shows; data: the very numbers that are drawn.
       caption: a Jinja template over `report`.
+      data: the very numbers that are drawn, of a report; form: what draws them.
     """
 
     name: str
     title: str
-    needs: Callable[[Any], bool]
-    draw: Callable[[Any], mpl.Figure]
     caption: str
     data: Callable[[Any], Any]
+    form: Callable[[Any], mpl.Figure]
+
+    def needs(self, report: Any) -> bool:
+        """Return whether a report has what the figure shows."""
+        return len(self.data(report)) > 0
+
+    def draw(self, report: Any) -> mpl.Figure:
+        """Return the figure of a report."""
+        with matplotlib.style.context(["default", _STYLE]):
+            return self.form(self.data(report))
 
     def caption_for(self, report: Any) -> str:
         """Return the caption's text."""
@@ -96,20 +104,13 @@ def figure(
     """
 
     def register(function: Callable[[Any], Any]) -> Figure:
-        points = inspect.isgeneratorfunction(function)
+        if not inspect.isgeneratorfunction(function):
+            return Figure(function.__name__, title, caption, function, form)
 
-        def data(report: Any) -> Any:
-            return _gathered(function(report), fewest) if points else function(report)
+        def data(report: Any) -> Parts:
+            return _gathered(function(report), fewest)
 
-        def draw(report: Any) -> mpl.Figure:
-            with matplotlib.style.context(["default", _STYLE]):
-                return form(data(report))
-
-        def needs(report: Any) -> bool:
-            return len(data(report)) > 0
-
-        text = caption + explained * points
-        return Figure(function.__name__, title, needs, draw, text, data)
+        return Figure(function.__name__, title, caption + explained, data, form)
 
     return register
 
@@ -152,16 +153,18 @@ def lines(
     shares: bool = False,
     zero: bool = False,
     one_scale: bool = True,
+    band: float = 0.0,
 ) -> mpl.Figure:
     """Draw a panel for each part, and in it means over replicates by place, a line for each name.
 
     Args:
       across: places are rows, and numbers run to the right, not joined.
       shares: numbers are written as percent; zero: 0 is marked; one_scale: all panels have it.
+      band: half the width of what is grey about 0.
     """
     names = dict.fromkeys(name for part in parts.values() for name in part)
     every = _places(parts.values())
-    height = (0.2 + 0.12 * len(names)) * len(every) + 0.8 if across else 3.0
+    height = (0.18 + 0.1 * len(names)) * len(every) + 0.8 if across else 3.0
     drawing, axes = canvas(len(parts), columns, height, sharex=across, sharey=one_scale)
     chosen = looks(names)
     for axis, (title, part) in zip(axes, parts.items(), strict=True):
@@ -175,6 +178,8 @@ def lines(
                 _band(axis, line[None], chosen[name], name)
             elif at:
                 _marks(axis, at, chosen[name], name, across)
+        if band:
+            (axis.axvspan if across else axis.axhspan)(-band, band, color="#DDDDDD", linewidth=0)
         if zero:
             (axis.axvline if across else axis.axhline)(0, color=GREY, linewidth=1)
         if shares:
