@@ -397,7 +397,7 @@ def _replicated(claim: str, one: PartResult, other: PartResult) -> Replication:
     outcome: Literal["replicated", "not replicated", "undecided"] = "undecided"
     if same_sign and low > -SAME and high < SAME:
         outcome = "replicated"
-    elif interval.excludes_zero():
+    elif low > 0 or high < 0:
         outcome = "not replicated"
     difference, z2 = other.effect - one.effect, float(welch.statistic) ** 2
     return Replication(claim, one.name, one.effect, other.effect, difference, interval, z2, outcome)

@@ -44,7 +44,6 @@ class Conditions:
       targets: the main targets if they are named, else all.
       sources: in order of first appearance, controls (`latin:shuffled`) and scratch among them.
       sizes, depths, schedules: labels a class, depths of nets not trained from scratch, updates; ascending.
-      units: depth -> name of the lowest trained unit; of the first model where there are several.
     """
 
     def __init__(
@@ -66,9 +65,8 @@ class Conditions:
         self.sizes = tuple(sorted(map(int, frame["n_per_class"].unique())))
         self.schedules = tuple(sorted(map(int, frame["updates"].unique())))
         pretrained = frame[frame["source"] != SCRATCH]
-        units = (pretrained if len(pretrained) else frame).drop_duplicates("depth")
-        self.units = dict(sorted(zip(units["depth"].tolist(), units["depth_unit"], strict=True)))
-        self.depths = tuple(self.units)
+        depths = (pretrained if len(pretrained) else frame)["depth"]
+        self.depths = tuple(sorted(map(int, depths.unique())))
         self._rows = frame[frame["usable"]]
         self._keys = [*COORDINATES, *axes_of(frame)]
         codes = self._rows.groupby(self._keys, sort=False, dropna=False).ngroup().to_numpy()
@@ -116,12 +114,12 @@ class Conditions:
         return True
 
     def summary(self, **where: Any) -> dict[str, Any]:
-        """The line of `table` of one condition."""
-        return dict(self.table().iloc[self._find(where)])
+        """The line of `table` of one condition.
 
-    def flaw(self, **where: Any) -> str | None:
-        """`floor` (accuracy under twice chance, of three classes and more), `ceiling` (under 30 wrong) or None."""
-        return self.summary(**where)["flaw"] or None
+        Its `flaw` is `floor` (accuracy under twice chance, of three classes and more), `ceiling` (under 30 wrong) or
+        empty.
+        """
+        return dict(self.table().iloc[self._find(where)])
 
     # --- numbers of several conditions ----------------------------------------------------
 

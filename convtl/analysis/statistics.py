@@ -40,9 +40,6 @@ class Interval:
     high: float
     level: float
 
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
-
 
 @dataclass(frozen=True)
 class Estimate:

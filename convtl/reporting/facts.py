@@ -173,7 +173,7 @@ def _line(
         conditions.values(column, **fresh[0]) if fresh else pd.Series(dtype=float)
         for column in ("logit_accuracy", "test_accuracy")
     )
-    flaws = [conditions.flaw(depth=depth, **where) for depth in (first, last)]
+    flaws = [conditions.summary(depth=depth, **where)["flaw"] for depth in (first, last)]
     return Line(
         source=name,
         n=where["n_per_class"],

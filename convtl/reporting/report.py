@@ -24,9 +24,9 @@ from convtl.analysis.record import newest_record, without_paths
 from convtl.config.parsing import parse
 from convtl.config.schema import Config
 from convtl.errors import UserError, redacted
-from convtl.reporting import facts, tables
-from convtl.reporting.figures.drawing import save
-from convtl.reporting.figures.registry import FIGURES
+from convtl.reporting import facts, samples, tables
+from convtl.reporting.figures import accuracy, compare
+from convtl.reporting.figures.drawing import Figure, save
 from convtl.storage.files import written
 from convtl.study.grid import apply_limits
 from convtl.study.nets import net_of
@@ -34,6 +34,13 @@ from convtl.study.rows import short
 from convtl.study.store import POINT, accessible
 from convtl.training.probes import TABLE, read_gradients
 
+FIGURES: tuple[Figure, ...] = tuple(
+    value
+    for module in (accuracy, compare, samples)
+    for value in vars(module).values()
+    if isinstance(value, Figure)
+)
+"""Every figure of a report, in order: what a file has with `@figure`."""
 _TEMPLATES = Path(__file__).parent / "templates"
 _FIGURE = """<figure><img alt="{title}" src="data:image/png;base64,{content}">
 <figcaption><strong>{title}.</strong> {caption}</figcaption></figure>

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from made_rows import UNITS, frame_of, made_conditions, made_gradients, made_rows
+from made_rows import frame_of, made_conditions, made_gradients, made_rows
 
 from convtl.analysis.conditions import Conditions, MissingCondition
 from convtl.study.rows import COLUMNS
@@ -36,7 +36,6 @@ def test_the_coordinates_that_there_are(conditions) -> None:
     assert conditions.sizes == (2, 10, 50)
     assert conditions.depths == (1, 2, 3, 4, 5)
     assert conditions.schedules == (300, 1200)
-    assert conditions.units == dict(enumerate(reversed(UNITS), 1))
     named = Conditions(
         conditions.frame, main_targets=["greek"], order=["scratch", "digits", "noise"]
     )
@@ -286,7 +285,7 @@ def test_floor_and_ceiling(logit, classes, flaw) -> None:
     rows = made_rows(
         lambda *place: logit, sd=0, shared_sd=0, replicates=2, classes=classes, sizes=[10]
     )
-    assert of(rows).flaw(**NEAR, depth=1) == flaw
+    assert of(rows).summary(**NEAR, depth=1)["flaw"] == (flaw or "")
 
 
 def test_the_share_of_rates_at_an_edge() -> None:

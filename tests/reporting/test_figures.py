@@ -16,8 +16,8 @@ from convtl.analysis.statistics import sign_flip_interval
 from convtl.config.claims import ClaimConfig, PartConfig, TermConfig
 from convtl.config.domains import Jitter, TypedScriptConfig
 from convtl.reporting.figures.drawing import looks, save
-from convtl.reporting.figures.registry import FIGURES
 from convtl.reporting.figures.series import shift_name
+from convtl.reporting.report import FIGURES
 from convtl.reporting.samples import lacks_samples
 from tests.made_rows import UNITS, Row, frame_of, made_gradients, made_rows
 
