@@ -214,7 +214,7 @@ def test_a_second_seed_stands_beside_the_first(report: SimpleNamespace) -> None:
     [seeds] = BY_NAME["verdicts"].data(report).values()
     shown = {seed: {name: v.mean() for name, v in line.items()} for seed, line in seeds.items()}
     assert shown == {
-        "": pytest.approx({"deeper ✔": 0.5, "two: a ±": 0.1, "two: b ±": -1.0}),
+        "": pytest.approx({"deeper ✔": 0.5, "two:\na ±": 0.1, "two:\nb ±": -1.0}),
         "another seed": pytest.approx({"deeper ✔": 0.3}),
     }
 

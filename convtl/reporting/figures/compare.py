@@ -21,8 +21,8 @@ _LINES = {"self": "the same classes", "own": "other classes"}
 @figure(
     "All claims",
     "Every part of every claim in logits. Inside the grey band an effect is smaller than what claims call "
-    "of interest. ✔ supported, ✘ contradicted, ≈ too small to matter, ± its parts disagree; no sign: "
-    "inconclusive, or not judged.",
+    "of interest. (P): primary; ✔ supported, ✘ contradicted, ≈ too small to matter, ± its parts disagree; "
+    "no sign: inconclusive, or not judged.",
     partial(lines, x="effect, logits", across=True, zero=True, band=EPSILON),
 )
 def verdicts(report: Any) -> Points:
@@ -30,8 +30,8 @@ def verdicts(report: Any) -> Points:
     for verdict in report.verdicts:
         for part in verdict.parts if verdict.claim.unit == "logit" else ():
             name = verdict.name.replace("_", " ")
-            name += f": {part.name}" if len(verdict.parts) > 1 else ""
-            name += " (primary)" if verdict.claim.rank == "primary" else ""
+            name += " (P)" if verdict.claim.rank == "primary" else ""
+            name += f":\n{part.name}" if len(verdict.parts) > 1 else ""
             names[verdict.name, part.name] = f"{name} {_SIGNS.get(verdict.verdict, '  ')}"
     for seed, one in (("", report), ("another seed", report.replication)):
         for verdict in one.verdicts if one else ():

@@ -164,7 +164,9 @@ def lines(
     """
     names = dict.fromkeys(name for part in parts.values() for name in part)
     every = _places(parts.values())
-    height = (0.18 + 0.1 * len(names)) * len(every) + 0.8 if across else 3.0
+    broken = any("\n" in str(place) for place in every)
+    row = max(0.18 + 0.1 * len(names), 0.42 * broken)
+    height = row * len(every) + 0.8 if across else 3.0
     drawing, axes = canvas(len(parts), columns, height, sharex=across, sharey=one_scale)
     chosen = looks(names)
     for axis, (title, part) in zip(axes, parts.items(), strict=True):
