@@ -219,9 +219,11 @@ def test_offline_keeps_no_key_no_code_no_git(offline: tuple[Path, str]) -> None:
     assert not [path for path in files if path.suffix in (".py", ".patch")]
 
 
-def test_a_failed_study_says_why(tmp_path: Path) -> None:
-    done = _python(TOLD, str(tmp_path / "new" / "out"), "fail", "offline", HOME=str(tmp_path))
+def test_a_failed_study_says_why_under_the_id_that_an_agent_gives(tmp_path: Path) -> None:
+    out, variables = tmp_path / "new" / "out", {"HOME": str(tmp_path), "WANDB_RUN_ID": "agents"}
+    done = _python(TOLD, str(out), "fail", "offline", **variables)
     assert done.returncode == 0, done.stderr
+    assert _run_ids(out) == ["agents"]
     records = _log(tmp_path / "new" / "out")
     told = [_items(record.summary.update) for record in records if record.HasField("summary")]
     assert {"failure": "no luck"} in told
@@ -291,16 +293,6 @@ def test_beside_a_live_process_of_the_same_command_a_new_run_is_begun(tmp_path: 
     assert len(set(_run_ids(tmp_path / "out"))) == 2
 
 
-def test_the_id_that_an_agent_gives_wins(tmp_path: Path) -> None:
-    done = _python(
-        TOLD, str(tmp_path / "out"), "fail", "offline", HOME=str(tmp_path), WANDB_RUN_ID="agents"
-    )
-    assert done.returncode == 0, done.stderr
-    assert [path.name for path in (tmp_path / "out").glob("wandb/offline-run-*/run-*.wandb")] == [
-        "run-agents.wandb"
-    ]
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
     with serving() as running:
@@ -333,7 +325,7 @@ def test_online_without_a_login_is_refused_before_anything_starts(tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("key", ["base_url", "http_proxy"])
+@pytest.mark.parametrize("key", [pytest.param("base_url", marks=pytest.mark.slow), "http_proxy"])
 def test_online_a_folder_does_not_choose_the_server(
     server: Server, tmp_path: Path, key: str
 ) -> None:
