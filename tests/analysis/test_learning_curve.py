@@ -56,7 +56,9 @@ def noisy(draw, replicates, sizes, factor):
 
 @pytest.mark.parametrize("replicates", [2, 3, 6])
 @pytest.mark.parametrize("factor", [2, 4])
-@pytest.mark.parametrize("sizes", [SIZES, (20, 50, 200), (28, 70, 140, 280, 560)])
+@pytest.mark.parametrize(
+    "sizes", [SIZES, (20, 50, 200), pytest.param((28, 70, 140, 280, 560), marks=pytest.mark.slow)]
+)
 def test_intervals_cover_at_about_their_level_where_the_law_holds(
     replicates, factor, sizes
 ) -> None:

@@ -50,7 +50,9 @@ def test_an_odd_last_row_and_column_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("size", "stride", "padding"), [(3, 2, 1), (3, 2, 0), (2, 2, 0), (3, 1, 1)]
 )
-@pytest.mark.parametrize("shape", [(2, 9, 8, 3), (1, 6, 11, 2)])
+@pytest.mark.parametrize(
+    "shape", [(2, 9, 8, 3), pytest.param((1, 6, 11, 2), marks=pytest.mark.slow)]
+)
 def test_max_pooling_is_flax_pooling(
     shape: tuple[int, ...], size: int, stride: int, padding: int
 ) -> None:

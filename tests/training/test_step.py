@@ -137,7 +137,9 @@ def test_the_loss_is_the_one_before_the_step() -> None:
 
 
 @pytest.mark.parametrize(
-    "optim", [OptimConfig(), OptimConfig(clip=1.0), DECAYING], ids=lambda o: o.kind
+    "optim",
+    [OptimConfig(), pytest.param(OptimConfig(clip=1.0), marks=pytest.mark.slow), DECAYING],
+    ids=lambda o: o.kind,
 )
 def test_at_depth_1_an_update_costs_no_more_than_a_forward_pass(optim: OptimConfig) -> None:
     """By XLA's own count, from the image on, with nothing cached."""
@@ -216,6 +218,7 @@ def _moved(regime: RegimeConfig, seed: int = 0, updates: int = 40) -> dict[str, 
     }
 
 
+@pytest.mark.slow
 def test_a_strong_penalty_holds_weights_where_they_start() -> None:
     """Each run at its own start; the head is free to move."""
     free, held = (
