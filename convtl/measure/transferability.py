@@ -61,6 +61,9 @@ def knn_accuracy(features: ArrayLike, labels: ArrayLike, k: int = 5) -> float:
     """Leave-one-out accuracy of the k nearest neighbours (Euclidean), in [0, 1].
 
     Of classes with equally many neighbours the one with the least sum of ranks wins. Takes more than k images.
+
+    >>> knn_accuracy([[0.0], [0.1], [5.0], [5.1]], [0, 0, 1, 1], k=1)
+    1.0
     """
     features, target = _checked(features, labels)
     if not 1 <= k < len(features):
