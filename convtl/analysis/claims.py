@@ -319,7 +319,8 @@ def _outcome(tested: _Tested, p: float, family: int) -> tuple[Outcome, str, int 
             return "inconclusive", f"targets disagree on {one.name}: {means}", None
     speed = any(one.speed for one in contrasts)
     qualified = "; scratch was not trained until it levelled off, so it may be a gain of speed"
-    why = f"{deciding.name} {deciding.effect:+.2f}{qualified * speed}"
+    name = f"{deciding.name} " if len(contrasts) > 1 else ""
+    why = f"{name}{deciding.effect:+.2f}{qualified * speed}"
     return ("supported" if holds else "contradicted"), why, None
 
 

@@ -201,7 +201,9 @@ class Conditions:
             raise MissingCondition("no table of gradients (measure=gradients makes one)")
         values = MEASURES[name](self.gradients, **where)
         if not len(values):
-            raise MissingCondition(f"no gradients for {name} with {_listed(where)}")
+            raise MissingCondition(
+                f"{name} with {_listed(where)}: not measured, or of nets at floor"
+            )
         return values
 
     # --- all conditions -------------------------------------------------------------------

@@ -252,6 +252,10 @@ def _examined(
     lower_bound = False
     replicates: set[int] = set()
     usual = {axis: conditions.usual.get(axis) for axis in axes_of(conditions.frame)}
+    if conditions.gradients is not None and any(
+        term.measure == "gradient" for point in points for term, _ in point
+    ):
+        replicates |= set(conditions.gradients["replicate"])
     for cell in (cell for point in points for cell in _cells(point, conditions)):
         table = conditions.table().iloc[cell].to_dict("records")
         lines = {_described(line, usual): line for line in table}

@@ -42,12 +42,11 @@ def decades_lost(
 def arrivals(frame: pd.DataFrame, activation: str, optimiser: str = "sgd") -> pd.DataFrame:
     """Update at which each unit had arrived, replicates x positions; NaN where it did not move.
 
-    Nets that did not learn (test accuracy under twice chance at the end) are left out: where they end is no
-    place to arrive at.
+    Empty for nets that did not learn: where they end is no place to arrive at.
     """
     where = {"activation": activation, "optimiser": optimiser}
     table = _table(_rows(frame, "convergence", "arrival", **where))
-    return table[_has_learned(frame, "convergence", where).reindex(table.index, fill_value=False)]
+    return table if _have_learned(frame, "convergence", where) else table[:0]
 
 
 def arrival_slope(frame: pd.DataFrame, activation: str, optimiser: str = "sgd") -> pd.Series:
@@ -63,7 +62,7 @@ def freezing_cost(
 ) -> pd.DataFrame:
     """Logits of test accuracy that freezing one unit costs, replicates x positions.
 
-    Nets that did not learn though nothing was frozen (test accuracy under twice chance) are left out.
+    Empty for nets that did not learn though nothing was frozen.
 
     Args:
       optimiser: empty takes any (each activation was frozen under one).
@@ -76,7 +75,7 @@ def freezing_cost(
     since = frozen["update"].max() if update is None else update
     whole = rows[rows["unit"].isna()].set_index("replicate")["value"]
     costs = _table(frozen[frozen["update"] == since]).rsub(whole, axis=0).dropna()
-    return costs[_has_learned(frame, "freezing", where).reindex(costs.index, fill_value=False)]
+    return costs if _have_learned(frame, "freezing", where) else costs[:0]
 
 
 def freezing_slope(frame: pd.DataFrame, activation: str) -> pd.Series:
@@ -104,12 +103,11 @@ def slopes(table: pd.DataFrame) -> pd.Series:
     return pd.Series(by_replicate, dtype=float, name="value").rename_axis("replicate")
 
 
-def _has_learned(frame: pd.DataFrame, probe: str, where: dict[str, str]) -> pd.Series:
-    """Whether the whole net of each replicate was right on at least twice as many test images as by chance."""
+def _have_learned(frame: pd.DataFrame, probe: str, where: dict[str, str]) -> bool:
+    """Whether the test accuracy of whole nets, a mean over replicates, is at least twice chance."""
     rows = _rows(frame, probe, "test_accuracy", **where)
-    accuracy = rows[rows["unit"].isna()].set_index("replicate")["value"]
-    chance = frame[frame["quantity"] == "chance"].groupby("replicate")["value"].first()
-    return accuracy >= 2 * chance.reindex(accuracy.index)
+    accuracy = rows.loc[rows["unit"].isna(), "value"].mean()
+    return bool(accuracy >= 2 * frame.loc[frame["quantity"] == "chance", "value"].mean())
 
 
 def _rows(frame: pd.DataFrame, probe: str, quantity: str, **where: str) -> pd.DataFrame:

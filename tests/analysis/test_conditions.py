@@ -333,7 +333,8 @@ def test_gradients_are_looked_up_by_name() -> None:
     conditions = Conditions(frame, made_gradients(lost=0.4))
     assert mean(conditions.gradient("decades_lost", activation="sigmoid")) == pytest.approx(0.4)
     with pytest.raises(
-        MissingCondition, match="no gradients for decades_lost with activation relu"
+        MissingCondition,
+        match="decades_lost with activation relu: not measured, or of nets at floor",
     ):
         conditions.gradient("decades_lost", activation="relu")
     with pytest.raises(MissingCondition, match="no table of gradients"):

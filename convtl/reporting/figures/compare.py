@@ -20,9 +20,9 @@ _LINES = {"self": "the same classes", "own": "other classes"}
 
 @figure(
     "All claims",
-    "Every part of every claim in logits. Inside the grey band an effect is smaller than what claims call "
-    "of interest. (P): primary; ✔ supported, ✘ contradicted, ≈ too small to matter, ± its parts disagree; "
-    "no sign: inconclusive, or not judged.",
+    "Every part of every claim in logits. Inside the grey band an effect is under 0.2 logit, the usual "
+    "smallest effect of interest. (P): primary; ✔ supported, ✘ contradicted, ≈ too small to matter, "
+    "± its parts disagree; no sign: inconclusive, or not judged.",
     partial(lines, x="effect, logits", across=True, zero=True, band=EPSILON),
 )
 def verdicts(report: Any) -> Points:
