@@ -36,7 +36,7 @@ from convtl.study.names import SourceName, mixture_of, normalisation_of, source_
 from convtl.training.checkpoints import Checkpoints
 from convtl.training.features import Images
 from convtl.training.pretrain import SourceNet, SourceRequest, ensure_sources
-from convtl.transfer.graft import shuffled
+from convtl.transfer import graft
 
 
 @dataclass(eq=False)
@@ -321,12 +321,13 @@ class Draws:
         if request is None:
             return {}
         about = self._nets[request.key].metadata
-        untrained = source_name(trial.source).variant == "shuffled"
+        untrained = source_name(trial.source).variant in ("shuffled", "statistics")
         return about | {"accuracy": None, "accuracy_by_part": []} if untrained else about
 
     def _variables(self, request: Request, variant: str) -> Variables:
         """Weights of a source net, or of the control made of it, with its own head."""
         weights = self._nets[request.key].variables
-        if variant != "shuffled":
-            return weights
-        return shuffled(weights, generator(request.seed, "control", variant, request.replicate))
+        rng = generator(request.seed, "control", variant, request.replicate)
+        if variant == "shuffled":
+            return graft.shuffled(weights, rng)
+        return graft.statistics_matched(weights, rng) if variant == "statistics" else weights

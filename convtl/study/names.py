@@ -19,7 +19,7 @@ from convtl.models.weights import origin_identity
 FRESH_SOURCES = ("scratch", "random")
 RELATIVE_SOURCES = ("own", "same_classes", "self")
 """Sources that are defined by the target."""
-VARIANTS = ("shuffled", "random_labels")
+VARIANTS = ("shuffled", "statistics", "random_labels")
 
 
 @dataclass(frozen=True)

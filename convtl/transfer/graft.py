@@ -1,6 +1,6 @@
-"""Nets with which fine-tuning starts: fresh ones, source weights grafted onto them, and a control."""
+"""Nets with which fine-tuning starts: fresh ones, source weights grafted onto them, and controls."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -38,15 +38,21 @@ def _shapes(variables: Any) -> Any:
 
 
 def shuffled(variables: Variables, rng: np.random.Generator) -> Variables:
-    """A control with every moment of the weights, and nothing else learned: each array's entries are permuted.
+    """A control with every moment of the weights, and nothing else learned: each array's entries are permuted."""
+    return _each_weight(variables, lambda leaf: rng.permutation(leaf.ravel()).reshape(leaf.shape))
 
-    Statistics (BatchNorm) are left as they are.
-    """
+
+def statistics_matched(variables: Variables, rng: np.random.Generator) -> Variables:
+    """A control of normal weights with each array's mean and standard deviation (Raghu et al. 2019)."""
+    return _each_weight(
+        variables, lambda leaf: rng.normal(leaf.mean(), leaf.std(), leaf.shape).astype(leaf.dtype)
+    )
+
+
+def _each_weight(variables: Variables, change: Callable[[np.ndarray], np.ndarray]) -> Variables:
+    """Change each array of weights; statistics (BatchNorm) are left as they are."""
     changed = {}
     for unit, kinds in variables.items():  # in this order, which is that of the draws
-        params = jax.tree.map(
-            lambda w: rng.permutation(np.asarray(w).ravel()).reshape(w.shape),
-            kinds.get("params", {}),
-        )
+        params = jax.tree.map(lambda w: change(np.asarray(w)), kinds.get("params", {}))
         changed[unit] = kinds | ({"params": params} if "params" in kinds else {})
     return changed
