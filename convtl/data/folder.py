@@ -158,7 +158,9 @@ def scan(config: ImageFolderConfig) -> Tree:
         listing = [(path, i) for i, name in enumerate(names) for path in by_name.get(name, [])]
         if listing or split == "train":  # an empty folder is no split: it is drawn
             files[split] = listing
-        if loose := sum(pictures.mode_of(path) is not None for path in _entries(folder)):
+        if loose := sum(
+            path.is_file() and pictures.mode_of(path) is not None for path in _entries(folder)
+        ):
             unused.append(f"{loose} pictures in '{folder}' are in no class folder and not used")
     tree = Tree(config, names, files, unused)
     tree.refuse_small_classes(tree.readable(), 1 + len(tree.drawn))

@@ -48,7 +48,11 @@ def _open(config: TfdsConfig) -> Any:
         )
     features = builder.info.features
     for key, kind in (("image_key", tfds.features.Image), ("label_key", tfds.features.ClassLabel)):
-        suitable = [name for name, feature in features.items() if isinstance(feature, kind)]
+        suitable = [
+            name
+            for name, feature in features.items()
+            if isinstance(feature, kind) and feature.np_dtype in (np.uint8, np.int64)
+        ]
         if (name := getattr(config, key)) not in suitable:
             raise UserError(
                 f"{key}: got '{name}' for '{config.name}'; accepted: {' or '.join(suitable) or 'no feature of it'}"

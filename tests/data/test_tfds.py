@@ -20,6 +20,7 @@ from convtl.data import images
 from convtl.data.domains import Domain, identity, load_domain
 from convtl.data.pictures import Fit
 from convtl.data.splits import SPLITS
+from convtl.errors import UserError
 
 
 def _jpeg(picture: Image.Image) -> bytes:
@@ -192,6 +193,15 @@ def test_splits_are_drawn_from_the_first_that_has_labels(data_dir: Path, tmp_pat
     assert domain.counts == {"train": 7, "validation": 1, "test": 2}
     pictures = {image.tobytes() for split in SPLITS for image in domain.splits(0, 0)[split].images}
     assert len(pictures) == 30
+
+
+def test_features_that_are_no_pictures_are_refused_and_nothing_is_printed(
+    data_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="image_key: got 'mask' for 'convtl_pets'; accepted: photo"):
+        _load("convtl_pets", data_dir, tmp_path, image_key="mask")
+    _load("convtl_pets", data_dir, tmp_path)
+    assert not any(capfd.readouterr())
 
 
 def test_records_that_cannot_be_read(data_dir: Path, tmp_path: Path) -> None:
