@@ -1,10 +1,12 @@
 """Axes -> trials, each with an identity: what a study consists of, before anything is run."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
+from convtl.config.domains import MadeConfig
 from convtl.config.parsing import parse
 from convtl.config.schema import (
     AXES,
@@ -305,7 +307,12 @@ def _with_fewer_images(config: Config, most: int) -> Config:
         if caps := getattr(domain, "per_class", None):
             fewer = {split: min(cap or most, most) for split, cap in asdict(caps).items()}
             domains[name] = replace(domain, per_class=replace(caps, **fewer))
-    labels = (labelled if n == "all" else min(n, labelled) for n in config.n_per_class)
+    targets = (config.domains.get(name) for name in config.target)
+    pool = min((d.per_class.train for d in targets if isinstance(d, MadeConfig)), default=math.inf)
+    # What the domains lack is refused later, as it is without limits.
+    labels = (
+        labelled if n == "all" else n if n > pool else min(n, labelled) for n in config.n_per_class
+    )
     images = min(config.pretrain.images_per_class, images)
     return replace(
         config,

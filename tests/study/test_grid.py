@@ -430,6 +430,14 @@ def test_limits_read_a_part_of_photographs() -> None:
     assert config.domains["few"].per_class == Caps(5, 5, 3)
 
 
+def test_limits_leave_labels_that_the_domain_lacks_to_be_refused() -> None:
+    most = expand(parse(compose(["debug=smoke"])))[0].limits.images_per_class
+    config, _ = expand(parse(compose(["debug=smoke", "n_per_class=[2,400]"])))
+    assert config.n_per_class == (2, most)
+    config, _ = expand(parse(compose(["debug=smoke", "n_per_class=[2,401]"])))
+    assert config.n_per_class == (2, 401)
+
+
 def test_limits_are_the_last_word_and_never_raise_anything() -> None:
     content = changed(
         SMALL, updates=[3, 50, 60], replicates=1, replicate=[7, 8, 9], test_per_class=5
