@@ -21,7 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -33,6 +33,8 @@ from convtl.study.grid import refuse_hidden
 
 _FAULTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError)
 
+_EXTRAS = {"processes": "joblib", "submitit": "submitit", "slurm": "submitit", "ray_tasks": "ray"}
+"""Launcher -> the extra that installs it."""
 _AS_TYPED = re.compile(r"(out|cache|question|(.*\.)?(path|data_dir|letters))")
 _WORD = re.compile(r"\+{0,2}([\w./@:-]+)=(.*)", re.DOTALL)
 
@@ -138,10 +140,12 @@ def _override(key: str, value: str) -> Any:
 
 def compose(words: Sequence[str]) -> dict[str, Any]:
     """Compose the config of one study as plain data; words for Hydra's launchers are left out."""
-    folders, chosen, typed = conf_folders(), [], []
+    folders, chosen, typed, names = conf_folders(), [], [], dict[str, str]()
     for key, value in map(split, words):
         if key in GROUPS:
             chosen.append(_choice(key, value))
+            if (first := names.setdefault(key, value)) != value:
+                raise UserError(f"{key}: given twice, '{first}' and '{value}'; accepted: one")
         elif key in REGISTRIES and not value.startswith("{"):
             raise UserError(
                 f"{key}: got '{value}'; accepted: {key}.NAME.KEY=VALUE, one key at a time"
@@ -179,11 +183,10 @@ def compose(words: Sequence[str]) -> dict[str, Any]:
 
 def _choice(group: str, name: str) -> str:
     """Return Hydra's word for one file of a group; what is wrong with it is named with the file."""
-    if name != "null":
-        if name not in options(group):
-            raise unknown_name(group, name, options(group))
-        for folder in conf_folders():
-            _load(folder / group / f"{name}.yaml")
+    if name not in options(group):
+        raise unknown_name(group, name, options(group))
+    for folder in conf_folders():
+        _load(folder / group / f"{name}.yaml")
     return f"{group}={name}"
 
 
@@ -259,6 +262,10 @@ def launch(invocation: Invocation, task: Callable[[dict[str, Any]], Any], out: P
         try:
             hydra.compose(overrides=typed, return_hydra_config=True)
         except _FAULTS as error:
+            name = invocation.launcher
+            if isinstance(error, MissingConfigException) and name in _EXTRAS:
+                install = f"pip install -e '.[{_EXTRAS[name]}]'"
+                raise UserError(f"hydra/launcher: {name} is not installed; {install}") from None
             raise _one_line(error) from None
         app: Any = GlobalHydra.instance().hydra
         batches = app.multirun(None, task_function=run_job, overrides=[*typed, *fixed])

@@ -91,11 +91,26 @@ def _sweep(invocation: Invocation) -> int:
         missing = unfinished(trials, RowStore(out_folder(config)))
         Materials(cache_of(config), lambda line: None).check(missing)
     if config.dry_run or invocation.launcher == "basic":
-        return max(run_study(study, command) for study in ([whole] if whole else studies))
-    codes = _launch(invocation, whole, out_folder(config))
-    if whole is not None and any(code != 2 for code in codes):
-        codes.append(run_study(whole, command, frozenset()))
-    return max(codes)
+        return max([_run_point(study, command) for study in ([whole] if whole else studies)])
+    codes, told = _launch(invocation, whole, out_folder(config)), 0
+    if whole is not None and set(codes) != {2}:
+        told = run_study(whole, command, frozenset())
+    if codes and (worst := max(codes)) > told:
+        where = f"their lines are above or in '{out_folder(config) / 'launch'}'"
+        bad = f"{sum(map(bool, codes))} of {len(codes)} jobs ended badly, with exit code {worst}"
+        print(f"convtl: hydra/launcher: {bad}; {where}", file=sys.stderr)
+    return max([*(codes or [1]), told])
+
+
+def _run_point(study: Mapping[str, Any], command: str) -> int:
+    """Run one of a sweep's studies; return the exit code, after a line for what is wrong with it alone."""
+    try:
+        return run_study(study, command)
+    except UserError as error:
+        if is_distributed():  # the other processes are not where this one is
+            raise
+        print(f"convtl: {redacted(str(error))}", file=sys.stderr)
+        return error.code
 
 
 def whole_of(studies: Sequence[dict[str, Any]], trials: Sequence[Trial]) -> dict[str, Any] | None:
@@ -149,30 +164,31 @@ def _run_job(
                 return run_study(content, command)
             use_all_cores()  # before `expand` touches JAX
             part = frozenset(trial.id for trial in expand(parse(content))[1])
-            return run_study(whole, command, part)
+            return run_study(whole, command, part or None)  # of no trials each measures all
 
     lenient_output()
     return guarded(work, [])
 
 
 def _launch(invocation: Invocation, whole: dict[str, Any] | None, out: Path) -> list[int]:
-    """Run every job; return the exit codes, after a line for what went wrong."""
+    """Run every job; return the exit codes: none, after a line, where it is the launcher that failed."""
     here = invocation.launcher in ("processes", "submitit")
     try:
         with stopping_jobs() if here else nullcontext() as stop:
             job = partial(_run_job, whole, invocation.command, Path.cwd(), stop)
-            codes: list[int] = launch(invocation, job, out)
+            return launch(invocation, job, out)
     except UserError:
+        raise
+    except KeyboardInterrupt:
+        if invocation.launcher == "slurm":
+            line = "jobs in the queue go on; `scancel` ends them"
+            print(f"convtl: hydra/launcher: {line}", file=sys.stderr)
         raise
     except Exception as error:  # a killed worker, a cluster that refuses: whatever launchers raise
         obey()  # what a stopped launcher raises is no fault of its own
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         print(f"convtl: hydra/launcher: {redacted(reason)}", file=sys.stderr)
-        return [1]
-    if (worst := max(codes)) > 1:
-        line = f"jobs ended with exit code {worst}; their lines are above or in '{out / 'launch'}'"
-        print(f"convtl: hydra/launcher: {line}", file=sys.stderr)
-    return codes
+        return []
 
 
 # --- one study -----------------------------------------------------------------------------

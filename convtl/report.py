@@ -7,6 +7,7 @@ there), report.md, the tables that both are made of (results.csv, gradients.csv,
 """
 
 from convtl.entry import command, folder, keywords
+from convtl.errors import UserError
 
 
 def main(words: list[str]) -> int:
@@ -21,7 +22,10 @@ def main(words: list[str]) -> int:
 
     out = folder("out", typed["out"])
     record = newest_record(out)
-    config = apply_limits(parse(record["config"]))
+    try:
+        config = apply_limits(parse(record["config"]))
+    except UserError as error:  # written before a key was renamed
+        raise UserError(f"out: the study in '{out}' cannot be reported again: {error}") from None
     other, target = (
         folder(key, typed[key]) if typed[key] else None for key in ("replication", "publish")
     )

@@ -28,6 +28,12 @@ WRONG = [
         "experiment: unknown name 'finetune_dept'; known: .*Did you mean finetune_depth",
     ),
     ("debug=nosuch", "debug: unknown name 'nosuch'; known: smoke."),
+    ("debug=null", "debug: unknown name 'null'; known: smoke."),
+    ("+experiment=null", "experiment: unknown name 'null'; known: "),
+    (
+        "+experiment=layer_transfer",
+        "experiment: given twice, 'finetune_depth' and 'layer_transfer'; accepted: one",
+    ),
     (
         "optim=adm",
         "optim: unknown name 'adm'; known: adam, adamw, sgd. Did you mean adam or adamw?",

@@ -126,6 +126,13 @@ def test_a_config_cannot_be_changed() -> None:
             {"says": "s", "means": "m", "parts": [{"terms": [{}], "test": "higher"}]},
             "claims.mine.parts[0].test: got 'higher'; accepted: 'above', 'below', 'within' or 'same_sign'",
         ),
+        ("depth", {"x": 1}, "depth: got {'x': 1}; accepted: a whole number or text"),
+        ("weights.imagenet_mobilenet_v2.foo", 1, "weights.imagenet_mobilenet_v2.foo: unknown key"),
+        (
+            "weights.imagenet_mobilenet_v2.package",
+            1,
+            "weights.imagenet_mobilenet_v2.package: got 1; accepted: text",
+        ),
         ("optim", None, "optim: got null; accepted: keys with values"),
         ("nosuchkey", 1, "nosuchkey: unknown key."),
         ("lanes", 4, "lanes: unknown key. It is now runs_per_device=..."),

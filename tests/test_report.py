@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from commands import Commands
 
+from convtl.cli import compose
+
 
 @pytest.fixture
 def commands(monkeypatch, capfd, tmp_path) -> Commands:
@@ -44,6 +46,13 @@ def test_records_of_something_else_are_one_line(commands) -> None:
     for text in ("x: [", "database: {host: h}", "config: 5", "config: {seed: 1}"):
         Path("configs/app.yaml").write_text(text)
         assert commands.report("out=.").line.startswith("out: ")
+
+
+def test_a_study_whose_keys_are_gone_says_where_it_is(commands, monkeypatch) -> None:
+    record = {"config": {**compose([]), "gone": 1}}
+    monkeypatch.setattr("convtl.analysis.record.newest_record", lambda out: record)
+    line = commands.report("out=.").line
+    assert line.startswith(f"out: the study in '{Path.cwd()}' cannot be reported again: gone: ")
 
 
 def test_publishing_to_an_address_is_refused(commands, tmp_path: Path) -> None:

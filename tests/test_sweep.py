@@ -2,6 +2,7 @@
 
 import csv
 import shlex
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import tiny
 import yaml
 from commands import Commands
+from hydra.core.config_store import ConfigStore
 
-from convtl.cli import read
+from convtl.cli import compose, read
 from convtl.conduct import whole_of
 from convtl.config.parsing import parse
+from convtl.runtime.stopping import Stopped
 from convtl.study.grid import expand
 
 
@@ -162,7 +165,60 @@ def test_points_in_a_protocol_key_are_an_axis_of_the_table(commands) -> None:
 
 def test_points_that_are_no_one_study_are_studies_of_their_own(commands) -> None:
     commands.without_reports()
-    done = commands.run("-m", *tiny.WORDS, "source=random", "lr=1e-2", "study=one,two")
+    Path("outputs").mkdir()
+    Path("outputs/full").write_text("no folder")
+    done = commands.run("-m", *tiny.WORDS, "source=random", "lr=1e-2", "study=one,full,two")
+    assert done.code == 2, done.err
+    (told,) = [line for line in done.err.splitlines() if line.startswith("convtl: ")]
+    assert told.startswith("convtl: out: ")
+    assert [len(table(f"outputs/{study}")) for study in ("one", "two")] == [1, 1]
+
+
+# --- launchers, in this process ---------------------------------------------------------------------
+
+LAUNCHED = ("-m", "hydra/launcher=processes", "hydra.launcher.n_jobs=1")
+
+
+@pytest.mark.parametrize("words", [(), ("-m",), LAUNCHED, (*LAUNCHED, "worker=0,1")])
+def test_a_study_without_trials_is_measured(commands, monkeypatch, words) -> None:
+    if "hydra/launcher=processes" in words:
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="no extra `joblib`")
+    measured = []
+    monkeypatch.setattr("convtl.study.study.run_gradients", lambda *given: measured.append(given))
+    study = (*tiny.WORDS, "blocks={}", "measure=gradients", "out=o")
+    done = commands.without_reports().run(*study, *words)
     assert done.code == 0, done.err
-    assert sorted(path.name for path in Path("outputs").iterdir()) == ["one", "two"]
-    assert all(len(table(str(path))) == 1 for path in Path("outputs").iterdir())
+    assert len(measured) == (2 if "worker=0,1" in words else 1)
+
+
+def test_jobs_that_crash_are_counted_where_they_were_launched(commands, monkeypatch) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="no extra `joblib`")
+
+    def crashing(content, command, part=None) -> int:
+        if part:
+            raise RuntimeError("lost")
+        return 0
+
+    monkeypatch.setattr("convtl.conduct.run_study", crashing)
+    done = commands.tiny(*STUDY, "out=o", *LAUNCHED, "worker=0,1")
+    assert done.code == 1
+    (told,) = [line for line in done.err.splitlines() if line.startswith("convtl: ")]
+    assert "hydra/launcher: 2 of 2 jobs ended badly, with exit code 1; their lines are" in told
+
+
+def test_jobs_in_a_queue_go_on_when_their_parent_is_stopped(commands, monkeypatch) -> None:
+    def stopped(*given) -> None:
+        raise Stopped(signal.SIGINT)
+
+    monkeypatch.setattr("convtl.conduct.launch", stopped)
+    done = commands.tiny("out=o", "-m", "hydra/launcher=slurm")
+    assert done.code == 130
+    assert "hydra/launcher: jobs in the queue go on; `scancel` ends them\n" in done.err
+
+
+def test_a_launcher_that_is_not_installed_is_named_with_its_extra(commands, monkeypatch) -> None:
+    compose(["hydra/launcher=basic"])  # now Hydra knows what is installed
+    launchers = ConfigStore.instance().repo["hydra"]["launcher"]
+    monkeypatch.delitem(launchers, "joblib.yaml", raising=False)
+    line = commands.tiny("out=o", *LAUNCHED).line
+    assert line == "hydra/launcher: processes is not installed; pip install -e '.[joblib]'"

@@ -42,7 +42,7 @@ def _line(error: ValidationError, content: Mapping[str, Any]) -> str:
     first = max(
         findings, key=lambda item: (item["type"] in ("unknown", "missing"), len(item["loc"]))
     )
-    path, given = _path(first["loc"], content), first["input"]
+    path, given = _path(first["loc"], content, first["type"]), first["input"]
     if first["type"] == "unknown":
         key, siblings = first["ctx"].values()
         path = _path((*first["loc"], key), content)
@@ -61,14 +61,18 @@ def _line(error: ValidationError, content: Mapping[str, Any]) -> str:
     return f"{path}: got {shown(given)}; accepted: {accepted}"
 
 
-def _path(location: tuple[int | str, ...], content: Any) -> str:
-    """Dotted key of a location, without the names of union arms that pydantic adds."""
+def _path(location: tuple[int | str, ...], content: Any, kind: str = "") -> str:
+    """Dotted key of a finding's location, without the names of union arms that pydantic adds."""
     path = ""
     for place, step in enumerate(location, start=1):
         if isinstance(step, int) and isinstance(content, list | tuple):
             path += f"[{step}]"
             content = content[step] if step < len(content) else None
-        elif isinstance(content, Mapping) and (step in content or place == len(location)):
+        elif not isinstance(content, Mapping):
+            continue
+        elif content.get("kind") == step != location[place - 2]:
+            continue  # a key may have the name of its arm, which then comes before it
+        elif step in content or (place == len(location) and (kind == "missing" or step == "[key]")):
             path += f".{step}" if path else str(step)
             content = content.get(step)
     return path

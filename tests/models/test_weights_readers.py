@@ -142,3 +142,7 @@ def test_a_digest_is_computed_once_until_the_file_changes(tmp_path: Path, monkey
         assert sha256(path) == first
     save_file({"a": np.ones(4, np.float32)}, path)
     assert sha256(path) != first
+
+
+def test_a_file_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    assert "cannot be read (no such file or directory)" in line(tmp_path / "gone.safetensors")

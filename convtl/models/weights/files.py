@@ -7,7 +7,8 @@ tensors and plain containers only. A file that is not what it should be is a `Us
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -87,7 +88,7 @@ def _from_hub(config: HubWeights, key: str) -> Path:
 
 def read(path: Path, key: str = "weights") -> Arrays:
     """Read all tensors of a file, by their names in it, as float32."""
-    with path.open("rb") as file:
+    with _readable(path, key), path.open("rb") as file:
         start = file.read(9)
     if start[8:] == b"{":  # safetensors: 8 bytes of header length, then JSON
         arrays = _safetensors(path, key)
@@ -107,9 +108,15 @@ def read(path: Path, key: str = "weights") -> Arrays:
 
 def sha256(path: Path, key: str = "weights") -> str:
     """Hex SHA-256 of a file, computed again only if size or time of change differ."""
-    try:
+    with _readable(path, key):
         status = path.stat()
         return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@contextmanager
+def _readable(path: Path, key: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(f"{key}: {path} cannot be read ({reason})") from None
