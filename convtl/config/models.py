@@ -35,7 +35,8 @@ def _adapter(models: tuple[type[ModelConfig], ...]) -> TypeAdapter[ModelConfig]:
 
 def _of_its_kind(value: Any) -> ModelConfig:
     import_module("convtl.models.registry")  # by name: models/ imports this room
-    return _adapter(tuple(ModelConfig.__subclasses__())).validate_python(value)
+    of_kinds = {model.kind: model for model in ModelConfig.__subclasses__()}  # the last of a kind
+    return _adapter(tuple(of_kinds.values())).validate_python(value)
 
 
 Model = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(_of_its_kind)]
