@@ -36,7 +36,6 @@ def shell(script: str, folder: Path, **variables: str) -> subprocess.CompletedPr
     [
         ("PYTHON convtl.run --help | true", 0),
         ("PYTHON convtl.run --help > /dev/full", 1),
-        ("PYTHON convtl.run nosuch=1 2>/dev/full", 2),
         ("PYTHON convtl nosuch", 2),
         *(
             pytest.param(script, code, marks=pytest.mark.slow)
@@ -45,6 +44,7 @@ def shell(script: str, folder: Path, **variables: str) -> subprocess.CompletedPr
                 ("PYTHON convtl --help | true", 0),
                 ("PYTHON convtl.run --help >&-", 0),
                 ("PYTHON convtl.run nosuch=1 2>&-", 2),
+                ("PYTHON convtl.run nosuch=1 2>/dev/full", 2),
                 ("PYTHON convtl.run out=~nosuch/x dry_run=true", 2),
                 ("mkdir gone; cd gone; rmdir ../gone; PYTHON convtl.run dry_run=true", 2),
                 ("PYTHON convtl.describe model=plain models.plain.hidden=100000", 2),

@@ -100,6 +100,7 @@ def test_a_killed_study_ends_as_an_unbroken_one(tmp_path, unbroken) -> None:
     assert tiny.row_lines(tmp_path) == TRIALS, "a row is there twice"
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work_and_one_ends_it_where_the_other_is_killed(
     tmp_path, unbroken
 ) -> None:

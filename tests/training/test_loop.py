@@ -91,7 +91,8 @@ def test_chunks_change_no_bit() -> None:
         assert all(_same(one, other) for one, other in zip(found, expected, strict=True))
 
 
-def test_one_lane_at_a_time_gives_the_same_run() -> None:
+@pytest.mark.slow
+def test_one_run_at_a_time_gives_the_same_run() -> None:
     four = [_run(seed) for seed in range(4)]
     together = Trainer(recipe(LENET, 5, updates=20, steps_per_call=10)).train(four)
     one_at_a_time = Trainer(

@@ -59,7 +59,14 @@ def _same(one: RunResult, other: RunResult) -> bool:
     return same_bits((one.variables, one.losses), (other.variables, other.losses))
 
 
-SLOW = ("momentum", "decay and clipping", "an average", "head first", "maps, augmented")
+SLOW = (
+    "momentum",
+    "decay and clipping",
+    "an average",
+    "head first",
+    "unit by unit",
+    "maps, augmented",
+)
 
 
 @pytest.mark.parametrize(
