@@ -44,6 +44,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+@pytest.fixture(autouse=True)
+def _own_cores() -> Iterator[None]:
+    """A job that a launcher runs in this process sets its share of the cores for good."""
+    yield
+    os.environ.pop("CONVTL_CORES", None)
+
+
 @pytest.fixture
 def flax_promotes() -> Iterator[None]:
     """Flax's batch normalisation subtracts float32 statistics from bfloat16 images, its pooling divides by integers."""
