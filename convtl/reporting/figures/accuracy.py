@@ -13,6 +13,7 @@ from convtl.analysis.statistics import data_equivalent
 from convtl.reporting.figures.drawing import INK, Parts, Points, figure, lines
 from convtl.reporting.figures.series import (
     Arm,
+    Panel,
     domains,
     near_to_far,
     noise_levels,
@@ -21,6 +22,12 @@ from convtl.reporting.figures.series import (
 )
 
 ENDS: dict[str, int | str] = {"last layer trained": 1, "all layers trained": "all"}
+
+
+def _at_ends(measure: str, panel: Panel, arm: Arm, title: str, place: Any) -> Points:
+    """A measure of one source with the last layer trained, and with all."""
+    for name, depth in ENDS.items():
+        yield title, name, place, panel.ask(measure, depth=depth, **arm.where)
 
 
 @figure(
@@ -70,9 +77,8 @@ def gain_by_similarity(report: Any) -> Points:
     near = near_to_far(domains(report, panel), report.conditions)
     controls = [arm for arm in panel.arms if ":" in arm.source or arm.source in ("self", "random")]
     for arm in [*near, *controls]:
-        for name, depth in ENDS.items():
-            gain = panel.ask("transfer_gain", depth=depth, **arm.where)
-            yield f"{panel.title} of {' and '.join(panel.targets)}", name, arm.source, gain
+        title = f"{panel.title} of {' and '.join(panel.targets)}"
+        yield from _at_ends("transfer_gain", panel, arm, title, arm.source)
 
 
 @figure(
@@ -92,8 +98,7 @@ def depth_benefit_by_similarity(report: Any) -> Points:
         benefit = panel.ask("depth_benefit", **arm.where)
         yield f"{title}: difference", "all − last layer", place, benefit
     for title, place, arm in steps:
-        for name, depth in ENDS.items():
-            yield title, name, place, panel.ask("logit_accuracy", depth=depth, **arm.where)
+        yield from _at_ends("logit_accuracy", panel, arm, title, place)
 
 
 @figure(
@@ -107,9 +112,8 @@ def corruption(report: Any) -> Points:
     panel = richest(report.conditions)
     for arm, noise in noise_levels(report).items():
         target = report.config.domains[panel.targets[0]].jitter.noise
-        for name, depth in ENDS.items():
-            gain = panel.ask("transfer_gain", depth=depth, **arm.where)
-            yield f"target with noise {target:g}, {panel.title}", name, noise, gain
+        title = f"target with noise {target:g}, {panel.title}"
+        yield from _at_ends("transfer_gain", panel, arm, title, noise)
 
 
 def _with_arrows(parts: Parts, **options: Any) -> mpl.Figure:
