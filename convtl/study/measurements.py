@@ -9,7 +9,7 @@ import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,19 +79,14 @@ def transferability_of(
     """Estimators of how well a source net transfers to target images, as it takes them, from what enters its head."""
     rows = first_of_each(labels, PER_CLASS, MOST)
     labels = np.asarray(labels)[rows]
-    features = _body(network)(variables, np.asarray(images)[rows]).reshape(len(rows), -1)
+    body = Forward(network, 0, len(network.units) - 1)
+    features = body(variables, np.asarray(images)[rows]).reshape(len(rows), -1)
     with threadpool_limits(1):
         return {
             "logme": transferability.logme(features, labels),
             "knn": transferability.knn_accuracy(features, labels),
             "linear_probe": transferability.linear_probe_accuracy(features, labels),
         }
-
-
-@lru_cache(maxsize=16)
-def _body(network: Network) -> Forward:
-    """The network up to its head, which compiles once."""
-    return Forward(network, 0, len(network.units) - 1)
 
 
 def measure_similarity(
@@ -201,23 +196,17 @@ def unit_outputs(
     network: Network, variables: Variables, images: Float[np.ndarray, "n height width channels"]
 ) -> Outputs:
     """Outputs of each unit with weights, in inference mode, for images as the net takes them."""
-    forward = _forward(network)
     on_device = jax.device_put({unit: variables[unit] for unit in network.names})
     pieces = [
-        {unit: np.asarray(x)[:count] for unit, x in forward(on_device, piece).items()}
+        {unit: np.asarray(x)[:count] for unit, x in _outputs(network, on_device, piece).items()}
         for piece, count in chunks(images, rows_at_once(network.input_shape))
     ]
     return {unit: np.concatenate([piece[unit] for piece in pieces]) for unit in network.weighted}
 
 
-@lru_cache(maxsize=16)
-def _forward(network: Network) -> Any:
-    """Variables and images -> outputs of the units with weights; each compiles once."""
-
-    def outputs(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        return network.apply(variables, images, taps=network.weighted)[2]
-
-    return jax.jit(outputs)
+@partial(jax.jit, static_argnums=0)
+def _outputs(network: Network, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+    return network.apply(variables, images, taps=network.weighted)[2]
 
 
 @dataclass(frozen=True)
