@@ -261,11 +261,10 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
             with locked("out", store.out, "report"):
                 report = build(store.out, config, record)
             print(report.lines())
-        others_ran = study.part == frozenset()
-        every = store.read() if tracker is not None or others_ran else {}
-        trials = distinct(study.trials) if others_ran else study.scope
+        every = store.read() if tracker is not None or study.only_reports else {}
+        trials = distinct(study.trials) if study.only_reports else study.scope
         rows = [every[trial.id] for trial in trials if trial.id in every]
-        if others_ran:
+        if study.only_reports:
             failed += [str(row["reason"]) for row in rows if row["status"] == "failed"]
             print(f"\n{sum(row['status'] in FINAL for row in rows)} trials are there")
         else:
@@ -287,10 +286,10 @@ def _train(
     study: Study, content: dict[str, Any], command: str, progress: Progress
 ) -> tuple[Runner, dict[str, Any]]:
     """Train what is missing; return what was run and the study's record."""
-    store, trials, others_ran = study.store, study.trials, study.part == frozenset()
+    store, trials = study.store, study.trials
     broadcast_from_primary(lambda: "ready")  # what other processes read is written
     record = make_record(content, trials, command, device_line())
-    record |= run_on(store.out, record) if others_ran else {}
+    record |= run_on(store.out, record) if study.only_reports else {}
     write_record(store.out, record)
     if progress.tracker is not None:
         ids = {trial.id for trial in study.scope}
@@ -302,7 +301,7 @@ def _train(
         with suppress(StorageError):  # then there is something else to be said
             write_results(store.out, read_rows(store.out))
         raise
-    if not others_ran:
+    if not study.only_reports:
         with locked("out", store.out, "around"):  # the first process does it for the others
             if runner.ran or lacks_samples(store.out, trials, study.config.domains):
                 save_samples(store.out, trials, study.materials)

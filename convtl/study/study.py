@@ -78,6 +78,11 @@ class Study:
         self.say: Callable[[str], None] = lambda line: None
         self.materials = Materials(cache, lambda line: self.say(line))
 
+    @property
+    def only_reports(self) -> bool:
+        """Whether other processes run the trials, and this one runs none."""
+        return self.part == frozenset()
+
     def unfinished(self) -> list[Trial]:
         """Trials of this process's scope that are still to be run, each once."""
         return unfinished(self.scope, self.store, self.nets)
