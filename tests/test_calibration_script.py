@@ -11,13 +11,15 @@ from made_rows import made_rows, write_rows
 from made_study import CLAIM
 from pydantic import TypeAdapter
 
+from convtl.cli import compose
 from convtl.config.claims import Claims
+from convtl.config.parsing import parse
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "experiments/calibration"))
 import checks
 import curves
 
-GRID = (0.001, 0.003, 0.009)
+CONFIG = parse(compose(["lr=[0.001,0.003,0.009]", "lr_extend=0"]))
 CLAIMS = TypeAdapter(Claims).validate_python({"more": CLAIM})
 
 
@@ -39,7 +41,7 @@ def read(tmp_path_factory):
     write_rows(
         out, made_rows(schedules=(300,), targets=("cyrillic",), replicates=12, change=scores)
     )
-    return curves.read_curves(out, GRID, 0)
+    return curves.read_curves(out, CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def test_noise_of_validation_pictures_is_not_taken_for_curves(tmp_path):
 
     made = {"schedules": (300,), "targets": ("cyrillic",), "sizes": (2,), "sources": ("latin",)}
     write_rows(tmp_path, made_rows(replicates=40, change=noisy, **made))
-    spread = [one.nll[:, 0].std() for one in curves.read_curves(tmp_path, GRID, 0)]
+    spread = [one.nll[:, 0].std() for one in curves.read_curves(tmp_path, CONFIG)]
     assert np.mean(spread) < 0.01
 
 
@@ -103,7 +105,7 @@ def test_cross_validated_rows_have_the_pictures_of_training(tmp_path):
 
         out = tmp_path / str(n_val)
         write_rows(out, made_rows(replicates=5, change=change, **made))
-        return curves.read_curves(out, GRID, 0)
+        return curves.read_curves(out, CONFIG)
 
     for one, other in zip(read(40), read(0), strict=True):
         np.testing.assert_array_equal(one.logit, other.logit)

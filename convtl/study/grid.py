@@ -36,6 +36,8 @@ from convtl.transfer.plan import Plan, make_plan, resolve_depth
 _ANY_SHAPE, _ANY_CLASSES = (64, 64, 1), 10  # names and order of units do not depend on them
 _IRRELEVANT = {"random": ("pretrain",), "scratch": ("pretrain", "upper_init", "n_transferred")}
 """Source -> keys that cannot change its trials, so that they do not make another trial of one."""
+_RATES = ("lr", "lr_extend")
+"""Blocks may set from which rates their trials choose; a comparison of rates is one of `axes`."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,20 @@ def expand(study: Config) -> tuple[Config, list[Trial]]:
     """Return the study's config after its limits, and its points in a fixed order, each once.
 
     Two points may be one trial where what tells them apart does not concern it, such as scratch on an axis of
-    pretraining.
+    pretraining; two trials are not at one point.
     """
     limited = apply_limits(study)
     points: dict[tuple[str, ...], Trial] = {}
-    for settings, values in products(study):
-        for point in _trials_of(settings, values):
-            varied = repr((point.similarity, sorted(point.axes.items())))
-            points.setdefault((point.id, point.config, point.source, varied), point)
+    trials: dict[tuple[Any, ...], str] = {}
+    for settings, varied in products(study):
+        axes = {key: varied[key] for key in varied if key in limited.axes or key not in _RATES}
+        for point in _trials_of(settings, varied, axes):
+            beside = repr((point.similarity, sorted(point.axes.items())))
+            points.setdefault((point.id, point.config, point.source, beside), point)
+            names = point.model, point.source, point.target, point.regime
+            numbers = point.trained_units, point.n_per_class, point.updates, point.replicate
+            if trials.setdefault((point.config, beside, *names, *numbers), point.id) != point.id:
+                raise UserError("blocks: got two that differ in lr alone; accepted: lr under axes")
     return limited, list(points.values())
 
 
@@ -95,14 +103,16 @@ def distinct(points: Sequence[Trial]) -> list[Trial]:
     return list(trials.values())
 
 
-def _trials_of(settings: Config, axes: Mapping[str, Any]) -> Iterator[Trial]:
-    """Yield the product of one config's axes; what varies beside them is no part of `Trial.config`."""
+def _trials_of(
+    settings: Config, varied: Collection[str], axes: Mapping[str, Any]
+) -> Iterator[Trial]:
+    """Yield the product of one config's axes; keys that vary in the study are no part of `Trial.config`."""
     check_names(settings)
     if settings.n_transferred is not None and settings.upper_init != "fresh":
         raise UserError(
             f"n_transferred: got {settings.n_transferred}; accepted with upper_init=fresh only"
         )
-    config = digest(_recipe(settings, axes))
+    config = digest(_recipe(settings, varied))
     for values in product(settings.model, settings.regime, settings.target, settings.source):
         names = dict(zip(("model", "regime", "target", "source"), values, strict=True))
         yield from _trials_of_names(settings, config, axes, names)

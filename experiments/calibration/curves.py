@@ -16,7 +16,9 @@ import pandas as pd
 from convtl.analysis.conditions import COORDINATES
 from convtl.analysis.frame import axes_of, read_rows
 from convtl.analysis.statistics import logit_accuracy
+from convtl.config.schema import Config
 from convtl.errors import UserError
+from convtl.study.grid import expand
 from convtl.study.learning_rates import Score, choose_rate
 from convtl.study.store import RowStore
 
@@ -49,12 +51,8 @@ class Curves:
     ahead: np.ndarray
 
 
-def read_curves(out: Path, grid: Sequence[float], extend: int) -> list[Curves]:
-    """Read every condition that has all replicates, and the scores of its rates.
-
-    Args:
-      grid, extend: rates of the study, and by how many more a trial may extend them on a side.
-    """
+def read_curves(out: Path, config: Config) -> list[Curves]:
+    """Read every condition that has all replicates, and the scores of its rates."""
     frame, stored = read_rows(out), RowStore(out).read()
     keys = [*COORDINATES, *axes_of(frame)]
     frame = frame[frame["usable"]].copy()
@@ -67,7 +65,9 @@ def read_curves(out: Path, grid: Sequence[float], extend: int) -> list[Curves]:
     whole = [rows for rows in groups if len(rows) == replicates]
     if replicates < 4:
         raise UserError(f"out: got {replicates} replicates in '{out}'; accepted: 4 or more")
-    return [curves_of(rows, grid, extend) for rows in whole]
+    settings = {trial.id: trial.settings for trial in expand(config)[1]}
+    own = [settings.get(rows["trial"].iloc[0], config) for rows in whole]
+    return [curves_of(rows, one.lr, one.lr_extend) for rows, one in zip(whole, own, strict=True)]
 
 
 def curves_of(rows: pd.DataFrame, grid: Sequence[float], extend: int) -> Curves:
@@ -77,6 +77,9 @@ def curves_of(rows: pd.DataFrame, grid: Sequence[float], extend: int) -> Curves:
     pictures, which the rows' standard errors tell. At a rate that was not chosen a replicate's test logit is what it is
     at the chosen one, moved as validation accuracy moves between these rates: on average over replicates, and beyond
     that with the replicate's own loss, by the slope of one on the other.
+
+    Args:
+      grid, extend: rates of its trials, and by how many more they may extend them on a side.
     """
     accuracy, nll, se = _by_rate(rows)
     rates, common = nll.columns, nll.columns[nll.notna().all()]

@@ -51,7 +51,7 @@ def tabulate(out: Path, count: int) -> pd.DataFrame:
     claims, draws = claims_of(config), generator(0, "calibration")
     if not claims:
         raise UserError(f"out: the study in '{out}' has no claims (scorecard)")
-    curves = read_curves(out, config.lr, config.lr_extend)
+    curves = read_curves(out, config)
     size = max(SIZES) * min(count, 250)
     every = config.claims
     pool = Population.of(claims, draw(curves, size, draws), config.target, every)

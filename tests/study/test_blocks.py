@@ -101,6 +101,22 @@ def test_every_point_has_a_column_for_all_that_any_block_sets() -> None:
     assert set(values) == {(None, "fresh"), (1.0, "source"), (None, "source")}
 
 
+def test_rates_of_a_block_are_no_axis() -> None:
+    short, long = points({"short": {}, "long": {"updates": 1200, "lr": [1e-4, 1e-3]}})
+    assert (short.axes, long.axes) == ({}, {})
+    assert short.config == long.config
+    assert long.settings.lr == (1e-4, 1e-3)
+    (alone,) = points(None, updates=1200, lr=[1e-4, 1e-3])
+    assert long.id == alone.id
+    low, high = points({"all": {}}, axes={"lr": [1e-4, 1e-3]})
+    assert (low.axes, high.axes) == ({"lr": [1e-4]}, {"lr": [1e-3]})
+
+
+def test_blocks_that_differ_in_their_rates_alone_are_refused() -> None:
+    with pytest.raises(UserError, match="two that differ in lr alone; accepted: lr under axes"):
+        points({"low": {"lr": 1e-4}, "high": {"lr": 1e-3}})
+
+
 @pytest.mark.parametrize(
     ("dotted", "nested"),
     [
