@@ -34,9 +34,10 @@ def plain(text: str) -> str:
 
 @cache
 def words_of(commit: str) -> str:
-    """What a commit changed in the package, and the claims as it left them."""
-    paths = git("ls-tree", "-r", "--name-only", commit, "convtl/study").splitlines()
-    declared = [git("show", f"{commit}:{path}") for path in paths if "study/declared" in path]
+    """What a commit changed in the package, and the claims and the defaults as it left them."""
+    paths = git("ls-tree", "-r", "--name-only", commit, "convtl").splitlines()
+    places = ("study/declared", "config/schema.py")
+    declared = [git("show", f"{commit}:{p}") for p in paths if any(place in p for place in places)]
     changed = git("show", "--format=", commit, "--", "convtl")
     return "\n".join(plain(text) for text in (changed, *declared))
 
