@@ -1,4 +1,4 @@
-"""A trial in training: its outcomes so far, runs on their way, checkpoints, the fields of its row."""
+"""A trial in training: outcomes, runs, checkpoints, the fields of its row."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -33,10 +33,10 @@ class ActiveTrial:
 
     Attributes:
       features: of the frozen part, where they are shared on disk.
-      shared: what runs share that leave out the same fold.
-      outcomes: of the runs that have ended, on their validation pictures; None where one diverged.
+      shared: by fold left out, its run without a rate.
+      outcomes: of ended runs, on their validation pictures; None where one diverged.
       states: of runs that have begun.
-      nets: variables, of the units that enter training, of nets that were trained on all labels, by rate.
+      nets: by rate, variables of nets trained on all labels, of the units that enter training.
     """
 
     trial: Trial
@@ -70,7 +70,7 @@ class ActiveTrial:
         return runs
 
     def add(self, key: RunKey, outcome: PerPicture | None, variables: Variables) -> None:
-        """Record a run that has ended; one on all labels after cross-validation has no pictures of its own."""
+        """Record an ended run; after cross-validation the last one has no pictures."""
         self.states.pop(key, None)
         self.outstanding -= 1
         if outcome is None or outcome.size:
@@ -106,7 +106,7 @@ class ActiveTrial:
         return None if rate is None else self.nets.get(rate)
 
     def checkpoint(self) -> Content | None:
-        """What a resumed process needs; None if nothing has been trained."""
+        """Content of a checkpoint; None if nothing has been trained."""
         if not self.outcomes and not self.states:
             return None
         runs = {key: state._asdict() for key, state in self.states.items()}

@@ -1,4 +1,4 @@
-"""What a trial draws: the images of its target as a net takes them, and the source net that it starts from."""
+"""Draws of a trial: images of its target, and its source net."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ from convtl.transfer import graft
 
 @dataclass(eq=False)
 class TargetData:
-    """The images of one target and replicate; labels count from 0.
+    """Images of one target and replicate; labels count from 0.
 
     The subset of n images a class is the first of the training images. Without a `normalisation` each is standardised
     by itself; `options` are those of `data.subsets.draw_target`.
@@ -91,7 +91,7 @@ class TargetData:
         return images[: len(positions)], labels
 
     def folds(self, n_per_class: int) -> Int[np.ndarray, " n"]:
-        """The fold of each labelled image in cross-validation; shared by all arms of a replicate."""
+        """Fold of each labelled image; the same for all arms of a replicate."""
         positions = self.positions("train", n_per_class)
         labels = relabel(self.splits["train"].labels[positions], self.draw.classes)
         return assign_folds(labels, FOLDS, generator(self.seed, "folds", self.replicate))
@@ -107,12 +107,12 @@ Part = tuple[Domain, SourceDraw]  # a domain, and what of it a source net is tra
 
 @dataclass(frozen=True)
 class ImportedRequest:
-    """A source net with imported weights: `weights.NAME`; `seed` and `replicate` are of its controls."""
+    """Request for imported weights, `weights.NAME`."""
 
     name: str
     weights: WeightsConfig
     model: ModelConfig
-    seed: int
+    seed: int  # of its controls, as the replicate is
     replicate: int
 
     @cached_property
@@ -121,7 +121,7 @@ class ImportedRequest:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What the outputs of the net's head stand for."""
+        """Names of the outputs of the net's head."""
         return tuple(f"{self.name} {index}" for index in range(self.weights.classes))
 
     def network(self) -> Network:
@@ -144,13 +144,13 @@ class Start:
         self.digests = {unit: checkpoint.digests(leaves) for unit, leaves in variables.items()}
 
     def frozen_ok(self, tuned: Variables, trained: Iterable[str]) -> bool:
-        """Whether weights and statistics of all frozen units have the same bits."""
+        """Return whether all frozen weights and statistics have the same bits."""
         frozen = set(self.variables) - set(trained)
         return all(checkpoint.digests(tuned[unit]) == self.digests[unit] for unit in frozen)
 
 
 class Draws:
-    """Targets, requests and nets of sources, made on demand; each is a pure function of the trial."""
+    """Targets and source nets, made on demand; pure functions of the trial."""
 
     def __init__(self, cache: Cache, say: Callable[[str], None]) -> None:
         self.cache, self.say = cache, say
@@ -166,7 +166,7 @@ class Draws:
         return self._load(name, settings.domains[name], settings.data)
 
     def target_key(self, trial: Trial) -> tuple[Any, ...]:
-        """All that a trial's images and labels depend on: the arguments of `TargetData`."""
+        """Arguments of `TargetData`: all that a trial's images and labels depend on."""
         settings = trial.settings
         options = (
             ("classes", settings.classes),
@@ -183,7 +183,7 @@ class Draws:
         return self._targets(*self.target_key(trial))
 
     def request(self, trial: Trial) -> Request | None:
-        """Return the request for a trial's source net, None for a fresh one; UserError if it cannot be made."""
+        """Return a trial's source request, None if fresh; UserError if impossible."""
         name, settings = source_name(trial.source), trial.settings
         if name.fresh:
             return None
@@ -283,7 +283,7 @@ class Draws:
         return tuple(parts)
 
     def _of_target(self, trial: Trial, base: str) -> Part:
-        """Take the trial's own training images (`self`), or the last of their classes' pool."""
+        """Take a trial's own training images (`self`), or the last of the classes' pool."""
         data, size = self.target_data(trial), trial.settings.pretrain.images_per_class
         draw, pool = data.draw, data.draw.train.shape[1]
         if base == "self" and data.shift != ShiftConfig():
@@ -303,7 +303,7 @@ class Draws:
         )
 
     def prepare(self, trials: Iterable[Trial], checkpoints: Checkpoints | None = None) -> None:
-        """Load every source net of `trials`; pretrain those that the cache does not have."""
+        """Load the source nets of `trials`; pretrain those that the cache does not have."""
         requests = {r.key: r for trial in trials if (r := self.request(trial))}
         missing = [request for name, request in requests.items() if name not in self._nets]
         trained = [request for request in missing if isinstance(request, SourceRequest)]
@@ -316,7 +316,7 @@ class Draws:
             self._nets |= ensure_sources(trained, self.cache, on_trained, checkpoints)
 
     def source_metadata(self, trial: Trial) -> dict[str, Any]:
-        """What is known of the trial's source net; empty for a fresh one."""
+        """Return the metadata of a trial's source net; empty for a fresh one."""
         request = self.request(trial)
         if request is None:
             return {}

@@ -1,4 +1,4 @@
-"""Axes -> trials, each with an identity: what a study consists of, before anything is run."""
+"""Expansion of axes to trials, each with an identity."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -35,9 +35,9 @@ from convtl.transfer.plan import Plan, make_plan, resolve_depth
 
 _ANY_SHAPE, _ANY_CLASSES = (64, 64, 1), 10  # names and order of units do not depend on them
 _IRRELEVANT = {"random": ("pretrain",), "scratch": ("pretrain", "upper_init", "n_transferred")}
-"""Source -> keys that cannot change its trials, so that they do not make another trial of one."""
+"""Source -> keys without effect on its trials, left out of their ids."""
 _RATES = ("lr", "lr_extend")
-"""Blocks may set from which rates their trials choose; a comparison of rates is one of `axes`."""
+"""Keys of the rates to choose from: set by a block, they are no axis."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Trial:
 
     Attributes:
       id: digest of all that can change the trial's numbers.
-      config: digest of the recipe it shares with the rest of its study (no axis in it).
+      config: digest of the recipe that the trials of a study share (no axis in it).
       contents: digest of what each name stands for, by axis.
       settings: the study's config, with the values of `blocks` and `axes` for this trial.
-      depth, depth_unit: number of trained weighted units, and the lowest of them (`conv1+fc5` where the
-        trained units are not simply the last ones).
+      depth, depth_unit: number of trained weighted units, and the lowest of them (`conv1+fc5` where they are not
+        simply the last ones).
       n_units: number of weighted units of the net.
     """
 
@@ -75,10 +75,10 @@ class Trial:
 
 
 def expand(study: Config) -> tuple[Config, list[Trial]]:
-    """Return the study's config after its limits, and its points in a fixed order, each once.
+    """Return the config after its limits, and its points, each once, in fixed order.
 
-    Two points may be one trial where what tells them apart does not concern it, such as scratch on an axis of
-    pretraining; two trials are not at one point.
+    Two points may be one trial where their difference does not concern it, such as scratch on an axis of pretraining;
+    two trials are not at one point.
     """
     limited = apply_limits(study)
     points: dict[tuple[str, ...], Trial] = {}
@@ -96,7 +96,7 @@ def expand(study: Config) -> tuple[Config, list[Trial]]:
 
 
 def distinct(points: Sequence[Trial]) -> list[Trial]:
-    """One point for each trial, in their order."""
+    """Return one point for each trial, in their order."""
     trials: dict[str, Trial] = {}
     for point in points:
         trials.setdefault(point.id, point)
@@ -106,7 +106,7 @@ def distinct(points: Sequence[Trial]) -> list[Trial]:
 def _trials_of(
     settings: Config, varied: Collection[str], axes: Mapping[str, Any]
 ) -> Iterator[Trial]:
-    """Yield the product of one config's axes; keys that vary in the study are no part of `Trial.config`."""
+    """Yield a config's product of axes; `varied` keys are not in `Trial.config`."""
     check_names(settings)
     if settings.n_transferred is not None and settings.upper_init != "fresh":
         raise UserError(
@@ -164,7 +164,7 @@ def _trials_of_names(
 
 
 def _labels(settings: Config, target: str) -> tuple[int, ...]:
-    """Numbers of labels a class: `all` is those of the largest class; larger numbers are left out beside it."""
+    """Resolve numbers of labels a class; beside `all` larger ones are left out."""
     numbers = tuple(n for n in settings.n_per_class if n != "all")
     if len(numbers) == len(settings.n_per_class):
         return numbers
@@ -191,7 +191,7 @@ def _plan(
 def _recipe(
     settings: Config, axes: Collection[str], without: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Return what all trials of a study share: the content of the recipe but for additional axes."""
+    """Return the content of the recipe but for additional axes."""
     shared = content(settings, without=(ROLES.keys() - RECIPE) | set(without))
     for key in axes:
         parent, _, last = key.rpartition(".")
@@ -202,7 +202,7 @@ def _recipe(
 
 
 def products(study: Config) -> list[tuple[Config, dict[str, Any]]]:
-    """Return the limited config of every product, with its values of what varies beside the axes."""
+    """Return each product's limited config, and the values of its varied keys."""
     limited = apply_limits(study)
     for key, values in limited.axes.items():
         if key.split(".")[0] in ROLES.keys() - set(VARIABLE):
@@ -244,7 +244,7 @@ def _leaves(block: Mapping[str, Any], path: str = "") -> Iterator[str]:
 def _merged(
     content: Mapping[str, Any], changes: Mapping[str, Any], replaces: bool = False
 ) -> dict[str, Any]:
-    """Content with changes at dotted keys, into whose nodes they are merged or which they replace."""
+    """Merge changes at dotted keys into content, or replace its nodes."""
     result = dict(content)
     for path, value in changes.items():
         key, _, rest = path.partition(".")
@@ -257,14 +257,14 @@ def _merged(
 
 
 def value_at(content: Any, path: str) -> Any:
-    """Return what a dotted key holds; None where its node is absent."""
+    """Return the value at a dotted key; None where its node is absent."""
     for step in path.split("."):
         content = content.get(step) if isinstance(content, Mapping) else None
     return content
 
 
 def refuse_hidden(keys: Sequence[str], content: Mapping[str, Any]) -> None:
-    """Refuse typed dotted keys that a block sets itself, so that they would change nothing."""
+    """Refuse typed dotted keys that a block overrides."""
     blocks = content.get("blocks")
     for name, block in blocks.items() if isinstance(blocks, Mapping) else ():
         for key in _leaves(block) if isinstance(block, Mapping) else ():
@@ -275,7 +275,7 @@ def refuse_hidden(keys: Sequence[str], content: Mapping[str, Any]) -> None:
 
 
 def apply_limits(config: Config) -> Config:
-    """Return the config cut as its `limits` say: the last word, whatever an experiment sets."""
+    """Return the config cut by its `limits`, whatever an experiment sets."""
     limits = config.limits
     if limits == LimitsConfig():
         return config
@@ -308,7 +308,7 @@ def apply_limits(config: Config) -> Config:
 
 
 def _with_fewer_images(config: Config, most: int) -> Config:
-    """At most so many images a class, for labels and sources too."""
+    """Limit the images a class to `most`, for labels and sources too."""
     labelled = images = most
     if any(source_name(source).base == "same_classes" for source in config.source):
         labelled, images = most - most // 2, most // 2  # they take their images from one pool

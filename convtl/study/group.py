@@ -60,7 +60,7 @@ def update_flops(recipe: Recipe) -> int:
 
 
 def grouped(materials: Materials, trials: Iterable[Trial]) -> dict[Recipe, list[Trial]]:
-    """Trials by recipe, by ascending boundary: features build on those below."""
+    """Group trials by recipe, by ascending boundary: features build on those below."""
     groups: dict[Recipe, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(recipe_of(materials, trial), []).append(trial)
@@ -80,7 +80,7 @@ def trial_flops(trial: Trial, recipe: Recipe) -> int:
 
 
 class Group:
-    """Runs trials of one recipe, with checkpoints and about ten points of each learning curve."""
+    """Running of trials of one recipe, with checkpoints and learning curves."""
 
     def __init__(
         self, recipe: Recipe, materials: Materials, checkpoints: Checkpoints, watcher: Watcher
@@ -100,7 +100,7 @@ class Group:
         self._reported = 0  # tenths of the batch's updates that the watcher has received
 
     def run(self, locked: Iterator[Trial]) -> Iterator[Finished]:
-        """Run locked trials, drawn only when the program has room; yield each once it is finished."""
+        """Run locked trials, drawn when there is room; yield each once finished."""
         queue: deque[Member] = deque()
         while True:
             complete: list[ActiveTrial] = []
@@ -177,7 +177,7 @@ class Group:
         return [active for active in trained if not active.outstanding]
 
     def _shared_run(self, active: ActiveTrial, fold: int | None) -> Run:
-        """Prepare, once, what the runs of a trial share that leave out the same fold: all but their rates."""
+        """Return the run of a fold, without its rate; made once."""
         if fold in active.shared:
             return active.shared[fold]
         recipe, trial = self.recipe, active.trial
@@ -200,7 +200,7 @@ class Group:
         return active.shared[fold]
 
     def _examples(self, active: ActiveTrial, split: str) -> tuple[Images, Int[np.ndarray, " n"]]:
-        """What enters the trained part (images, or features, computed once a target), and labels."""
+        """Return the inputs of the trained part (images, or cached features), and labels."""
         n = active.trial.n_per_class if split == "train" else None
         images, labels = active.data.examples(split, n)
         if active.features is not None:
@@ -224,7 +224,7 @@ class Group:
     def _validate(
         self, active: ActiveTrial, key: RunKey, result: RunResult
     ) -> list[list[float]] | None:
-        """Loss of each validation picture of a run, and whether it is right; None for a run that diverged."""
+        """Loss and correctness of each validation picture; None for a diverged run."""
         if not result.finite:
             return None
         split = "validation" if active.folds is None else "train"
@@ -235,7 +235,7 @@ class Group:
         return [each.tolist(), correct(*predictions).astype(float).tolist()] if finite else None
 
     def _row(self, active: ActiveTrial) -> dict[str, Any]:
-        """The row of a trial whose rate is chosen; only here test images are read."""
+        """Return the row of a trial whose rate is chosen; only here test images are read."""
         source = self._materials.source_metadata(active.trial)
         row = active.summary(self.recipe, source, update_flops(self.recipe))
         if (net := active.net) is None:
@@ -267,7 +267,7 @@ class Group:
             self._watcher.curve(self._curve(batch, end))
 
     def _curve(self, batch: Sequence[Member], end: TrainState) -> list[CurvePoint]:
-        """Validation accuracy (nan without validation pictures) and training loss of runs on their way."""
+        """Training loss and validation accuracy (nan without pictures) of current runs."""
         points, updates = [], self.recipe.plan.updates
         for (active, key), result in zip(batch, end.results(), strict=True):
             outcome = self._validate(active, key, result) or ([0.0], [0.0])

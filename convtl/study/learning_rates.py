@@ -1,4 +1,4 @@
-"""Learning rates that a trial tries and keeps, by its own validation pictures alone."""
+"""Choice of a trial's learning rate, by its own validation pictures alone."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,14 +8,14 @@ import numpy as np
 from jaxtyping import Float
 
 FOLDS = 5
-"""Of cross-validation inside the labels (`validation=within`), fewer with fewer labels a class."""
+"""Of cross-validation (`validation=within`); fewer with fewer labels a class."""
 
 PerPicture = Float[np.ndarray, "2 pictures"]
-"""Loss (nats) of each validation picture of a run, and whether it is classified correctly (0 or 1)."""
+"""Loss (nats) and correctness (0 or 1) of each validation picture."""
 
 
 class RunKey(NamedTuple):
-    """A run of a trial, by learning rate and the fold of the labels that it leaves out (None: it takes all)."""
+    """Learning rate of a run, and the fold of the labels it leaves out (None: none)."""
 
     rate: float
     fold: int | None = None
@@ -36,7 +36,7 @@ class Score(NamedTuple):
 
 
 def score_rates(outcomes: Mapping[float, PerPicture | None]) -> list[Score]:
-    """Return the scores of learning rates that were validated on the same pictures, by ascending rate."""
+    """Score learning rates, ascending, that were validated on the same pictures."""
     usable = {rate: one for rate, one in sorted(outcomes.items()) if one is not None}
     best = min(usable.values(), key=lambda one: one[0].mean(), default=np.zeros((2, 0)))
     scores = {rate: Score(rate) for rate in sorted(outcomes)}
@@ -50,8 +50,8 @@ def score_rates(outcomes: Mapping[float, PerPicture | None]) -> list[Score]:
 def choose_rate(scores: Iterable[Score], grid: Sequence[float]) -> float | None:
     """Return the learning rate that a trial keeps; None if all diverged.
 
-    Of the rates whose nll lies within one standard error of the lowest, the one nearest to the centre of the grid
-    that the trial began with, on the scale of logarithms; of two equally near ones the lower.
+    Of the rates whose nll lies within one standard error of the lowest, the one nearest on a logarithmic scale to the
+    centre of the grid that the trial began with; of two equally near ones the lower.
     """
     usable = [(rate, nll, se) for rate, _, nll, se in scores if nll is not None and se is not None]
     lowest = min((nll for _, nll, _ in usable), default=0.0)
@@ -87,6 +87,6 @@ def next_rates(grid: Sequence[float], scores: Sequence[Score], extend: int) -> l
 
 
 def at_edge(scores: Sequence[Score], chosen: float | None) -> bool:
-    """Return whether the chosen rate is the lowest or highest of several that were tried."""
+    """Return whether the chosen rate is the lowest or highest of several."""
     rates = [score.rate for score in scores]
     return len(rates) > 1 and chosen in (min(rates), max(rates))

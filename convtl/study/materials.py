@@ -1,4 +1,4 @@
-"""What trials share: networks, nets to start from, and features on disk that replicates have in common."""
+"""Networks, start nets and features on disk, shared by trials."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ _FILE = "rows.npy"
 
 @dataclass(frozen=True)
 class SharedFeatures:
-    """Features of a fixed target's images by boundary and split: in the cache, from where processes map them.
+    """Features of a fixed target's images by boundary and split, in the cache.
 
     Attributes:
-      opened: digest -> features, of all nets and targets of this process.
+      opened: digest -> memory-mapped features, of all nets and targets of this process.
       model: the model's digest.
     """
 
@@ -45,7 +45,7 @@ class SharedFeatures:
     model: str
 
     def rows(self, boundary: int, split: str, positions: np.ndarray) -> LazyRows:
-        """What enters unit number `boundary` for the images at `positions` of the split."""
+        """Return the inputs of unit number `boundary` for `positions` of a split."""
         name = self._key(boundary, split)
         if name not in self.opened:
             folder = self.cache.get_or_build(KIND, name, partial(self._fill, boundary, split))
@@ -61,7 +61,7 @@ class SharedFeatures:
         return digest([VERSION, self.model, names, weights, images])
 
     def _fill(self, boundary: int, split: str, folder: Path) -> None:
-        """Compute features from those at the highest boundary below, or from the images: to the same bits."""
+        """Compute features from the highest open boundary below, or from images."""
         network, how, done = self.network, self.data.normalisation, 0
         pixels = self.data.splits[split].images
         count, shape = len(pixels), network.shape_before(boundary)
@@ -98,7 +98,7 @@ class Materials(Draws):
         return build_network(settings.models[trial.model], domain.image_shape, classes)
 
     def start(self, trial: Trial) -> Start:
-        """The net that a trial starts from; its source net must have been prepared."""
+        """Return the net that a trial starts from; its source must have been prepared."""
         settings, network = trial.settings, self.network(trial)
         taken = network.names if settings.head_init == "source" else network.names[:-1]
         if settings.upper_init == "fresh":
@@ -125,7 +125,7 @@ class Materials(Draws):
         return Start(jax.tree.map(np.asarray, variables))
 
     def shared_features(self, trial: Trial) -> SharedFeatures | None:
-        """Features on disk, if all replicates share the frozen part of the trial's net and its images."""
+        """Features on disk, if all replicates share frozen units and images; else None."""
         imports = isinstance(self.request(trial), ImportedRequest)
         data = self.target_data(trial)
         changed = source_name(trial.source).variant or trial.settings.upper_init == "fresh"

@@ -1,8 +1,8 @@
-"""What `measure=` takes beside accuracy: how similar sources are to targets, and how far tuning moves units.
+"""Measurements (`measure=`): similarity of sources, movement of units.
 
-Distances between images, in a space that no net had a hand in, may test claims about similarity; estimators from the
-source net's features, which tell the accuracy of tuning the head, may not, and need target images that no trial uses.
-Both are taken once for each source, target and replicate (`similarity.json` in `out`).
+Distances between images need no net, and may test claims about similarity; estimators from the source net's features,
+which predict the accuracy of a tuned head, may not, and need target images that no trial uses. Both are taken once
+for each source, target and replicate (`similarity.json` in `out`).
 """
 
 import json
@@ -58,7 +58,7 @@ def data_distance(
 ) -> float:
     """Unbiased squared MMD between two data sets in `pixel_space`; larger is farther.
 
-    From either side the first `PER_CLASS` images of each class, and equally many from both, at most `MOST`.
+    Of both sides the first `PER_CLASS` images of each class, equally many, at most `MOST`.
     """
     sides = [(source_images, source_labels), (target_images, target_labels)]
     chosen = [first_of_each(labels, PER_CLASS, MOST) for _, labels in sides]
@@ -76,7 +76,7 @@ def transferability_of(
     images: Float[np.ndarray, "n height width channels"],
     labels: Integer[np.ndarray, " n"],
 ) -> dict[str, float]:
-    """Estimators of how well a source net transfers to target images, as it takes them, from what enters its head."""
+    """Estimate transferability of a source net to images, from its head's inputs."""
     rows = first_of_each(labels, PER_CLASS, MOST)
     labels = np.asarray(labels)[rows]
     body = Forward(network, 0, len(network.units) - 1)
@@ -92,7 +92,7 @@ def transferability_of(
 def measure_similarity(
     trials: Sequence[Trial], materials: Materials, out: Path, say: Callable[[str], None]
 ) -> None:
-    """Take the measures that `out` does not hold; of several processes all must take part."""
+    """Take the measures that `out` does not hold; call on all processes."""
     places = {place_of(describe(t)): t for t in trials if not source_name(t.source).fresh}
     missing = broadcast_from_primary(lambda: sorted(places.keys() - read_similarity(out).keys()))
     materials.prepare([places[place] for place in missing])
@@ -107,7 +107,7 @@ def measure_similarity(
 
 
 def _measures(trial: Trial, materials: Materials, n_used: int) -> dict[str, float]:
-    """The distance, and estimators if trials that use `n_used` images a class leave enough."""
+    """Return the distance, and estimators if `n_used` a class leave enough images."""
     measures: dict[str, float] = {}
     data, name = materials.target_data(trial), source_name(trial.source)
     pool, positions = data.draw.train.shape[1], data.draw.train[:, -PER_CLASS:]
@@ -159,7 +159,7 @@ def read_similarity(out: Path) -> dict[str, dict[str, float]]:
 def measure_movement(
     out: Path, trial: Trial, materials: Materials, tuned: Variables
 ) -> dict[str, list[float | None]]:
-    """Return how far a trial's net moved (`moved`), on validation images.
+    """Measure the movement of a trial's net (`moved`) on validation images.
 
     Of the lowest replicate, outputs for a few images are kept in `feature_maps/TRIAL.npz`.
     """
@@ -184,7 +184,7 @@ def measure_movement(
 def moved(
     variables: tuple[Variables, Variables], outputs: tuple[Outputs, Outputs]
 ) -> dict[str, list[float | None]]:
-    """Unit -> [|w - w0| / |w0|, linear CKA of its outputs] before and after; None of a head of zeros."""
+    """Unit -> [|w - w0| / |w0|, linear CKA of its outputs]; None if not finite."""
     old, new = outputs
     steps = weight_displacement(*({unit: net[unit] for unit in old} for net in variables))
     with threadpool_limits(1):
@@ -195,7 +195,7 @@ def moved(
 def unit_outputs(
     network: Network, variables: Variables, images: Float[np.ndarray, "n height width channels"]
 ) -> Outputs:
-    """Outputs of each unit with weights, in inference mode, for images as the net takes them."""
+    """Outputs of units with weights, in inference mode, for normalised images."""
     on_device = jax.device_put({unit: variables[unit] for unit in network.names})
     pieces = [
         {unit: np.asarray(x)[:count] for unit, x in _outputs(network, on_device, piece).items()}
@@ -211,14 +211,14 @@ def _outputs(network: Network, variables: Variables, images: jax.Array) -> dict[
 
 @dataclass(frozen=True)
 class FeatureMaps:
-    """What is kept of one trial; every pair is (before, after)."""
+    """Feature maps and kernels of one trial, in pairs (before, after)."""
 
     kernels: Pair | None  # (filters, height, width) of the first unit, averaged over input channels
     maps: dict[str, Pair]  # by unit: thinned outputs (k, height, width, channels) of some pictures
 
 
 def read_maps(out: Path, trial: str) -> FeatureMaps | None:
-    """What is kept of a trial; None if nothing can be read."""
+    """Read the feature maps of a trial; None if nothing can be read."""
     try:
         with (out / FOLDER / f"{trial}.npz").open("rb") as raw, np.load(raw) as file:
             pairs = {name: tuple(pair.astype(np.float32)) for name, pair in file.items()}

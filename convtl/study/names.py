@@ -1,7 +1,7 @@
-"""What the names of a study stand for: words behind `source=`, and digests of their content.
+"""Meaning of names in a study, and digests of their content.
 
-A source is `NAME` or `NAME:VARIANT`; conf/README.md says what names beside those of domains and weights stand for. A
-variant is a control (Maennel et al. 2020).
+A source is `NAME` or `NAME:VARIANT`; conf/README.md explains names that are neither domains nor weights. A variant is
+a control (Maennel et al. 2020).
 """
 
 from dataclasses import dataclass
@@ -51,13 +51,13 @@ def mixture_of(settings: Config, name: SourceName) -> MixtureConfig | None:
 
 
 def normalisation_of(settings: Config, source: str) -> Normalisation | None:
-    """Return the normalisation that imported weights expect; None standardises each image."""
+    """Return the normalisation of imported weights; None standardises each image."""
     weights = settings.weights.get(source_name(source).base)
     return None if weights is None else Normalisation(weights.mean, weights.std)
 
 
 def similarities(settings: Config, source: str) -> tuple[float | None, ...]:
-    """Return the values of `similarity` that a source takes: whole numbers of classes of a mixture."""
+    """Return a source's values of `similarity`; refuse fractions of a class."""
     given, name = settings.similarity, source_name(source)
     if name.fresh:
         return (None,)
@@ -81,7 +81,7 @@ def similarities(settings: Config, source: str) -> tuple[float | None, ...]:
 
 
 def check_names(settings: Config) -> None:
-    """Refuse names that no registry holds, and names of domains or weights that are taken."""
+    """Refuse unknown names, and names of domains or weights that are taken."""
     reserved = (*FRESH_SOURCES, *RELATIVE_SOURCES)
     for registry, others in (("domains", reserved), ("weights", (*settings.domains, *reserved))):
         for name in getattr(settings, registry):
@@ -114,7 +114,7 @@ def check_names(settings: Config) -> None:
 def content_of(
     settings: Config, axis: str, name: str, target: str, similarity: float | None = None
 ) -> str:
-    """Return the digest of what a model, source (of this target and similarity), target or regime is."""
+    """Return the digest of the content of a model, source, target or regime."""
     if axis == "source":
         return _source_content(settings, equivalent_source(settings, name, similarity), target)
     if axis == "target":
@@ -123,7 +123,7 @@ def content_of(
 
 
 def equivalent_source(settings: Config, source: str, similarity: float | None) -> str:
-    """Return the source that a mixture of one kind of classes equals, and any other as it is."""
+    """Return the source that a one-sided mixture equals; any other as it is."""
     name = source_name(source)
     mixture = mixture_of(settings, name)
     if mixture is None or similarity not in (0.0, 1.0):
@@ -145,7 +145,7 @@ def _source_content(settings: Config, text: str, target: str) -> str:
 
 
 def domain_content(settings: Config, name: str, target: str = "") -> dict[str, Any]:
-    """Return plain content that determines a domain; that of a mixture holds those of its two sides."""
+    """Return plain content that determines a domain, or both sides of a mixture."""
     domain = settings.domains[name]
     if isinstance(domain, MixtureConfig):
         sides = {"near": target if domain.near == "own" else domain.near, "far": domain.far}

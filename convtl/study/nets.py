@@ -1,4 +1,4 @@
-"""Tuned nets on disk (`save=best`): written, loaded, and used on pictures."""
+"""Tuned nets on disk (`save=best`): writing, loading, and use on pictures."""
 
 import sys
 import warnings
@@ -64,14 +64,14 @@ def net_name(trial: Trial) -> str:
 
 
 def net_of(folder: Path, trial: str) -> Path | None:
-    """The saved net of a trial, by its id; None if there is none in the folder."""
+    """Path of a trial's saved net; None if the folder has none."""
     return next(iter(sorted(folder.glob(f"[!.]*_{trial}"))), None)
 
 
 def save_net(
     folder: Path, trial: Trial, materials: Materials, variables: Variables, row: Mapping[str, Any]
 ) -> Path:
-    """Write a tuned net with all that its use needs; a kill leaves all or nothing."""
+    """Write a tuned net with all that its use needs, atomically."""
     path, settings = folder / net_name(trial), trial.settings
     domain = materials.domain(settings, trial.target)
     size, _, channels = domain.image_shape
@@ -89,7 +89,7 @@ def save_net(
 
 
 def load_net(path: Path | str) -> SavedNet:
-    """Load a net that `save=best` has written; UserError if there is none, or it is damaged."""
+    """Load a net written by `save=best`; UserError if none or damaged."""
     path = Path(path).expanduser()
     accepted = "accepted: a folder in nets/ of a run with save=best"
     if not (path / "metadata.json").is_file():
@@ -109,7 +109,7 @@ def load_net(path: Path | str) -> SavedNet:
 
 
 def pictures_of(path: Path) -> list[Path]:
-    """List the files of a picture, or of a folder as training lists it; UserError if none."""
+    """List a picture, or the pictures of a folder as in training; UserError if none."""
     files = files_below(path) if path.is_dir() else [path] if path.is_file() else []
     if not files:
         raise UserError(
@@ -121,7 +121,7 @@ def pictures_of(path: Path) -> list[Path]:
 def predictions(
     net: SavedNet, files: Sequence[Path]
 ) -> Iterator[tuple[Path, Float[np.ndarray, "classes"]]]:
-    """Yield (file, probabilities) of every picture that can be read; name the others on stderr."""
+    """Yield (file, probabilities) of readable pictures; name the others on stderr."""
     readable = _images(net, files)
     while batch := list(islice(readable, rows_at_once(net.network.input_shape))):
         logits = net.logits(np.stack([image for _, image in batch])).astype(float)

@@ -1,4 +1,4 @@
-"""Rows: the one place of their fields, with types and ranges, and the lines of JSON that hold them."""
+"""Rows: fields with types and ranges, and their lines of JSON."""
 
 import hashlib
 import json
@@ -72,7 +72,7 @@ class Columns(TypedDict, total=False):
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
 class Row(Columns, total=False):
-    """A trial's record; `scores` are those by which its rate was chosen (`study/learning_rates.Score`)."""
+    """Record of a trial; `scores` as in `study/learning_rates.Score`."""
 
     version: Required[Natural]
     contents: Required[dict[str, str]]
@@ -94,7 +94,7 @@ _ROOT = Path(__file__).parent.parent.parent
 
 
 class OtherVersionError(Exception):
-    """A row that another version of convtl has written; its argument is the commit that did, if known."""
+    """Row of another version of convtl; its argument is that commit, if known."""
 
 
 def line_of(row: Mapping[str, Any]) -> bytes:
@@ -105,7 +105,7 @@ def line_of(row: Mapping[str, Any]) -> bytes:
 
 
 def parse_line(line: bytes) -> Row:
-    """Decode a line; a ValueError says that checksum, names, types, ranges or the rate are wrong."""
+    """Decode a line; ValueError for a wrong checksum, field, type, range or rate."""
     text = line[:-_END_LENGTH]
     if not has_checksum(line):
         with suppress(ValueError):
@@ -127,7 +127,7 @@ def parse_line(line: bytes) -> Row:
 
 
 def has_checksum(line: bytes) -> bool:
-    """Whether a line ends with the checksum of all before it."""
+    """Return whether a line ends with the checksum of all before it."""
     return line[-_END_LENGTH:] == _END % _checksum(line[:-_END_LENGTH])
 
 
@@ -150,5 +150,5 @@ def commit() -> str | None:
 
 
 def short(name: str) -> str:
-    """The first ten digits of a commit, and that it was changed."""
+    """Shorten a commit to ten digits; keep the mark of changed files."""
     return name.removesuffix(DIRTY)[:10] + DIRTY * name.endswith(DIRTY)

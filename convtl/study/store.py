@@ -1,8 +1,8 @@
-"""What a study keeps in `out`: rows, locks on the trials that are run, and the record of each invocation.
+"""Rows of a study in `out`, locks on trials, records of invocations.
 
-Rows are in append-only files, one for each writing process. A line that a kill has torn is skipped, a damaged one left
-out and reported; the trial of either is run again. Of two final rows of a trial the first by (file, line) counts.
-Compressed files (`*.jsonl.gz`), rows that were kept elsewhere, are only read.
+Rows are in append-only files, one for each writing process. A torn line is skipped, a damaged one left out and
+reported; the trial of either is run again. Of two final rows of a trial the first by (file, line) counts. Compressed
+files (`*.jsonl.gz`), rows that were kept elsewhere, are only read.
 """
 
 import csv
@@ -61,7 +61,7 @@ def lines_of(path: Path, begin: int = 0) -> Iterator[bytes]:
 
 
 def intact(path: Path, lines: Iterable[bytes]) -> Iterator[Row]:
-    """Yield the rows of the whole lines of one file; report once that there are damaged ones."""
+    """Yield the rows of a file's whole lines; report damaged ones once."""
     for line in lines:
         try:
             if line.endswith(b"\n"):  # else a kill has torn it, or it is being written
@@ -98,13 +98,13 @@ class RowStore:
         self.sweep()
 
     def sweep(self) -> None:
-        """Remove what killed processes left half written, but for checkpoints (`Checkpoints` reads them)."""
+        """Remove half-written files of killed processes, but no checkpoints."""
         with suppress(OSError):
             folders = [path for path in self.out.iterdir() if path.is_dir()]
             sweep([self.out, *(path for path in folders if path.name != CHECKPOINTS)])
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one row, signed with the program's commit; on return it survives a kill of the process."""
+        """Add one row, signed with the program's commit, and flush it to disk."""
         line = line_of(redact({"commit": commit(), **row}))
         parse_line(line)
         with accessible(self.out):
@@ -119,7 +119,7 @@ class RowStore:
                 raise
 
     def read(self) -> dict[str, Row]:
-        """Trial id -> its row: the first final one, or the first that has `moved`; else the last one."""
+        """Trial id -> row: the first final or first with `moved`; else the last."""
         rows: dict[str, Row] = {}
         with accessible(self.out, "read"):
             for path in self.paths():
@@ -148,7 +148,7 @@ class RowStore:
         return self._finished
 
     def paths(self) -> list[Path]:
-        """The files of rows, by name; raise a StorageError where the folder is gone since `prepare`."""
+        """Files of rows, by name; StorageError where the folder is gone since `prepare`."""
         if not self.folder.is_dir() and self.prepared:
             raise StorageError(
                 f"out: '{self.out}' is gone, and what was saved in it; once it is back, the same command goes on"
@@ -157,7 +157,7 @@ class RowStore:
 
 
 class TrialLocks:
-    """The trials that this process has locked; a lock file stands for all whose ids begin alike."""
+    """Locks on trials of this process; ids with the same prefix share a file."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -165,7 +165,7 @@ class TrialLocks:
         self._trials: set[str] = set()
 
     def take(self, trial: str) -> bool:
-        """Lock a trial; return False if another process holds it, or one that begins alike."""
+        """Lock a trial; return False if another process holds its lock file."""
         prefix = trial[:_PREFIX]
         if prefix not in self._files:
             lock = take_lock("out", self._out, f"trials-{prefix}")
@@ -210,7 +210,7 @@ def make_record(
 
 
 def planned(points: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Return the place of each trial in the study, its axes as JSON: enough to report it without its data."""
+    """Return each trial's place in the study: enough to report it without its data."""
     return [
         {
             "trial": point.id,

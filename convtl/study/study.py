@@ -38,7 +38,7 @@ _ASSUMED_FLOPS = 2.5e10
 
 
 def unfinished(points: Sequence[Trial], store: RowStore, nets: Path | None = None) -> list[Trial]:
-    """Trials without a final row, or that lack a measurement or a net; each once."""
+    """Trials that lack a final row, a measurement or a net; each once."""
     finished = store.finished()
 
     def complete(trial: Trial) -> bool:
@@ -56,8 +56,8 @@ class Study:
     """A set of trials, as `convtl.study.grid.expand` returns them, in one folder.
 
     Attributes:
-      part: ids of the trials that this process runs, as a job that leaves the report to others; empty: it runs none,
-        and reports; None: it runs all, and reports.
+      part: ids of the trials that this process runs without a report; empty: it reports and runs none; None: it runs
+        all, and reports.
       scope: the trials that this process runs, each once.
       say: takes a line about slow work; silent until it is set.
       nets: folder of tuned nets; None where none are saved.
@@ -80,7 +80,7 @@ class Study:
 
     @property
     def only_reports(self) -> bool:
-        """Whether other processes run the trials, and this one runs none."""
+        """Return whether other processes run the trials, and this one runs none."""
         return self.part == frozenset()
 
     def unfinished(self) -> list[Trial]:
@@ -88,7 +88,7 @@ class Study:
         return unfinished(self.scope, self.store, self.nets)
 
     def check(self) -> None:
-        """Raise a UserError for trials whose data do not suffice, before anything is trained."""
+        """Raise a UserError for trials whose data do not suffice, before training."""
         self.materials.check(self.unfinished())
 
     def run(self, watcher: Watcher) -> "Runner":
@@ -115,7 +115,7 @@ class Study:
         return runner
 
     def measure(self) -> None:
-        """Take the measurements of the whole study that the folder does not hold; all processes must call it."""
+        """Take missing measurements of the whole study; call on all processes."""
         if "gradients" in self.config.measure and is_primary():
             run_gradients(self.config, self.store.out, self.cache, self.say)
         if "distances" in self.config.measure:
@@ -155,7 +155,7 @@ class Study:
 
 
 class Runner:
-    """The running of a study's trials: how many were `ran`, and a reason for each that `failed`."""
+    """Running of a study's trials: number `ran`, and a reason for each `failed`."""
 
     checkpoints: Checkpoints
     locks: TrialLocks
@@ -186,7 +186,7 @@ class Runner:
                 obey_together()
 
     def _locked(self, trials: Sequence[Trial]) -> Iterator[Trial]:
-        """Lock the open trials one by one, each when it is asked for."""
+        """Lock the open trials one by one, each when it is needed."""
         for trial in self.open(trials):
             if broadcast_from_primary(partial(self.locks.take, trial.id)):
                 if self.open([trial]):
@@ -196,7 +196,7 @@ class Runner:
                     self.locks.release([trial.id])
 
     def _run_group(self, recipe: Recipe, trials: Sequence[Trial]) -> None:
-        """Run trials of one recipe; of a batch that fails each alone, to give up no other."""
+        """Run trials of one recipe; of a batch that fails each alone."""
         locked = self._locked(trials)
         first = next(locked, None)
         if first is None:
@@ -253,7 +253,7 @@ class Runner:
         self._released()
 
     def _released(self) -> list[Trial]:
-        """The trials that were in flight, with their locks released."""
+        """Release the locks of the trials in flight, and return these."""
         trials = list(self._in_flight.values())
         self.locks.release(self._in_flight)
         self._in_flight.clear()

@@ -1,6 +1,6 @@
 """Random augmentation on the device, drawn anew for each update, run and image.
 
-Images are changed as the net takes them, after normalisation, so amounts of colour are in units of the image itself.
+Images come normalised, so amounts of colour are in units of the image itself.
 """
 
 from functools import partial
@@ -16,7 +16,7 @@ from convtl.config.training import AugmentConfig
 def augment(
     key: jax.Array, images: Float[Array, "batch height width channels"], config: AugmentConfig
 ) -> Float[Array, "batch height width channels"]:
-    """Crops, flips and colours images, in this order; a pure function of the key.
+    """Crop, flip and colour images, in this order; a pure function of the key.
 
     - A crop [a, b] (Szegedy et al. 2015): a part with a share of the area uniform in [a, b] and a ratio of sides
       log-uniform in [3/4, 4/3], no side longer than the image's, at a random place, resized bilinearly.
@@ -44,7 +44,7 @@ def blend(
     """MixUp (Zhang et al. 2018): share x image + (1 - share) x partner, of one batch.
 
     Returns:
-      These; the partners' labels; the share, from a Beta(alpha, alpha), by which the loss is to be blended, too.
+      Blended images; labels of the partners; the share, from Beta(alpha, alpha), which blends the loss, too.
     """
     sharing, pairing = jax.random.split(key)
     share = jax.random.beta(sharing, alpha, alpha)

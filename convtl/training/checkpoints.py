@@ -22,8 +22,8 @@ class Checkpoints:
     """Checkpoints by name, one folder each; only the claimant of a name uses it.
 
     Args:
-      minutes: of work after which the next is due; None: only when the process is to stop.
-      say: takes one line, where a checkpoint cannot be written or read: work then goes on without it.
+      minutes: between two checkpoints; None: only when the process is to stop.
+      say: takes one line where a checkpoint cannot be written or read; work goes on without it.
     """
 
     def __init__(self, folder: Path, minutes: float | None, say: Callable[[str], None]) -> None:
@@ -35,11 +35,10 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Whether it is time for one."""
         return self._minutes is not None and time.monotonic() - self._last >= 60 * self._minutes
 
     def between_calls(self, contents: Callable[[], Mapping[str, Content]]) -> None:
-        """Write what has been trained if it is time, and before a request to stop is obeyed: on every process."""
+        """Write checkpoints if due or before a requested stop; call on every process."""
         stop = any_process(stopping.requested())
         if stop or broadcast_from_primary(self.due):
             made = contents()
@@ -57,7 +56,7 @@ class Checkpoints:
         self.begin()
 
     def read(self, name: str) -> Content | None:
-        """The checkpoint of that name, if a whole one exists; remove broken parts."""
+        """Return the checkpoint of a name, if a whole one exists; remove broken parts."""
         path = self._folder / name
         # The new one, then the old one that made room for it.
         for part in sorted(self._folder.glob(f".{name}.*")):

@@ -1,4 +1,4 @@
-"""The devices that this process trains on, and how training runs lie on them."""
+"""Devices of this process, and the layout of training runs on them."""
 
 import os
 import resource
@@ -22,7 +22,7 @@ _config = DevicesConfig()
 
 
 def use_all_cores() -> None:
-    """Make one CPU device of each core, for runs to spread over; without effect once JAX is in use."""
+    """Make each core a CPU device for runs; without effect once JAX is in use."""
     if core_count() < visible_cores():  # XLA's own threads know of no cluster's or launcher's limit
         os.environ.setdefault("NPROC", str(core_count()))
     _cpu_devices(core_count())
@@ -42,7 +42,7 @@ def _cpu_devices(count: int) -> None:
 
 @contextmanager
 def devices_as(config: DevicesConfig) -> Iterator[None]:
-    """Choose on which devices, and how, this process trains while this lasts."""
+    """Set devices and layout of this process within the context."""
     global _config
     if jax.distributed.is_initialized() and config.split != "batch":
         raise UserError(f"devices: got '{config.split}' with distributed; accepted: batch")
@@ -61,13 +61,13 @@ def devices_as(config: DevicesConfig) -> Iterator[None]:
 
 
 def devices() -> list[jax.Device]:
-    """Those that this process uses."""
+    """Return the devices that this process uses."""
     local: list[jax.Device] = jax.local_devices()
     return local[: _config.count]
 
 
 def device_line() -> str:
-    """Number and kind of the devices, for records."""
+    """Describe number and kind of the devices, for records."""
     layout = chosen_layout()
     each = ", each batch over all of them" if layout.split == "batch" else ""
     return f"{len(layout.devices)} x {layout.devices[0].device_kind}{each}"
@@ -81,11 +81,11 @@ def peak_memory_gib() -> float:
 
 @dataclass(frozen=True)
 class Layout:
-    """Arrays of runs on devices: the first axis is the runs, the third of batches their images.
+    """Layout of arrays of runs on devices.
 
     - `trials`: each device has runs of its own, and devices exchange nothing.
     - `batch`: each device has all runs, and its share of the images of every batch; XLA joins gradients and batch
-      statistics (GSPMD, Xu et al. 2021). Processes, which all have the same arrays, give their devices what is theirs.
+      statistics (GSPMD, Xu et al. 2021). All processes have the same arrays; each puts its part on its devices.
     """
 
     devices: tuple[jax.Device, ...]
@@ -97,12 +97,12 @@ class Layout:
 
     @property
     def runs(self) -> PartitionSpec:
-        """Of arrays with the runs as first axis."""
+        """Partition of arrays with the runs as first axis."""
         return PartitionSpec("devices") if self.split == "trials" else PartitionSpec()
 
     @property
     def batches(self) -> PartitionSpec:
-        """Of images and labels (runs, updates, batch, ...)."""
+        """Partition of images and labels (runs, updates, batch, ...)."""
         return self.runs if self.split == "trials" else PartitionSpec(None, None, "devices")
 
     def check(self, batch_size: int) -> None:
@@ -114,7 +114,7 @@ class Layout:
             )
 
     def compile_call(self, call: Callable[..., Any]) -> Any:
-        """Compile `convtl.training.loop._call`, with the memory of variables and state used again."""
+        """Compile `convtl.training.loop._call`, donating variables and state."""
         if self.split == "batch":
             call, sharding = plain_forms()(call), NamedSharding(self.mesh, self.runs)
             return jax.jit(call, donate_argnums=(0, 1), out_shardings=sharding)
@@ -123,11 +123,11 @@ class Layout:
         return jax.jit(sharded, donate_argnums=(0, 1))
 
     def put_runs(self, trees: Sequence[Any]) -> Any:
-        """A tree for each run -> one tree of arrays on the devices."""
+        """Stack the trees of all runs into one of arrays on the devices."""
         return jax.tree.map(lambda *leaves: self.put(np.stack(leaves), self.runs), *trees)
 
     def put(self, values: np.ndarray, spec: PartitionSpec | None = None) -> Any:
-        """An array on the devices, without a `spec` all of it on each."""
+        """Put an array on the devices, without a `spec` all of it on each."""
         sharding = NamedSharding(self.mesh, spec or PartitionSpec())
         if sharding.is_fully_addressable:
             return jax.device_put(values, sharding)
@@ -137,7 +137,7 @@ class Layout:
 
 
 def chosen_layout() -> Layout:
-    """How training runs lie on devices, as `devices_as` has it."""
+    """Return the layout set by `devices_as`."""
     if _config.split == "trials":
         return Layout(tuple(devices()))
     processes = range(jax.process_count())  # as many of each process as of this one

@@ -1,6 +1,6 @@
 """Forward passes in chunks of one fixed shape: prefix features and predictions.
 
-A row's chunk and its place in it depend only on its place in the array: the same images give the same bits.
+The same images give the same bits: a row's chunk, and place in it, depend only on its place in the array.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ from convtl.models.network import Network, Variables, in_pieces
 from convtl.training.devices import devices
 
 CHUNK = 256
-"""Small images in one forward pass; part of what makes results comparable (`RESULTS_VERSION`)."""
+"""Small images in one forward pass; numbers depend on it (`RESULTS_VERSION`)."""
 
 Images = Float[np.ndarray, "n ..."] | LazyRows  # Images or features, in memory or made when sliced.
 
@@ -27,7 +27,7 @@ def rows_at_once(input_shape: Sequence[int]) -> int:
 
 
 def chunks(images: Images, at_once: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Chunks in order: `at_once` rows, the last ones filled up with zeros, and how many of them are images."""
+    """Yield chunks of `at_once` rows, zero-padded, and how many rows are images."""
     for begin in range(0, len(images), at_once):
         piece = np.asarray(images[begin : begin + at_once])
         empty = np.zeros((at_once - len(piece), *piece.shape[1:]), piece.dtype)
@@ -38,7 +38,7 @@ def chunks(images: Images, at_once: int) -> Iterator[tuple[np.ndarray, int]]:
 def through_units(
     network: Network, start: int, stop: int, variables: Variables, x: jax.Array
 ) -> jax.Array:
-    """Apply units `start` up to `stop`; barriers between them give the same bits wherever they are cut."""
+    """Apply units `start` up to `stop`; barriers make any split give the same bits."""
 
     def through(some: jax.Array) -> jax.Array:
         for index in range(start, stop):
@@ -57,7 +57,7 @@ def _infer(
 
 
 class Forward:
-    """Units `start` up to `stop` of a network in inference mode, compiled once; big images go round the devices."""
+    """Units `start` up to `stop` in inference mode, big images on all devices."""
 
     def __init__(self, network: Network, start: int, stop: int | None = None) -> None:
         self.network, self.start = network, start
@@ -65,7 +65,6 @@ class Forward:
         self._infer = partial(_infer, network, start, self.stop)
 
     def __call__(self, variables: Variables, images: Images) -> Float[np.ndarray, "n ..."]:
-        """Outputs for all images."""
         units = {name: variables[name] for name in self.network.names[self.start : self.stop]}
         at_once = rows_at_once(self.network.input_shape)
         used = devices() if at_once < CHUNK else [None]
@@ -80,7 +79,7 @@ def over_devices(
     pieces: Iterable[tuple[np.ndarray, int]],
     used: Sequence[jax.Device | None],
 ) -> Iterator[np.ndarray]:
-    """Apply units to chunks, in order, on devices in turn; the next are made meanwhile."""
+    """Apply units to chunks on devices in turn; yield outputs in order."""
     copies = [jax.device_put(units, device) for device in used]
     ahead: deque[tuple[jax.Array, int]] = deque()
     for number, (piece, count) in enumerate(pieces):
@@ -97,7 +96,7 @@ def over_devices(
 def passes(
     network: Network, variables: Variables, first: int, boundary: int, images: Images
 ) -> Iterator[np.ndarray]:
-    """Compute what enters unit `boundary` from what enters `first`, by chunks on all devices."""
+    """Compute the input of unit `boundary` from that of `first`, on all devices."""
     units = {name: variables[name] for name in network.names[first:boundary]}
     apply = partial(through_units, network, first, boundary)
     return over_devices(apply, units, chunks(images, rows_at_once(network.input_shape)), devices())

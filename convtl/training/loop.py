@@ -1,6 +1,6 @@
 """Many training runs in one program, in calls with callbacks between them.
 
-A program has a constant number of runs on each device; missing ones are copies. A run's numbers depend neither on the
+A program has a constant number of runs on each device, padded with copies. A run's numbers depend neither on the
 others nor on where calls end.
 """
 
@@ -26,7 +26,7 @@ _CALLS_AHEAD = 1  # Calls that may be queued while one is computed; a signal wai
 
 @lru_cache(maxsize=8)
 def programs(recipe: Recipe, layout: Layout) -> tuple[dict[Phase, Any], dict[Phase, Any]]:
-    """Programs of each phase, compiled when they are first used: the optimiser's first state, and a call."""
+    """Return programs by phase: for the initial optimiser state, and for a call."""
     steps = {phase: Step(recipe, phase) for phase in recipe.plan.phases}
     sharding = NamedSharding(layout.mesh, layout.runs)
     init = {
@@ -39,7 +39,7 @@ class Trainer:
     """The compiled programs of one recipe, one for each phase."""
 
     def __init__(self, recipe: Recipe, layout: Layout | None = None) -> None:
-        """Prepare the programs, without a `layout` for the devices that `devices_as` has chosen."""
+        """Prepare the programs, by default for the layout that `devices_as` set."""
         self.recipe = recipe
         self.layout = chosen_layout() if layout is None else layout
         self.layout.check(recipe.batch_size)
@@ -50,7 +50,7 @@ class Trainer:
         self._programs = dict(calls)
 
     def train(self, runs: Sequence[Run], callback: Callback | None = None) -> list[RunResult]:
-        """Train up to `width` runs that have done as many updates; call back between calls."""
+        """Train up to `width` runs at the same update; call back between calls."""
         if not 0 < len(runs) <= self.width:
             raise ValueError(f"{len(runs)} runs for a program of {self.width}")
         padded = [*runs, *[runs[0]] * (self.width - len(runs))]
@@ -77,7 +77,7 @@ class Trainer:
         return now.results()
 
     def resumes(self, state: RunState) -> bool:
-        """Whether a run of this recipe can continue from that state."""
+        """Return whether a run of this recipe can continue from a state."""
         if not 0 < state.update < self.recipe.plan.updates:
             return False
         variables, opt_state = self._abstract(state.update)
@@ -86,7 +86,7 @@ class Trainer:
         return bool(expected == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), given))
 
     def _begin(self, padded: Sequence[Run], count: int) -> TrainState:
-        """All runs on their devices, at their first update or where they stopped."""
+        """Put all runs on their devices, at their first update or where they stopped."""
         variables = self.layout.put_runs([(run.state or run).variables for run in padded])
         now = TrainState(self.recipe, count, variables, update=self.recipe.plan.phases[0].first)
         states = [run.state for run in padded if run.state is not None]
@@ -145,7 +145,7 @@ def _call(
     first: UInt32[Array, ""],
     count: Int[Array, ""],
 ) -> tuple[Variables, Any, Float[Array, "runs updates"]]:
-    """Updates `first` to `first + count - 1` of all runs of a device."""
+    """Do updates `first` to `first + count - 1` of all runs of a device."""
 
     def train(run: tuple[Any, ...]) -> Any:
         variables, opt_state, rate, seed, images, labels = run

@@ -38,7 +38,7 @@ KIND = "sources"  # Folder of source nets in the cache.
 
 @dataclass(frozen=True)
 class SourceRequest:
-    """One source net: everything that its weights, to the last bit, depend on."""
+    """Request for a source net: all that its weights depend on, to the last bit."""
 
     model: ModelConfig
     parts: tuple[tuple[Domain, SourceDraw], ...]  # of a mixture two: classes follow one another
@@ -50,7 +50,7 @@ class SourceRequest:
     random_labels: bool = False  # permuted once, so that only the images are learned
 
     def content(self) -> dict[str, Any]:
-        """The same, as plain data: its digest is the net's key in the cache."""
+        """Return plain data, whose digest is the net's key in the cache."""
         values = {item.name: content(getattr(self, item.name)) for item in fields(self)[2:]}
         parts = [
             {
@@ -99,13 +99,13 @@ def ensure_sources(
     on_trained: Callable[[int], None] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> dict[str, SourceNet]:
-    """Source nets by key, trained now where the cache does not have them.
+    """Return source nets by key; train those that the cache does not have.
 
-    Several processes share the work: each takes as many nets at a time as its program has runs, and waits for
-    those that another is training; a net whose trainer died is trained by whoever waited.
+    Processes share the work: each locks as many nets as its program has runs, waits for nets that others have locked,
+    and trains those whose process died.
 
     Args:
-      on_trained: takes how many nets are ready, after each batch of them.
+      on_trained: takes the number of nets ready, after each batch of them.
     """
     checkpoints = checkpoints or Checkpoints(cache.root / CHECKPOINTS, None, print)
     missing = {request.key: request for request in requests}
@@ -148,14 +148,14 @@ def source_recipe(request: SourceRequest) -> Recipe:
 
 
 class _Program:
-    """The training of nets of one recipe."""
+    """Training of source nets of one recipe."""
 
     def __init__(self, recipe: Recipe, cache: Cache, checkpoints: Checkpoints) -> None:
         self._trainer, self._forward = Trainer(recipe), Forward(recipe.network, 0)
         self._cache, self._checkpoints = cache, checkpoints
 
     def train(self, requests: Iterable[SourceRequest]) -> bool:
-        """Train and publish nets that no other process trains, as many as fit; return whether any."""
+        """Train and publish unlocked nets, as many as fit; return whether any."""
         by_update: dict[int, list[tuple[SourceRequest, Run]]] = {}
         with ExitStack() as locks:
             claimed = (
@@ -177,13 +177,13 @@ class _Program:
         return bool(by_update)
 
     def _claim(self, key: str, locks: ExitStack) -> bool:
-        """Whether this process is to train a net; `locks` then holds its lock."""
+        """Lock a net, in `locks`; return whether this process is to train it."""
         held = locks.enter_context(self._cache.lock(KIND, key, blocking=False))
         # Another process may have published between the look and the lock.
         return held and self._cache.get(KIND, key) is None
 
     def _begin(self, request: SourceRequest) -> Run:
-        """The run that makes a net, from its checkpoint if there is one."""
+        """Return the run that makes a net, from its checkpoint if there is one."""
         pixels, labels = request.images("train")
         images, seed, number = standardise(pixels), request.seed, request.replicate
         if request.random_labels:
@@ -222,7 +222,7 @@ class _Program:
 
 
 def _save(request: SourceRequest, result: RunResult, forward: Forward, folder: Path) -> None:
-    """Write a net, and what is known of it by its validation images."""
+    """Write a net, with its accuracy on validation images."""
     pixels, labels = request.images("validation")
     right = forward(result.variables, standardise(pixels)).argmax(-1) == labels
     last = np.cumsum([len(draw.classes) for _, draw in request.parts])

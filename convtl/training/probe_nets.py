@@ -1,4 +1,4 @@
-"""Fresh nets in replicates: their images, their training by `Trainer`, measures of all of them."""
+"""Fresh nets in replicates: their images, training and measures."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -27,13 +27,13 @@ FreshNet = LeNet5Config | PlainConfig
 Optimiser = Literal["sgd", "adam"]
 
 PER_CLASS = {"train": 100, "validation": 10, "test": 50}
-"""Images that nets are trained on, measured on, and scored on; fewer where the target has fewer."""
+"""Images a class for training, measures and scores; fewer where the target has fewer."""
 
 _BATCH_SIZE = 16
 
 
 class ProbeImages(NamedTuple):
-    """Images (replicates, n, h, w, c), standardised, and labels (replicates, n), of each split."""
+    """Images (replicates, n, h, w, c), standardised, and labels (replicates, n)."""
 
     seed: int
     replicates: int
@@ -61,7 +61,7 @@ def draw_images(domain: Domain, seed: int, classes: int | None, replicates: int)
 
 
 class Replicates:
-    """Untrained nets, one for each replicate (the first axis of their variables), and their training at one rate."""
+    """Untrained nets, stacked by replicate, and their training at one rate."""
 
     def __init__(
         self, images: ProbeImages, net: FreshNet, optimiser: Optimiser, rate: float
@@ -79,7 +79,7 @@ class Replicates:
     def train(
         self, moments: Sequence[int], frozen: str | None = None, since: int = 0
     ) -> dict[int, Variables]:
-        """Variables of all replicates after so many updates; `frozen` is not trained from `since` on."""
+        """Return variables after `moments` updates; `frozen` is frozen from `since` on."""
         last, states = max(moments), {0: self.variables}
         every = tuple((unit, 1.0) for unit in self.network.weighted)
         rest = tuple((unit, factor) for unit, factor in every if unit != frozen)
@@ -114,14 +114,14 @@ class Replicates:
         return {moment: states[moment] for moment in moments}
 
     def _batches(self, replicate: int, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of a replicate and update alone: all nets see the same images in the same order."""
+        """Return batches that depend on replicate and update alone."""
         images, labels = (array[replicate] for array in self.images.splits["train"])
         stream, count = ("probe-order", replicate), len(images)
         order = batch_indices(self.images.seed, stream, count, _BATCH_SIZE, first, stop)
         return images[order], labels[order]
 
     def measure(self, function: Callable[..., Any], *arrays: Any) -> Any:
-        """`function(network, ...)` of every replicate, the first axis of all arrays."""
+        """Map `function(network, ...)` over the replicates, first axis of all arrays."""
         return jax.tree.map(np.asarray, _measured(function, self.network, self._layout, *arrays))
 
 
@@ -134,7 +134,7 @@ def _stacked(results: Sequence[RunResult]) -> Variables:
 
 
 def replicate_layout(replicates: int) -> Layout:
-    """As many devices as share the replicates evenly; last bits depend on their number."""
+    """Choose the most devices that share replicates evenly; numbers depend on them."""
     local = devices()
     used = max(number for number in range(1, len(local) + 1) if replicates % number == 0)
     return Layout(tuple(local[:used]))

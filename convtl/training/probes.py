@@ -1,8 +1,8 @@
-"""Probes of fresh nets (`measure=gradients`): trained by `Trainer`, and measured unit by unit.
+"""Probes of fresh nets in training, unit by unit (`measure=gradients`).
 
 - Profile: the size of the gradient at each unit (Glorot & Bengio 2010; Hochreiter 1991), under SGD.
-- Convergence: when each unit becomes what it will be, by linear CKA with its final outputs (Kornblith et al. 2019).
-- Freezing: what it costs to leave one unit as it is from some update on.
+- Convergence: linear CKA of each unit with its final outputs (Kornblith et al. 2019).
+- Freezing: the cost of freezing one unit from some update on.
 """
 
 import csv
@@ -45,23 +45,24 @@ COLUMNS = (
     *("probe", "model", "activation", "initialiser", "hidden", "optimiser"),
     *("replicate", "update", "unit", "position", "quantity", "value"),
 )
-"""Of gradients.csv: one line a number. What does not apply, or is not defined, is empty."""
+"""Of gradients.csv, with one line a number; empty where they do not apply."""
 
 ACTIVATIONS: tuple[ActivationName, ...] = get_args(ActivationName)
 INITIALISERS: tuple[InitialiserName, ...] = get_args(InitialiserName)
-"""Of every unit, the head included: a head of zeros would make every gradient below it exactly 0."""
+"""Of every unit, the head included: a head of zeros makes every gradient below it exactly 0."""
 PROFILE_UPDATES = {"plain": (0, 10, 100, 1000), "lenet5": (0, 10, 100)}
 CONVERGENCE_UPDATES = (
     *(0, 1, 2, 4, 7, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 500, 600),
 )
 RATES = {"sgd": 0.03, "adam": 0.003}
-"""Of convergence and freezing, set once on development draws (`seed=1`). A sigmoid LeNet-5 under SGD stays at chance at
-this and at 0.1, 0.3 and 1; it is frozen under Adam."""
+"""Of convergence and freezing, set once on development draws (`seed=1`). A sigmoid LeNet-5 under SGD stays at chance
+also at 0.1, 0.3 and 1; it is frozen under Adam.
+"""
 OPTIMISERS: tuple[Optimiser, ...] = get_args(Optimiser)
 FREEZING_OPTIMISERS: dict[str, Optimiser] = {"sigmoid": "adam", "tanh": "sgd", "relu": "sgd"}
 
 _SCALE = 1e12
-"""The loss is multiplied by it for the backward pass, so that small gradients are not flushed to 0."""
+"""Factor of the loss in the backward pass, so that small gradients are not flushed to 0."""
 _ARRIVED, _MOVED = 0.9, 0.05
 
 # --- what is measured ---------------------------------------------------------------------
@@ -69,7 +70,7 @@ _ARRIVED, _MOVED = 0.9, 0.05
 
 @dataclass(frozen=True)
 class Probe:
-    """Fresh nets of one kind under one optimiser, and what is measured of them."""
+    """Measurement of fresh nets of one kind under one optimiser."""
 
     kind: Literal["profile", "convergence", "freezing"]
     net: FreshNet
@@ -83,7 +84,7 @@ class Probe:
         return {"probe": self.kind, **names, "hidden": hidden, "optimiser": self.optimiser}
 
     def lines(self, images: ProbeImages, most: int | None) -> str:
-        """Lines of the table, with six digits: more than a measurement has; `most` updates a run."""
+        """Lines of the table, with six digits, after at most `most` updates a run."""
         rate = 0.01 if self.kind == "profile" else RATES[self.optimiser]
         nets = Replicates(images, self.net, self.optimiser, rate)
         measures = {"profile": profile, "convergence": convergence, "freezing": freezing}
@@ -99,7 +100,7 @@ class Probe:
 
 
 def probes(most: int | None = None) -> Iterator[Probe]:
-    """All probes, in the order of the table, or of the first `most` values of each axis."""
+    """Yield the probes in the table's order, of the first `most` values an axis."""
     fresh: list[FreshNet] = [PlainConfig(hidden=hidden) for hidden in (5, 10, 20)[:most]]
     for net in (*fresh, LeNet5Config()):
         for activation in ACTIVATIONS[:most]:
@@ -118,13 +119,13 @@ def _up_to(most: int | None, moments: Sequence[int]) -> list[int]:
 
 
 def profile(nets: Replicates, most: int | None) -> list[Number]:
-    """Gradients after some numbers of updates."""
+    """Measure gradients after some numbers of updates."""
     states = nets.train(_up_to(most, PROFILE_UPDATES[nets.net.kind]))
     return [one for state in states.items() for one in gradients(nets, *state)]
 
 
 def convergence(nets: Replicates, most: int | None) -> list[Number]:
-    """CKA with the final outputs, arrivals, and scores at the end."""
+    """Measure CKA with the final outputs, arrivals, and final scores."""
     moments, (images, _) = _up_to(most, CONVERGENCE_UPDATES), nets.images.splits["validation"]
     states, last = nets.train(moments), moments[-1]
     numbers = _scores(nets, states[last], last)
@@ -140,7 +141,7 @@ def convergence(nets: Replicates, most: int | None) -> list[Number]:
 
 
 def freezing(nets: Replicates, most: int | None) -> list[Number]:
-    """Final scores by the update from which a unit was frozen (no unit: never)."""
+    """Measure final scores by unit and the update it is frozen from (no unit: never)."""
     numbers: list[Number] = []
     last = min(300, most or 300)
     for since in _up_to(last // 2, (0, 50)):
@@ -161,10 +162,7 @@ def _scores(
 
 
 def gradients(nets: Replicates, update: int, variables: Variables) -> list[Number]:
-    """`relative_gradient` of hidden units: median over images of log10 |dL_i/dh| - log10 |dL_i/dh_last|.
-
-    Nan where half of the images or more pass nothing on (ReLU), or a net has diverged.
-    """
+    """Measure `relative_gradient` of hidden units on validation images."""
     images, units = nets.images.splits["validation"], nets.network.weighted
     norms = nets.measure(gradient_profile, variables, *images)
     distances = ((unit, relative_gradient(norms[unit], norms[units[-2]])) for unit in units[:-1])
@@ -182,7 +180,10 @@ def accuracy(
 
 
 def relative_gradient(gradient: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Median over images (the second axis) of the distance in decades; nan where not finite."""
+    """Median over images (axis 1) of log10 |dL_i/dh| - log10 |dL_i/dh_last|.
+
+    Nan where half of the images or more pass nothing on (ReLU), or a net has diverged.
+    """
     with np.errstate(invalid="ignore"):  # -inf minus -inf: an image's gradient is 0 in both places
         median = np.median(gradient - last, axis=1)
     return np.where(np.isfinite(median), median, np.nan)
@@ -191,7 +192,7 @@ def relative_gradient(gradient: np.ndarray, last: np.ndarray) -> np.ndarray:
 def gradient_profile(
     network: Network, variables: Variables, images: Float[Array, "n ..."], labels: Int[Array, "n"]
 ) -> dict[str, Float[Array, "n"]]:
-    """log10 of |dL_i/dh| for every weighted unit: L_i is the cross-entropy of image i, h the unit's output."""
+    """log10 |dL_i/dh| by unit: L_i the cross-entropy of image i, h the unit's output."""
     shifts = {
         name: jnp.zeros((len(images), *shape))
         for name, shape in zip(network.names, network.output_shapes, strict=True)
@@ -221,7 +222,7 @@ def _log_norm(x: Float[Array, "..."]) -> Float[Array, ""]:
 def grams(
     network: Network, variables: Variables, images: Float[Array, "n ..."]
 ) -> dict[str, Float[Array, "n n"]]:
-    """Centred Gram matrices of every weighted unit's outputs, of norm 1; 0 where these are all the same."""
+    """Centred Gram matrices of weighted units' outputs, of norm 1; 0 if all equal."""
     _, _, taps = network.apply(variables, images, taps=network.weighted)
     products = {}
     for unit in network.weighted:
@@ -237,15 +238,15 @@ def grams(
 
 
 def cka(products: Sequence[np.ndarray]) -> Float[np.ndarray, "times replicates"]:
-    """Linear CKA of a unit with itself at the last time, from its `grams` of all replicates."""
+    """Linear CKA of a unit with itself at the last time, from its `grams`."""
     last = products[-1]
     return np.stack([np.einsum("rij,rij->r", one, last, dtype=np.float64) for one in products])
 
 
 def arrival(updates: Sequence[int], alignment: Float[np.ndarray, "times"]) -> float:
-    """First update with (CKA_t - CKA_0) / (1 - CKA_0) >= 0.9, from linear CKA with the end at these updates.
+    """First update at which (CKA_t - CKA_0) / (1 - CKA_0) >= 0.9, interpolated.
 
-    Nan where the unit did not move, 1 - CKA_0 < 0.05, ended with equal outputs, or the net diverged.
+    CKA is with the end. Nan where the unit hardly moved (1 - CKA_0 < 0.05), ended with equal outputs, or diverged.
     """
     start = float(alignment[0])
     if not np.isfinite(alignment).all() or 1 - start < _MOVED or alignment[-1] < 0.999:
@@ -262,7 +263,7 @@ def arrival(updates: Sequence[int], alignment: Float[np.ndarray, "times"]) -> fl
 
 
 def run_gradients(config: Config, out: Path, cache: Cache, say: Callable[[str], None]) -> None:
-    """Run the probes that `out` does not have, on the study's (first) target; write gradients.csv.
+    """Run missing probes on the study's first target; write gradients.csv.
 
     A killed run continues by the files of finished probes, out/probes/<kind>-<digest>.csv.
     """
@@ -294,7 +295,7 @@ def _publish(path: Path, text: str) -> None:
 
 
 def read_gradients(out: Path) -> pd.DataFrame:
-    """The table of `out`, with `COLUMNS`; a UserError where it cannot be read."""
+    """Read the table of `out`, with `COLUMNS`; UserError where it cannot be read."""
     try:
         return pd.read_csv(out / TABLE, usecols=list(COLUMNS))
     except (OSError, ValueError) as error:

@@ -15,10 +15,10 @@ from convtl.transfer.optim import averages
 from convtl.transfer.plan import Phase, Plan
 
 _BYTES_PER_CALL = 2**26
-"""Of one run's images in one call: fewer updates than `steps_per_call` where images are big."""
+"""Of one run's images in one call: fewer updates than `steps_per_call` for big images."""
 
 _FLOPS_PER_CALL = 3 * 10**11
-"""Of all runs of a device in one call: a signal waits for its end, some seconds on a core."""
+"""All runs of a device in one call; a signal waits for its end, some seconds on a core."""
 
 Batches = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 """(first, stop) -> images (updates, batch, ...) float32 and labels (updates, batch) int32."""
@@ -43,16 +43,16 @@ class Recipe(UpdateConfig):
 
     @property
     def sequential(self) -> bool:
-        """Whether a device takes its runs one after another: on a CPU maps of several leave a core's cache.
+        """Return whether a device takes its runs one after another.
 
-        LeNet-5, batch 32, 4 runs on each of 2 cores, side by side and one after another: all layers 50 and 36 us
-        an image, the last three on cached features 3.1 and 3.6.
+        On a CPU maps of several leave a core's cache. LeNet-5, batch 32, 4 runs on each of 2 cores, in parallel and
+        sequentially: all layers 50 and 36 us an image, the last three on cached features 3.1 and 3.6.
         """
         return not self.vectorised and on_cpu() and self.network.has_maps(self.start)
 
     @property
     def updates_per_call(self) -> int:
-        """Room of a call: below `steps_per_call` where images or FLOPs are many."""
+        """Updates of a call: below `steps_per_call` where images or FLOPs are many."""
         images = 4 * self.batch_size * int(np.prod(self.network.shape_before(self.start)))
         flops = flops_per_update(self.network, self.plan, self.batch_size, self.start)
         longest = max(phase.stop - phase.first for phase in self.plan.phases)
@@ -61,7 +61,7 @@ class Recipe(UpdateConfig):
 
 
 class RunState(NamedTuple):
-    """A run between two calls, as NumPy arrays: continues with the same bits."""
+    """State of a run between two calls (NumPy), from which it continues to the bit."""
 
     variables: Variables
     state: dict[str, np.ndarray]  # leaves of the optimiser's state, see `numbered`
@@ -86,14 +86,14 @@ class Run:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Variables of a trained run (NumPy; with `optim.ema` averages), and the loss before each update (nats)."""
+    """Variables of a trained run (NumPy), and the loss before each update (nats)."""
 
-    variables: Variables
+    variables: Variables  # with `optim.ema` averages
     losses: Float[np.ndarray, "updates"]
 
     @property
     def finite(self) -> bool:
-        """Whether every loss and every weight is a number."""
+        """Return whether every loss and every weight is finite."""
         leaves = [self.losses, *jax.tree.leaves(self.variables)]
         return all(bool(np.isfinite(leaf).all()) for leaf in leaves)
 
@@ -132,15 +132,15 @@ class TrainState:
 
 
 def numbered(opt_state: Any) -> dict[str, Any]:
-    """Leaves of an optimiser's state by number ("000", "001", ...), as a checkpoint has them."""
+    """Name leaves of an optimiser's state by number ("000", ...), for checkpoints."""
     return {f"{place:03}": leaf for place, leaf in enumerate(jax.tree.leaves(opt_state))}
 
 
 def flops_per_update(network: Network, plan: Plan, batch_size: int, start: int) -> int:
     """Floating-point operations of one update, averaged over a plan's phases.
 
-    Forward from unit `start` on; backward through every unit above the lowest trained one; and the weight
-    gradients of trained units. Augmentation and averages are not counted.
+    Forward from unit `start` on; backward through every unit above the lowest trained one; weight gradients of trained
+    units. Augmentation and averages are not counted.
     """
     counts = multiply_adds(network)
 

@@ -37,7 +37,7 @@ def params_of(variables: Variables) -> Params:
 
 @dataclass(frozen=True)
 class Step:
-    """A gradient step on the mean cross-entropy of a batch, in which a phase's units are trained."""
+    """Gradient step of a phase on the mean cross-entropy of a batch."""
 
     recipe: Recipe
     phase: Phase
@@ -59,7 +59,7 @@ class Step:
         batch: Batch,
         key: jax.Array | None = None,
     ) -> tuple[Variables, Any, Float[Array, ""]]:
-        """Variables and optimiser state after the step, and the loss before it (nats).
+        """Return variables and optimiser state after the step, and the loss before (nats).
 
         Gradients are taken with respect to the trained units only; frozen variables are returned as they came in.
 
@@ -96,7 +96,7 @@ class Step:
 
     @property
     def _held(self) -> bool:
-        """Whether the batch normalisation of trained units keeps its running statistics."""
+        """Return whether batch normalisation of trained units keeps its statistics."""
         return self.recipe.norm_mode == "frozen"
 
     def rows_at_once(self, rows: int) -> int:
@@ -154,7 +154,7 @@ def _gradients(
     key: jax.Array | None,
     parts: int,
 ) -> tuple[Float[Array, ""], Variables, Params]:
-    """Loss, statistics and gradients of a batch; in equal parts where nothing looks at it as a whole."""
+    """Loss, statistics and gradients of a batch, taken in `parts` equal parts."""
     with_gradients = jax.value_and_grad(loss_of, has_aux=True)
     if parts == 1:
         (loss, statistics), gradients = with_gradients(trained, statistics, batch, key)
