@@ -1,3 +1,3 @@
-"""convtl: how many layers to fine-tune, given how much data there is and how similar it is."""
+"""convtl: how many layers to fine-tune, by amount and similarity of data."""
 
 __version__ = "0.1.0"

@@ -32,7 +32,7 @@ def _other(words: list[str]) -> int:
 
 
 def completions(line: str) -> list[str]:
-    """Return what the last word of a command line may become: after `=` the value alone, as bash wants it."""
+    """Return completions of a line's last word: after `=`, values without the key."""
     _, *words = line.split(" ")
     key, equals, value = words[-1].partition("=")
     if len(words) == 1:

@@ -1,7 +1,7 @@
-"""The Hydra boundary: words of a command line -> one `Invocation` of plain data, or one clear line.
+"""The Hydra boundary: a command line's words to one `Invocation`.
 
-Nothing but this file knows Hydra. It chooses and joins files, reads values and starts launchers; what keys and values
-are accepted, `convtl.config` knows. Words that cannot be read, and launchers that are not there, are a `UserError`.
+Only this file uses Hydra: to join files, read values and start launchers; `convtl.config` validates keys and values.
+Words that cannot be read and launchers that are not installed raise a `UserError`.
 """
 
 import os
@@ -50,13 +50,13 @@ class Invocation:
 
     @property
     def command(self) -> str:
-        """The command of the whole study: without workers, and without what is meant for Hydra."""
+        """The whole study's command, without workers and words for Hydra."""
         words = [w for w in self.words if not w.lstrip("+").startswith(("worker=", "hydra"))]
         return shlex.join(["python", "-m", "convtl.run", *["-m"] * self.multirun, *words])
 
 
 def read(argv: Sequence[str]) -> Invocation:
-    """Compose everything that a command line asks for."""
+    """Compose the `Invocation` of a command line."""
     words = [word for word in argv if word not in ("-m", "--multirun")]
     multirun, launcher = len(words) < len(argv), "basic"
     for key, value in map(split, words):
@@ -87,7 +87,7 @@ def read(argv: Sequence[str]) -> Invocation:
 
 
 def split(word: str) -> tuple[str, str]:
-    """Return the key and the value of a word; a `+` before it says no more."""
+    """Return the key and the value of a word, without a leading `+`."""
     match = _WORD.fullmatch(word)
     if match is None:
         raise UserError(
@@ -102,7 +102,7 @@ def typed_keys(words: Sequence[str]) -> list[str]:
 
 
 def is_slice(command: str) -> bool:
-    """Whether a command types values of axes: it may run a part of what an experiment is."""
+    """Return whether a command sets axes, and so may run a part of a study."""
     return not {*AXES, "blocks"}.isdisjoint(typed_keys(shlex.split(command)))
 
 
@@ -122,7 +122,7 @@ def points(words: Sequence[str]) -> list[list[str]]:
 
 
 def _override(key: str, value: str) -> Any:
-    """Read a value by Hydra's grammar; None for text, as which paths and prose are taken."""
+    """Read a value by Hydra's grammar; None for text such as paths and prose."""
     if _AS_TYPED.fullmatch(key) and value != "null" and value[:1] not in ("'", '"'):
         return None
     try:
@@ -139,7 +139,7 @@ def _override(key: str, value: str) -> Any:
 
 
 def compose(words: Sequence[str]) -> dict[str, Any]:
-    """Compose the config of one study as plain data; words for Hydra's launchers are left out."""
+    """Compose a study's config as plain data, without words for Hydra's launchers."""
     folders, chosen, typed, names = conf_folders(), [], [], dict[str, str]()
     for key, value in map(split, words):
         if key in GROUPS:
@@ -182,7 +182,7 @@ def compose(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _choice(group: str, name: str) -> str:
-    """Return Hydra's word for one file of a group; what is wrong with it is named with the file."""
+    """Check one file of a group; return Hydra's word for it."""
     if name not in options(group):
         raise unknown_name(group, name, options(group))
     for folder in conf_folders():
@@ -191,7 +191,7 @@ def _choice(group: str, name: str) -> str:
 
 
 def _merged(content: Any, changes: Any) -> Any:
-    """Return content with changes in it: mappings are joined, whatever else is replaced."""
+    """Return content with changes: mappings are merged, other values replaced."""
     if not (isinstance(content, dict) and isinstance(changes, dict)):
         return deepcopy(changes)
     return content | {key: _merged(content.get(key), value) for key, value in changes.items()}
@@ -202,7 +202,7 @@ def _quoted(text: str | Path) -> str:
 
 
 def _load(path: Path) -> Any:
-    """The content of a YAML file; empty where there is none."""
+    """Read a YAML file; empty if it does not exist."""
     try:
         return _parsed(path, path.read_text(encoding="utf-8-sig") if path.exists() else "")
     except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError) as error:
@@ -224,7 +224,7 @@ def _parsed(path: Path, text: str) -> Any:
 
 
 def _one_line(error: Exception) -> UserError:
-    """The first telling line of a Hydra error."""
+    """Return the first line of a Hydra error as a UserError."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return UserError(f"configuration: {lines[0] if lines else type(error).__name__}")
@@ -234,10 +234,10 @@ def _one_line(error: Exception) -> UserError:
 
 
 def launch(invocation: Invocation, task: Callable[[dict[str, Any]], Any], out: Path) -> list[Any]:
-    """Hand every point of a sweep to Hydra's launcher; return what `task` returned of each composed config.
+    """Run `task` on the config of every point by Hydra's launcher; return results.
 
-    Hydra composes no more than its launcher here, from the package's conf/ and typed words: nothing of a user's
-    conf/ is executed. Its folders go under `out`.
+    Hydra composes only its launcher, from the package's conf/ and typed words: nothing of a user's conf/ is executed.
+    Its folders go under `out`.
     """
     contents, common = invocation.contents, invocation.contents[0]
     # Where jobs are pickled each holds all contents: what is equal in them is there once.

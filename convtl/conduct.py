@@ -1,4 +1,4 @@
-"""From an invocation to studies, run and reported: one, or those of a `-m` sweep by a launcher."""
+"""Running and reporting an invocation: one study, or the jobs of a sweep."""
 
 import os
 import sys
@@ -75,7 +75,7 @@ def conduct(words: Sequence[str]) -> int:
 
 
 def _sweep(invocation: Invocation) -> int:
-    """Check every point; run the study that they are parts of, or launch each as a job and report on all."""
+    """Check all points of a sweep; run them here, or launch jobs and report on all."""
     prepare_jax()
     jobs, command = invocation.contents, invocation.command
     for job in jobs:
@@ -103,7 +103,7 @@ def _sweep(invocation: Invocation) -> int:
 
 
 def _run_point(study: Mapping[str, Any], command: str) -> int:
-    """Run one of a sweep's studies; return the exit code, after a line for what is wrong with it alone."""
+    """Run one study of a sweep, with errors printed; return the exit code."""
     try:
         return run_study(study, command)
     except UserError as error:
@@ -114,10 +114,10 @@ def _run_point(study: Mapping[str, Any], command: str) -> int:
 
 
 def whole_of(studies: Sequence[dict[str, Any]], trials: Sequence[Trial]) -> dict[str, Any] | None:
-    """Return the config of the study that all points of a sweep are parts of; None if there is none.
+    """Return the config of the study that a sweep's points form, or None.
 
-    Axes are merged to lists, any other key that may vary within a study becomes one of `axes`; the outcome counts
-    only if its trials are just those of the points (`studies`, each once and without `worker`).
+    Axes are merged to lists, other keys that may vary within a study become `axes`; the result must have exactly the
+    trials of the points (`studies`, each once and without `worker`).
     """
     axes, others = {}, dict(studies[0]["axes"])
     for key, values in _varied(studies):
@@ -151,9 +151,9 @@ def _varied(
 def _run_job(
     whole: dict[str, Any] | None, command: str, folder: Path, stop: Path | None, content: Any
 ) -> int:
-    """Run one point of a sweep, as launchers call it in a process of its own; return the exit code.
+    """Run one point of a sweep in a launcher's process; return the exit code.
 
-    Paths are meant from `folder`, where the sweep was started; the job stops once the file `stop` is there.
+    Paths are relative to `folder`, where the sweep was started; the job stops once the file `stop` exists.
     """
 
     def work(_: list[str]) -> int:
@@ -171,7 +171,7 @@ def _run_job(
 
 
 def _launch(invocation: Invocation, whole: dict[str, Any] | None, out: Path) -> list[int]:
-    """Run every job; return the exit codes: none, after a line, where it is the launcher that failed."""
+    """Run all jobs; return their exit codes, none if the launcher failed."""
     here = invocation.launcher in ("processes", "submitit")
     try:
         with stopping_jobs() if here else nullcontext() as stop:
@@ -205,7 +205,7 @@ def cache_of(config: Config) -> Cache:
 
 
 def run_study(content: Mapping[str, Any], command: str, part: frozenset[str] | None = None) -> int:
-    """Run one composed study, or a `part` of it (`Study.part`); return the exit code (1 if trials failed).
+    """Run a study, or a `part` of its trials; return 1 if trials failed, else 0.
 
     Raises:
       UserError: something that was asked for cannot be done; nothing was trained.
@@ -237,7 +237,7 @@ def run_study(content: Mapping[str, Any], command: str, part: frozenset[str] | N
 
 
 def _run(study: Study, content: dict[str, Any], command: str) -> int:
-    """Train what is missing, report it and mirror it to W&B; return the exit code."""
+    """Run, report and track the unfinished trials; return the exit code."""
     began = time.perf_counter()
     config, store, total = study.config, study.store, len(study.scope)
     done = total - len(study.unfinished())
@@ -285,7 +285,7 @@ def _run(study: Study, content: dict[str, Any], command: str) -> int:
 def _train(
     study: Study, content: dict[str, Any], command: str, progress: Progress
 ) -> tuple[Runner, dict[str, Any]]:
-    """Train what is missing; return what was run and the study's record."""
+    """Run the unfinished trials; return the runner and the study's record."""
     store, trials = study.store, study.trials
     broadcast_from_primary(lambda: "ready")  # what other processes read is written
     record = make_record(content, trials, command, device_line())

@@ -1,4 +1,4 @@
-"""The frame of every command, and all that `--help` needs: quick to import, since it knows no Hydra and no JAX."""
+"""Common parts of all commands, importable without Hydra and JAX."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ GROUPS = ("experiment", "debug", "optim", "recipe")
 
 
 def conf_folders() -> list[Path]:
-    """Return the package's own conf/ (beside it in a checkout, inside it in a wheel), then the user's."""
+    """Return the package's conf/, then the user's if there is one."""
     inside, beside = Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf"
     package = inside if inside.is_dir() else beside
     users = Path.cwd() / "conf"
@@ -44,7 +44,7 @@ def folder(key: str, typed: str) -> Path:
 
 
 def keywords(words: list[str], defaults: dict[str, str | None], usage: str) -> dict[str, str]:
-    """Return the values of `key=value` words over their defaults; those without one are required.
+    """Return `key=value` words over defaults; keys with default None are required.
 
     Raises:
       UserError: a key is unknown, empty or missing.
@@ -57,10 +57,10 @@ def keywords(words: list[str], defaults: dict[str, str | None], usage: str) -> d
 
 
 class _Lenient:
-    """A stream that never fails: characters it cannot show are replaced, what cannot be written is dropped.
+    """A stream that replaces unprintable characters and drops failed writes.
 
     Attributes:
-      error: why something was dropped: a reader that has gone, a full disk.
+      error: the first failure: a closed pipe, a full disk.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -89,7 +89,7 @@ class _Lenient:
 
 
 def lenient_output() -> None:
-    """Let no trouble with stdout or stderr end the work of this process."""
+    """Make stdout and stderr drop what cannot be written."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by whoever started the process
@@ -99,15 +99,15 @@ def lenient_output() -> None:
 
 
 def is_read() -> bool:
-    """Return whether what is printed still arrives: not with a reader that has gone, or on a full disk."""
+    """Return whether output still arrives: no closed pipe, no full disk."""
     return getattr(sys.stdout, "error", None) is None
 
 
 def command(main: Callable[[list[str]], int]) -> NoReturn:
-    """Run a command to its exit code.
+    """Run a command and exit with its code.
 
-    After anything but success the process ends at once: the interpreter's way out would pull memory away from threads
-    of XLA, and of several processes it would wait for the others, who wait for this one.
+    On failure the process exits at once: the interpreter's shutdown would free memory in use by threads of XLA, and
+    wait for other processes, which wait for this one.
     """
     lenient_output()
     code = guarded(main)
@@ -123,11 +123,10 @@ def command(main: Callable[[list[str]], int]) -> NoReturn:
 
 
 def guarded(main: Callable[[list[str]], int], words: list[str] | None = None) -> int:
-    """Run a command on words, those typed if None; turn whatever ends it into one line and an exit code.
+    """Run a command on words (None: those typed); turn errors into exit codes.
 
-    The help of a command is the docstring of its module, with the names of conf/ filled in. A user's mistake, or a
-    file system that does not do what is needed, is code 2; Ctrl-C 130, another signal 75: try again. Any other error
-    is code 1, with its trace but without secrets.
+    `--help` prints the module's docstring with the names of conf/ filled in. A user's mistake or a storage error is
+    code 2; Ctrl-C 130, another signal 75: try again. Any other error is code 1, with its trace but without secrets.
     """
     words = sys.argv[1:] if words is None else words
     try:

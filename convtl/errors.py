@@ -1,4 +1,4 @@
-"""Errors of users as one line, and texts without secrets."""
+"""One-line errors for users, and texts without secrets."""
 
 import difflib
 import os
@@ -8,24 +8,24 @@ from typing import Any
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: shown as one plain line, never as a traceback."""
+    """A mistake that the user can correct, shown as one line without a traceback."""
 
     code = 2
     """exit code of the command"""
 
 
 class StorageError(UserError):
-    """The file system does not do what is needed: a full disk, no rights, a folder that has vanished."""
+    """A failure of the file system: a full disk, no rights, a vanished folder."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Returns ` Did you mean A or B?` for the known names nearest to `word`, or nothing."""
+    """Return ` Did you mean A or B?` for known names near `word`, or nothing."""
     close = difflib.get_close_matches(str(word), [str(name) for name in known], n=2, cutoff=0.6)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 def unknown_name(key: str, word: str, known: Iterable[str]) -> UserError:
-    """The error for a name that no registry holds: the key, what was given, what is accepted."""
+    """Return the error for an unknown name, with the known ones."""
     names = sorted(str(name) for name in known)
     listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     return UserError(
@@ -34,14 +34,14 @@ def unknown_name(key: str, word: str, known: Iterable[str]) -> UserError:
 
 
 def printable(text: str) -> str:
-    """Return a text as one line: line breaks and control characters as Python escapes them."""
+    """Return a text as one line, with control characters as Python escapes them."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
 
 
 def shown(value: Any) -> str:
-    """A value as YAML spells it."""
+    """Return a value as YAML spells it."""
     text = repr(value)
     return {"None": "null", "True": "true", "False": "false"}.get(text, text)
 
@@ -63,11 +63,11 @@ _ACCEPTED = {
     "less_than_equal": "at most {le:g}",
     "less_than": "less than {lt:g}",
 }
-"""Kind of finding -> what is accepted, in words."""
+"""Type of pydantic's finding -> accepted values, in words."""
 
 
 def accepted_by(item: Mapping[str, Any]) -> str:
-    """What would have been accepted, for one finding of pydantic's (`ValidationError.errors()`)."""
+    """Return the accepted values for one finding of `ValidationError.errors()`."""
     if item["type"] in _ACCEPTED:
         return _ACCEPTED[item["type"]].format(**item.get("ctx", {}))
     text = str(item["msg"]).removeprefix("Input should be ").removeprefix("a valid ")

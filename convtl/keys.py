@@ -1,7 +1,7 @@
-"""Named randomness: every draw is a pure function of (seed, stream).
+"""Named random streams: every draw is a function of (seed, stream).
 
 A stream is a tuple of names and numbers such as `("order", "cyrillic", 3)`. Two streams never share
-draws, and a draw never depends on what else was drawn, in which order, or by which process.
+draws, and a draw never depends on other draws, their order or the process.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ def digest_arrays(*arrays: np.ndarray, length: int = 16) -> str:
 
 
 def seed_of(seed: int, *stream: str | int) -> int:
-    """Seed of one stream for programs that make keys of it, 0 to 2^32 - 1."""
+    """Seed of one stream for JAX keys, 0 to 2^32 - 1."""
     return int(digest([seed, *stream], 8), 16)
 
 

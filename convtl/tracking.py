@@ -1,7 +1,7 @@
-"""Mirror a study to Weights & Biases, on request; its rows on disk are the results.
+"""Optional logging of a study to Weights & Biases.
 
-Once a study runs, trouble with wandb is reported once and the study goes on. No `study/` or `curve/` metric
-holds anything of the test split, which is read after every choice: sweeps may optimise any of these.
+During a study, trouble with wandb is reported once and the study goes on. No `study/` or `curve/` metric depends on the
+test split: sweeps may optimise any of them.
 """
 
 import math
@@ -29,7 +29,7 @@ Row = Mapping[str, Any]
 
 
 class CurvePoint(NamedTuple):
-    """One training run on its way: a trial at one learning rate, after `update` of its updates."""
+    """A training run (a trial at one learning rate) after `update` updates."""
 
     trial: str
     rate: float
@@ -40,7 +40,7 @@ class CurvePoint(NamedTuple):
 
 
 class Watcher:
-    """Receiver of a study's progress: lines, costs in FLOPs, rows, learning curves; this one ignores all."""
+    """Interface for a study's progress: lines, FLOPs, rows, curves; does nothing."""
 
     def say(self, line: str) -> None: ...
 
@@ -52,7 +52,7 @@ class Watcher:
 
     @property
     def follows(self) -> bool:
-        """Whether it wants `curve` at present."""
+        """True if `curve` is to be called at present."""
         return False
 
     def curve(self, points: Sequence[CurvePoint]) -> None: ...
@@ -61,10 +61,10 @@ class Watcher:
 def open_tracker(
     config: TrackingConfig, study: str, content: Mapping[str, Any], out: Path
 ) -> "Tracker | None":
-    """Begin the W&B run that `tracking.mode` asks for; None, without importing wandb, if that is `disabled`.
+    """Start a W&B run; None if `tracking.mode` is `disabled`.
 
-    A W&B agent names the run. Elsewhere its id is the digest of `content`, the config of this process's part of the
-    study, and `out`: the same command goes on in the same run, unless another process holds it.
+    A W&B agent names the run. Elsewhere its id is the digest of `out` and `content`, the config of this process's part
+    of the study: the same command continues the same run, unless another process holds it.
 
     Raises:
       UserError: `online` without a login, a folder that names a server, or wandb refuses the run.
@@ -110,7 +110,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _check_login() -> None:
-    """Refuse to go online without a login, or to a server that the working directory names."""
+    """Refuse a missing login, or a server that the working directory names."""
     import wandb
 
     settings, parser = wandb.setup().settings, ConfigParser()
@@ -130,7 +130,7 @@ def _check_login() -> None:
 
 @contextmanager
 def tracking_errors(tracker: "Tracker | None") -> Iterator[None]:
-    """Report whatever ends the work in this block, with its reason."""
+    """End the W&B run with the reason of an error in this block."""
     try:
         yield
     except BaseException as error:
@@ -143,16 +143,16 @@ def tracking_errors(tracker: "Tracker | None") -> Iterator[None]:
 
 
 def _mean(name: str, values: Iterable[float]) -> dict[str, float]:
-    """Return the mean of the finite values under its name; nothing if there are none."""
+    """Return the mean of the finite values by name; empty if there are none."""
     finite = [float(value) for value in values if math.isfinite(value)]
     return {name: math.fsum(finite) / len(finite)} if finite else {}
 
 
 class RunningAccuracy:
-    """Mean validation accuracy over the trials that were begun, as it is now.
+    """Mean validation accuracy of the trials so far.
 
-    A finished trial counts with the accuracy of its chosen rate, one in flight with what its best rate has reached;
-    one that diverged, or was not evaluated yet, not at all.
+    A finished trial counts at its chosen rate, an unfinished one at its best rate so far; one that diverged, or was not
+    evaluated yet, not at all.
     """
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
@@ -179,25 +179,25 @@ class RunningAccuracy:
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    """Return the cells of a row that are a number or a text."""
+    """Return the cells of a row that are numbers or texts."""
     return {name: cell for name, cell in row.items() if isinstance(cell, float | int | str)}
 
 
 class Tracker:
-    """One W&B run: trials and validation accuracy as they come, the results at the end."""
+    """A W&B run: trials and validation accuracy during a study, then its results."""
 
     def __init__(self, run: Any, requeue: bool = False, lock: BaseFileLock | None = None) -> None:
         self._run, self._requeue, self._lock = run, requeue, lock
         self._means, self._trials, self._broken = RunningAccuracy(), 0, False
 
     def begin(self, rows: Sequence[Row]) -> None:
-        """Take the rows that are there already."""
+        """Log the mean accuracy of the rows that exist."""
         self._means = RunningAccuracy(rows)
         if rows:
             self._try(lambda: self._run.log(self._means.values()))
 
     def curve(self, points: Sequence[CurvePoint]) -> None:
-        """Take all runs in flight at one update, some times in a schedule."""
+        """Log all current training runs at one update."""
         self._means.add_points(points)
         values = self._means.values()
         values |= {"curve/runs": len(points), "curve/update": points[0].update}
@@ -206,7 +206,7 @@ class Tracker:
         self._try(lambda: self._run.log(values))
 
     def trial(self, row: Row) -> None:
-        """Take the row of a trial that has ended."""
+        """Log the row of a finished trial."""
         self._trials += 1
         self._means.add_row(row)
         cells = _plain(row) | {"id": row["trial"]}
@@ -216,14 +216,14 @@ class Tracker:
         self._try(lambda: self._run.log(values))
 
     def finish(self, rows: Sequence[Row], out: Path | None, summary: Row, failure: str) -> None:
-        """End with all rows, the folder of a report, headline numbers, and why trials failed."""
+        """Log all rows, a report's folder and a summary; end with any failure."""
         self._means = RunningAccuracy(rows)  # of all trials, whichever process ran them
         self._try(lambda: self._run.log(self._results(rows, out)))
         self._try(lambda: self._run.summary.update(summary))
         self.end(_FAILED if failure else 0, failure)
 
     def end(self, code: int, reason: str) -> None:
-        """End the run: of a failure and a signal with the reason; the same command goes on later."""
+        """End the W&B run with an exit code and, of a failure or signal, the reason."""
         if code == _STOPPED and self._requeue:
             self._try(lambda: self._run.mark_preempting())
         if reason:

@@ -1,1 +1,1 @@
-"""The vocabulary of a study: frozen dataclasses with types, ranges and roles."""
+"""Config of a study: frozen dataclasses with types, ranges and roles."""

@@ -1,4 +1,4 @@
-"""A claim: what is said, what it is taken to mean, and the numbers that decide it; a file each in conf/claims/."""
+"""Claims: wording, meaning and deciding numbers; a file each in conf/claims/."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ _DIFFERENCES = Literal["depth_benefit", "transfer_gain", "schedule_gain"]
 
 @dataclass(frozen=True, config=STRICT)
 class TermConfig(Node):
-    """One number a replicate. A list in a coordinate stands for several points: of a slope, or each to be tested."""
+    """One number per replicate, for each point that its coordinates list."""
 
     measure: Literal["logit_accuracy", "chosen_depth", "gradient"] | _DIFFERENCES = "logit_accuracy"
     weight: float = 1.0
@@ -38,7 +38,7 @@ class TermConfig(Node):
 
 @dataclass(frozen=True, config=STRICT)
 class PartConfig(Node):
-    """A statement about a weighted sum of terms, or about its slope over points, from end to end."""
+    """A test of a weighted sum of terms, or of its slope over the range of points."""
 
     terms: Several[TermConfig]
     test: Literal["above", "below", "within", "same_sign"] = "above"
@@ -53,7 +53,7 @@ class PartConfig(Node):
 
 @dataclass(frozen=True, config=STRICT)
 class ClaimConfig(Node):
-    """All parts must hold. Targets are averaged inside a replicate; empty: those of the study."""
+    """A claim, true if all its parts are; targets are averaged in each replicate."""
 
     says: Text
     means: Text
@@ -62,14 +62,14 @@ class ClaimConfig(Node):
     rank: Literal["primary", "secondary"] = "secondary"
     unit: Text = "logit"
     smallest_effect: values.Positive = 0.2
-    targets: ListOf[Text] = ()
+    targets: ListOf[Text] = ()  # empty: the study's
     papers: ListOf[dict[Literal["cite", "finds", "says"], Text]] = ()
     history: ListOf[dict[Literal["commit", "was", "gave", "why"], Text]] = ()
-    """every change of words, numbers or test after a result had been seen"""
+    """changes of words, numbers or test after a result had been seen"""
 
 
 def _nodes(value: Any) -> Any:
-    """Let the only part of a claim be written without `parts`."""
+    """Accept a claim's only part written without `parts`."""
     if not isinstance(value, dict):
         raise PydanticCustomError("claims", "conf/claims/NAME.yaml for each, and scorecard=[NAME]")
     for name, node in value.items():

@@ -11,7 +11,7 @@ from convtl.config.values import STRICT, Count, Flag, Fraction, Neutral, Node, N
 
 @dataclass(frozen=True, config=STRICT)
 class PerClass(Node):
-    """Images a class in each split of a domain that is made on demand."""
+    """Images per class in each split of a domain made on demand."""
 
     train: Count = 400
     validation: Count = 80
@@ -20,7 +20,7 @@ class PerClass(Node):
 
 @dataclass(frozen=True, config=STRICT)
 class Jitter(Node):
-    """How pictures that are made are disturbed; amounts are half-widths of uniform draws."""
+    """Jitter of made pictures; for geometry, half-widths of uniform draws."""
 
     rotation: NonNegative = 15.0  # degrees
     shift: NonNegative = 3.0  # pixels, on each axis
@@ -62,21 +62,21 @@ class DigitsConfig(MadeConfig):
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class PatchesConfig(MadeConfig):
-    """Patches of scikit-image's photographs; a class is one photograph, splits are disjoint regions."""
+    """Patches of scikit-image's photographs, each a class; splits share no region."""
 
     kind: Literal["patches"] = "patches"
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class NoiseConfig(MadeConfig):
-    """Random fields without letters or objects: a class is a narrow band of wavelengths and directions."""
+    """Random fields: a class is a narrow band of wavelengths and directions."""
 
     kind: Literal["noise"] = "noise"
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class MixtureConfig(Node):
-    """A source of which a share of the classes, `similarity`, comes from `near` and the rest from `far`."""
+    """A source with a share `similarity` of classes of `near`, the rest of `far`."""
 
     kind: Literal["mixture"] = "mixture"
     near: Text  # `own` (the target's domain, without its classes) or a name in `domains`
@@ -85,7 +85,7 @@ class MixtureConfig(Node):
 
 @dataclass(frozen=True, config=STRICT)
 class Caps(Node):
-    """Most pictures a class in each split; null takes all, or a share of the training pictures where it is missing."""
+    """Largest number of pictures per class in each split; null sets no limit."""
 
     train: Count | None = None
     validation: Count | None = None
@@ -105,7 +105,7 @@ class PicturesConfig(Node):
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class TfdsConfig(PicturesConfig):
-    """Any classification data set of TensorFlow Datasets that is prepared as array_record."""
+    """A classification data set of TensorFlow Datasets, prepared as array_record."""
 
     kind: Literal["tfds"] = "tfds"
     name: Text
@@ -117,7 +117,7 @@ class TfdsConfig(PicturesConfig):
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class ImageFolderConfig(PicturesConfig):
-    """Pictures in `path/CLASS/*`, or in folders of splits of any usual name: `path/{train,val,test}/CLASS/*`."""
+    """Pictures in `path/CLASS/*` or `path/{train,val,test}/CLASS/*`."""
 
     kind: Literal["image_folder"] = "image_folder"
     path: Text

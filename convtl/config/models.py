@@ -1,4 +1,4 @@
-"""Models, and pretrained weights for them that others have published.
+"""Models, and published pretrained weights for them.
 
 A file of `convtl.models` holds a model's dataclass, which builds its net.
 """
@@ -15,7 +15,7 @@ from convtl.config.values import STRICT, Count, Node, Positive, Share, Text
 
 @dataclass(frozen=True, config=STRICT)
 class ModelConfig(Node):
-    """Base of all models. A subclass has the keys of its nodes in `models`, `kind` with a literal as default."""
+    """Base of all models; a subclass has the keys of its nodes in `models`."""
 
     kind: str = ""
     smallest_side: ClassVar[int] = 1  # fewest rows and columns of images that the model takes
@@ -23,7 +23,7 @@ class ModelConfig(Node):
     usual_classes: ClassVar[int] = 1000  # classes that the model was made for
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> Any:
-        """Build the `convtl.models.network.Network` for images of a shape (height, width, channels)."""
+        """Build the `Network` for images of shape (height, width, channels)."""
         raise NotImplementedError
 
 
@@ -48,7 +48,7 @@ GreyLevel = Annotated[float, Field(ge=0, le=255, allow_inf_nan=False)]
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class _Weights(Node):
-    """Keys of weights of any origin. The defaults are torchvision's; nets see (image - mean) / std, in grey levels."""
+    """Common keys of weights; nets take (image - mean) / std, in grey levels."""
 
     model: Text  # a name in `models`: the net that the weights are for
     naming: Literal["torchvision", "timm", "efficientnet_lite_pytorch"]
@@ -73,7 +73,7 @@ class PackageWeights(_Weights):
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class FileWeights(_Weights):
-    """A file of the user's: safetensors, or a state dict or checkpoint that `torch.save` wrote."""
+    """The user's file: safetensors, or a state dict or checkpoint of `torch.save`."""
 
     path: Text
     kind: Literal["file"] = "file"

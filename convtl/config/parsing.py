@@ -1,4 +1,4 @@
-"""Plain data -> `Config`, or one line that says what was wrong: the key, what was given, what is accepted."""
+"""Validation of plain data as a `Config`, or a one-line error."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ RENAMED = {
     "shards": "-m worker=0,1,...",
     "shard": "-m worker=0,1,...",
 }
-"""Keys of the first version -> how they are given now."""
+"""Key of the first version -> its present form."""
 _CONFIG = TypeAdapter(Config)
 
 
@@ -62,7 +62,7 @@ def _line(error: ValidationError, content: Mapping[str, Any]) -> str:
 
 
 def _path(location: tuple[int | str, ...], content: Any, kind: str = "") -> str:
-    """Dotted key of a finding's location, without the names of union arms that pydantic adds."""
+    """Dotted key of a finding's location, without pydantic's names of union arms."""
     path = ""
     for place, step in enumerate(location, start=1):
         if isinstance(step, int) and isinstance(content, list | tuple):

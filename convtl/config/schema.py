@@ -1,4 +1,4 @@
-"""The whole vocabulary of a study: `Config`, and what happens around its trials."""
+"""All keys of a study's config: axes, registries, recipe and run settings."""
 
 from dataclasses import MISSING, fields
 from typing import Annotated, Any, Literal, get_args
@@ -14,12 +14,12 @@ from convtl.config.values import Axis, Identity, Neutral, Registry, Role, Runtim
 from convtl.keys import digest
 
 RESULTS_VERSION = 5
-"""Raised whenever code or a default changes the numbers of a trial; part of every trial's identity."""
+"""Raised when code or a default changes the numbers of a trial; part of every trial's id."""
 
 
 @dataclass(frozen=True, config=values.STRICT)
 class DataConfig(values.Node):
-    """What reading pictures may cost; changes no image."""
+    """Limits on reading pictures; they change no image."""
 
     memory_gb: values.Positive = 4.0  # that decoding may take, 10^9 bytes
 
@@ -33,15 +33,15 @@ class TrackingConfig(values.Node):
 
 @dataclass(frozen=True, config=values.STRICT)
 class DevicesConfig(values.Node):
-    """On what runs are trained; changes numbers in their last bits at most, and no trial's identity."""
+    """Devices for training; they change last bits at most, and no trial's id."""
 
     count: values.Count | None = None  # null: all there are, on a CPU one for each core
     split: Literal["trials", "batch"] = "trials"
-    """trials: each device trains its share of the runs; batch: all train each run together, for nets too big for one"""
+    """trials: each device trains its share of the runs; batch: all train each run together"""
 
 
 def _devices(value: Any) -> Any:
-    """`devices=4` and `devices=batch` are short for a node with one key."""
+    """Expand `devices=4` and `devices=batch` to a node with one key."""
     if type(value) is int:
         return {"count": value}
     return {"split": value} if isinstance(value, str) else value
@@ -49,7 +49,7 @@ def _devices(value: Any) -> Any:
 
 @dataclass(frozen=True, config=values.STRICT)
 class DistributedConfig(values.Node):
-    """Several processes that train every run together, on all their devices (`jax.distributed`)."""
+    """Processes that train every run together, on all devices (`jax.distributed`)."""
 
     coordinator: Text  # host:port of process 0
     processes: values.Count
@@ -58,7 +58,7 @@ class DistributedConfig(values.Node):
 
 @dataclass(frozen=True, config=values.STRICT)
 class LimitsConfig(values.Node):
-    """What `debug=` cuts, after everything else is composed; null cuts nothing."""
+    """Limits that `debug=` sets on the composed config; null: none."""
 
     suffix: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""  # appended to the study's name
     replicates: values.Count | None = None
@@ -70,7 +70,7 @@ class LimitsConfig(values.Node):
 
 @dataclass(frozen=True, config=values.STRICT, kw_only=True)
 class Config(training.UpdateConfig):
-    """One study, resolved. Hashable by content, so that it can be the key of a cache."""
+    """One study, resolved; hashable by content."""
 
     # axes
     model: Axis[values.Names]
@@ -98,16 +98,16 @@ class Config(training.UpdateConfig):
     lr: Identity[Several[values.Positive]] = (1e-3, 3.1623e-3, 1e-2)  # one, or those to choose from
     lr_extend: Identity[values.Natural] = 2  # steps by which a grid grows at an edge
     validation: Annotated[Literal["beside", "within"], Role.IDENTITY, Neutral()] = "beside"
-    """pictures that a rate is chosen by. beside: validation_per_class more; within: no more, the n_per_class labels are
-    cross-validated, and the net is trained on all of them at the chosen rate"""
+    """pictures to choose a rate by. beside: validation_per_class more; within: the n_per_class labels,
+    cross-validated, before the net is trained on all of them at the chosen rate"""
     class_balance: Annotated[Literal["equal", "at_most"], Role.IDENTITY, Neutral()] = "equal"
-    """equal: every class gives n_per_class images; at_most: a class that has fewer gives all it has"""
+    """equal: n_per_class images of every class; at_most: all images of a class that has fewer"""
     class_draw: Identity[Literal["random", "disjoint"]] = "random"
-    """disjoint: replicates share no class of the target, as long as there are enough"""
+    """disjoint: replicates share no class of the target while there are enough"""
     head_init: Identity[Literal["zeros", "source"]] = "zeros"  # source: the head is kept
     upper_init: Identity[Literal["source", "fresh"]] = "source"  # fresh: trained units start anew
     n_transferred: Identity[values.Count | None] = None
-    """with upper_init fresh: this many of the lowest weighted units come from the source, trained or not"""
+    """with upper_init fresh: how many of the lowest weighted units come from the source"""
     shift: Identity[training.ShiftConfig] = training.ShiftConfig()
     validation_per_class: Identity[values.Count] = 20
     test_per_class: Identity[values.Count] = 100
@@ -122,8 +122,8 @@ class Config(training.UpdateConfig):
     measure: Annotated[
         values.ListOf[Literal["movement", "distances", "gradients"]], Role.BLOCK
     ] = ()
-    """beside accuracy: of every trial `movement` (how far each unit moved); of the study `distances` (of each source
-    from each target, and how well its net should transfer) and `gradients` (of fresh nets, unit by unit)"""
+    """beside accuracy: `movement` of each unit, per trial; per study `distances` (sources to targets,
+    transferability) and `gradients` (of fresh nets, by unit)"""
     advice: Runtime[values.Flag] = False  # report how deep to fine-tune and what more images bring
     save: Runtime[Literal["none", "best"]] = "none"
     worker: Runtime[values.Natural | None] = None  # one of several processes that share the work
@@ -133,7 +133,7 @@ class Config(training.UpdateConfig):
     data: Runtime[DataConfig] = DataConfig()
     devices: Annotated[DevicesConfig, BeforeValidator(_devices), Role.RUNTIME] = DevicesConfig()
     distributed: Runtime[Literal["auto"] | DistributedConfig | None] = None
-    """several processes on every run, with devices=batch; auto: SLURM, Open MPI, Kubernetes or a TPU pod says where"""
+    """processes of every run, with devices=batch; auto: from SLURM, Open MPI, Kubernetes, a TPU pod"""
     checkpoint_minutes: Runtime[values.NonNegative | None] = 5.0  # null: only on a request to stop
     dry_run: Runtime[values.Flag] = False
     tracking: Runtime[TrackingConfig] = TrackingConfig()
@@ -152,12 +152,12 @@ ROLES = {
 AXES = tuple(key for key, role in ROLES.items() if role is Role.AXIS)
 REGISTRIES = tuple(key for key, role in ROLES.items() if role is Role.REGISTRY)
 RECIPE = tuple(key for key, role in ROLES.items() if role in (Role.IDENTITY, Role.SEED))
-"""Keys that the trials of a product share and that are part of their identities."""
+"""Keys that a product's trials share and that are part of their ids."""
 PER_STUDY = tuple(key for key, role in ROLES.items() if role in (Role.SEED, Role.RUNTIME))
-"""Keys that hold for a whole study: no block may set them."""
+"""Keys of a whole study, which no block may set."""
 VARIABLE = tuple(key for key, role in ROLES.items() if role in (Role.REGISTRY, Role.IDENTITY))
 """Keys that `axes` may vary."""
 DEFAULTS = {
     item.name: values.dump(item.default) for item in fields(Config) if item.default is not MISSING
 }
-"""Key -> plain default, for those that have one; what is under the YAML files."""
+"""Key -> plain default, if it has one; YAML files override it."""

@@ -13,7 +13,7 @@ from convtl.config.values import STRICT, Flag, Fraction, Identity, Neutral, Node
 
 @dataclass(frozen=True, config=STRICT)
 class RegimeConfig(Node):
-    """How the trained part is trained: what each kind does is told by `transfer.plan.make_plan`."""
+    """Training of the trained part; `transfer.plan.make_plan` describes each kind."""
 
     kind: Literal["fine_tune", "lp_ft", "gradual", "discriminative", "surgical", "l2_sp"]
     # Keys of one kind only, which is named beside their type:
@@ -34,7 +34,7 @@ class RegimeConfig(Node):
 
 @dataclass(frozen=True, config=STRICT)
 class AugmentConfig(Node):
-    """What is done to every training image anew in each update, in this order; nothing to other images."""
+    """Random changes of training images, drawn anew each update, in this order."""
 
     crop: tuple[values.Share, values.Share] | None = None
     """smallest and largest share of the area of a random part, which is resized (Szegedy et al. 2015)"""
@@ -54,7 +54,7 @@ class OptimConfig(Node):
     weight_decay: NonNegative = 0.0  # adamw only: decoupled, on trained weights, not on biases
     clip: values.Positive | None = None  # largest global norm of the trained units' gradients
     ema: Annotated[values.OpenShare | None, Neutral()] = None
-    """decay of a moving average over updates of what is trained; the average is then what is evaluated and saved"""
+    """decay of a moving average of the trained weights, which is then evaluated and saved"""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -66,22 +66,22 @@ class ScheduleConfig(Node):
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class UpdateConfig(Node):
-    """What an update is: keys of a study and of its pretraining, which reach the training step as they are."""
+    """Keys of an update, in fine-tuning and in pretraining."""
 
     batch_size: Annotated[values.Count, Field(le=65_536), Role.IDENTITY] = 32
     optim: Identity[OptimConfig] = OptimConfig()
     schedule: Identity[ScheduleConfig] = ScheduleConfig()
     norm_mode: Annotated[Literal["train", "frozen"], Role.IDENTITY, Neutral()] = "train"
-    """whose statistics batch normalisation of trained units uses: the batch's, or the source's, as in frozen units"""
+    """batch normalisation in trained units: by the batch, or as in frozen units by the source"""
     augment: Annotated[AugmentConfig | None, Role.IDENTITY, Neutral()] = None
     """only where no features are cached: cache_prefix=false, or everything is trained"""
     precision: Annotated[Literal["float32", "bfloat16"], Role.IDENTITY, Neutral()] = "float32"
-    """of weights and activations in an update; weights are kept, statistics, loss and optimiser computed in float32"""
+    """of weights and activations in an update; stored weights, statistics, loss, optimiser: float32"""
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class PretrainConfig(UpdateConfig):
-    """The recipe of every source net: the same for all sources, and apart from how nets are fine-tuned."""
+    """Recipe of every source net, apart from the recipe of fine-tuning."""
 
     classes: Annotated[values.Count, Field(ge=2)] | None = None  # null: as many as the target has
     images_per_class: values.Count = 300
@@ -92,7 +92,7 @@ class PretrainConfig(UpdateConfig):
 
 @dataclass(frozen=True, config=STRICT)
 class ShiftConfig(Node):
-    """What is done to every image of the target, in this order, before standardisation; never to a source."""
+    """Shift of every target image, in this order, before standardisation."""
 
     rotation: Annotated[float, Strict(), Field(ge=-180, le=180)] = 0.0  # degrees, for every image
     blur: NonNegative = 0.0  # standard deviation of a Gaussian, in pixels

@@ -1,4 +1,4 @@
-"""Types and ranges of single values, and roles of keys: what each has to do with the identity of a trial."""
+"""Types and ranges of single values; roles of keys in trial ids."""
 
 import re
 from collections.abc import Container, Mapping
@@ -16,7 +16,7 @@ STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, config=STRICT)
 class Node:
-    """Base of what a config is made of; its error for a key that it does not have names those that it has."""
+    """Base of config dataclasses; the error for an unknown key lists the known."""
 
     @model_validator(mode="before")
     @classmethod
@@ -32,12 +32,12 @@ _NAME = re.compile(r"\w[\w.+=@ -]{0,199}")
 
 
 def listed(value: Any) -> Any:
-    """One value stands for a list of one."""
+    """Return a list as a tuple, any other value as a tuple of one."""
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 def _name(value: str) -> str:
-    """Refuse what would be another folder where a name becomes a part of a path."""
+    """Refuse a name that would lead to another folder as part of a path."""
     if not _NAME.fullmatch(value):
         raise PydanticCustomError("name", "a name: letters, digits and - _ . + = @, no folders")
     return value
@@ -79,11 +79,11 @@ Runtime = Annotated[T, Role.RUNTIME]
 
 
 class Neutral:
-    """Mark on a field: at its default it is left out of trial ids, so that adding it changes no old one."""
+    """Mark of a field that trial ids omit while it has its default."""
 
 
 def content(value: Any, without: Container[str] = ()) -> Any:
-    """Return JSON-like content for identities: without some keys, and `Neutral` ones that have their default."""
+    """Return JSON-like content for trial ids, without `Neutral` fields at default."""
     if isinstance(value, Mapping):
         return {key: content(inner) for key, inner in value.items()}
     if isinstance(value, tuple):

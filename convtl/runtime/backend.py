@@ -1,7 +1,7 @@
-"""JAX as all commands use it, on several processes where a run takes them (`jax.distributed`).
+"""JAX's backend, its compilation cache, and several processes.
 
-Then all train, in the same order; process 0 writes, and decides and broadcasts what depends on more than the config:
-what is done, which trial is free, whether to stop. If one is lost JAX ends the others.
+Several processes (`jax.distributed`) all train, in the same order; process 0 writes, and broadcasts what depends on
+more than the config: what is done, which trial is free, whether to stop. If one is lost, JAX ends the others.
 """
 
 import json
@@ -26,16 +26,16 @@ T = TypeVar("T")
 is_distributed = jax.distributed.is_initialized  # which never starts JAX
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 LIMIT = "CONVTL_CORES"
-"""Variable in which a launcher says how many cores a job has; SLURM says it in its own."""
+"""Environment variable with which a launcher limits a job's cores; SLURM has its own."""
 
 
 def prepare_jax() -> None:
-    """Start JAX's backend, with numbers of 32 bits whatever JAX_ENABLE_X64 says, and keep compiled programs.
+    """Start JAX with 32-bit numbers and its compilation cache.
 
-    JAX loads machine code unchecked: only from the user's default cache, and not if others may write there.
+    JAX loads machine code unchecked: a folder that others may write to is not used.
 
     Raises:
-      UserError: the backend that the environment asks for is not there.
+      UserError: the backend that the environment asks for does not start.
     """
     jax.config.update("jax_enable_x64", False)
     with suppress(OSError, UserError):  # no folder: programs are compiled anew
@@ -61,7 +61,7 @@ def prepare_jax() -> None:
 
 
 def join(config: DistributedConfig | Literal["auto"] | None) -> None:
-    """Become one of several processes; to be called before JAX is first used, without effect later.
+    """Initialise `jax.distributed`, once, before JAX is first used.
 
     Raises:
       UserError: JAX does not find the others.
@@ -91,7 +91,7 @@ def is_primary() -> bool:
 
 
 def broadcast_from_primary(decide: Callable[[], T]) -> T:
-    """Return on every process what `decide` returns on process 0; with others, it is made of JSON."""
+    """Return process 0's value of `decide` on every process, sent as JSON."""
     if not is_distributed():
         return decide()
     text = json.dumps(decide()).encode() if is_primary() else b""
@@ -117,12 +117,12 @@ def obey_together() -> None:
 
 
 def visible_cores() -> int:
-    """Return on how many cores the system lets this process run."""
+    """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def core_count() -> int:
-    """Return how many of them a container, a cluster or a launcher gives it; at least one."""
+    """Return the cores that container, cluster and launcher grant, at least one."""
     limits = [visible_cores()]
     with suppress(OSError, ValueError):  # no control groups, or no limit ("max")
         quota, period = _QUOTA.read_text().split()

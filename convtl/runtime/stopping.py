@@ -1,7 +1,7 @@
-"""Stop on a signal: Ctrl-C, a scheduler that wants the machine back, a time limit that is near.
+"""Stopping on signals: Ctrl-C, preemption by a scheduler, a near time limit.
 
-Where work can be kept (`held_back`) a signal is noted, and obeyed once the work is kept; elsewhere it raises
-`Stopped` at once, as Ctrl-C does. Nothing is handled in jobs of submitit, which requeues them by its own signals.
+Inside `held_back` a signal takes effect at the end of the block, when work is saved; elsewhere it raises `Stopped` at
+once. Nothing is handled in jobs of submitit, which requeues them by its own signals.
 """
 
 import os
@@ -16,13 +16,13 @@ from tempfile import TemporaryDirectory
 import psutil
 
 _SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""Ctrl-C; what schedulers and spot machines send; what `sbatch --signal` sends before a time limit."""
+"""Ctrl-C; those of schedulers and spot machines; those of `sbatch --signal` before a time limit."""
 
 _GRACE_SECONDS = 60.0  # for jobs to keep their work before they are killed
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the process to stop; `code` is its exit code: 75 (EX_TEMPFAIL) asks to be started again."""
+    """A stop by a signal; the exit code 75 (EX_TEMPFAIL) asks for a restart."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -42,7 +42,7 @@ _state = _State()
 
 @contextmanager
 def on_signals(file: Path | None = None) -> Iterator[None]:
-    """Handle signals of the main thread in this block; from now on take `file`, once there, for one."""
+    """Handle signals in this block; `file` acts as a signal once it exists."""
     _state.file = file or _state.file
     main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -75,7 +75,7 @@ def _handle(number: int, frame: object) -> None:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Note a signal that comes in this block, and obey it at its end; obey a second Ctrl-C at once."""
+    """Delay signals to the end of this block, except a second Ctrl-C."""
     _state.holding += 1
     try:
         yield
@@ -86,21 +86,21 @@ def held_back() -> Iterator[None]:
 
 
 def requested() -> bool:
-    """Return whether a signal has come, or the file that stands for one."""
+    """Return whether a signal has come, or its file exists."""
     return _state.signal is not None or (_state.file is not None and _state.file.exists())
 
 
 def obey(stop: bool | None = None) -> None:
-    """Raise `Stopped` if a signal has come; of several processes, if they have agreed on `stop`."""
+    """Raise `Stopped` if `stop` is true or, without it, if a signal has come."""
     if requested() if stop is None else stop:
         raise Stopped(_state.signal or signal.SIGTERM)
 
 
 @contextmanager
 def stopping_jobs() -> Iterator[Path]:
-    """Yield a file that is made on the first signal, for jobs to take for one (`on_signals`); then stop.
+    """Yield a file that the first signal creates, to stop jobs (`on_signals`).
 
-    Processes below this one, and no others of its group, are killed at the end, or a minute after the signal.
+    After a signal child processes are killed at the end of the block, or after a minute.
     """
     late = threading.Timer(_GRACE_SECONDS, _kill_children)
     with TemporaryDirectory(prefix="convtl-jobs-") as folder:

@@ -30,7 +30,7 @@ _UNREADABLE = "it cannot be read now"  # which may pass, so that nothing is remo
 
 
 def default_root() -> Path:
-    """Return the cache folder without `cache=`: $CONVTL_CACHE, or `convtl` in the user's cache folder."""
+    """Return $CONVTL_CACHE, or `convtl` in the user's cache folder."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
         if chosen := os.environ.get("CONVTL_CACHE"):
@@ -43,7 +43,7 @@ def default_root() -> Path:
 
 
 class Cache:
-    """Entries `root/kind/key/`: files, and a manifest of their sizes and SHA-256; `say` takes lines for the user."""
+    """Entries `root/kind/key/`: files and a manifest of their sizes and SHA-256."""
 
     def __init__(self, root: Path, say: Callable[[str], None] | None = None) -> None:
         self.root = Path(root)
@@ -54,7 +54,7 @@ class Cache:
         return self.root / kind / key
 
     def get(self, kind: str, key: str) -> Path | None:
-        """Return the folder of a sound entry, or None; a damaged entry is removed."""
+        """Return the folder of an intact entry, or None; remove a damaged one."""
         entry = self.path(kind, key)
         if (fault := self.fault(kind, key)) is None:
             return entry
@@ -65,14 +65,14 @@ class Cache:
         return None
 
     def get_or_build(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
-        """Return an entry, built if it is missing; of several processes one builds, the others wait."""
+        """Return an entry; if it is missing, build it while other processes wait."""
         if entry := self.get(kind, key):  # without a lock: a cache that is only read works too
             return entry
         with self.lock(kind, key):
             return self.get(kind, key) or self.publish(kind, key, build)
 
     def publish(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
-        """Let `build` fill a temporary folder, and rename it; an entry that is there by then stays."""
+        """Build an entry in a temporary folder, then rename it unless one exists."""
         entry = self.path(kind, key)
         sweep([entry.parent])
         with self._writable():
@@ -97,7 +97,7 @@ class Cache:
         return entry
 
     def lock(self, kind: str, key: str, blocking: bool = True) -> AbstractContextManager[bool]:
-        """Hold the lock of an entry; False where another process has it and `blocking` is false."""
+        """Hold the lock of an entry; False if it is taken and `blocking` is false."""
         name = f"entry.{kind}.{self.path(kind, key).name}"
         with storage_errors("cache", self.root):
             self.root.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ class Cache:
         return sorted((path.parent.parent.name, path.parent.name) for path in manifests)
 
     def fault(self, kind: str, key: str) -> str | None:
-        """Return why an entry is not sound, or None."""
+        """Return the fault of an entry, or None."""
         entry = self.path(kind, key)
         try:
             listed = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
@@ -121,7 +121,7 @@ class Cache:
         return "its files are not those of its manifest"
 
     def prune(self, older_than: float | None = None) -> int:
-        """Remove damaged entries, and those made more than `older_than` seconds ago; return their number."""
+        """Remove entries that are damaged or over `older_than` seconds old; count them."""
         removed = 0
         for name in self.entries():
             path = self.path(*name)
@@ -136,7 +136,7 @@ class Cache:
         return removed
 
     def _remove(self, kind: str, key: str, sound: bool = False) -> None:
-        """Remove an entry; a sound one, by which another process may have replaced it, only if asked to."""
+        """Remove a damaged entry, or with `sound` also an intact one."""
         entry = self.path(kind, key)
         with locked("cache", self.root, "remove"), temporary_folder(entry) as folder:
             if sound or self.fault(kind, key) not in (None, _UNREADABLE):
@@ -144,7 +144,7 @@ class Cache:
 
     @contextmanager
     def _writable(self) -> Iterator[None]:
-        """Raise a full disk and errors about the cache's files as one line; others are the builder's."""
+        """Raise a full disk and errors about the cache's files as a StorageError."""
         try:
             yield
         except OSError as error:

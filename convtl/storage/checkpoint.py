@@ -1,6 +1,6 @@
-"""Weights on disk, verified when read: arrays by Orbax, and digests of their files.
+"""Weights on disk: arrays saved by Orbax, verified by file digests when read.
 
-Orbax restores a partial checkpoint without an error (google/orbax#2972); here every file is compared.
+Orbax restores a partial checkpoint without an error (google/orbax#2972).
 """
 
 import errno
@@ -28,7 +28,7 @@ _SILENT = logging.Filter("convtl")  # drops what other loggers say
 
 
 def digests(variables: Mapping[str, Any]) -> dict[str, str]:
-    """Return the digest of dtype, shape and bytes of every leaf by path, `unit/collection/name`."""
+    """Return leaf path `unit/collection/name` -> digest of dtype, shape and bytes."""
     return {
         # Types that NumPy does not know, such as bfloat16, look like raw bytes: their name counts too.
         name: digest([str(leaf.dtype), digest_arrays(leaf, length=32)], length=32)
@@ -38,10 +38,10 @@ def digests(variables: Mapping[str, Any]) -> dict[str, str]:
 
 
 def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> None:
-    """Write nested dictionaries of arrays, and metadata; once read back, they replace an earlier checkpoint.
+    """Write a checkpoint, read it back, and replace an earlier one.
 
     Raises:
-      UserError: `path` holds something else, or it cannot be written so that it can be read (StorageError).
+      UserError: `path` holds something else, or cannot be written and read back (StorageError).
       ValueError: a name is empty or has a `/`, a leaf is no array of numbers or has no elements.
     """
     path, leaves = Path(path).absolute(), _leaves(variables)
@@ -75,17 +75,17 @@ def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> 
 
 
 def metadata(path: Path) -> dict[str, Any]:
-    """Read the metadata of a checkpoint and none of its arrays, with the same errors as `load`."""
+    """Read a checkpoint's metadata without its arrays; errors as of `load`."""
     return dict(_read_record(Path(path).absolute())["metadata"])
 
 
 def load(
     path: Path, expected: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read a checkpoint and verify every file; return nested dictionaries of NumPy arrays, and the metadata.
+    """Verify and read a checkpoint: nested dictionaries of arrays, and metadata.
 
     Args:
-      expected: leaves with `shape` and `dtype`, which the checkpoint must declare before any array is read.
+      expected: leaves whose `shape` and `dtype` the checkpoint must declare.
 
     Raises:
       UserError: it is missing, damaged, incomplete, something else, or not as expected.
@@ -113,7 +113,7 @@ def load(
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> dict[str, np.ndarray | None]:
-    """Path of every leaf -> its array; of an empty mapping (a unit without weights) None."""
+    """Leaf path -> array; None for an empty mapping (a unit without weights)."""
     leaves: dict[str, np.ndarray | None] = {}
     for name, value in tree.items():
         if not isinstance(name, str) or not name or "/" in name:
@@ -135,7 +135,7 @@ def _nested(leaves: Mapping[str, np.ndarray | None]) -> dict[str, Any]:
 
 @contextmanager
 def _checkpointer() -> Iterator[Any]:
-    """Orbax in silence, since its errors are raised too; without OCDBT, which fails below brackets in a path."""
+    """Orbax's checkpointer, silent; without OCDBT, which fails below `[` in paths."""
     import orbax.checkpoint as ocp  # here: importing it takes half a second
 
     process = jax.process_index() if jax.distributed.is_initialized() else 0

@@ -1,7 +1,7 @@
 """Atomic files and folders, and locks between processes.
 
-What is written has a temporary name beside its place, with machine and process in it, and is then renamed. A lock is a
-file (`filelock`) that the kernel releases when its process dies; locks only save work: no result depends on them.
+A file is written under a temporary name beside its path, with machine and process in it, and then renamed. A lock is a
+file (`filelock`), released when its process dies; locks only save work: no result depends on them.
 """
 
 import errno
@@ -33,7 +33,7 @@ _PART = re.compile(
 
 @contextmanager
 def storage_errors(key: str, folder: Path, doing: str = "write in") -> Iterator[None]:
-    """Raise a StorageError in place of any `OSError`: `key: cannot write in 'folder': reason`."""
+    """Raise an OSError as StorageError: `key: cannot write in 'folder': reason`."""
     try:
         yield
     except OSError as error:
@@ -42,13 +42,13 @@ def storage_errors(key: str, folder: Path, doing: str = "write in") -> Iterator[
 
 
 def is_full(error: OSError) -> bool:
-    """Return whether the file system takes no more data; NumPy reports that without a number."""
+    """Return whether an error is a full disk; NumPy reports it without errno."""
     return error.errno in _FULL or (error.errno is None and "requested and" in str(error))
 
 
 @contextmanager
 def written(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that replaces `path` in one step at the end; on any error `path` is as before."""
+    """Open a file that replaces `path` atomically at the end, if no error occurs."""
     part = _part_of(path)
     try:
         with part.open("xb") as file:
@@ -60,7 +60,7 @@ def written(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """Make a folder beside `path` for the caller to fill and rename; remove what is left of it."""
+    """Make a folder beside `path` to fill and rename; remove it if it is left."""
     part = _part_of(path)
     path.parent.mkdir(exist_ok=True)  # none above it: an `out` that went away is not made anew
     part.mkdir()
@@ -71,7 +71,7 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 
 def sweep(folders: Iterable[Path]) -> None:
-    """Remove the parts in these folders whose process is dead."""
+    """Remove temporary files and folders of dead processes."""
     for folder in folders:
         with suppress(OSError):  # it does not exist, or belongs to another user
             for path in list(folder.iterdir()):
@@ -88,7 +88,7 @@ def sync(path: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return size and SHA-256 of every plain file below a folder; ValueError for others."""
+    """Return size and SHA-256 of all plain files below a folder, else ValueError."""
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
@@ -115,7 +115,7 @@ def _is_abandoned(path: Path, part: re.Match[str]) -> bool:
 
 @cache
 def _machine() -> str:
-    """Return a digest of the scope in which process ids are unique: host and container."""
+    """Return a digest of host and container, in which process ids are unique."""
     scope = socket.gethostname()
     with suppress(OSError):  # other systems than Linux have no process namespaces
         scope += str(Path("/proc/self/ns/pid").stat().st_ino)
@@ -125,7 +125,7 @@ def _machine() -> str:
 def take_lock(
     key: str, root: Path, name: str, blocking: bool = False
 ) -> filelock.BaseFileLock | None:
-    """Acquire a lock of a folder; None where another process holds it."""
+    """Acquire a lock of a folder; None if another process holds it."""
     with storage_errors(key, root):
         (root / ".locks").mkdir(exist_ok=True)  # a folder that went away is not made anew
         lock = filelock.FileLock(root / ".locks" / name, fallback_to_soft=False)
@@ -142,7 +142,7 @@ def take_lock(
 
 @contextmanager
 def locked(key: str, root: Path, name: str, blocking: bool = True) -> Iterator[bool]:
-    """Hold a lock; yield False where another process has it and `blocking` is false."""
+    """Hold a lock; yield False if another process has it and `blocking` is false."""
     lock = take_lock(key, root, name, blocking)
     try:
         yield lock is not None
