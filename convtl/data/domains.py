@@ -1,4 +1,4 @@
-"""Domains: what a name in the config stands for.
+"""Domains by name: the identity and loading of each kind.
 
 A kind has a module with `identity(config)`, all that determines its images, and `load(config, store)`.
 """
@@ -27,7 +27,7 @@ KINDS: Mapping[str, ModuleType] = {
 
 
 def identity(config: DomainConfig) -> dict[str, Any]:
-    """Return plain content that determines a domain's images; it holds no path of this machine.
+    """Return plain content that determines a domain's images, without paths.
 
     Raises:
       UserError: the data cannot be found or used; the message names the key.
@@ -45,11 +45,11 @@ def load_domain(
     say: Callable[[str], None] | None = None,
     data: DataConfig | None = None,
 ) -> Domain:
-    """Return the domain called `name` in the registry; made pictures are made when read, others decoded now.
+    """Load the domain `name`; made pictures are made when read, others decoded now.
 
     Args:
-      say: takes a line now and then while pictures are decoded.
-      data: what decoding may cost; changes no image.
+      say: takes progress lines while pictures are decoded.
+      data: limits on decoding; they change no image.
     """
     cache = Cache(cache_dir, say) if say else Cache(cache_dir)
     memory = (data or DataConfig()).memory_gb * 1e9
@@ -61,7 +61,7 @@ def load_domain(
 
 
 def eligible_classes(source: Domain, target: Domain) -> tuple[int, ...]:
-    """Return the classes of a source that are and look like no class in the target's whole pool.
+    """Return the source's classes that resemble no class of the target's pool.
 
     Typed scripts are compared by their letters, pictures of one made kind by the names of classes. Of any other
     source all classes are eligible.
@@ -75,10 +75,10 @@ def eligible_classes(source: Domain, target: Domain) -> tuple[int, ...]:
 
 
 def largest_class(config: DomainConfig) -> int:
-    """Return the training images of the largest class, without opening one: what `n_per_class=all` stands for.
+    """Return the largest class's number of training images (`n_per_class=all`).
 
     Raises:
-      UserError: the kind of domain does not say before its images are decoded; or as `folder.scan`.
+      UserError: it is not known before images of this kind are decoded; or as `folder.scan`.
     """
     if isinstance(config, ImageFolderConfig):
         return folder.largest_class(config)

@@ -1,4 +1,4 @@
-"""Kind `image_folder`: pictures in `path/CLASS/*` or `path/{train,val,test}/CLASS/*`."""
+"""Kind `image_folder`: `path/CLASS/*` or `path/{train,val,test}/CLASS/*`."""
 
 import functools
 import hashlib
@@ -23,15 +23,15 @@ from convtl.data.splits import Domain, Store, listed
 from convtl.errors import UserError
 
 VERSION = 2
-"""Raised whenever code changes the images or who goes where."""
+"""Raised when code changes the images or their splits."""
 _NAMES = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "validate", "eval", "dev"),
     "test": ("test", "testing"),
 }
-"""Split -> what its folder may be called, in any case, with or without `_set`."""
+"""Split -> names of its folder, in any case, with or without `_set`."""
 SHARES = {"validation": 0.15, "test": 0.25}
-"""Of each class, where there is no folder for the split; caps leave more to training."""
+"""Share of each class for a split without a folder; caps leave more to training."""
 _LAYOUTS = "PATH/CLASS/* or PATH/train/CLASS/*"
 _IGNORED = frozenset(
     {"$RECYCLE.BIN", "@eaDir", "System Volume Information", "__MACOSX", "__pycache__", "lost+found"}
@@ -44,10 +44,10 @@ def _refused(given: str, accepted: str) -> UserError:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return the sorted paths of all files that are not hidden and lie in no hidden or system folder.
+    """Return sorted paths of all files that are not hidden or the system's.
 
-    Links are followed. What can be reached in several ways is listed once, under its own name rather than a
-    link's; so links that lead in circles end. A UserError where a folder may not be read.
+    Links are followed, in circles only once; a file that several paths reach is listed once, under its own name rather
+    than a link's. A UserError where a folder may not be read.
     """
     visited: set[str] = set()
     folders, linked, files = [folder], list[Path](), list[Path]()
@@ -68,12 +68,12 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Return sorted folders, and links to folders, that are not hidden and not the system's."""
+    """Return sorted folders, and links to folders, not hidden nor the system's."""
     return [path for path in _entries(folder) if path.is_dir()]
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Return what is in a folder and not ignored, by name."""
+    """Return the entries of a folder that are not ignored, by name."""
     try:
         paths = sorted(folder.iterdir())
     except PermissionError:
@@ -83,9 +83,9 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _examined(path: Path) -> tuple[str | None, str | None]:
-    """Return the SHA-256 and Pillow's mode of a file, None where it cannot be read or is no picture.
+    """Return a file's SHA-256 and Pillow mode; None if unreadable or no picture.
 
-    A file is read again only if its record has changed, of which programs cannot set the time (ctime).
+    A file is read again only if its size or times have changed (programs cannot set its ctime).
     """
     try:
         facts = path.stat()
@@ -136,7 +136,7 @@ class Tree:
 
 
 def scan(config: ImageFolderConfig) -> Tree:
-    """List classes and files; a UserError where the folder cannot be read as classes, or as splits of them."""
+    """List classes and files; UserError if the folder holds no classes or splits."""
     root = Path(os.path.expanduser(config.path))  # noqa: PTH111  # leaves a user who is not there as typed
     if not root.is_dir():
         raise _refused(f"'{root}', where there is no folder", f"one with {_LAYOUTS}")
@@ -168,7 +168,7 @@ def scan(config: ImageFolderConfig) -> Tree:
 
 
 def _class_folders(folder: Path) -> dict[str, Path]:
-    """Return class name -> folder, in order; names that Unicode holds equal are one."""
+    """Return class name (in Unicode's form NFC) -> folder, in order."""
     paths = subfolders(folder)
     names = [unicodedata.normalize("NFC", path.name) for path in paths]
     if len(set(names)) < len(names):
@@ -207,7 +207,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 
 def identity(config: ImageFolderConfig) -> dict[str, Any]:
-    """Return parameters, and digests of classes and of names and contents of files, but no place."""
+    """Return parameters and digests of class names, file names and contents."""
     tree, root = scan(config), Path(config.path).expanduser()
     written = {key: value for key, value in content(config).items() if key != "path"}
     paths = [path for files in tree.files.values() for path, _ in files]
@@ -219,7 +219,7 @@ def identity(config: ImageFolderConfig) -> dict[str, Any]:
 
 
 def load(config: ImageFolderConfig, store: Store) -> Domain:
-    """Return the domain; its pictures are decoded now where they are not in the cache; UserErrors as in `scan`."""
+    """Return the domain, decoded now unless cached; UserErrors as in `scan`."""
     tree, root = scan(config), Path(config.path).expanduser()
     for line in tree.unused:
         store.say(f"{store.name}: {line}")
@@ -252,7 +252,7 @@ def _pool(files: Sequence[tuple[Path, int]], root: Path) -> Pool:
 
 
 def _levels(paths: Iterable[Path], memory: float) -> pictures.Levels | None:
-    """Return black and white of the deep grey pictures among the files; None where there are none."""
+    """Return the black and white levels of the files' deep grey pictures, or None."""
     ranges = []
     for path in paths:
         if _examined(path)[1] in pictures.DEEP_MODES:
@@ -267,7 +267,7 @@ def _levels(paths: Iterable[Path], memory: float) -> pictures.Levels | None:
 
 
 def largest_class(config: ImageFolderConfig) -> int:
-    """Return how many training pictures the largest class has."""
+    """Return the number of training pictures of the largest class."""
     tree = scan(config)
     largest = left = int(tree.readable().max())
     for split in tree.drawn:

@@ -1,7 +1,6 @@
-"""Pools of labelled pictures to the decoded splits of a domain, in bounded memory.
+"""Decoding of labelled pictures to the splits of a domain, in bounded memory.
 
-Threads decode (Pillow releases the interpreter's lock while it does); an image depends on its picture alone,
-never on how many threads there are.
+Threads decode, as Pillow releases the interpreter's lock; an image does not depend on their number.
 """
 
 import hashlib
@@ -30,7 +29,7 @@ from convtl.runtime.backend import core_count
 _BLOCK = 256
 """Pictures handed to the threads together."""
 _THREAD_BYTES = 125e6
-"""Memory of a thread at least."""
+"""Least memory of a thread."""
 _RAW = "decoded.raw"
 """File of the decoded images of a pool, one after the other."""
 
@@ -40,8 +39,8 @@ class Pool:
     """Labelled pictures that are not decoded yet.
 
     Attributes:
-      names: of each, for messages and draws; the same wherever the data lie.
-      contents: digest of the file of each, by which copies are known; None where it is not known.
+      names: for messages and draws; they do not depend on where the data lie.
+      contents: digest of each file, by which copies are known, or None.
       open: returns the picture at an index, opened but not decoded; called by several threads.
     """
 
@@ -53,16 +52,16 @@ class Pool:
 
 @dataclass
 class SplitBuilder:
-    """Decodes pools of pictures and writes splits into a folder of the cache.
+    """Builder of splits: decodes pools of pictures into a folder of the cache.
 
     Splits without a pool are drawn from the first pool, class by class: from its readable pictures, or with
-    caps from all that are listed, so that only what is used is read. Copies in a class stay in one split. A cap
-    takes pictures in the order of digests of names, so that a larger one takes the same and more; what it leaves
-    of drawn splits is for training.
+    caps from all that are listed, so that only pictures in use are read. Copies in a class stay in one split. A cap
+    takes pictures in the order of digests of names, so that a larger one adds to them; what it leaves of drawn
+    splits is for training.
 
     Attributes:
-      origin: key and value of the config that say where the data lie, for messages.
-      shares: split -> its share of each class of the first pool, where it has no pool of its own.
+      origin: config key and value of the data's place, for messages.
+      shares: split -> its share of each class of the first pool, if it has no pool.
       rng: draws the members of the splits.
     """
 
@@ -80,7 +79,7 @@ class SplitBuilder:
     """split, pool and index of every picture that is used"""
 
     def build(self) -> None:
-        """Decode and divide; a UserError where there is too little memory for a picture."""
+        """Decode and write all splits; UserError if a picture needs too much memory."""
         first = next(split for split in SPLITS if split in self.pools)
         for split, pool in self.pools.items():
             every = list(range(len(pool.labels)))
@@ -102,7 +101,7 @@ class SplitBuilder:
         self._report()
 
     def _divided(self, pool: Pool, pictures: list[int]) -> dict[str, list[int]]:
-        """Divide pictures of the first pool among the splits that have none; train takes the rest."""
+        """Divide pictures among the splits without a pool; train takes the rest."""
         shares = {"train": 0.0, **self.shares}
         drawn = {name: shares[name] for name in shares if self.pools.get(name, pool) is pool}
         firsts: dict[tuple[int, str | int], int] = {}  # label and content -> position
@@ -114,7 +113,7 @@ class SplitBuilder:
     def _decode(
         self, split: str, pool: Pool, candidates: Sequence[int], spare: Sequence[int] = ()
     ) -> tuple[dict[int, int], list[int]]:
-        """Decode candidates, then spare ones, up to the split's cap a class, of those that can be read.
+        """Decode readable candidates, then spares, up to the split's cap per class.
 
         Returns:
           Picture -> its row in the decoded file, sorted by picture; and the pictures that the cap leaves
@@ -148,7 +147,7 @@ class SplitBuilder:
     def _decode_all(
         self, split: str, pool: Pool, pictures: Sequence[int], file: BinaryIO
     ) -> dict[int, str]:
-        """Append the images of pictures to a file, in order; return why others were left out."""
+        """Append pictures' images to a file in order; return faults of the others."""
         quarter, last = self.store.memory / 4, time.monotonic()
         workers = max(1, min(core_count(), int(quarter / _THREAD_BYTES)))
         at_once = int(max(1, min(_BLOCK, quarter / prod(self.fit.shape))))
@@ -172,7 +171,7 @@ class SplitBuilder:
     def _image(
         self, pool: Pool, memory: float, index: int
     ) -> UInt8[np.ndarray, "height width channels"] | str | None:
-        """Decode a picture; return why it cannot be read as text, None where it needs more memory."""
+        """Decode a picture; return its fault as text, or None if it needs more memory."""
         name, (key, origin) = pool.names[index], self.origin
         try:
             with pool.open(index) as picture:
@@ -211,7 +210,7 @@ class SplitBuilder:
         self._members += [(split, pool, picture) for picture in pictures]
 
     def _report(self) -> None:
-        """Say what was left out, and which files of one content are in several splits or classes."""
+        """Report pictures left out, and copies in several splits or classes."""
         name, origin = self.store.name, self.origin[1]
         faults: defaultdict[str, list[str]] = defaultdict(list)
         for picture, fault in sorted(self._faults.items()):

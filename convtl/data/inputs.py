@@ -1,4 +1,4 @@
-"""What a network is fed: normalised images, big ones read when indexed, and the batches of each update."""
+"""Inputs of a network: normalised images, large ones read lazily, and batches."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MOST_AT_ONCE = 64 * 64
 def standardise(
     images: UInt8[np.ndarray, "*n height width channels"],
 ) -> Float32[np.ndarray, "*n height width channels"]:
-    """Shift each image to mean 0 and scale it to standard deviation 1, over its pixels and channels.
+    """Scale each image to mean 0, standard deviation 1 over pixels and channels.
 
     A constant image becomes zeros.
     """
@@ -31,7 +31,7 @@ def standardise(
 
 @dataclass(frozen=True)
 class Normalisation:
-    """How grey levels (0 to 255) become a net's input: (level - mean) / std, channel by channel."""
+    """Normalisation of grey levels (0 to 255) by channel: (level - mean) / std."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -46,12 +46,12 @@ class Normalisation:
 def normalised(
     images: UInt8[np.ndarray, "*n height width channels"], how: Normalisation | None
 ) -> Float32[np.ndarray, "*n height width channels"]:
-    """Normalise images as a source net expects; without one each by itself (`standardise`)."""
+    """Normalise images as a source net expects; `how` None: `standardise` them."""
     return standardise(images) if how is None else how(images)
 
 
 class LazyRows:
-    """Images or features, float32, that are read or made when they are indexed, never as a whole.
+    """Images or features (rows, *shape) that are read or made when indexed.
 
     `read` takes positions (n,) and returns rows (n, *shape); `positions` are those of the rows, in order.
     """
@@ -66,7 +66,7 @@ class LazyRows:
         return self.shape[0]
 
     def take(self, places: np.ndarray) -> "LazyRows":
-        """Return the rows at some places, which are not read yet."""
+        """Return the rows at some places, without reading them."""
         return LazyRows(self._read, self._positions[places], self.shape[1:])
 
     def __getitem__(self, chosen: Any) -> np.ndarray:
@@ -79,7 +79,7 @@ class LazyRows:
 def batch_indices(
     seed: int, stream: tuple[str | int, ...], n: int, batch_size: int, start: int, stop: int
 ) -> Int32[np.ndarray, "updates batch"]:
-    """Return positions into a subset of `n` images for the updates start, ..., stop - 1.
+    """Return positions in a subset of `n` images for updates start, ..., stop - 1.
 
     Epoch e visits the images in the order drawn from (*stream, "epoch", e); batches run on from one epoch into
     the next, so that nothing is dropped and a subset may be smaller than a batch.

@@ -1,8 +1,8 @@
-"""Pictures that are made on demand: letters, patches of photographs, random fields, digits.
+"""Pictures made on demand: letters, patches of photographs, fields, digits.
 
-A kind says where ink lies. Jitter, noise, paper and ink are the same for all of them, and what has no ink (photographs,
-fields) gets the contrast of letters: sources differ in what they show and in nothing else. A picture is a function of
-seed, replicate, class, split and its number there, whatever else is made; it is made when it is first read.
+A kind gives the ink. Jitter, noise, paper and ink levels are common to all, and pictures without ink (photographs,
+fields) get the contrast of letters: sources differ in nothing but what they show. A picture is a function of seed,
+replicate, class, split and its number there; it is made when it is first read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +20,11 @@ from convtl.data.inputs import LazyRows
 from convtl.data.splits import Domain, Indices, Split, Store, named
 
 VERSION = 2
-"""Raised whenever code changes the pixels of every kind; part of the identity of each."""
+"""Raised when code changes the pixels of every kind; part of the identity of each."""
 PAPER, INK = 0.25, 0.75
 """Grey levels (0 to 1) of paper and full ink."""
 CONTRAST = 0.3
-"""Standard deviation of the ink in a picture of a letter, on average; pictures without ink are scaled to it."""
+"""Mean standard deviation of a letter's ink, to which pictures without ink are scaled."""
 _BLOCK = 20
 """Pictures of a class and split that are made together, from one stream."""
 
@@ -32,7 +32,7 @@ Ink = Float[np.ndarray, "count size size"]
 
 
 class Placement(NamedTuple):
-    """Affine jitter of some pictures: matrices from their (x, y) to those before jitter, and shifts in pixels."""
+    """Affine jitter: matrices from (x, y) to (x, y) before it; shifts in pixels."""
 
     inverse: Float[np.ndarray, "count 2 2"]
     shift: Float[np.ndarray, "count 2"]
@@ -61,11 +61,11 @@ class Placement(NamedTuple):
         centre: Sequence[float] | np.ndarray | None = None,
         mode: str = "nearest",
     ) -> Ink:
-        """Read square pictures from one before jitter, linearly between its pixels.
+        """Sample square pictures from one before jitter, by linear interpolation.
 
         Args:
-          scale: pixels before in one after.
-          centre: row and column before of what comes to lie in the middle; of each picture, or of all.
+          scale: pixels before jitter in one after.
+          centre: row and column before jitter of the pictures' centre; of each picture, or of all.
           mode: of `scipy.ndimage`, beyond the border.
         """
         at = np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)
@@ -83,7 +83,7 @@ class Placement(NamedTuple):
     def read_each(
         self, before: Float[np.ndarray, "count height width"], size: int, **how: Any
     ) -> Ink:
-        """Read every picture from one of its own; `how` as in `read`."""
+        """Sample each picture from one of its own; `how` as in `read`."""
         images = [self.at([index]).read(one, size, **how) for index, one in enumerate(before)]
         return np.concatenate(images)
 
@@ -92,8 +92,8 @@ class Together(NamedTuple):
     """Pictures of one class and split that are made together.
 
     Attributes:
-      variants: which variant of its class each picture shows.
-      rng: for what a kind draws of its own.
+      variants: each picture's variant of its class.
+      rng: for draws of the kind.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Together(NamedTuple):
 
 
 def contrasted(pictures: Ink) -> Ink:
-    """Scale each picture without ink to the contrast of letters, about the middle grey."""
+    """Scale each picture without ink to the contrast of letters, about mid-grey."""
     centred = pictures - pictures.mean(axis=(1, 2), keepdims=True)
     scaled: np.ndarray = centred * (CONTRAST / centred.std(axis=(1, 2), keepdims=True))
     return np.float32(0.5) + scaled
@@ -113,7 +113,7 @@ def contrasted(pictures: Ink) -> Ink:
 
 @dataclass(frozen=True)
 class Kind:
-    """What one kind of pictures shows.
+    """A kind of made pictures: its classes and their ink.
 
     Attributes:
       names: of the classes.
@@ -144,7 +144,7 @@ def load(store: Store, config: Made, kind: Kind) -> Domain:
 
 @dataclass
 class _Maker:
-    """Pictures of one split in one replicate (`draw`: seed and number), class by class."""
+    """Pictures of a split in a replicate (`draw`: seed, number), class by class."""
 
     domain: str
     config: Made
@@ -154,7 +154,7 @@ class _Maker:
     _blocks: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
     def read(self, positions: Indices) -> UInt8[np.ndarray, "n size size channels"]:
-        """Return pictures by their positions in the split; make those that were not read before."""
+        """Return pictures by their positions in the split, made when first read."""
         label, number = np.divmod(positions, getattr(self.config.per_class, self.split))
         block, place = np.divmod(number, _BLOCK)
         images = np.empty((len(positions), self.config.size, self.config.size, 1), np.uint8)

@@ -1,7 +1,7 @@
-"""Pictures of any size to images of one size.
+"""Conversion of pictures of any size to images of one size.
 
-Pillow resizes, with antialiasing, as torchvision and timm do: `crop` and `interpolation` of a net that was trained with
-them give the images that it was trained on.
+Pillow resizes, with antialiasing, as torchvision and timm do: with the `crop` and `interpolation` of a net's training,
+images are those that it was trained on.
 """
 
 import math
@@ -23,9 +23,9 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 _WHITES = (255.0, 4095.0, 65535.0)
 """The largest numbers of 8, 12 and 16 bits."""
 _LONGEST = 64
-"""Times the short side that a picture may be long; the rest is farther from the centre than any crop."""
+"""Largest ratio of a picture's sides; pixels further out are outside any crop."""
 _BYTES_A_PIXEL, _MORE_BYTES = 10, 16
-"""Memory of a picture while it is decoded, turned and converted; if deep, or transparent, laid on white."""
+"""Memory while a picture is decoded, turned and converted; more if it is deep or transparent."""
 _ROWS = 256
 """Rows of deep grey levels that are converted at a time."""
 
@@ -35,18 +35,18 @@ Extremes = tuple[float, float, bool, bool]
 """Lowest and highest grey level; whether all are 8 bits written with 16; whether they are floats."""
 NO_PICTURE = "no picture that can be read, convert to JPEG or PNG"
 _RAW = "3fr arw cr2 cr3 crw dcr dng erf kdc mef mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
-"""Suffixes of raw data of cameras; Pillow takes some of it for TIFF and would show the thumbnail in it."""
+"""Suffixes of raw camera files, in some of which Pillow would open the thumbnail."""
 
 
 def opened(path: Path) -> Image.Image:
-    """Open a picture, not decoded yet; an UnidentifiedImageError where it cannot be read."""
+    """Open a picture, not decoded; UnidentifiedImageError if it cannot be read."""
     if path.suffix[1:].lower() in _RAW.split():
         raise UnidentifiedImageError("raw data of a camera")
     return Image.open(path)
 
 
 def mode_of(path: Path) -> str | None:
-    """Return Pillow's mode of a picture, by its header; None where it cannot be read."""
+    """Return Pillow's mode of a picture from its header; None if it cannot be read."""
     ignored = warnings.catch_warnings(action="ignore")
     with suppress(Exception), ignored, opened(path) as picture:
         return picture.mode
@@ -55,16 +55,16 @@ def mode_of(path: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Fit:
-    """How a picture becomes a square image: turned as its EXIF says, short side resized, the centre cut out.
+    """Conversion to a square image: turned by EXIF, short side resized, centre crop.
 
     With `crop` < 1 or bicubic interpolation the result is that of torchvision's `Resize(size / crop)` and
-    `CenterCrop(size)`, bit for bit; the plain default rounds the long side instead of cutting it off.
+    `CenterCrop(size)`, bit for bit; the plain default rounds the long side instead of truncating it.
 
     Attributes:
       size: side of the image, pixels.
       grey: one channel; else three (RGB). Transparent parts lie on white; of an animation the first frame is taken.
-      levels: what grey levels of more than 8 bits are scaled from, and clipped to (`common_levels`); without them
-        from 0 to 65535, floats from 0 to 1.
+      levels: range that grey levels of more than 8 bits are clipped to and scaled from (`common_levels`); by default
+        0 to 65535, of floats 0 to 1.
     """
 
     size: int
@@ -98,7 +98,7 @@ class Fit:
         return self.size, self.size, 1 if self.grey else 3
 
     def memory(self, picture: Image.Image) -> float:
-        """Return the bytes that making the image takes at most."""
+        """Return the most bytes that making the image takes."""
         short, long = sorted(picture.size)
         resized = self.size**2 / self.crop**2 * min(long / short, _LONGEST)
         costly = picture.mode in DEEP_MODES or picture.has_transparency_data
@@ -106,7 +106,7 @@ class Fit:
 
 
 def _not_too_long(picture: Image.Image) -> Image.Image:
-    """Cut the ends off a line of pixels, which would be resized to a picture of immense length."""
+    """Crop the ends of a very long picture, which resizing would make immense."""
     most = _LONGEST * min(picture.size)
     if max(picture.size) <= most:
         return picture
@@ -138,7 +138,7 @@ def _eight_bits(picture: Image.Image, levels: Levels) -> Image.Image:
 
 
 def extremes(picture: Image.Image) -> Extremes:
-    """Return the range of a deep picture's grey levels; a ValueError where they are no numbers."""
+    """Return the range of a deep picture's levels; ValueError if not finite."""
     values, floats = _numbers(picture), picture.mode == "F"
     widened = not floats and not (values % 257).any()  # 8 bits written with 16
     return float(values.min()), float(values.max()), widened, floats
@@ -152,7 +152,7 @@ def _numbers(picture: Image.Image) -> np.ndarray:
 
 
 def common_levels(ranges: Sequence[Extremes]) -> Levels | None:
-    """Return black and white of all deep pictures of a data set; None where it has none.
+    """Return black and white of a data set's deep pictures; None if it has none.
 
     White is the largest number of the fewest bits, of 8, 12 and 16, that hold every picture (12-bit cameras
     write files of 16 bits), 65535 where all are 8 bits widened to 16, and 1 of floats between 0 and 1. Other

@@ -1,7 +1,6 @@
-"""Shifts of a target: every image of it changed by a stated amount, the source left as it is.
+"""Shifts of a target: the same change of all its images, none of the source's.
 
-Amounts are the same for all images; noise is drawn from a stream of each image, so that its result does not
-depend on which others are read with it.
+Noise is drawn from a stream for each image, so that it does not depend on which others are read with it.
 """
 
 import numpy as np
@@ -12,7 +11,7 @@ from convtl.config.training import ShiftConfig
 from convtl.data.splits import Images, Indices, Split
 
 VERSION = 1
-"""Raised whenever code changes the pixels."""
+"""Raised when code changes the pixels."""
 _BORDER = "reflect"
 """Beyond its border an image goes on as in a mirror: no dark corners, and noise stays noise."""
 

@@ -1,4 +1,4 @@
-"""Splits of a domain: labelled images, stratified division, storage as arrays in the cache."""
+"""Splits of a domain: labelled images, stratified division, cached arrays."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -46,8 +46,8 @@ class Domain:
     Attributes:
       image_shape: height, width, channels.
       counts: split -> smallest number of images of any class.
-      splits: all splits as a seed and a replicate have them.
-      made: whether every seed and replicate has pictures of its own, made on demand, in random order.
+      splits: (seed, replicate) -> all splits.
+      made: whether each seed and replicate has pictures of its own, made on demand, in random order.
       levels: black and white of its pictures with more than 8 bits, where it has such.
     """
 
@@ -104,9 +104,9 @@ def save_split(
     shape: tuple[int, ...],
     labels: Labels,
 ) -> None:
-    """Write a split as `.npy` files; images, each of `shape`, come one or several at a time.
+    """Write a split as `.npy` files; `images` come one or several, each of `shape`.
 
-    They are written as a file, not through a memory map: a full disk is then an OSError, not a signal.
+    A memory map would turn a full disk into a signal, not an OSError.
     """
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *shape)}
     with (folder / f"{split}_images.npy").open("wb") as file:
@@ -118,11 +118,11 @@ def save_split(
 
 @dataclass(frozen=True)
 class Store:
-    """The arrays of one domain in the cache, and what building them may cost.
+    """Store of a domain's arrays in the cache.
 
     Attributes:
       digest: of all that determines its images; its key in the cache.
-      say: takes one line about progress, or about what was left out.
+      say: takes lines about progress and pictures left out.
       memory: bytes that decoding may take.
     """
 
@@ -134,9 +134,9 @@ class Store:
     memory: float
 
     def decoded(self, names: tuple[str, ...], build: Callable[[Path], None]) -> Domain:
-        """Return a domain of memory-mapped images, and say what it holds.
+        """Return a domain of memory-mapped images, and report its contents.
 
-        `build` writes every split into a folder (`save_split`), where the cache does not hold them intact.
+        `build` writes every split into a folder (`save_split`) if the cache lacks them.
         """
         folder, counts, sizes = self.cache.get_or_build("images", self.digest, build), {}, []
         splits = {

@@ -16,7 +16,7 @@ SOURCE_VALIDATION = 80
 
 @dataclass(frozen=True, eq=False)
 class TargetDraw:
-    """What one replicate draws from a target: indices into its class names and splits."""
+    """Draw of a replicate from a target: indices into its class names and splits."""
 
     classes: tuple[int, ...]  # a class's label is its place here
     train: Int64[np.ndarray, "classes pool"]  # of n images a class the first n columns; -1: no more
@@ -24,14 +24,14 @@ class TargetDraw:
     test: Indices
 
     def subset(self, n_per_class: int) -> Indices:
-        """Return the first `n_per_class` images of every class that has them: one of each, then a second, ..."""
+        """Return up to `n_per_class` images of each class: one of each, then a second."""
         rows = self.train[:, :n_per_class].T.reshape(-1)
         return rows[rows >= 0]
 
 
 @dataclass(frozen=True, eq=False)
 class SourceDraw:
-    """What one replicate draws from a source; as `TargetDraw`, with one flat training set."""
+    """Draw of a replicate from a source; as `TargetDraw`, with a flat training set."""
 
     classes: tuple[int, ...]
     train: Indices
@@ -41,7 +41,7 @@ class SourceDraw:
 def draw_classes(
     pool: Sequence[int] | Indices, count: int | None, rng: np.random.Generator
 ) -> tuple[int, ...]:
-    """Draw `count` members of the pool, sorted; all of them if there are no more, or `count` is None."""
+    """Draw `count` members of a pool, sorted; all if it is None or too large."""
     every = count is None or count >= len(pool)
     drawn = pool if every else rng.choice(np.asarray(pool), count, replace=False)
     return tuple(sorted(map(int, drawn)))
@@ -58,7 +58,7 @@ def draw_target(
     disjoint: bool = False,
     ragged: bool = False,
 ) -> TargetDraw:
-    """Draw classes (None: all) and images of a replicate; a UserError where a class has too few images.
+    """Draw classes (None: all) and images; UserError if a class has too few.
 
     Args:
       disjoint: whether replicates share no class, until the pool is used up and begins again.
@@ -91,7 +91,7 @@ def draw_source(
     classes: int | None,
     images_per_class: int,
 ) -> SourceDraw:
-    """Draw classes (of the eligible ones) and images that a replicate's source net is trained on; as `draw_target`."""
+    """Draw eligible classes and images for pretraining; as `draw_target`."""
     if len(eligible) < 2:
         given = f"'{domain.name}', of which {len(eligible)} classes are unlike all of the target's"
         raise UserError(f"source: got {given}; accepted: a source with at least 2")
@@ -106,12 +106,12 @@ def draw_source(
 
 
 def relabel(labels: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """Return labels of a pool as positions in the drawn `classes` (which are sorted), int32."""
+    """Return labels as positions in the sorted drawn `classes`, int32."""
     return np.searchsorted(np.asarray(classes), labels).astype(np.int32)
 
 
 def first_of_each(labels: np.ndarray, per_class: int, most: int | None = None) -> Indices:
-    """Return the places of the first `per_class` images of each class, in turn, at most `most`."""
+    """Return places of the first `per_class` images per class in turn, up to `most`."""
     labels = np.asarray(labels)
     by_class = np.argsort(labels, kind="stable")
     ordered = labels[by_class]
@@ -124,7 +124,7 @@ def first_of_each(labels: np.ndarray, per_class: int, most: int | None = None) -
 def assign_folds(
     labels: Integer[np.ndarray, " n"], most: int, rng: np.random.Generator
 ) -> Int64[np.ndarray, " n"]:
-    """Return for each image the fold that leaves it out: the images of every class spread evenly, at random.
+    """Return the fold that leaves each image out; classes are spread evenly.
 
     As many folds as the largest class has images, at most `most`. The only image of a class is in none, -1.
     """
@@ -143,7 +143,7 @@ def subset_digest(split: Split, indices: np.ndarray) -> str:
 
 
 def _stream(domain: Domain) -> str:
-    """Return what draws are named by: made domains of the same classes have the same draws."""
+    """Return the name of draws, the same for made domains of the same classes."""
     return keys.digest([domain.config.kind, *domain.class_names]) if domain.made else domain.digest
 
 
@@ -156,7 +156,7 @@ def _ordered(
     key: str,
     ragged: bool = False,
 ) -> Int64[np.ndarray, "classes images"]:
-    """Return for every class its images in random order, cut to `count`, else to the smallest class.
+    """Return images of every class in random order, up to `count` or smallest class.
 
     `stream` ends with the replicate; `ragged` cuts to the largest class, with -1 where a class has fewer.
     """

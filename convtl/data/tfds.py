@@ -1,4 +1,4 @@
-"""Kind `tfds`: a classification data set of TensorFlow Datasets, prepared as array_record.
+"""Kind `tfds`: data sets of TensorFlow Datasets, prepared as array_record.
 
 Read through `as_data_source`, which needs no TensorFlow; nothing is ever downloaded or prepared here.
 """
@@ -21,15 +21,15 @@ from convtl.data.splits import SPLITS, Domain, Store
 from convtl.errors import UserError
 
 VERSION = 1
-"""Raised whenever code changes the images or who goes where."""
+"""Raised when code changes the images or their splits."""
 _CHUNK = 256
 """Records whose labels are read at a time."""
 _SHARES = {"validation": 0.1, "test": 0.2}
-"""Of the train split, where the data set has no such split of its own; caps leave more to training."""
+"""Shares of the train split, for splits that the data set lacks; caps leave more to training."""
 
 
 def _open(config: TfdsConfig) -> Any:
-    """Return the builder of a data set; a UserError where it is not prepared, or keys name no image or class label."""
+    """Return a data set's builder; UserError if it is not prepared or keys do not fit."""
     import tensorflow_datasets as tfds  # takes seconds and is wanted only here
 
     data_dir = str(Path(config.data_dir).expanduser()) if config.data_dir else None
@@ -61,7 +61,7 @@ def _open(config: TfdsConfig) -> Any:
 
 
 def _reader(builder: Any, split: str, feature: str) -> Callable[[Iterable[int]], list[Any]]:
-    """Return a function from records to one feature as it is stored: bytes of a picture, number of a class."""
+    """Return a function from record numbers to one feature as it is stored."""
     import tensorflow_datasets as tfds
 
     records = builder.as_data_source(split=split).data_source  # safe for threads
@@ -76,7 +76,7 @@ def _reader(builder: Any, split: str, feature: str) -> Callable[[Iterable[int]],
 
 
 def identity(config: TfdsConfig) -> dict[str, Any]:
-    """Return parameters, version and sizes of a data set, but no place."""
+    """Return parameters, version and sizes of a data set, without its place."""
     info = _open(config).info
     written = {key: value for key, value in content(config).items() if key != "data_dir"}
     parts = sorted(info.splits.items())
@@ -88,7 +88,7 @@ def identity(config: TfdsConfig) -> dict[str, Any]:
 
 
 def load(config: TfdsConfig, store: Store) -> Domain:
-    """Return the domain; its pictures are decoded now where they are not in the cache.
+    """Return the domain, decoded now unless cached.
 
     Splits that the data set does not have, or has without labels, are drawn from its first one.
     """
@@ -96,7 +96,7 @@ def load(config: TfdsConfig, store: Store) -> Domain:
     features = builder.info.features
 
     def pool(split: str) -> Pool | None:
-        """Return the pictures of a split; None where it is empty or has records without labels."""
+        """Return the pictures of a split; None if it is empty or lacks labels."""
         count, read = (
             builder.info.splits[split].num_examples,
             _reader(builder, split, config.label_key),

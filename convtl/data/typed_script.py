@@ -1,4 +1,4 @@
-"""Kind `typed_script`: letters of matplotlib's bundled fonts; their jitter and noise are `data/made.py`'s.
+"""Kind `typed_script`: letters of matplotlib's bundled fonts.
 
 The fonts are read by file, never through matplotlib's fallback: the "Last Resort" font claims every code point and
 would draw the same placeholder box for all.
@@ -22,7 +22,7 @@ from convtl.data.splits import Domain, Store
 from convtl.errors import UserError, unknown_name
 
 VERSION = 2
-"""Raised whenever code changes the pixels."""
+"""Raised when code changes the pixels."""
 OVERSAMPLING = 4
 """Reference pixels in one image pixel, along each axis."""
 _COMPARED = 32
@@ -53,7 +53,7 @@ SCRIPTS: dict[str, str] = {
 
 @functools.cache
 def letters_of(config: TypedScriptConfig) -> tuple[str, ...]:
-    """Return the class names: letters that every face has, of which no two look alike; a UserError below two."""
+    """Return the class names: distinct letters of all faces; UserError below two."""
     if config.script not in SCRIPTS:
         raise unknown_name("script", config.script, SCRIPTS)
     faces = config.faces
@@ -69,7 +69,7 @@ def letters_of(config: TypedScriptConfig) -> tuple[str, ...]:
 
 
 def unlike_letters(source: TypedScriptConfig, target: TypedScriptConfig) -> tuple[int, ...]:
-    """Return the indices of the source's letters that look like no letter of the target, in the faces of both."""
+    """Return indices of source letters that look like no target letter in any face."""
     faces = dict.fromkeys((*source.faces, *target.faces))
     similar = similarity(letters_of(source), letters_of(target), faces)
     threshold = min(source.lookalike, target.lookalike)
@@ -77,7 +77,7 @@ def unlike_letters(source: TypedScriptConfig, target: TypedScriptConfig) -> tupl
 
 
 def identity(config: TypedScriptConfig) -> dict[str, Any]:
-    """Return all that determines the images: parameters, letters, font files, the code's version."""
+    """Return all that determines the images: parameters, letters, fonts, version."""
     return {
         **content(config),
         "letters": list(letters_of(config)),
@@ -111,7 +111,7 @@ def _letters(faces: Sequence[str], drawn: made.Together) -> made.Ink:
 
 @functools.cache
 def face_files() -> dict[str, Path]:
-    """Return name of each usable face ("DejaVu Sans Bold", ...) -> its font file."""
+    """Return face name ("DejaVu Sans Bold", ...) -> font file."""
     import matplotlib  # heavy, and only used where letters are drawn
 
     files: dict[str, Path] = {}
@@ -132,14 +132,14 @@ def _font(path: Path):  # type: ignore[no-untyped-def]  # FT2Font is typed only 
 
 @functools.cache
 def coverage(face: str) -> frozenset[int]:
-    """Return the code points for which a face holds a glyph; a UserError where there is no such face."""
+    """Return the code points that a face has glyphs for; UserError if it is unknown."""
     if face not in face_files():
         raise unknown_name("faces", face, face_files())
     return frozenset(_font(face_files()[face]).get_charmap())
 
 
 def _bitmap(letter: str, face: str, pixels: float) -> UInt8[np.ndarray, "height width"]:
-    """Return the ink (0-255, area coverage) of a letter, cropped to its bounding box; `pixels` an em."""
+    """Return a letter's ink (0-255, coverage) at `pixels` an em, cropped to its box."""
     from matplotlib.ft2font import LoadFlags
 
     ink = np.zeros((1, 1), np.uint8)
@@ -166,9 +166,10 @@ def _centred(ink: UInt8[np.ndarray, "height width"], side: int) -> UInt8[np.ndar
 
 @functools.lru_cache(maxsize=1024)  # 58 kB each at 28 pixels
 def reference(letter: str, face: str, size: int) -> Float[np.ndarray, "side side"]:
-    """Return the ink (0 to 1) of a letter at `OVERSAMPLING` times the resolution, averaged over an image pixel.
+    """Return a letter's ink (0 to 1) at `OVERSAMPLING` times the resolution.
 
-    Letters keep their sizes relative to the face's capitals; each is centred by its bounding box in an empty border.
+    It is averaged over an image pixel. Letters keep their sizes relative to the face's capitals; each is centred by its
+    bounding box in an empty border.
     """
     capital = _bitmap("H", face, 1000.0).shape[0] / 1000.0  # at 1 pixel an em
     pixels = 0.5 * size * OVERSAMPLING / capital  # H has half of the image's height
@@ -183,7 +184,7 @@ def reference(letter: str, face: str, size: int) -> Float[np.ndarray, "side side
 
 @functools.cache
 def shape_vector(letter: str, face: str) -> Float[np.ndarray, "pixels"]:
-    """Return a glyph, its longer side scaled to a common square, as a vector of mean 0 and norm 1.
+    """Return a glyph, scaled to a common square, as a vector of mean 0 and norm 1.
 
     The product of two is the Pearson correlation of size-normalised glyphs. Zeros where there is no shape.
     """
@@ -201,7 +202,7 @@ def shape_vector(letter: str, face: str) -> Float[np.ndarray, "pixels"]:
 def similarity(
     letters: Sequence[str], others: Sequence[str], faces: Iterable[str]
 ) -> Float[np.ndarray, "letters others"]:
-    """Return the correlation of glyphs in the same face, the largest over the faces, at least 0."""
+    """Return the largest correlation of glyphs in the same face, at least 0."""
     best = np.zeros((len(letters), len(others)), np.float32)
     for face in faces:
         rows, columns = (
@@ -213,7 +214,7 @@ def similarity(
 
 
 def distinct(letters: Sequence[str], faces: Sequence[str], lookalike: float) -> tuple[str, ...]:
-    """Return the letters of which no two look alike: of those that do, the first."""
+    """Return the letters that look like no earlier one of them."""
     similar = similarity(letters, letters, faces) >= lookalike
     chosen: list[int] = []
     for index, row in enumerate(similar):

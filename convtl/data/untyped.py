@@ -1,15 +1,15 @@
-"""Kinds `patches`, `digits` and `noise`: made pictures of anything but typed letters; nothing is downloaded.
+"""Kinds `patches`, `digits` and `noise`, made on demand without downloads.
 
-A class of patches is one of the photographs in scikit-image's wheel, grey, its short side at most 512 pixels: texture
-without objects, letters or drawings. A photograph is divided into cells, a patch apart; each cell belongs to one split,
-and a patch, however it is turned, reads no pixel outside its cell. Patches with hardly any contrast are drawn again:
-scaled to the contrast of letters, they would be amplified compression noise.
+A class of patches is one of scikit-image's photographs, grey, its short side at most 512 pixels: texture without
+objects, letters or drawings. A photograph is divided into cells, a patch apart, each of one split; a patch, however it
+is turned, stays in its cell. Patches with hardly any contrast are redrawn: scaled to the contrast of letters, they
+would be amplified compression noise.
 
-Digits are the 1,797 handwritten ones of scikit-learn, 8x8 pixels, drawn as large as a tall letter. Their splits are
-fixed; which of them a replicate takes, and their jitter and noise, are its own.
+Digits are the 1,797 handwritten ones of scikit-learn, 8x8 pixels, drawn as large as a tall letter. Splits are fixed;
+the choice of digits, jitter and noise are a replicate's own.
 
 A class of noise is a bump in the spectrum at one wavelength and orientation, an image a stationary Gaussian field of
-that spectrum. The width and distance of bumps were set on development draws (`seed=1`) so that source nets know their
+that spectrum. Width and distance of bumps were set on development draws (`seed=1`) so that source nets know their
 own classes as well as nets of letters do: 86 % (4 nets), Latin 87 %, other Cyrillic letters 85 %.
 """
 
@@ -30,7 +30,7 @@ from convtl.data.splits import SPLITS, Domain, Indices, Store, stratified_parts
 from convtl.errors import UserError
 
 VERSION = 2
-"""Raised whenever code changes the pixels or who goes where."""
+"""Raised when code changes the pixels or their splits."""
 _JPEG = ("hubble_deep_field", "retina", "rocket")
 _NAMES = "astronaut brick camera cell chelsea coffee coins grass gravel hubble_deep_field ihc moon retina rocket"
 PHOTOGRAPHS = {name: f"{name}.{'jpg' if name in _JPEG else 'png'}" for name in _NAMES.split()}
@@ -43,7 +43,7 @@ _PATCHES_ALONG = 8
 _CONTRAST = 4.0
 """Smallest standard deviation of a patch, in grey levels (of 255)."""
 _DIGITS = 174
-"""Fewest of a class."""
+"""Digits in the smallest class."""
 CLASSES = {
     f"{wavelength:g} px, {angle}°": (wavelength, angle)
     for wavelength in (12.0, 6.5, 3.5)
@@ -63,7 +63,7 @@ def identity(config: PatchesConfig | DigitsConfig | NoiseConfig) -> dict[str, An
 
 
 def load(config: PatchesConfig | DigitsConfig | NoiseConfig, store: Store) -> Domain:
-    """Return the domain; a UserError for more digits than there are, or when patches that do not fit are first read."""
+    """Return the domain; UserError for more digits a class than there are."""
     if isinstance(config, NoiseConfig):
         kind = made.Kind(tuple(CLASSES), lambda name, split: 1, _fields)
     elif isinstance(config, PatchesConfig):
@@ -107,7 +107,7 @@ def _places(name: str, split: str, size: int) -> Integer[np.ndarray, "cells 4"]:
 
 
 def _patches(drawn: made.Together) -> made.Ink:
-    """Return patches: of the cells in turn, and again of any cell where one has no contrast."""
+    """Return patches of the cells in turn; those without contrast are redrawn."""
     size, places = drawn.size, _places(drawn.name, drawn.split, drawn.size)
     # Where a patch lies is drawn from all of its cell: a shift on top would add nothing.
     placement = drawn.placement._replace(shift=np.zeros_like(drawn.placement.shift))
@@ -134,7 +134,7 @@ def _patches(drawn: made.Together) -> made.Ink:
 
 
 def cells(shape: tuple[int, ...], size: int) -> dict[str, list[tuple[int, int, int, int]]]:
-    """Return (first row, end, first column, end) of each split's cells, two patches wide and high, a patch apart."""
+    """Return each split's cells (row, end, column, end): 2x2 patches, a patch apart."""
     rows, columns = (_cuts(extent, size) for extent in shape)
     by_split: dict[str, list[tuple[int, int, int, int]]] = {split: [] for split in SPLITS}
     for i, row in enumerate(rows):
@@ -176,7 +176,7 @@ def _scans() -> tuple[Float[np.ndarray, "n rows columns"], Integer[np.ndarray, "
 
 
 def _fields(drawn: made.Together) -> made.Ink:
-    """Return random fields, each for a picture of its own."""
+    """Return a random field for each picture."""
     spectrum = amplitude(drawn.size, *CLASSES[drawn.name]).astype(np.float32)
     shape = (len(drawn.variants), len(spectrum), len(spectrum))
     white = drawn.rng.standard_normal(shape, dtype=np.float32)
@@ -185,7 +185,7 @@ def _fields(drawn: made.Together) -> made.Ink:
 
 
 def amplitude(size: int, wavelength: float, angle: float) -> Float[np.ndarray, "rows half"]:
-    """Return the filter, as of `numpy.fft.rfft2`, that turns white noise into a field of variance 1."""
+    """Return the `rfft2` filter that turns white noise into a field of variance 1."""
     side = _MARGIN * size
     y, x = np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij")
     peak = 1 / wavelength

@@ -1,4 +1,4 @@
-"""Nets without shortcuts: AlexNet and VGG, as torchvision builds them, whose weights fit.
+"""AlexNet and VGG as torchvision builds them; its weights fit.
 
 `alexnet`, the one-tower variant (Krizhevsky 2014, "One weird trick for parallelizing convolutional networks"), has
 61,100,840 weights for 1000 classes and images of 224x224x3 (`alexnet-owt-7be5be79`).
@@ -24,7 +24,7 @@ _WIDTHS = (1, 2, 4, 8, 8)  # in units of the first stage's
 
 @dataclass(frozen=True, config=STRICT)
 class AlexNetConfig(ModelConfig):
-    """AlexNet for images of any size from 63x63: other sizes than 224x224 are averaged to 6x6 at `pool5`."""
+    """AlexNet for images from 63x63; `pool5` averages to 6x6."""
 
     smallest_side: ClassVar = 63  # so that three poolings leave a pixel
     kind: Literal["alexnet"] = "alexnet"
@@ -52,7 +52,7 @@ class AlexNetConfig(ModelConfig):
 
 @dataclass(frozen=True, config=STRICT)
 class VggConfig(ModelConfig):
-    """VGG for images of any size from 32x32: other sizes than 224x224 are averaged to 7x7 at `pool5`."""
+    """VGG for images from 32x32; `pool5` averages to 7x7."""
 
     smallest_side: ClassVar = 32  # so that five poolings leave a pixel
     kind: Literal["vgg"] = "vgg"

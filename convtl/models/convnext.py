@@ -1,4 +1,4 @@
-"""ConvNeXt-Tiny (Liu, Mao, Wu, Feichtenhofer, Darrell & Xie 2022): a ResNet brought up to transformers' habits.
+"""ConvNeXt-Tiny (Liu, Mao, Wu, Feichtenhofer, Darrell & Xie 2022).
 
 28,589,128 weights and 4.46 G multiply-adds at 224x224 for 1000 classes. Layer normalisation instead of batch
 normalisation, so no statistics. Fitting weights: torchvision's `convnext_tiny` (IMAGENET1K_V1, 82.5 % top-1), timm's
@@ -43,7 +43,7 @@ class Down(nn.Module):
 
 
 class ConvNeXtBlock(nn.Module):
-    """x + gamma * project(gelu(expand(norm(depthwise 7x7(x))))), four times as wide in the middle."""
+    """x + gamma * project(gelu(expand(norm(depthwise(x))))), 4 times as wide inside."""
 
     @nn.compact
     def __call__(self, x: Maps, train: bool) -> Maps:
@@ -67,7 +67,7 @@ class ConvNeXtHead(nn.Module):
 
 @dataclass(frozen=True, config=STRICT)
 class ConvNeXtConfig(ModelConfig):
-    """ConvNeXt-Tiny, as torchvision's, for images of any size from 32x32.
+    """ConvNeXt-Tiny, as torchvision's, for images from 32x32.
 
     Units: stem, stage1_block1 ..., down2, stage2_block1 ..., down4, stage4_block1 ..., gap, head.
     """

@@ -1,4 +1,4 @@
-"""Layers and units that several networks share: convolution, pooling, normalisation, dense layers.
+"""Layers and units that several networks share.
 
 Forms that differ between platforms are chosen in `lowering.py`.
 """
@@ -22,18 +22,18 @@ Activation = Callable[[Array], Array]
 Initializer = Callable[..., Any]
 Norm = Literal["batch", "group", "layer"]
 Padding = int | Literal["same", "symmetric"]
-"""Zeros on every side, `symmetric` as many as half the kernel; `same` as in TensorFlow: an odd one below and right."""
+"""Zeros on every side; symmetric: half the kernel; same: as TensorFlow, an odd one below and right"""
 
 HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-"""He et al. (2015), by the backward pass: of convolutions, as torchvision draws them."""
+"""He et al. (2015) by the backward pass: torchvision's for convolutions."""
 HE_FAN_IN = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-"""He et al. (2015), by the forward pass: of hidden dense layers and depthwise convolutions."""
+"""He et al. (2015) by the forward pass: of hidden dense and depthwise layers."""
 TORCH_DENSE = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-"""Of dense layers, as PyTorch draws them by default."""
+"""PyTorch's default for dense layers."""
 
 
 def pool2d(x: Maps, kind: Literal["average", "max"]) -> Maps:
-    """2x2 pooling with stride 2, without an odd last row or column; means by rows first, fast on a CPU."""
+    """2x2 pooling of stride 2, without an odd last row or column; fast on a CPU."""
     batch, height, width, channels = x.shape
     rows, columns = height // 2, width // 2
     x = x[:, : 2 * rows, : 2 * columns]
@@ -45,7 +45,7 @@ def pool2d(x: Maps, kind: Literal["average", "max"]) -> Maps:
 
 
 def max_pool2d(x: Maps, size: int = 3, stride: int = 2, padding: int = 0) -> Maps:
-    """Largest value of each window, as PyTorch's `max_pool2d`; equal largest values share the gradient.
+    """Maximum of each window, as PyTorch's; equal maxima share the gradient.
 
     The maximum of shifted slices, rows first: XLA's windowed reduction is slow on CPU, and its gradient more so.
     """
@@ -64,7 +64,7 @@ def max_pool2d(x: Maps, size: int = 3, stride: int = 2, padding: int = 0) -> Map
 
 
 def adaptive_average_pool2d(x: Maps, count: int) -> Maps:
-    """Means over count x count windows as even as whole pixels allow, as PyTorch's `adaptive_avg_pool2d`.
+    """Means over count x count windows, as PyTorch's `adaptive_avg_pool2d`.
 
     Window i of n covers pixels floor(i s / n) up to, not including, ceil((i + 1) s / n) of s.
     """
@@ -80,7 +80,7 @@ def adaptive_average_pool2d(x: Maps, count: int) -> Maps:
 class Conv(nn.Module):
     """Convolution: `kernel` (size, size, in, out) and, with `use_bias`, `bias` (out,).
 
-    Depthwise, each map has a kernel of its own: `kernel` (size, size, 1, features), for as many maps as come in.
+    Depthwise: `kernel` (size, size, 1, features), one for each of as many maps.
     """
 
     features: int
@@ -150,7 +150,7 @@ class ConvUnit(nn.Module):
 
 
 class PoolUnit(nn.Module):
-    """2x2 average, or max pooling; then, with `adapt_to` rows and columns, adaptive average pooling. No weights."""
+    """2x2 average or max pooling, then adaptive averaging to `adapt_to` pixels a side."""
 
     kind: Literal["average", "max"]
     size: int = 2
@@ -174,7 +174,7 @@ class GlobalAveragePool(nn.Module):
 
 
 class DenseUnit(nn.Module):
-    """Flatten (height, width, channels), dense layer `dense`, activation if any; dropout of what enters or leaves."""
+    """Flattening, dense layer `dense`, activation; dropout of its input or output."""
 
     features: int
     activation: Activation | None = None

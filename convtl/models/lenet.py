@@ -31,7 +31,7 @@ INITIALISERS: dict[str, Initializer] = {
 
 @dataclass(frozen=True, config=STRICT)
 class LeNet5Config(ModelConfig):
-    """LeNet-5, for images of any size from 12x12."""
+    """LeNet-5 for images from 12x12."""
 
     smallest_side: ClassVar = 12  # so that both 5x5 convolutions leave something to pool
     usual_images: ClassVar = (28, 28, 1)

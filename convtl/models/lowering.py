@@ -1,4 +1,4 @@
-"""Form of convolutions on each platform, and how much of a batch passes a net at a time.
+"""Forms of convolutions by platform, and sizes of the pieces of a batch.
 
 GPU and TPU keep XLA's own convolutions; pooling and kernels without overlap have one form everywhere. On CPU a form
 stays only for what a net that ships loses without it. Measured on JAX 0.12 with 2 cores, which had other work too, by
@@ -50,13 +50,13 @@ _PLAIN = ContextVar("plain", default=False)
 
 
 def on_cpu() -> bool:
-    """Whether code that is traced now takes the forms that are fast on a CPU."""
+    """Return whether tracing now uses the forms that are fast on a CPU."""
     return jax.default_backend() == "cpu" and not _PLAIN.get()
 
 
 @contextmanager
 def plain_forms() -> Iterator[None]:
-    """Trace the body with XLA's own convolutions, as accelerators have them; XLA shards only these over devices."""
+    """Trace the body with XLA's own convolutions, the only ones that XLA shards."""
     token = _PLAIN.set(True)
     try:
         yield
@@ -67,7 +67,7 @@ def plain_forms() -> Iterator[None]:
 def convolution_form(
     padded: tuple[int, int, int], kernel: tuple[int, ...], stride: int
 ) -> ConvolutionForm:
-    """Form of a convolution whose kernel (kh, kw, in, out) overlaps; `padded` are images, rows and columns."""
+    """Form for `padded` (images, rows, columns) and `kernel` (kh, kw, in, out)."""
     if not on_cpu():
         return "lax"
     images, height, width = padded
@@ -90,7 +90,7 @@ def convolution_form(
 
 
 def band_tile(width_out: int, out: int) -> int:
-    """Output pixels of a row that one band computes: as many as its columns allow, with the least waste."""
+    """Output pixels per band: as many as its columns allow, with the least waste."""
     most = max(1, min(width_out, _BAND_COLUMNS // out))
     return min(range(1, most + 1), key=lambda tile: (-width_out % tile, -tile))
 
@@ -98,7 +98,7 @@ def band_tile(width_out: int, out: int) -> int:
 def inferred_at_a_time(
     rows: int, entering: tuple[int, ...], input_shape: tuple[int, ...], weights: int = 0
 ) -> int:
-    """Images of a batch that pass a net, or a part of it, together in inference mode: all, or a divisor of `rows`.
+    """Images that a net, or a part, infers together: all, or a divisor of `rows`.
 
     Args:
       entering: shape of one image's input to that part.
@@ -111,7 +111,7 @@ def inferred_at_a_time(
 
 
 def trained_at_a_time(rows: int, input_shape: tuple[int, ...]) -> int:
-    """Images of a batch that are differentiated together: all, or a divisor of `rows`."""
+    """Images that are differentiated together: all, or a divisor of `rows`."""
     if not on_cpu():
         return rows
     most = _TRAINED_PIXELS // (input_shape[0] * input_shape[1])
@@ -119,5 +119,5 @@ def trained_at_a_time(rows: int, input_shape: tuple[int, ...]) -> int:
 
 
 def _divisor(rows: int, most: int) -> int:
-    """The largest number from 2 to `most` that divides `rows`; `rows` if none does: single images are slow."""
+    """Largest divisor of `rows` from 2 to `most`; else `rows`: one by one is slow."""
     return next((size for size in range(min(max(most, 2), rows), 1, -1) if rows % size == 0), rows)

@@ -42,7 +42,7 @@ _STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-"""(expansion, features, blocks, stride of the first) of MobileNetV2 (the paper's table 2)."""
+"""(expansion, features, blocks, stride of the first) of MobileNetV2 (table 2)."""
 _LITE_STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -52,7 +52,7 @@ _LITE_STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-"""(blocks, kernel size, stride of the first, expansion, features) of EfficientNet-B0 (the paper's table 1)."""
+"""(blocks, kernel size, stride of the first, expansion, features) of EfficientNet-B0 (table 1)."""
 _LITE_VARIANTS = (
     (1.0, 1.0, 224),
     (1.0, 1.1, 240),
@@ -64,9 +64,9 @@ _LITE_VARIANTS = (
 
 
 class InvertedResidual(nn.Module):
-    """Widen by a 1x1 convolution, filter each map, narrow by a 1x1 convolution; ReLU6 but for the end.
+    """1x1 expansion, depthwise convolution, 1x1 projection; ReLU6 but at the end.
 
-    With expansion 1 nothing is widened. The input is added where stride and channels leave its shape.
+    With `expansion` 1 the first is left out. The input is added where stride and channels keep its shape.
     """
 
     features: int
@@ -119,7 +119,7 @@ def _chain(
 
 @dataclass(frozen=True, config=STRICT)
 class MobileNetV2Config(ModelConfig):
-    """MobileNetV2 at width 1, as torchvision's, for images of any size from 8x8."""
+    """MobileNetV2 at width 1, as torchvision's, for images from 8x8."""
 
     smallest_side: ClassVar = 8
     kind: Literal["mobilenet_v2"] = "mobilenet_v2"
@@ -135,7 +135,7 @@ class MobileNetV2Config(ModelConfig):
 
 @dataclass(frozen=True, config=STRICT)
 class EfficientNetLiteConfig(ModelConfig):
-    """EfficientNet-Lite0 to 4, as TensorFlow's, for images of any size from 8x8."""
+    """EfficientNet-Lite0 to 4, as TensorFlow's, for images from 8x8."""
 
     smallest_side: ClassVar = 8
     kind: Literal["efficientnet_lite"] = "efficientnet_lite"
@@ -161,6 +161,6 @@ class EfficientNetLiteConfig(ModelConfig):
 
 
 def _rounded(features: float) -> int:
-    """To a multiple of 8, but by no more than a tenth downwards."""
+    """Round to a multiple of 8, downwards by at most a tenth."""
     nearest = max(8, int(features + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * features else nearest

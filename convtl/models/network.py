@@ -74,14 +74,14 @@ class Network:
         return self.input_shape if index == 0 else self.output_shapes[index - 1]
 
     def has_maps(self, start: int) -> bool:
-        """Whether any unit from `start` on outputs maps, not vectors."""
+        """Return whether any unit from `start` on outputs maps, not vectors."""
         return any(len(shape) == 3 for shape in self.output_shapes[start:])
 
     def index(self, name: str) -> int:
         return self.names.index(name)
 
     def init(self, key: jax.Array) -> Variables:
-        """Draw fresh variables; a unit's key is folded from its index, so units draw independently."""
+        """Draw fresh variables of each unit, by the key folded with its index."""
         x = jnp.zeros((1, *self.input_shape), jnp.float32)
         variables: Variables = {}
         for index, (name, module) in enumerate(self.units):
@@ -142,7 +142,7 @@ class Network:
         start: int = 0,
         stop: int | None = None,
     ) -> Float[Array, "batch ..."]:
-        """Output of units `start` up to `stop` in inference mode, computed in pieces where that is faster."""
+        """Output of units `start` to `stop` - 1 in inference mode, in pieces if faster."""
         stop = len(self.units) if stop is None else stop
         if start == stop:
             return x
@@ -155,7 +155,7 @@ class Network:
         return inferred_at_a_time(rows, self.shape_before(start), self.input_shape, weights)
 
     def mixes_batch(self, train: Collection[str], *, held: bool = False) -> bool:
-        """Whether outputs in training mode depend on the rest of the batch: by statistics, or by draws."""
+        """Return whether training outputs depend on the batch, by statistics or draws."""
         variables = self.abstract_variables
         if not held and any("batch_stats" in variables[name] for name in train):
             return True
@@ -171,7 +171,7 @@ class Network:
 def in_pieces(
     function: Callable[[Array], Array], x: Float[Array, "batch ..."], size: int
 ) -> Float[Array, "batch ..."]:
-    """Apply a function of single images to a batch, `size` images at a time, which divide it."""
+    """Apply a function to a batch in pieces of `size` images, which divides it."""
     if size == len(x):
         return function(x)
     outputs = jax.lax.map(function, x.reshape(-1, size, *x.shape[1:]))
@@ -181,7 +181,7 @@ def in_pieces(
 def _with_running_statistics(
     call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: Any
 ) -> Any:
-    """Flax interceptor: calls of batch normalisation go to a clone that uses running statistics."""
+    """Flax interceptor: batch normalisation by a clone with running statistics."""
     layer = context.module
     if not isinstance(layer, nn.BatchNorm) or layer.use_running_average:
         return call(*args, **kwargs)

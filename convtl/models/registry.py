@@ -1,4 +1,4 @@
-"""Models by kind: every file of this folder is imported, so that its models are known."""
+"""Models by kind; importing every file of this folder registers them."""
 
 from functools import lru_cache
 from importlib import import_module
@@ -16,7 +16,7 @@ for _module in iter_modules([str(Path(__file__).parent)]):
 
 @lru_cache(maxsize=512)
 def build_network(config: ModelConfig, input_shape: tuple[int, ...], classes: int) -> Network:
-    """Build the network of a model for images of `input_shape` (height, width, channels).
+    """Build a model's network for images of `input_shape` (height, width, channels).
 
     Equal arguments give the same object, so that its shapes and weighted units are traced once.
 

@@ -1,12 +1,12 @@
-"""Residual networks (He, Zhang, Ren & Sun 2016, "Deep residual learning for image recognition").
+"""Residual networks (He, Zhang, Ren & Sun 2016).
 
-`resnet` is the net for ImageNet with 18, 34 or 50 layers, 11,689,512, 21,797,672 and 25,557,032 weights for 1000
-classes, as torchvision builds it, whose weights fit: v1.5, in which a bottleneck halves the image in its 3x3
-convolution.
+Of "Deep residual learning for image recognition", `resnet` is the net for ImageNet with 18, 34 or 50 layers,
+11,689,512, 21,797,672 and 25,557,032 weights for 1000 classes, as torchvision builds it, whose weights fit: v1.5, in
+which a bottleneck halves the image in its 3x3 convolution.
 
-`cifar_resnet` is the paper's section 4.2, for images of about 32x32: 20 or 56 layers, 269,722 and 853,018 weights for
-10 classes. Shortcuts have no weights (option A): where a stage begins they take every second pixel and add maps of
-zeros, half before and half after, as in github.com/akamaster/pytorch_resnet_cifar10, whose weights fit.
+`cifar_resnet` is section 4.2, for images of about 32x32: 20 or 56 layers, 269,722 and 853,018 weights for 10 classes.
+Shortcuts have no weights (option A): where a stage begins they take every second pixel and add maps of zeros, half
+before and half after, as in github.com/akamaster/pytorch_resnet_cifar10, whose weights fit.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}  # Layers -> bl
 
 
 class ResidualBlock(nn.Module):
-    """relu(F(x) + shortcut(x)), where F is two 3x3 convolutions or a bottleneck of 1x1, 3x3 and 1x1.
+    """relu(F(x) + shortcut(x)); F is two 3x3 convolutions, or 1x1, 3x3 and 1x1.
 
     The shortcut is the identity, if need be through a 1x1 convolution `down_conv` with `down_norm`.
     """
@@ -90,7 +90,7 @@ def _chain(
     input_shape: tuple[int, ...],
     classes: int,
 ) -> Network:
-    """Network of stages of residual blocks, each of which halves the image and doubles the maps, but the first."""
+    """Stages of residual blocks; all but the first halve images and double maps."""
     units = list(lowest)
     for stage, count in enumerate(blocks):
         for place in range(count):

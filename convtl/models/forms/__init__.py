@@ -1,4 +1,4 @@
-"""Convolutions in the forms that are fast on a CPU, and what all forms share.
+"""Convolutions in forms that are fast on a CPU, and their common parts.
 
 The gradient of a matrix product here has the same bits whatever the number of threads.
 """

@@ -1,4 +1,4 @@
-"""Convolution in the form that is fast on the platform; `convtl.models.lowering` has the choice and its timings.
+"""Convolution in the form that is fast on the platform (`models.lowering`).
 
 On CPU, XLA hands a convolution to Eigen only if its axes are in one order (images NHWC, kernel HWIO). The two of a
 backward pass have other orders; inside a scan, where all training is, they fall back to plain loops.
@@ -43,7 +43,7 @@ def conv2d(
 
 
 def _without_overlap(x: Array, kernel: Array, stride: int) -> Array:
-    """One row of the matrix product for each output pixel; in two dimensions, as its gradient is faster so."""
+    """Convolve by one 2-D matrix product (fast gradient), a row per output pixel."""
     size, _, channels, out = kernel.shape
     if size == 1:
         x = x[:, ::stride, ::stride]
@@ -64,7 +64,7 @@ def lax_conv2d(x: Array, kernel: Array, stride: int, sides: Sides, **settings: A
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _canonical(x: Array, kernel: Array, stride: int, sides: Sides) -> Array:
-    """XLA's convolution, with both convolutions of the backward pass in the order of axes that Eigen takes.
+    """XLA's convolution, with gradients too in the order of axes that Eigen takes.
 
     With y[i] = sum_u k[u] x[s i + u - p] in each direction: the cotangent of x[m] sums those of y[i] times
     k[m - s i + p], a convolution of y's with s - 1 zeros between its values and the flipped kernel; that of k[u]
@@ -102,14 +102,14 @@ _canonical.defvjp(_forward, _backward)
 def _edges(
     size: int, span: int, outputs: int, stride: int, low: int
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """In one direction, zeros before and after y for the images' cotangent, and x for the kernel's."""
+    """Zeros around y for the images' cotangent, and x for the kernel's, on one axis."""
     reach = (outputs - 1) * stride + 1
     before = span - 1 - low
     return (before, size + span - 1 - reach - before), (low, reach + span - 1 - size - low)
 
 
 def _cut(x: Array, sides: Sides, dilation: int) -> tuple[Array, Sides, int]:
-    """Images, padding and dilation for XLA, none of the latter where sides are negative.
+    """Return images, padding and dilation for XLA; negative sides are applied here.
 
     XLA on CPU is wrong about padding of -1 before and 1 after (JAX 0.10).
     """
@@ -145,7 +145,7 @@ def _product_of_patches(x: Array, kernel: Array, stride: int) -> Array:
 
 
 def _banded(x: Array, kernel: Array, stride: int, sides: Sides) -> Array:
-    """One matrix product for all tiles, a few neighbouring output pixels of a row in all maps; stride 1.
+    """One matrix product of all tiles, some output pixels of a row; stride 1.
 
     A tile is a linear map of a patch of kh input rows and as many columns as its pixels see: its (kh * columns *
     in) values times a matrix in which the kernel is shifted along the tile.

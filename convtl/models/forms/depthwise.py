@@ -1,4 +1,4 @@
-"""Depthwise convolution; on CPU a sum of shifted products (`convtl.models.lowering` has the timings)."""
+"""Depthwise convolution; on CPU a sum of shifted products (`models.lowering`)."""
 
 from functools import partial, reduce
 from operator import add
@@ -24,7 +24,7 @@ def depthwise_conv2d(
     stride: int = 1,
     padding: Sides = ((0, 0), (0, 0)),
 ) -> Float[Array, "batch height2 width2 channels"]:
-    """Cross-correlate each map with a kernel of its own, at least as large as the stride."""
+    """Cross-correlate each map with its own kernel, at least as large as the stride."""
     if on_cpu():
         return shifted(stride, padding, x, kernel)
     return lax_conv2d(x, kernel, stride, padding, feature_group_count=x.shape[-1])
@@ -61,7 +61,7 @@ shifted.defvjp(_forward, _backward)
 def _image_gradient(
     stride: int, padding: Sides, shape: tuple[int, ...], kernel: Array, cotangent: Array
 ) -> Array:
-    """Cotangent of the image: for each of the stride's phases the kernel's entries that meet it, flipped."""
+    """Image cotangent: per phase of the stride, the kernel's entries there, flipped."""
     kh, kw = kernel.shape[:2]
     batch, height, width, channels = shape
     (top, bottom), (left, right) = padding
@@ -88,7 +88,7 @@ def _image_gradient(
 def _kernel_gradient(
     stride: int, padding: Sides, x: Array, kernel: Array, cotangent: Array
 ) -> Array:
-    """Cotangent of the kernel: for each of its rows, sums over an image row's columns, then over all rows.
+    """Cotangent of the kernel, row by row: sums over columns, then over image rows.
 
     The second sum is a product with ones: XLA's own reduction of shifted products is 2 to 8 times slower on CPU.
     """
@@ -115,7 +115,7 @@ def _kernel_gradient(
 
 
 def _padded(x: Array, padding: Sides) -> Array:
-    """Zero padding behind a barrier, or XLA tests of every element that it reads whether it is padding."""
+    """Zero padding behind a barrier, without which XLA tests every element."""
     return jax.lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0))))
 
 

@@ -1,4 +1,4 @@
-"""A 3x3 convolution of stride 1 with 16 products for 4 outputs instead of 36: Winograd's F(2x2, 3x3).
+"""Winograd's F(2x2, 3x3): stride 1, 16 products for 4 outputs instead of 36.
 
 Lavin & Gray (2016), "Fast Algorithms for Convolutional Neural Networks", equations 8 and 12: with d a tile of 4x4
 inputs (neighbours share two rows or columns), g the kernel and y its 2x2 outputs, y = A' [(G g G') * (B' d B)] A. At
@@ -28,12 +28,12 @@ def tiles(rows_out: int, columns_out: int) -> tuple[int, int]:
 def winograd(
     x: Float[Array, "batch height width in"], kernel: Float[Array, "3 3 in out"], sides: Sides
 ) -> Float[Array, "batch height2 width2 out"]:
-    """Cross-correlation with rows and columns of zeros, ((top, bottom), (left, right))."""
+    """Cross-correlation with zero padding, ((top, bottom), (left, right))."""
     return _convolved(x, _places(kernel), sides, transposed=False)
 
 
 def _convolved(x: Array, weights: Sequence[Array], sides: Sides, *, transposed: bool) -> Array:
-    """The convolution, given G g G' for the 16 places: (in, out), or (out, in). Sides below 0 cut off."""
+    """Convolve by G g G' of 16 places, (in, out) or (out, in); negative sides crop."""
     rows, columns = x.shape[1] + sum(sides[0]) - 2, x.shape[2] + sum(sides[1]) - 2
     down, across = tiles(rows, columns)
     products = jax.lax.dot_general(
@@ -46,7 +46,7 @@ def _convolved(x: Array, weights: Sequence[Array], sides: Sides, *, transposed: 
 
 
 def _places(kernel: Float[Array, "3 3 in out"]) -> list[Float[Array, "in out"]]:
-    """G g G'; of a kernel that is flipped in a direction, the first place and the last change theirs."""
+    """G g G'; flipping the kernel along an axis swaps its first and last place."""
     return [place for line in _kernel(_wide(kernel)) for place in _kernel(line)]
 
 
@@ -101,25 +101,25 @@ winograd.defvjp(_forward, _backward)
 
 
 def _input(d: Sequence[Array]) -> list[Array]:
-    """B' d"""
+    """B' d."""
     return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
 
 
 def _kernel(g: Array) -> list[Array]:
-    """G g"""
+    """G g."""
     return [g[0], (g[0] + g[1] + g[2]) / 2, (g[0] - g[1] + g[2]) / 2, g[2]]
 
 
 def _kernel_back(u: Array) -> list[Array]:
-    """G' u"""
+    """G' u."""
     return [u[0] + (u[1] + u[2]) / 2, (u[1] - u[2]) / 2, (u[1] + u[2]) / 2 + u[3]]
 
 
 def _output(m: Array) -> list[Array]:
-    """A' m"""
+    """A' m."""
     return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
 
 
 def _output_back(y: Sequence[Array]) -> list[Array]:
-    """A y"""
+    """A y."""
     return [y[0], y[0] + y[1], y[0] - y[1], -y[1]]

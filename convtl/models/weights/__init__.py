@@ -1,7 +1,7 @@
-"""Foreign weights: files of PyTorch, torchvision and timm -> variables of a `Network`; kept in the cache.
+"""Foreign weights: files of PyTorch, torchvision and timm as `Variables`.
 
-Every leaf of a file and of the net is accounted for. Everything here raises `UserError` where a file is missing,
-damaged or not the one expected, or where a leaf does not fit; `key` is the config key that messages name.
+All leaves of file and net must match. Everything here raises `UserError` where a file is missing, damaged or not the
+one expected, or where a leaf does not fit; `key` is the config key that messages name.
 """
 
 import re
@@ -31,7 +31,7 @@ from convtl.storage import checkpoint
 from convtl.storage.cache import Cache
 
 Origins = dict[str, tuple[str, Convert] | None]
-"""Leaf of the net -> leaf of the file and how it is converted; None for a head that the file lacks."""
+"""Leaf of the net -> leaf of the file and its conversion; None for a head that the file lacks."""
 
 _KIND = "imported"
 _UNUSED = re.compile(r"(^|\.)num_batches_tracked$|^(aux_classifier\.|AuxLogits\.|aux\d*\.)")
@@ -46,7 +46,7 @@ class Imported(NamedTuple):
 
 
 def import_weights(config: WeightsConfig, network: Network, key: str = "weights") -> Imported:
-    """Read a file's weights into the variables of a net; a head that the file lacks is zero."""
+    """Read a file's weights as a net's variables; a head that it lacks is zero."""
     arrays, origins, file_digest = _read(config, network, key)
     leaves: dict[str, np.ndarray] = {}
     for leaf, shape in leaf_shapes(network.abstract_variables).items():
@@ -76,7 +76,7 @@ def _read(config: WeightsConfig, network: Network, key: str) -> tuple[files.Arra
 def match_leaves(
     config: WeightsConfig, network: Network, given: Mapping[str, Shape], key: str = "weights"
 ) -> Origins:
-    """Account for all leaves by names and shapes; leaves without the prefix that the net's share are left out."""
+    """Match leaves by names and shapes; ignore those without the net's prefix."""
     names = names_in_file(config.naming, network, key)
     prefix = _prefix(next(iter(names.values())), given, key)
     given = {name[len(prefix) :]: shape for name, shape in given.items() if name.startswith(prefix)}
@@ -113,7 +113,7 @@ def match_leaves(
 def _refuse_leftovers(
     config: WeightsConfig, key: str, misfits: list[str], absent: list[str], extra: list[str]
 ) -> None:
-    """Raise `UserError` with one line for all leaves that are not accounted for, if any."""
+    """Raise a UserError that lists all leaves without a match, if any."""
     parts = [
         f"{len(leaves)} {sort}: {', '.join(leaves[:4])}{', ...' if len(leaves) > 4 else ''}"
         for sort, leaves in (
@@ -131,7 +131,7 @@ def _refuse_leftovers(
 
 
 def _prefix(first: str, given: Mapping[str, Shape], key: str) -> str:
-    """Prefix of the name of the net's first leaf in the file; empty where it is not in the file."""
+    """Prefix of the net's first leaf in the file; empty if it is not there."""
     prefixes = {name.removesuffix(first) for name in given if f".{name}".endswith(f".{first}")}
     if len(prefixes) > 1 and "" not in prefixes:
         raise UserError(
@@ -141,7 +141,7 @@ def _prefix(first: str, given: Mapping[str, Shape], key: str) -> str:
 
 
 def origin_identity(config: WeightsConfig, key: str = "weights") -> str:
-    """Digest of the file's content, the rules, and the images that it expects; not of where it lies."""
+    """Digest of the file's content, naming rules and expected images; not its path."""
     file_digest = config.sha256 or files.sha256(files.find(config, key), key)
     images = [config.size, config.crop, config.interpolation, *config.mean, *config.std]
     return digest([file_digest, config.naming, VERSION, config.classes, images])
@@ -155,7 +155,7 @@ def imported_key(config: WeightsConfig, model: ModelConfig, key: str = "weights"
 def imported(
     config: WeightsConfig, model: ModelConfig, cache: Cache, key: str = "weights"
 ) -> Imported:
-    """The net of a config, built for the weights' own images and classes; from the cache if it is there."""
+    """Return a config's net for the weights' own images and classes; cached."""
     network = network_of(config, model)
 
     def build(folder: Path) -> None:
@@ -168,11 +168,11 @@ def imported(
 
 
 def check(config: WeightsConfig, model: ModelConfig, cache: Cache, key: str = "weights") -> None:
-    """Check, by names and shapes, that a net which is not in the cache can be imported."""
+    """Check by names and shapes that a net not in the cache can be imported."""
     if not cache.path(_KIND, imported_key(config, model, key)).exists():
         _read(config, network_of(config, model), key)
 
 
 def network_of(config: WeightsConfig, model: ModelConfig) -> Network:
-    """The net for which the weights were published: their images, their classes."""
+    """The net for the images and classes of published weights."""
     return build_network(model, (config.size, config.size, 3), config.classes)

