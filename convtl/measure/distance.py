@@ -1,4 +1,4 @@
-"""The distance between two data sets, in a space that depends on no net and no data set: `pixel_space`."""
+"""Distance between two data sets, in a fixed space of features (`pixel_space`)."""
 
 import numpy as np
 from jaxtyping import Float
@@ -11,7 +11,7 @@ PIXELS, CELLS, ORIENTATIONS = 7, 4, 8
 
 
 def mmd2_unbiased(x: ArrayLike, y: ArrayLike) -> float:
-    """Squared maximum mean discrepancy, unbiased: 0 on average for two draws of one distribution.
+    """Squared maximum mean discrepancy, unbiased: mean 0 for equal distributions.
 
     mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j); may be negative.
     Gretton et al. 2012, "A Kernel Two-Sample Test" (lemma 6). The kernel is the kernel inception distance's,
@@ -45,13 +45,13 @@ def mmd2_unbiased(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def pixel_space(images: ArrayLike) -> Float[np.ndarray, "n d"]:
-    """Coarse pixels and directions of edges of standardised images (n, height, width, channels): 177 features.
+    """Coarse pixels and directions of edges of standardised images: 177 features.
 
     Nothing is fitted: distances that test a hypothesis about sources must not depend on source nets or on other
-    domains. Each image is averaged over channels and areas to 28x28, then described by its means over areas and
-    by a histogram of oriented gradients (Dalal and Triggs 2005, "Histograms of Oriented Gradients for Human
-    Detection"; one block). Either part is scaled to squared norm = its number of features, so that x.x / d = 1;
-    of a constant image it is zeros.
+    domains. Images (n, height, width, channels) are averaged over channels and areas to 28x28, then described by
+    means over areas and by a histogram of oriented gradients (Dalal and Triggs 2005, "Histograms of Oriented
+    Gradients for Human Detection"; one block). Either part is scaled to squared norm = its number of features, so
+    that x.x / d = 1; of a constant image it is zeros.
     """
     batch = np.asarray(images)
     if batch.ndim != 4:
@@ -83,7 +83,7 @@ def oriented_gradients(images: Float[np.ndarray, "n 28 28"]) -> Float[np.ndarray
 def _averaged(
     images: Float[np.ndarray, "n height width"], side: int
 ) -> Float[np.ndarray, "n {side} {side}"]:
-    """Means over side x side equal areas; pixels that straddle a border count by their share."""
+    """Means over side x side equal areas; border pixels count by their share."""
     down, across = (_shares(size, side) for size in images.shape[1:])
     return np.einsum("ih,nhw,jw->nij", down, images, across, optimize=True)
 

@@ -18,7 +18,7 @@ def log_softmax(logits: ArrayLike) -> Float[np.ndarray, "n classes"]:
 
 
 def correct(logits: ArrayLike, labels: ArrayLike) -> Bool[np.ndarray, " n"]:
-    """Whether each image is classified correctly; the first of equal logits wins."""
+    """Return whether each image is classified correctly; the first of ties wins."""
     scores, classes = _checked(logits, labels)
     if not len(classes):
         return np.zeros(0, bool)
@@ -36,7 +36,7 @@ def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def balanced_accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Mean over the classes that occur of the share of their images classified correctly, in [0, 1].
+    """Mean over the classes that occur of each class's accuracy, in [0, 1].
 
     >>> balanced_accuracy([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]], [0, 0, 1])
     0.25
@@ -59,7 +59,7 @@ def nll(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def expected_calibration_error(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
-    """sum_b |B_b| / N * |accuracy(B_b) - confidence(B_b)| over equal bins of confidence, in [0, 1].
+    """sum_b |B_b| / N * |accuracy(B_b) - confidence(B_b)|, in [0, 1].
 
     B_b: images whose largest probability is in ((b - 1) / bins, b / bins]. Guo et al. 2017, "On Calibration of
     Modern Neural Networks".

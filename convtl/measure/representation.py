@@ -1,4 +1,4 @@
-"""How far a net moved: its representations of the same images, and its weights."""
+"""Change of a net: of its representations of the same images, and its weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 
 
 def linear_cka(x: ArrayLike, y: ArrayLike) -> float:
-    """Linear centred kernel alignment of two representations of the same images, in [0, 1].
+    """Linear centred kernel alignment of two representations, in [0, 1].
 
-    |Y'X|_F^2 / (|X'X|_F |Y'Y|_F) on centred features; all axes but the first are flattened. 1 for
+    |Y'X|_F^2 / (|X'X|_F |Y'Y|_F) on centred features of the same images; all axes but the first are flattened. 1 for
     representations that differ by an orthogonal map, a shift and a factor. Kornblith et al. 2019, "Similarity
     of Neural Network Representations Revisited". Biased towards 1 where n is not above the number of features,
     and easily moved by a few outliers (Davari et al. 2023). Nan if one of them does not vary.
@@ -43,10 +43,10 @@ def _centred(x: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n d"] | None:
 def weight_displacement(
     before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, float]:
-    """|w - w0| / |w0| of each unit with weights, over all leaves of its `params` (Euclidean norms).
+    """|w - w0| / |w0| of each unit, over all leaves of its `params` (Euclidean norms).
 
     Returns:
-      Unit -> displacement, in the order of `before`: 0.0 where nothing moved, nan where zeros did.
+      Unit with weights -> displacement, in the order of `before`: 0.0 where nothing moved, nan where zeros did.
 
     Raises:
       ValueError: units or leaves disagree.

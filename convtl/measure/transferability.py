@@ -1,4 +1,4 @@
-"""How well a source net should transfer, judged from its features of labelled target images.
+"""Transferability of a source net, from its features of labelled target images.
 
 Everywhere: `features` (n, d), what enters the source net's head; `labels` (n,) integers of the target. Larger is
 better. `logme` looks at the very images that it scores, so compare at equal n only. All raise ValueError where shapes
@@ -35,7 +35,7 @@ def logme(features: ArrayLike, labels: ArrayLike) -> float:
     missed = np.maximum(target.sum(0) - projected.sum(0), 0)
 
     def evidence(log_t: np.ndarray, z2: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """(grid, classes) from log t (grid,), z^2 (values, classes) and residuals (classes,)."""
+        """(grid, classes) of log t (grid,), z^2 (values, classes), residuals (classes,)."""
         shrunk = 1 / (1 + variances / np.exp(log_t)[:, None])
         residual = np.maximum(shrunk @ z2 + rest, np.finfo(float).tiny)
         fit = n / 2 * (np.log(n / residual) - 1 - np.log(2 * np.pi))
@@ -79,12 +79,12 @@ def knn_accuracy(features: ArrayLike, labels: ArrayLike, k: int = 5) -> float:
 
 
 def linear_probe_accuracy(features: ArrayLike, labels: ArrayLike) -> float:
-    """Cross-validated accuracy of a logistic regression on standardised features, in [0, 1].
+    """Cross-validated accuracy of logistic regression, in [0, 1].
 
-    Every image is predicted once, by a fit without its fold; the i-th image of a class is in fold i mod 4, so
-    folds are stratified and nothing is drawn. Alain and Bengio 2016, "Understanding intermediate layers using
-    linear classifier probes". Features that do not vary are left out; 0 if none does. Takes two images of each
-    class.
+    Features are standardised; those that do not vary are left out (0 if none does). Every image is predicted once,
+    by a fit without its fold; the i-th image of a class is in fold i mod 4, so folds are stratified and nothing is
+    drawn. Alain and Bengio 2016, "Understanding intermediate layers using linear classifier probes". Takes two images
+    of each class.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import PredefinedSplit, cross_val_predict

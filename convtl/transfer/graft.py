@@ -1,4 +1,4 @@
-"""Nets with which fine-tuning starts: fresh ones, source weights grafted onto them, and controls."""
+"""Nets at the start of fine-tuning: fresh, grafted from a source, controls."""
 
 from collections.abc import Callable, Collection
 from functools import partial
@@ -21,7 +21,7 @@ def fresh_variables(network: Network, key: jax.Array) -> Variables:
 def graft(
     network: Network, source: Variables, fresh: Variables, taken: Collection[str]
 ) -> Variables:
-    """The target net at the start of fine-tuning: the units `taken` of the source, and fresh ones.
+    """Return the net to fine-tune: the units `taken` of the source, and fresh ones.
 
     Raises:
       ValueError: a unit of the source is missing or of another shape; nothing is loaded partially.
@@ -38,12 +38,12 @@ def _shapes(variables: Any) -> Any:
 
 
 def shuffled(variables: Variables, rng: np.random.Generator) -> Variables:
-    """A control with every moment of the weights, and nothing else learned: each array's entries are permuted."""
+    """Control with each weight array's entries permuted, so of the same moments."""
     return _each_weight(variables, lambda leaf: rng.permutation(leaf.ravel()).reshape(leaf.shape))
 
 
 def statistics_matched(variables: Variables, rng: np.random.Generator) -> Variables:
-    """A control of normal weights with each array's mean and standard deviation (Raghu et al. 2019)."""
+    """Control of normal weights by each array's mean and std (Raghu et al. 2019)."""
     return _each_weight(
         variables, lambda leaf: rng.normal(leaf.mean(), leaf.std(), leaf.shape).astype(leaf.dtype)
     )

@@ -1,4 +1,4 @@
-"""Labels to `optax.multi_transform`: a transform for each trained unit, zeros for frozen ones.
+"""Optimiser of a phase: a transform for each trained unit, zeros for frozen ones.
 
 Rates are arrays: a transform is built inside the (vmapped) step around a traced rate, so that runs with different
 rates share one compiled program. Its state does not depend on the rate.
@@ -72,7 +72,7 @@ def _warmup_cosine(length: int, warmup: int) -> Float[np.ndarray, "updates"]:
 
 
 def schedule_values(config: ScheduleConfig, phase: Phase) -> Float[np.ndarray, "updates"]:
-    """The rate's multiplier (peak 1) for each update of a phase; every phase warms up and decays anew.
+    """Multiplier of the rate (peak 1) for each update of a phase.
 
     >>> schedule_values(ScheduleConfig(kind="constant"), Phase(10, 13, ()))
     array([1., 1., 1.], dtype=float32)
@@ -98,7 +98,7 @@ class Anchors(NamedTuple):
 
 
 def l2_sp(to_start: Strengths, to_zero: Strengths) -> optax.GradientTransformation:
-    """L2-SP (Li, Grandvalet & Davoine 2018): adds the gradient of a penalty to that of the loss.
+    """Add the gradient of L2-SP's penalty (Li, Grandvalet & Davoine 2018).
 
     The penalty is alpha/2 ||w - w0||^2 over the weights and biases of each unit in `to_start`, whose w0 are
     given to `init`, and beta/2 ||w||^2 over those in `to_zero`. It is not decoupled: Adam rescales it.
@@ -146,7 +146,7 @@ class Averaged(NamedTuple):
 def start_averages(
     optimiser: Any, variables: Mapping[str, Any], units: Collection[str], kinds: Collection[str]
 ) -> Averaged:
-    """Sums of zero for the units' variables of these kinds (`params`, `batch_stats`)."""
+    """Zero sums for the units' variables of these kinds (`params`, `batch_stats`)."""
     averaged = {
         unit: {kind: variables[unit][kind] for kind in kinds if kind in variables[unit]}
         for unit in units
@@ -157,14 +157,14 @@ def start_averages(
 def add_to_averages(
     totals: dict[str, Any], variables: Mapping[str, Any], units: Collection[str], decay: float
 ) -> dict[str, Any]:
-    """The sums after an update of `units`; those of other units are left as they are."""
+    """Return the sums after an update of `units`; those of others stay."""
     before = {unit: totals[unit] for unit in units}
     now = {unit: {kind: variables[unit][kind] for kind in before[unit]} for unit in before}
     return totals | jax.tree.map(lambda total, w: decay * total + (1 - decay) * w, before, now)
 
 
 def carry_state(old: Any, new: Any, phase: Phase) -> Any:
-    """The state at a phase's start: units that stay keep theirs, those that join start fresh; averages are kept."""
+    """State at a phase's start: averages and staying units keep theirs, else fresh."""
     if isinstance(new, Averaged):
         return Averaged(carry_state(old.optimiser, new.optimiser, phase), new.totals | old.totals)
     if phase.restart:

@@ -1,4 +1,4 @@
-"""From regime and depth to a static tuple of phases; from a phase to a label for every leaf.
+"""Phases of a trial by regime and depth; labels of leaves by phase.
 
 A plan is a pure function of its arguments, so a resumed run cannot disagree with an unbroken one.
 """
@@ -82,14 +82,14 @@ def resolve_depth(network: Network, depth: int | str) -> int:
 
 
 def make_plan(network: Network, regime: RegimeConfig, depth: int, updates: int) -> Plan:
-    """Lay out the phases of one trial, `updates` in all, over its last `depth` weighted units.
+    """Return the phases of a trial: `updates` over its last `depth` weighted units.
 
     - `fine_tune` trains them at one rate.
     - `lp_ft` trains first the head alone, then all of them, with a fresh optimiser (Kumar et al. 2022).
     - `gradual` trains the head alone, then one more unit in each of `depth` equal phases (Howard & Ruder 2018).
       Units that stay keep their optimiser state, those that join start fresh.
     - `discriminative` divides the rate by `rate_factor` for each unit further down (Howard & Ruder 2018).
-    - `l2_sp` pulls each of them towards where it starts, and the head towards 0 (Li et al. 2018).
+    - `l2_sp` penalises each unit's distance from its start, and the head's from 0 (Li et al. 2018).
     - `surgical` trains, whatever `depth` says, the named units (Lee et al. 2022) and, with `head`, the head.
 
     Every phase has its own schedule (`optim.schedule_values`), as in ULMFiT's published code.
@@ -111,7 +111,7 @@ def make_plan(network: Network, regime: RegimeConfig, depth: int, updates: int) 
 def _phases(
     head: str, regime: RegimeConfig, chosen: tuple[str, ...], updates: int
 ) -> tuple[Phase, ...]:
-    """Phases over the chosen units; a unit's rate is divided once for each unit above it."""
+    """Phases over the chosen units, with a factor on each unit's rate."""
     count = len(chosen)
     falling = regime.rate_factor if regime.kind == "discriminative" else 1.0
     factors = tuple((unit, falling ** -(count - 1 - i)) for i, unit in enumerate(chosen))
@@ -152,7 +152,7 @@ def _surgical_units(network: Network, regime: RegimeConfig) -> tuple[str, ...]:
 
 
 def leaf_labels(phase: Phase, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """A label for every leaf, weights and statistics alike: its unit's name, or `frozen`.
+    """Label of every leaf, weights and statistics: its unit's name, or `frozen`.
 
     Raises:
       ValueError: a trained unit is not among the variables, or is named like the label of frozen leaves.
