@@ -1,9 +1,8 @@
-"""Advice for one's own pictures: how deep to fine-tune with so many labels, and what more of them would bring.
+"""Advice on the depth to fine-tune own pictures, and on more labels.
 
-Validation images choose; test images only say how good the choice is. The depth with the best mean accuracy is advised,
-unless fewer layers lose at most `LOSS` in their mean and are shown to lose no more: the one-sided 95 % bound of what
-they lose, in means over the numbers of labels that have both depths (Student's t over replicates, which are few here),
-lies below it. Where nothing is shown, nothing is saved.
+Validation images choose; test images only measure the choice. The depth with the best mean accuracy is advised, unless
+fewer layers lose at most `LOSS` in their mean and are shown to lose no more: the one-sided 95 % bound of their loss, in
+means over the numbers of labels that have both depths (Student's t over the few replicates), lies below it.
 """
 
 from collections.abc import Mapping
@@ -28,8 +27,7 @@ class Choice:
       images: training images in all.
       accuracies: depth -> mean test accuracy over replicates.
       best: the depth with the best mean on validation images; depth: the advised one.
-      loss: what the advised depth loses there against the best one, pooled over numbers of labels; None where it is the
-        best.
+      loss: of the advised depth there against the best one, pooled over numbers of labels; None where it is the best.
       interval: of the test accuracy at the advised depth; None for one replicate.
     """
 
@@ -45,12 +43,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Advice:
-    """What is advised for one source and target.
+    """Advice for one source and target.
 
     Attributes:
       choices: by labels a class, ascending; the last is for all that there are.
-      curve: accuracy against images at `curve_depth`, the advised depth or the nearest one with enough sizes; or why
-        there is none.
+      curve: accuracy against images at `curve_depth`, the advised depth or the nearest one with enough sizes; or the
+        reason why there is none.
       trial: the trial at the advised depth with all labels whose validation accuracy is highest.
     """
 
@@ -67,7 +65,7 @@ class Advice:
 
 
 def advise(conditions: Conditions) -> list[Advice]:
-    """Advice for every pretrained source and target."""
+    """Make the advice for every pretrained source and target."""
     advice = []
     for source, target in product(conditions.sources, conditions.targets):
         tested, seen = (
@@ -82,7 +80,7 @@ def advise(conditions: Conditions) -> list[Advice]:
 def _tables(
     conditions: Conditions, source: str, target: str, column: str
 ) -> dict[int, pd.DataFrame]:
-    """A column as replicates x depths by labels a class, of the replicates that have all depths."""
+    """Labels a class -> a column, replicates x depths, of replicates with all depths."""
     tables = {}
     for n in conditions.sizes:
         place = {"source": source, "target": target, "n_per_class": n}
@@ -100,7 +98,7 @@ def _advice(
     tested: Mapping[int, pd.DataFrame],
     seen: Mapping[int, pd.DataFrame],
 ) -> Advice:
-    """The advice from accuracies on test images, which are reported, and on validation images, which choose."""
+    """Choose depths by accuracies on validation images; report those on test images."""
     place = {"source": source, "target": target}
     images = {
         n: int(
@@ -139,7 +137,7 @@ def _means(table: pd.DataFrame) -> dict[int, float]:
 
 
 def _pooled_loss(tables: Mapping[int, pd.DataFrame], fewer: int, best: int) -> pd.Series:
-    """What fewer layers lose in each replicate, averaged over the numbers of labels with both depths."""
+    """Loss of fewer layers in each replicate, mean over sizes with both depths."""
     losses = [t[best] - t[fewer] for t in tables.values() if {fewer, best} <= set(t.columns)]
     return pd.concat(losses, axis=1).dropna().mean(axis=1)
 
@@ -147,7 +145,7 @@ def _pooled_loss(tables: Mapping[int, pd.DataFrame], fewer: int, best: int) -> p
 def _curve(
     tables: Mapping[int, pd.DataFrame], images: Mapping[int, int], depth: int, n_test: float
 ) -> tuple[int, LearningCurve | str]:
-    """The curve at the advised depth, or at the nearest one that was measured with enough numbers of images."""
+    """Fit the curve at the advised depth, or the nearest one with enough sizes."""
     why = ""
     depths = {int(str(depth)) for table in tables.values() for depth in table}
     for other in sorted(depths, key=lambda one: (abs(one - depth), one)):

@@ -1,4 +1,4 @@
-"""Verdicts on claims, by the rules of the analysis plan: the first of these that applies.
+"""Verdicts on claims, by the rules of the analysis plan; the first one applies.
 
 *Not judged*: a condition at the edge of its learning rates, at floor or at ceiling. *Mixed*: parts settled on opposite
 sides. *Below*: every part smaller than the smallest effect of interest. *Supported* or *contradicted*. *Inconclusive*.
@@ -36,9 +36,9 @@ ALPHA = 0.05
 MOST_PRIMARY = 4
 """Primary claims a ground."""
 SENSITIVITY = (0.5, 1.5)
-"""Times the smallest effect of interest: how verdicts depend on it."""
+"""Factors of the smallest effect of interest, for verdicts by it."""
 SAME = 0.3
-"""Logits within which the effects of two seeds are called the same."""
+"""Logits within which the effects of two seeds are the same."""
 Outcome = Literal["supported", "contradicted", "mixed", "below", "inconclusive", "not judged"]
 
 
@@ -50,7 +50,7 @@ class PartResult:
       values: one number a replicate, averaged over targets.
       points: the effect in percentage points of accuracy; None where it is not one of accuracies.
       interval: 95 %, by inversion of the sign-flip test.
-      p: that the part holds or that it fails, whichever the mean points to.
+      p: that the part holds or that it fails, as its mean points.
       lower_bound: whether scratch alone is at floor, so that the effect is at least this.
     """
 
@@ -71,12 +71,12 @@ class PartResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the rows say to one claim.
+    """Verdict on one claim.
 
     Attributes:
-      why: what the verdict rests on, in a line.
+      why: its reason, in a line.
       p: that the claim holds or that it fails; p_adjusted: after Holm over the primary claims of its ground.
-      m_needed: replicates that would decide it, where it is inconclusive and that can be foreseen.
+      m_needed: replicates that would decide an inconclusive claim, where that can be foreseen.
       excluded: conditions for which it is not judged.
       sensitivity: another smallest effect of interest -> the verdict with it.
     """
@@ -94,7 +94,7 @@ class Verdict:
 
 
 def claims_of(config: Config) -> dict[str, ClaimConfig]:
-    """The claims of a study's scorecard, by name.
+    """Return the claims of a study's scorecard, by name.
 
     Raises:
       UserError: a name that no claim has.
@@ -109,13 +109,13 @@ def claims_of(config: Config) -> dict[str, ClaimConfig]:
 
 
 def check(config: Config, trials: Sequence[Trial], whole: bool = True) -> list[str]:
-    """Check that a study can decide its claims; return lines on what they will find.
+    """Check that a study can decide its claims; return lines on its power.
 
     Args:
-      whole: False for a slice of a study, which need not be able to. One that is cut by `limits` need not either.
+      whole: False for a slice of a study; neither this nor one that is cut by `limits` has to decide its claims.
 
     Raises:
-      UserError: a condition is not there or not told from others, or replicates are too few.
+      UserError: a condition is missing or ambiguous, or replicates are too few.
     """
     claims = claims_of(config)
     if not claims or config.limits != LimitsConfig():
@@ -152,7 +152,7 @@ def check(config: Config, trials: Sequence[Trial], whole: bool = True) -> list[s
 
 
 def _family(claim: ClaimConfig, claims: Mapping[str, ClaimConfig]) -> int:
-    """How many p values are adjusted together with a claim's: those of all primary claims of its ground."""
+    """Number of p values adjusted together: of the primary claims of a ground."""
     if claim.rank == "secondary":
         return 1
     return sum(one.rank == "primary" and one.ground == claim.ground for one in claims.values())
@@ -166,7 +166,7 @@ def judge(
     conditions: Conditions,
     registry: Mapping[str, ClaimConfig] | None = None,
 ) -> list[Verdict]:
-    """Judge claims; Holm runs over the primary ones of a ground, those that are not judged (p = 1) among them.
+    """Judge claims; Holm counts all primary ones of a ground, unjudged with p = 1.
 
     Args:
       registry: every claim that there is, so that a verdict does not depend on which others a study judges.
@@ -199,7 +199,7 @@ def judge(
 def decide(
     claims: Mapping[str, ClaimConfig], contrasts: Mapping[str, list[Contrast]], scale: float = 1.0
 ) -> dict[str, Verdict]:
-    """Verdicts on the claims that can be judged, with so many times their smallest effects.
+    """Judge claims with measured contrasts, at `scale` times their smallest effects.
 
     Args:
       claims: all of the families, judged or not.
@@ -228,10 +228,10 @@ def decide(
 
 @dataclass(frozen=True)
 class _Tested:
-    """The contrasts of a claim with their p values, at one smallest effect of interest.
+    """Contrasts of a claim with their p values, at one smallest effect of interest.
 
     Attributes:
-      ps: of each contrast, to be shown: that it holds or that it fails, whichever its mean points to.
+      ps: of each contrast, to be shown: that it holds or that it fails, as its mean points.
       holds: p that it holds; 0 or 1 where its sign alone counts.
       fails: p that it fails, adjusted for that any contrast may fail (max-T); 1 where it has no test.
       sides: whether it points to its holding.
@@ -256,9 +256,8 @@ class _Tested:
 def _test(contrasts: Sequence[Contrast], delta: float) -> _Tested:
     """Test every contrast against its margin, both ways.
 
-    A margin that no effect at all would meet is one side of an equivalence, so that it is tested one-sidedly, as an
-    equivalence is; anything else is tested two-sidedly. What is at least so large may hold only if it has to be above a
-    margin, and fail only if it has to be below one.
+    A margin that no effect would meet is one side of an equivalence, and tested one-sidedly, as one is; any other is
+    tested two-sidedly. A lower bound may hold only if it has to be above a margin, and fail only if it has to be below.
     """
     sign, count = np.sign(contrasts[0].effect), len(contrasts)
     first = -1 if contrasts[0].part.test == "below" else 1
@@ -293,7 +292,7 @@ def _test(contrasts: Sequence[Contrast], delta: float) -> _Tested:
 
 
 def _outcome(tested: _Tested, p: float, family: int) -> tuple[Outcome, str, int | None]:
-    """The verdict at an adjusted p, why, and how many replicates would decide."""
+    """Return the verdict at an adjusted p, its reason, and replicates to decide it."""
     contrasts, delta = tested.contrasts, tested.delta
     if opposite := _settled_apart(tested):
         return "mixed", f"settled on opposite sides: {opposite}", None
@@ -325,7 +324,7 @@ def _outcome(tested: _Tested, p: float, family: int) -> tuple[Outcome, str, int 
 
 
 def _settled_apart(tested: _Tested) -> str:
-    """Parts of which one is settled to hold and one to fail (Holm over parts); else nothing.
+    """Parts that are settled on opposite sides (Holm over parts); else nothing.
 
     Points of a part that no effect would meet are one statement: a point that fails refutes it, whatever others do.
     """
@@ -376,7 +375,7 @@ class Replication:
 
 
 def replication(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[Replication]:
-    """Compare the parts of claims in logits that were judged under both seeds; others have no limit of their own.
+    """Compare parts of claims in logits that were judged under both seeds.
 
     Replicated: the same sign, and the interval of the difference inside +-0.3. Not replicated: else, where that
     interval excludes 0.
@@ -405,5 +404,5 @@ def _replicated(claim: str, one: PartResult, other: PartResult) -> Replication:
 
 
 def mean_z2(replications: Sequence[Replication]) -> float:
-    """Mean squared z of the seeds' differences: about 1.1 where intervals are right (its envelope is simulated)."""
+    """Mean squared z of the seeds' differences: about 1.1 where intervals are right."""
     return float(np.mean([one.z2 for one in replications])) if replications else float("nan")

@@ -1,7 +1,7 @@
-"""Conditions: the one look-up from rows to numbers, for claims, tables, figures and sentences alike.
+"""Conditions: the one look-up from rows to numbers.
 
-A condition is what a trial is but for its replicate. Its numbers come as one number a replicate; differences are
-taken within replicates, as all conditions of a study share these.
+A condition is a trial but for its replicate. It has one number a replicate; differences are taken within replicates,
+as all conditions of a study share these.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,24 +15,23 @@ from convtl.analysis.frame import axes_of, axis_text
 from convtl.analysis.gradients import MEASURES
 
 SCRATCH = "scratch"
-"""The source that is no source: a fresh net of which everything is trained."""
+"""Source of a fresh net of which everything is trained."""
 COORDINATES = (
     *("source", "target", "n_per_class", "model", "regime", "updates", "depth", "similarity"),
     "config",
 )
 """Of every condition; additional axes are coordinates, too."""
 DIFFERENCES = ("depth_benefit", "transfer_gain", "schedule_gain")
-"""Measures that take one condition from another: D (the whole net trained, and its head), G (a fine-tuned net, and
-scratch), L (after `high` updates, and after `low`)."""
+"""Differences of two conditions: D (whole net trained - head), G (fine-tuned - scratch), L (`high` - `low` updates)."""
 _NOT_OF_SCRATCH = ("depth", "regime", "similarity")
 _FEWEST_CLASSES = 3
 _FEWEST_WRONG = 30
 _FLAT = 0.05
-"""Logits that four times the updates gain at most where a schedule is long enough."""
+"""Largest gain, in logits, by four times the updates of a long enough schedule."""
 
 
 class MissingCondition(Exception):
-    """No condition, or more than one, has the coordinates that were asked for; the text is one line."""
+    """No single condition has these coordinates; the text is one line."""
 
 
 class Conditions:
@@ -56,7 +55,7 @@ class Conditions:
         """Number the conditions of a frame.
 
         Args:
-          order: sources in the order in which they are to be shown, before any other.
+          order: sources that come first, in this order.
         """
         self.frame, self.gradients = frame, gradients
         present = list(map(str, frame["source"].unique()))
@@ -106,7 +105,7 @@ class Conditions:
         return values[~values.index.duplicated()]
 
     def has(self, **where: Any) -> bool:
-        """Whether exactly one condition matches."""
+        """Return whether exactly one condition matches."""
         try:
             self._find(where)
         except MissingCondition:
@@ -114,7 +113,7 @@ class Conditions:
         return True
 
     def summary(self, **where: Any) -> dict[str, Any]:
-        """The line of `table` of one condition.
+        """Return the line of `table` of one condition.
 
         Its `flaw` is `floor` (accuracy under twice chance, of three classes and more), `ceiling` (under 30 wrong) or
         empty.
@@ -124,7 +123,7 @@ class Conditions:
     # --- numbers of several conditions ----------------------------------------------------
 
     def measured(self, measure: str, column: str = "logit_accuracy", **where: Any) -> pd.Series:
-        """One number a replicate of one of `DIFFERENCES`, of `chosen_depth`, or else of a column as it is.
+        """One number a replicate of a difference, of `chosen_depth`, or else of a column.
 
         `chosen_depth` is the column at the depth with a replicate's best validation accuracy; of equal ones the first.
 
@@ -150,7 +149,7 @@ class Conditions:
         scratch_updates: int | str = "same",
         **where: Any,
     ) -> list[int]:
-        """The conditions of a measure by their place in `table`: of a difference its two, of a choice all of them.
+        """Places in `table` of a measure: two of a difference, all of a choice.
 
         Args:
           depths: of `chosen_depth`; low, high: updates of `schedule_gain`.
@@ -178,9 +177,9 @@ class Conditions:
         return [tuned, self._find({**where, "source": SCRATCH, "updates": updates}, place)]
 
     def scratch_flat(self, **where: Any) -> tuple[int, bool]:
-        """Schedule of scratch from which another four times as many updates gain under 0.05 logit; and True.
+        """Find the shortest flat schedule of scratch; return it, and whether it is flat.
 
-        The longest schedule and False where no schedule is known to be flat.
+        Flat: four times as many updates gain under 0.05 logit. Where none is known to be, the longest schedule.
         """
         where = {key: value for key, value in where.items() if key not in ("source", "updates")}
         runs = [u for u in self.schedules if self.has(source=SCRATCH, updates=u, **where)]
@@ -196,7 +195,7 @@ class Conditions:
         return runs[-1], False
 
     def gradient(self, name: str, **where: Any) -> pd.Series:
-        """One number a replicate from the table of the probes: a measure of `gradients.MEASURES`."""
+        """One number a replicate of a measure in `gradients.MEASURES`."""
         if self.gradients is None or not len(self.gradients):
             raise MissingCondition("no table of gradients (measure=gradients makes one)")
         values = MEASURES[name](self.gradients, **where)
@@ -209,12 +208,12 @@ class Conditions:
     # --- all conditions -------------------------------------------------------------------
 
     def table(self) -> pd.DataFrame:
-        """One line a condition with usable rows: coordinates, replicates `m`, means over replicates."""
+        """One line a condition: coordinates, replicates `m`, means over replicates."""
         return self._table
 
     @cached_property
     def usual(self) -> dict[str, Any]:
-        """Of the schedule and of additional axes: the value that more than half of all rows have."""
+        """Values of the schedule and additional axes that over half of all rows have."""
         counts = {
             name: self._rows[name].value_counts() for name in ("updates", *axes_of(self.frame))
         }
@@ -223,7 +222,7 @@ class Conditions:
 
     @cached_property
     def _coordinates(self) -> dict[str, list[Any]]:
-        """Coordinate -> its value in each condition; similarity is None where there is none."""
+        """Coordinate -> its value in each condition; similarity is None if missing."""
         table = self._table
         columns = {name: table[name].tolist() for name in (*self._keys, "n_classes")}
         columns["similarity"] = [None if s != s else s for s in columns["similarity"]]
@@ -231,13 +230,13 @@ class Conditions:
         return columns
 
     def _near(self, code: int, **changes: Any) -> int:
-        """The condition that is as another but for some coordinates, and from another recipe if need be."""
+        """Find a condition like another but for `changes`, preferably of its recipe."""
         place = {name: self._coordinates[name][code] for name in self._keys}
         config = place.pop("config")
         return self._find({**place, **changes}, {"config": config})
 
     def _find(self, where: Mapping[str, Any], near: Mapping[str, Any] | None = None) -> int:
-        """The condition with these coordinates; `near` are values to be preferred for others."""
+        """Find the condition with these coordinates; prefer values in `near` for others."""
         key = (*sorted(where.items(), key=str), *(near or {}).items())
         if key not in self._known:
             self._known[key] = self._search(dict(where), near or {})
@@ -270,7 +269,7 @@ class Conditions:
         return left[0]
 
     def _narrowed(self, left: Sequence[int], where: Mapping[str, Any], key: str) -> Sequence[int]:
-        """Of some conditions those that have a coordinate."""
+        """Select the conditions in `left` that have a coordinate."""
         value = where[key]
         if key not in COORDINATES and key != "n_classes":
             value = axis_text(value)
@@ -290,7 +289,7 @@ class Conditions:
         return narrowed
 
     def _same_trials(self, codes: Sequence[int]) -> bool:
-        """Whether conditions are places of the very same trials."""
+        """Return whether conditions are places of the very same trials."""
         trials = self._rows["trial"].to_numpy()
         return len({tuple(trials[self._positions[code]]) for code in codes}) == 1
 

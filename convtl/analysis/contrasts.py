@@ -1,4 +1,4 @@
-"""From a claim to its numbers: the mean of each part, one number a replicate, and what stands against judging it.
+"""Contrasts of a claim: part means by replicate, and reasons not to judge.
 
 Differences are taken within replicates, and targets are averaged inside a replicate.
 """
@@ -23,10 +23,10 @@ from convtl.study.grid import Trial
 from convtl.study.rows import COLUMNS
 
 MOST_AT_EDGE = 0.25
-"""Share of a condition's replicates whose learning rate may be at the edge of those that were tried."""
+"""Share of a condition's replicates whose learning rate may be at the edge of those tried."""
 _COORDINATES = ("source", "n_per_class", "depth", "updates", "similarity", "regime", "model")
 _COUNTS = ("n_per_class", "updates")
-"""Coordinates along which a slope is one on the log2."""
+"""Coordinates whose slope is on their log2."""
 _OF_TRIALS = (
     *("source", "target", "model", "regime", "n_per_class", "updates", "depth", "depth_unit"),
     *("similarity", "replicate", "config"),
@@ -46,7 +46,7 @@ class Contrast:
     """One mean of a claim: a part, or one point of a part that lists several.
 
     Attributes:
-      point: which of its points it is, if the part lists several and is no slope.
+      point: name of its point, if the part lists several and is no slope.
       table: replicates x targets.
       points: the mean in percentage points of accuracy; None where it is not one of accuracies.
       seen, marks: conditions that were looked up; those of them that may enter no claim, with the reason.
@@ -85,14 +85,14 @@ class Contrast:
         return -delta if margin == "-delta" else float(margin)
 
     def holds(self, mean: float, delta: float, sign: float = 1.0) -> bool:
-        """Whether a mean is on the part's side; `sign` is that of the first part's effect."""
+        """Return whether a mean is on the part's side; `sign` is of the first effect."""
         margin = self.margin(delta)
         sides = {"above": mean > margin, "below": mean < margin, "within": abs(mean) < margin}
         return sides.get(self.part.test, mean * sign > 0)
 
     @property
     def tolerant(self) -> bool:
-        """Whether no effect at all would do, as on either side of an equivalence."""
+        """Return whether no effect would hold, as on either side of an equivalence."""
         return self.part.test != "same_sign" and self.holds(0.0, 1e-9)
 
     @property
@@ -100,14 +100,14 @@ class Contrast:
         return {str(name): float(mean) for name, mean in self.table.mean().items()}
 
     def targets_agree(self, delta: float, holds: bool, sign: float) -> bool:
-        """Whether every target's mean is on the side of the verdict."""
+        """Return whether every target's mean is on the side of the verdict."""
         means = list(self.by_target.values())
         if self.part.test == "within" and not holds and len(set(np.sign(means))) > 1:
             return False
         return all(self.holds(mean, delta, sign) == holds for mean in means)
 
     def replicates_needed(self, delta: float, alpha: float) -> int | None:
-        """About how many replicates would tell the mean from its margin, or call it smaller than `delta`."""
+        """Estimate replicates to tell the mean from its margin, or below `delta`."""
         margin = self.margin(delta)
         if self.part.test == "within":
             margin *= np.sign(self.effect)
@@ -115,10 +115,10 @@ class Contrast:
 
 
 def contrasts_of(claim: ClaimConfig, conditions: Conditions) -> list[Contrast]:
-    """All means of a claim, part by part.
+    """Measure all means of a claim, part by part.
 
     Raises:
-      MissingCondition: one of its conditions is not there, or not told from others.
+      MissingCondition: one of its conditions is missing or ambiguous.
     """
     if claim.parts[0].test == "same_sign":
         raise MissingCondition("the first part needs a test of its own")
@@ -149,7 +149,7 @@ def _coordinates(term: TermConfig, point: int) -> _Where:
 
 
 def _point_name(part: PartConfig, line: Sequence[_Point]) -> str:
-    """The coordinate that tells one point of a part from the others: `depth 2`."""
+    """Name the coordinate in which points of a part differ: `depth 2`."""
     listed = (
         f"{key} {where[key]}"
         for term, where in line[0]
@@ -210,7 +210,7 @@ def _places(part: PartConfig, points: int) -> np.ndarray | None:
 def _along(
     x: np.ndarray | None, points: Sequence[_Point], conditions: Conditions, column: str
 ) -> pd.Series:
-    """The sum of terms at the only point, or its slope over points from one end of x to the other."""
+    """Sum the terms of the only point, or take their slope times the range of x."""
     sums = []
     for point in points:
         terms = [term.weight * _value(term, where, conditions, column) for term, where in point]
@@ -232,7 +232,7 @@ def _options(term: TermConfig) -> _Where:
 
 
 def _is_speed(term: TermConfig, where: _Where, conditions: Conditions) -> bool:
-    """Whether the scratch of a gain was not trained until four times the updates gain it nothing."""
+    """Return whether a gain is over scratch that more updates would improve."""
     if term.measure != "transfer_gain":
         return False
     updates, is_flat = conditions.scratch_flat(**where)
@@ -246,7 +246,7 @@ def _is_speed(term: TermConfig, where: _Where, conditions: Conditions) -> bool:
 def _examined(
     points: Sequence[_Point], conditions: Conditions
 ) -> tuple[set[str], dict[str, str], bool, set[int]]:
-    """The conditions of some points, those that may enter no claim, whether scratch alone is at floor, replicates."""
+    """Conditions of points, unfit ones, whether scratch is at floor, replicates."""
     seen: set[str] = set()
     marks: dict[str, str] = {}
     lower_bound = False
@@ -271,7 +271,7 @@ def _examined(
 
 
 def _cells(point: _Point, conditions: Conditions) -> Iterator[list[int]]:
-    """Yield the conditions that are compared with one another: of a difference its two, of others all."""
+    """Yield the conditions compared: two of each difference, all others together."""
     others: list[int] = []
     for term, where in point:
         if term.measure in DIFFERENCES:
@@ -283,7 +283,7 @@ def _cells(point: _Point, conditions: Conditions) -> Iterator[list[int]]:
 
 
 def _described(line: Mapping[Any, Any], usual: Mapping[str, Any]) -> str:
-    """A condition in words; of additional axes those with a value that is not the usual one."""
+    """Describe a condition, with additional axes that have an unusual value."""
     similarity = "" if pd.isna(line["similarity"]) else f"@{line['similarity']:g}"
     regime = "" if line["regime"] == "fine_tune" else f" by {line['regime']}"
     others = "".join(

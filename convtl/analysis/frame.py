@@ -1,7 +1,7 @@
-"""The rows of a study as one data frame: from the files of rows, or from a published results.csv.
+"""Data frame of a study's rows, from their files or a published results.csv.
 
-Columns are those of results.csv, additional axes by their dotted keys among them, and what follows from these
-(`_DERIVED`). Texts that are not there are empty, numbers NaN, so that both ways give the same frame.
+Columns are those of results.csv, additional axes by their dotted keys, and derived ones (`_DERIVED`). Missing texts are
+empty, numbers NaN, so that both ways give the same frame.
 """
 
 import csv
@@ -38,14 +38,14 @@ _AT_ONCE = 32 * 2**20
 _LONGEST = 8 * 2**20
 """Bytes of a line at most."""
 _FORMULA = re.compile(r"(?!-[\d.]+(e[-+]?\d+)?$)'*[=+\-@\t\r]")
-"""What a spreadsheet would run, or what looks as if it had been guarded; a negative number is neither."""
+"""A spreadsheet's formula, or a text that looks guarded against being one; no negative number."""
 _GUARDED = re.compile(r"'+[=+\-@\t\r]")
 _FLAGS = {True: True, "True": True, False: False, "False": False}
 _DECODER = json.JSONDecoder()
 
 
 def _kind(hint: Any) -> type:
-    """bool, int or float of a column; str of texts and of what is nested, which is kept as JSON."""
+    """Type of a column: bool, int, float; str of texts and nested values (JSON)."""
     hints = (hint,) if get_origin(hint) is list else (hint, *get_args(hint))
     return next((kind for kind in (bool, int, float) if kind in hints), str)
 
@@ -60,7 +60,7 @@ _SCHEMA = pa.schema(
 
 
 def read_rows(out: Path) -> pd.DataFrame:
-    """Read the rows of a folder: of each trial the first final one, or the first with `moved`; else the last.
+    """Read a folder's rows: of each trial the one that counts (`RowStore.read`).
 
     Damaged lines are left out, and reported once for each file.
 
@@ -81,7 +81,7 @@ def read_rows(out: Path) -> pd.DataFrame:
 
 
 def _blocks(store: RowStore) -> Iterator[list[bytes]]:
-    """Yield the whole lines of all files in their order, so many at a time as are parsed together."""
+    """Yield the whole lines of all files in order, in blocks to be parsed."""
     lines: list[bytes] = []
     size = 0
     for path in store.paths():
@@ -99,7 +99,7 @@ def _blocks(store: RowStore) -> Iterator[list[bytes]]:
 
 
 def _parsed(out: Path, lines: list[bytes], nested: Sequence[str]) -> pd.DataFrame:
-    """Rows as a frame; of nested values those that are asked for, as JSON."""
+    """Parse rows to a frame, with the `nested` values as JSON."""
     table = _SCHEMA.empty_table()
     if lines:
         options = pyarrow.json.ParseOptions(_SCHEMA, unexpected_field_behavior="ignore")
@@ -124,13 +124,13 @@ def _nested(line: bytes, key: str) -> str:
 
 
 def _by_part(parts: list[float] | None) -> str:
-    """Accuracies on the near and the far classes of a mixture; nothing where it is of one kind."""
+    """JSON of accuracies on both sides of a mixture; empty without a mixture."""
     named = zip(PARTS, parts or (), strict=False)
     return json.dumps(dict(named)) if parts and len(parts) == len(PARTS) else ""
 
 
 def axis_text(value: Any) -> str:
-    """The value of an axis as it stands in a frame and in results.csv."""
+    """Format the value of an axis as in a frame and in results.csv."""
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -141,7 +141,7 @@ def axis_text(value: Any) -> str:
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Known columns, always there and of one type: numbers that may be missing are floats."""
+    """Add missing known columns, and set types; incomplete numbers are floats."""
     required = Columns.__required_keys__
     for name, kind in KINDS.items():
         missing = "" if kind is str else np.nan
@@ -157,7 +157,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _counting(frame: pd.DataFrame) -> pd.Series:
-    """Of several rows of one trial the one that counts (as `RowStore.read`)."""
+    """Mark of several rows of one trial the one that counts (as `RowStore.read`)."""
     keep = ~frame["trial"].duplicated(keep=False)
     repeated = frame.loc[~keep, ["trial", "status", "moved"]]
     ended = repeated["status"].isin(FINAL)
@@ -171,7 +171,7 @@ def _counting(frame: pd.DataFrame) -> pd.Series:
 def _with_similarity(
     frame: pd.DataFrame, measures: Mapping[str, Mapping[str, float]]
 ) -> pd.DataFrame:
-    """The frame with the measures of each row's source and target."""
+    """Add the measures of each row's source and target."""
     names = ["config", "model", "source", "similarity", "target", "replicate", "n_per_class"]
     places = frame[[*names, "contents", "axes"]]
     codes = places.groupby(list(places), sort=False, dropna=False).ngroup()
@@ -186,7 +186,7 @@ def _with_similarity(
 
 
 def _finished(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with its columns in order, and with what follows from them."""
+    """Order the columns of a frame, and add derived ones."""
     frame = frame[[*COLUMNS, *sorted(axes_of(frame))]].reset_index(drop=True)
     units = frame["n_units"] if "n_units" in frame else pd.Series(np.nan, frame.index)
     # of tables that do not say it: the deepest that was trained
@@ -205,7 +205,7 @@ def axes_of(frame: pd.DataFrame) -> list[str]:
 
 
 def of_study(frame: pd.DataFrame, trials: pd.DataFrame | None) -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows of a study's trials, in the study's order, and what was left out or is missing, in lines.
+    """Return a study's rows in its order, and lines on extra and missing trials.
 
     A trial has a row for each of its places in the study: one that an axis does not concern (scratch, with
     sources pretrained in two ways) serves all of them.
@@ -231,7 +231,7 @@ def of_study(frame: pd.DataFrame, trials: pd.DataFrame | None) -> tuple[pd.DataF
 
 
 def _with_axes(frame: pd.DataFrame, axes: pd.Series) -> pd.DataFrame:
-    """The frame with a column for each key of `axes`, which holds JSON."""
+    """Add a column for each key of `axes`, which holds JSON."""
     values = {text: json.loads(text) for text in axes.unique()}
     columns = {}
     for key in {key for one in values.values() for key in one}:
@@ -244,7 +244,7 @@ def _with_axes(frame: pd.DataFrame, axes: pd.Series) -> pd.DataFrame:
 
 
 def write_results(out: Path, frame: pd.DataFrame) -> Path:
-    """Write results.csv of a folder, sorted by the axes, in one step; additional axes are the last columns."""
+    """Write results.csv atomically, sorted by the axes; additional axes come last."""
     names = [*COLUMNS, *axes_of(frame)]
     keys = [
         pd.factorize(frame[name], sort=True)[0] for name in (*SORTED_BY, *axes_of(frame), "trial")

@@ -1,4 +1,4 @@
-"""From the table of the probes of training (`convtl.training.probes`) to one number a replicate."""
+"""Measures by replicate from the table of probes (`convtl.training.probes`)."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +14,7 @@ USUAL = ("lecun_normal", "glorot_uniform", "he_normal")
 def relative_gradients(
     frame: pd.DataFrame, activation: str, initialiser: str, hidden: int, update: int = 0
 ) -> pd.DataFrame:
-    """R in decades, replicates x positions of the hidden units (1 is the first) of a plain chain of so many."""
+    """Gradients in decades of a chain of `hidden` units, replicates x positions."""
     where = {"activation": activation, "initialiser": initialiser}
     rows = _rows(frame, "profile", "relative_gradient", **where)
     return _table(rows[(rows["update"] == update) & (rows["hidden"] == hidden)])
@@ -26,7 +26,7 @@ def decades_lost(
     initialisers: Sequence[str] = USUAL,
     at_first: bool = False,
 ) -> pd.Series:
-    """Decades that a gradient loses from unit to unit towards the input: mean over plain chains and initialisers.
+    """Decades that a gradient loses a unit towards the input, mean over plain chains.
 
     Args:
       at_first: instead, what it has lost at the first unit of the shortest chain.
@@ -40,9 +40,9 @@ def decades_lost(
 
 
 def arrivals(frame: pd.DataFrame, activation: str, optimiser: str = "sgd") -> pd.DataFrame:
-    """Update at which each unit had arrived, replicates x positions; NaN where it did not move.
+    """Updates at which units arrived, replicates x positions; NaN if not moved.
 
-    Empty for nets that did not learn: where they end is no place to arrive at.
+    Empty for nets that did not learn.
     """
     where = {"activation": activation, "optimiser": optimiser}
     table = _table(_rows(frame, "convergence", "arrival", **where))
@@ -50,7 +50,7 @@ def arrivals(frame: pd.DataFrame, activation: str, optimiser: str = "sgd") -> pd
 
 
 def arrival_slope(frame: pd.DataFrame, activation: str, optimiser: str = "sgd") -> pd.Series:
-    """Decades of updates by which a unit arrives later than the one above it: positive if early ones are slowest.
+    """Decades of updates by which a unit arrives later than the one above it.
 
     Output similarity has an order built in: no unit's outputs are final before those below it are.
     """
@@ -66,7 +66,7 @@ def freezing_cost(
 
     Args:
       optimiser: empty takes any (each activation was frozen under one).
-      update: from which on it was frozen; None takes the last (how much a unit had still to learn), 0 asks whether
+      update: first one at which it is frozen; None takes the last (how much a unit had still to learn), 0 asks whether
         it has to be trained at all.
     """
     where = {"activation": activation} | ({"optimiser": optimiser} if optimiser else {})
@@ -79,7 +79,7 @@ def freezing_cost(
 
 
 def freezing_slope(frame: pd.DataFrame, activation: str) -> pd.Series:
-    """Logits by which freezing a unit costs more than freezing the one above it, the head left out."""
+    """Logits that freezing a unit costs more than the one above it, without the head."""
     return -slopes(freezing_cost(frame, activation).iloc[:, :-1])
 
 
@@ -89,11 +89,11 @@ MEASURES: dict[str, Callable[..., pd.Series]] = {
     "arrival_slope": arrival_slope,
     "freezing_slope": freezing_slope,
 }
-"""Measures by name: the table, and keyword arguments -> one number a replicate in which it is defined."""
+"""Name -> function of the table and keyword arguments; it returns one number a replicate."""
 
 
 def slopes(table: pd.DataFrame) -> pd.Series:
-    """Least-squares slope on position over the units with a number, of replicates with three or more."""
+    """Least-squares slope on position of replicates with three units or more."""
     positions = np.asarray(table.columns, float)
     by_replicate = {}
     for replicate, row in table.iterrows():
@@ -104,7 +104,7 @@ def slopes(table: pd.DataFrame) -> pd.Series:
 
 
 def _have_learned(frame: pd.DataFrame, probe: str, where: dict[str, str]) -> bool:
-    """Whether the test accuracy of whole nets, a mean over replicates, is at least twice chance."""
+    """Return whether the mean test accuracy of whole nets is at least twice chance."""
     rows = _rows(frame, probe, "test_accuracy", **where)
     accuracy = rows.loc[rows["unit"].isna(), "value"].mean()
     return bool(accuracy >= 2 * frame.loc[frame["quantity"] == "chance", "value"].mean())
@@ -116,6 +116,6 @@ def _rows(frame: pd.DataFrame, probe: str, quantity: str, **where: str) -> pd.Da
 
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Replicates x positions."""
+    """Pivot rows to replicates x positions."""
     table = rows.pivot_table(index="replicate", columns="position", values="value", dropna=False)
     return table.set_axis([int(place) for place in table.columns], axis=1)

@@ -1,9 +1,9 @@
-"""Accuracy against the number of labelled images, and what it should be with more of them.
+"""Learning curves: accuracy by number of labelled images, and forecasts.
 
 The test error of a net falls with the number n of training images as a power law, error = a n^b with b < 0, between
 too few images for anything to be learned and the error that nothing removes (Figueroa et al. 2012; Hestness et al.
-2017). In logarithms that is a line. Where the floor lies cannot be read off a few sizes, so that intervals reach down
-to where nothing more is gained at all.
+2017). In logarithms that is a line. A few sizes do not show where the floor lies, so that intervals reach down to no
+further gain at all.
 """
 
 import math
@@ -32,7 +32,7 @@ class NotEnoughData(Exception):
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is expected of a net that is tuned on more images than there are.
+    """Forecast for a net that is tuned on more images than there are.
 
     Attributes:
       factor, images: times the largest subset, and how many images that is.
@@ -52,7 +52,7 @@ class LearningCurve:
 
     Attributes:
       slopes: of log error against log images, by replicate.
-      foretold: accuracy with all images, as the curve without them has it.
+      foretold: accuracy with all images, by the curve without them.
     """
 
     slopes: Float[np.ndarray, "replicates"]
@@ -66,7 +66,7 @@ def learning_curve(
     n_test: float,
     factors: Sequence[float] = FACTORS,
 ) -> LearningCurve:
-    """Fit log error = a + b log n for each replicate by least squares, and extend the lines.
+    """Fit log error = a + b log n for each replicate, and extend the lines.
 
     The interval is Student's prediction interval over the replicates' own extensions, with the binomial noise of a
     test, which replicates may share. It is as wide at least as the curve without the largest size misses that size,
@@ -126,7 +126,7 @@ def _forecast(
     n_test: float,
     factor: float,
 ) -> Forecast:
-    """Extend the lines; `miss`: log error by which the curve misses the largest size, for each log of images."""
+    """Extend the lines; `miss`: log error off at the largest size, a log of images."""
     m = len(y)
     student = float(stats.t.ppf((1 + LEVEL) / 2, m - 1)) * math.sqrt(1 + 1 / m)
     normal = float(stats.norm.ppf((1 + LEVEL) / 2))

@@ -1,4 +1,4 @@
-"""The records of a folder's invocations, read back."""
+"""Reading of the records of a folder's invocations."""
 
 import json
 import re
@@ -15,11 +15,11 @@ from convtl.errors import UserError
 from convtl.study.store import POINT, accessible, other_version, record_path
 
 _PATHS = ("out", "cache", "replication", "publish", "path")
-"""Keys of folders: where somebody keeps results is no part of how they are made."""
+"""Keys of folders, which do not change results."""
 
 
 def run_on(out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What the processes that ran a study said of themselves; empty if they left no record of it."""
+    """Return device and versions of the processes that ran a study; empty if unknown."""
     path = record_path(out, record["config"])
     if not path.is_file():
         return {}
@@ -27,7 +27,7 @@ def run_on(out: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def newest_record(out: Path) -> dict[str, Any]:
-    """The record of the last invocation.
+    """Return the record of the last invocation.
 
     Raises:
       UserError: the folder holds no study.
@@ -38,7 +38,7 @@ def newest_record(out: Path) -> dict[str, Any]:
 
 
 def _records(out: Path) -> list[Path]:
-    """Those of all distinct invocations, the newest last."""
+    """List the records of all distinct invocations, the newest last."""
     with accessible(out, "read"):
         return sorted(
             (out / "configs").glob("*.yaml"), key=lambda path: (path.stat().st_mtime_ns, path.name)
@@ -71,6 +71,6 @@ def _read_points(path: Path) -> pd.DataFrame:
 
 
 def without_paths(command: str) -> str:
-    """A command, or a text with commands, without the folders that it names."""
+    """Remove the folders from a command, or from a text with commands."""
     keys = "|".join(_PATHS)
     return re.sub(rf"(?<=\S) (?:(?:{keys})=(?:'[^']*'|[^\s`]+)|'(?:{keys})=[^']*')", "", command)

@@ -1,8 +1,8 @@
-"""Tests and intervals: exact over paired replicates, wherever that can be counted out.
+"""Tests and intervals over paired replicates, exact where they can be counted.
 
 Every function takes one number a replicate (or one row a replicate) and nothing else; values are in logits unless a
-function says so. The sign-flip test takes the numbers to be symmetric about what is tested; how it fares where they are
-not, and what the others attain on simulated studies: experiments/calibration.
+function says so. The sign-flip test takes the numbers to be symmetric about what is tested; for others, and for
+attained levels on simulated studies, see experiments/calibration.
 """
 
 import math
@@ -20,7 +20,7 @@ from scipy.optimize import brentq, isotonic_regression
 from convtl.keys import generator
 
 EXACT = 20
-"""Up to this many replicates all 2^m sign flips are counted; beyond it they are drawn."""
+"""Most replicates of which all 2^m sign flips are counted; else they are drawn."""
 DRAWS = 100_000
 """Sign flips (or subsets) drawn where they are not counted."""
 BOOTSTRAP = 2_000
@@ -34,7 +34,7 @@ Direction = Literal["positive", "negative"]
 
 @dataclass(frozen=True)
 class Interval:
-    """A closed interval and the level that it attains (not the one that was asked for)."""
+    """A closed interval and the level that it attains, not the nominal one."""
 
     low: float
     high: float
@@ -58,14 +58,14 @@ def estimate(values: ArrayLike) -> Estimate:
 
 
 def sign_flip_p(values: ArrayLike) -> float:
-    """Two-sided p that the values are symmetric about 0 (statistic: |mean|); at least 2 / 2^m."""
+    """Two-sided p of symmetry about 0 (statistic: |mean|); at least 2 / 2^m."""
     return float(sign_flip_ps(vector(values)[None])[0])
 
 
 def sign_flip_ps(
     values: Float[np.ndarray, "studies replicates"], side: Literal["both", "greater"] = "both"
 ) -> Float[np.ndarray, "studies"]:
-    """`sign_flip_p` of many studies at once; `greater`: the one-sided p that means are not above 0.
+    """`sign_flip_p` of many studies; `greater`: one-sided, for means above 0.
 
     Beyond `EXACT` replicates flips are drawn, and the observed one is counted among them.
     """
@@ -112,16 +112,16 @@ def sign_flip_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
 
 def one_sided_p(values: ArrayLike, margin: float, direction: Direction) -> float:
-    """One-sided p that the mean lies above a margin (`positive`) or below it (`negative`)."""
+    """One-sided p that the mean is above a margin (`positive`) or below it."""
     sign = 1.0 if direction == "positive" else -1.0
     return float(sign_flip_ps(sign * (vector(values) - margin)[None], "greater")[0])
 
 
 def shifted_p(values: ArrayLike, margin: float, direction: Direction) -> float:
-    """Two-sided p that the mean lies beyond a margin; 1 where it lies on the other side.
+    """Two-sided p that the mean lies beyond a margin; 1 on its other side.
 
     The margin keeps its own sign: a mean above -0.2 is `shifted_p(values, -0.2, "positive")`. p <= alpha just where
-    the two-sided interval of level 1 - alpha lies beyond the margin: nothing is gained by naming a side.
+    the two-sided interval of level 1 - alpha lies beyond the margin.
     """
     beyond = float(vector(values).mean()) - margin
     if beyond == 0 or (beyond > 0) != (direction == "positive"):
@@ -130,20 +130,20 @@ def shifted_p(values: ArrayLike, margin: float, direction: Direction) -> float:
 
 
 def equivalence_p(values: ArrayLike, delta: float) -> float:
-    """The larger p of two one-sided tests of a mean inside +-delta (Schuirmann 1987); at least 1 / 2^m."""
+    """Larger p of two one-sided tests of a mean in +-delta (Schuirmann 1987)."""
     x = vector(values)
     return max(one_sided_p(x, -delta, "positive"), one_sided_p(x, delta, "negative"))
 
 
 def equivalent(values: ArrayLike, delta: float) -> bool:
-    """Whether an interval of level at least 90 % lies inside +-delta; never with fewer than 5 replicates."""
+    """Return whether a 90 % interval lies inside +-delta; never under 5 replicates."""
     return equivalence_p(values, delta) <= 0.05
 
 
 def replicates_to_decide(
     values: ArrayLike, delta: float, *, alpha: float = 0.05, power: float = 0.8, ceiling: int = 1000
 ) -> int | None:
-    """About how many replicates would decide a contrast that goes on as it began.
+    """Estimate how many replicates would decide a contrast that goes on as it began.
 
     Decided means: different from 0 at `alpha`, or within +-delta at .05 a side, whichever needs fewer; normal
     approximation at the observed mean and spread, and never below the floor 2 / 2^m <= alpha.
@@ -181,7 +181,7 @@ def holm(p: ArrayLike) -> np.ndarray:
 
 
 def max_t(values: Float[np.ndarray, "contrasts replicates"]) -> Float[np.ndarray, "contrasts"]:
-    """Step-down max-T p values under joint sign flips of whole replicates (Westfall & Young 1993).
+    """Step-down max-T p values under joint sign flips (Westfall & Young 1993).
 
     The statistic |sum x| / sqrt(sum x^2) has unit variance under flips for every contrast. NaN marks a replicate
     that a contrast lacks; a contrast without any value gets NaN.
@@ -225,7 +225,7 @@ def vector(values: ArrayLike) -> np.ndarray:
 
 
 def sign_vectors(m: int, rows: int = 2**15) -> Iterator[np.ndarray]:
-    """Chunks of the sign vectors that begin with +1 (their mirrors give the same), or of drawn ones."""
+    """Yield chunks of sign vectors, without mirrored ones; beyond `EXACT` drawn ones."""
     if m > EXACT:
         draw = generator(0, "signs", m)
         for start in range(0, DRAWS, min(rows, 10_000)):
@@ -240,16 +240,16 @@ def sign_vectors(m: int, rows: int = 2**15) -> Iterator[np.ndarray]:
 
 
 def logit_accuracy(accuracy: ArrayLike, n_test: ArrayLike) -> np.ndarray:
-    """logit((correct + 1/2) / (N + 1)) of an accuracy on N test images: finite for 0 and for N correct."""
+    """logit((correct + 1/2) / (N + 1)) of an accuracy on N test images, always finite."""
     total = np.asarray(n_test, float)
     correct = np.asarray(accuracy, float) * total
     return np.log(correct + 0.5) - np.log(total - correct + 0.5)
 
 
 def student_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Interval of the mean of m >= 2 values by Student's t, for the few replicates of one's own pictures.
+    """Student's t interval of the mean of m >= 2 values, taken as normal.
 
-    Sign flips assume less, and settle nothing at .05 with fewer than six replicates; here errors are taken as normal.
+    For few replicates: sign flips assume less, and settle nothing at .05 with fewer than six.
     """
     x = vector(values)
     if len(x) < 2:
@@ -264,7 +264,7 @@ def student_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 def slope_per_replicate(
     x: ArrayLike, table: Float[np.ndarray, "replicates points"]
 ) -> Float[np.ndarray, "replicates"]:
-    """Least-squares slope of each replicate's row on x (for sizes: x = log2 n, logits a doubling)."""
+    """Least-squares slope of each replicate's row on x (log2 n: a doubling)."""
     place, rows = vector(x), np.asarray(table, float)
     if rows.ndim != 2 or len(place) != rows.shape[1] or not np.ptp(place):
         raise ValueError(f"x: one number per point, two of them different, is needed, got {place}")
@@ -273,11 +273,11 @@ def slope_per_replicate(
 
 
 def slope_permutation(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
-    """Slope of y on x over data sets, with the p and the interval of permuting sets.
+    """Slope of y on x over data sets, with p and interval by permuting the sets.
 
-    The sets are what is permuted, so a small p speaks of sets like these, and not only of further replicates of the
-    same ones. Statistic: |slope|, over `DRAWS` permutations, the observed one counted among them; the interval holds
-    the slopes b for which y - b x is not rejected.
+    So a small p is about sets like these, not only about further replicates of the same ones. Statistic: |slope|, over
+    `DRAWS` permutations, the observed one counted among them; the interval holds the slopes b for which y - b x is not
+    rejected.
 
     Args:
       x: one number a set, such as its distance from the source.
@@ -310,12 +310,12 @@ def slope_permutation(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estima
 
 @dataclass(frozen=True)
 class DataEquivalent:
-    """E = log2(n_scratch / n): 1 says that transfer is worth a doubling of the labels (Hernandez et al. 2021).
+    """Worth of transfer in labels: E = log2(n_scratch / n) (Hernandez et al. 2021).
 
     Attributes:
-      log2_ratio: E, or its bound where it is censored.
-      censored: `right` if scratch does not get there with its largest n (E is at least this), `left` if it is better
-        with its smallest n (E is at most this), else empty.
+      log2_ratio: E (1: a doubling of the labels), or its bound where it is censored.
+      censored: `right` if scratch is worse with its largest n (E is at least this), `left` if it is better with its
+        smallest n (E is at most this), else empty.
     """
 
     log2_ratio: float
@@ -325,7 +325,7 @@ class DataEquivalent:
 def data_equivalent(
     score: float, scratch_counts: ArrayLike, scratch_scores: ArrayLike, n: float
 ) -> DataEquivalent:
-    """Invert scratch's learning curve at the score of a net that was fine-tuned on n labels a class.
+    """Invert scratch's learning curve at the score of a net tuned on n labels a class.
 
     The curve: isotonic fit of scratch's scores in n, joined by monotone cubic pieces (PCHIP) in log n; on a plateau
     the smallest n that reaches the score counts. Nothing is extrapolated.
@@ -372,7 +372,7 @@ def sufficient_depth(
 def depth_distribution(
     z: Float[np.ndarray, "replicates depths"], eps: float = EPSILON
 ) -> Float[np.ndarray, "depths"]:
-    """Share of bootstrap draws of replicates in which each depth is the one that suffices."""
+    """Share of bootstrap draws of replicates in which each depth suffices."""
     z = np.asarray(z, float)
     draws = generator(0, "bootstrap", len(z)).integers(0, len(z), (BOOTSTRAP, len(z)))
     chosen = sufficient_depth(z[draws].mean(axis=1), eps)

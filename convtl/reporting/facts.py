@@ -1,4 +1,4 @@
-"""What a report states, as numbers and flags computed from conditions; templates put it into words."""
+"""Facts of a report: numbers and flags from conditions, worded by templates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ from convtl.analysis.statistics import (
 )
 
 UNMATCHED = 0.05
-"""Differences of the sources' own accuracies from which on they are named as unmatched."""
+"""Difference of the sources' own accuracies above which they are unmatched."""
 _SETTING = ("target", "model", "regime", "updates", "config")
 
 
 @dataclass
 class Difference:
-    """A difference between two conditions within replicates, in logits and as a share of test images.
+    """Difference of two conditions within replicates, in logits and in accuracy.
 
     Attributes:
-      small: whether a 90% interval lies within `EPSILON`.
+      share: of accuracies; small: whether a 90% interval lies within `EPSILON`.
       adjusted: p over all differences of an answer (step-down max-T), once these are known.
     """
 
@@ -51,7 +51,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Line:
-    """What one source gives with one number of labels; accuracies are means over replicates.
+    """Results of one source with one number of labels, in means over replicates.
 
     Attributes:
       distribution: depth -> share of bootstrap draws in which it suffices.
@@ -75,13 +75,13 @@ class Line:
 
     @property
     def is_control(self) -> bool:
-        """Whether the source is a control (`latin:shuffled`) or a mixture (`mixture@0.5`)."""
+        """Return whether it is of a control (`latin:shuffled`) or mixture (`mixture@0.5`)."""
         return bool({":", "@"} & set(self.source))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """How many layers suffice for one target, in one setting: model, regime, updates and additional axes."""
+    """Layers that suffice for one target, of one model, regime and schedule."""
 
     target: str
     lines: Sequence[Line]
@@ -93,7 +93,7 @@ class Answer:
 
     @cached_property
     def spoken(self) -> list[str]:
-        """The sources that sentences are about: of those with several sizes the best and the worst."""
+        """Sources named in sentences: the best and worst of those with several sizes."""
         means: dict[str, dict[int, float]] = {}
         for line in self.sound:
             if not line.is_control:
@@ -110,14 +110,14 @@ class Answer:
         return [line for line in self.sound if line.source == source]
 
     def runs(self, source: str) -> list[tuple[int, list[Line]]]:
-        """(depth that suffices, lines) of one source, neighbouring numbers of labels together."""
+        """(depth that suffices, lines) of a source, neighbouring sizes together."""
         return [
             (k, list(lines)) for k, lines in groupby(self.of(source), lambda line: line.suffices)
         ]
 
 
 def answers(conditions: Conditions) -> list[Answer]:
-    """An answer for each main target, in the setting that most of its trials have."""
+    """Answer for each main target, in the setting that most of its trials have."""
     rows = conditions.frame[
         conditions.frame["usable"] & ~conditions.frame["source"].isin((SCRATCH, "random"))
     ]
@@ -144,7 +144,7 @@ def answers(conditions: Conditions) -> list[Answer]:
 def _line(
     conditions: Conditions, setting: Mapping[str, Any], source: str, share: float, n: int
 ) -> Line | None:
-    """None where fewer than two depths were run in the most replicates that any depth has."""
+    """Make the line of an arm; None if fewer than two depths have most replicates."""
     where = {**setting, "source": source, "n_per_class": int(n)}
     name = source
     if not pd.isna(share):

@@ -1,4 +1,4 @@
-"""How a long run shows itself: a bar on a terminal, plain lines in a pipe."""
+"""Progress of a long run: a bar on a terminal, plain lines in a pipe."""
 
 import re
 import sys
@@ -14,14 +14,14 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 class Progress(Watcher):
-    """Counts trials; says what is being done now.
+    """Counter of trials, with the work in progress.
 
     Args:
       total: trials of the study.
       done: trials finished before.
 
     Attributes:
-      tracker: told of every trial, and of training while it follows, once there is one.
+      tracker: receives trials and, where it follows, training; None without one.
     """
 
     def __init__(self, total: int, done: int) -> None:
@@ -59,11 +59,11 @@ class Progress(Watcher):
 
     @property
     def follows(self) -> bool:
-        """Whether anybody wants `curve`."""
+        """Return whether `curve` has a receiver."""
         return self.tracker is not None
 
     def curve(self, points: Sequence[CurvePoint]) -> None:
-        """All runs in flight at one update."""
+        """Pass on points of all runs in flight at one update."""
         if self.tracker is not None:
             self.tracker.curve(points)
 
@@ -95,7 +95,7 @@ class Progress(Watcher):
             )
 
     def _left(self) -> str:
-        """Time left, from the share of the arithmetic that is done."""
+        """Estimate the time left, from the share of the arithmetic that is done."""
         if self._finished <= 0.02 * self._expected:
             return ""
         seconds = (time.monotonic() - self._began) * (self._expected / self._finished - 1)

@@ -1,4 +1,4 @@
-"""Publish a study in a folder kept with the code: a short page, the long report, and the tables of both.
+"""Publishing of a study with the code: short page, long report and tables.
 
 Both texts are made from the published, rounded tables and never from the rows, so that anybody can make
 them again: `published` reads such a folder back.
@@ -20,12 +20,12 @@ from convtl.study.grid import apply_limits
 from convtl.study.store import accessible
 
 RECORD = "record.yaml"
-"""What a published folder holds beside its tables, so that its pages can be made again."""
+"""File of a published folder from which, with its tables, its pages can be made again."""
 PAGE = "page.md.j2"
-"""The template of a short page of the study's own, in the published folder."""
+"""Template of a study's own short page, in the published folder."""
 _MARK = "# Written by convtl.report publish=; README.md and report.md are made of this and of the tables.\n"
 _GIVEN = (PAGE, "rows")
-"""What may lie in a folder before anything was published to it."""
+"""Names that a folder may hold before anything is published to it."""
 _SECOND = "replication"
 """Folder, in the published one, of the tables of another seed."""
 _DROPPED = ["study", "trained_units", "moved", "subset_digest", "commit"]
@@ -63,7 +63,7 @@ def _published_figures(target: Path) -> list[str] | None:
 
 
 def publish(report: Report, target: Path) -> Path:
-    """Write a report's tables, pages and figures to `target`, and remove figures that it has no more.
+    """Publish tables, pages and figures to `target`; remove outdated figures.
 
     Raises:
       UserError: the folder is not for publishing (`check_folder`), or cannot be written to.
@@ -119,7 +119,7 @@ def published(folder: Path) -> Report:
 
 
 def _write_tables(report: Report, folder: Path) -> None:
-    """Write rows without what only says how they were run, numbers of four digits, and the record."""
+    """Write the record, and rows without their running, to four digits."""
     path = write_results(folder, report.conditions.frame)
     table = pd.read_csv(path, dtype=str, keep_default_na=False).drop(columns=_DROPPED)
     for name in table:

@@ -1,4 +1,4 @@
-"""The report of a study: its numbers, and report.md, report.html and figures made of them."""
+"""Report of a study: its numbers, report.md, report.html and figures."""
 
 import base64
 import os
@@ -40,7 +40,7 @@ FIGURES: tuple[Figure, ...] = tuple(
     for value in vars(module).values()
     if isinstance(value, Figure)
 )
-"""Every figure of a report, in order: what a file has with `@figure`."""
+"""Every figure of a report, in order of definition with `@figure`."""
 _TEMPLATES = Path(__file__).parent / "templates"
 _FIGURE = """<figure><img alt="{title}" src="data:image/png;base64,{content}">
 <figcaption><strong>{title}.</strong> {caption}</figcaption></figure>
@@ -49,11 +49,11 @@ _FIGURE = """<figure><img alt="{title}" src="data:image/png;base64,{content}">
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report is made of.
+    """Content of a report.
 
     Attributes:
-      record: of the invocation (command, versions, device), and how its rows were made.
-      folder: where the study's nets, samples and figures lie.
+      record: of the invocation (command, versions, device) and the making of its rows.
+      folder: of the study's nets, samples and figures.
       replication: the same study under another seed.
       drawn: names of the figures in `folder`.
     """
@@ -98,7 +98,7 @@ class Report:
         return without_paths(str(self.record.get("command") or ""))
 
     def predict(self, advice: Advice) -> str:
-        """The command that uses the net of an advice on pictures; empty if no net was kept."""
+        """Return the command that applies an advised net; empty if no net was saved."""
         net = net_of(self.folder / "nets", advice.trial)
         if net is None:
             return ""
@@ -107,7 +107,7 @@ class Report:
         return shlex.join(["python", "-m", "convtl.predict", *words])
 
     def lines(self) -> str:
-        """The answer, the verdicts and the advice for a terminal."""
+        """Format the answer, the verdicts and the advice for a terminal."""
         lines = [tables.answer(self).plain()] if self.answers else []
         for one in self.verdicts:
             name, p = tables.title(one), tables.p_value(one.p_adjusted)
@@ -137,7 +137,7 @@ def make_report(
 
 
 def report_of(out: Path, config: Config, record: Mapping[str, Any], **others: Any) -> Report:
-    """Read the rows of a folder, write its results.csv, and make the report of one study in it."""
+    """Read a folder's rows, write results.csv, and make the report of one study."""
     everything = read_rows(out)
     write_results(out, everything)
     frame, left_out = of_study(everything, pd.DataFrame(record["points"], columns=list(POINT)))
@@ -168,11 +168,11 @@ def read_replication(out: Path, config: Config) -> Report:
 def build(
     out: Path, config: Config, record: Mapping[str, Any], replication: Report | None = None
 ) -> Report:
-    """Write results.csv, figures, report.md and report.html of a study's folder; its data are not needed.
+    """Write results.csv, figures, report.md and report.html from rows alone.
 
     Args:
-      record: what `convtl.study.store` keeps of the invocation.
-      replication: of the same study under another seed, to be set beside this one.
+      record: of the invocation, as `convtl.study.store` writes it.
+      replication: of the same study under another seed, shown beside this one.
     """
     report = report_of(out, config, record, replication=replication)
     with accessible(out):
@@ -186,7 +186,7 @@ def build(
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text, without what looks like a secret, in one step."""
+    """Write a text without secrets, atomically."""
     with written(path) as file:
         file.write(redacted(text).encode())
 
@@ -195,7 +195,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def render(report: Report, template: str, html: bool = False, **values: Any) -> str:
-    """Fill a template (its name in this package, or its text), as Markdown or for a page of HTML.
+    """Fill a template (a file name here, or its text), as Markdown or HTML.
 
     Templates may read values, and nothing else; for HTML every value is escaped.
     """
@@ -223,7 +223,7 @@ def html_page(report: Report) -> str:
 
 
 def _table(report: Report, html: bool, name: str, words: Mapping[str, str] | None = None) -> str:
-    """A table of `tables.TABLES`, empty if nothing is in it; `words` are tooltips of headings."""
+    """Format one of `tables.TABLES`; empty if without rows; `words` are tooltips."""
     made = tables.TABLES[name](report)
     if not made:
         return ""
@@ -231,7 +231,7 @@ def _table(report: Report, html: bool, name: str, words: Mapping[str, str] | Non
 
 
 def _figure(report: Report, html: bool, name: str) -> str:
-    """A picture with its title and caption; empty where it is not drawn."""
+    """Format a picture with title and caption; empty where it is not drawn."""
     if name not in report.drawn:
         return ""
     figure = next(figure for figure in FIGURES if figure.name == name)
@@ -244,7 +244,7 @@ def _figure(report: Report, html: bool, name: str) -> str:
 
 
 def _code(html: bool, text: str) -> str:
-    """A block of code."""
+    """Format a block of code."""
     if html:
         return Markup("<pre><code>{}</code></pre>\n").format(text)
     return f"```bash\n{text.replace('```', '')}\n```\n"

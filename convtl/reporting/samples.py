@@ -1,4 +1,4 @@
-"""Sample pictures of a study's domains, kept beside its rows so that reports need no data; and their figures."""
+"""Sample pictures of domains, stored for reports without data; their figures."""
 
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
@@ -21,15 +21,15 @@ from convtl.study.store import accessible
 from convtl.training.pretrain import SourceRequest
 
 Rows = list[tuple[str, np.ndarray, Sequence[str]]]
-"""Name of a row, its pictures of one size (k, height, width, 3) in [0, 1], and what is above them."""
+"""Name of a row, its pictures (k, height, width, 3) in [0, 1], and the labels above them."""
 _FILE, _PICTURES = "samples.npz", 12  # of each domain
 _ACROSS = 8
 _NOISY = 0.12
-"""Correlation of neighbouring pixels below which noise hides from the eye what is on a picture."""
+"""Correlation of neighbouring pixels below which noise hides the content of a picture."""
 
 
 def read_samples(out: Path) -> dict[str, tuple[np.ndarray, list[str]]]:
-    """Return uint8 images, (k, height, width, 1 or 3), and their labels by domain; empty where nothing was kept."""
+    """Return images, uint8 (k, height, width, 1 or 3), and labels by domain."""
     if not (out / _FILE).exists():
         return {}
     with np.load(out / _FILE, allow_pickle=False) as arrays:
@@ -38,10 +38,10 @@ def read_samples(out: Path) -> dict[str, tuple[np.ndarray, list[str]]]:
 
 
 def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> None:
-    """Keep training pictures of each domain.
+    """Save training pictures of each domain.
 
-    Targets as the first trial sees them that uses them, in each way in which the study changes their
-    images; sources as they are, with the classes of the first trial.
+    Of targets as their first trial has them, for each shift of images; of sources unchanged, with the classes of the
+    first trial.
     """
     arrays: dict[str, np.ndarray] = {}
     for trial in trials:
@@ -65,7 +65,7 @@ def save_samples(out: Path, trials: Sequence[Trial], materials: Materials) -> No
 
 
 def lacks_samples(out: Path, trials: Sequence[Trial], domains: Container[str]) -> bool:
-    """Return whether pictures are missing of a target, or of a source among `domains`."""
+    """Return whether pictures of a target or of a source in `domains` are missing."""
     needed = {_seen_as(trial) for trial in trials}
     needed |= {trial.source for trial in trials if trial.source in domains}
     return not needed <= read_samples(out).keys()
@@ -118,7 +118,7 @@ def samples(report: Any) -> Rows:
 
 
 def _hides_content(images: np.ndarray) -> bool:
-    """Return whether noise hides what is on grey pictures: neighbouring pixels hardly agree."""
+    """Return whether noise hides the content of grey pictures."""
     varying = images - images.mean((1, 2), keepdims=True)
     alike = (varying[:, :, 1:] * varying[:, :, :-1]).mean() / max(np.square(varying).mean(), 1e-12)
     return bool(images.shape[-1] == 1 and alike < _NOISY)

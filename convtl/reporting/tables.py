@@ -1,4 +1,4 @@
-"""Numbers as text, and the tables of a report by name: DataFrames as Markdown, HTML or plain lines."""
+"""Numbers as text, and a report's tables as Markdown, HTML or plain lines."""
 
 import math
 import re
@@ -15,7 +15,7 @@ from convtl.analysis.statistics import Interval
 from convtl.reporting.facts import Difference, Line
 
 NONE = "–"
-"""What stands in a cell without a number."""
+"""Text of a cell without a number."""
 
 
 def signed(value: float | None, digits: int = 2) -> str:
@@ -69,7 +69,7 @@ def plural(number: int, noun: str) -> str:
 
 
 class Cell(NamedTuple):
-    """Text of a cell (bold between `**`), its class in HTML, and what it is sorted by."""
+    """Text of a cell (bold between `**`), its class in HTML, and its key for sorting."""
 
     text: str
     kind: str = ""
@@ -160,7 +160,7 @@ def layers(depth: int, deepest: int) -> str:
 
 
 def _difference(difference: Difference | None) -> Cell:
-    """A difference in points with its interval, marked as small or open."""
+    """Format a difference in points with its interval, marked as small or open."""
     if difference is None:
         return Cell(NONE)
     kind, share = difference.outcome, difference.share
@@ -183,13 +183,13 @@ def _line(line: Line, deepest: int) -> dict[str, Any]:
 
 
 def answer(report: Any) -> Table:
-    """What each source gives with each number of labels, for the first target."""
+    """Results of each source with each number of labels, for the first target."""
     lines = [line for one in report.answers[:1] for line in one.lines if not line.is_control]
     return table(_line(line, report.deepest) for line in lines)
 
 
 def other_answers(report: Any) -> Table:
-    """The same for controls and mixtures, and for the other main targets."""
+    """Results for controls and mixtures, and for the other main targets."""
     return table(
         {"target": one.target, **_line(line, report.deepest)}
         for place, one in enumerate(report.answers)
@@ -224,17 +224,17 @@ def statistics(report: Any) -> Table:
 
 
 def title(verdict: Verdict) -> str:
-    """The name of a claim, as words."""
+    """Words of a claim's name."""
     return verdict.name.replace("_", " ")
 
 
 def outcome(verdict: str) -> str:
-    """A verdict in words."""
+    """Words of a verdict."""
     return "below δ" if verdict == "below" else verdict
 
 
 def effects(verdict: Verdict) -> str:
-    """Effects of all parts with their intervals, in logits (or the claim's unit) and in points."""
+    """Format the effects of all parts with intervals, in the claim's unit and points."""
     texts = []
     for part in verdict.parts:
         name = f"{part.name}: " if len(verdict.parts) > 1 else ""
@@ -265,7 +265,7 @@ def verdicts(report: Any) -> Table:
 
 
 def sensitivity(report: Any) -> Table:
-    """How verdicts change with the smallest effect of interest."""
+    """Verdicts with other smallest effects of interest."""
     return table(
         {"claim": title(verdict), "verdict": outcome(verdict.verdict)}
         | {
@@ -280,7 +280,7 @@ def sensitivity(report: Any) -> Table:
 
 
 def replication(report: Any) -> Table:
-    """Every effect under both seeds, and whether the second shows the first again."""
+    """Every effect under both seeds, and whether it replicated."""
     return table(
         {
             "claim": pair.claim.replace("_", " "),
@@ -338,4 +338,4 @@ _MAKERS = (answer, other_answers, statistics, verdicts, sensitivity, replication
 TABLES: Mapping[str, Callable[[Any], Table]] = {
     make.__name__: make for make in (*_MAKERS, conditions, cost)
 }
-"""What `table("NAME")` of a template makes."""
+"""Name -> function that makes `table("NAME")` of templates."""

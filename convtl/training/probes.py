@@ -56,8 +56,7 @@ CONVERGENCE_UPDATES = (
 )
 RATES = {"sgd": 0.03, "adam": 0.003}
 """Of convergence and freezing, set once on development draws (`seed=1`). A sigmoid LeNet-5 under SGD stays at chance
-also at 0.1, 0.3 and 1; it is frozen under Adam.
-"""
+also at 0.1, 0.3 and 1; it is frozen under Adam."""
 OPTIMISERS: tuple[Optimiser, ...] = get_args(Optimiser)
 FREEZING_OPTIMISERS: dict[str, Optimiser] = {"sigmoid": "adam", "tanh": "sgd", "relu": "sgd"}
 

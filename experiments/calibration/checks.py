@@ -1,4 +1,4 @@
-"""What tests, intervals and verdicts of a study keep of what they promise, on studies drawn from its rows."""
+"""Checks of tests, intervals and verdicts on studies drawn from rows."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ class Population:
     Attributes:
       claims: all of the families of Holm, drawn or not.
       judged: claims with no condition at an edge, at floor or at ceiling.
-      edges: share of conditions and replicates whose rate is at the edge of those that were tried.
+      edges: share of conditions and replicates whose rate is at the edge of those tried.
     """
 
     claims: Mapping[str, ClaimConfig]
@@ -41,7 +41,7 @@ class Population:
         targets: Sequence[str],
         registry: Mapping[str, ClaimConfig] | None = None,
     ) -> "Population":
-        """Measure claims; those of the registry that a study does not judge only count in the families."""
+        """Measure claims; others of the registry only count in the families."""
         conditions, contrasts = Conditions(frame, main_targets=targets), {}
         for name, claim in claims.items():
             try:
@@ -63,7 +63,7 @@ class Population:
 
 
 def studies_of(pool: Population, m: int, count: int, draws: np.random.Generator) -> np.ndarray:
-    """Replicates of so many studies (studies x m), none twice in a study."""
+    """Draw replicates of `count` studies (studies x m), none twice in a study."""
     rounds = -(-count * m // (len(pool) // m * m))
     orders = [
         draws.permutation(len(pool))[: len(pool) // m * m].reshape(-1, m) for _ in range(rounds)
@@ -110,7 +110,7 @@ def parts(pool: Population, studies: np.ndarray) -> Iterator[dict[str, object]]:
 
 
 def verdicts(pool: Population, studies: np.ndarray) -> Iterator[dict[str, object]]:
-    """Power: each verdict's share at the effects of the rows; and errors where every mean is at its margin."""
+    """Yield each verdict's share at the rows' effects, and errors at the margins."""
     of, m = studies.shape
     judged = {name: pool.claims[name] for name in pool.claims if name in pool.judged}
     measured = {name: pool.contrasts[name] for name in judged}
@@ -150,7 +150,7 @@ def _outcomes(
 def squared_differences(
     pool: Population, judged: Collection[str], studies: np.ndarray
 ) -> np.ndarray:
-    """Mean z2 of two studies that follow one another, over parts in logits, as of `claims.mean_z2`."""
+    """Mean z2 of successive studies, over parts in logits, as `claims.mean_z2`."""
     squares = []
     studies = studies[: len(studies) // 2 * 2]
     names = {name for name in judged if pool.claims[name].unit == "logit"}
@@ -164,7 +164,7 @@ def squared_differences(
 def envelope(
     check: str, pool: Population, judged: Collection[str], studies: np.ndarray
 ) -> dict[str, object]:
-    """A line of the table: mean z2 over the parts of these claims, with the interval that holds 95 % of it."""
+    """A line of the table: mean z2 over parts of claims, and its central 95 %."""
     z2 = squared_differences(pool, judged, studies)
     low, high = np.quantile(z2, [0.025, 0.975])
     last = line(check, "all", "", studies.shape[1], 0.0, len(z2))

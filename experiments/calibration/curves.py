@@ -1,4 +1,4 @@
-"""Studies drawn from the rows of a study: whole validation curves, from which each replicate chooses its rate anew.
+"""Studies drawn from a study's rows: validation curves, rates chosen anew.
 
 A replicate of the rows is a vector: for every condition its validation loss at each learning rate, and its test logit
 at each. Drawn replicates have the mean and the covariance of these vectors, over conditions and rates alike. Then each
@@ -23,7 +23,7 @@ from convtl.study.learning_rates import Score, choose_rate
 from convtl.study.store import RowStore
 
 SMOOTHING = 0.5
-"""Root of the share of the variance that is drawn from a normal of the rows' covariance; the rest is whole rows."""
+"""Root of the share of variance drawn from a normal of the rows' covariance; the rest is whole rows."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Curves:
       nll: replicates x rates, loss against that of the grid's middle rate, without the noise of validation pictures.
       noise: of that difference, for each rate.
       logit: replicates x rates, of test accuracy.
-      ahead: by how much the logit of validation accuracy is above that of test accuracy, for each replicate.
+      ahead: logit of validation accuracy minus that of test accuracy, for each replicate.
     """
 
     rows: pd.DataFrame
@@ -71,15 +71,15 @@ def read_curves(out: Path, config: Config) -> list[Curves]:
 
 
 def curves_of(rows: pd.DataFrame, grid: Sequence[float], extend: int) -> Curves:
-    """Part what a replicate's curve is from what its validation pictures add to it.
+    """Separate each replicate's curve from the noise of its validation pictures.
 
-    Both in its differences between rates: their variance over replicates is that of the curves and that of the
-    pictures, which the rows' standard errors tell. At a rate that was not chosen a replicate's test logit is what it is
-    at the chosen one, moved as validation accuracy moves between these rates: on average over replicates, and beyond
-    that with the replicate's own loss, by the slope of one on the other.
+    Both in differences between rates: their variance over replicates is that of the curves and that of the pictures,
+    which the rows' standard errors tell. At a rate that was not chosen a replicate's test logit is that at the chosen
+    one, moved as validation accuracy moves between these rates: on average over replicates, and beyond that with the
+    replicate's own loss, by the slope of one on the other.
 
     Args:
-      grid, extend: rates of its trials, and by how many more they may extend them on a side.
+      grid, extend: rates of its trials, and further ones that they may try on a side.
     """
     accuracy, nll, se = _by_rate(rows)
     rates, common = nll.columns, nll.columns[nll.notna().all()]
@@ -113,7 +113,7 @@ def curves_of(rows: pd.DataFrame, grid: Sequence[float], extend: int) -> Curves:
 
 
 def _by_rate(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """Replicates x rates: logit of validation accuracy, validation loss, and its standard error."""
+    """Logit of validation accuracy, loss and its standard error, replicates x rates."""
     lines = [(number, *score) for number, scores in rows["scores"].items() for score in scores]
     long = pd.DataFrame(lines, columns=["replicate", "rate", "accuracy", "nll", "se"]).dropna()
     long["accuracy"] = _logit(long["accuracy"], long["replicate"].map(_validated(rows)))
@@ -124,7 +124,7 @@ def _by_rate(rows: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _validated(rows: pd.DataFrame) -> pd.Series:
-    """Number of pictures behind a validation accuracy; cross-validation has no others than those of training."""
+    """Number of pictures behind a validation accuracy; of training if within."""
     return rows["n_val"].where(rows["n_val"] > 0, rows["n_train"])
 
 
@@ -135,11 +135,10 @@ def _logit(accuracy: pd.Series, pictures: pd.Series) -> pd.Series:
 def draw(
     curves: Sequence[Curves], count: int, draws: np.random.Generator, together: int = 1
 ) -> pd.DataFrame:
-    """Draw replicates of all conditions at once: a frame as that of rows.
+    """Draw replicates of all conditions at once, as a frame of rows.
 
     Args:
-      together: of so many replicates that follow one another the first two choose the rate of all, as in the first
-        plan of analysis; 1: each chooses its own.
+      together: successive replicates whose first two choose the rate of all, as first planned; 1: each chooses its own.
     """
     parts = [np.hstack([one.nll, one.logit, one.ahead[:, None]]) for one in curves]
     vectors = np.hstack(parts)
@@ -159,7 +158,7 @@ def draw(
 def _chosen(
     one: Curves, drawn: np.ndarray, draws: np.random.Generator, together: int
 ) -> pd.DataFrame:
-    """Rows of drawn replicates of one condition, with what each of them chooses on its validation pictures."""
+    """Rows of drawn replicates of one condition, each with a rate chosen anew."""
     width, count = len(one.rates), len(drawn)
     nll, logit, ahead = drawn[:, :width], drawn[:, width:-1], drawn[:, -1]
     seen = nll + one.noise * draws.normal(size=nll.shape)

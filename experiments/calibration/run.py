@@ -1,9 +1,10 @@
-"""usage: python experiments/calibration/run.py out=DIR [to=DIR] [studies=N]
+"""Check tests and verdicts on studies simulated from a study's rows.
 
-Draws studies of 12 and 6 replicates from the rows of the study in `out` (whole validation curves; every replicate
-chooses its learning rates anew), and writes into `to` (default: this folder) results.csv, with false positives,
-coverage and errors of equivalence of every part of its claims, the power of the claims and the 95 % envelope of the
-mean z2 of two seeds; and README.md, the page, from page.md.j2.
+usage: python experiments/calibration/run.py out=DIR [to=DIR] [studies=N]
+
+Draws studies of 12 and 6 replicates from the rows of the study in `out` (whole validation curves, rates chosen anew).
+Writes into `to` (default: this folder) results.csv: false positives, coverage and errors of equivalence of every part
+of its claims, power, and the 95 % envelope of the mean z2 of two seeds; and README.md, from page.md.j2.
 """
 
 import time
@@ -26,7 +27,7 @@ from convtl.study.grid import apply_limits
 HERE = Path(__file__).parent
 SIZES = (12, 6)
 VERDICTS = 400
-"""Studies of which all claims are judged, at most; it takes longer than the rest."""
+"""Most studies of which all claims are judged, as this takes longer than the rest."""
 
 
 def main(words: list[str]) -> int:
@@ -46,7 +47,7 @@ def main(words: list[str]) -> int:
 
 
 def tabulate(out: Path, count: int) -> pd.DataFrame:
-    """Every check, for both numbers of replicates."""
+    """Run every check, for both numbers of replicates."""
     config = apply_limits(parse(newest_record(out)["config"]))
     claims, draws = claims_of(config), generator(0, "calibration")
     if not claims:
@@ -71,14 +72,14 @@ def tabulate(out: Path, count: int) -> pd.DataFrame:
 
 
 def page(table: pd.DataFrame, study: str) -> str:
-    """The page, filled in from results.csv."""
+    """Fill in the page from results.csv."""
     template = (HERE / "page.md.j2").read_text(encoding="utf-8")
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(template).render(study=study, of=_Numbers(table)) + "\n"
 
 
 class _Numbers:
-    """What the page takes from the table."""
+    """Numbers of the table for the page."""
 
     def __init__(self, table: pd.DataFrame) -> None:
         self._table = table
@@ -88,7 +89,7 @@ class _Numbers:
         return self._table[chosen]
 
     def span(self, check: str, m: int) -> str:
-        """Smallest, median and largest share over the parts of all claims."""
+        """Median, smallest and largest share over the parts of all claims."""
         values = self.lines(check, m)["value"]
         return f"{values.median():.3f} ({values.min():.3f} to {values.max():.3f})"
 
@@ -98,7 +99,7 @@ class _Numbers:
         return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
 
     def shares(self, claim: str, m: int) -> str:
-        """How often a claim gets each verdict, those that it never gets left out."""
+        """Shares of a claim's verdicts, without those that it hardly gets."""
         rows = self._table[
             (self._table["claim"] == claim) & (self._table["m"] == m) & self._table["part"].isna()
         ]

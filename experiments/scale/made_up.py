@@ -1,4 +1,4 @@
-"""Rows of a large study that no net was trained for: real in keys and sizes."""
+"""Made-up rows of a large study, real in keys and sizes."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ _TORN = b'{"axes": {}, "trial": "torn by a ki'
 
 
 def words_for(rows: int) -> list[str]:
-    """Return words for `convtl.run` that make a study of about `rows` trials, in whole replicates."""
+    """Return words for `convtl.run` that make a study of about `rows` trials."""
     axes = _AXES if rows >= 100_000 else _FEW_AXES
     words = ["+experiment=finetune_depth", "study=scale", "scorecard=[]"]
     words += [f"{name}=[{values}]" for name, values in axes.items()]
@@ -39,7 +39,7 @@ def words_for(rows: int) -> list[str]:
 
 
 def write_rows(rows: int, out: Path, writers: int) -> dict[str, int]:
-    """Write the rows of all trials as so many processes would; every tenth was killed while writing.
+    """Write rows of all trials, as if by `writers` processes, a tenth of them killed.
 
     Returns:
       Numbers of trials, rows, files and bytes.

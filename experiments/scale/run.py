@@ -99,7 +99,7 @@ def _verdict(value: float, most: float | None) -> str:
 
 
 def _measured(command: list[str]) -> tuple[float, float]:
-    """Run a command; return seconds, and the most GiB that it and its children held together."""
+    """Run a command; return its seconds, and its peak GiB, children included."""
     began, peak = time.perf_counter(), 0
     with tempfile.TemporaryFile() as output:
         process = psutil.Popen(command, stdout=output, stderr=output)
@@ -117,7 +117,7 @@ def _measured(command: list[str]) -> tuple[float, float]:
 
 
 def _rows_a_second(out: Path, writers: int) -> float:
-    """Rows that so many processes append to one folder, each flushed to disk."""
+    """Rows a second that processes append to one folder, each flushed to disk."""
     with tempfile.TemporaryDirectory(dir=out, prefix="writers-") as place:
         context = multiprocessing.get_context("spawn")
         barrier = context.Barrier(writers + 1)

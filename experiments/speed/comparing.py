@@ -78,7 +78,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def interleaved(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each side in each round, in alternating order, after a call that is not timed."""
+    """Time each side in each round, in alternating order, after an untimed call."""
     for work in sides.values():
         work()
     times: dict[str, list[float]] = {name: [] for name in sides}
@@ -89,7 +89,7 @@ def interleaved(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[
 
 
 def ratios(fast: Sequence[float], slow: Sequence[float], scale: float = 1.0) -> tuple[float, ...]:
-    """Round by round seconds of `slow` over those of `fast`, which does `scale` times the work."""
+    """Ratios by round of `slow` to `fast`, which does `scale` times the work."""
     return tuple(scale * theirs / ours for ours, theirs in zip(fast, slow, strict=True))
 
 

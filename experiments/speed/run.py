@@ -1,4 +1,4 @@
-"""Time training, features and the default study, beside PyTorch where it is installed.
+"""Time training, features and the default study, also of PyTorch if installed.
 
 usage: python experiments/speed/run.py [measure=lenet,nets,study,start] [debug=smoke] [out=DIR] [KEY=N]
 

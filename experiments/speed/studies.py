@@ -16,7 +16,7 @@ _BATCH, _CLASSES = 32, 12
 
 
 def study(amounts: Amounts, torch: bool) -> list[Result]:
-    """The default study with its source nets cached; PyTorch trains the first replicate's trials."""
+    """Time the default study, sources cached; PyTorch trains the first replicate."""
     result = Result("study", "The default study, source nets cached: one PyTorch program", 4.0)
     if not torch:
         return [result]
@@ -55,7 +55,7 @@ def _updates(row: dict[str, str]) -> int:
 
 
 def start(amounts: Amounts, torch: bool) -> list[Result]:
-    """Seconds to the help text, and to the first row of a study whose sources are cached."""
+    """Seconds to the help text, and to the first row of a study, sources cached."""
     helped = [seconds(lambda: _run(["--help"])) for _ in range(amounts.rounds)]
     words = ["+experiment=finetune_depth", "debug=smoke", f"cache={amounts.scratch / 'cache'}"]
     _run([*words, f"out={amounts.scratch / 'first'}"])

@@ -29,7 +29,7 @@ class Setting:
         return f"{layout}, {'compiled' if self.compiled else 'eager'}, {self.threads} threads"
 
     def placed(self, images: np.ndarray) -> torch.Tensor:
-        """(batch, height, width, channels) -> (batch, channels, height, width), in this layout."""
+        """Move channels first: (batch, channels, height, width), in this layout."""
         tensor = torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1)))
         return tensor.to(memory_format=self.layout)
 
@@ -41,7 +41,7 @@ class Setting:
 def fastest(
     make: Callable[[Setting], Callable[[], Any]], tries: int = 2
 ) -> tuple[Setting, Callable[[], Any]]:
-    """Return the setting with the least time, and its work; one that fails to compile is left out."""
+    """Return the setting with the least time, and its work; skip failing ones."""
     candidates: list[tuple[Setting, Callable[[], Any]]] = []
     for channels_last, compiled in ((True, False), (False, False), (True, True)):
         for threads in sorted({1, core_count()}):
@@ -106,7 +106,7 @@ def labels_of(labels: np.ndarray) -> torch.Tensor:
 
 
 def real_net(name: str) -> nn.Module:
-    """A net of torchvision or timm with random weights and statistics of normalisation."""
+    """A net of torchvision or timm with random weights and running statistics."""
     torch.manual_seed(0)
     if name == "resnet18":
         from torchvision.models import resnet18
@@ -131,7 +131,7 @@ def last_stage(net: Any) -> list[nn.Module]:
 
 
 class Fitting:
-    """Updates of a net with Adam; other modules are in inference mode, without gradients."""
+    """Updates of a net with Adam; untrained modules are in inference mode."""
 
     def __init__(self, net: nn.Module, trained: Sequence[nn.Module], setting: Setting) -> None:
         self.net = deepcopy(net).to(memory_format=setting.layout)
@@ -161,7 +161,7 @@ class Fitting:
 
 
 def features(net: Any, setting: Setting, images: np.ndarray, batch: int) -> Callable[[], Any]:
-    """What computes the pooled features of images, in batches."""
+    """Return a function that computes pooled features of images, in batches."""
     net = deepcopy(net).requires_grad_(False).to(memory_format=setting.layout)
     net.reset_classifier(0)
     call = torch.compile(net) if setting.compiled else net
@@ -177,7 +177,7 @@ def features(net: Any, setting: Setting, images: np.ndarray, batch: int) -> Call
 def train_trial(
     depth: int, images: int, updates: int, rates: int, held_out: int, *, batch: int, classes: int
 ) -> None:
-    """Train LeNet-5 as one trial of a study does: at every rate, evaluated; on made-up images."""
+    """Train LeNet-5 as a trial does, at every rate, on made-up images; evaluate."""
     setting = Setting(True, False, 1)
     random = np.random.default_rng(0)
     x = setting.placed(random.standard_normal((images, 28, 28, 1), np.float32))

@@ -36,16 +36,16 @@ _NETS = {
     "resnet18": ("ResNet-18", "stage4", "torchvision"),
     "efficientnet_lite0": ("EfficientNet-Lite0", "block16", "timm"),
 }
-"""Name -> in words, first unit of the last stage, whose names its leaves have."""
+"""Name -> in words, first unit of the last stage, naming of its leaves."""
 
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much is timed.
+    """Amounts of work to be timed.
 
     Attributes:
       rounds: of each comparison; updates: of LeNet-5 in one run; images: whose features are computed.
-      scratch: folder for files that nothing needs afterwards; smoke: whether to take the smoke study.
+      scratch: folder for temporary files; smoke: whether to take the smoke study.
     """
 
     rounds: int
@@ -58,7 +58,7 @@ class Amounts:
 def _trainer(
     settings: Config, network: Network, depth: int | str, batch: int, updates: int, **options: Any
 ) -> Trainer:
-    """What trains the last units of a net at a constant rate, frozen part included."""
+    """Make a trainer of the last units at a constant rate, frozen part included."""
     layout = options.pop("layout", None)
     plan = make_plan(network, settings.regimes["fine_tune"], resolve_depth(network, depth), updates)
     recipe = Recipe(
@@ -75,7 +75,7 @@ def _trainer(
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
-    """Return by how much two arrays differ, or nothing where they are close."""
+    """Describe the difference of two arrays; empty where they are close."""
     share = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
     return "" if share <= CLOSE else f"differs by {share:.1e} of the largest"
 
@@ -128,7 +128,7 @@ def _batches(first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _torch_lenet(variables: Variables, updates: int) -> tuple[Any, Callable[[], np.ndarray]]:
-    """PyTorch's fastest setting, and what trains the same net on the same batches."""
+    """PyTorch's fastest setting, and a function that trains the same net in it."""
     import torch_side
 
     def make(setting: torch_side.Setting) -> Callable[[], np.ndarray]:
@@ -168,7 +168,7 @@ def nets(amounts: Amounts, torch: bool) -> list[Result]:
 
 
 def _same_net(settings: Config, name: str, scratch: Path) -> tuple[Network, Variables, Any]:
-    """Our net and PyTorch's with the same random weights, without dropout, padded alike on all sides."""
+    """Build both nets with the same random weights and padding, without dropout."""
     import torch_side
     from safetensors.torch import save_file
 
@@ -210,7 +210,7 @@ def _features(result: Result, settings: Config, amounts: Amounts) -> Result:
 
 
 def _last_stage(result: Result, settings: Config, name: str, amounts: Amounts) -> Result:
-    """Time updates of the last stage: a run on each device here, one on all cores there."""
+    """Time updates of the last stage: ours a run a device, PyTorch's on all cores."""
     import torch_side
 
     batch, updates = 32, 4

@@ -111,7 +111,7 @@ def layer_transfer(report: Any) -> Points:
 
 
 def _probed(report: Any, probe: str, *keys: str) -> list[tuple[Any, ...]]:
-    """The combinations of some columns in which fresh nets were looked at."""
+    """The combinations of some columns in which fresh nets were probed."""
     frame = report.conditions.gradients
     if frame is None:
         return []

@@ -1,7 +1,7 @@
-"""What figures are made with: the registry's `Figure`, one style, and the forms that figures have.
+"""Drawing of figures: the registry's `Figure`, one style, and their forms.
 
-Figures are as wide as a page, and their letters so large that they can be read at 400 pixels. Whatever a
-colour tells, a marker or a dash tells too. No pyplot, and no setting of Matplotlib's is left changed.
+Figures are as wide as a page, with letters that can be read at 400 pixels. Whatever a colour tells, a marker or a dash
+tells too. No pyplot, and no setting of Matplotlib's is left changed.
 """
 
 import inspect
@@ -28,7 +28,7 @@ from convtl.analysis.statistics import estimate
 from convtl.storage.files import written
 
 Line = dict[Any, pd.Series]
-"""Place -> one number a replicate. At the place None it is drawn as a band across the panel."""
+"""Place -> one number a replicate; the place None is drawn as a band across the panel."""
 Parts = dict[str, dict[str, Line]]
 """Title of a panel -> name of a line -> the line."""
 Points = Iterator[tuple[str, str, Any, pd.Series]]
@@ -42,7 +42,7 @@ LOOKS = {
 }
 """Colour, marker and dashes of lines that mean the same in every figure."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#5D6D1E")
-"""Okabe and Ito (2008), told apart with any colour vision; the last two for larger studies."""
+"""Okabe and Ito (2008), for any colour vision; the last two for larger studies."""
 MARKERS, DASHES = "osD^vPX*", ("-", "--", "-.", ":")
 _WIDTH, _DPI = 6.6, 150
 _STYLE: dict[str, Any] = {
@@ -65,7 +65,7 @@ class Figure:
 
     Attributes:
       caption: a Jinja template over `report`.
-      data: the very numbers that are drawn, of a report; form: what draws them.
+      data: from a report, the numbers to be drawn; form: draws them.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Figure:
     form: Callable[[Any], mpl.Figure]
 
     def needs(self, report: Any) -> bool:
-        """Return whether a report has what the figure shows."""
+        """Return whether a report has data for the figure."""
         return len(self.data(report)) > 0
 
     def draw(self, report: Any) -> mpl.Figure:
@@ -96,11 +96,11 @@ def figure(
     fewest: int = 1,
     explained: str = _MARKS,
 ) -> Callable[[Callable[[Any], Any]], Figure]:
-    """Make a `Figure` of the function below, which yields `Points`, or returns what `form` draws.
+    """Make a `Figure` of a function that yields `Points`, or returns data of `form`.
 
     Args:
       fewest: places that a line of points must have to be drawn.
-      explained: what the caption of points adds on their marks.
+      explained: addition to the caption of points, on their marks.
     """
 
     def register(function: Callable[[Any], Any]) -> Figure:
@@ -116,7 +116,7 @@ def figure(
 
 
 def _gathered(points: Points, fewest: int) -> Parts:
-    """Points by panel and line, scratch last; no lines that are too short, no panels of bands only."""
+    """Group points by panel and line, without short lines and panels of bands only."""
     parts: Parts = {}
     for title, name, place, values in points:
         parts.setdefault(title, {}).setdefault(name, {})[place] = values
@@ -128,7 +128,7 @@ def _gathered(points: Points, fewest: int) -> Parts:
 
 
 def save(drawing: mpl.Figure, path: Path) -> Path:
-    """Write a PNG of 256 colours, which lines and letters need, under a temporary name first."""
+    """Write a PNG of 256 colours, atomically."""
     drawn = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a letter that no font has is drawn as a box
@@ -155,12 +155,12 @@ def lines(
     one_scale: bool = True,
     band: float = 0.0,
 ) -> mpl.Figure:
-    """Draw a panel for each part, and in it means over replicates by place, a line for each name.
+    """Draw a panel for each part: means by place, a line for each name.
 
     Args:
       across: places are rows, and numbers run to the right, not joined.
       shares: numbers are written as percent; zero: 0 is marked; one_scale: all panels have it.
-      band: half the width of what is grey about 0.
+      band: half the width of a grey band about 0.
     """
     names = dict.fromkeys(name for part in parts.values() for name in part)
     every = _places(parts.values())
@@ -197,7 +197,7 @@ def lines(
 
 
 def canvas(panels: int, columns: int, height: float, **share: Any) -> tuple[mpl.Figure, list[Axes]]:
-    """Return a figure as wide as a page, and its axes, `columns` in a row of `height` inches."""
+    """Return a figure as wide as a page, and its axes; `height` of a row in inches."""
     columns = min(columns, panels)
     rows = -(-panels // columns)
     drawing = mpl.Figure((_WIDTH, height * rows + 0.4), dpi=_DPI, layout="constrained")
@@ -221,7 +221,7 @@ def looks(names: Iterable[str]) -> dict[str, tuple[str, str, str]]:
 
 
 def _marks(axis: Axes, line: Line, look: tuple[str, str, str], label: str, across: bool) -> None:
-    """Draw means with intervals, and a dot for every replicate; across: numbers run to the right."""
+    """Draw means with intervals, and a dot a replicate; `across`: to the right."""
     at, columns = list(line), list(line.values())
     means, lows, highs = np.array([_interval(values) for values in columns]).T
     bars = np.abs([means - lows, highs - means])
@@ -249,7 +249,7 @@ def _band(axis: Axes, values: pd.Series, look: tuple[str, str, str], label: str)
 
 
 def _places(parts: Iterable[dict[str, Line]]) -> list[Any]:
-    """Places with numbers, in their order: ascending, or as they were named."""
+    """Places with numbers, ascending, or in their order if not all are numbers."""
     every = [pair for part in parts for line in part.values() for pair in line.items()]
     known = {place for place, values in every if place is not None and len(values)}
     named_first = [place for place in dict(every) if place in known]
@@ -257,7 +257,7 @@ def _places(parts: Iterable[dict[str, Line]]) -> list[Any]:
 
 
 def _lay_out(axis: Axes, places: list[Any], across: bool, letters: int) -> None:
-    """Name every place of a panel on its axis, which has room for so many letters in a line."""
+    """Name every place of a panel on its axis, with room for `letters` in a line."""
     names = list(map(_label, places))
     if across:
         named(axis.yaxis, names)

@@ -1,4 +1,4 @@
-"""Which conditions of a study a figure shows, and their numbers: one a replicate, over targets."""
+"""Conditions that figures show, with numbers by replicate, over targets."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,13 +29,13 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """What it is called in legends: `scratch`, `from latin`, `from mixture 0.5`."""
+        """Name in legends: `scratch`, `from latin`, `from mixture 0.5`."""
         share = "" if self.similarity is None else f" {self.similarity:g}"
         return SCRATCH if self.source == SCRATCH else f"from {self.source}{share}"
 
     @property
     def is_domain(self) -> bool:
-        """Whether it is one domain: no mixture, no fresh net, no control."""
+        """Return whether it is one domain: no mixture, no fresh net, no control."""
         fresh = self.source in (SCRATCH, "random", "self")
         return self.similarity is None and ":" not in self.source and not fresh
 
@@ -45,7 +45,7 @@ class Panel:
     """Conditions that may be compared: they share all but source and depth.
 
     Attributes:
-      targets: over which means are taken; is_main: whether these are what the study is about.
+      targets: over which means are taken; is_main: whether they are the study's main ones.
       where: the coordinates that all of `table` share, n among them.
     """
 
@@ -84,7 +84,7 @@ class Panel:
         return sorted(set(self.table.loc[self.table["source"] == arm.source, "depth"].astype(int)))
 
     def ask(self, measure: str, **where: Any) -> pd.Series:
-        """Return one number a replicate, its mean over targets; empty if a target lacks the condition.
+        """Mean over targets by replicate; empty if a target lacks the condition.
 
         Args:
           measure: one of `DIFFERENCES`, or a column.
@@ -99,13 +99,13 @@ class Panel:
 
 
 def shift_names(table: pd.DataFrame) -> pd.Series:
-    """Return how pictures are changed in each condition; empty where they are not."""
+    """Name the change of pictures in each condition; empty if unchanged."""
     names = [shift_name(line) for line in table.filter(like="shift.").to_dict("records")]
     return pd.Series(names or "", table.index, dtype=object)
 
 
 def shift_name(axes: Mapping[Any, Any]) -> str:
-    """Return how values of axes below `shift.` change pictures, `inversion` or `noise 0.3`; or nothing."""
+    """Name a change of pictures from `shift.` axes: `inversion`, `noise 0.3`."""
     changes = {key: axis_text(value) for key, value in axes.items() if key.startswith("shift.")}
     return ", ".join(
         f"{key} {text}".removeprefix("shift.").removesuffix(" True")
@@ -118,7 +118,7 @@ def panels(conditions: Conditions, table: pd.DataFrame | None = None) -> list[Pa
     """Return a panel for each n of the main targets, and then of every other target.
 
     Args:
-      table: the conditions to be shown; by default plain fine-tuning, targets as they are, upper layers kept.
+      table: the conditions to be shown; by default plain fine-tuning, targets unchanged, upper layers transferred.
     """
     if table is None:
         table = conditions.table()
@@ -140,21 +140,21 @@ def panels(conditions: Conditions, table: pd.DataFrame | None = None) -> list[Pa
 
 
 def richest(conditions: Conditions) -> Panel:
-    """Return the panel of the main targets that compares most sources; an empty one if there is none."""
+    """Return the main targets' panel with most sources; an empty one without any."""
     empty = Panel(conditions, (), True, conditions.table()[:0], {"n_per_class": 0})
     main = [panel for panel in panels(conditions) if panel.is_main]
     return max(main, key=lambda panel: len(panel.arms), default=empty)
 
 
 def near_to_far(arms: Sequence[Arm], conditions: Conditions) -> list[Arm]:
-    """Return sources by measured distance from the targets, if all were measured."""
+    """Sort sources by measured distance from the targets, if all were measured."""
     means = conditions.frame.groupby("source")["mmd2"].mean()
     known = means.reindex([arm.source for arm in arms]).notna().all()
     return sorted(arms, key=lambda arm: float(means[arm.source])) if known else list(arms)
 
 
 def noise_levels(report: Any) -> dict[Arm, float]:
-    """Return sources whose domains differ in their noise only, if there are three, with their noise."""
+    """Return three or more sources that differ in noise only, with their noise."""
     families: dict[MadeConfig, dict[Arm, float]] = {}
     for source in report.conditions.sources:
         domain = report.config.domains.get(source)
@@ -165,14 +165,14 @@ def noise_levels(report: Any) -> dict[Arm, float]:
 
 
 def domains(report: Any, panel: Panel) -> list[Arm]:
-    """Return sources that are domains; of those that differ in noise only, the one that is named first."""
+    """Return sources that are domains; the first of those that differ in noise only."""
     first, *others = noise_levels(report) or [None]
     dropped = others if first in panel.arms else []
     return [arm for arm in panel.arms if arm.is_domain and arm not in dropped]
 
 
 def moves(conditions: Conditions) -> pd.DataFrame:
-    """Return how far units moved where all were tuned, on most images of the first target."""
+    """Movement of units where all were tuned, on most images of the first target."""
     frame = conditions.frame
     rows = frame[frame["moved"].ne("") & frame["depth"].eq(frame["n_units"])]
     rows = rows[rows["target"] == conditions.targets[0]]
