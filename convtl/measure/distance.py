@@ -76,7 +76,7 @@ def oriented_gradients(images: Float[np.ndarray, "n 28 28"]) -> Float[np.ndarray
     place = (np.arange(len(images))[:, None, None] * CELLS + cell[:, None]) * CELLS + cell
     bins, features = (place * ORIENTATIONS + direction).ravel(), CELLS**2 * ORIENTATIONS
     magnitudes = np.hypot(down, across).ravel()
-    votes = np.bincount(bins, weights=magnitudes, minlength=len(images) * features)
+    votes: np.ndarray = np.bincount(bins, weights=magnitudes, minlength=len(images) * features)
     return votes.reshape(len(images), features) / (SIDE // CELLS) ** 2
 
 
@@ -85,7 +85,8 @@ def _averaged(
 ) -> Float[np.ndarray, "n {side} {side}"]:
     """Means over side x side equal areas; border pixels count by their share."""
     down, across = (_shares(size, side) for size in images.shape[1:])
-    return np.einsum("ih,nhw,jw->nij", down, images, across, optimize=True)
+    means: np.ndarray = np.einsum("ih,nhw,jw->nij", down, images, across, optimize=True)
+    return means
 
 
 def _shares(size: int, side: int) -> Float[np.ndarray, "{side} {size}"]:
@@ -95,11 +96,14 @@ def _shares(size: int, side: int) -> Float[np.ndarray, "{side} {size}"]:
     pixels, intervals = np.linspace(0, 1, size + 1), np.linspace(0, 1, side + 1)
     ends = np.minimum(intervals[1:, None], pixels[None, 1:])
     starts = np.maximum(intervals[:-1, None], pixels[None, :-1])
-    return np.maximum(ends - starts, 0) * side
+    shares: np.ndarray = np.maximum(ends - starts, 0) * side
+    return shares
 
 
 def _on_sphere(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     """Rows scaled to norm sqrt(d); rows of (about) zeros become zeros."""
     norm = np.linalg.norm(features, axis=1, keepdims=True)
     flat = norm < 1e-6  # far below a single grey level in one pixel of a standardised image
-    return np.where(flat, 0, features / np.where(flat, 1, norm)) * np.sqrt(features.shape[1])
+    length = np.sqrt(features.shape[1])
+    scaled: np.ndarray = np.where(flat, 0, features / np.where(flat, 1, norm)) * length
+    return scaled

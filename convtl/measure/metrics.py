@@ -14,7 +14,8 @@ def log_softmax(logits: ArrayLike) -> Float[np.ndarray, "n classes"]:
     wide = np.asarray(logits, np.float64)
     wide = np.where(np.isfinite(wide).all(axis=1, keepdims=True), wide, np.nan)
     shifted = wide - wide.max(axis=1, keepdims=True, initial=-np.inf)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    normalised: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return normalised
 
 
 def correct(logits: ArrayLike, labels: ArrayLike) -> Bool[np.ndarray, " n"]:
@@ -22,7 +23,8 @@ def correct(logits: ArrayLike, labels: ArrayLike) -> Bool[np.ndarray, " n"]:
     scores, classes = _checked(logits, labels)
     if not len(classes):
         return np.zeros(0, bool)
-    return np.isfinite(scores).all(axis=1) & (scores.argmax(axis=1) == classes)
+    right: np.ndarray = np.isfinite(scores).all(axis=1) & (scores.argmax(axis=1) == classes)
+    return right
 
 
 def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
@@ -49,7 +51,8 @@ def balanced_accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
 def losses(logits: ArrayLike, labels: ArrayLike) -> Float[np.ndarray, " n"]:
     """Negative log-likelihood of each image's label, in nats (float64)."""
     scores, classes = _checked(logits, labels)
-    return -log_softmax(scores)[np.arange(len(classes)), classes]
+    log_likelihood: np.ndarray = log_softmax(scores)[np.arange(len(classes)), classes]
+    return -log_likelihood
 
 
 def nll(logits: ArrayLike, labels: ArrayLike) -> float:

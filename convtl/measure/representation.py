@@ -71,5 +71,5 @@ def weight_displacement(
 
 def _arrays(tree: Mapping[str, Any]) -> dict[tuple[str, ...], np.ndarray]:
     """Path -> leaf in float64, in the order of the tree."""
-    leaves = flatten_dict(tree)  # type: ignore[no-untyped-call]
+    leaves = flatten_dict(tree)
     return {path: np.asarray(leaf, np.float64) for path, leaf in leaves.items()}

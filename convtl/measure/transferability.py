@@ -39,7 +39,8 @@ def logme(features: ArrayLike, labels: ArrayLike) -> float:
         shrunk = 1 / (1 + variances / np.exp(log_t)[:, None])
         residual = np.maximum(shrunk @ z2 + rest, np.finfo(float).tiny)
         fit = n / 2 * (np.log(n / residual) - 1 - np.log(2 * np.pi))
-        return fit + 0.5 * np.log(shrunk).sum(1, keepdims=True)
+        log_evidence: np.ndarray = fit + 0.5 * np.log(shrunk).sum(1, keepdims=True)
+        return log_evidence
 
     largest = np.log(variances.max(initial=np.finfo(float).tiny))
     grid = largest + np.log(10) * np.arange(-12, 12.1, 0.25)

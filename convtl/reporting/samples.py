@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import figure as mpl
 from scipy.ndimage import gaussian_filter
 
-from convtl.data.domains import Domain
+from convtl.data.splits import Domain
 from convtl.reporting.figures.drawing import canvas, figure, named
 from convtl.reporting.figures.series import moves, shift_name
 from convtl.storage.files import written

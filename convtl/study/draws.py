@@ -12,10 +12,10 @@ from convtl.config.domains import MixtureConfig
 from convtl.config.models import ModelConfig, WeightsConfig
 from convtl.config.schema import Config
 from convtl.config.training import ShiftConfig
-from convtl.data.domains import Domain, eligible_classes, load_domain
+from convtl.data.domains import eligible_classes, load_domain
 from convtl.data.inputs import MOST_AT_ONCE, LazyRows, Normalisation, normalised
 from convtl.data.shift import shifted
-from convtl.data.splits import Split
+from convtl.data.splits import Domain, Split
 from convtl.data.subsets import (
     SourceDraw,
     TargetDraw,

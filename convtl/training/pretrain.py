@@ -15,8 +15,8 @@ from convtl.config.models import ModelConfig
 from convtl.config.schema import RESULTS_VERSION
 from convtl.config.training import PretrainConfig, RegimeConfig
 from convtl.config.values import content
-from convtl.data.domains import Domain
 from convtl.data.inputs import batch_indices, standardise
+from convtl.data.splits import Domain
 from convtl.data.subsets import SourceDraw, relabel
 from convtl.errors import UserError
 from convtl.keys import digest, digest_arrays, generator, key, seed_of

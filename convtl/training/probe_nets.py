@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from convtl.config.training import OptimConfig, ScheduleConfig
-from convtl.data.domains import Domain
 from convtl.data.inputs import batch_indices, standardise
+from convtl.data.splits import Domain
 from convtl.data.subsets import draw_target, relabel
 from convtl.keys import key
 from convtl.models.lenet import LeNet5Config, PlainConfig

@@ -206,8 +206,8 @@ def gradient_profile(
         chosen = jnp.take_along_axis(jax.nn.log_softmax(x), labels[:, None], axis=1)
         return -_SCALE * chosen.sum()
 
-    each = jax.vmap(lambda leaf: _log_norm(leaf) - np.log10(_SCALE))
-    return {name: each(gradient) for name, gradient in jax.grad(loss_of)(shifts).items()}
+    gradients, log_norms = jax.grad(loss_of)(shifts), jax.vmap(_log_norm)
+    return {name: log_norms(each) - np.log10(_SCALE) for name, each in gradients.items()}
 
 
 def _log_norm(x: Float[Array, "..."]) -> Float[Array, ""]:

@@ -43,7 +43,8 @@ def make_transform(
         gradients: Any, state: optax.OptState, params: Any = None
     ) -> tuple[Any, optax.OptState]:
         with jax.numpy_dtype_promotion("standard"):  # optax mixes floats with integer counts
-            return chained.update(gradients, state, params)
+            steps: tuple[Any, optax.OptState] = chained.update(gradients, state, params)
+            return steps
 
     return optax.GradientTransformation(chained.init, update)
 
@@ -160,7 +161,8 @@ def add_to_averages(
     """Return the sums after an update of `units`; those of others stay."""
     before = {unit: totals[unit] for unit in units}
     now = {unit: {kind: variables[unit][kind] for kind in before[unit]} for unit in before}
-    return totals | jax.tree.map(lambda total, w: decay * total + (1 - decay) * w, before, now)
+    sums = jax.tree.map(lambda total, w: decay * total + (1 - decay) * w, before, now)
+    return {**totals, **sums}
 
 
 def carry_state(old: Any, new: Any, phase: Phase) -> Any:
