@@ -135,18 +135,6 @@ def test_a_config_cannot_be_changed() -> None:
         ),
         ("optim", None, "optim: got null; accepted: keys with values"),
         ("nosuchkey", 1, "nosuchkey: unknown key."),
-        ("lanes", 4, "lanes: unknown key. It is now runs_per_device=..."),
-        ("chunk", 50, "chunk: unknown key. It is now steps_per_call=..."),
-        ("movement", True, "movement: unknown key. It is now measure=movement"),
-        ("distances", True, "distances: unknown key. It is now measure=distances"),
-        ("gradients", 1, "gradients: unknown key. It is now measure=gradients, and replicates=..."),
-        ("kept", 2, "kept: unknown key. It is now n_transferred=..."),
-        (
-            "validation",
-            {"per_class": 3},
-            "validation: got {'per_class': 3}; accepted: 'beside' or 'within'",
-        ),
-        ("protocol", "bit_hyperrule", "protocol: unknown key. It is now recipe=..."),
         (
             "measure",
             "time",
@@ -269,6 +257,33 @@ def test_a_config_cannot_be_changed() -> None:
 def test_what_is_not_taken_is_one_line_that_names_the_key(key, value, expected) -> None:
     text = line(key, value)
     assert text == expected or text.startswith((f"{expected};", f"{expected}.", f"{expected}:"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "new"),
+    [
+        ("lanes", 4, "runs_per_device=..."),
+        ("chunk", 50, "steps_per_call=..."),
+        ("movement", True, "measure=movement"),
+        ("distances", True, "measure=distances"),
+        ("gradients.replicates", 3, "measure=gradients, and replicates=..."),
+        ("kept", 2, "n_transferred=..."),
+        ("protocol", "bit_hyperrule", "recipe=..."),
+        ("shards", 2, "-m worker=0,1,..."),
+        ("shard", 1, "-m worker=0,1,..."),
+        ("speed.repeats", 3, "experiments/speed/run.py"),
+        ("validation.per_class", 10, "validation_per_class=..."),
+        ("validation.regime", "oracle", "validation=beside"),
+        ("domains.noise.noise", 0.5, "domains.NAME.jitter.noise=..."),
+        ("tracking.entity", "me", "WANDB_ENTITY=... in the environment"),
+    ],
+)
+def test_a_key_of_the_first_version_is_refused_with_the_one_that_it_is_now(key, value, new) -> None:
+    node = compose([f"{key}={value}"])
+    with pytest.raises(UserError) as error:
+        parse(node)
+    top = key if key.startswith(("validation", "domains", "tracking")) else key.partition(".")[0]
+    assert str(error.value) == f"{top}: unknown key. It is now {new}"
 
 
 def test_a_missing_key_is_named() -> None:

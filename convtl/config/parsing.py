@@ -1,6 +1,7 @@
 """Validation of plain data as a `Config`, or a one-line error."""
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,8 +19,13 @@ RENAMED = {
     "protocol": "recipe=...",
     "shards": "-m worker=0,1,...",
     "shard": "-m worker=0,1,...",
+    "speed": "experiments/speed/run.py",
+    "tracking.entity": "WANDB_ENTITY=... in the environment",
+    "validation.per_class": "validation_per_class=...",
+    "validation.regime": "validation=beside",
+    "domains.*.noise": "domains.NAME.jitter.noise=...",
 }
-"""Key of the first version -> its present form."""
+"""Key of the first version, `*` for any name -> its present form."""
 _CONFIG = TypeAdapter(Config)
 
 
@@ -43,12 +49,16 @@ def _line(error: ValidationError, content: Mapping[str, Any]) -> str:
         findings, key=lambda item: (item["type"] in ("unknown", "missing"), len(item["loc"]))
     )
     path, given = _path(first["loc"], content, first["type"]), first["input"]
+    for key in given if isinstance(given, Mapping) else ():
+        typed = _path((*first["loc"], key), content)
+        for old, new in RENAMED.items():
+            if fnmatchcase(typed, old):
+                return f"{typed}: unknown key. It is now {new}"
     if first["type"] == "unknown":
         key, siblings = first["ctx"].values()
         path = _path((*first["loc"], key), content)
         listed = f"; accepted: {', '.join(siblings)}" if first["loc"] else ""
-        hint = f" It is now {RENAMED[key]}" if key in RENAMED else nearest(str(key), siblings)
-        return f"{path}: unknown key{listed}.{hint}"
+        return f"{path}: unknown key{listed}.{nearest(str(key), siblings)}"
     if first["type"] == "union_tag_invalid":
         tag, kinds = first["ctx"]["tag"], first["ctx"]["expected_tags"].replace("'", "")
         return f"{path}.kind: got {tag!r}; accepted: {kinds}.{nearest(tag, kinds.split(', '))}"
