@@ -206,6 +206,18 @@ def test_the_exit_code_of_bad_input_is_2(monkeypatch, capfd) -> None:
     assert done.line == "net: got '/nowhere'; accepted: a folder in nets/ of a run with save=best"
 
 
+def test_nets_of_a_folder_are_named(saved, tmp_path) -> None:
+    accepted = "accepted: a folder in nets/ of a run with save=best, such as"
+    for folder, names in ((saved.parent, saved.name), (saved.parent.parent, f"nets/{saved.name}")):
+        with pytest.raises(UserError) as error:
+            predict.main([f"net={folder}", "images=x"])
+        assert str(error.value) == f"net: got '{folder}'; {accepted} {names}"
+    for name in ("b", "a", ".half"):
+        shutil.copytree(saved, tmp_path / name)
+    with pytest.raises(UserError, match=r"such as a, b$"):
+        load_net(tmp_path)
+
+
 def test_folders_are_listed_as_training_does(saved, tmp_path, capsys) -> None:
     picture(generator(2, "linked"), 0).save(tmp_path / "a.png")
     (tmp_path / "folder" / "@eaDir").mkdir(parents=True)

@@ -93,7 +93,9 @@ def load_net(path: Path | str) -> SavedNet:
     path = Path(path).expanduser()
     accepted = "accepted: a folder in nets/ of a run with save=best"
     if not (path / "metadata.json").is_file():
-        raise UserError(f"net: got '{path}'; {accepted}")
+        files = [*path.glob("[!.]*/metadata.json"), *path.glob("nets/[!.]*/metadata.json")]
+        names = ", ".join(sorted(str(file.parent.relative_to(path)) for file in files)[:20])
+        raise UserError(f"net: got '{path}'; {accepted}{names and f', such as {names}'}")
     try:
         metadata = checkpoint.metadata(path)
         config: ModelConfig = TypeAdapter(Model).validate_python(metadata["model"])
