@@ -27,9 +27,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from convtl.config.schema import AXES, DEFAULTS, REGISTRIES
 from convtl.entry import GROUPS, conf_folders, options
-from convtl.errors import UserError, unknown_name
+from convtl.errors import UserError, shown, unknown_name
 from convtl.runtime.backend import LIMIT, core_count
-from convtl.study.grid import refuse_hidden
+from convtl.study.grid import refuse_hidden, value_at
 
 _FAULTS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError)
 
@@ -74,12 +74,13 @@ def read(argv: Sequence[str]) -> Invocation:
     typed = typed_keys(words)
     for content in contents:
         refuse_hidden(typed, content)
-        tracking = content.get("tracking")
-        online = isinstance(tracking, dict) and tracking.get("mode") == "online"
-        if online and "tracking.mode" not in typed:  # a folder's conf/ publishes nothing
-            raise UserError(
-                "tracking.mode: got 'online' from a file; accepted: typed, as tracking.mode=online"
-            )
+        # A folder's conf/ publishes nothing, and brings no cache of its own.
+        for key, harmless in (("tracking.mode", (None, "disabled", "offline")), ("cache", (None,))):
+            value = value_at(content, key)
+            if value not in harmless and key not in typed:
+                raise UserError(
+                    f"{key}: got {shown(value)} from a file; accepted: typed, as {key}={value}"
+                )
     return Invocation(tuple(words), contents, multirun, launcher)
 
 

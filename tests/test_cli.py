@@ -7,7 +7,7 @@ import tiny
 import yaml
 from commands import Commands
 
-from convtl.cli import compose, points
+from convtl.cli import compose, points, read
 from convtl.config.schema import DEFAULTS
 from convtl.entry import options
 from convtl.errors import UserError
@@ -327,4 +327,23 @@ def test_going_online_has_to_be_typed(own_conf, commands, words) -> None:
     assert line == (
         "tracking.mode: got 'online' from a file; accepted: typed, as tracking.mode=online"
     )
+    assert not Path("o").exists()
+
+
+def test_a_cache_has_to_be_typed(own_conf, commands) -> None:
+    """What a folder ships as a cache, such as compiled programs in it, is not loaded."""
+    (own_conf / "here" / "xla").mkdir(parents=True)
+    (own_conf / "here" / "xla" / "jit_update-0-cache").write_bytes(b"machine code")
+    (own_conf / "conf" / "config.yaml").write_text("cache: here\n")
+    (own_conf / "conf" / "experiment" / "loud.yaml").write_text(
+        "# @package _global_\ncache: here\n"
+    )
+    for words in (("+experiment=loud",), ("-m", "+experiment=loud"), ("+experiment=loud", "out=o")):
+        assert commands.run(*words).line == (
+            "cache: got 'here' from a file; accepted: typed, as cache=here"
+        )
+    assert read(["dry_run=true"]).contents[0]["cache"] is None
+    for word in ("cache=here", "cache=null"):
+        (content,) = read(["+experiment=loud", word]).contents
+        assert content["cache"] == (None if word == "cache=null" else "here")
     assert not Path("o").exists()
