@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -222,7 +222,8 @@ def products(study: Config) -> list[tuple[Config, dict[str, Any]]]:
     ]
     leaves = dict.fromkeys(key for block, axes in changes for key in (*_leaves(block), *axes))
     varied = [key for key in leaves if key.split(".")[0] in VARIABLE]
-    whole = dump(study) | {"blocks": None, "axes": {}}
+    # Nodes that nothing changes enter as they are, so that only the others are validated again.
+    whole = {**vars(study), "blocks": None, "axes": {}}
     configs = []
     for block, axes in changes:
         changed = _merged(_merged(whole, block), axes, replaces=True)
@@ -251,6 +252,7 @@ def _merged(
         change = {rest: value} if rest else value
         if isinstance(change, Mapping) and (rest or not replaces):
             inner = result.get(key)
+            inner = dump(inner) if is_dataclass(inner) else inner
             change = _merged(inner if isinstance(inner, Mapping) else {}, change, replaces)
         result[key] = change
     return result

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from convtl.cli import compose
 from convtl.config.parsing import parse
+from convtl.config.values import dump
 from convtl.errors import UserError
-from convtl.study.grid import Trial, distinct, expand, refuse_hidden
+from convtl.study.grid import Trial, distinct, expand, products, refuse_hidden
 
 BASE = compose(["source=latin", "depth=1", "n_per_class=10", "replicates=1"])
 LADDER = ["+experiment=principle1_similarity", "replicates=1"]
@@ -135,6 +136,17 @@ def test_a_block_leaves_what_is_beside_its_keys_alone() -> None:
     (trial,) = points({"a": {"shift": {"blur": 2.0}}}, shift=shift)
     assert (trial.settings.shift.noise, trial.settings.shift.blur) == (0.2, 2.0)
     assert shift == {"noise": 0.2, "blur": 1.0}
+
+
+def test_only_the_nodes_that_a_block_changes_are_validated_again() -> None:
+    blocks = {"a": {"optim.clip": 1.0}, "b": {"domains": {"latin": {"size": 32}}}}
+    study = parse(BASE | {"blocks": blocks})
+    (a, _), (b, _) = products(study)
+    assert a.models["lenet5"] is b.models["lenet5"] is study.models["lenet5"]
+    assert a.domains["latin"] is study.domains["latin"]
+    assert b.optim is study.optim
+    assert (a.optim.clip, b.domains["latin"].size) == (1.0, 32)
+    assert [parse(dump(one)) for one in (a, b)] == [a, b]
 
 
 # --- what is refused --------------------------------------------------------------------------------
