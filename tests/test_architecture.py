@@ -48,7 +48,7 @@ DOORS = {
     "orbax": ("storage/checkpoint",),
     "wandb": ("tracking",),
     "torch": ("models/weights/files",),
-    "safetensors": ("models/weights/files",),
+    "safetensors": ("models/weights/files", "study/nets"),
     "huggingface_hub": ("models/weights/files",),
     "matplotlib": (
         "reporting/figures/",

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +20,14 @@ from convtl.cli import compose
 from convtl.config.parsing import parse
 from convtl.data.inputs import Normalisation
 from convtl.errors import UserError
-from convtl.keys import digest, generator, key
+from convtl.keys import generator, key
 from convtl.models.registry import build_network
 from convtl.storage import checkpoint
 from convtl.storage.cache import Cache, default_root
-from convtl.storage.files import contents
 from convtl.study import nets
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
-from convtl.study.nets import load_net, net_name, net_of, save_net
+from convtl.study.nets import load_net, net_name, net_of, save_net, write_net
 from convtl.training.features import Forward
 
 CLASSES = ("down", "left")
@@ -227,48 +227,78 @@ def test_folders_are_listed_as_training_does(saved, tmp_path, capsys) -> None:
     assert [row["image"] for row in labels(text)] == [str(tmp_path / "folder" / "inner" / "a.png")]
 
 
-def _changed(metadata: str, how: str) -> str:
-    content = json.loads(metadata)
-    inner = content["metadata"]
-    if how == "no classes":
-        inner["classes"] = []
-    elif how == "another model":
-        inner["model"] = {"kind": "nosuch"}
-    elif how == "no shape":
-        inner["input_shape"] = ["a"]
-    return "[" * 100_000 if how == "deep" else json.dumps(content)
+RECORDS = {
+    "no classes": {"classes": []},
+    "another model": {"model": {"kind": "nosuch"}},
+    "no shape": {"input_shape": ["a"]},
+    "a deeper net": {"model": {"kind": "plain", "hidden": 3}},
+}
 
 
-@pytest.mark.parametrize("how", ["no classes", "another model", "no shape", "deep"])
-def test_a_hostile_net_is_one_line(saved, pictures, tmp_path, how) -> None:
-    shutil.copytree(saved, tmp_path / "net")
-    path = tmp_path / "net" / "metadata.json"
-    path.write_text(_changed(path.read_text(), how))
-    with pytest.raises(UserError, match=r"^net: "):
+@pytest.mark.parametrize("how", RECORDS)
+def test_a_record_that_does_not_fit_is_one_line(saved, pictures, tmp_path, how) -> None:
+    record = json.loads((saved / "net.json").read_text())
+    del record["digest"]
+    write_net(tmp_path / "net", load_net(saved).variables, record | RECORDS[how])
+    with pytest.raises(UserError, match=r"^net: .*; accepted: a folder in nets/"):
         predict.main([f"net={tmp_path / 'net'}", f"images={pictures}"])
 
 
-def test_declared_shapes_are_compared_before_arrays_are_read(saved, tmp_path) -> None:
-    """Of a net that declares a terabyte nothing is read."""
+def _flipped(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
+
+
+DAMAGE = {
+    "a flipped byte": lambda net: _flipped(net / "weights.safetensors"),
+    "no weights": lambda net: (net / "weights.safetensors").unlink(),
+    "a changed record": lambda net: _flipped(net / "net.json"),
+    "an empty record": lambda net: (net / "net.json").write_text("{}"),
+    "a list": lambda net: (net / "net.json").write_text("[]"),
+    "a number": lambda net: (net / "net.json").write_text("5"),
+    "a deep record": lambda net: (net / "net.json").write_text("[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_net_is_one_line(saved, tmp_path, how) -> None:
     shutil.copytree(saved, tmp_path / "net")
-    path = tmp_path / "net" / "metadata.json"
-    declared = next((tmp_path / "net" / "arrays").glob("fc3.params*kernel/.zarray"))
-    facts = json.loads(declared.read_text())
-    declared.write_text(json.dumps(facts | {"shape": [10**6, 10**6]}))
-    record = json.loads(path.read_text())
+    DAMAGE[how](tmp_path / "net")
+    with pytest.raises(UserError, match=r"^net: .* (is damaged|is no tuned net of convtl); "):
+        load_net(tmp_path / "net")
+
+
+@pytest.mark.parametrize("how", ["another shape", "another type", "a leaf less", "a leaf more"])
+def test_weights_of_another_net_are_one_line(saved, tmp_path, how) -> None:
+    record = json.loads((saved / "net.json").read_text())
     del record["digest"]
-    record["files"] = contents(tmp_path / "net" / "arrays")
-    path.write_text(json.dumps(record | {"digest": digest(record, length=32)}))
+    variables = deepcopy(dict(load_net(saved).variables))
+    (head,) = variables["fc5"]["params"].values()
+    if how == "another shape":
+        head["bias"] = np.zeros(3, np.float32)
+    elif how == "another type":
+        head["bias"] = head["bias"].astype(np.float64)
+    elif how == "a leaf less":
+        del head["bias"]
+    else:
+        head["scale"] = head["bias"]
+    write_net(tmp_path / "net", variables, record)
+    with pytest.raises(UserError, match=r"net: the weights of '.*' are not those of its model"):
+        load_net(tmp_path / "net")
+
+
+def test_a_net_as_an_earlier_version_kept_it_is_refused(tmp_path) -> None:
+    checkpoint.save(tmp_path / "net", {"fc5": {"params": {"bias": np.zeros(3)}}}, {"row": {}})
     with pytest.raises(
-        UserError, match=r"weights fc3/.* are float32 \(1000000, 1000000\), expected"
+        UserError, match=r"net', kept as an earlier version did, by Orbax; accepted"
     ):
         load_net(tmp_path / "net")
 
 
 def test_a_net_without_finite_outputs_is_one_line(saved, pictures, tmp_path) -> None:
-    variables, metadata = checkpoint.load(saved)
-    spoilt = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), variables)
-    checkpoint.save(tmp_path / "net", spoilt, metadata)
+    record = json.loads((saved / "net.json").read_text())
+    del record["digest"]
+    spoilt = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), load_net(saved).variables)
+    write_net(tmp_path / "net", spoilt, record)
     with pytest.raises(UserError, match="not finite"):
         predict.main([f"net={tmp_path / 'net'}", f"images={pictures}"])
 

@@ -247,11 +247,11 @@ def test_help_names_what_there_is(commands) -> None:
 
 def test_tuned_nets_are_saved_on_request(commands) -> None:
     commands.without_reports()
-    from convtl.storage import checkpoint
+    from convtl.study.nets import load_net
 
     assert commands.tiny("out=o", "source=random", "lr=1e-2", "save=best").code == 0
     (saved,) = Path("o/nets").iterdir()
-    assert "fc5" in checkpoint.load(saved)[0]
+    assert "fc5" in load_net(saved).variables
 
 
 def test_a_sweep_runs_all_points_into_one_folder(commands) -> None:

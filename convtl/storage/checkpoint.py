@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from flax import traverse_util
 
 from convtl.errors import StorageError, UserError
 from convtl.keys import digest, digest_arrays
-from convtl.storage.files import contents, sync, temporary_folder
+from convtl.storage.files import contents, replace_folder, sync, temporary_folder
 
 _KIND = "convtl checkpoint 2"
 _METADATA = "metadata.json"
@@ -64,19 +64,10 @@ def save(path: Path, variables: Mapping[str, Any], metadata: dict[str, Any]) -> 
             sync(folder / _METADATA)
             if digests(load(folder)[0]) != digests(variables):
                 raise ValueError("what is read back is not what was written")
-            earlier = folder.with_name(f"{folder.name}.old")
-            with suppress(FileNotFoundError):
-                path.rename(earlier)
-            folder.rename(path)
-            shutil.rmtree(earlier, ignore_errors=True)
+            replace_folder(folder, path)
     except (OSError, ValueError, RuntimeError, UserError) as error:  # TensorStore raises all three
         reason = (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
         raise StorageError(f"checkpoint {path}: cannot be written ({reason.lower()})") from None
-
-
-def metadata(path: Path) -> dict[str, Any]:
-    """Read a checkpoint's metadata without its arrays; errors as of `load`."""
-    return dict(_read_record(Path(path).absolute())["metadata"])
 
 
 def load(

@@ -70,6 +70,15 @@ def temporary_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def replace_folder(folder: Path, path: Path) -> None:
+    """Rename a temporary folder to `path` and remove an earlier folder there."""
+    earlier = folder.with_name(f"{folder.name}.old")
+    with suppress(FileNotFoundError):
+        path.rename(earlier)
+    folder.rename(path)
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
 def sweep(folders: Iterable[Path]) -> None:
     """Remove temporary files and folders of dead processes."""
     for folder in folders:

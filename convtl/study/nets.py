@@ -1,15 +1,20 @@
 """Tuned nets on disk (`save=best`): writing, loading, and use on pictures."""
 
+import hashlib
+import json
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+import safetensors.numpy
+from flax import traverse_util
 from jaxtyping import Float, UInt8
 from PIL import Image
 from pydantic import TypeAdapter
@@ -20,13 +25,18 @@ from convtl.data.folder import files_below
 from convtl.data.inputs import Normalisation, normalised
 from convtl.data.pictures import Fit
 from convtl.errors import UserError, printable
+from convtl.keys import digest
 from convtl.models.network import Network, Variables
 from convtl.models.registry import build_network
-from convtl.storage import checkpoint
+from convtl.storage.files import replace_folder, storage_errors, sync, temporary_folder
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
 from convtl.study.names import normalisation_of
 from convtl.training.features import Forward, rows_at_once
+
+_KIND, _WEIGHTS, _RECORD = "convtl net 1", "weights.safetensors", "net.json"
+_ACCEPTED = "accepted: a folder in nets/ of a run with save=best"
+_WRONG = FileNotFoundError, ValueError, TypeError, KeyError, RecursionError, MemoryError
 
 
 @dataclass(frozen=True)
@@ -84,30 +94,55 @@ def save_net(
         "normalisation": dump(normalisation_of(settings, trial.source)),
         "row": row,
     }
-    checkpoint.save(path, variables, metadata)
+    write_net(path, variables, metadata)
     return path
+
+
+def write_net(path: Path, variables: Variables, metadata: Mapping[str, Any]) -> None:
+    """Write weights as safetensors and the rest as JSON, atomically."""
+    leaves = traverse_util.flatten_dict(dict(variables), sep="/")
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in leaves.items()}
+    weights = safetensors.numpy.save(arrays)
+    record = {**metadata, "kind": _KIND, "sha256": hashlib.sha256(weights).hexdigest()}
+    text = json.dumps(record | {"digest": digest(record, length=32)}, indent=1)
+    with storage_errors("out", path.parent), temporary_folder(path) as folder:
+        for name, content in ((_WEIGHTS, weights), (_RECORD, text.encode())):
+            (folder / name).write_bytes(content)
+            sync(folder / name)
+        replace_folder(folder, path)
 
 
 def load_net(path: Path | str) -> SavedNet:
     """Load a net written by `save=best`; UserError if none or damaged."""
     path = Path(path).expanduser()
-    accepted = "accepted: a folder in nets/ of a run with save=best"
-    if not (path / "metadata.json").is_file():
-        files = [*path.glob("[!.]*/metadata.json"), *path.glob("nets/[!.]*/metadata.json")]
+    if not (path / _RECORD).is_file():
+        orbax = (path / "metadata.json").is_file()
+        earlier = ", kept as an earlier version did, by Orbax" if orbax else ""
+        files = [*path.glob(f"[!.]*/{_RECORD}"), *path.glob(f"nets/[!.]*/{_RECORD}")]
         names = ", ".join(sorted(str(file.parent.relative_to(path)) for file in files)[:20])
-        raise UserError(f"net: got '{path}'; {accepted}{names and f', such as {names}'}")
+        raise UserError(f"net: got '{path}'{earlier}; {_ACCEPTED}{names and f', such as {names}'}")
     try:
-        metadata = checkpoint.metadata(path)
-        config: ModelConfig = TypeAdapter(Model).validate_python(metadata["model"])
-        shape, classes = tuple(metadata["input_shape"]), tuple(metadata["classes"])
-        fit = TypeAdapter(Fit).validate_python(metadata["fit"])
-        how = TypeAdapter(Normalisation | None).validate_python(metadata["normalisation"])
+        record = dict(json.loads((path / _RECORD).read_text(encoding="utf-8")))
+        weights, checksum = (path / _WEIGHTS).read_bytes(), record.pop("digest")
+        sums = digest(record, length=32), hashlib.sha256(weights).hexdigest()
+        if record["kind"] != _KIND or sums != (checksum, record["sha256"]):
+            raise UserError(f"'{path}' is damaged")
+        config: ModelConfig = TypeAdapter(Model).validate_python(record["model"])
+        shape, classes = tuple(record["input_shape"]), tuple(record["classes"])
+        fit = TypeAdapter(Fit).validate_python(record["fit"])
+        how = TypeAdapter(Normalisation | None).validate_python(record["normalisation"])
         network = build_network(config, shape, len(classes))
-        variables, _ = checkpoint.load(path, network.abstract_variables)
-        return SavedNet(network, variables, classes, metadata["row"], fit, how)
-    except (UserError, ValueError, TypeError, KeyError, RecursionError, MemoryError) as error:
+        leaves = safetensors.numpy.load(weights)
+        shapes = traverse_util.flatten_dict(network.abstract_variables, True, sep="/")
+        nodes = {name: leaves.get(name, traverse_util.empty_node) for name in [*shapes, *leaves]}
+        variables = traverse_util.unflatten_dict(nodes, sep="/")
+        facts = partial(jax.tree.map, lambda leaf: (leaf.dtype, leaf.shape))
+        if facts(variables) != facts(network.abstract_variables):
+            raise UserError(f"the weights of '{path}' are not those of its model")
+        return SavedNet(network, variables, classes, record["row"], fit, how)
+    except (UserError, safetensors.SafetensorError, *_WRONG) as error:
         reason = error if isinstance(error, UserError) else f"'{path}' is no tuned net of convtl"
-        raise UserError(f"net: {reason}; {accepted}") from None
+        raise UserError(f"net: {reason}; {_ACCEPTED}") from None
 
 
 def pictures_of(path: Path) -> list[Path]:

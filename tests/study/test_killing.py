@@ -14,8 +14,8 @@ import pytest
 import tiny
 
 from convtl.analysis.record import newest_record
-from convtl.storage import checkpoint
 from convtl.storage.cache import Cache, default_root
+from convtl.study.nets import load_net
 
 WORDS = (
     "source=[latin,scratch]",
@@ -67,7 +67,7 @@ def test_eight_processes_killed_many_times_leave_the_table_of_one(tmp_path, kill
     assert hidden(out) == []
     assert len(list((out / "nets").iterdir())) == TRIALS
     for net in (out / "nets").iterdir():
-        checkpoint.load(net)
+        load_net(net)
     assert len(newest_record(out)["points"]) == TRIALS
     assert (out / "report.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
     assert {path.name for path in (out / "figures").iterdir()} == {

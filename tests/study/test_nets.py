@@ -3,19 +3,24 @@
 import csv
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import tiny
 from commands import draw_no_reports
+from safetensors.numpy import load_file
 
 from convtl import run
 from convtl.cli import compose
 from convtl.config.parsing import parse
 from convtl.errors import UserError
+from convtl.keys import key
+from convtl.models.registry import build_network
 from convtl.storage.cache import Cache, default_root
+from convtl.storage.checkpoint import digests
 from convtl.study.grid import expand
 from convtl.study.materials import Materials
-from convtl.study.nets import load_net
+from convtl.study.nets import load_net, save_net
 
 WORDS = [*tiny.WORDS, "source=random", "lr=1e-2"]
 
@@ -66,11 +71,18 @@ def test_images_of_another_shape_are_refused(out: Path) -> None:
         load_net(path).logits(np.zeros((2, 30, 30, 1), np.uint8))
 
 
-def test_a_source_net_of_the_cache_is_no_tuned_net(tmp_path: Path) -> None:
-    from convtl.storage import checkpoint
-
-    checkpoint.save(
-        tmp_path / "net", {"fc5": {"params": {"bias": np.zeros(3, np.float32)}}}, {"accuracy": 0.5}
-    )
-    with pytest.raises(UserError, match="is no tuned net of convtl"):
-        load_net(tmp_path / "net")
+@pytest.mark.parametrize("model", ["lenet5", "resnet20"])
+def test_a_net_is_read_to_the_bit_as_it_was_written(tmp_path: Path, model) -> None:
+    """With units without weights, and with statistics of batch normalisation."""
+    (trial,) = tiny.trials("source=scratch", f"model={model}")
+    network = build_network(trial.settings.models[model], (16, 16, 1), 4)
+    variables = network.init(key(0, "test"))
+    materials = Materials(Cache(default_root()), lambda line: None)
+    for _ in range(2):  # the second replaces the first
+        path = save_net(tmp_path, trial, materials, variables, {"classes": list("abcd")})
+    net = load_net(path)
+    assert jax.tree.structure(net.variables) == jax.tree.structure(variables)
+    assert digests(net.variables) == digests(variables)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert {file.name for file in path.iterdir()} == {"net.json", "weights.safetensors"}
+    assert load_file(path / "weights.safetensors").keys() == digests(variables).keys()

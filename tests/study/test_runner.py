@@ -12,8 +12,8 @@ import tiny
 
 from convtl.config.parsing import parse
 from convtl.errors import UserError
-from convtl.storage import checkpoint
 from convtl.storage.cache import Cache, default_root
+from convtl.study import nets
 from convtl.study import study as runner
 from convtl.study.grid import expand
 from convtl.study.group import Group
@@ -282,17 +282,17 @@ def test_a_program_that_never_works_ends_the_study_without_waiting(tmp_path, mon
 
 def test_a_net_that_cannot_be_saved_fails_its_trial_once(tmp_path, monkeypatch) -> None:
     trials = tiny.trials("n_per_class=[2,4]")
-    tiny.run(tmp_path / "other", trials)  # source nets are saved by the same function
+    tiny.run(tmp_path / "other", trials)
     with monkeypatch.context() as patch:
-        Trouble(patch, checkpoint, "save", ValueError("no"), times=99)
+        Trouble(patch, nets, "write_net", ValueError("no"), times=99)
         patch.setattr(runner.time, "sleep", None)
         outcome = tiny.run(tmp_path, trials, nets=True)
     assert outcome.failed == ["ValueError: no"] * 2
     assert statuses(tmp_path) == ["failed", "failed"]
     assert tiny.run(tmp_path, trials, nets=True).ran == 2
-    saved = [checkpoint.load(path) for path in (tmp_path / "nets").iterdir()]
-    assert {metadata["row"]["trial"] for _, metadata in saved} == {trial.id for trial in trials}
-    assert all({"conv1", "fc5"} <= set(net) for net, _ in saved)
+    saved = [nets.load_net(path) for path in (tmp_path / "nets").iterdir()]
+    assert {net.row["trial"] for net in saved} == {trial.id for trial in trials}
+    assert all({"conv1", "fc5"} <= set(net.variables) for net in saved)
 
 
 def test_a_stop_leaves_interrupted_rows_and_the_next_run_goes_on(

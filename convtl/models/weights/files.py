@@ -1,4 +1,4 @@
-"""Finding and reading files of weights; only here are their packages imported.
+"""Finding and reading files of weights; only here are torch and the hub imported.
 
 Formats are recognised by their first bytes. Nothing is unpickled but by torch's `weights_only` loader, which builds
 tensors and plain containers only. A file that is not what it should be is a `UserError` that names the config `key`.
