@@ -70,7 +70,7 @@ def learning_curve(
 
     The interval is Student's prediction interval over the replicates' own extensions, with the binomial noise of a
     test, which replicates may share. It is as wide at least as the curve without the largest size misses that size,
-    taken to grow with the logarithm of how far a line is extended; and it reaches down to the accuracy of now.
+    growing with the logarithm of the extension, and reaches down to the present accuracy.
 
     Args:
       images: training images in all, one number a size; of equal ones the first counts.

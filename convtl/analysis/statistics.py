@@ -28,7 +28,7 @@ BOOTSTRAP = 2_000
 EPSILON = 0.2
 """A depth suffices when it is within this many logits of the best."""
 Censored = Literal["", "left", "right"]
-"""`left`: at or below what is given; `right`: at or above it."""
+"""`left`: the value or less; `right`: the value or more."""
 Direction = Literal["positive", "negative"]
 
 

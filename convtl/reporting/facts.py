@@ -210,7 +210,7 @@ def _adjust(lines: Sequence[Line]) -> None:
 
 
 def limits(conditions: Conditions) -> dict[str, Any]:
-    """Numbers, flags and names of what limits a study's conclusions."""
+    """Numbers, flags and names on the limits of a study's conclusions."""
     frame, table = conditions.frame, conditions.table()
     rows = frame[frame["usable"]]
     labels = (rows["n_val"] / rows["n_classes"]).groupby(rows["n_per_class"]).median()

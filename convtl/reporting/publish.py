@@ -1,7 +1,7 @@
 """Publishing of a study with the code: short page, long report and tables.
 
-Both texts are made from the published, rounded tables and never from the rows, so that anybody can make
-them again: `published` reads such a folder back.
+Both texts are made from the published, rounded tables alone, so that they can be made again: `published` reads such
+a folder back.
 """
 
 import re

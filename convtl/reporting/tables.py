@@ -206,7 +206,7 @@ def _statistics(difference: Difference | None) -> str:
 
 
 def statistics(report: Any) -> Table:
-    """Logits and p values behind the answer, and how often each depth suffices."""
+    """Logits and p values behind the answer, and shares in which depths suffice."""
     return table(
         {"target": one.target, "source": line.source, "n": line.n, "m": line.m}
         | {"D, p (adjusted)": _statistics(line.benefit), "G, p (adjusted)": _statistics(line.gain)}

@@ -131,7 +131,7 @@ class RowStore:
         return rows
 
     def finished(self) -> dict[str, str]:
-        """Trial id -> status of its final row, or "moved"; reads only what is new."""
+        """Trial id -> status of its final row, or "moved"; reads only new rows."""
         with accessible(self.out, "read"):
             for path in self.paths():
                 begin, size = self._read_until.get(path.name, 0), path.stat().st_size
@@ -229,7 +229,7 @@ def record_path(out: Path, config: Mapping[str, Any]) -> Path:
 
 
 def write_record(out: Path, record: Mapping[str, Any]) -> Path:
-    """Write a record; the newest of a folder is what a report is made of by default."""
+    """Write a record; reports are made of the newest of a folder by default."""
     path = record_path(out, record["config"])
     table = path.with_suffix(".points.csv")
     lines = io.StringIO(newline="")

@@ -81,10 +81,10 @@ def line(
 
 
 def parts(pool: Population, studies: np.ndarray) -> Iterator[dict[str, object]]:
-    """False positives, coverage and errors of equivalence of every contrast.
+    """Yield false positives, coverage and errors of equivalence of every contrast.
 
-    False positives are those of a mean that is just what the test asks against; an error of equivalence is to call
-    an effect smaller than the smallest of interest that is just as large.
+    False positives are those of a mean at the null value; an error of equivalence is to call an effect smaller than the
+    smallest of interest that is just as large.
     """
     of, m = studies.shape
     floor = 2.0 ** (1 - m)

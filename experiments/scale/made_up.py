@@ -59,7 +59,7 @@ def write_rows(rows: int, out: Path, writers: int) -> dict[str, int]:
 
 
 def _example() -> Row:
-    """A row of the smoke study: what training measures, under the keys of today."""
+    """A row of the smoke study, for measured values under current keys."""
     with tempfile.TemporaryDirectory(prefix="convtl-scale-") as folder:
         command = [sys.executable, "-m", "convtl.run", "+experiment=finetune_depth", "debug=smoke"]
         subprocess.run(

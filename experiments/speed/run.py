@@ -30,7 +30,7 @@ _SMOKE = {"rounds": 1, "updates": 4, "images": 32}
 
 
 def main(words: list[str]) -> int:
-    """Measure what the words ask for and write the table; return the exit code.
+    """Take the chosen measurements and write the table; return the exit code.
 
     Raises:
       UserError: a word is not accepted.

@@ -1,4 +1,4 @@
-"""The default study against one PyTorch program, and how long a user waits."""
+"""The default study against one PyTorch program, and waiting times of a user."""
 
 import csv
 import subprocess

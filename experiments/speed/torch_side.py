@@ -124,7 +124,7 @@ def real_net(name: str) -> nn.Module:
 
 
 def last_stage(net: Any) -> list[nn.Module]:
-    """Modules of the last stage, of what follows it, and of the head."""
+    """Modules of the last stage, of those after it, and of the head."""
     if hasattr(net, "layer4"):
         return [net.layer4, net.fc]
     return [net.blocks[-1], net.conv_head, net.bn2, net.classifier]
