@@ -38,7 +38,7 @@ class TermConfig(Node):
 
 @dataclass(frozen=True, config=STRICT)
 class PartConfig(Node):
-    """A test of a weighted sum of terms, or of its slope over the range of points."""
+    """A test of a weighted sum of terms, or of its slope times the range of points."""
 
     terms: Several[TermConfig]
     test: Literal["above", "below", "within", "same_sign"] = "above"

@@ -104,7 +104,7 @@ def save_split(
     shape: tuple[int, ...],
     labels: Labels,
 ) -> None:
-    """Write a split as `.npy` files; `images` come one or several, each of `shape`.
+    """Write a split as `.npy` files; `images` yields one or more of `shape` at a time.
 
     A memory map would turn a full disk into a signal, not an OSError.
     """
