@@ -4,6 +4,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -59,6 +60,7 @@ DOORS = {
 }
 
 MOST_LINES = 410
+MOST_LETTERS = 80  # in the first line of a docstring (CONTRIBUTING.md: Style)
 
 
 @cache
@@ -174,3 +176,22 @@ def test_files_stay_short() -> None:
     texts = {file: (PACKAGE / f"{file}.py").read_text(encoding="utf-8") for file in _files()}
     lines = {file: len(text.splitlines()) for file, text in texts.items()}
     assert not {file: count for file, count in lines.items() if count > MOST_LINES}
+
+
+def _first_lines(file: str) -> Iterator[tuple[str, str]]:
+    """Yield names and docstrings' first lines: of a module, its classes and functions."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(ast.parse((PACKAGE / f"{file}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, documented) and (text := ast.get_docstring(node)):
+            yield getattr(node, "name", "module"), text.splitlines()[0]
+
+
+def test_docstrings_begin_with_a_short_sentence() -> None:
+    """Or with the usage of a command, which `--help` prints."""
+    long = [
+        f"convtl/{file}.py: {name}: {line}"
+        for file in _files()
+        for name, line in _first_lines(file)
+        if not line.startswith("usage:") and (len(line) > MOST_LETTERS or line[-1] not in ".:?")
+    ]
+    assert not long
