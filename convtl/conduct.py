@@ -39,7 +39,8 @@ from convtl.study.materials import Materials
 from convtl.study.rows import FINAL
 from convtl.study.store import RowStore, make_record, write_record
 from convtl.study.study import Runner, Study, unfinished
-from convtl.tracking import Watcher, open_tracker, tracking_errors
+from convtl.study.watcher import Watcher
+from convtl.tracking import open_tracker, tracking_errors
 from convtl.training.devices import (
     device_line,
     devices_as,

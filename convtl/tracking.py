@@ -12,7 +12,7 @@ from configparser import ConfigParser
 from configparser import Error as ConfigError
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from filelock import BaseFileLock
 
@@ -20,42 +20,12 @@ from convtl.config.schema import TrackingConfig
 from convtl.errors import UserError, redact, redacted
 from convtl.keys import digest
 from convtl.storage.files import take_lock
+from convtl.study.rows import Row
+from convtl.study.watcher import CurvePoint
 
 _OFF = ("silent", "x_disable_stats", "disable_git", "disable_code")
 _SETTINGS: dict[str, Any] = dict.fromkeys(_OFF, True) | {"console": "off", "save_code": False}
 _FAILED, _STOPPED = 1, 255  # exit codes for W&B, which calls a run that ends with 255 killed
-
-Row = Mapping[str, Any]
-
-
-class CurvePoint(NamedTuple):
-    """A training run (a trial at one learning rate) after `update` updates."""
-
-    trial: str
-    rate: float
-    update: int
-    updates: int
-    loss: float  # of the training images, at this update
-    val_accuracy: float
-
-
-class Watcher:
-    """Interface for a study's progress: lines, FLOPs, rows, curves; does nothing."""
-
-    def say(self, line: str) -> None: ...
-
-    def working_on(self, task: str) -> None: ...
-
-    def expect(self, flops: float) -> None: ...
-
-    def trial(self, row: dict[str, Any], flops: float) -> None: ...
-
-    @property
-    def follows(self) -> bool:
-        """True if `curve` is to be called at present."""
-        return False
-
-    def curve(self, points: Sequence[CurvePoint]) -> None: ...
 
 
 def open_tracker(
@@ -215,7 +185,9 @@ class Tracker:
         values |= {"trials_done": self._trials, **self._means.values()}
         self._try(lambda: self._run.log(values))
 
-    def finish(self, rows: Sequence[Row], out: Path | None, summary: Row, failure: str) -> None:
+    def finish(
+        self, rows: Sequence[Row], out: Path | None, summary: Mapping[str, Any], failure: str
+    ) -> None:
         """Log all rows, a report's folder and a summary; end with any failure."""
         self._means = RunningAccuracy(rows)  # of all trials, whichever process ran them
         self._try(lambda: self._run.log(self._results(rows, out)))

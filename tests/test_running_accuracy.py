@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convtl.tracking import CurvePoint, RunningAccuracy
+from convtl.study.watcher import CurvePoint
+from convtl.tracking import RunningAccuracy
 
 MEAN = "study/mean_val_accuracy"
 

@@ -58,7 +58,8 @@ TOLD = """
 import sys
 from pathlib import Path
 from convtl.config.schema import TrackingConfig
-from convtl.tracking import CurvePoint, open_tracker
+from convtl.study.watcher import CurvePoint
+from convtl.tracking import open_tracker
 
 out, ending, mode = Path(sys.argv[1]), *sys.argv[2:4]
 config = TrackingConfig(mode=mode, project="depths", requeue="requeue" in sys.argv)

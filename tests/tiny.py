@@ -15,7 +15,7 @@ from convtl.storage.cache import Cache, default_root
 from convtl.study.grid import Trial, expand
 from convtl.study.store import Row, RowStore
 from convtl.study.study import Runner, Study
-from convtl.tracking import CurvePoint, Watcher
+from convtl.study.watcher import CurvePoint, Watcher
 
 _IMAGES = "{train: 16,validation: 4,test: 8}"
 

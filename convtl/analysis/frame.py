@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from convtl.config.schema import RESULTS_VERSION
 from convtl.errors import UserError
 from convtl.storage.files import written
 from convtl.study.measurements import place_of, read_similarity
-from convtl.study.rows import COLUMNS, FINAL, Columns, has_checksum
+from convtl.study.rows import COLUMNS, FINAL, Columns, Row, has_checksum
 from convtl.study.store import RowStore, accessible, intact, lines_of, other_version
 
 PARTS = ("near", "far")
@@ -180,7 +180,7 @@ def _with_similarity(
     for values in lines.where(lines.notna(), None).itertuples(index=False, name=None):
         line = dict(zip(map(str, places), values, strict=True))
         line |= {name: json.loads(line[name]) for name in ("contents", "axes")}
-        taken.append(measures.get(place_of(line), {}))
+        taken.append(measures.get(place_of(cast(Row, line)), {}))
     table = pd.DataFrame(taken, dtype="float64").reindex(codes)
     return frame.assign(**{name: table[name].to_numpy() for name in COLUMNS if name in table})
 

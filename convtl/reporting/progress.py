@@ -8,7 +8,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from convtl.tracking import CurvePoint, Tracker, Watcher
+from convtl.study.rows import Row
+from convtl.study.watcher import CurvePoint, Watcher
+from convtl.tracking import Tracker
 
 _SECONDS_BETWEEN_LINES = 15.0
 
@@ -67,14 +69,14 @@ class Progress(Watcher):
         if self.tracker is not None:
             self.tracker.curve(points)
 
-    def trial(self, row: dict[str, Any], flops: float) -> None:
+    def trial(self, row: Row, flops: float) -> None:
         self._done += 1
         self._finished += flops
         if self.tracker is not None:
             self.tracker.trial(row)
         if self._bar is not None:
             self._bar.update(1)
-        if row.get("status") == "diverged":
+        if row["status"] == "diverged":
             self.say(
                 f"diverged: {row['source']} -> {row['target']}, depth {row['depth']}, {row['reason']}"
             )

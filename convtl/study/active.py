@@ -22,7 +22,7 @@ from convtl.study.learning_rates import (
     score_rates,
 )
 from convtl.study.materials import SharedFeatures
-from convtl.study.rows import Row
+from convtl.study.rows import Row, Status
 from convtl.training.checkpoints import Content
 from convtl.training.runs import Recipe, Run, RunState
 
@@ -133,42 +133,59 @@ class ActiveTrial:
         states = {RunKey(*key): RunState(**state) for key, state in runs}
         self.states = {key: state for key, state in states.items() if resumes(state)}
 
-    def summary(self, recipe: Recipe, source: Mapping[str, Any], flops: int) -> dict[str, Any]:
+    def summary(self, recipe: Recipe, source: Mapping[str, Any], flops: int) -> Row:
         """Fields of a row, given the source net's metadata and the cost of an update."""
         trial, data, scores = self.trial, self.data, self.scores()
         labelled = data.positions("train", trial.n_per_class)
         weights = recipe.network.abstract_variables
-        row = describe(trial) | {
-            "n_train": len(labelled),
-            "lr": self.rate,
-            "lr_at_edge": at_edge(scores, self.rate),
-            "n_rates": len(scores),
-            "scores": [list(score) for score in scores],
-            "n_val": len(data.draw.validation) if self.folds is None else 0,
-            "n_test": len(data.draw.test),
-            "source_accuracy": source.get("accuracy"),
-            "source_classes": len(source["classes"]) if source else None,
-            "source_images": source.get("images"),
-            "trained_weights": sum(weight_count(weights[unit]) for unit in recipe.plan.trained),
-            "flops_per_update": flops,
-            "subset_digest": subset_digest(data.splits["train"], labelled),
-            "classes": list(data.class_names),
-            "source_accuracy_by_part": source.get("accuracy_by_part", []),
-            "seconds": self.seconds,
-        }
+        row = describe(trial, "diverged" if self.net is None else "done")
+        row.update(
+            {
+                "n_train": len(labelled),
+                "lr": self.rate,
+                "lr_at_edge": at_edge(scores, self.rate),
+                "n_rates": len(scores),
+                "scores": [*scores],
+                "n_val": len(data.draw.validation) if self.folds is None else 0,
+                "n_test": len(data.draw.test),
+                "source_accuracy": source.get("accuracy"),
+                "source_classes": len(source["classes"]) if source else None,
+                "source_images": source.get("images"),
+                "trained_weights": sum(weight_count(weights[unit]) for unit in recipe.plan.trained),
+                "flops_per_update": flops,
+                "subset_digest": subset_digest(data.splits["train"], labelled),
+                "classes": list(data.class_names),
+                "source_accuracy_by_part": source.get("accuracy_by_part", []),
+                "seconds": self.seconds,
+            }
+        )
         if trial.settings.augment is not None:
             row["augmented"] = recipe.augment is not None
         return row
 
 
-def describe(trial: Trial) -> dict[str, Any]:
-    """Return the fields of a row that are known before a trial is run."""
-    shared = Row.__annotations__.keys() & vars(trial).keys()
-    return {name: getattr(trial, name) for name in shared} | {
+def describe(trial: Trial, status: Status) -> Row:
+    """Return the fields of a row that are known before a trial is run, and its status."""
+    return {
         "study": trial.settings.study or "trials",
         "trial": trial.id,
+        "config": trial.config,
+        "model": trial.model,
+        "source": trial.source,
+        "similarity": trial.similarity,
+        "target": trial.target,
+        "regime": trial.regime,
+        "depth": trial.depth,
+        "depth_unit": trial.depth_unit,
+        "n_units": trial.n_units,
         "trained_units": "+".join(trial.trained_units),
+        "n_per_class": trial.n_per_class,
+        "replicate": trial.replicate,
+        "updates": trial.updates,
         "validation": trial.settings.validation,
+        "status": status,
+        "contents": dict(trial.contents),
+        "axes": dict(trial.axes),
         "declared": [
             digest(dump(trial.settings.claims[name]))
             for name in trial.settings.scorecard

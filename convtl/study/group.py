@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from math import prod
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -23,14 +22,15 @@ from convtl.study.draws import Start, TargetData
 from convtl.study.grid import Trial
 from convtl.study.learning_rates import FOLDS, RunKey
 from convtl.study.materials import Materials
-from convtl.tracking import CurvePoint, Watcher
+from convtl.study.rows import Row
+from convtl.study.watcher import CurvePoint, Watcher
 from convtl.training.checkpoints import Checkpoints, Content
 from convtl.training.features import Forward, Images
 from convtl.training.loop import Trainer
 from convtl.training.runs import Recipe, Run, RunResult, TrainState, flops_per_update
 
 Member = tuple[ActiveTrial, RunKey]
-Finished = tuple[Trial, dict[str, Any], Variables | None]  # a trial, its row and its tuned net
+Finished = tuple[Trial, Row | None, Variables | None]  # a trial, its row and its tuned net
 
 
 def recipe_of(materials: Materials, trial: Trial) -> Recipe:
@@ -116,7 +116,7 @@ class Group:
                 # Further runs go first, so that a trial's images stay in memory no longer than needed.
                 if not self._queue_runs(active, queue, first=True):
                     tuned = None if active.net is None else active.start.variables | active.net
-                    yield active.trial, self._row(active) if is_primary() else {}, tuned
+                    yield active.trial, self._row(active) if is_primary() else None, tuned
                     self._active.remove(active)  # after its row is on disk
 
     def _enter(self, trial: Trial) -> ActiveTrial:
@@ -234,22 +234,21 @@ class Group:
         finite = np.isfinite(each).all()
         return [each.tolist(), correct(*predictions).astype(float).tolist()] if finite else None
 
-    def _row(self, active: ActiveTrial) -> dict[str, Any]:
+    def _row(self, active: ActiveTrial) -> Row:
         """Return the row of a trial whose rate is chosen; only here test images are read."""
         source = self._materials.source_metadata(active.trial)
         row = active.summary(self.recipe, source, update_flops(self.recipe))
         if (net := active.net) is None:
-            reason = "loss or weights were not finite at any learning rate"
-            return row | {"status": "diverged", "reason": reason}
+            return row | {"reason": "loss or weights were not finite at any learning rate"}
         logits, labels = self._logits(active, net, "test")
         tuned = active.start.variables | net
+        scores = (score for score in active.scores() if score.rate == row["lr"])
         return row | {
-            "val_accuracy": next(s.accuracy for s in active.scores() if s.rate == active.rate),
+            "val_accuracy": next(s.accuracy for s in scores if s.accuracy is not None),
             "test_accuracy": accuracy(logits, labels),
             "test_nll": nll(logits, labels),
             "test_ece": expected_calibration_error(logits, labels),
             "frozen_ok": active.start.frozen_ok(tuned, self.recipe.plan.trained),
-            "status": "done",
         }
 
     def _between_calls(self, batch: Sequence[Member], end: TrainState) -> None:

@@ -31,6 +31,7 @@ from convtl.study.active import describe
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
 from convtl.study.names import source_name
+from convtl.study.rows import Row
 from convtl.study.store import accessible
 from convtl.training.features import Forward, chunks, rows_at_once
 from convtl.training.pretrain import SourceRequest
@@ -38,7 +39,6 @@ from convtl.training.pretrain import SourceRequest
 FILE = "similarity.json"
 PER_CLASS = 20  # images, at most: 240 for 12 classes, which one chunk of a forward pass holds
 MOST = 600  # images of a side
-_PLACE = ("model", "source", "similarity", "target", "replicate")
 
 FOLDER = "feature_maps"
 IMAGES = 240  # validation images that outputs are compared on: one chunk of a forward pass
@@ -93,7 +93,7 @@ def measure_similarity(
     trials: Sequence[Trial], materials: Materials, out: Path, say: Callable[[str], None]
 ) -> None:
     """Take the measures that `out` does not hold; call on all processes."""
-    places = {place_of(describe(t)): t for t in trials if not source_name(t.source).fresh}
+    places = {place_of(describe(t, "done")): t for t in trials if not source_name(t.source).fresh}
     missing = broadcast_from_primary(lambda: sorted(places.keys() - read_similarity(out).keys()))
     materials.prepare([places[place] for place in missing])
     for number, place in enumerate(missing if is_primary() else ()):
@@ -130,18 +130,24 @@ def _measures(trial: Trial, materials: Materials, n_used: int) -> dict[str, floa
     return measures
 
 
-def place_of(row: Mapping[str, Any]) -> str:
+def place_of(row: Row) -> str:
     """Digest of what a row's measures depend on: recipe, source net and target draw."""
     contents = {role: row["contents"][role] for role in ("model", "source", "target")}
     axes = {
         key: value
-        for key, value in row.get("axes", {}).items()
+        for key, value in row["axes"].items()
         if key not in ("upper_init", "n_transferred")
     }
-    place = {key: row.get(key) for key in _PLACE}
-    if source_name(str(row.get("source"))).base == "self":  # trained on the trial's images
-        place["n_per_class"] = row.get("n_per_class")
-    return digest([row.get("config"), place, contents, axes])
+    place = {
+        "model": row["model"],
+        "source": row["source"],
+        "similarity": row["similarity"],
+        "target": row["target"],
+        "replicate": row["replicate"],
+    }
+    if source_name(row["source"]).base == "self":  # trained on the trial's images
+        place["n_per_class"] = row["n_per_class"]
+    return digest([row["config"], place, contents, axes])
 
 
 def read_similarity(out: Path) -> dict[str, dict[str, float]]:

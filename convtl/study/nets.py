@@ -32,6 +32,7 @@ from convtl.storage.files import replace_folder, storage_errors, sync, temporary
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
 from convtl.study.names import normalisation_of
+from convtl.study.rows import Row
 from convtl.training.features import Forward, rows_at_once
 
 _KIND, _WEIGHTS, _RECORD = "convtl net 1", "weights.safetensors", "net.json"
@@ -46,7 +47,7 @@ class SavedNet:
     network: Network
     variables: Variables
     classes: tuple[str, ...]
-    row: Mapping[str, Any]
+    row: Row
     fit: Fit
     normalisation: Normalisation | None
 
@@ -79,7 +80,7 @@ def net_of(folder: Path, trial: str) -> Path | None:
 
 
 def save_net(
-    folder: Path, trial: Trial, materials: Materials, variables: Variables, row: Mapping[str, Any]
+    folder: Path, trial: Trial, materials: Materials, variables: Variables, row: Row
 ) -> Path:
     """Write a tuned net with all that its use needs, atomically."""
     path, settings = folder / net_name(trial), trial.settings

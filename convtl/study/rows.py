@@ -3,7 +3,6 @@
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -74,7 +73,7 @@ class Columns(TypedDict, total=False):
 class Row(Columns, total=False):
     """Record of a trial; `scores` as in `study/learning_rates.Score`."""
 
-    version: Required[Natural]
+    version: Natural  # set where a row is written
     contents: Required[dict[str, str]]
     axes: Required[dict[str, Any]]
     declared: Required[list[str]]
@@ -97,7 +96,7 @@ class OtherVersionError(Exception):
     """Row of another version of convtl; its argument is that commit, if known."""
 
 
-def line_of(row: Mapping[str, Any]) -> bytes:
+def line_of(row: Row) -> bytes:
     """Encode a row as a line of JSON whose last key is a checksum of all before it."""
     content = {"commit": None, **row, "version": RESULTS_VERSION}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False).encode()[:-1]

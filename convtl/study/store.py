@@ -103,7 +103,7 @@ class RowStore:
             folders = [path for path in self.out.iterdir() if path.is_dir()]
             sweep([self.out, *(path for path in folders if path.name != CHECKPOINTS)])
 
-    def append(self, row: Mapping[str, Any]) -> None:
+    def append(self, row: Row) -> None:
         """Add one row, signed with the program's commit, and flush it to disk."""
         line = line_of(redact({"commit": commit(), **row}))
         parse_line(line)

@@ -6,7 +6,6 @@ from contextlib import closing
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from convtl.config.schema import Config
 from convtl.errors import UserError, redacted
@@ -25,8 +24,9 @@ from convtl.study.group import Group, grouped, run_count, trial_flops, update_fl
 from convtl.study.materials import Materials
 from convtl.study.measurements import measure_movement, measure_similarity
 from convtl.study.nets import net_name, save_net
+from convtl.study.rows import Row, Status
 from convtl.study.store import RowStore, TrialLocks
-from convtl.tracking import Watcher
+from convtl.study.watcher import Watcher
 from convtl.training.checkpoints import CHECKPOINTS, Checkpoints
 from convtl.training.devices import chosen_layout
 from convtl.training.pretrain import KIND, SourceRequest, source_recipe
@@ -227,11 +227,9 @@ class Runner:
                 for trial in self._released():
                     self._run_group(recipe, [trial])
 
-    def _write(
-        self, trial: Trial, row: dict[str, Any], net: Variables | None, flops: float
-    ) -> None:
+    def _write(self, trial: Trial, row: Row | None, net: Variables | None, flops: float) -> None:
         self.ran += 1
-        if is_primary():
+        if row is not None:
             if net is not None and "movement" in trial.settings.measure:
                 row["moved"] = measure_movement(self._store.out, trial, self._study.materials, net)
             if net is not None and self._study.nets is not None:
@@ -244,10 +242,10 @@ class Runner:
         del self._in_flight[trial.id]
         self.locks.release([trial.id])
 
-    def _give_up(self, status: str, reason: str) -> None:
+    def _give_up(self, status: Status, reason: str) -> None:
         for trial in self._in_flight.values():
             if is_primary():
-                self._store.append(describe(trial) | {"status": status, "reason": reason})
+                self._store.append(describe(trial, status) | {"reason": reason})
             self._given_up.add(trial.id)
             self.failed.append(reason)
         self._released()

@@ -86,9 +86,9 @@ def _rows(trials: list[Trial], example: Row, draw: np.random.Generator) -> Itera
             "n_train": 12 * trial.n_per_class,
             "seconds": float(0.04 * trial.depth * np.exp(noise[2])),
         }
-        row = example | describe(trial) | measured
+        row = example | describe(trial, "done") | measured
         if fate == "interrupted":
-            yield describe(trial) | {"status": "interrupted", "reason": "stopped from outside"}
+            yield describe(trial, "interrupted") | {"reason": "stopped from outside"}
         if fate == "repeated":
             yield row
         yield row | ({"status": "diverged", "lr": None} if fate == "diverged" else {})

@@ -3,7 +3,7 @@
 from typing import Any
 
 from convtl.reporting.progress import Progress
-from convtl.tracking import CurvePoint
+from convtl.study.watcher import CurvePoint
 
 
 class Follower:

@@ -166,7 +166,7 @@ def test_all_arms_of_a_replicate_share_classes_images_and_counts(materials) -> N
 def test_what_is_known_before_a_trial_is_part_of_its_row(materials) -> None:
     (trial,) = tiny.trials()
     row, _ = only(rows_of(materials))
-    assert describe(trial).items() <= row.items()
+    assert describe(trial, "done").items() <= row.items()
 
 
 # --- frozen_ok --------------------------------------------------------------------------------------
