@@ -3,7 +3,7 @@
 Rebuilds results.csv, report.md, report.html and figures from the rows in DIR, with the config of its last run.
 replication=DIR sets the same study, run with another seed, beside it: which effects of its claims are found again.
 publish=DIR also writes what is worth keeping with the code: README.md (a short page, from DIR/page.md.j2 if that is
-there), report.md, the tables that both are made of (results.csv, gradients.csv, record.yaml) and figures.
+there), report.md, the tables that both are made of (results.csv, gradients.csv.gz, record.yaml) and figures.
 """
 
 from convtl.entry import command, folder, keywords

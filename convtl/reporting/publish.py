@@ -7,6 +7,7 @@ a folder back.
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -26,6 +27,7 @@ PAGE = "page.md.j2"
 _MARK = "# Written by convtl.report publish=; README.md and report.md are made of this and of the tables.\n"
 _GIVEN = (PAGE, "rows")
 """Names that a folder may hold before anything is published to it."""
+_GRADIENTS = "gradients.csv.gz"
 _SECOND = "replication"
 """Folder, in the published one, of the tables of another seed."""
 _DROPPED = ["study", "trained_units", "moved", "subset_digest", "commit"]
@@ -106,7 +108,7 @@ def published(folder: Path) -> Report:
         raise UserError(f"publish: '{folder}' has no {RECORD}; accepted: a published folder")
     with accessible(folder, "read"):
         record = yaml.safe_load((folder / RECORD).read_text(encoding="utf-8"))
-        probes, second = folder / "gradients.csv", folder / _SECOND
+        probes, second = folder / _GRADIENTS, folder / _SECOND
         return make_report(
             read_results(folder / "results.csv"),
             apply_limits(parse(record["config"])),
@@ -126,8 +128,10 @@ def _write_tables(report: Report, folder: Path) -> None:
         table[name] = [f"{float(t):.4g}" if _LONG.fullmatch(t) else t for t in table[name]]
     table.to_csv(path, index=False)
     if report.conditions.gradients is not None:
-        path = folder / "gradients.csv"
-        report.conditions.gradients.to_csv(path, index=False, float_format="%.5g")
+        packed: Any = {"method": "gzip", "mtime": 0}  # the same bytes each time
+        report.conditions.gradients.to_csv(
+            folder / _GRADIENTS, index=False, float_format="%.5g", compression=packed
+        )
     content = {**report.record["config"], "out": None, "cache": None, "worker": None}
     content["claims"] = {name: content["claims"][name] for name in report.config.scorecard}
     record = {key: value for key, value in report.record.items() if key != "points"}
