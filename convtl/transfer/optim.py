@@ -61,13 +61,15 @@ def _direction(config: OptimConfig) -> optax.GradientTransformation:
     return optax.chain(adam, optax.add_decayed_weights(config.weight_decay, mask=matrices))
 
 
+def warmup_cosine(length: int, warmup: int) -> optax.Schedule:
+    """The multiplier at updates counted from 1, so that none has rate 0."""
+    return optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, max(length, warmup) + 1)
+
+
 @lru_cache(maxsize=256)  # each call would compile a program anew
 def _warmup_cosine(length: int, warmup: int) -> Float[np.ndarray, "updates"]:
-    """Multipliers counted from 1, so that no update has rate 0."""
-    schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, max(length, warmup) + 1)
-    values = np.array(
-        jax.jit(jax.vmap(schedule))(jnp.arange(1, length + 1, dtype=jnp.float32)), np.float32
-    )
+    schedule = jax.jit(jax.vmap(warmup_cosine(length, warmup)))
+    values = np.array(schedule(jnp.arange(1, length + 1, dtype=jnp.float32)), np.float32)
     values.flags.writeable = False
     return values
 
