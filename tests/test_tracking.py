@@ -356,6 +356,19 @@ def test_online_with_a_key_that_is_none_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
+def test_online_a_run_that_was_deleted_is_one_line(server: Server, tmp_path: Path) -> None:
+    """Its id cannot be used again; another `out` has another."""
+    environment = {"HOME": str(tmp_path), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    _python(ONLINE, str(tmp_path / "out"), **environment)
+    (name,) = server.runs
+    server.deleted.append(name)
+    done = _python(ONLINE, str(tmp_path / "out"), **environment)
+    assert done.stdout.startswith("tracking.mode: online does not work ("), done.stderr
+    assert done.stdout.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
 KILLED = """
 import os, signal, time
 time.sleep(17)

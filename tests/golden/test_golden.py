@@ -5,6 +5,7 @@
 
 import csv
 import math
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -64,3 +65,14 @@ def test_what_counts_as_a_difference() -> None:
     ):
         other = trial | {name: repr(float(trial[name]) + change)}
         assert bool(differences(trial, other)) == differs, (name, change)
+
+
+def test_replacements_of_deleted_tests_are_there() -> None:
+    root = Path(__file__).parents[2]
+    files = {p.relative_to(root).as_posix(): p.read_text() for p in root.glob("tests/**/*.py")}
+    everything, named = "".join(files.values()), r"(tests/[\w/]+\.py)(?:::(\w+))?|\b(test_\w+)"
+    for line in Path(__file__).with_name("DELETED").read_text().splitlines()[1:]:
+        _, replacement = line.split(" | ")
+        for path, name, alone in re.findall(named, replacement):
+            text = files.get(path, "") if path else everything
+            assert f"def {name or alone}" + "(" * bool(name or alone) in text, (path, name, alone)

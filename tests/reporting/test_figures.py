@@ -228,6 +228,14 @@ def test_gradients_are_read_by_unit(report: SimpleNamespace) -> None:
     assert profile[1].mean() == pytest.approx(-4.5)
 
 
+def test_units_that_moved_stand_from_the_input_on(report: SimpleNamespace) -> None:
+    change, alike = BY_NAME["movement"].data(report).values()
+    assert list(change) == list(alike) == ["latin", "textures", "noise", "scratch"]
+    for line in change.values():
+        assert [unit for unit, values in line.items() if len(values)] == list(UNITS[:-1])
+    assert {values.mean() for values in alike["latin"].values() if len(values)} == {0.9}
+
+
 def test_noise_is_smoothed_where_it_hides_a_picture(report: SimpleNamespace) -> None:
     [drawing] = [BY_NAME["samples"].draw(report)]
     names = [axis.get_yticklabels()[0].get_text() for axis in drawing.axes]

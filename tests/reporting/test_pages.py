@@ -87,6 +87,21 @@ def test_limits_name_what_is_left_out(tmp_path: Path) -> None:
     assert "2 + 20, 10 + 20, 50 + 20 a class" in limits
 
 
+def test_a_page_tells_how_its_rows_were_made(tmp_path: Path) -> None:
+    rows = made_rows(
+        targets=("cyrillic",),
+        change=lambda row: {"frozen_ok": row["depth"] != 2, "commit": "c" * 40},
+    )
+    report = made_report(tmp_path, rows, "debug=smoke")
+    text = render(report, "report.md.j2")
+    assert "(cut short to try the way through: its numbers mean nothing)" in text.splitlines()[0]
+    moved = sum(row["depth"] == 2 for row in rows)
+    assert f"**Frozen weights moved in {moved} trials: these are left out" in text
+    assert f"| rows made by | commit cccccccccc ({len(rows)}) |" in text
+    assert "| device | 2 x cpu; all trials " in text
+    assert "| versions | jax 0.12 |" in text
+
+
 @pytest.mark.parametrize(
     "rows",
     [[], made_rows(change=lambda row: {"status": "failed"}), made_rows(depths=(5,))],
