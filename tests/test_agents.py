@@ -18,6 +18,8 @@ import tiny
 import yaml
 from wandb_server import ENTITY, PROJECT, Run, Server, serving
 
+from convtl.storage.cache import default_root
+
 SWEEPS = Path(__file__).parent.parent / "sweeps"
 KEY = "fedcba9876543210fedcba9876543210fedcba98"
 LONG = ("replicates=4", "updates=8000", "runs_per_device=1", "steps_per_call=200")
@@ -81,12 +83,20 @@ class Place:
         assert code == 0, said
         return said
 
-    def sweep(self, parameters: dict[str, list[Any]], *words: str) -> list[str]:
-        """Makes sweeps/finetune_depth.yaml small and hands it in; returns what starts an agent."""
-        sweep = yaml.safe_load((SWEEPS / "finetune_depth.yaml").read_text(encoding="utf-8"))
-        sweep["parameters"] = {name: {"values": values} for name, values in parameters.items()}
-        small = [word for word in tiny.WORDS if word.split("=")[0] not in parameters]
-        sweep["command"][-1:-1] = [*small, "lr=[1e-2]", "lr_extend=0", f"out={self.out}", *words]
+    def sweep(
+        self,
+        parameters: dict[str, list[Any]] | None,
+        *words: str,
+        path: Path = SWEEPS / "finetune_depth.yaml",
+    ) -> list[str]:
+        """Hands in a sweep made small, of other parameters if any are given; returns what starts an agent."""
+        sweep = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if parameters is not None:
+            sweep["parameters"] = {name: {"values": values} for name, values in parameters.items()}
+        given = {word.split("=")[0] for word in (*sweep["parameters"], *sweep["command"])}
+        small = [*tiny.WORDS, *tiny.MORE, "lr=[1e-2]", "lr_extend=0"]
+        small = [word for word in small if word.split("=")[0] not in given]
+        sweep["command"][-1:-1] = [*small, f"out={self.out}", *words]
         file = self.folder.parent / "sweep.yaml"
         file.write_text(yaml.safe_dump(sweep), encoding="utf-8")
         said = self.run("wandb", "sweep", str(file))
@@ -149,6 +159,21 @@ def report_of(out: Path) -> list[str]:
 
 def metrics(run: Run) -> list[float]:
     return [step[METRIC] for step in run.history if METRIC in step]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_an_agent_runs_a_point_of_every_sweep(place: Place, path: Path) -> None:
+    enough = "domains.cyrillic.per_class={train: 60,validation: 4,test: 8}"
+    wandb, agent, sweep = place.sweep(None, f"cache={default_root()}", enough, path=path)
+    place.run(wandb, agent, "--count", "1", sweep)
+    ((name, point),) = place.server.handed.items()
+    run, rows = place.server.runs[name], rows_of(place.out)
+    assert (run.begun, run.exit_codes, run.sweep) == (1, [0], "sweep1")
+    assert {key: run.config[key] for key in point} == point
+    assert {row["status"] for row in rows} == {"done"}
+    assert metrics(run)[-1] == pytest.approx(mean_of(rows))
+    assert place.secrets() == []
 
 
 @pytest.mark.slow

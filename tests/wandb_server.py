@@ -85,10 +85,12 @@ class Server:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def take(self, sweep: dict[str, Any]) -> None:
-        """Takes a sweep as `wandb sweep` sends it; its grid is handed out point by point."""
+        """Takes a sweep as `wandb sweep` sends it; its grid is handed out point by point, of ranges the lower ends."""
         self.sweep = sweep
         parameters = sweep["parameters"]
-        lists = [spec.get("values", [spec.get("value")]) for spec in parameters.values()]
+        lists = [
+            spec.get("values", [spec.get("value", spec.get("min"))]) for spec in parameters.values()
+        ]
         self.points = [dict(zip(parameters, values, strict=True)) for values in product(*lists)]
 
     # --- what agents ask ---------------------------------------------------------------------------------
