@@ -1,4 +1,4 @@
-"""The mutants fit the code as it is; the long test runs them."""
+"""The mutants fit the code as it is; the slow test runs them."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def test_a_text_that_is_gone_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         main()
 
 
-@pytest.mark.long
+@pytest.mark.slow  # two minutes
 def test_every_mutant_is_noticed() -> None:
     script = Path(__file__).with_name("run.py")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
