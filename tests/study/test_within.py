@@ -97,7 +97,7 @@ def test_a_net_that_diverges_on_all_labels_leaves_the_next_best_rate(monkeypatch
     row = row_of(*WORDS)
     assert row["status"] == "done"
     assert row["lr"] != first[0]
-    assert [first[0], None, None, None] in row["scores"]
+    assert (first[0], None, None, None) in row["scores"]
 
 
 @pytest.mark.parametrize(
