@@ -91,7 +91,10 @@ def test_verdicts_are_those_of_the_published_study() -> None:
     if not (folder / RECORD).exists():
         assert set(front_verdicts().values()) == {"being run anew"}
         return
-    for verdict in published(folder).verdicts:
+    report = published(folder)
+    again = [pair for pair in report.pairs if pair.outcome == "replicated"]
+    assert f"of {len(report.pairs)} effects {len(again)} were found" in text_of(FRONT)
+    for verdict in report.verdicts:
         if cell := front_verdicts().get(verdict.name):
             assert f"**{tables.outcome(verdict.verdict)}**" in cell
             shown = re.findall(r"[+\N{MINUS SIGN}]?\d+\.\d+", cell)
