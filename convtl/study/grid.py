@@ -87,10 +87,11 @@ def expand(study: Config) -> tuple[Config, list[Trial]]:
         axes = {key: varied[key] for key in varied if key in limited.axes or key not in _RATES}
         for point in _trials_of(settings, varied, axes):
             beside = repr((point.similarity, sorted(point.axes.items())))
-            points.setdefault((point.id, point.config, point.source, beside), point)
             names = point.model, point.source, point.target, point.regime
             numbers = point.trained_units, point.n_per_class, point.updates, point.replicate
-            if trials.setdefault((point.config, beside, *names, *numbers), point.id) != point.id:
+            if trials.setdefault((point.config, beside, *names, *numbers), point.id) == point.id:
+                points.setdefault((point.id, point.config, point.source, beside), point)
+            elif limited.limits == LimitsConfig():  # else what set them apart was cut
                 raise UserError("blocks: got two that differ in lr alone; accepted: lr under axes")
     return limited, list(points.values())
 

@@ -118,6 +118,12 @@ def test_blocks_that_differ_in_their_rates_alone_are_refused() -> None:
         points({"low": {"lr": 1e-4}, "high": {"lr": 1e-3}})
 
 
+def test_of_blocks_that_limits_make_equal_the_first_is_left() -> None:
+    blocks = {"short": {}, "long": {"updates": 1200, "lr": [1e-4, 1e-3]}}
+    (left,) = points(blocks, limits={"updates": 20})
+    assert left.settings.lr == parse(BASE).lr
+
+
 @pytest.mark.parametrize(
     ("dotted", "nested"),
     [
