@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from convtl.analysis.conditions import COORDINATES
-from convtl.analysis.frame import axes_of, read_rows
+from convtl.analysis.frame import axes_of, of_study, read_rows
 from convtl.analysis.statistics import logit_accuracy
 from convtl.config.schema import Config
 from convtl.errors import UserError
@@ -51,9 +51,9 @@ class Curves:
     ahead: np.ndarray
 
 
-def read_curves(out: Path, config: Config) -> list[Curves]:
+def read_curves(out: Path, config: Config, points: pd.DataFrame | None = None) -> list[Curves]:
     """Read every condition that has all replicates, and the scores of its rates."""
-    frame, stored = read_rows(out), RowStore(out).read()
+    frame, stored = of_study(read_rows(out), points)[0], RowStore(out).read()
     keys = [*COORDINATES, *axes_of(frame)]
     frame = frame[frame["usable"]].copy()
     frame["scores"] = [stored[trial].get("scores", []) for trial in frame["trial"]]

@@ -23,6 +23,7 @@ from convtl.entry import command, folder, keywords
 from convtl.errors import UserError
 from convtl.keys import generator
 from convtl.study.grid import apply_limits
+from convtl.study.store import POINT
 
 HERE = Path(__file__).parent
 SIZES = (12, 6)
@@ -48,11 +49,13 @@ def main(words: list[str]) -> int:
 
 def tabulate(out: Path, count: int) -> pd.DataFrame:
     """Run every check, for both numbers of replicates."""
-    config = apply_limits(parse(newest_record(out)["config"]))
+    record = newest_record(out)
+    config = apply_limits(parse(record["config"]))
+    points = pd.DataFrame(record["points"], columns=list(POINT))
     claims, draws = claims_of(config), generator(0, "calibration")
     if not claims:
         raise UserError(f"out: the study in '{out}' has no claims (scorecard)")
-    curves = read_curves(out, config)
+    curves = read_curves(out, config, points)
     size = max(SIZES) * min(count, 250)
     every = config.claims
     pool = Population.of(claims, draw(curves, size, draws), config.target, every)
