@@ -18,6 +18,7 @@ from convtl.config.parsing import parse
 sys.path.insert(0, str(Path(__file__).parent.parent / "experiments/calibration"))
 import checks
 import curves
+import run
 
 CONFIG = parse(compose(["lr=[0.001,0.003,0.009]", "lr_extend=0"]))
 CLAIMS = TypeAdapter(Claims).validate_python({"more": CLAIM})
@@ -96,6 +97,25 @@ def test_noise_of_validation_pictures_is_not_taken_for_curves(tmp_path):
     assert np.mean(spread) < 0.01
 
 
+def test_a_rate_that_few_replicates_needed_is_chosen_by_few(tmp_path):
+    """One replicate in four went beyond the grid, as its lowest rate was best there."""
+
+    def further(row):
+        tried = [[0.001, 0.6, 1.4, 0.02], [0.003, 0.6, 1.0, 0.0], [0.009, 0.5, 1.4, 0.02]]
+        if row["replicate"] % 4:
+            return {"scores": tried, "lr": 0.003}
+        tried[0][2] = 0.8
+        return {"scores": [[0.0003333, 0.7, 0.7, 0.02], *tried], "lr": 0.0003333}
+
+    made = {"schedules": (300,), "targets": ("cyrillic",), "sizes": (2,), "sources": ("latin",)}
+    write_rows(tmp_path, made_rows(replicates=12, change=further, **made))
+    config = replace(CONFIG, lr_extend=1)
+    (read, *_) = curves.read_curves(tmp_path, config)
+    drawn = curves.draw([read], 1000, np.random.default_rng(4))
+    assert (drawn["lr"] == 0.0003333).mean() == pytest.approx(1 / 4, abs=0.08)
+    assert (drawn["lr_at_edge"] == (drawn["lr"] == 0.0003333)).all()
+
+
 def test_cross_validated_rows_have_the_pictures_of_training(tmp_path):
     made = {"schedules": (300,), "targets": ("cyrillic",), "sizes": (2,), "sources": ("latin",)}
 
@@ -163,3 +183,9 @@ def test_a_choice_shared_by_a_study_shows_in_its_seeds(read):
     pool = checks.Population.of(CLAIMS, shared.assign(lr_at_edge=False), ["cyrillic"])
     studies = np.arange(1200).reshape(-1, 12)
     assert checks.squared_differences(pool, pool.judged, studies).mean() > 1.5
+
+
+def test_the_page_is_that_of_its_table():
+    folder = Path(run.__file__).parent
+    text = run.page(pd.read_csv(folder / "results.csv"), "principles")
+    assert (folder / "README.md").read_text(encoding="utf-8") == text

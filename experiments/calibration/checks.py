@@ -150,15 +150,16 @@ def _outcomes(
 def squared_differences(
     pool: Population, judged: Collection[str], studies: np.ndarray
 ) -> np.ndarray:
-    """Mean z2 of successive studies, over parts in logits, as `claims.mean_z2`."""
+    """Mean z2 of successive studies, over parts in logits that vary, as `claims.mean_z2`."""
     squares = []
     studies = studies[: len(studies) // 2 * 2]
     names = {name for name in judged if pool.claims[name].unit == "logit"}
     for one in (one for name, one in pool.all() if name in names):
         drawn = one.values.to_numpy()[studies]
         means, variances = drawn.mean(axis=1), drawn.var(axis=1, ddof=1) / studies.shape[1]
-        squares.append((means[::2] - means[1::2]) ** 2 / (variances[::2] + variances[1::2]))
-    return np.mean(squares, axis=0)
+        differences, variances = means[::2] - means[1::2], variances[::2] + variances[1::2]
+        squares.append(differences**2 / np.where(variances > 0, variances, np.nan))
+    return np.nanmean(squares, axis=0)
 
 
 def envelope(

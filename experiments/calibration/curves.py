@@ -7,7 +7,6 @@ condition is validated on pictures of its own, and its rate chosen by the rule o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from convtl.analysis.statistics import logit_accuracy
 from convtl.config.schema import Config
 from convtl.errors import UserError
 from convtl.study.grid import expand
-from convtl.study.learning_rates import Score, choose_rate
+from convtl.study.learning_rates import Score, at_edge, choose_rate, next_rates
 from convtl.study.store import RowStore
 
 SMOOTHING = 0.5
@@ -33,8 +32,8 @@ class Curves:
     Attributes:
       rows: the rows, by replicate.
       grid: the rates that every replicate began with.
+      extend: further rates that a trial may try on a side.
       rates: those that any replicate tried, ascending.
-      edges: those of them beyond which no trial of the study goes.
       nll: replicates x rates, loss against that of the grid's middle rate, without the noise of validation pictures.
       noise: of that difference, for each rate.
       logit: replicates x rates, of test accuracy.
@@ -43,8 +42,8 @@ class Curves:
 
     rows: pd.DataFrame
     grid: tuple[float, ...]
+    extend: int
     rates: tuple[float, ...]
-    edges: frozenset[float]
     nll: np.ndarray
     noise: np.ndarray
     logit: np.ndarray
@@ -76,7 +75,8 @@ def curves_of(rows: pd.DataFrame, grid: Sequence[float], extend: int) -> Curves:
     Both in differences between rates: their variance over replicates is that of the curves and that of the pictures,
     which the rows' standard errors tell. At a rate that was not chosen a replicate's test logit is that at the chosen
     one, moved as validation accuracy moves between these rates: on average over replicates, and beyond that with the
-    replicate's own loss, by the slope of one on the other.
+    replicate's own loss, by the slope of one on the other. Rates beyond the grid were tried where the nearest one was
+    chosen: for other replicates the step from that one is the average of those that took it.
 
     Args:
       grid, extend: rates of its trials, and further ones that they may try on a side.
@@ -90,8 +90,10 @@ def curves_of(rows: pd.DataFrame, grid: Sequence[float], extend: int) -> Curves:
     loss, moved = (table.sub(table[middle], axis=0) for table in (nll, accuracy))
     noise = np.sqrt(np.square(np.maximum(se, se[[middle]].to_numpy())).mean())
     noise[middle] = 0.0
-    usual, spread = loss.mean(), loss.std()
-    deviation, beyond = (loss - usual).fillna(0.0), (moved - moved.mean()).fillna(0.0)
+    spread = loss.std()
+    loss, moved = (_filled(table, middle) for table in (loss, moved))
+    usual = loss.mean()
+    deviation, beyond = loss - usual, moved - moved.mean()
     share = np.sqrt(np.clip(1 - (noise / spread.where(spread > 0, np.inf)) ** 2, 0, 1))
     squares = float(np.square(deviation).to_numpy().sum())
     slope = max(0.0, -float((beyond * deviation).to_numpy().sum())) / max(squares, 1e-12)
@@ -99,17 +101,27 @@ def curves_of(rows: pd.DataFrame, grid: Sequence[float], extend: int) -> Curves:
     gain = (moved.mean() - slope * own).to_numpy()
     chosen = rates.get_indexer(rows["lr"].where(rows["lr"].isin(rates), middle))
     at_chosen = gain[np.arange(len(gain)), chosen]
-    last = {rates[0]: sum(rates < grid[0]), rates[-1]: sum(rates > grid[-1])}
     return Curves(
         rows=rows,
         grid=tuple(grid),
-        rates=tuple(rates),
-        edges=frozenset(rate for rate, steps in last.items() if len(rates) > 1 and steps == extend),
+        extend=extend,
+        rates=tuple(map(float, rates)),
         nll=(usual + own).to_numpy(),
         noise=noise.to_numpy(),
         logit=rows["logit_accuracy"].to_numpy()[:, None] + gain - at_chosen[:, None],
         ahead=(_logit(rows["val_accuracy"], _validated(rows)) - rows["logit_accuracy"]).to_numpy(),
     )
+
+
+def _filled(table: pd.DataFrame, middle: float) -> pd.DataFrame:
+    """Fill in rates that a replicate did not try: the next rate's value and the usual step from there."""
+    rates, filled = list(table.columns), table.copy()
+    inside = rates.index(middle)
+    for place in (*range(inside + 1, len(rates)), *range(inside - 1, -1, -1)):
+        rate, nearer = rates[place], rates[place - 1 if place > inside else place + 1]
+        step = (table[rate] - filled[nearer]).mean()
+        filled[rate] = table[rate].fillna(filled[nearer] + step)
+    return filled
 
 
 def _by_rate(rows: pd.DataFrame) -> list[pd.DataFrame]:
@@ -165,13 +177,8 @@ def _chosen(
     if together > 1:
         blocks = np.arange(count) // together * together
         seen = (seen[blocks] + seen[np.minimum(blocks + 1, count - 1)]) / 2
-    places = np.zeros(count, int)
-    for number, losses in enumerate(seen):
-        best = losses.argmin()
-        errors = np.maximum(one.noise, one.noise[best])
-        errors[best] = 0.0
-        scores = map(Score, one.rates, repeat(0.0), losses, errors)
-        places[number] = one.rates.index(choose_rate(scores, one.grid))
+    choices = [_choice(one, losses) for losses in seen]
+    places = np.array([place for place, _ in choices])
     rates = np.asarray(one.rates)[places]
     score = logit[np.arange(count), places]
     rows = one.rows.iloc[np.zeros(count, int)].drop(columns="scores").reset_index(drop=True)
@@ -179,8 +186,24 @@ def _chosen(
         replicate=np.arange(count),
         trial=[f"{one.rows['trial'].iloc[0]}-{number}" for number in range(count)],
         lr=rates,
-        lr_at_edge=pd.array(np.isin(rates, list(one.edges)), "boolean"),
+        lr_at_edge=pd.array([edge for _, edge in choices], "boolean"),
         logit_accuracy=score,
         test_accuracy=1 / (1 + np.exp(-score)),
         val_accuracy=1 / (1 + np.exp(-score - ahead)),
     )
+
+
+def _choice(one: Curves, losses: np.ndarray) -> tuple[int, bool]:
+    """Choose a rate as a trial does: of the grid, then of further ones; is it at the edge?"""
+    tried: list[int] = []
+    scores: list[Score] = []
+    wanted = set(one.grid)
+    while further := [place for place, rate in enumerate(one.rates) if rate in wanted]:
+        tried = sorted([*tried, *further])
+        best = min(tried, key=lambda place: losses[place])
+        errors = np.maximum(one.noise, one.noise[best])
+        errors[best] = 0.0
+        scores = [Score(one.rates[at], 0.0, float(losses[at]), float(errors[at])) for at in tried]
+        wanted = set(next_rates(one.grid, scores, one.extend))
+    chosen = choose_rate(scores, one.grid)
+    return one.rates.index(chosen), at_edge(scores, chosen)

@@ -96,6 +96,12 @@ class _Numbers:
         values = self.lines(check, m)["value"]
         return f"{values.median():.3f} ({values.min():.3f} to {values.max():.3f})"
 
+    def worst(self, check: str, m: int) -> dict[str, str]:
+        """Claim, part and value of the largest share, and the value of the next."""
+        first, second = self.lines(check, m).nlargest(2, "value").to_dict("records")
+        values = {"value": f"{first['value']:.2f}", "next": f"{second['value']:.3f}"}
+        return {"claim": first["claim"], "part": first["part"], **values}
+
     def one(self, check: str, m: int) -> str:
         """The only line of a check, with its interval."""
         row = self.lines(check, m).iloc[0]
