@@ -211,6 +211,13 @@ class Conditions:
         """One line a condition: coordinates, replicates `m`, means over replicates."""
         return self._table
 
+    @property
+    def level(self) -> str:
+        """Percent that an interval over all replicates attains: `95`, or under it."""
+        frame = self._rows if self.gradients is None or len(self._rows) else self.gradients
+        m = frame["replicate"].nunique() or 6  # from 6 on an exact interval has 95 %
+        return f"{min(95, 100 - 200 / 2**m):.3g}"
+
     @cached_property
     def usual(self) -> dict[str, Any]:
         """Values of the schedule and additional axes that over half of all rows have."""

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from convtl.analysis.conditions import SCRATCH, Conditions
+from convtl.analysis.conditions import SCRATCH, Conditions, MissingCondition
+from convtl.analysis.contrasts import MOST_AT_EDGE
 from convtl.analysis.frame import axes_of
 from convtl.analysis.statistics import (
     EPSILON,
@@ -31,6 +32,7 @@ class Difference:
 
     Attributes:
       share: of accuracies; small: whether a 90% interval lies within `EPSILON`.
+      speed: whether it is a gain over scratch that longer training might narrow.
       adjusted: p over all differences of an answer (step-down max-T), once these are known.
     """
 
@@ -38,6 +40,7 @@ class Difference:
     logits: Estimate
     share: Estimate
     small: bool
+    speed: bool = False
     adjusted: float = float("nan")
 
     @property
@@ -47,6 +50,11 @@ class Difference:
         if self.adjusted <= 0.05:
             return "more" if self.logits.effect > 0 else "less"
         return "open" if self.adjusted > 0.05 else "untested"
+
+    @property
+    def marks(self) -> list[str]:
+        """What is printed behind it: `small` or `open`, and `speed`."""
+        return [self.outcome] * (self.outcome in ("small", "open")) + ["speed"] * self.speed
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class Line:
       chosen: accuracy where each replicate chooses its depth by validation accuracy.
       benefit: all layers against the last; gain: transfer, depth chosen by validation, against scratch.
       flaw: floor or ceiling of both the last layer alone and all layers.
+      at_edge: whether the rates of a depth, or of scratch, are too often at the edge of those tried.
     """
 
     source: str
@@ -72,6 +81,7 @@ class Line:
     benefit: Difference | None
     gain: Difference | None
     flaw: str | None
+    at_edge: bool
 
     @property
     def is_control(self) -> bool:
@@ -146,9 +156,8 @@ def _line(
 ) -> Line | None:
     """Make the line of an arm; None if fewer than two depths have most replicates."""
     where = {**setting, "source": source, "n_per_class": int(n)}
-    name = source
     if not pd.isna(share):
-        name, where["similarity"] = f"{source}@{share:g}", share
+        where["similarity"] = share
     depths = [depth for depth in conditions.depths if conditions.has(depth=depth, **where)]
     counts = {depth: len(conditions.values(depth=depth, **where)) for depth in depths}
     depths = [depth for depth in depths if counts[depth] == max(counts.values())]
@@ -173,9 +182,13 @@ def _line(
         conditions.values(column, **fresh[0]) if fresh else pd.Series(dtype=float)
         for column in ("logit_accuracy", "test_accuracy")
     )
-    flaws = [conditions.summary(depth=depth, **where)["flaw"] for depth in (first, last)]
+    places = [*fresh[:1], *({**where, "depth": depth} for depth in depths)]
+    cells = [conditions.summary(**place) for place in places]
+    gain = _difference(chosen - fresh_z, chosen_share - fresh_accuracy)
+    if gain:
+        gain.speed = gain.logits.effect > 0 and _is_speed(conditions, fresh[0])
     return Line(
-        source=name,
+        source=source if pd.isna(share) else f"{source}@{share:g}",
         n=where["n_per_class"],
         m=len(z),
         distribution=dict(zip(depths, map(float, depth_distribution(z.to_numpy())), strict=True)),
@@ -184,8 +197,9 @@ def _line(
         chosen=float(chosen_share.mean()),
         scratch=float(fresh_accuracy.mean()) if fresh else None,
         benefit=_difference(z[last] - z[first], accuracy[last] - accuracy[first]),
-        gain=_difference(chosen - fresh_z, chosen_share - fresh_accuracy),
-        flaw=flaws[0] if all(flaws) else None,
+        gain=gain,
+        flaw=cells[-1]["flaw"] if cells[-1]["flaw"] and cells[-len(depths)]["flaw"] else None,
+        at_edge=any(cell["at_edge"] > MOST_AT_EDGE for cell in cells),
     )
 
 
@@ -195,6 +209,16 @@ def _difference(values: pd.Series, share: pd.Series) -> Difference | None:
         return None
     small = equivalent(values.to_numpy(), EPSILON)
     return Difference(values, estimate(values.to_numpy()), estimate(share.to_numpy()), small)
+
+
+def _is_speed(conditions: Conditions, place: Mapping[str, Any]) -> bool:
+    """Return whether scratch is not known to be flat on the schedule of a place."""
+    try:
+        others = {key: value for key, value in place.items() if key != "config"}
+        updates, is_flat = conditions.scratch_flat(**others)
+    except MissingCondition:  # schedules that differ in more than updates
+        return True
+    return not is_flat or place["updates"] < updates
 
 
 def _adjust(lines: Sequence[Line]) -> None:

@@ -160,18 +160,17 @@ def layers(depth: int, deepest: int) -> str:
 
 
 def _difference(difference: Difference | None) -> Cell:
-    """Format a difference in points with its interval, marked as small or open."""
+    """Format a difference in points with its interval, as small, open or of speed."""
     if difference is None:
         return Cell(NONE)
-    kind, share = difference.outcome, difference.share
-    mark = f" ({kind})" if kind in ("small", "open") else ""
-    text = f"{points(share.effect)} {span(share.interval, 100, 1)}{mark}"
-    return Cell(text, kind, round(share.effect, 4))
+    share, mark = difference.share, ", ".join(difference.marks)
+    text = f"{points(share.effect)} {span(share.interval, 100, 1)}" + f" ({mark})" * bool(mark)
+    return Cell(text, difference.outcome, round(share.effect, 4))
 
 
 def _line(line: Line, deepest: int) -> dict[str, Any]:
     return {
-        "source": line.source + " †" * bool(line.flaw),
+        "source": line.source + " †" * bool(line.flaw) + " §" * line.at_edge,
         "n": _number(line.n, "{:,}"),
         "enough to train": Cell(f"**{layers(line.suffices, deepest)}**", "layers", line.suffices),
         "accuracy then": _number(line.enough, "{:.1%}"),

@@ -40,6 +40,34 @@ def test_differences_are_settled_small_or_open(made) -> None:
     assert lines["noise", 50].benefit.logits.effect == pytest.approx(1.06, abs=0.15)
 
 
+@pytest.mark.parametrize(
+    ("source", "depth", "replicates", "marked"),
+    [
+        ("latin", 3, 2, {("latin", 10)}),
+        ("latin", 3, 1, set()),
+        ("scratch", 5, 2, {("latin", 10), ("noise", 10)}),
+    ],
+    ids=["a depth", "at most a quarter", "scratch"],
+)
+def test_lines_with_rates_at_an_edge_are_marked(source, depth, replicates, marked) -> None:
+    def change(row):
+        place = (row["source"], row["depth"], row["n_per_class"])
+        return {"lr_at_edge": place == (source, depth, 10) and row["replicate"] < replicates}
+
+    lines = answers(made_conditions(change=change, targets=("cyrillic",)))[0].lines
+    assert {(line.source, line.n) for line in lines if line.at_edge} == marked
+
+
+@pytest.mark.parametrize(
+    ("schedules", "sizes"), [((300, 1200), {10, 50}), ((300,), {2, 10, 50})], ids=["two", "one"]
+)
+def test_a_gain_over_scratch_that_is_not_flat_is_one_of_speed(schedules, sizes) -> None:
+    """Four times the updates add 0.2 + 0.1 u: less than nothing at n=2; with one schedule nobody knows."""
+    lines = answers(made_conditions(schedules=schedules, targets=("cyrillic",), sd=0.01))[0].lines
+    assert {line.n for line in lines if line.source == "latin" and line.gain.speed} == sizes
+    assert not any(line.gain.speed for line in lines if line.gain.logits.effect < 0)
+
+
 def test_what_is_at_floor_is_in_no_sentence() -> None:
     bad = made_conditions(lambda source, *_: -3.5 if source == "noise" else 0.5)
     answer = answers(bad)[0]

@@ -4,12 +4,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from made_rows import made_gradients, made_rows
 from made_study import made_out, made_report
 
 from convtl.config.parsing import parse
 from convtl.errors import UserError
+from convtl.reporting import tables
 from convtl.reporting.report import build, html_page, read_replication, render
 from convtl.training.probes import TABLE
 
@@ -42,6 +44,46 @@ def test_numbers_are_those_of_the_conditions(report) -> None:
     line = next(line for line in text.splitlines() if line.startswith("| latin | 50 |"))
     assert gained in line
     assert f"{gained} at n=50" in text
+
+
+LEGEND = '{% from "page_parts.md.j2" import legend with context %}{{ legend() }}'
+
+
+@pytest.mark.parametrize("targets", ["cyrillic,greek", "greek,cyrillic"])
+def test_a_legend_names_the_target_of_its_table(targets: str, tmp_path: Path) -> None:
+    report = made_report(tmp_path, None, f"target=[{targets}]")
+    (named,) = re.findall(r"; target (\w+)\.", render(report, LEGEND))
+    frame = report.conditions.frame
+    place = {"source": "latin", "n_per_class": 50, "depth": 5, "updates": 300, "target": named}
+    rows = frame[(frame[list(place)] == pd.Series(place)).all(axis=1)]
+    fresh = frame[(frame[list(place)] == pd.Series(place | {"source": "scratch"})).all(axis=1)]
+    line = next(
+        line for line in tables.answer(report).markdown().splitlines() if "| latin | 50 |" in line
+    )
+    assert f"| {fresh['test_accuracy'].mean():.1%} |" in line
+    assert len(rows) == len(fresh) == 6
+    assert f"; target: {named}. *Enough*" in render(report, "report.md.j2")
+
+
+@pytest.mark.parametrize(("replicates", "level"), [(4, "87.5"), (5, "93.8"), (6, "95")])
+def test_intervals_have_the_level_that_they_attain(
+    replicates: int, level: str, tmp_path: Path
+) -> None:
+    report = made_report(tmp_path, made_rows(replicates=replicates))
+    assert f"Brackets: {level} % intervals over {replicates} replicates" in render(report, LEGEND)
+    assert f"Brackets: {level}% intervals over {replicates}" in render(report, "report.md.j2")
+    attained = report.answers[0].lines[0].benefit.logits.interval.level
+    assert float(level) == pytest.approx(min(95, 100 * attained), abs=0.06)
+
+
+def test_marks_of_a_table_are_explained(tmp_path: Path) -> None:
+    edge = made_rows(change=lambda row: {"lr_at_edge": row["source"] == "noise"})
+    text = render(made_report(tmp_path, edge), "report.md.j2")
+    assert "| noise § | 2 |" in text
+    assert "| latin | 2 |" in text
+    assert re.search(r"^\| latin \| 10 \|.*\(speed\) \|$", text, re.MULTILINE)
+    assert " §: of some depth, or of scratch, over a quarter" in text
+    assert " *(speed)*: training from scratch is not known to have levelled off" in text
 
 
 def test_nothing_is_called_no_difference(report) -> None:

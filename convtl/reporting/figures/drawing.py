@@ -54,9 +54,9 @@ _STYLE: dict[str, Any] = {
 _MARKS = (
     " Small dots are replicates{% if report.conditions.targets | length > 1 %}, each a mean over "
     "targets{% endif %}; large marks are means over m = {{ report.conditions.frame.replicate.nunique() }} "
-    "replicates (or all there are), bars and bands their 95% intervals."
+    "replicates (or all there are), bars and bands their {{ report.conditions.level }}% intervals."
 )
-NETS = " Small dots are single nets, large marks their means, bars 95% intervals of these."
+NETS = " Small dots are single nets, large marks their means, bars {{ report.conditions.level }}% intervals of these."
 
 
 @dataclass(frozen=True)
