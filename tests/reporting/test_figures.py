@@ -175,6 +175,25 @@ def test_accuracies_are_those_of_conditions_averaged_over_targets(report: Simple
     assert list(drawn.index) == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("fields", "hollow"),
+    [({}, []), ({"lr_at_edge": True}, [1]), ({"test_accuracy": 0.1}, [1])],
+    ids=["fit", "edge", "floor"],
+)
+def test_unfit_conditions_are_hollow(fields: Row, hollow: list[int]) -> None:
+    def change(row: Row) -> Row:
+        place = row["source"], row["depth"], row["target"], row["n_per_class"]
+        return fields if place == ("latin", 2, "greek", 10) else {}
+
+    conditions = Conditions(frame_of(made_rows(replicates=3, change=change)))
+    nothing = SimpleNamespace(conditions=conditions, config=SimpleNamespace(domains={}))
+    panels = BY_NAME["accuracy_by_depth"].draw(nothing).axes
+    white = [line for line in panels[1].lines if line.get_markerfacecolor() == "white"]
+    assert [round(x) for line in white for x in line.get_xdata()] == hollow
+    whites = [line for line in panels[0].lines if line.get_markerfacecolor() == "white"]
+    assert not any(len(line.get_xdata()) for line in whites)
+
+
 def test_benefits_and_gains_are_those_of_conditions(report: SimpleNamespace) -> None:
     benefits = BY_NAME["depth_benefit"].data(report)["cyrillic, greek"]
     gains = BY_NAME["gain_by_similarity"].data(report)[f"{N10} of cyrillic and greek"]

@@ -33,7 +33,8 @@ def _at_ends(measure: str, panel: Panel, arm: Arm, title: str, place: Any) -> Po
 @figure(
     "How many layers to train",
     "Test accuracy by the number of trained layers, counted from the last; the others keep what they "
-    "learned on the source. The grey band is a fresh net of which all layers are trained.",
+    "learned on the source. The grey band is a fresh net of which all layers are trained. Hollow marks, and "
+    "a hatched band: at floor, at ceiling, or over a quarter of the learning rates at an edge (see limits).",
     partial(lines, x="trained layers, from the last", y="test accuracy", shares=True),
     fewest=2,
 )
@@ -41,12 +42,12 @@ def accuracy_by_depth(report: Any) -> Points:
     sources = {panel: domains(report, panel) for panel in panels(report.conditions)}
     counts = Counter(arm for arms in sources.values() for arm in arms)
     for panel, arms in sources.items():
-        yield panel.title, SCRATCH, None, panel.ask("test_accuracy", source=SCRATCH)
+        yield panel.title, SCRATCH, None, panel.ask_marked("test_accuracy", source=SCRATCH)
         for arm in arms:
             if counts[arm] == 1 < max(counts.values()):
                 continue  # what was tried at one n only makes a panel hard to read
             for depth, unit in panel.units.items():
-                values = panel.ask("test_accuracy", depth=depth, **arm.where)
+                values = panel.ask_marked("test_accuracy", depth=depth, **arm.where)
                 yield panel.title, arm.name, f"{depth}\n{unit}", values
 
 

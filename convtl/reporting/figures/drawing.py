@@ -221,7 +221,7 @@ def looks(names: Iterable[str]) -> dict[str, tuple[str, str, str]]:
 
 
 def _marks(axis: Axes, line: Line, look: tuple[str, str, str], label: str, across: bool) -> None:
-    """Draw means with intervals, and a dot a replicate; `across`: to the right."""
+    """Draw means with intervals, hollow if unfit, and a dot a replicate."""
     at, columns = list(line), list(line.values())
     means, lows, highs = np.array([_interval(values) for values in columns]).T
     bars = np.abs([means - lows, highs - means])
@@ -234,6 +234,9 @@ def _marks(axis: Axes, line: Line, look: tuple[str, str, str], label: str, acros
     else:
         axis.errorbar(at, means, yerr=bars, label=label, linestyle=look[2], **style)
         axis.scatter(*spread, **dots)
+        unfit = [values.attrs.get("unfit", False) for values in columns]
+        hollow: dict[str, Any] = {"color": look[0], "markerfacecolor": "white", "zorder": 4}
+        axis.plot(np.array(at)[unfit], means[unfit], look[1], **hollow)
 
 
 def _interval(values: pd.Series) -> tuple[float, float, float]:
@@ -244,7 +247,8 @@ def _interval(values: pd.Series) -> tuple[float, float, float]:
 
 def _band(axis: Axes, values: pd.Series, look: tuple[str, str, str], label: str) -> None:
     mean, low, high = _interval(values)
-    axis.axhspan(low, high, color=look[0], alpha=0.2, linewidth=0)
+    hatch = "///" if values.attrs.get("unfit") else None
+    axis.axhspan(low, high, color=look[0], alpha=0.2, linewidth=0, hatch=hatch)
     axis.axhline(mean, color=look[0], linestyle=look[2], linewidth=1.5, label=label)
 
 

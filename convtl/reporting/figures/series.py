@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from convtl.analysis.conditions import DIFFERENCES, SCRATCH, Conditions, MissingCondition
+from convtl.analysis.contrasts import MOST_AT_EDGE
 from convtl.analysis.frame import axes_of, axis_text
 from convtl.config.domains import MadeConfig
 
@@ -96,6 +97,15 @@ class Panel:
         except MissingCondition:
             return pd.Series(dtype=float)
         return pd.concat(columns, axis=1).dropna().mean(axis=1)
+
+    def ask_marked(self, column: str, **where: Any) -> pd.Series:
+        """`ask`, with `attrs["unfit"]`: at floor, ceiling or edge for some target."""
+        values = self.ask(column, **where)
+        for target in self.targets if len(values) else ():
+            line = self.conditions.summary(**{**self.where, "target": target, **where})
+            if line["flaw"] or line["at_edge"] > MOST_AT_EDGE:
+                values.attrs["unfit"] = True
+        return values
 
 
 def shift_names(table: pd.DataFrame) -> pd.Series:
