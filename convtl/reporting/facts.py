@@ -236,11 +236,15 @@ def _adjust(lines: Sequence[Line]) -> None:
 def limits(conditions: Conditions) -> dict[str, Any]:
     """Numbers, flags and names on the limits of a study's conclusions."""
     frame, table = conditions.frame, conditions.table()
-    rows = frame[frame["usable"]]
-    labels = (rows["n_val"] / rows["n_classes"]).groupby(rows["n_per_class"]).median()
+    rows = frame[frame["usable"]].sort_values("similarity", kind="stable", na_position="first")
+    within = rows["validation"].eq("within")
+    others = rows if within.all() else rows[~within]
+    labels = (others["n_val"] / others["n_classes"]).groupby(others["n_per_class"]).median()
     flawed = table[table["flaw"] != ""]
     names = flawed["source"] + ", n=" + flawed["n_per_class"].astype(str) + ", " + flawed["target"]
-    sources = rows.groupby("source", sort=False)["source_accuracy"].mean().dropna()
+    shares = rows["similarity"].map("@{:g}".format, na_action="ignore").astype(object).fillna("")
+    by_source = rows.groupby(rows["source"] + shares, sort=False)
+    sources = by_source["source_accuracy"].mean().dropna()
     return {
         "targets": list(rows["target"].unique()),
         "models": list(rows["model"].unique()),
@@ -250,7 +254,7 @@ def limits(conditions: Conditions) -> dict[str, Any]:
         "budgeted": bool((rows["validation"] == "within").any()),
         "conditions": len(table),
         "edges": int(rows["lr_at_edge"].sum()),
-        "edge_conditions": int((table["at_edge"] > 0.25).sum()),
+        "edge_conditions": int((table["at_edge"] > MOST_AT_EDGE).sum()),
         "excluded": len(flawed),
         "floor": list(names[flawed["flaw"] == "floor"].unique()),
         "ceiling": list(names[flawed["flaw"] == "ceiling"].unique()),

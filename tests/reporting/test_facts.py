@@ -109,3 +109,16 @@ def test_limits_are_counted() -> None:
     assert limit["sources"] == pytest.approx({"latin": 0.9, "noise": 0.3})
     assert limit["validation"] == [(2, 20.0), (10, 20.0), (50, 20.0)]
     assert (limit["targets"], limit["schedules"], limit["m"]) == (["cyrillic"], [300], 6)
+
+
+def test_sources_of_a_mixture_are_told_apart_and_labels_within_n_are_no_validation() -> None:
+    def change(row):
+        within = row["depth"] < 4
+        share = 0.8 if row["similarity"] is None else 0.6 + 0.2 * row["similarity"]
+        return {"source_accuracy": share} | ({"validation": "within", "n_val": 0} if within else {})
+
+    sources, shares = ("latin", "mixture"), (0.0, 0.25)
+    limit = limits(made_conditions(sources=sources, similarities=shares, change=change))
+    assert limit["sources"] == pytest.approx({"latin": 0.8, "mixture@0": 0.6, "mixture@0.25": 0.65})
+    assert limit["validation"] == [(2, 20.0), (10, 20.0), (50, 20.0)]
+    assert limit["budgeted"]

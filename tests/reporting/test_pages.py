@@ -126,7 +126,7 @@ def test_limits_name_what_is_left_out(tmp_path: Path) -> None:
     )
     limits = part(render(made_report(tmp_path, rows[:-1]), "report.md.j2"), "Limits")
     assert "trials failed, in no number here" in limits
-    assert "2 + 20, 10 + 20, 50 + 20 a class" in limits
+    assert "2 + 20, 10 + 20 and 50 + 20 a class" in limits
 
 
 def test_a_page_tells_how_its_rows_were_made(tmp_path: Path) -> None:
