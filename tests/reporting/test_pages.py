@@ -99,7 +99,8 @@ def test_verdicts_carry_effect_p_and_history(report) -> None:
     assert re.search(r"\+0\.\d\d \[\+0\.\d\d", line)
     assert "points)" in line
     assert "before commit 0123abc it was “D(200)”, which gave +1.0. Why: Too dear." in text
-    assert "- A paper 2020: the same. On “deeper” this study agrees with it." in text
+    line = "- “The more data, the deeper” (deeper; here: supported)\n  - A paper 2020: the same. "
+    assert f"{line}This study agrees with it." in text
 
 
 def test_a_page_needs_no_other_file_and_runs_no_text_of_a_user(tmp_path: Path) -> None:

@@ -62,10 +62,22 @@ def test_a_page_says_what_came_out_of_each_claim(name: str, effect: float) -> No
     judged = [one for one in report.verdicts if one.name not in probed]  # these have their own page
     assert sorted(findings) == sorted(outcome(one.verdict) for one in judged)
     settled = [one for one in report.verdicts if one.verdict in ("supported", "contradicted")]
-    against = [p for one in settled for p in one.claim.papers if p["finds"] != one.verdict]
-    assert page.count("this study differs from it") == len(against)
+    of_settled = [(p["finds"], one.verdict) for one in settled for p in one.claim.papers]
+    against = [pair for pair in of_settled if "mixed" not in pair and len(set(pair)) > 1]
+    assert page.count("This study differs from it") == len(against)
     assert f"+experiment={name}" in page
     assert not re.search(r"\bNone\b|\bnan\b|\{\{|\}\}", page)
+
+
+@pytest.mark.parametrize("effect", [1.0, -1.0, 0.0])
+def test_the_page_of_principles_begins_with_the_primary_claims(effect: float) -> None:
+    report = report_of("principles", effect)
+    first = page_of(report, EXPERIMENTS / "principles").split("## Every claim")[0]
+    verdicts = re.findall(r"^\d\. .*?\(\*\*([\w δ]+)\*\*", first, re.MULTILINE)
+    primary = [one for one in report.verdicts if one.claim.rank == "primary"]
+    assert sorted(verdicts) == sorted(outcome(one.verdict) for one in primary)
+    assert "| source | n |" in first
+    assert not re.search(r"^- ", first, re.MULTILINE)
 
 
 def scorecard_of(name: str) -> tuple[str, ...]:
