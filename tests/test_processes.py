@@ -164,7 +164,7 @@ def test_a_finished_study_is_measured_with_all_processes(pair, tmp_path) -> None
     for measure in ("[]", "distances"):
         both = pair("o", *words, f"measure={measure}")
         assert both.wait(300) == [0, 0], both.said(0) + both.said(1)
-    (measures,) = read_similarity(tmp_path / "o").values()
+    (measures,) = read_similarity(tmp_path / "o").measures.values()
     assert {"mmd2", "logme"} <= measures.keys()
 
 

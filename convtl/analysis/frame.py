@@ -7,9 +7,9 @@ empty, numbers NaN, so that both ways give the same frame.
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -22,8 +22,8 @@ from convtl.analysis.statistics import logit_accuracy
 from convtl.config.schema import RESULTS_VERSION
 from convtl.errors import UserError
 from convtl.storage.files import written
-from convtl.study.measurements import place_of, read_similarity
-from convtl.study.rows import COLUMNS, FINAL, Columns, Row, has_checksum
+from convtl.study.measurements import Similarity, read_similarity
+from convtl.study.rows import COLUMNS, FINAL, Columns, has_checksum
 from convtl.study.store import RowStore, accessible, intact, lines_of, other_version
 
 PARTS = ("near", "far")
@@ -68,15 +68,12 @@ def read_rows(out: Path) -> pd.DataFrame:
       UserError: the rows cannot be read, or another version of convtl has written them.
     """
     with accessible(out, "read"):
-        measures = read_similarity(out)
-        nested = ("axes", "moved", "contents") if measures else ("axes", "moved")
+        similarity = read_similarity(out)
         blocks = _blocks(RowStore(out))
-        parts = [_parsed(out, lines, nested) for lines in blocks] or [_parsed(out, [], nested)]
+        parts = [_parsed(out, lines) for lines in blocks] or [_parsed(out, [])]
     frame = pd.concat(parts, ignore_index=True)
     del parts
-    frame = frame[_counting(frame)]
-    if measures:
-        frame = _with_similarity(frame, measures)
+    frame = _with_similarity(frame[_counting(frame)], similarity)
     return _finished(_with_axes(frame, frame["axes"]))
 
 
@@ -98,8 +95,8 @@ def _blocks(store: RowStore) -> Iterator[list[bytes]]:
         yield lines
 
 
-def _parsed(out: Path, lines: list[bytes], nested: Sequence[str]) -> pd.DataFrame:
-    """Parse rows to a frame, with the `nested` values as JSON."""
+def _parsed(out: Path, lines: list[bytes]) -> pd.DataFrame:
+    """Parse rows to a frame, with nested values as JSON."""
     table = _SCHEMA.empty_table()
     if lines:
         options = pyarrow.json.ParseOptions(_SCHEMA, unexpected_field_behavior="ignore")
@@ -112,7 +109,7 @@ def _parsed(out: Path, lines: list[bytes], nested: Sequence[str]) -> pd.DataFram
     table = table.drop_columns(["source_accuracy_by_part", "version"])
     frame = table.to_pandas(split_blocks=True, self_destruct=True)
     frame["source_accuracy_by_part"] = [_by_part(part) for part in parts]
-    for name in nested:
+    for name in ("axes", "moved"):
         frame[name] = pd.array([_nested(line, name) for line in lines], dtype="str")
     return _typed(frame)
 
@@ -168,21 +165,12 @@ def _counting(frame: pd.DataFrame) -> pd.Series:
     return keep
 
 
-def _with_similarity(
-    frame: pd.DataFrame, measures: Mapping[str, Mapping[str, float]]
-) -> pd.DataFrame:
-    """Add the measures of each row's source and target."""
-    names = ["config", "model", "source", "similarity", "target", "replicate", "n_per_class"]
-    places = frame[[*names, "contents", "axes"]]
-    codes = places.groupby(list(places), sort=False, dropna=False).ngroup()
-    lines = places[~codes.duplicated()].astype(object)
-    taken = []
-    for values in lines.where(lines.notna(), None).itertuples(index=False, name=None):
-        line = dict(zip(map(str, places), values, strict=True))
-        line |= {name: json.loads(line[name]) for name in ("contents", "axes")}
-        taken.append(measures.get(place_of(cast(Row, line)), {}))
-    table = pd.DataFrame(taken, dtype="float64").reindex(codes)
-    return frame.assign(**{name: table[name].to_numpy() for name in COLUMNS if name in table})
+def _with_similarity(frame: pd.DataFrame, similarity: Similarity) -> pd.DataFrame:
+    """Add the measures of each trial's source and target."""
+    places = frame["trial"].map(similarity.trials)
+    table = pd.DataFrame.from_dict(similarity.measures, orient="index", dtype="float64")
+    taken = table.reindex(places)
+    return frame.assign(**{name: taken[name].to_numpy() for name in COLUMNS if name in taken})
 
 
 def _finished(frame: pd.DataFrame) -> pd.DataFrame:
@@ -237,7 +225,7 @@ def _with_axes(frame: pd.DataFrame, axes: pd.Series) -> pd.DataFrame:
     for key in {key for one in values.values() for key in one}:
         texts = axes.map({text: axis_text(one.get(key)) for text, one in values.items()})
         columns[f"axes.{key}" if key in COLUMNS else key] = texts.astype("str")
-    return frame.drop(columns=["axes", "contents"], errors="ignore").assign(**columns)
+    return frame.drop(columns="axes", errors="ignore").assign(**columns)
 
 
 # --- results.csv --------------------------------------------------------------------------

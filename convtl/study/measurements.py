@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -27,11 +27,9 @@ from convtl.measure.representation import linear_cka, weight_displacement
 from convtl.models.network import Network, Variables
 from convtl.runtime.backend import broadcast_from_primary, is_primary
 from convtl.storage.files import written
-from convtl.study.active import describe
 from convtl.study.grid import Trial
 from convtl.study.materials import Materials
 from convtl.study.names import source_name
-from convtl.study.rows import Row
 from convtl.study.store import accessible
 from convtl.training.features import Forward, chunks, rows_at_once
 from convtl.training.pretrain import SourceRequest
@@ -89,21 +87,42 @@ def transferability_of(
         }
 
 
+class Similarity(NamedTuple):
+    """The content of `similarity.json`: trial id -> place, place -> its measures."""
+
+    trials: dict[str, str]
+    measures: dict[str, dict[str, float]]
+
+
 def measure_similarity(
     trials: Sequence[Trial], materials: Materials, out: Path, say: Callable[[str], None]
 ) -> None:
     """Take the measures that `out` does not hold; call on all processes."""
-    places = {place_of(describe(t, "done")): t for t in trials if not source_name(t.source).fresh}
-    missing = broadcast_from_primary(lambda: sorted(places.keys() - read_similarity(out).keys()))
+    measured = [trial for trial in trials if not source_name(trial.source).fresh]
+    place_by_id = {trial.id: _place_of(trial) for trial in measured}
+    places = {place_by_id[trial.id]: trial for trial in measured}
+    missing = broadcast_from_primary(
+        lambda: sorted(places.keys() - read_similarity(out).measures.keys())
+    )
     materials.prepare([places[place] for place in missing])
-    for number, place in enumerate(missing if is_primary() else ()):
+    if not is_primary():
+        return
+    for number, place in enumerate(missing):
         say(f"measuring similarity ({number} of {len(missing)} done)")
         trial = places[place]
         draw = (trial.target, trial.settings.classes)
         n_used = max(t.n_per_class for t in trials if (t.target, t.settings.classes) == draw)
-        measures = _measures(trial, materials, n_used)
+        _add(out, Similarity({}, {place: _measures(trial, materials, n_used)}))
+    _add(out, Similarity(place_by_id, {}))
+
+
+def _add(out: Path, new: Similarity) -> None:
+    """Add places and measures to the file, which may hold those of other studies."""
+    old = read_similarity(out)
+    both = Similarity(old.trials | new.trials, old.measures | new.measures)
+    if both != old:
         with accessible(out), written(out / FILE) as file:
-            file.write(json.dumps(read_similarity(out) | {place: measures}, indent=1).encode())
+            file.write(json.dumps(both._asdict(), indent=1).encode())
 
 
 def _measures(trial: Trial, materials: Materials, n_used: int) -> dict[str, float]:
@@ -130,36 +149,35 @@ def _measures(trial: Trial, materials: Materials, n_used: int) -> dict[str, floa
     return measures
 
 
-def place_of(row: Row) -> str:
-    """Digest of what a row's measures depend on: recipe, source net and target draw."""
-    contents = {role: row["contents"][role] for role in ("model", "source", "target")}
-    axes = {
-        key: value
-        for key, value in row["axes"].items()
-        if key not in ("upper_init", "n_transferred")
-    }
+def _place_of(trial: Trial) -> str:
+    """Digest of what a trial's measures depend on: recipe, source net, target draw."""
+    contents = {role: trial.contents[role] for role in ("model", "source", "target")}
+    axes = {k: v for k, v in trial.axes.items() if k not in ("upper_init", "n_transferred")}
     place = {
-        "model": row["model"],
-        "source": row["source"],
-        "similarity": row["similarity"],
-        "target": row["target"],
-        "replicate": row["replicate"],
+        "model": trial.model,
+        "source": trial.source,
+        "similarity": trial.similarity,
+        "target": trial.target,
+        "replicate": trial.replicate,
     }
-    if source_name(row["source"]).base == "self":  # trained on the trial's images
-        place["n_per_class"] = row["n_per_class"]
-    return digest([row["config"], place, contents, axes])
+    if source_name(trial.source).base == "self":  # trained on the trial's images
+        place["n_per_class"] = trial.n_per_class
+    return digest([trial.config, place, contents, axes])
 
 
-def read_similarity(out: Path) -> dict[str, dict[str, float]]:
-    """Place -> its measures; empty where none were taken, or the file is damaged."""
+def read_similarity(out: Path) -> Similarity:
+    """Read what was measured; empty where nothing was, or the file is damaged."""
     if not (out / FILE).exists():
-        return {}
+        return Similarity({}, {})
     try:
         with accessible(out, "read"):
-            measures = json.loads((out / FILE).read_text(encoding="utf-8"))
-        return {place: {**taken} for place, taken in measures.items()}
-    except (ValueError, TypeError, AttributeError):
-        return {}
+            content = json.loads((out / FILE).read_text(encoding="utf-8"))
+        if "measures" not in content:  # of earlier commits: no trials
+            content = {"trials": {}, "measures": content}
+        trials = {trial: str(place) for trial, place in content["trials"].items()}
+        return Similarity(trials, {k: {**taken} for k, taken in content["measures"].items()})
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return Similarity({}, {})
 
 
 def measure_movement(

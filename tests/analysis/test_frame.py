@@ -25,7 +25,7 @@ from convtl.analysis.frame import (
     write_results,
 )
 from convtl.errors import UserError
-from convtl.study.measurements import FILE, place_of
+from convtl.study.measurements import FILE
 from convtl.study.rows import COLUMNS, line_of
 from convtl.study.store import RowStore
 
@@ -142,14 +142,37 @@ def test_a_folder_without_rows_has_an_empty_frame(tmp_path) -> None:
     assert set(COLUMNS) < set(frame)
 
 
-def test_measured_similarity_stands_in_the_rows_of_its_source_and_target(tmp_path) -> None:
-    rows = [row("a"), row("b", depth=2), row("c", replicate=1), row("d", axes={"k": 1})]
-    measures = {place_of(rows[0]): {"mmd2": 0.5, "logme": -1.0}, place_of(rows[3]): {"mmd2": 0.75}}
+def test_measures_stand_in_the_rows_of_their_trials_whatever_expansion_wrote_them(tmp_path) -> None:
+    rows = [row("a"), row("b", config="another", axes={"k": 1}), row("c"), row("d")]
+    content = {
+        "trials": {"a": "p", "b": "p", "d": "q", "z": "gone"},
+        "measures": {"p": {"mmd2": 0.5, "logme": -1.0}, "q": {"mmd2": 0.75}},
+    }
     write_rows(tmp_path, rows)
-    (tmp_path / FILE).write_text(json.dumps(measures))
+    (tmp_path / FILE).write_text(json.dumps(content))
     frame = read_rows(tmp_path)
     assert frame["mmd2"].tolist() == pytest.approx([0.5, 0.5, np.nan, 0.75], nan_ok=True)
     assert frame["logme"].tolist() == pytest.approx([-1, -1, np.nan, np.nan], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param('{"p": {"mmd2": 0.5}}', id="of earlier commits: nothing says whose it is"),
+        pytest.param('{"trials": {"a": "p"}, "measures": {}}', id="nothing measured"),
+        pytest.param('{"trials": {"a": "p"}, "measures": {"p": {}}}', id="not measurable"),
+        pytest.param('{"measures": {"p": {"mmd2": 0.5}}}', id="no trials"),
+        pytest.param('{"trials": ["a"], "measures": {"p": {"mmd2": 0.5}}}', id="a list"),
+        pytest.param('{"trials": {"a": "p"}, "measures": {"p": 0.5}}', id="a number"),
+        pytest.param('{"trials": {"a": ["p"]}, "measures": {"p": {"mmd2": 1}}}', id="a list place"),
+        pytest.param('["a"]', id="no mapping"),
+        pytest.param('{"trials": {"a"', id="torn"),
+    ],
+)
+def test_rows_without_readable_measures_have_none(tmp_path, content: str) -> None:
+    write_rows(tmp_path, [row("a")])
+    (tmp_path / FILE).write_text(content)
+    assert_frame_equal(read_rows(tmp_path), frame_of([row("a")]))
 
 
 # --- the trials of a study ----------------------------------------------------------------
