@@ -212,6 +212,43 @@ def test_benefits_and_gains_are_those_of_conditions(report: SimpleNamespace) -> 
     assert line == pytest.approx({0.0: 0.6, 0.5: 0.2, 1.0: -0.2}, abs=0.2)
 
 
+@pytest.mark.parametrize(
+    ("distances", "order"),
+    [
+        ({"latin": 0.1, "own": 0.3, "noise": 0.2, "textures": 0.4}, "latin noise own textures"),
+        ({"latin": 0.1, "own": 0.3, "noise": 0.2}, None),
+        ({}, None),
+    ],
+    ids=["all measured", "one lacks it", "none measured"],
+)
+def test_sources_are_in_order_and_joined_only_if_all_distances_are_known(
+    report: SimpleNamespace, distances: dict[str, float], order: str | None
+) -> None:
+    frame = frame_of(
+        made_rows(sources=("latin", "own", "noise", "textures", "scratch"), sizes=(10,))
+        + made_rows(sources=("mixture",), sizes=(10,), similarities=(0.0, 0.5, 1.0))
+    )
+    frame["mmd2"] = frame["source"].map(distances)
+    conditions = Conditions(frame, main_targets=("cyrillic", "greek"))
+    report = SimpleNamespace(**{**vars(report), "conditions": conditions})
+    ladder, gain = BY_NAME["depth_benefit_by_similarity"], BY_NAME["gain_by_similarity"]
+    places = (order or "latin own noise textures").split()
+    for figure in (ladder, gain):
+        title, part = next(iter(figure.data(report).items()))
+        assert list(next(iter(part.values()))) == places
+        texts = (figure.caption_for(report), title)
+        assert ["near" in text.lower() and "far" in text for text in texts] == [
+            order is not None
+        ] * 2
+    dashes = {
+        axis.get_title(): {bars.lines[0].get_linestyle() for bars in axis.containers}
+        for axis in ladder.draw(report).axes
+    }
+    assert len(dashes) == 4
+    for title, styles in dashes.items():
+        assert ("None" in styles) == (title.startswith("sources") and order is None)
+
+
 def test_only_figures_of_their_own_show_other_ways(report: SimpleNamespace) -> None:
     assert [*BY_NAME["regimes"].data(report)] == [f"from latin,\n{N10}"]
     [levels] = BY_NAME["corruption"].data(report).values()

@@ -10,7 +10,7 @@ from matplotlib import figure as mpl
 
 from convtl.analysis.conditions import SCRATCH
 from convtl.analysis.statistics import data_equivalent
-from convtl.reporting.figures.drawing import INK, Parts, Points, figure, lines
+from convtl.reporting.figures.drawing import INK, Apart, Parts, Points, figure, lines
 from convtl.reporting.figures.series import (
     Arm,
     Panel,
@@ -69,31 +69,36 @@ def depth_benefit(report: Any) -> Points:
 @figure(
     "What a source is worth",
     "Accuracy of a net that was pretrained on the source named at the left, minus that of a fresh net "
-    "with the same images and updates, in logits: right of the line pretraining helps. Near sources (by "
-    "measured distance, if there is one) stand above far ones, and controls below both.",
+    "with the same images and updates, in logits: right of the line pretraining helps. "
+    "{% if 'near to far' in data(report) | join %}Near sources (by measured distance) stand above far "
+    "ones, and controls below both.{% else %}Sources stand in no order, above controls.{% endif %}",
     partial(lines, x="gain over scratch, logits", across=True, zero=True),
 )
 def gain_by_similarity(report: Any) -> Points:
     panel = richest(report.conditions)
-    near = near_to_far(domains(report, panel), report.conditions)
+    sources = domains(report, panel)
+    ordered = near_to_far(sources, report.conditions)
     controls = [arm for arm in panel.arms if ":" in arm.source or arm.source in ("self", "random")]
-    for arm in [*near, *controls]:
-        title = f"{panel.title} of {' and '.join(panel.targets)}"
+    title = f"{panel.title} of {' and '.join(panel.targets)}{', near to far' if ordered else ''}"
+    for arm in [*(ordered or sources), *controls]:
         yield from _at_ends("transfer_gain", panel, arm, title, arm.source)
 
 
 @figure(
     "Depth and similarity",
-    "Logit accuracy of the last layer and of all layers trained, and their difference, from near to far "
-    "sources (by measured distance, if there is one). Where a source mixes classes that are similar to "
-    "the target with classes that are not, the share of similar ones is on the axis.",
+    "Logit accuracy of the last layer and of all layers trained, and their difference"
+    "{% if 'near to far' in data(report) | join %}, from near to far sources (by measured distance)"
+    "{% else %}; sources stand in no order{% endif %}. Where a source mixes classes that are similar "
+    "to the target with classes that are not, the share of similar ones is on the axis.",
     partial(lines, x="source; or share of similar classes", y="logits", zero=True),
     fewest=3,
 )
 def depth_benefit_by_similarity(report: Any) -> Points:
     panel = richest(report.conditions)
-    ladder = near_to_far(domains(report, panel), report.conditions)
-    steps: list[tuple[str, Any, Arm]] = [("sources", arm.source, arm) for arm in ladder]
+    sources = domains(report, panel)
+    steps: list[tuple[str, Any, Arm]] = [("sources", Apart(a.source), a) for a in sources]
+    if ordered := near_to_far(sources, report.conditions):
+        steps = [("sources, near to far", arm.source, arm) for arm in ordered]
     steps += [("mixtures", a.similarity, a) for a in panel.arms if a.similarity is not None]
     for title, place, arm in steps:
         benefit = panel.ask("depth_benefit", **arm.where)

@@ -34,6 +34,11 @@ Parts = dict[str, dict[str, Line]]
 Points = Iterator[tuple[str, str, Any, pd.Series]]
 """Panel, line, place, and one number a replicate (none where there is no such condition)."""
 
+
+class Apart(str):
+    """A place that is in no order with the others: their points are not joined."""
+
+
 INK, GREY = "#222222", "#5F6368"
 LOOKS = {
     SCRATCH: (GREY, "X", "--"),
@@ -64,7 +69,7 @@ class Figure:
     """One figure of the registry.
 
     Attributes:
-      caption: a Jinja template over `report`.
+      caption: a Jinja template over `report` and `data`.
       data: from a report, the numbers to be drawn; form: draws them.
     """
 
@@ -86,7 +91,7 @@ class Figure:
     def caption_for(self, report: Any) -> str:
         """Return the caption's text."""
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
-        return environment.from_string(self.caption).render(report=report)
+        return environment.from_string(self.caption).render(report=report, data=self.data)
 
 
 def figure(
@@ -172,6 +177,7 @@ def lines(
     for axis, (title, part) in zip(axes, parts.items(), strict=True):
         places = every if across else _places([part])
         _lay_out(axis, places, across, 66 // min(columns, len(parts)))
+        joined = not across and not any(isinstance(place, Apart) for place in places)
         width = min(0.25 if across else 0.1, 0.5 / len(part))
         for index, (name, line) in enumerate(part.items()):
             step = (index - (len(part) - 1) / 2) * width
@@ -179,7 +185,8 @@ def lines(
             if None in line:
                 _band(axis, line[None], chosen[name], name)
             elif at:
-                _marks(axis, at, chosen[name], name, across)
+                look = chosen[name] if joined else (*chosen[name][:2], "none")
+                _marks(axis, at, look, name, across)
         if band:
             (axis.axvspan if across else axis.axhspan)(-band, band, color="#DDDDDD", linewidth=0)
         if zero:
@@ -225,14 +232,15 @@ def _marks(axis: Axes, line: Line, look: tuple[str, str, str], label: str, acros
     at, columns = list(line), list(line.values())
     means, lows, highs = np.array([_interval(values) for values in columns]).T
     bars = np.abs([means - lows, highs - means])
-    style: dict[str, Any] = {"color": look[0], "marker": look[1], "capsize": 2.5, "zorder": 3}
+    style: dict[str, Any] = dict(zip(("color", "marker", "linestyle"), look, strict=True))
+    style |= {"capsize": 2.5, "zorder": 3}
     dots: dict[str, Any] = {"color": look[0], "alpha": 0.35, "s": 6, "zorder": 2}
     spread = np.repeat(at, [len(values) for values in columns]), np.concatenate(columns)
     if across:
-        axis.errorbar(means, at, xerr=bars, label=label, linestyle="none", **style)
+        axis.errorbar(means, at, xerr=bars, label=label, **style)
         axis.scatter(*spread[::-1], **dots)
     else:
-        axis.errorbar(at, means, yerr=bars, label=label, linestyle=look[2], **style)
+        axis.errorbar(at, means, yerr=bars, label=label, **style)
         axis.scatter(*spread, **dots)
         unfit = [values.attrs.get("unfit", False) for values in columns]
         hollow: dict[str, Any] = {"color": look[0], "markerfacecolor": "white", "zorder": 4}

@@ -156,11 +156,11 @@ def richest(conditions: Conditions) -> Panel:
     return max(main, key=lambda panel: len(panel.arms), default=empty)
 
 
-def near_to_far(arms: Sequence[Arm], conditions: Conditions) -> list[Arm]:
-    """Sort sources by measured distance from the targets, if all were measured."""
+def near_to_far(arms: Sequence[Arm], conditions: Conditions) -> list[Arm] | None:
+    """Sort sources by measured distance from the targets; None if one has none."""
     means = conditions.frame.groupby("source")["mmd2"].mean()
     known = means.reindex([arm.source for arm in arms]).notna().all()
-    return sorted(arms, key=lambda arm: float(means[arm.source])) if known else list(arms)
+    return sorted(arms, key=lambda arm: float(means[arm.source])) if known else None
 
 
 def noise_levels(report: Any) -> dict[Arm, float]:
