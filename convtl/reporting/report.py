@@ -93,6 +93,13 @@ class Report:
         return replication(self.verdicts, self.replication.verdicts) if self.replication else []
 
     @property
+    def second_verdicts(self) -> dict[str, str]:
+        """Verdicts under the other seed, by claim."""
+        return (
+            {one.name: one.verdict for one in self.replication.verdicts} if self.replication else {}
+        )
+
+    @property
     def command(self) -> str:
         """The command that made the rows, without folders."""
         return without_paths(str(self.record.get("command") or ""))

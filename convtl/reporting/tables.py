@@ -242,7 +242,7 @@ def effects(verdict: Verdict) -> str:
     return "; ".join(texts) or NONE
 
 
-def _verdict(verdict: Verdict) -> dict[str, Any]:
+def _verdict(verdict: Verdict, second: Mapping[str, str]) -> dict[str, Any]:
     claim, parts, kind = verdict.claim, verdict.parts, verdict.verdict
     by_target = parts[0].by_target.items() if parts else ()
     p = f"{p_value(verdict.p)} ({p_value(verdict.p_adjusted)})" if parts else NONE
@@ -253,14 +253,23 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "effect, logit": Cell(effects(verdict), "", parts[0].effect if parts else ""),
         "p (Holm)": Cell(p, "number", verdict.p),
         "verdict": Cell(f"**{outcome(kind)}** {verdict.why}", f"verdict {kind}"),
+        **{
+            name: Cell(f"**{outcome(again)}**", f"verdict {again}")
+            for name, again in second.items()
+        },
         "m": min((part.m for part in parts), default=NONE),
         "per target": ", ".join(f"{name} {signed(value)}" for name, value in by_target) or NONE,
     }
 
 
 def verdicts(report: Any) -> Table:
-    """Every claim with its effect, p, verdict and number of replicates."""
-    return table(map(_verdict, report.verdicts))
+    """Every claim with its effect, p, verdict (under another seed, too) and replicates."""
+    second = report.second_verdicts
+    heading = f"verdict, seed {report.replication.config.seed}" if second else ""
+    return table(
+        _verdict(one, {heading: second.get(one.name, NONE)} if second else {})
+        for one in report.verdicts
+    )
 
 
 def sensitivity(report: Any) -> Table:
@@ -279,7 +288,7 @@ def sensitivity(report: Any) -> Table:
 
 
 def replication(report: Any) -> Table:
-    """Every effect under both seeds, and whether it replicated."""
+    """Every distinct effect under both seeds, and whether it replicated."""
     return table(
         {
             "claim": pair.claim.replace("_", " "),

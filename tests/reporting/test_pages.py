@@ -179,6 +179,11 @@ def test_another_seed_stands_beside_it(tmp_path: Path, report) -> None:
     other = made_report(tmp_path, made_rows(seed=1), "seed=1")
     text = render(replace(report, replication=other), "report.md.j2")
     assert "run again with seed 1" in text
+    assert "Of 1 effect, 1 is" in text
+    assert "No verdict differs." in text
+    assert re.search(
+        r"\| \*\*deeper\*\* .*\*\*supported\*\* .* \| \*\*supported\*\* \| \d+ \|", text
+    )
     assert re.search(
         r"\| deeper \| effect \| \+0\.\d\d \| \+0\.\d\d \|.*\*\*(replicated|undecided)\*\* \|",
         text,

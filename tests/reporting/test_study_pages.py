@@ -1,6 +1,7 @@
 """The short pages of the studies of letters: they render from made-up rows of their studies, whatever came out."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,10 @@ def made_row(trial: Trial, rng: np.random.Generator, effect: float) -> dict[str,
     return row_of(place, z, z, 2 if trial.target == "letter_pairs" else 12) | others
 
 
-def report_of(name: str, effect: float) -> Report:
-    config, trials = expand(parse(compose([f"+experiment={name}", "replicates=8"])))
-    rng = np.random.default_rng(0)
+def report_of(name: str, effect: float, seed: int = 0) -> Report:
+    words = [f"+experiment={name}", "replicates=8", f"seed={seed}"]
+    config, trials = expand(parse(compose(words)))
+    rng = np.random.default_rng(seed)
     points = pd.DataFrame(planned(trials)) if trials else None
     frame, _ = of_study(
         frame_of([made_row(trial, rng, effect) for trial in distinct(trials)]), points
@@ -78,6 +80,24 @@ def test_the_page_of_principles_begins_with_the_primary_claims(effect: float) ->
     assert sorted(verdicts) == sorted(outcome(one.verdict) for one in primary)
     assert "| source | n |" in first
     assert not re.search(r"^- ", first, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("effect", "seed", "where"), [(1.0, 1, "inside"), (-1.0, 1, "outside")])
+def test_a_page_says_what_another_seed_gave(effect: float, seed: int, where: str) -> None:
+    first, second = report_of("principles", 1.0), report_of("principles", effect, seed)
+    page = page_of(replace(first, replication=second), EXPERIMENTS / "principles")
+    again = {one.name: one.verdict for one in second.verdicts}
+    differ = [one for one in first.verdicts if again[one.name] != one.verdict]
+    for one in differ:
+        change = f"({outcome(one.verdict)}; under seed {seed}: {outcome(again[one.name])})"
+        assert f"{one.name.replace('_', ' ')} {change}" in page
+    probed = scorecard_of("vanishing_gradients")
+    beside = re.findall(rf"^- .*; under seed {seed}: [\w δ]+\)\.$", page, re.MULTILINE)
+    assert len(beside) == len([one for one in differ if one.name not in probed])
+    assert "as they are not in logits, are the effects of: gradients vanish in sigmoid" in page
+    envelope = pd.read_csv(EXPERIMENTS / "calibration/results.csv").set_index(["check", "m"])
+    low, high = envelope.loc[("mean z2", 12), ["low", "high"]]
+    assert f": {where} the 95 % envelope of {low:.2f} to {high:.2f} that" in page
 
 
 def scorecard_of(name: str) -> tuple[str, ...]:

@@ -88,4 +88,6 @@ def test_replicates_of_a_claim_are_those_of_its_smallest_part() -> None:
     ]
     claim = ClaimConfig(says="s", means="m", parts=[{"terms": {"source": "latin"}}])
     verdict = Verdict("x", claim, "supported", "", 0.01, 0.04, tuple(parts))
-    assert tables.verdicts(SimpleNamespace(verdicts=[verdict])).frame["m"].tolist() == [10]
+    assert tables.verdicts(SimpleNamespace(verdicts=[verdict], second_verdicts={})).frame[
+        "m"
+    ].tolist() == [10]
