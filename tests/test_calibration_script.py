@@ -158,6 +158,25 @@ def test_z2_leaves_out_an_odd_study_and_other_units(drawn):
     np.testing.assert_array_equal(z2, checks.squared_differences(pool, {"more"}, studies[:40]))
 
 
+def test_z2_counts_an_effect_of_several_claims_once(drawn):
+    (part,) = CLAIMS["more"].parts
+    less = replace(
+        part, test="below", terms=tuple(replace(t, weight=-t.weight) for t in part.terms)
+    )
+    other = replace(part, terms=part.terms[:1])
+    claims = {
+        name: replace(CLAIMS["more"], parts=(one,))
+        for name, one in [("a", part), ("b", less), ("c", other)]
+    }
+    pool = checks.Population.of(claims, drawn, ["cyrillic"])
+    studies = checks.studies_of(pool, 12, 40, np.random.default_rng(0))
+    a, c, ac, abc = (
+        checks.squared_differences(pool, set(names), studies) for names in ("a", "c", "ac", "abc")
+    )
+    np.testing.assert_array_equal(abc, ac)
+    np.testing.assert_allclose(ac, (a + c) / 2)
+
+
 @pytest.mark.parametrize("registered", [False, True])
 def test_claims_that_are_not_judged_stay_in_the_family_of_holm(drawn, registered):
     drawn = drawn.assign(lr_at_edge=False)

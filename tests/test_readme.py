@@ -93,15 +93,18 @@ def test_verdicts_are_those_of_the_published_study() -> None:
         return
     report = published(folder)
     again = [pair for pair in report.pairs if pair.outcome == "replicated"]
-    assert f"of {len(report.pairs)} effects {len(again)} were found" in text_of(FRONT)
     limits, count = report.limits, {0: "none"}
     floor, edges = limits["excluded"], limits["edge_conditions"]
     unjudged = sum(verdict.verdict == "not judged" for verdict in report.verdicts)
     text = " ".join(text_of(FRONT).split())
+    assert f"of {len(report.pairs)} effects {len(again)} were found" in text
     assert f"Of the {limits['conditions']} conditions of `principles` {floor} are at floor" in text
     assert f"and {count.get(edges, edges)} has over a quarter of its learning rates" in text
     assert ("no claim went unjudged" in text) == (unjudged == 0)
     assert not limits["ceiling"]
+    differ = [v for v in report.verdicts if report.second_verdicts[v.name] != v.verdict]
+    assert {v.claim.rank for v in differ} == {"secondary"}
+    assert f"{len(differ)} verdicts on secondary claims differ" in text
     for verdict in report.verdicts:
         if cell := front_verdicts().get(verdict.name):
             assert f"**{tables.outcome(verdict.verdict)}**" in cell

@@ -4,9 +4,9 @@
 sides. *Below*: every part smaller than the smallest effect of interest. *Supported* or *contradicted*. *Inconclusive*.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil, log2, sqrt
+from math import ceil, isfinite, log2, sqrt
 from typing import Literal
 
 import numpy as np
@@ -52,6 +52,7 @@ class PartResult:
       interval: 95 %, by inversion of the sign-flip test.
       p: that the part holds or that it fails, as its mean points.
       lower_bound: whether scratch alone is at floor, so that the effect is at least this.
+      seen: the conditions compared.
     """
 
     name: str
@@ -63,6 +64,7 @@ class PartResult:
     p: float
     by_target: dict[str, float]
     lower_bound: bool
+    seen: frozenset[str] = frozenset()
 
     @property
     def m(self) -> int:
@@ -349,6 +351,7 @@ def _result(contrast: Contrast, p: float, delta: float) -> PartResult:
         p=float(p),
         by_target=contrast.by_target,
         lower_bound=contrast.lower_bound,
+        seen=contrast.seen,
     )
 
 
@@ -374,19 +377,25 @@ class Replication:
     outcome: Literal["replicated", "not replicated", "undecided"]
 
 
-def replication(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[Replication]:
-    """Compare parts of claims in logits that were judged under both seeds.
+def effect_of(one: PartResult | Contrast) -> Hashable:
+    """Return what parts share that are one effect: conditions and numbers, but for the sign."""
+    values = np.round(np.asarray(one.values), 9)
+    return one.seen, min(tuple(values), tuple(-values))
 
-    Replicated: the same sign, and the interval of the difference inside +-0.3. Not replicated: else, where that
-    interval excludes 0.
+
+def replication(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[Replication]:
+    """Compare effects in logits of claims that were judged under both seeds.
+
+    An effect of several claims stands with the first of them. Replicated: the same sign, and the interval of the
+    difference inside +-0.3. Not replicated: else, where that interval excludes 0.
     """
     others = {verdict.name: verdict for verdict in second}
-    return [
-        _replicated(verdict.name, one, other)
-        for verdict in first
-        if verdict.name in others and verdict.claim.unit == "logit"
-        for one, other in zip(verdict.parts, others[verdict.name].parts, strict=False)
-    ]
+    pairs: dict[Hashable, Replication] = {}
+    for verdict in first:
+        if verdict.name in others and verdict.claim.unit == "logit":
+            for one, other in zip(verdict.parts, others[verdict.name].parts, strict=False):
+                pairs.setdefault(effect_of(one), _replicated(verdict.name, one, other))
+    return list(pairs.values())
 
 
 def _replicated(claim: str, one: PartResult, other: PartResult) -> Replication:
@@ -404,5 +413,6 @@ def _replicated(claim: str, one: PartResult, other: PartResult) -> Replication:
 
 
 def mean_z2(replications: Sequence[Replication]) -> float:
-    """Mean squared z of the seeds' differences: about 1.1 where intervals are right."""
-    return float(np.mean([one.z2 for one in replications])) if replications else float("nan")
+    """Mean squared z of the differences of effects that vary: about 1.1 if intervals are right."""
+    known = [one.z2 for one in replications if isfinite(one.z2)]
+    return float(np.mean(known)) if known else float("nan")

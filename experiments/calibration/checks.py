@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from convtl.analysis.claims import decide
+from convtl.analysis.claims import decide, effect_of
 from convtl.analysis.conditions import Conditions, MissingCondition
 from convtl.analysis.contrasts import Contrast, contrasts_of
 from convtl.analysis.statistics import equivalent, sign_flip_interval, sign_flip_ps
@@ -150,11 +150,11 @@ def _outcomes(
 def squared_differences(
     pool: Population, judged: Collection[str], studies: np.ndarray
 ) -> np.ndarray:
-    """Mean z2 of successive studies, over parts in logits that vary, as `claims.mean_z2`."""
+    """Mean z2 of successive studies, over effects in logits that vary, as `claims.mean_z2`."""
     squares = []
     studies = studies[: len(studies) // 2 * 2]
     names = {name for name in judged if pool.claims[name].unit == "logit"}
-    for one in (one for name, one in pool.all() if name in names):
+    for one in {effect_of(one): one for name, one in pool.all() if name in names}.values():
         drawn = one.values.to_numpy()[studies]
         means, variances = drawn.mean(axis=1), drawn.var(axis=1, ddof=1) / studies.shape[1]
         differences, variances = means[::2] - means[1::2], variances[::2] + variances[1::2]
@@ -165,7 +165,7 @@ def squared_differences(
 def envelope(
     check: str, pool: Population, judged: Collection[str], studies: np.ndarray
 ) -> dict[str, object]:
-    """A line of the table: mean z2 over parts of claims, and its central 95 %."""
+    """A line of the table: mean z2 over effects of claims, and its central 95 %."""
     z2 = squared_differences(pool, judged, studies)
     low, high = np.quantile(z2, [0.025, 0.975])
     last = line(check, "all", "", studies.shape[1], 0.0, len(z2))

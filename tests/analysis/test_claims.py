@@ -612,7 +612,26 @@ def test_replication(first, second, margin, outcome) -> None:
     assert result.difference == pytest.approx(second[0] - first[0])
     variance = sum(np.var(values[1] * PATTERN, ddof=1) / 12 for values in (first, second))
     assert result.z2 == pytest.approx(result.difference**2 / variance)
-    assert mean_z2([result]) == pytest.approx(result.z2)
+    still = replace(result, z2=float("nan"))  # an effect that varies under neither seed
+    assert mean_z2([result, still]) == pytest.approx(result.z2)
+
+
+def test_an_effect_of_several_claims_is_compared_once() -> None:
+    terms = [{"source": "a"}, {"source": "b", "weight": -1}]
+    other_sign = [{"source": "b"}, {"source": "a", "weight": -1}]
+    claims = {
+        "first": {"parts": [{"name": "a - b", "terms": terms}, part("above", "a")]},
+        "again": {"parts": [{"name": "b - a", "test": "below", "terms": other_sign}]},
+        "equal": {
+            "parts": [part("above", "b")]
+        },  # the numbers of another condition are no same effect
+    }
+    run = judged(numbers(a=CLEAR, b=CLEAR, c=NOISY), **claims)
+    assert [(pair.claim, pair.part) for pair in replication(run, run)] == [
+        ("first", "a - b"),
+        ("first", "a"),
+        ("equal", "b"),
+    ]
 
 
 def test_effects_in_other_units_have_no_limit_of_replication() -> None:
