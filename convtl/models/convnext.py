@@ -13,14 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from convtl.config.models import ModelConfig
 from convtl.config.values import STRICT
-from convtl.models.layers import (
-    Conv,
-    ConvUnit,
-    GlobalAveragePool,
-    Maps,
-    Vectors,
-    norm_layer,
-)
+from convtl.models.layers import Conv, ConvUnit, GlobalAveragePool, Maps, Vectors, norm_layer
 from convtl.models.network import Network
 
 _STAGES = ((3, 96), (3, 192), (9, 384), (3, 768))  # (blocks, features) of each stage.

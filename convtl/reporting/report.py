@@ -17,10 +17,11 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from convtl.analysis.advice import Advice, advise
-from convtl.analysis.claims import Replication, Verdict, claims_of, judge, mean_z2, replication
+from convtl.analysis.claims import Verdict, claims_of, judge
 from convtl.analysis.conditions import Conditions
 from convtl.analysis.frame import of_study, read_rows, write_results
 from convtl.analysis.record import newest_record, without_paths
+from convtl.analysis.replication import Replication, mean_z2, replication
 from convtl.config.parsing import parse
 from convtl.config.schema import Config
 from convtl.errors import UserError, redacted

@@ -263,7 +263,7 @@ def _verdict(verdict: Verdict, second: Mapping[str, str]) -> dict[str, Any]:
 
 
 def verdicts(report: Any) -> Table:
-    """Every claim with its effect, p, verdict (under another seed, too) and replicates."""
+    """Every claim with its effect, p, replicates and verdict, by seed."""
     second = report.second_verdicts
     heading = f"verdict, seed {report.replication.config.seed}" if second else ""
     return table(

@@ -24,13 +24,7 @@ from convtl.errors import UserError
 from convtl.keys import digest
 from convtl.models.network import Network
 from convtl.models.registry import build_network
-from convtl.study.names import (
-    check_names,
-    content_of,
-    equivalent_source,
-    similarities,
-    source_name,
-)
+from convtl.study.names import check_names, content_of, equivalent_source, similarities, source_name
 from convtl.transfer.plan import Plan, make_plan, resolve_depth
 
 _ANY_SHAPE, _ANY_CLASSES = (64, 64, 1), 10  # names and order of units do not depend on them

@@ -10,12 +10,7 @@ from pathlib import Path
 from convtl.config.schema import Config
 from convtl.errors import UserError, redacted
 from convtl.models.network import Variables
-from convtl.runtime.backend import (
-    broadcast_from_primary,
-    is_distributed,
-    is_primary,
-    obey_together,
-)
+from convtl.runtime.backend import broadcast_from_primary, is_distributed, is_primary, obey_together
 from convtl.runtime.stopping import Stopped
 from convtl.storage.cache import Cache
 from convtl.study.active import describe

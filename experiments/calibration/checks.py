@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from convtl.analysis.claims import decide, effect_of
+from convtl.analysis.claims import decide
 from convtl.analysis.conditions import Conditions, MissingCondition
 from convtl.analysis.contrasts import Contrast, contrasts_of
+from convtl.analysis.replication import effect_of
 from convtl.analysis.statistics import equivalent, sign_flip_interval, sign_flip_ps
 from convtl.config.claims import ClaimConfig
 
@@ -91,20 +92,12 @@ def parts(pool: Population, studies: np.ndarray) -> Iterator[dict[str, object]]:
     for claim, one in pool.all():
         values, delta = one.values.to_numpy(), pool.claims[claim].smallest_effect
         centred = values[studies] - values.mean()
-        wrong = float((sign_flip_ps(centred) <= ALPHA).mean())
-        expected = f"{int(ALPHA / floor) * floor:.3f}"
-        yield line("false positives", claim, one.name, m, wrong, of, expected)
+        wrong, expected = float((sign_flip_ps(centred) <= ALPHA).mean()), int(ALPHA / floor) * floor
+        yield line("false positives", claim, one.name, m, wrong, of, f"{expected:.3f}")
         ends = [sign_flip_interval(x, LEVEL) for x in centred]
         covered = float(np.mean([end.low <= 0 <= end.high for end in ends]))
-        yield line(
-            "coverage",
-            claim,
-            one.name,
-            m,
-            covered,
-            of,
-            f"{np.mean([end.level for end in ends]):.3f}",
-        )
+        level = f"{np.mean([end.level for end in ends]):.3f}"
+        yield line("coverage", claim, one.name, m, covered, of, level)
         same = float(np.mean([equivalent(x + delta, delta) for x in centred]))
         yield line("equivalence errors", claim, one.name, m, same, of, "at most 0.05")
 
@@ -127,9 +120,8 @@ def verdicts(pool: Population, studies: np.ndarray) -> Iterator[dict[str, object
             yield line(outcome, name, "", m, share, of)
     primary = [name for name, claim in judged.items() if claim.rank == "primary"]
     wrong = [any(one[name] in ("supported", "contradicted") for name in primary) for one in null]
-    yield line(
-        "any primary claim settled wrongly", "all", "", m, float(np.mean(wrong)), of, "at most 0.05"
-    )
+    share, check = float(np.mean(wrong)), "any primary claim settled wrongly"
+    yield line(check, "all", "", m, share, of, "at most 0.05")
 
 
 def _moved(one: Contrast, claim: ClaimConfig) -> Contrast:
@@ -150,7 +142,7 @@ def _outcomes(
 def squared_differences(
     pool: Population, judged: Collection[str], studies: np.ndarray
 ) -> np.ndarray:
-    """Mean z2 of successive studies, over effects in logits that vary, as `claims.mean_z2`."""
+    """Mean z2 of successive studies, over effects in logits that vary, as `replication.mean_z2`."""
     squares = []
     studies = studies[: len(studies) // 2 * 2]
     names = {name for name in judged if pool.claims[name].unit == "logit"}

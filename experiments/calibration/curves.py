@@ -177,8 +177,7 @@ def _chosen(
     if together > 1:
         blocks = np.arange(count) // together * together
         seen = (seen[blocks] + seen[np.minimum(blocks + 1, count - 1)]) / 2
-    choices = [_choice(one, losses) for losses in seen]
-    places = np.array([place for place, _ in choices])
+    places, edges = map(np.array, zip(*(_choice(one, losses) for losses in seen), strict=True))
     rates = np.asarray(one.rates)[places]
     score = logit[np.arange(count), places]
     rows = one.rows.iloc[np.zeros(count, int)].drop(columns="scores").reset_index(drop=True)
@@ -186,7 +185,7 @@ def _chosen(
         replicate=np.arange(count),
         trial=[f"{one.rows['trial'].iloc[0]}-{number}" for number in range(count)],
         lr=rates,
-        lr_at_edge=pd.array([edge for _, edge in choices], "boolean"),
+        lr_at_edge=pd.array(edges, "boolean"),
         logit_accuracy=score,
         test_accuracy=1 / (1 + np.exp(-score)),
         val_accuracy=1 / (1 + np.exp(-score - ahead)),

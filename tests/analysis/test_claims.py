@@ -9,9 +9,10 @@ import pytest
 import tiny
 from made_rows import frame_of, made_conditions, made_gradients, made_rows
 
-from convtl.analysis.claims import check, claims_of, decide, judge, mean_z2, replication
+from convtl.analysis.claims import check, claims_of, decide, judge
 from convtl.analysis.conditions import Conditions
 from convtl.analysis.contrasts import contrasts_of
+from convtl.analysis.replication import mean_z2, replication
 from convtl.cli import compose, is_slice
 from convtl.config.parsing import parse
 from convtl.config.schema import Config
