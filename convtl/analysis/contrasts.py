@@ -258,7 +258,7 @@ def _examined(
         replicates |= set(conditions.gradients["replicate"])
     for cell in (cell for point in points for cell in _cells(point, conditions)):
         table = conditions.table().iloc[cell].to_dict("records")
-        lines = {_described(line, usual): line for line in table}
+        lines = {described(line, usual): line for line in table}
         replicates |= {replicate for code in cell for replicate in conditions.of(code).index}
         seen |= lines.keys()
         edges = [name for name, line in lines.items() if line["at_edge"] > MOST_AT_EDGE]
@@ -282,7 +282,7 @@ def _cells(point: _Point, conditions: Conditions) -> Iterator[list[int]]:
         yield others
 
 
-def _described(line: Mapping[Any, Any], usual: Mapping[str, Any]) -> str:
+def described(line: Mapping[Any, Any], usual: Mapping[str, Any]) -> str:
     """Describe a condition, with additional axes that have an unusual value."""
     similarity = "" if pd.isna(line["similarity"]) else f"@{line['similarity']:g}"
     regime = "" if line["regime"] == "fine_tune" else f" by {line['regime']}"

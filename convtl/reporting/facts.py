@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from convtl.analysis.conditions import SCRATCH, Conditions, MissingCondition
-from convtl.analysis.contrasts import MOST_AT_EDGE
+from convtl.analysis.contrasts import MOST_AT_EDGE, described
 from convtl.analysis.frame import axes_of
 from convtl.analysis.statistics import (
     EPSILON,
@@ -240,7 +240,8 @@ def limits(conditions: Conditions) -> dict[str, Any]:
     within = rows["validation"].eq("within")
     others = rows if within.all() else rows[~within]
     labels = (others["n_val"] / others["n_classes"]).groupby(others["n_per_class"]).median()
-    flawed = table[table["flaw"] != ""]
+    flawed, edges = table[table["flaw"] != ""], table[table["at_edge"] > MOST_AT_EDGE]
+    usual = {axis: conditions.usual.get(axis) for axis in axes_of(frame)}
     names = flawed["source"] + ", n=" + flawed["n_per_class"].astype(str) + ", " + flawed["target"]
     shares = rows["similarity"].map("@{:g}".format, na_action="ignore").astype(object).fillna("")
     by_source = rows.groupby(rows["source"] + shares, sort=False)
@@ -254,7 +255,8 @@ def limits(conditions: Conditions) -> dict[str, Any]:
         "budgeted": bool((rows["validation"] == "within").any()),
         "conditions": len(table),
         "edges": int(rows["lr_at_edge"].sum()),
-        "edge_conditions": int((table["at_edge"] > MOST_AT_EDGE).sum()),
+        "edge_conditions": len(edges),
+        "edge_names": [described(line, usual) for line in edges.to_dict("records")],
         "excluded": len(flawed),
         "floor": list(names[flawed["flaw"] == "floor"].unique()),
         "ceiling": list(names[flawed["flaw"] == "ceiling"].unique()),

@@ -169,13 +169,14 @@ def _difference(difference: Difference | None) -> Cell:
 
 
 def _line(line: Line, deepest: int) -> dict[str, Any]:
+    enough = Cell(f"**{layers(line.suffices, deepest)}**", "layers", line.suffices)
     return {
         "source": line.source + " †" * bool(line.flaw) + " §" * line.at_edge,
         "n": _number(line.n, "{:,}"),
-        "enough to train": Cell(f"**{layers(line.suffices, deepest)}**", "layers", line.suffices),
+        "enough to train": Cell(NONE) if line.flaw else enough,
         "its accuracy": _number(line.enough, "{:.1%}"),
         "accuracy, depth by validation": _number(line.chosen, "{:.1%}"),
-        "all − last": _difference(line.benefit),
+        "all − last": _difference(None if line.flaw else line.benefit),
         "from scratch": _number(line.scratch, "{:.1%}"),
         "transfer − scratch": _difference(line.gain),
     }
