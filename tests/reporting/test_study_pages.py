@@ -92,7 +92,9 @@ def test_a_page_says_what_another_seed_gave(effect: float, seed: int, where: str
         change = f"({outcome(one.verdict)}; under seed {seed}: {outcome(again[one.name])})"
         assert f"{one.name.replace('_', ' ')} {change}" in page
     probed = scorecard_of("vanishing_gradients")
-    beside = re.findall(rf"^- .*; under seed {seed}: [\w δ]+\)\.$", page, re.MULTILINE)
+    beside = re.findall(
+        rf"^- .*; under seed {seed}: [\w δ]+\)\.( Of its parts .*)?$", page, re.MULTILINE
+    )
     assert len(beside) == len([one for one in differ if one.name not in probed])
     assert "as they are not in logits, are the effects of: gradients vanish in sigmoid" in page
     envelope = pd.read_csv(EXPERIMENTS / "calibration/results.csv").set_index(["check", "m"])
