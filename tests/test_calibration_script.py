@@ -1,5 +1,6 @@
 """Studies drawn from rows: as the rows are, with the choice of rates inside; and what is counted on them."""
 
+import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,6 @@ from convtl.config.parsing import parse
 sys.path.insert(0, str(Path(__file__).parent.parent / "experiments/calibration"))
 import checks
 import curves
-import run
 
 CONFIG = parse(compose(["lr=[0.001,0.003,0.009]", "lr_extend=0"]))
 CLAIMS = TypeAdapter(Claims).validate_python({"more": CLAIM})
@@ -205,6 +205,7 @@ def test_a_choice_shared_by_a_study_shows_in_its_seeds(read):
 
 
 def test_the_page_is_that_of_its_table():
-    folder = Path(run.__file__).parent
-    text = run.page(pd.read_csv(folder / "results.csv"), "principles")
+    folder = Path(checks.__file__).parent
+    page = runpy.run_path(str(folder / "run.py"))["page"]
+    text = page(pd.read_csv(folder / "results.csv"), "principles")
     assert (folder / "README.md").read_text(encoding="utf-8") == text
