@@ -81,12 +81,15 @@ def main(out: Path, cache: Path, processes: int, kills: int, seed: int, words: l
     killed: list[tuple[int, str]] = []
     codes: list[int] = []
     while len(killed) < kills:
-        # Where kills are ahead of the work, the next one comes later: so some fall into every part of it, on a
-        # slow machine too.
-        done = _AT_FIRST + (1 - _AT_FIRST - _AT_LAST) * _steps(out, cache) / steps
-        finished = tiny.row_lines(out) == tiny.row_lines(unbroken)
-        behind = finished or len(killed) < kills * done
-        time.sleep(draw.uniform(0, whole * (0.03 if behind else 0.3)))
+        # Where kills are ahead of the work, the next one waits for it: so some fall into every part of it, on a
+        # slow machine too, and when many rows come at once.
+        latest = time.monotonic() + whole
+        while time.monotonic() < latest and tiny.row_lines(out) < tiny.row_lines(unbroken):
+            done = _AT_FIRST + (1 - _AT_FIRST - _AT_LAST) * _steps(out, cache) / steps
+            if len(killed) < kills * done:
+                break
+            time.sleep(whole / 200)
+        time.sleep(draw.uniform(0, whole * 0.03))
         for place, pid in list(running.items()):
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 codes.append(_end(pid, logs[place]))
