@@ -167,6 +167,8 @@ def _counting(frame: pd.DataFrame) -> pd.Series:
 
 def _with_similarity(frame: pd.DataFrame, similarity: Similarity) -> pd.DataFrame:
     """Add the measures of each trial's source and target."""
+    if not similarity.trials:  # of a million rows none has to be looked up
+        return frame
     places = frame["trial"].map(similarity.trials)
     table = pd.DataFrame.from_dict(similarity.measures, orient="index", dtype="float64")
     taken = table.reindex(places)

@@ -256,7 +256,7 @@ def limits(conditions: Conditions) -> dict[str, Any]:
         "conditions": len(table),
         "edges": int(rows["lr_at_edge"].sum()),
         "edge_conditions": len(edges),
-        "edge_names": [described(line, usual) for line in edges.to_dict("records")],
+        "edge_names": [described(line, usual) for line in edges[:8].to_dict("records")],
         "excluded": len(flawed),
         "floor": list(names[flawed["flaw"] == "floor"].unique()),
         "ceiling": list(names[flawed["flaw"] == "ceiling"].unique()),
